@@ -1,0 +1,3 @@
+"""Atypia: atypical or normal mitotic figure, and how sure."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,219 @@
+"""Files that can be trusted: fingerprints, atomic writes, locks.
+
+Nothing half-written is ever read as whole: a file or folder gets its name only when it is
+complete, by a rename on the same file system. Whatever an artifact depends on is hashed into
+its fingerprint, so a changed input has another name and stale files are never reused.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from filelock import FileLock, Timeout
+
+from atypia.errors import WorkError
+
+CHUNK_BYTES = 1 << 20
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text.
+
+    Raises:
+        TypeError: The value holds something that JSON cannot say (a path, a NaN).
+    """
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise TypeError(str(error)) from None
+
+
+def fingerprint(*parts: Any) -> str:
+    """A 128-bit content hash of JSON-like values and byte strings, as 32 hex digits.
+
+    The order and the boundaries of the parts count.
+
+    >>> fingerprint("a", "b") == fingerprint("ab")
+    False
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part if isinstance(part, bytes) else canonical_json(part).encode()
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hex digits, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def atomic_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Opens a temporary file beside ``path`` that takes its name when the block ends well.
+
+    Args:
+        path: The final file; its folder is created. An existing file is replaced at the end.
+        mode: ``"wb"`` or ``"w"`` (UTF-8, ``\\n`` line ends).
+
+    Raises:
+        WorkError: The disk is full, or the folder cannot be written. Nothing is left behind.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        part = Path(name)
+        try:
+            binary = "b" in mode
+            with os.fdopen(handle, mode, encoding=None if binary else "utf-8", newline=None if binary else "\n") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            part.chmod(0o666 & ~_umask())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Gives a temporary folder beside ``path`` that takes its name when the block ends well.
+
+    An existing folder at ``path`` is replaced. A killed process leaves only a hidden
+    ``.NAME.*.part`` folder, which the next writer of the same name removes (callers hold
+    :func:`lock` on the name where two may write at once).
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for stale in path.parent.glob(f".{path.name}.*.part"):
+            shutil.rmtree(stale, ignore_errors=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        try:
+            yield part
+            part.chmod(0o777 & ~_umask())
+            if path.exists():
+                old = part.with_suffix(".old")
+                path.rename(old)
+                part.rename(path)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                part.rename(path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def lock(path: Path, timeout_s: float = 3600.0) -> Iterator[None]:
+    """Holds an exclusive lock named after ``path`` across processes; a dead holder frees it.
+
+    Raises:
+        WorkError: Another process held it for longer than ``timeout_s``.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(path.parent / f".{path.name}.lock")
+        try:
+            held.acquire(timeout=timeout_s)
+        except Timeout:
+            raise WorkError(
+                f"{path} has been locked by another process for {timeout_s:.0f} s; fix: wait for it to end, or stop it"
+            ) from None
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def build_once(path: Path, is_valid: Callable[[Path], bool], build: Callable[[Path], None]) -> Path:
+    """Builds a folder unless a valid one is there; safe when many processes ask at once.
+
+    Args:
+        path: The final folder.
+        is_valid: Tells whether the folder at ``path`` can be used as it is; must be cheap.
+        build: Fills a temporary folder, which then becomes ``path``.
+
+    Returns:
+        ``path``.
+    """
+    if not is_valid(path):
+        with lock(path):
+            if not is_valid(path):
+                with atomic_folder(path) as part:
+                    build(part)
+    return path
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON for people (indented, sorted keys), atomically."""
+    with atomic_file(path, "w") as file:
+        json.dump(value, file, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        WorkError: The file is absent or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise WorkError(f"{path} does not exist; fix: check the path") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise WorkError(f"{path} is damaged ({error}); fix: delete it and repeat the step") from error
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turns a full or read-only disk into an error that names the remedy."""
+    try:
+        yield
+    except OSError as error:
+        remedies = {
+            errno.ENOSPC: "free some space, or choose another folder",
+            errno.EDQUOT: "free some space, or choose another folder",
+            errno.EROFS: "choose a folder that can be written (--out, $ATYPIA_CACHE)",
+            errno.EACCES: "choose a folder that you may write (--out, $ATYPIA_CACHE)",
+            errno.EPERM: "choose a folder that you may write (--out, $ATYPIA_CACHE)",
+            errno.ENOTDIR: "choose a folder; a file is in the way",
+        }
+        if error.errno not in remedies:
+            raise
+        reason = os.strerror(error.errno)
+        raise WorkError(f"cannot write {path}: {reason}; fix: {remedies[error.errno]}") from error
+
+
+def environment() -> Mapping[str, str]:
+    """Versions of what results depend on: Python, platform and the numerical packages."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version(), "platform": platform.platform(), "cpu_count": str(os.cpu_count())}
+    for package in ("atypia", "numpy", "scipy", "scikit-learn", "pyarrow", "pillow", "torch", "torchvision", "timm"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def _umask() -> int:
+    # The only portable way to read the mask is to set it; restored at once.
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,1 @@
+"""Backbones: catalogue, building, weights, frozen features and their cache."""

@@ -1,0 +1,111 @@
+"""Strict configuration: unknown keys are refused, every value has a type and a range."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from atypia.errors import InputError, must
+
+M = TypeVar("M", bound="StrictModel")
+
+
+class StrictModel(BaseModel):
+    """Base of every configuration: immutable, strict types, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a YAML file that holds one mapping.
+
+    Raises:
+        InputError: The file is absent, is not YAML, or holds something else.
+    """
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; fix: check the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(loaded, dict):
+        raise InputError(must(str(path), "a YAML mapping", type(loaded).__name__, "see a shipped file"))
+    return loaded
+
+
+def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Applies ``--set a.b=value`` overrides to nested values.
+
+    Args:
+        values: Nested mapping; not changed.
+        overrides: ``key=value`` strings; the key may be dotted, the value is read as YAML.
+
+    Returns:
+        A new nested dictionary.
+
+    Raises:
+        InputError: An override has no ``=`` or steps through something that is no mapping.
+
+    >>> with_overrides({"probe": {"strengths": [1]}}, ["probe.strengths=[1, 2]"])
+    {'probe': {'strengths': [1, 2]}}
+    """
+    changed = _copy(values)
+    for override in overrides:
+        key, found, text = override.partition("=")
+        if not found or not key:
+            raise InputError(must("--set", "key=value", override, "for instance --set seed=1"))
+        node = changed
+        *parents, last = key.split(".")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise InputError(must("--set", f"a key below a mapping, {parent!r} is none", key, "see the recipe"))
+        try:
+            node[last] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError(f"`--set {override}` has no valid YAML value: {error}") from error
+    return changed
+
+
+def _copy(node: Any) -> Any:
+    return {k: _copy(v) for k, v in node.items()} if isinstance(node, Mapping) else node
+
+
+def parse(model: type[M], values: Mapping[str, Any], where: str) -> M:
+    """Validates values against a schema, naming every fault with its key.
+
+    Args:
+        model: The schema.
+        values: What to validate.
+        where: Where the values come from, for the message.
+
+    Raises:
+        InputError: One line a fault: key, what is wrong, and for an unknown key the known ones.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = [_fault(model, fault) for fault in error.errors()]
+        raise InputError(f"{where} is not valid:\n" + "\n".join(f"  {line}" for line in lines)) from None
+
+
+def _fault(model: type[BaseModel], fault: Any) -> str:
+    key = ".".join(str(part) for part in fault["loc"]) or "(top level)"
+    if fault["type"] == "extra_forbidden":
+        known = _known_keys(model, fault["loc"][:-1])
+        return f"`{key}` is not a known key; known here: {', '.join(known)}"
+    return f"`{key}`: {fault['msg']}, got {fault.get('input')!r}"
+
+
+def _known_keys(model: type[BaseModel], parents: tuple[Any, ...]) -> list[str]:
+    for parent in parents:
+        field = model.model_fields.get(str(parent))
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return ["see the documentation"]
+        model = inner
+    return list(model.model_fields)

@@ -1,0 +1,1 @@
+"""Data: published sources, manifests, images, crop stores, audit, phantom set."""

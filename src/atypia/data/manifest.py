@@ -1,0 +1,300 @@
+"""Manifest: one validated row a figure, saved as Parquet.
+
+The table holds facts only. Where its images lie (``root``) is kept beside it and is not part of
+its fingerprint, so the same data in another folder has the same fingerprint.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from atypia import records as r
+from atypia.artifacts import atomic_file, fingerprint
+from atypia.errors import DataError, must
+
+SCHEMA = pa.schema(
+    [
+        pa.field(r.FIGURE_ID, pa.string(), nullable=False),
+        pa.field(r.DATASET, pa.string(), nullable=False),
+        pa.field(r.IMAGE, pa.string(), nullable=False),
+        pa.field(r.X_PX, pa.float64()),
+        pa.field(r.Y_PX, pa.float64()),
+        pa.field(r.CASE_ID, pa.string()),
+        pa.field(r.SLIDE_ID, pa.string()),
+        pa.field(r.PART, pa.string()),
+        pa.field(r.LABEL, pa.int8()),
+        pa.field(r.SOFT_LABEL, pa.float64()),
+        pa.field(r.VOTES, pa.list_(pa.int8())),
+        pa.field(r.N_RATERS, pa.int16()),
+        pa.field(r.PHASE, pa.list_(pa.string())),
+        pa.field(r.SCANNER, pa.string()),
+        pa.field(r.ORIGIN, pa.string()),
+        pa.field(r.SPECIES, pa.string()),
+        pa.field(r.TUMOUR, pa.string()),
+        pa.field(r.DOMAIN, pa.string()),
+        pa.field(r.MPP, pa.float64()),
+        pa.field(r.WIDTH_PX, pa.int32()),
+        pa.field(r.HEIGHT_PX, pa.int32()),
+        pa.field(r.SHA256, pa.string()),
+    ]
+)
+"""Columns, in order. ``image`` is a POSIX path below the manifest's root; with ``x_px, y_px`` it
+names a slide and the figure's centre in pixels (x to the right, y down), without it a crop that
+is centred on the figure. ``part`` is the publisher's own division (``train``, ``test``), where
+one exists. ``votes`` and ``phase`` have one element a rater, null where the rater is missing.
+``width_px, height_px`` and ``sha256`` are those of the image file."""
+
+METADATA_KEY = b"atypia"
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """A table of figures and where its images are.
+
+    Attributes:
+        table: The rows, with :data:`SCHEMA`. Use :meth:`from_rows` to build a validated one.
+        name: What messages and tables call it.
+        task: Key of :data:`atypia.records.CLASS_NAMES`.
+        root: Folder that ``image`` is relative to; None where the images are not at hand.
+        notes: Facts for reports, for instance how many files were quarantined and why.
+    """
+
+    table: pa.Table
+    name: str
+    task: str = r.ATYPICAL_TASK
+    root: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_rows(
+        cls,
+        rows: Sequence[Mapping[str, Any]],
+        name: str,
+        task: str = r.ATYPICAL_TASK,
+        root: Path | None = None,
+        notes: Iterable[str] = (),
+    ) -> Manifest:
+        """Builds and validates a manifest from one mapping a figure; absent columns are null.
+
+        ``domain`` is derived from scanner, origin, species and tumour where it is not given.
+        ``n_raters`` and ``soft_label`` are derived from ``votes`` where they are not given.
+
+        Raises:
+            DataError: As :meth:`validate`, or a value has the wrong type.
+        """
+        known = set(SCHEMA.names)
+        unknown = sorted({key for row in rows for key in row} - known)
+        if unknown:
+            raise DataError(f"{name}: unknown columns {', '.join(unknown)}; known: {', '.join(SCHEMA.names)}")
+        try:
+            table = pa.Table.from_pylist([_completed(row) for row in rows], schema=SCHEMA)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise DataError(f"{name}: a value has the wrong type: {error}") from error
+        manifest = cls(table, name, task, root, tuple(notes))
+        manifest.validate()
+        return manifest
+
+    def validate(self) -> None:
+        """Checks the table's own consistency.
+
+        Raises:
+            DataError: No rows; a null or duplicate figure id; an unknown label; a soft label
+                outside [0, 1]; a half-given position; a µm/px that is not positive.
+        """
+        t = self.table
+        if self.task not in r.CLASS_NAMES:
+            raise DataError(must("task", " or ".join(r.CLASS_NAMES), self.task, "name one of them"))
+        if not t.schema.equals(SCHEMA):
+            raise DataError(f"{self.name}: the table has other columns than a manifest; fix: build it anew")
+        if t.num_rows == 0:
+            raise DataError(f"{self.name}: no figures; fix: check the folder or table that it was read from")
+        for column in (r.FIGURE_ID, r.DATASET, r.IMAGE):
+            if t[column].null_count:
+                raise DataError(f"{self.name}: {t[column].null_count} rows without `{column}`")
+        counts = pc.value_counts(t[r.FIGURE_ID])  # pyright: ignore[reportAttributeAccessIssue]
+        repeated = [c["values"] for c in counts.to_pylist() if c["counts"] > 1]
+        if repeated:
+            shown = ", ".join(sorted(repeated)[:5])
+            raise DataError(f"{self.name}: {len(repeated)} duplicate figure ids ({shown}); fix: make ids unique")
+        labels = set(t[r.LABEL].unique().to_pylist())
+        if not labels <= {0, 1, None}:
+            bad = sorted(labels - {0, 1, None})
+            raise DataError(must("label", f"0 or 1 ({self._class_words()})", bad, "correct the label column"))
+        self._check_range(r.SOFT_LABEL, 0.0, 1.0)
+        self._check_range(r.MPP, 1e-3, 1e3)
+        if not pc.all(pc.equal(t[r.X_PX].is_null(), t[r.Y_PX].is_null())).as_py():  # pyright: ignore[reportAttributeAccessIssue]
+            raise DataError(f"{self.name}: rows with only one of `x_px` and `y_px`; fix: give both or none")
+
+    def _class_words(self) -> str:
+        zero, one = r.CLASS_NAMES[self.task]
+        return f"0 {zero}, 1 {one}"
+
+    def _check_range(self, column: str, low: float, high: float) -> None:
+        values = self.table[column].drop_null().to_numpy()
+        if len(values) and not bool(np.all((values >= low) & (values <= high))):
+            bad = values[~((values >= low) & (values <= high))][0]
+            raise DataError(must(column, f"between {low:g} and {high:g}", float(bad), "correct the column"))
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Content hash of the rows and the task; not of the name, the notes or the root."""
+        sink = pa.BufferOutputStream()
+        batch = self.table.combine_chunks().replace_schema_metadata(None)
+        with pa.ipc.new_stream(sink, batch.schema) as writer:
+            writer.write_table(batch, max_chunksize=1 << 30)
+        return fingerprint(sink.getvalue().to_pybytes(), self.task)
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """One column as a NumPy array; strings and lists as objects, null as None or NaN."""
+        return self.table[name].to_numpy(zero_copy_only=False)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Figure ids in row order."""
+        return self.table[r.FIGURE_ID].to_pylist()
+
+    @property
+    def labels(self) -> npt.NDArray[np.int8]:
+        """Labels, shape (n,), 1 = positive class.
+
+        Raises:
+            DataError: A figure has no label.
+        """
+        missing = self.table[r.LABEL].null_count
+        if missing:
+            raise DataError(f"{self.name}: {missing} of {len(self)} figures have no label; fix: label or drop them")
+        return self.table[r.LABEL].to_numpy().astype(np.int8)
+
+    @property
+    def cases(self) -> npt.NDArray[np.str_]:
+        """Case of each figure; a figure whose case is unknown is a case of its own."""
+        known = self.table[r.CASE_ID].to_pylist()
+        return np.array([case if case is not None else f"figure:{i}" for case, i in zip(known, self.ids, strict=True)])
+
+    def take(self, rows: Sequence[int] | npt.NDArray[Any]) -> Manifest:
+        """The rows at these positions, in this order (a boolean mask is taken too)."""
+        picked = np.asarray(rows)
+        if picked.dtype == bool:
+            picked = np.flatnonzero(picked)
+        return replace(self, table=self.table.take(pa.array(picked.astype(np.int64))))
+
+    def rows_of(self, figure_ids: Iterable[str]) -> npt.NDArray[np.int64]:
+        """Row positions of figure ids.
+
+        Raises:
+            DataError: An id is not in the manifest.
+        """
+        index = self._row_index
+        wanted = list(figure_ids)
+        absent = [i for i in wanted if i not in index]
+        if absent:
+            raise DataError(f"{self.name}: {len(absent)} figures are not in the manifest, first {absent[0]!r}")
+        return np.fromiter((index[i] for i in wanted), dtype=np.int64, count=len(wanted))
+
+    @cached_property
+    def _row_index(self) -> dict[str, int]:
+        return {figure: row for row, figure in enumerate(self.ids)}
+
+    @staticmethod
+    def concat(manifests: Sequence[Manifest]) -> Manifest:
+        """Rows of several manifests as one, images given by absolute paths.
+
+        Raises:
+            DataError: Tasks differ, or a figure id occurs twice.
+        """
+        if len(manifests) == 1:
+            return manifests[0]
+        if len({m.task for m in manifests}) != 1:
+            raise DataError("manifests of different tasks cannot be pooled; fix: pool one task at a time")
+        tables = [m.table if m.root is None else _absolute(m) for m in manifests]
+        name = "+".join(m.name for m in manifests)
+        notes = tuple(note for m in manifests for note in m.notes)
+        pooled = Manifest(pa.concat_tables(tables), name, manifests[0].task, Path("/"), notes)
+        pooled.validate()
+        return pooled
+
+    def save(self, path: Path) -> Path:
+        """Writes the manifest as Parquet, atomically."""
+        meta = {"name": self.name, "task": self.task, "notes": list(self.notes), "fingerprint": self.fingerprint}
+        if self.root is not None:
+            inside = self.root == path.parent
+            meta["root"] = "." if inside else str(self.root)
+        table = self.table.replace_schema_metadata({METADATA_KEY: json.dumps(meta).encode()})
+        with atomic_file(path) as file:
+            pq.write_table(table, file, compression="zstd")
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> Manifest:
+        """Reads what :meth:`save` wrote.
+
+        Raises:
+            DataError: The file is absent, no manifest, or its content differs from its fingerprint.
+        """
+        try:
+            table = pq.read_table(path)
+        except FileNotFoundError:
+            raise DataError(f"{path} does not exist; fix: check the path") from None
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"{path} is no readable Parquet file ({error}); fix: build it anew") from error
+        raw = (table.schema.metadata or {}).get(METADATA_KEY)
+        if raw is None:
+            raise DataError(f"{path} is Parquet but no Atypia manifest; fix: give a CSV, or import it")
+        meta = json.loads(raw)
+        root = meta.get("root")
+        manifest = cls(
+            table.replace_schema_metadata(None),
+            meta["name"],
+            meta["task"],
+            (path.parent if root == "." else Path(root)) if root else None,
+            tuple(meta["notes"]),
+        )
+        manifest.validate()
+        if manifest.fingerprint != meta["fingerprint"]:
+            raise DataError(f"{path} was changed after it was written; fix: build it anew")
+        return manifest
+
+
+def domain_name(scanner: str | None, origin: str | None, species: str | None, tumour: str | None) -> str | None:
+    """Name of a domain: its known parts joined by « | »; None where nothing is known.
+
+    >>> domain_name("Aperio CS2", "UMC Utrecht", "human", "breast cancer")
+    'Aperio CS2 | UMC Utrecht | human | breast cancer'
+    """
+    known = [part for part in (scanner, origin, species, tumour) if part]
+    return " | ".join(known) or None
+
+
+def _completed(row: Mapping[str, Any]) -> dict[str, Any]:
+    full = dict(row)
+    votes = full.get(r.VOTES)
+    if votes is not None:
+        given = [vote for vote in votes if vote is not None]
+        if full.get(r.N_RATERS) is None:
+            full[r.N_RATERS] = len(given)
+        if full.get(r.SOFT_LABEL) is None and given:
+            full[r.SOFT_LABEL] = sum(given) / len(given)
+    if full.get(r.DOMAIN) is None:
+        full[r.DOMAIN] = domain_name(*(full.get(part) for part in r.DOMAIN_PARTS))
+    return full
+
+
+def _absolute(manifest: Manifest) -> pa.Table:
+    assert manifest.root is not None
+    paths = [str((manifest.root / image).resolve().relative_to("/")) for image in manifest.table[r.IMAGE].to_pylist()]
+    position = manifest.table.schema.get_field_index(r.IMAGE)
+    return manifest.table.set_column(position, SCHEMA.field(r.IMAGE), pa.array(paths, pa.string()))

@@ -1,0 +1,1 @@
+"""Evaluation: result rows and their summaries."""

@@ -1,0 +1,1 @@
+"""Inference: saved classifiers (bundles) and what they predict."""

@@ -1,0 +1,1 @@
+"""Methods: what learns. Arrays and tensors in, parameters out; no data access."""

@@ -1,0 +1,38 @@
+"""Where data, imports and derived files live.
+
+==============  =======================  ==============================================
+what            set by                   else
+==============  =======================  ==============================================
+data root       ``--root``               ``$ATYPIA_DATA``, else ``<home>/data``
+home            ``$ATYPIA_HOME``         the user's data folder of the platform
+cache           ``$ATYPIA_CACHE``        ``<home>/cache``
+==============  =======================  ==============================================
+
+The data root may be read-only: what Atypia derives (manifests, crop stores, features) goes to
+the cache and can be deleted at any time. Where a folder was imported from is kept in the home.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from platformdirs import user_data_path
+
+
+def home() -> Path:
+    """Atypia's own folder: ``$ATYPIA_HOME``, else the user's data folder of the platform."""
+    chosen = os.environ.get("ATYPIA_HOME")
+    return Path(chosen).expanduser() if chosen else user_data_path("atypia", appauthor=False)
+
+
+def data_root(root: str | os.PathLike[str] | None = None) -> Path:
+    """The folder under which published data is looked for and downloaded to."""
+    chosen = root or os.environ.get("ATYPIA_DATA")
+    return Path(chosen).expanduser().resolve() if chosen else home() / "data"
+
+
+def cache_root() -> Path:
+    """The folder of derived files: ``$ATYPIA_CACHE``, else ``<home>/cache``."""
+    chosen = os.environ.get("ATYPIA_CACHE")
+    return Path(chosen).expanduser() if chosen else home() / "cache"

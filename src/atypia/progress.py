@@ -1,0 +1,16 @@
+"""How long work tells that it goes on."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Called from time to time during long work; the command line draws a bar from it."""
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        """Reports that ``done`` of ``total`` units of ``what`` («crops decoded») are finished."""
+
+
+def silent(done: int, total: int, what: str) -> None:
+    """A :class:`Progress` that says nothing."""

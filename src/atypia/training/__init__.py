@@ -1,0 +1,1 @@
+"""Training: from a recipe, a manifest and a split to run folders."""

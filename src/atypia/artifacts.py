@@ -187,6 +187,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         remedies = {
             errno.ENOSPC: "free some space, or choose another folder",
             errno.EDQUOT: "free some space, or choose another folder",
+            errno.EFBIG: "choose a file system, or a limit, that takes files of this size",
             errno.EROFS: "choose a folder that can be written (--out, $ATYPIA_CACHE)",
             errno.EACCES: "choose a folder that you may write (--out, $ATYPIA_CACHE)",
             errno.EPERM: "choose a folder that you may write (--out, $ATYPIA_CACHE)",

@@ -6,7 +6,9 @@ its fingerprint, so the same data in another folder has the same fingerprint.
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -152,11 +154,7 @@ class Manifest:
     @cached_property
     def fingerprint(self) -> str:
         """Content hash of the rows and the task; not of the name, the notes or the root."""
-        sink = pa.BufferOutputStream()
-        batch = self.table.combine_chunks().replace_schema_metadata(None)
-        with pa.ipc.new_stream(sink, batch.schema) as writer:
-            writer.write_table(batch, max_chunksize=1 << 30)
-        return fingerprint(sink.getvalue().to_pybytes(), self.task)
+        return fingerprint({name: _content(self.table[name]) for name in self.table.column_names}, self.task)
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """One column as a NumPy array; strings and lists as objects, null as None or NaN."""
@@ -291,6 +289,33 @@ def _completed(row: Mapping[str, Any]) -> dict[str, Any]:
     if full.get(r.DOMAIN) is None:
         full[r.DOMAIN] = domain_name(*(full.get(part) for part in r.DOMAIN_PARTS))
     return full
+
+
+def _content(column: pa.ChunkedArray) -> dict[str, str]:
+    """Hashes of a column's content: which values are there, how long they are, and the values.
+
+    Independent of how Arrow holds them: a table read from a file has other chunks, bitmaps and
+    offsets than the equal one that was built in memory.
+    """
+    digests: dict[str, Any] = defaultdict(lambda: hashlib.blake2b(digest_size=16))
+    for chunk in column.chunks:
+        _absorb(chunk, digests, "")
+    return {key.strip(): digests[key].hexdigest() for key in sorted(digests)}
+
+
+def _absorb(array: pa.Array, digests: dict[str, Any], key: str) -> None:
+    digests[f"{key} valid"].update(array.is_valid().to_numpy(zero_copy_only=False).tobytes())
+    present = array.drop_null()
+    if pa.types.is_list(array.type):
+        lengths = pc.list_value_length(present)  # pyright: ignore[reportAttributeAccessIssue]
+        digests[f"{key} length"].update(lengths.to_numpy(zero_copy_only=False).tobytes())
+        _absorb(present.flatten(), digests, f"{key} item")
+    elif pa.types.is_string(array.type):
+        lengths = pc.binary_length(present)  # pyright: ignore[reportAttributeAccessIssue]
+        digests[f"{key} length"].update(lengths.to_numpy(zero_copy_only=False).tobytes())
+        digests[f"{key} value"].update("".join(present.to_pylist()).encode())
+    else:
+        digests[f"{key} value"].update(present.to_numpy(zero_copy_only=False).tobytes())
 
 
 def _absolute(manifest: Manifest) -> pa.Table:

@@ -1,0 +1,61 @@
+# Everything starts from Python and make: each target first makes the environment from the lock.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.9
+READY := $(VENV)/.ready
+
+# Real data where it is on disk; everything also works without.
+ATYPIA_DATA ?= $(firstword $(realpath $(wildcard data ../shared/data)))
+ifneq ($(ATYPIA_DATA),)
+export ATYPIA_DATA
+endif
+
+.PHONY: help setup demo test test-all lint types layers unit format lock bench docs clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+
+setup: $(READY)  ## the environment, from the lock
+
+$(READY): requirements/lock.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip sync --quiet --python $(VENV) requirements/lock.txt
+	$(BIN)/uv pip install --quiet --python $(VENV) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY)  ## a benchmark table in a few minutes, on real crops where they are on disk
+	$(BIN)/atypia demo --out demo
+
+test: lint types layers unit  ## lint, types, import layers, tests and doctests
+
+test-all: lint types layers $(READY)  ## the same with the long checks
+	$(BIN)/pytest -n 2
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/basedpyright
+
+layers: $(READY)
+	$(BIN)/lint-imports --no-logo
+
+unit: $(READY)
+	$(BIN)/pytest -n 2 -m "not slow"
+
+format: $(READY)  ## rewrite the code in the house format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## speed and memory, as ratios and medians
+	$(BIN)/python -m benchmarks
+
+lock: $(READY)  ## pin everything anew
+	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --group dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --output-file requirements/lock.txt
+
+clean:  ## remove the environment and what the demo wrote
+	rm -rf $(VENV) demo .pytest_cache .ruff_cache

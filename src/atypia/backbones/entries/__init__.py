@@ -1,0 +1,1 @@
+"""Catalogue entries: each module adds its own when it is imported."""

@@ -1,0 +1,234 @@
+"""Where a backbone's weights are: a file of the user's, a package, or the model hub.
+
+Nothing here imports torch. Everything answers at once when there is no network: what is on disk is
+used, and what is not is an :class:`AbsentError` with its remedy, before any work starts.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from atypia.artifacts import file_sha256, fingerprint, read_json, write_json
+from atypia.backbones.catalogue import BACKBONES, Backbone, HubWeights, PackageWeights, RandomWeights
+from atypia.errors import AbsentError, InputError, WorkError
+from atypia.paths import cache_root
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".onnx")
+"""What a weights file may end in. PyTorch files are read without running what they hold."""
+
+PROBE_TIMEOUT_S = 3.0
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a backbone can be used now; if not, why, and what to do."""
+
+    ok: bool
+    reason: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Located:
+    """A weights file on this machine.
+
+    Attributes:
+        path: The file; None for random weights.
+        sha256: Checksum of its bytes; None for random weights.
+        origin: Where it came from, with the commit where it came from the hub.
+    """
+
+    path: Path | None
+    sha256: str | None
+    origin: str
+
+
+def availability(name: str, weights_file: Path | None = None) -> Availability:
+    """Tells, in milliseconds and without a network, whether a backbone's weights are on this machine.
+
+    Args:
+        name: Entry of the catalogue.
+        weights_file: A file of the user's, which is then the only place looked at.
+
+    Raises:
+        InputError: No such backbone.
+    """
+    entry = BACKBONES[name]
+    if weights_file is not None:
+        fault = _file_fault(weights_file)
+        return Availability(False, *fault) if fault else Availability(True)
+    match entry.weights:
+        case RandomWeights():
+            return Availability(True)
+        case PackageWeights() as weights:
+            if _packaged(weights) is not None:
+                return Availability(True)
+            return Availability(
+                False, f"package {weights.distribution} is not installed", f"pip install {weights.distribution}"
+            )
+        case HubWeights() as weights:
+            if _snapshot(weights) is not None:
+                return Availability(True)
+            state = "and HF_HUB_OFFLINE is set" if _offline() else "it is downloaded when it is first used"
+            return Availability(False, f"{weights.repo} is not on this machine; {state}", _hub_remedy(entry, weights))
+
+
+def require(name: str, weights_file: Path | None = None) -> None:
+    """Makes sure that a backbone's weights are on this machine, downloading them where that is possible.
+
+    Raises:
+        InputError: No such backbone, or the weights file is of no known kind.
+        AbsentError: They are not here and cannot be had; the message says why and what to do.
+    """
+    _locate_path(BACKBONES[name], weights_file)
+
+
+def locate(name: str, weights_file: Path | None = None) -> Located:
+    """Finds a backbone's weights, downloading them where that is possible, and their checksum.
+
+    The checksum of a file is remembered by its path, size and time of change.
+
+    Raises:
+        InputError, AbsentError: As :func:`require`.
+    """
+    path, origin = _locate_path(BACKBONES[name], weights_file)
+    return Located(path, None if path is None else _remembered_sha256(path), origin)
+
+
+def _locate_path(entry: Backbone, weights_file: Path | None) -> tuple[Path | None, str]:
+    if weights_file is not None:
+        fault = _file_fault(weights_file)
+        if fault:
+            error = AbsentError if not weights_file.is_file() else InputError
+            raise error(f"weights of {entry.name}: {fault[0]}; fix: {fault[1]}")
+        return weights_file, f"file {weights_file.name}"
+    match entry.weights:
+        case RandomWeights():
+            return None, "random"
+        case PackageWeights() as weights:
+            path = _packaged(weights)
+            if path is None:
+                lacking = availability(entry.name)
+                raise AbsentError(f"{entry.name}: {lacking.reason}; fix: {lacking.remedy}")
+            return path, f"package {weights.distribution}"
+        case HubWeights() as weights:
+            path = _snapshot(weights) or _download(entry, weights)
+            # The hub's cache names the folder of a snapshot after its commit.
+            return path, f"hub {weights.repo}@{path.parent.name}"
+
+
+def _file_fault(path: Path) -> tuple[str, str] | None:
+    if not path.is_file():
+        return f"{path} does not exist", "check the path"
+    if path.suffix not in SUFFIXES:
+        endings = ", ".join(SUFFIXES)
+        return f"the file must end in one of {endings}, got {path.name}", "give a safetensors file"
+    return None
+
+
+def _packaged(weights: PackageWeights) -> Path | None:
+    spec = find_spec(weights.module)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        path = Path(folder) / weights.file
+        if path.is_file():
+            return path
+    return None
+
+
+def _hub_cache() -> Path:
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if os.environ.get(variable):
+            return Path(os.environ[variable]).expanduser()
+    home = os.environ.get("HF_HOME")
+    if home:
+        return Path(home).expanduser() / "hub"
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface" / "hub"
+
+
+def _snapshot(weights: HubWeights) -> Path | None:
+    """The file in the hub's local cache, at the pinned commit or else at the one downloaded as ``main``."""
+    folder = _hub_cache() / f"models--{weights.repo.replace('/', '--')}"
+    commit = weights.revision
+    if commit is None:
+        main = folder / "refs" / "main"
+        if not main.is_file():
+            return None
+        commit = main.read_text("utf-8").strip()
+    path = folder / "snapshots" / commit / weights.filename
+    return path if path.is_file() else None
+
+
+def _offline() -> bool:
+    return any(
+        os.environ.get(variable, "").upper() in {"1", "ON", "YES", "TRUE"}
+        for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    )
+
+
+def _reachable() -> bool:
+    """Whether the hub's host answers; asked first because the client itself retries for a long time."""
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return True  # only the proxy can tell
+    address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        with socket.create_connection((address.hostname or "", port), timeout=PROBE_TIMEOUT_S):
+            return True
+    except OSError:
+        return False
+
+
+def _hub_remedy(entry: Backbone, weights: HubWeights) -> str:
+    own = f"give the file {weights.filename} with --weights FILE"
+    if entry.gated:
+        return f"accept the licence at {weights.url}, set HF_TOKEN to your access token and run again, or {own}"
+    return f"run once with a network (it is fetched from {weights.url}), or {own}"
+
+
+def _download(entry: Backbone, weights: HubWeights) -> Path:
+    def absent(reason: str, remedy: str = "", cause: Exception | None = None) -> NoReturn:
+        remedy = remedy or _hub_remedy(entry, weights)
+        raise AbsentError(f"the weights of {entry.name} are not here: {reason}; fix: {remedy}") from cause
+
+    if _offline():
+        absent("HF_HUB_OFFLINE is set", f"unset it and {_hub_remedy(entry, weights)}")
+    if find_spec("huggingface_hub") is None:
+        absent("huggingface_hub is not installed", "pip install 'atypia[hub]'")
+    if not _reachable():
+        absent("the model hub cannot be reached from this machine")
+    from huggingface_hub import errors, hf_hub_download
+
+    try:
+        return Path(hf_hub_download(weights.repo, weights.filename, revision=weights.revision or "main"))
+    except errors.GatedRepoError as error:
+        absent("its licence has not been accepted, or the token is of somebody who has not", cause=error)
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
+        absent(f"the hub does not give {weights.repo} at {weights.revision or 'main'}", cause=error)
+    except errors.LocalEntryNotFoundError as error:
+        absent("the model hub cannot be reached from this machine", cause=error)
+    except errors.EntryNotFoundError as error:
+        absent(f"{weights.repo} holds no {weights.filename}", cause=error)
+    except (errors.HfHubHTTPError, OSError) as error:
+        absent(f"the download failed ({str(error).splitlines()[0]})", cause=error)
+
+
+def _remembered_sha256(path: Path) -> str:
+    facts = path.stat()
+    key = {"path": str(path.resolve()), "size": facts.st_size, "mtime_ns": facts.st_mtime_ns}
+    note = cache_root() / "weights" / "checksums" / f"{fingerprint(key)}.json"
+    if note.exists():
+        try:
+            known = read_json(note)
+            if {name: known[name] for name in key} == key:
+                return str(known["sha256"])
+        except (WorkError, KeyError, TypeError):
+            pass  # a damaged note is written anew
+    digest = file_sha256(path)
+    write_json(note, {**key, "sha256": digest})
+    return digest

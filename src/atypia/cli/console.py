@@ -1,0 +1,53 @@
+"""What the command line shows: bars on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from atypia.progress import Progress as ProgressCallback
+
+messages = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Says something about the work, on standard error."""
+    messages.print(text, markup=False)
+
+
+def warn(text: str) -> None:
+    """Says something that the user should look at, on standard error."""
+    messages.print(f"warning: {text}", style="yellow", markup=False)
+
+
+def show_json(value: Any) -> None:
+    """Prints JSON on standard output."""
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False, sort_keys=True)
+    sys.stdout.write("\n")
+
+
+@contextmanager
+def bars() -> Iterator[ProgressCallback]:
+    """Progress bars on standard error: one line a kind of work, with the time left."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=messages, transient=not messages.is_terminal) as progress:
+        tasks: dict[str, Any] = {}
+
+        def report(done: int, total: int, what: str) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.update(tasks[what], completed=done, total=total)
+
+        yield report

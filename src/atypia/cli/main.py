@@ -1,0 +1,58 @@
+"""Entry point of the command ``atypia``: parse, call, print."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from atypia import __version__
+from atypia.cli import data, demo, doctor, evaluate, train
+from atypia.cli.console import messages
+from atypia.errors import AtypiaError
+
+app = typer.Typer(
+    name="atypia",
+    help="Tells atypical from normal mitotic figures in H&E histology, and proves how well.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.app, name="data")
+train.register(app)
+evaluate.register(app)
+doctor.register(app)
+demo.register(app)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"atypia {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options that come before a verb."""
+
+
+def main() -> None:
+    """Runs the command line; errors become one message and an exit code (1 work, 2 input)."""
+    try:
+        app()
+    except AtypiaError as error:
+        messages.print(f"error: {error}", style="bold red", markup=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        messages.print("stopped; what is complete was kept, the same command continues", style="yellow")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""Options that several verbs share, written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Root = Annotated[
+    Path | None,
+    typer.Option(help="Folder of published data. Default: $ATYPIA_DATA, else the user's data folder.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe; may be repeated.", show_default=False),
+]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(metavar="CODE", help="Go on in spite of this leakage finding; may be repeated.", show_default=False),
+]
+Seed = Annotated[int, typer.Option(help="Master seed.", min=0)]

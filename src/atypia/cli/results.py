@@ -1,0 +1,33 @@
+"""The table of a training's results, printed and written."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def show_results(folder: Path, as_json: bool = False, files: Sequence[Path] = (), domains: bool = False) -> None:
+    """Recomputes the results under a folder, prints their table and writes it to files.
+
+    Args:
+        folder: A training's folder, or one run's.
+        as_json: Print JSON instead of text.
+        files: Files to write; the suffix decides the form (.md, .csv, .tex, .json, .txt).
+        domains: One line a domain.
+    """
+    from atypia.evaluation.collect import collect
+    from atypia.reports.results import results_table
+    from atypia.reports.tables import write_table
+
+    collected = collect(folder)
+    table = results_table(collected.rows, collected.warnings, domains=domains)
+    sys.stdout.write(table.render("json") if as_json else table.to_text(width=_width()))
+    for path in files:
+        write_table(table, path)
+
+
+def _width() -> int:
+    import shutil
+
+    return max(80, min(shutil.get_terminal_size((120, 24)).columns, 160))

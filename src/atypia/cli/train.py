@@ -1,0 +1,91 @@
+"""``atypia train``: every fold of a protocol, resuming what is there."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from atypia.cli.console import bars, note, warn
+from atypia.cli.options import Allow, Json, Overrides, Root, Seed
+
+if TYPE_CHECKING:
+    from atypia.data.manifest import Manifest
+    from atypia.splits.split import Split
+
+EXAMPLE = "Example: `atypia train probe --data ami-br --protocol official --backbone efficientnet-lite0 --out runs/probe`"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+
+    @app.command("train", epilog=EXAMPLE)
+    def train(
+        recipe: Annotated[str, typer.Argument(help="A shipped recipe (`atypia recipes`), or a YAML file.")],
+        data: Annotated[str, typer.Option(help="A source, a manifest, a CSV or a folder; `a+b` pools two.")],
+        out: Annotated[Path, typer.Option(help="Output folder; the same command continues there.")],
+        backbone: Annotated[str | None, typer.Option(help="Backbone, instead of the recipe's.", show_default=False)] = None,
+        protocol: Annotated[str, typer.Option(help="How the data is divided (`atypia data split --help`).")] = "official",
+        protocol_set: Annotated[
+            list[str] | None,
+            typer.Option("--protocol-set", metavar="KEY=VALUE", help="Parameter of the protocol.", show_default=False),
+        ] = None,
+        split_file: Annotated[
+            Path | None, typer.Option("--split", help="A saved split, instead of a protocol.", show_default=False)
+        ] = None,
+        overrides: Overrides = None,
+        seed: Seed = 0,
+        allow: Allow = None,
+        weights: Annotated[
+            Path | None, typer.Option(help="The backbone's weights in a local file.", show_default=False)
+        ] = None,
+        root: Root = None,
+        as_json: Json = False,
+    ) -> None:
+        """Train every fold of a protocol. Complete folds are kept; the same command continues."""
+        from atypia.cli.results import show_results
+        from atypia.data.opening import open_data
+        from atypia.training.fit import Training
+        from atypia.training.fit import train as run
+        from atypia.training.recipe import load_recipe
+
+        started = time.perf_counter()
+        changes = [*(overrides or []), *([f"backbone={backbone}"] if backbone else [])]
+        name, loaded = load_recipe(recipe, changes)
+        chosen = split_maker(protocol, protocol_set or [], split_file, seed)
+        manifest = open_data(data, root)
+        with bars() as progress:
+            job = Training(name, loaded, manifest, chosen, out, seed, tuple(allow or ()), weights)
+            trained = run(job, progress)
+        for warning in trained.warnings:
+            warn(warning)
+        kept = len(trained.folds) - len(trained.fitted)
+        note(f"{len(trained.fitted)} folds trained, {kept} kept, in {time.perf_counter() - started:.1f} s")
+        show_results(out, as_json)
+        note(f"files: {out}/ (one folder a fold; split.json, results.parquet)")
+
+
+def split_maker(protocol: str, settings: list[str], split_file: Path | None, seed: int):  # noqa: ANN201
+    """Gives the function that divides a manifest; checks what was asked for before any work."""
+    from atypia.config import with_overrides
+    from atypia.splits.catalogue import PROTOCOLS
+    from atypia.splits.protocol import make_split
+    from atypia.splits.split import Split
+
+    if split_file is not None:
+        saved = Split.load(split_file)
+
+        def from_file(manifest: Manifest) -> Split:
+            saved.check_manifest(manifest)
+            return saved
+
+        return from_file
+    _ = PROTOCOLS[protocol]
+    params = with_overrides({}, settings)
+
+    def from_protocol(manifest: Manifest) -> Split:
+        return make_split(protocol, manifest, seed, **params)
+
+    return from_protocol

@@ -1,0 +1,1 @@
+"""Augmentation: batched, on CPU or GPU, decided by one generator."""

@@ -1,0 +1,217 @@
+"""Spatial augmentation: every geometric step becomes one matrix a figure, and one resampling.
+
+Coordinates are those of ``torch.nn.functional.grid_sample``: x to the right, y down, both from −1
+to 1. A matrix maps a place in the *output* to the place in the input that it shows.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from atypia.data.augment.draws import happens, uniform
+
+Matrix = Tensor
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Mirrors left-right and up-down, each with a probability of its own."""
+
+    horizontal: float = 0.5
+    vertical: float = 0.5
+
+    def matrices(self, count: int, generator: torch.Generator) -> Matrix:
+        """Shape (count, 3, 3)."""
+        x = 1 - 2 * happens(count, self.horizontal, generator).float()
+        y = 1 - 2 * happens(count, self.vertical, generator).float()
+        return _stack(x, 0, 0, 0, y, 0, 0, 0, 1)
+
+
+@dataclass(frozen=True)
+class QuarterTurn:
+    """Turns by 0, 90, 180 or 270 degrees, with a probability."""
+
+    probability: float = 1.0
+
+    def matrices(self, count: int, generator: torch.Generator) -> Matrix:
+        """Shape (count, 3, 3); exact, without resampling error."""
+        turns = torch.randint(0, 4, (count,), generator=generator)
+        turns = turns * happens(count, self.probability, generator)
+        c = torch.tensor([1.0, 0.0, -1.0, 0.0])[turns]
+        s = torch.tensor([0.0, 1.0, 0.0, -1.0])[turns]
+        return _stack(c, -s, 0, s, c, 0, 0, 0, 1)
+
+
+@dataclass(frozen=True)
+class HalfTurn:
+    """Turns by 180 degrees, with a probability (Ammeling et al.)."""
+
+    probability: float = 0.5
+
+    def matrices(self, count: int, generator: torch.Generator) -> Matrix:
+        """Shape (count, 3, 3)."""
+        c = 1 - 2 * happens(count, self.probability, generator).float()
+        return _stack(c, 0, 0, 0, c, 0, 0, 0, 1)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Rotation, scale, shift and shear, drawn uniformly, with a probability.
+
+    Attributes:
+        degrees: Rotation up to ± this.
+        scale: Range of the magnification; 1.25 shows the middle larger.
+        shift: Shift up to ± this share of the side.
+        shear_degrees: Shear up to ± this.
+        probability: Probability of the whole step.
+    """
+
+    degrees: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    shift: float = 0.0
+    shear_degrees: float = 0.0
+    probability: float = 1.0
+
+    def matrices(self, count: int, generator: torch.Generator) -> Matrix:
+        """Shape (count, 3, 3)."""
+        on = happens(count, self.probability, generator).float()
+        angle = on * torch.deg2rad(uniform(count, -self.degrees, self.degrees, generator))
+        scale = 1 + on * (uniform(count, *self.scale, generator) - 1)
+        shear = torch.tan(on * torch.deg2rad(uniform(count, -self.shear_degrees, self.shear_degrees, generator)))
+        dx = on * uniform(count, -2 * self.shift, 2 * self.shift, generator)
+        dy = on * uniform(count, -2 * self.shift, 2 * self.shift, generator)
+        c, s = torch.cos(angle) / scale, torch.sin(angle) / scale
+        turn = _stack(c, -s, dx, s, c, dy, 0, 0, 1)
+        return turn @ _stack(torch.ones(count), shear, 0, 0, 1, 0, 0, 0, 1)
+
+
+@dataclass(frozen=True)
+class ResizedCrop:
+    """A crop of a random area and aspect, resized to the whole (``RandomResizedCrop``), with a probability."""
+
+    area: tuple[float, float] = (0.8, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    probability: float = 1.0
+
+    def matrices(self, count: int, generator: torch.Generator) -> Matrix:
+        """Shape (count, 3, 3); the crop never leaves the image."""
+        on = happens(count, self.probability, generator)
+        area = uniform(count, *self.area, generator)
+        ratio = torch.exp(uniform(count, math.log(self.aspect[0]), math.log(self.aspect[1]), generator))
+        width = torch.where(on, (area * ratio).sqrt().clamp(max=1), torch.ones(count))
+        height = torch.where(on, (area / ratio).sqrt().clamp(max=1), torch.ones(count))
+        dx = (1 - width) * uniform(count, -1, 1, generator)
+        dy = (1 - height) * uniform(count, -1, 1, generator)
+        return _stack(width, 0, dx, 0, height, dy, 0, 0, 1)
+
+
+@dataclass(frozen=True)
+class Perspective:
+    """A mild perspective warp: the last row of the matrix up to ± ``strength``, with a probability."""
+
+    strength: float = 0.1
+    probability: float = 0.5
+
+    def matrices(self, count: int, generator: torch.Generator) -> Matrix:
+        """Shape (count, 3, 3)."""
+        on = happens(count, self.probability, generator).float()
+        px = on * uniform(count, -self.strength, self.strength, generator)
+        py = on * uniform(count, -self.strength, self.strength, generator)
+        return _stack(torch.ones(count), 0, 0, 0, 1, 0, px, py, 1)
+
+
+@dataclass(frozen=True)
+class Elastic:
+    """A smooth random displacement: a coarse field of normal draws, interpolated, with a probability.
+
+    Attributes:
+        amplitude: Standard deviation of the displacement, as a share of the side.
+        cells: Side of the coarse field.
+        probability: Probability for each figure.
+    """
+
+    amplitude: float = 0.02
+    cells: int = 4
+    probability: float = 0.5
+
+    def field(self, count: int, side: int, generator: torch.Generator) -> Tensor:
+        """Displacement (count, side, side, 2), in grid coordinates."""
+        coarse = torch.randn(count, 2, self.cells, self.cells, generator=generator) * 2 * self.amplitude
+        coarse = coarse * happens(count, self.probability, generator).float()[:, None, None, None]
+        return F.interpolate(coarse, (side, side), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+
+
+SpatialStep = Flip | QuarterTurn | HalfTurn | Affine | ResizedCrop | Perspective | Elastic
+
+
+def resample(images: Tensor, steps: tuple[SpatialStep, ...], generator: torch.Generator) -> Tensor:
+    """Applies all spatial steps with one bilinear resampling; the border is filled by reflection.
+
+    Args:
+        images: Shape (b, c, h, w), float.
+        steps: In order: the first acts on the image first.
+        generator: CPU generator.
+
+    Returns:
+        Same shape.
+    """
+    count, side = len(images), images.shape[-1]
+    total = torch.eye(3).expand(count, 3, 3)
+    displacement: Tensor | None = None
+    for step in steps:
+        if isinstance(step, Elastic):
+            drawn = step.field(count, side, generator)
+            displacement = drawn if displacement is None else displacement + drawn
+        else:
+            # A later step acts on what the earlier ones show, so its matrix is applied to the output first.
+            total = total @ step.matrices(count, generator)
+    if displacement is None and _is_dihedral(total):
+        return _dihedral(images, total)
+    ticks = (torch.arange(side) * 2 + 1) / side - 1
+    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
+    places = torch.stack([x, y, torch.ones_like(x)], dim=-1).reshape(-1, 3)
+    mapped = places @ total.transpose(1, 2)
+    grid = (mapped[..., :2] / mapped[..., 2:].clamp(min=0.1)).reshape(count, side, side, 2)
+    if displacement is not None:
+        grid = grid + displacement
+    return F.grid_sample(
+        images, grid.to(images.device, images.dtype), mode="bilinear", padding_mode="reflection", align_corners=False
+    )
+
+
+def _is_dihedral(total: Matrix) -> bool:
+    """Whether every matrix is a flip, a quarter turn or both: those need no resampling."""
+    flat = total.abs()
+    return bool(torch.all((flat < 1e-6) | ((flat - 1).abs() < 1e-6)))
+
+
+def _dihedral(images: Tensor, total: Matrix) -> Tensor:
+    """Flips and quarter turns by moving pixels: exact, and much cheaper than resampling."""
+    out = torch.empty_like(images)
+    swaps = total[:, 0, 1].abs() > 0.5
+    xs = torch.where(swaps, total[:, 1, 0], total[:, 0, 0]) < 0
+    ys = torch.where(swaps, total[:, 0, 1], total[:, 1, 1]) < 0
+    for swap in (False, True):
+        for flip_x in (False, True):
+            for flip_y in (False, True):
+                chosen = torch.nonzero((swaps == swap) & (xs == flip_x) & (ys == flip_y)).flatten()
+                if not len(chosen):
+                    continue
+                chosen = chosen.to(images.device)
+                part = images[chosen]
+                part = part.transpose(2, 3) if swap else part
+                turned = [dim for dim, on in ((3, flip_x), (2, flip_y)) if on]
+                out[chosen] = part.flip(turned) if turned else part
+    return out
+
+
+def _stack(*entries: Tensor | float) -> Matrix:
+    """Matrices (b, 3, 3) from nine entries, row by row; numbers are the same for all figures."""
+    count = next(len(e) for e in entries if isinstance(e, Tensor))
+    columns = [e if isinstance(e, Tensor) else torch.full((count,), float(e)) for e in entries]
+    return torch.stack(columns, dim=1).reshape(count, 3, 3)

@@ -1,0 +1,85 @@
+"""What a data set holds: counts by class, domain, part and rater agreement; a contact sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atypia import records as r
+from atypia.data.manifest import Manifest
+from atypia.progress import Progress, silent
+
+
+def summarise(manifest: Manifest) -> dict[str, Any]:
+    """Counts of a manifest, as JSON-able values.
+
+    Returns:
+        ``name, task, figures, positive, negative, unlabelled, cases, slides, classes, parts,
+        raters, agreement`` (share of figures with two or more votes on which all raters agree;
+        None without such figures), ``domains`` (a list with ``domain, positive, negative``),
+        ``fingerprint`` and ``notes``.
+    """
+    t = manifest.table
+    labels = t[r.LABEL].to_pylist()
+    domains = t[r.DOMAIN].to_pylist()
+    counts: dict[str, list[int]] = {}
+    for domain, label in zip(domains, labels, strict=True):
+        pair = counts.setdefault(domain or "unknown", [0, 0])
+        if label is not None:
+            pair[label] += 1
+    votes = [[v for v in given if v is not None] for given in t[r.VOTES].to_pylist() if given is not None]
+    several = [given for given in votes if len(given) > 1]
+    parts = t[r.PART].value_counts().to_pylist()
+    return {
+        "name": manifest.name,
+        "task": manifest.task,
+        "classes": list(r.CLASS_NAMES[manifest.task]),
+        "figures": len(manifest),
+        "positive": labels.count(1),
+        "negative": labels.count(0),
+        "unlabelled": labels.count(None),
+        "cases": len(t[r.CASE_ID].drop_null().unique()),
+        "slides": len(t[r.SLIDE_ID].drop_null().unique()),
+        "parts": {str(c["values"]): c["counts"] for c in parts if c["values"] is not None},
+        "raters": max((len(given) for given in votes), default=0),
+        "agreement": sum(len(set(given)) == 1 for given in several) / len(several) if several else None,
+        "domains": [
+            {"domain": domain, "negative": pair[0], "positive": pair[1]} for domain, pair in sorted(counts.items())
+        ],
+        "images": manifest.root is not None,
+        "fingerprint": manifest.fingerprint,
+        "notes": list(manifest.notes),
+    }
+
+
+def random_sheet(
+    manifest: Manifest, path: Path, seed: int = 0, progress: Progress = silent, rows: int = 6, columns: int = 10
+) -> Path:
+    """Writes a contact sheet of random crops, half of them positive where there are enough.
+
+    Raises:
+        AbsentError: The images are not at hand.
+    """
+    from atypia.artifacts import atomic_file
+    from atypia.data.geometry import CropGeometry
+    from atypia.data.sheets import contact_sheet
+    from atypia.data.store import open_store
+    from atypia.seeds import generator
+
+    store = open_store(manifest, CropGeometry(out_px=128), progress=progress)
+    rng = generator(seed, "contact sheet")
+    labels = np.array([-1 if label is None else label for label in manifest.table[r.LABEL].to_pylist()])
+    picked: list[int] = []
+    for wanted in (1, 0):
+        pool = np.flatnonzero((labels == wanted) & store.usable)
+        picked += sorted(rng.permutation(pool)[: rows * columns // 2].tolist())
+    if not picked:
+        picked = rng.permutation(np.flatnonzero(store.usable))[: rows * columns].tolist()
+    names = r.CLASS_NAMES[manifest.task]
+    captions = [names[labels[i]] if labels[i] >= 0 else "unlabelled" for i in picked]
+    sheet = contact_sheet(store.crops[picked], captions, columns=columns, title=manifest.name)
+    with atomic_file(path) as file:
+        sheet.save(file, format="PNG", optimize=True)
+    return path

@@ -1,0 +1,76 @@
+"""From the folder of a training to its result rows: everything is recomputed from predictions."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from atypia import runs
+from atypia.artifacts import read_json
+from atypia.errors import InputError
+from atypia.evaluation.rows import Classifier, concat_rows, result_rows, write_rows
+from atypia.inference.bundle import load_bundle
+from atypia.inference.predictions import read_predictions
+from atypia.metrics import UndefinedMetricWarning
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Result rows of a training, and what a table of them has to warn of."""
+
+    rows: pa.Table
+    warnings: tuple[str, ...]
+
+
+def collect(folder: Path) -> Collected:
+    """Computes the result rows of all predictions under a training's folder and writes ``results.parquet``.
+
+    Args:
+        folder: A training's folder, one run's, or that of a bundle that was evaluated.
+
+    Raises:
+        InputError: There are no predictions.
+        DataError: A file is damaged.
+    """
+    files = runs.prediction_files(folder)
+    if not files:
+        raise InputError(f"{folder} holds no predictions; fix: train, or evaluate a bundle, first")
+    classifier, notes = describe(folder)
+    with warnings.catch_warnings():
+        # A domain without one of the classes is common and shows as n/a in the table.
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        tables = [result_rows(read_predictions(path)[0], classifier) for path in files]
+    rows = concat_rows(tables)
+    write_rows(folder / runs.RESULTS, rows)
+    return Collected(rows, notes)
+
+
+def describe(folder: Path) -> tuple[Classifier, tuple[str, ...]]:
+    """What result rows say about the classifier in a folder, and the warnings that go with its tables."""
+    if (folder / runs.TRAINING).is_file():
+        asked: dict[str, Any] = read_json(folder / runs.TRAINING)
+        recipe = asked["recipe"]
+        classifier = Classifier(
+            model=f"{asked['name']} · {recipe['backbone']}",
+            backbone=recipe["backbone"],
+            adaptation=recipe["adaptation"],
+            recipe=asked["name"],
+            protocol=asked["split"]["protocol"],
+            train_data=asked["data"]["name"],
+        )
+        return classifier, tuple(asked["warnings"])
+    bundle = load_bundle(folder / runs.BUNDLE if (folder / runs.BUNDLE).is_dir() else folder)
+    facts = bundle.training
+    classifier = Classifier(
+        model=bundle.name,
+        backbone=bundle.backbone,
+        adaptation=bundle.adaptation,
+        recipe=facts.get("recipe"),
+        protocol=facts.get("protocol"),
+        train_data=facts.get("data"),
+    )
+    return classifier, tuple(facts.get("warnings", ()))

@@ -1,0 +1,112 @@
+"""Evaluation of trained classifiers on other data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from atypia import runs
+from atypia.artifacts import lock
+from atypia.data.audit import check_pair, check_pair_names
+from atypia.data.manifest import Manifest
+from atypia.data.store import open_store
+from atypia.errors import AtypiaError, InputError
+from atypia.inference.bundle import Bundle, load_bundle
+from atypia.inference.predict import score
+from atypia.inference.predictions import predictions_table, read_predictions, write_predictions
+from atypia.progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is evaluated: a training's folder, one run, or a bundle.
+
+    Attributes:
+        folder: Where evaluations are written, under ``evaluations/``.
+        bundles: Name of each fold, and its bundle.
+        manifest: The figures that it was trained on, where they are recorded.
+    """
+
+    folder: Path
+    bundles: tuple[tuple[str, Bundle], ...]
+    manifest: Manifest | None
+
+
+def open_target(path: Path) -> Target:
+    """Opens a training's folder, one run's folder, or a bundle.
+
+    Raises:
+        InputError: The path holds none of these.
+        DataError: A bundle is damaged.
+    """
+    if (path / "model.safetensors").is_file():
+        folders = [("bundle", path)]
+    else:
+        folders = [(run.name, run / runs.BUNDLE) for run in runs.run_folders(path)]
+    if not folders:
+        raise InputError(f"{path} holds no training, run or bundle; fix: give the --out folder of `atypia train`")
+    manifest_file = next((f for f in (path / runs.MANIFEST, path.parent / runs.MANIFEST) if f.is_file()), None)
+    manifest = Manifest.load(manifest_file) if manifest_file else None
+    return Target(path, tuple((name, load_bundle(folder)) for name, folder in folders), manifest)
+
+
+def evaluate(
+    target: Target,
+    manifest: Manifest,
+    allow: Iterable[str] = (),
+    weights_file: Path | None = None,
+    progress: Progress = silent,
+) -> tuple[list[Path], list[str]]:
+    """Writes the predictions of every fold's bundle on a data set, unless they are there and valid.
+
+    Returns:
+        The prediction files, one a fold, and warnings (quarantined figures, allowed leakage).
+
+    Raises:
+        LeakageError: The data set shares figures, images or cases with the training data and the
+            exception is not named in ``allow``.
+        InputError: The data set has no labels, or is of another task.
+    """
+    first = target.bundles[0][1]
+    _ = manifest.labels  # an evaluation needs a label for every figure
+    store = open_store(manifest, first.geometry, progress=progress)
+    if target.manifest is not None:
+        warnings = check_pair(target.manifest, manifest, allow=allow)
+    else:
+        warnings = check_pair_names(str(first.training.get("data", "")), manifest, allow=allow)
+    if store.quarantined:
+        warnings = [*warnings, f"{manifest.name}: {len(store.quarantined)} figures left out, images cannot be used"]
+    folder = target.folder / runs.EVALUATIONS / f"{_slug(manifest.name)}-{manifest.fingerprint[:8]}"
+    files: list[Path] = []
+    with lock(folder):
+        for name, bundle in target.bundles:
+            path = folder / f"{name}.parquet"
+            if _facts(path) != (facts := _expected(bundle, manifest)):
+                scored = score(bundle, manifest, store, weights_file, progress)
+                table = predictions_table(
+                    scored.manifest,
+                    scored.probabilities,
+                    bundle.threshold,
+                    fold=name,
+                    part=runs.EXTERNAL,
+                    run_id=str(bundle.training.get("run_id", bundle.fingerprint)),
+                )
+                write_predictions(path, table, facts)
+            files.append(path)
+    return files, list(warnings)
+
+
+def _expected(bundle: Bundle, manifest: Manifest) -> dict[str, str]:
+    return {"bundle": bundle.fingerprint, "manifest": manifest.fingerprint}
+
+
+def _facts(path: Path) -> dict[str, str] | None:
+    try:
+        return read_predictions(path)[1]
+    except AtypiaError:
+        return None  # absent or damaged: predicted anew
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)[:60]

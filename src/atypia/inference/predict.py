@@ -1,0 +1,83 @@
+"""Prediction: a bundle's probabilities for the figures of a manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from atypia.backbones.features import Features, open_features
+from atypia.backbones.weights import require
+from atypia.data.manifest import Manifest
+from atypia.data.store import CropStore, open_store
+from atypia.errors import AbsentError, InputError
+from atypia.inference.bundle import Bundle
+from atypia.progress import Progress, silent
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Figures whose crops could be read, and their probabilities.
+
+    Attributes:
+        manifest: The usable figures.
+        probabilities: Probability of the positive class, shape (n,), in [0, 1].
+        quarantined: Figure id to reason, for those that could not be read.
+    """
+
+    manifest: Manifest
+    probabilities: npt.NDArray[np.float64]
+    quarantined: dict[str, str]
+
+
+def score(
+    bundle: Bundle,
+    manifest: Manifest,
+    store: CropStore | None = None,
+    weights_file: Path | None = None,
+    progress: Progress = silent,
+) -> Scored:
+    """Scores every figure whose crop can be read.
+
+    Args:
+        bundle: The classifier.
+        manifest: The figures; its task must be the bundle's.
+        store: Their crops, where they are open already; must have the bundle's geometry.
+        weights_file: The backbone's weights, where they are in a file of the user's.
+        progress: Told about crops decoded and features computed.
+
+    Raises:
+        AbsentError: The backbone's weights are not here, or are others than the bundle was made with.
+        InputError: The manifest is of another task.
+    """
+    if manifest.task != bundle.task:
+        raise InputError(
+            f"{bundle.name} was trained for the task {bundle.task!r}, {manifest.name} is of {manifest.task!r}; "
+            "fix: choose a data set of the same task"
+        )
+    require(bundle.backbone, weights_file)
+    if store is None:
+        store = open_store(manifest, bundle.geometry, progress=progress)
+    features = open_features(store, bundle.backbone, bundle.input_px, weights_file=weights_file, progress=progress)
+    check_weights(bundle, features)
+    rows = np.flatnonzero(store.usable)
+    values: npt.NDArray[Any] = features.values
+    probabilities = bundle.probabilities(values if len(rows) == len(manifest) else values[rows])
+    usable = manifest if len(rows) == len(manifest) else manifest.take(rows)
+    return Scored(usable, probabilities, dict(store.quarantined))
+
+
+def check_weights(bundle: Bundle, features: Features) -> None:
+    """Refuses features of other weights than the bundle was made with.
+
+    Raises:
+        AbsentError: The checksums differ.
+    """
+    if bundle.weights_sha256 != features.weights_sha256:
+        raise AbsentError(
+            f"the weights of {bundle.backbone} here are not those that {bundle.name} was made with; "
+            "fix: give the original file (--weights), or train the probe again"
+        )

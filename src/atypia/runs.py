@@ -1,0 +1,50 @@
+"""Names of the files in an output folder, written once.
+
+The folder of a training holds ``training.json``, ``manifest.parquet``, ``split.json``, one run
+folder a fold, and ``evaluations/`` with the predictions on other data sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+TRAINING: Final = "training.json"
+MANIFEST: Final = "manifest.parquet"
+SPLIT: Final = "split.json"
+CONFIG: Final = "config.yaml"
+METRICS: Final = "metrics.jsonl"
+BUNDLE: Final = "bundle"
+PREDICTIONS: Final = "predictions.parquet"
+ENVIRONMENT: Final = "environment.json"
+LOG: Final = "log.txt"
+RUN: Final = "run.json"
+"""Written last: a run folder without it is not complete."""
+EVALUATIONS: Final = "evaluations"
+RESULTS: Final = "results.parquet"
+
+VALIDATION: Final = "val"
+TEST: Final = "test"
+EXTERNAL: Final = "external"
+"""What the figures of a prediction are to the model: its fold's validation or test part, or another data set."""
+
+
+def natural_key(name: str) -> tuple[str, int]:
+    """Sort key by which ``fold-2`` comes before ``fold-10``."""
+    stem = name.rstrip("0123456789")
+    return stem, int(name[len(stem) :] or 0)
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """The complete run folders of a training, in natural order; the folder itself if it is one."""
+    if (folder / RUN).is_file():
+        return [folder]
+    return sorted((run.parent for run in folder.glob(f"*/{RUN}")), key=lambda path: natural_key(path.name))
+
+
+def prediction_files(folder: Path) -> Sequence[Path]:
+    """All prediction files of a training's folder: its folds', then its evaluations'."""
+    own = [run / PREDICTIONS for run in run_folders(folder)]
+    other = (folder / EVALUATIONS).glob("*/*.parquet")
+    return [*own, *sorted(other, key=lambda path: (path.parent.name, natural_key(path.stem)))]

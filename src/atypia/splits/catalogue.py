@@ -1,0 +1,70 @@
+"""Protocols: named ways to divide figures into training, validation and test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from atypia.config import StrictModel
+from atypia.registry import Registry
+from atypia.splits.figures import Figures, Rows
+
+NO_ROWS: Rows = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class FoldRows:
+    """A fold as positions in :class:`atypia.splits.figures.Figures`."""
+
+    name: str
+    train: Rows
+    val: Rows
+    test: Rows = field(default_factory=lambda: NO_ROWS)
+
+
+@dataclass(frozen=True, eq=False)
+class Division:
+    """What a protocol returns: folds, and what a table has to say about them."""
+
+    folds: list[FoldRows]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way to divide figures.
+
+    Attributes:
+        name: Its name.
+        summary: What it does, in one line.
+        source: Where it comes from: a paper, a published file, or Atypia itself.
+        leakage: What can be on both sides of it, in one line.
+        options: Schema of its options.
+        divide: From figures, options and master seed to the folds.
+        fixed_seed: The published seed, where the protocol has one; another is then ignored.
+        caveat: A warning that enters every table, where the protocol leaks as published.
+    """
+
+    name: str
+    summary: str
+    source: str
+    leakage: str
+    options: type[StrictModel]
+    divide: Callable[[Figures, Any, int], Division]
+    fixed_seed: int | None = None
+    caveat: str | None = None
+
+
+GROUPED = "none: no case is in two parts"
+"""What :attr:`Protocol.leakage` says of protocols that keep cases together."""
+
+PROTOCOLS: Registry[Protocol] = Registry("protocol", "atypia.splits.protocols")
+"""Every protocol, by name; one module a family in ``atypia.splits.protocols``."""
+
+
+def add(protocol: Protocol) -> Protocol:
+    """Adds a protocol to :data:`PROTOCOLS` under its own name."""
+    return PROTOCOLS.add(protocol.name, protocol)

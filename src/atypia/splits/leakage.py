@@ -1,0 +1,190 @@
+"""Leakage in splits: found, worded, and raised unless the user names the exception."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain, combinations
+
+import numpy as np
+import numpy.typing as npt
+
+from atypia.data.manifest import Manifest
+from atypia.errors import LeakageError, must
+from atypia.splits.split import PARTS, Fold, Split
+
+SAME_CASE = "same-case"
+"""Exception to name for figures of one case in two parts of a fold."""
+
+SAME_IMAGE = "same-image"
+"""Exception to name for one image, under several figure ids, in two parts of a fold."""
+
+_WORDS = {SAME_CASE: ("case", "cases"), SAME_IMAGE: ("image", "images")}
+_FIXES = {
+    SAME_CASE: "use a protocol that keeps cases together (kfold, official, …)",
+    SAME_IMAGE: "remove the copies, or give them one case",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Leakage of one kind between two parts, over all folds.
+
+    Attributes:
+        code: :data:`SAME_CASE` or :data:`SAME_IMAGE`.
+        sides: The two parts.
+        folds: Names of the folds where it is so.
+        shared: Cases or images on both sides, in the worst fold.
+        figures: Figures of the second side that are touched, in the worst fold.
+        of: Figures of the second side in that fold.
+        example: One such case, or one figure that shows such an image.
+    """
+
+    code: str
+    sides: tuple[str, str]
+    folds: tuple[str, ...]
+    shared: int
+    figures: int
+    of: int
+    example: str
+
+    def text(self) -> str:
+        """The finding in words."""
+        word = _WORDS[self.code][self.shared > 1]
+        one, other = self.sides
+        where = self.folds[0] if len(self.folds) == 1 else f"{len(self.folds)} folds, first {self.folds[0]}"
+        return (
+            f"leakage ({self.code}): up to {self.shared:,} {word} in both {one} and {other} of {where}; "
+            f"{self.figures:,} of {self.of:,} {other} figures are touched (for instance {self.example!r})"
+        )
+
+
+def check_split(
+    split: Split, manifest: Manifest, allow: Iterable[str] = (), groups: Iterable[Sequence[str]] | None = None
+) -> list[str]:
+    """Checks that nothing is on two sides of a fold.
+
+    Args:
+        split: The split.
+        manifest: The figures that it divides.
+        allow: Exceptions that the user has named: :data:`SAME_CASE`, :data:`SAME_IMAGE`. Codes of
+            other checks may be among them.
+        groups: Groups of figure ids that show the same image, for instance from
+            :func:`atypia.data.hashes.equal_groups`. Ids outside the manifest are ignored.
+
+    Returns:
+        One warning for each finding that was allowed, for every table that the split enters.
+
+    Raises:
+        LeakageError: A case or an image is in two parts of a fold and that was not allowed; or a
+            figure is placed twice or not in the manifest, which cannot be allowed.
+    """
+    allowed = set(allow)
+    found = find_leakage(split, manifest, groups)
+    barred = [finding for finding in found if finding.code not in allowed]
+    if barred:
+        codes = list(dict.fromkeys(finding.code for finding in barred))
+        fixes = [_FIXES[code] for code in codes]
+        exceptions = " ".join(f"--allow {code}" for code in codes)
+        raise LeakageError(
+            must(
+                f"split {split.protocol}",
+                "without leakage",
+                "; ".join(finding.text() for finding in barred),
+                f"{'; '.join(fixes)}; or name the exception: {exceptions}",
+            )
+        )
+    return [f"allowed {finding.text()}" for finding in found]
+
+
+def find_leakage(
+    split: Split, manifest: Manifest, groups: Iterable[Sequence[str]] | None = None
+) -> list[Finding]:
+    """All leakage in a split, without raising for it.
+
+    Args and errors as :func:`check_split`; a figure placed twice or unknown raises.
+    """
+    _check_placement(split, manifest)
+    names, cases = np.unique(manifest.cases, return_inverse=True)
+    kinds: list[tuple[str, npt.NDArray[np.int64], npt.NDArray[np.str_]]] = [(SAME_CASE, cases.astype(np.int64), names)]
+    if groups is not None:
+        images, examples = _image_numbers(manifest, groups)
+        kinds.append((SAME_IMAGE, images, examples))
+    rows = {fold.name: {part: manifest.rows_of(ids) for part, ids in fold.parts().items()} for fold in split.folds}
+    findings = []
+    for code, unit_of, unit_names in kinds:
+        for sides in combinations(PARTS, 2):
+            finding = _between(code, sides, rows, unit_of, unit_names)
+            if finding is not None:
+                findings.append(finding)
+    return findings
+
+
+def _between(
+    code: str,
+    sides: tuple[str, str],
+    rows: dict[str, dict[str, npt.NDArray[np.int64]]],
+    unit_of: npt.NDArray[np.int64],
+    names: npt.NDArray[np.str_],
+) -> Finding | None:
+    """What two parts share, over all folds; numbers are those of the worst fold."""
+    folds: list[str] = []
+    worst = (0, 0, 0, "")
+    for name, parts in rows.items():
+        one, other = unit_of[parts[sides[0]]], unit_of[parts[sides[1]]]
+        shared = np.intersect1d(one[one >= 0], other[other >= 0])
+        if not len(shared):
+            continue
+        folds.append(name)
+        touched = int(np.isin(other, shared).sum())
+        if len(shared) > worst[0]:
+            worst = (len(shared), touched, len(other), str(names[shared[0]]))
+    return Finding(code, sides, tuple(folds), *worst) if folds else None
+
+
+def _image_numbers(
+    manifest: Manifest, groups: Iterable[Sequence[str]]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.str_]]:
+    """For each row the number of its group, -1 for none; and one figure id a group."""
+    position = {figure: row for row, figure in enumerate(manifest.ids)}
+    numbers = np.full(len(manifest), -1, dtype=np.int64)
+    examples = []
+    for group in groups:
+        inside = [position[figure] for figure in group if figure in position]
+        if len(inside) > 1:
+            numbers[inside] = len(examples)
+            examples.append(manifest.ids[inside[0]])
+    return numbers, np.array(examples, dtype=str)
+
+
+def _check_placement(split: Split, manifest: Manifest) -> None:
+    known = set(manifest.ids)
+    for fold in split.folds:
+        placed = list(chain.from_iterable(fold.parts().values()))
+        unknown = [figure for figure in placed if figure not in known]
+        if unknown:
+            raise LeakageError(
+                must(
+                    f"split {split.protocol}, {fold.name}",
+                    f"made of the figures of {manifest.name}",
+                    f"{len(unknown):,} unknown figures, first {unknown[0]!r}",
+                    "make the split anew from this data",
+                )
+            )
+        if len(set(placed)) != len(placed):
+            _raise_twice(split, fold)
+
+
+def _raise_twice(split: Split, fold: Fold) -> None:
+    counts = Counter(chain.from_iterable(fold.parts().values()))
+    twice = [figure for figure, count in counts.items() if count > 1]
+    where = [part for part, ids in fold.parts().items() for figure in ids if figure == twice[0]]
+    raise LeakageError(
+        must(
+            f"split {split.protocol}, {fold.name}",
+            "one that places every figure at most once",
+            f"{len(twice):,} figures placed twice, first {twice[0]!r} in {' and '.join(where)}",
+            "make the split anew; this cannot be allowed",
+        )
+    )

@@ -1,0 +1,113 @@
+"""From a protocol's name and a manifest to a split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from atypia import records as r
+from atypia.config import parse
+from atypia.data.manifest import Manifest
+from atypia.errors import InputError, must
+from atypia.splits.catalogue import PROTOCOLS, Division, FoldRows, Protocol
+from atypia.splits.figures import Figures, Rows
+from atypia.splits.leakage import find_leakage
+from atypia.splits.split import PARTS, Fold, Split, count_positives, plain_params
+
+
+def make_split(name: str, manifest: Manifest, seed: int = 0, **params: Any) -> Split:
+    """Divides a manifest by a protocol.
+
+    The same figures, options and seed give the same folds, whatever the order of the rows
+    (``ammeling-as-published`` excepted, which draws by row number as its authors did). Leakage
+    does not raise here but becomes a warning; :func:`atypia.splits.leakage.check_split` raises.
+
+    Args:
+        name: Entry of :data:`atypia.splits.catalogue.PROTOCOLS`.
+        manifest: The figures; those without a label are left out, with a warning.
+        seed: Master seed; not used by protocols that are published with a seed of their own.
+        **params: The protocol's options.
+
+    Returns:
+        The split; figure ids are sorted inside every part.
+
+    Raises:
+        InputError: No such protocol or option, or the figures cannot be divided so: too few
+            cases, one class only, no published parts, no domains.
+    """
+    protocol = PROTOCOLS[name]
+    options = parse(protocol.options, params, f"protocol {name}")
+    if seed < 0:
+        raise InputError(must("seed", "0 or a positive integer", seed, "pass --seed 0"))
+    used_seed = seed if protocol.fixed_seed is None else protocol.fixed_seed
+    figures = Figures.of(manifest)
+    division = protocol.divide(figures, options, used_seed)
+    for fold in division.folds:
+        _check_trainable(protocol, fold, figures)
+    ids = np.array(figures.manifest.ids, dtype=object)
+
+    def named(rows: Rows) -> tuple[str, ...]:
+        return tuple(ids[np.sort(rows)])
+
+    folds = tuple(Fold(f.name, named(f.train), named(f.val), named(f.test)) for f in division.folds)
+    split = Split(name, plain_params(options), used_seed, manifest.fingerprint, folds)
+    found = [finding.text() for finding in find_leakage(split, manifest)]
+    warnings = (*_about_figures(figures), *_about_protocol(protocol, division, figures), *found)
+    return Split(
+        name,
+        split.params,
+        used_seed,
+        manifest.fingerprint,
+        folds,
+        tuple(dict.fromkeys(warnings)),
+        count_positives(folds, manifest),
+    )
+
+
+def _check_trainable(protocol: Protocol, fold: FoldRows, figures: Figures) -> None:
+    zero, one = r.CLASS_NAMES[figures.manifest.task]
+    counts = np.bincount(figures.labels[fold.train], minlength=2)
+    if counts.all() and len(fold.val):
+        return
+    known = ", ".join(protocol.options.model_fields) or "none"
+    raise InputError(
+        must(
+            f"{protocol.name}, {fold.name}",
+            f"a fold that can be trained: {zero} and {one} figures in training, and some for validation",
+            f"{counts[0]} {zero} and {counts[1]} {one} in training, {len(fold.val)} for validation",
+            f"give more cases, or change the protocol or its options ({known})",
+        )
+    )
+
+
+def _about_figures(figures: Figures) -> list[str]:
+    warnings = []
+    if figures.left_out:
+        warnings.append(f"{figures.left_out:,} figures without a label were left out of the split")
+    if figures.without_case:
+        warnings.append(
+            f"{figures.without_case:,} of {len(figures):,} figures have no known case or slide: "
+            "each counts as a case of its own, so leakage between them cannot be seen"
+        )
+    return warnings
+
+
+def _about_protocol(protocol: Protocol, division: Division, figures: Figures) -> list[str]:
+    warnings = [protocol.caveat] if protocol.caveat else []
+    warnings += division.warnings
+    names = r.CLASS_NAMES[figures.manifest.task]
+    for part in PARTS[1:]:
+        for label, word in enumerate(names):
+            lacking = [
+                fold.name
+                for fold in division.folds
+                if len(rows := getattr(fold, part)) and not (figures.labels[rows] == label).any()
+            ]
+            if lacking:
+                shown = ", ".join(lacking[:3]) + (", …" if len(lacking) > 3 else "")
+                warnings.append(
+                    f"no {word} figure in the {part} part of {len(lacking)} of {len(division.folds)} folds ({shown}): "
+                    "metrics that need both classes are undefined there"
+                )
+    return warnings

@@ -1,0 +1,238 @@
+"""Folds as data: which figures train, select and test, saved as a file that a person can open.
+
+A split names the manifest that it divides by its fingerprint. What the file says twice (counts of
+figures and of positives, its own fingerprint) is verified when it is read, so that a split that
+was changed by hand, or belongs to other data, is refused instead of used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from atypia import records as r
+from atypia.artifacts import canonical_json, fingerprint, read_json, write_json
+from atypia.config import StrictModel, parse
+from atypia.data.manifest import Manifest
+from atypia.errors import DataError, InputError, WorkError, must
+
+FORMAT = "atypia split 1"
+"""First line of trust in a split file; raised when its layout changes."""
+
+PARTS = ("train", "val", "test")
+"""The parts of a fold, in the order in which they are shown."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
+_NAME_RULE = "a name of at most 120 letters, digits, '.', '_' and '-', beginning with a letter or digit"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One division of the figures.
+
+    Attributes:
+        name: Also the name of the run folder, so letters, digits, ``.``, ``_`` and ``-`` only.
+        train: Ids of the figures that a model learns from.
+        val: Ids of those that select (epoch, strength, threshold); never part of a result.
+        test: Ids of those that results are reported on; may be empty.
+    """
+
+    name: str
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...] = ()
+
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        """The three parts by their names, in the order of :data:`PARTS`."""
+        return {part: getattr(self, part) for part in PARTS}
+
+
+@dataclass(frozen=True)
+class Split:
+    """The folds that a protocol made of a manifest.
+
+    Attributes:
+        protocol: Its name in :data:`atypia.splits.catalogue.PROTOCOLS`.
+        params: Its options, JSON-like, defaults filled in.
+        seed: Master seed.
+        manifest: Fingerprint of the manifest.
+        folds: The folds, in order; their names differ.
+        warnings: What every table that this split enters has to say.
+        positives: For each fold the positives of its parts (train, val, test), as redundancy.
+    """
+
+    protocol: str
+    params: dict[str, Any]
+    seed: int
+    manifest: str
+    folds: tuple[Fold, ...]
+    warnings: tuple[str, ...] = ()
+    positives: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.folds:
+            raise InputError(must("folds", "at least one fold", "none", "make the split anew"))
+        repeated = [name for name, count in Counter(fold.name for fold in self.folds).items() if count > 1]
+        if repeated:
+            raise InputError(must("folds", "folds of different names", f"{repeated[0]!r} twice", "rename one"))
+        for fold in self.folds:
+            # A fold names a folder: a separator or a leading dot would lead out of the output folder.
+            if not _NAME.fullmatch(fold.name):
+                raise InputError(must("fold", _NAME_RULE, fold.name, "rename the fold"))
+
+    @property
+    def fingerprint(self) -> str:
+        """Content hash of all that decides a training: not of warnings and counts."""
+        folds = [[fold.name, fold.train, fold.val, fold.test] for fold in self.folds]
+        return fingerprint(FORMAT, self.protocol, self.params, self.seed, self.manifest, folds)
+
+    def check_manifest(self, manifest: Manifest) -> None:
+        """Checks that this split divides this manifest.
+
+        Raises:
+            DataError: The manifest is another one, or the counts of positives disagree.
+        """
+        if manifest.fingerprint != self.manifest:
+            raise DataError(
+                must(
+                    "split",
+                    f"one of the manifest {manifest.name} ({manifest.fingerprint[:12]})",
+                    f"one of another manifest ({self.manifest[:12]}; protocol {self.protocol})",
+                    "make the split anew from this data, or give the data that it was made from",
+                )
+            )
+        for name, counts in count_positives(self.folds, manifest).items():
+            if name in self.positives and tuple(self.positives[name]) != counts:
+                raise DataError(
+                    must(
+                        f"positives of {name}",
+                        f"{counts} in train, val and test",
+                        str(tuple(self.positives[name])),
+                        "the split file was changed; make it anew",
+                    )
+                )
+
+    def for_manifest(self, manifest: Manifest) -> Split:
+        """This split, once :meth:`check_manifest` has passed; for use in expressions."""
+        self.check_manifest(manifest)
+        return self
+
+    def save(self, path: Path) -> Path:
+        """Writes the split as indented JSON, atomically."""
+        folds = []
+        for fold in self.folds:
+            positives = self.positives.get(fold.name, (None, None, None))
+            counts = {
+                part: {"figures": len(ids), "positives": positive}
+                for (part, ids), positive in zip(fold.parts().items(), positives, strict=True)
+            }
+            folds.append({"name": fold.name, "counts": counts, **{p: list(ids) for p, ids in fold.parts().items()}})
+        content = {
+            "format": FORMAT,
+            "protocol": self.protocol,
+            "params": self.params,
+            "seed": self.seed,
+            "manifest": self.manifest,
+            "fingerprint": self.fingerprint,
+            "warnings": list(self.warnings),
+            "folds": folds,
+        }
+        write_json(path, content)
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> Split:
+        """Reads what :meth:`save` wrote and verifies its counts and fingerprint.
+
+        Whether it fits a manifest is asked of :meth:`check_manifest`.
+
+        Raises:
+            DataError: The file is absent, damaged, no split, or was changed after it was written.
+        """
+        try:
+            content = read_json(path)
+        except WorkError as error:
+            raise DataError(str(error)) from error
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise DataError(must(str(path), f"a split file ({FORMAT})", "another file", "make one: atypia data split"))
+        read = parse(_File, content, f"split {path}")
+        for fold in read.folds:
+            for part in PARTS:
+                stated, found = getattr(fold.counts, part).figures, len(getattr(fold, part))
+                if stated != found:
+                    raise DataError(
+                        must(f"{path}: {fold.name}, {part}", f"{stated} figures", f"{found}", "make the split anew")
+                    )
+        split = cls(
+            read.protocol,
+            read.params,
+            read.seed,
+            read.manifest,
+            tuple(Fold(fold.name, fold.train, fold.val, fold.test) for fold in read.folds),
+            read.warnings,
+            {fold.name: counts for fold in read.folds if (counts := fold.counts.positives()) is not None},
+        )
+        if split.fingerprint != read.fingerprint:
+            raise DataError(f"{path} was changed after it was written; fix: make the split anew")
+        return split
+
+
+def count_positives(folds: tuple[Fold, ...], manifest: Manifest) -> dict[str, tuple[int, int, int]]:
+    """For each fold the figures of class 1 in train, val and test.
+
+    Raises:
+        DataError: A figure of a fold is not in the manifest.
+    """
+    positive = np.array([label == 1 for label in manifest.table[r.LABEL].to_pylist()], dtype=bool)
+
+    def count(figure_ids: tuple[str, ...]) -> int:
+        return int(positive[manifest.rows_of(figure_ids)].sum())
+
+    return {fold.name: (count(fold.train), count(fold.val), count(fold.test)) for fold in folds}
+
+
+def plain_params(options: StrictModel) -> dict[str, Any]:
+    """A protocol's options as JSON-like values, defaults filled in."""
+    params = options.model_dump(mode="json")
+    canonical_json(params)
+    return params
+
+
+class _PartCounts(StrictModel):
+    figures: int
+    positives: int | None
+
+
+class _Counts(StrictModel):
+    train: _PartCounts
+    val: _PartCounts
+    test: _PartCounts
+
+    def positives(self) -> tuple[int, int, int] | None:
+        train, val, test = self.train.positives, self.val.positives, self.test.positives
+        return None if train is None or val is None or test is None else (train, val, test)
+
+
+class _FileFold(StrictModel):
+    name: str
+    counts: _Counts
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+class _File(StrictModel):
+    format: Literal["atypia split 1"]
+    protocol: str
+    params: dict[str, Any]
+    seed: int
+    manifest: str
+    fingerprint: str
+    warnings: tuple[str, ...]
+    folds: tuple[_FileFold, ...]

@@ -1,0 +1,146 @@
+"""Checkpoints: the whole state of a training, without pickle, written so that a kill loses nothing.
+
+A checkpoint is a folder with the tensors (``state.safetensors``), everything else
+(``state.json``) and their checksums (``sums.json``, written last inside the folder). A new one is
+complete before the old one is set aside as ``checkpoint-previous``; a damaged last checkpoint
+falls back to the previous one, with a warning.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from atypia.artifacts import atomic_folder, disk_errors, file_sha256
+from atypia.errors import DataError
+
+LAST, PREVIOUS = "checkpoint-last", "checkpoint-previous"
+TENSORS, REST, SUMS = "state.safetensors", "state.json", "sums.json"
+TENSOR_KEY, INT_KEYS = "$tensor", "$int_keys"
+
+
+class DamagedCheckpointError(DataError):
+    """A checkpoint's files do not match their checksums, or cannot be read."""
+
+
+def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> Path:
+    """Writes the state as ``folder/checkpoint-last`` and keeps the one before.
+
+    Args:
+        folder: The run folder.
+        state: Nested dictionaries and lists of tensors, numbers, strings, booleans and None.
+
+    Raises:
+        WorkError: The disk is full or cannot be written; the checkpoint before stays.
+    """
+    tensors: dict[str, Tensor] = {}
+    skeleton = _flatten(state, "", tensors)
+    last, previous = folder / LAST, folder / PREVIOUS
+    with atomic_folder(folder / "checkpoint-new") as part:
+        save_file(tensors, part / TENSORS)
+        (part / REST).write_text(json.dumps(skeleton, allow_nan=True), "utf-8")
+        sums = {name: file_sha256(part / name) for name in (TENSORS, REST)}
+        (part / SUMS).write_text(json.dumps(sums), "utf-8")
+    with disk_errors(folder):
+        # Between these renames a kill leaves the new or the previous one; both are complete.
+        if last.exists():
+            shutil.rmtree(previous, ignore_errors=True)
+            last.rename(previous)
+        (folder / "checkpoint-new").rename(last)
+    return last
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Reads the last good checkpoint of a run folder; None where there is none.
+
+    Warns when the last one is damaged and the one before is used.
+
+    Raises:
+        DamagedCheckpointError: There are checkpoints, and none of them is good.
+    """
+    faults = []
+    for name in ("checkpoint-new", LAST, PREVIOUS):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            state = _read(path)
+        except DamagedCheckpointError as error:
+            faults.append(str(error))
+            continue
+        for fault in faults:
+            warnings.warn(f"{fault}; going on from {name}", RuntimeWarning, stacklevel=2)
+        return state
+    if faults:
+        raise DamagedCheckpointError(f"{'; '.join(faults)}; fix: delete {folder} and train again")
+    return None
+
+
+def clear_checkpoints(folder: Path) -> None:
+    """Removes the checkpoints of a run that is complete."""
+    for name in ("checkpoint-new", LAST, PREVIOUS):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        sums = json.loads((path / SUMS).read_text("utf-8"))
+        for name in (TENSORS, REST):
+            if file_sha256(path / name) != sums[name]:
+                raise DamagedCheckpointError(f"{path / name} does not match its checksum")
+        tensors = load_file(path / TENSORS)
+        return _restore(json.loads((path / REST).read_text("utf-8")), tensors)
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
+        raise DamagedCheckpointError(f"{path} cannot be read ({error})") from error
+
+
+def _flatten(node: Any, at: str, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(node, Tensor):
+        # Shared storage is refused by the format; a contiguous copy is always its own.
+        tensors[at] = node.detach().cpu().clone().contiguous()
+        return {TENSOR_KEY: at}
+    if isinstance(node, Mapping):
+        keys = list(node)
+        if keys and all(isinstance(key, int) for key in keys):
+            return {INT_KEYS: {str(key): _flatten(node[key], f"{at}/{key}", tensors) for key in keys}}
+        return {str(key): _flatten(node[key], f"{at}/{key}", tensors) for key in keys}
+    if isinstance(node, list | tuple):
+        return [_flatten(value, f"{at}/{i}", tensors) for i, value in enumerate(node)]
+    if node is None or isinstance(node, bool | int | float | str):
+        return node
+    raise TypeError(f"a checkpoint cannot hold {type(node).__name__} at {at or 'the top'}")
+
+
+def _restore(node: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(node, dict):
+        if set(node) == {TENSOR_KEY}:
+            return tensors[node[TENSOR_KEY]]
+        if set(node) == {INT_KEYS}:
+            return {int(key): _restore(value, tensors) for key, value in node[INT_KEYS].items()}
+        return {key: _restore(value, tensors) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_restore(value, tensors) for value in node]
+    return node
+
+
+def rng_state() -> dict[str, Tensor]:
+    """State of torch's global generators (CPU, and the current GPU where there is one)."""
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_rng_state(state: Mapping[str, Tensor]) -> None:
+    """Restores what :func:`rng_state` gave; a GPU's part only where there is one now."""
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

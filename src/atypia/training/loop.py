@@ -1,0 +1,358 @@
+"""The one training loop: one fold of one recipe, from crops to the best weights.
+
+Everything random depends on the seed, the epoch and the step (:mod:`atypia.seeds`), and the
+checkpoint holds everything else, so a run that is killed at any moment ends with the weights of
+an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from atypia import metrics, runs
+from atypia.artifacts import disk_errors
+from atypia.errors import InputError, WorkError, must
+from atypia.methods.distillation import EMA
+from atypia.methods.losses import observed_positive_weight
+from atypia.methods.network import Network
+from atypia.progress import Progress, silent
+from atypia.seeds import derive_seed
+from atypia.training.checkpoints import clear_checkpoints, load_checkpoint, save_checkpoint
+from atypia.training.feed import Feed
+from atypia.training.objective import Objective, StepInput
+from atypia.training.optimisers import Schedule, clip, make_optimiser
+from atypia.training.sampling import Population, Sampler
+from atypia.training.schema import NetworkRecipe
+from atypia.training.selection import SELECTIONS
+
+CHECKPOINT_EVERY_S = 60.0
+"""A checkpoint is written between two steps when the last one is older than this, and at a stop."""
+
+
+@dataclass
+class FoldPlan:
+    """One fold, as arrays: what the loop trains on and selects by.
+
+    Attributes:
+        name: Name of the fold, for messages.
+        recipe: The recipe.
+        feed: Crops, and how they become batches.
+        train: The training figures.
+        val: Rows of the validation figures.
+        val_labels: Their labels, shape (m,).
+        ids: Figure id of every row, for messages.
+        seed: Seed of the run.
+        folder: The run folder: checkpoints and ``metrics.jsonl`` go there.
+        run_id: Identity of the run; a checkpoint of another is refused.
+    """
+
+    name: str
+    recipe: NetworkRecipe
+    feed: Feed
+    train: Population
+    val: npt.NDArray[np.int64]
+    val_labels: npt.NDArray[np.int8]
+    ids: list[str]
+    seed: int
+    folder: Path
+    run_id: str
+
+
+@dataclass
+class Outcome:
+    """What a training gave: the network with the selected weights, the epoch they are from, all epochs' lines."""
+
+    network: Network
+    best_epoch: int
+    best_score: float
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Loop:
+    """Trains one fold. Use :func:`run_fold`.
+
+    Args:
+        plan: The fold.
+        network: On the CPU; moved to the feed's device.
+        objective: The losses of the recipe.
+    """
+
+    def __init__(self, plan: FoldPlan, network: Network, objective: Objective) -> None:
+        recipe = plan.recipe
+        self.plan, self.recipe, self.objective = plan, recipe, objective
+        self.device = plan.feed.device
+        self.network = network.to(self.device)
+        if recipe.channels_last:
+            self.network = self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        objective.to(self.device)
+        self.sampler = Sampler(recipe.sampler, plan.train, plan.seed)
+        self.steps_per_epoch = max(1, self.sampler.draws // (recipe.batch_size * recipe.accumulate))
+        self.trained = torch.nn.ModuleDict({"network": self.network, "objective": objective.modules_trained})
+        self.optimiser = make_optimiser(recipe.optimiser, self.trained, ["network.head", "network.neck", "objective"])
+        self.schedule = Schedule(recipe.schedule, self.optimiser, recipe.optimiser.lr, recipe.epochs, self.steps_per_epoch)
+        self.ema = EMA(self.network, recipe.ema.momentum, recipe.ema.debias) if recipe.ema else None
+        self.rule = SELECTIONS[recipe.select.metric]
+        self.amp = autocast_dtype(recipe.precision, self.device)
+        self.step_network = torch.compile(self.network) if recipe.compile else self.network
+        self.epoch, self.best_score, self.best_epoch, self.stale = 0, -np.inf, -1, 0
+        self.best: dict[str, Tensor] = {}
+        self.history: list[dict[str, Any]] = []
+        self.step_index, self.totals = 0, dict[str, Tensor]()
+        self.checkpoint_every_s, self.saved_at = CHECKPOINT_EVERY_S, time.monotonic()
+
+    def run(self, progress: Progress) -> Outcome:
+        """Trains from where the checkpoint is to the end."""
+        self.restore()
+        with stop_signal() as stop:
+            while self.epoch < self.recipe.epochs and not self.is_stale:
+                started = time.perf_counter()
+                means = self.train_epoch(stop, progress)
+                line = {"epoch": self.epoch, "lr": self.optimiser.param_groups[0]["lr"], **means, **self.validate()}
+                self.select(line)
+                self.mine()
+                line["seconds"] = round(time.perf_counter() - started, 3)
+                self.history.append(line)
+                self.epoch, self.step_index, self.totals = self.epoch + 1, 0, {}
+                self.write_metrics()
+                self.save_when_due(stop)
+        if self.best:
+            self.network.load_trained(self.best)
+        return Outcome(self.network, self.best_epoch, float(self.best_score), self.history)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether early stopping ends the training here."""
+        patience = self.recipe.select.patience
+        return patience is not None and self.stale >= patience
+
+    def train_epoch(self, stop: threading.Event, progress: Progress) -> dict[str, float]:
+        """One epoch of steps, or its rest; gives the means of the loss and its parts, and the images a second."""
+        recipe = self.recipe
+        order = self.sampler.draw(self.epoch)
+        self.objective.start_epoch(self.epoch, self._positive_weight(self.plan.train.targets[order]))
+        self.network.train()
+        size = recipe.batch_size * recipe.accumulate
+        started, first = time.perf_counter(), self.step_index
+        while self.step_index < self.steps_per_epoch:
+            step = self.step_index
+            torch.manual_seed(derive_seed(self.plan.seed, "step", self.epoch, step))
+            for name, value in self.step(order[step * size : (step + 1) * size], step).items():
+                self.totals[name] = self.totals.get(name, torch.zeros((), device=value.device)) + value
+            self.step_index += 1
+            best = f", best {self.best_score:.3f}" if self.best else ""
+            what = f"{self.plan.name}, epoch {self.epoch + 1} of {recipe.epochs}{best}"
+            progress(self.step_index, self.steps_per_epoch, what)
+            if self.step_index < self.steps_per_epoch:
+                self.save_when_due(stop)
+        seconds = max(time.perf_counter() - started, 1e-9)
+        means = {name: float(total) / self.steps_per_epoch for name, total in self.totals.items()}
+        return {**means, "images_per_s": round(size * (self.steps_per_epoch - first) / seconds, 2)}
+
+    def step(self, picked: npt.NDArray[np.int64], step: int) -> dict[str, Tensor]:
+        """One optimiser step over ``accumulate`` batches of these positions in the population."""
+        population, recipe = self.plan.train, self.recipe
+        done = (self.epoch + step / self.steps_per_epoch) / recipe.epochs
+        sums: dict[str, Tensor] = {}
+        for part, positions in enumerate(np.array_split(picked, recipe.accumulate)):
+            draw = derive_seed(self.plan.seed, "augment", self.epoch, step, part)
+            images = self.plan.feed.training_batch(population.rows[positions], draw)
+            given = StepInput(
+                images,
+                self._tensor(population.targets[positions], torch.float32),
+                self._tensor(population.labels[positions], torch.int64),
+                self._tensor(population.domains[positions], torch.int64),
+                done,
+                derive_seed(self.plan.seed, "mix", self.epoch, step, part),
+            )
+            with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
+                losses = self.objective(self.step_network, self.ema, given)
+            total = losses["loss"]
+            if not bool(torch.isfinite(total)):
+                self._stop_at_nan(population.rows[positions], step)
+            (total / recipe.accumulate).backward()
+            for name, value in losses.items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach() / recipe.accumulate
+        clip(self.trained.parameters(), recipe.clip_norm)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.schedule.step()
+        if self.ema is not None:
+            self.ema.update(self.network)
+        return sums
+
+    def validate(self) -> dict[str, float]:
+        """Metrics of the validation part, of the student and, where there is one, of the EMA."""
+        found = {f"val_{k}": v for k, v in self._score(self.network).items()}
+        if self.ema is not None:
+            found |= {f"val_ema_{k}": v for k, v in self._score(self.ema.network).items()}
+        return found
+
+    def select(self, line: Mapping[str, float]) -> None:
+        """Keeps the weights where the selection rule's score is strictly greater than ever before."""
+        chosen = self.recipe.select
+        prefix = "val_ema_" if chosen.of == "ema" else "val_"
+        score = self.rule({key.removeprefix(prefix): v for key, v in line.items() if key.startswith(prefix)})
+        if np.isnan(score):
+            raise InputError(
+                must(f"validation part of {self.plan.name}", f"enough for {chosen.metric}", "not a number",
+                     "use a split whose validation parts hold both classes")
+            )  # fmt: skip
+        self.schedule.end_epoch(score)
+        better = score > self.best_score
+        if better:
+            self.best_score, self.stale = score, 0
+        else:
+            self.stale += 1
+        if better or not chosen.best:
+            source = self.ema.network if chosen.of == "ema" and self.ema is not None else self.network
+            self.best_epoch, self.best = self.epoch, source.trained_state()
+
+    def mine(self) -> None:
+        """Refreshes the difficulty ``|p − y|`` of every training figure, where the sampler wants it."""
+        if self.recipe.sampler.hard_share > 0:
+            p = self.plan.feed.probabilities(self.network, self.plan.train.rows, self.amp)
+            self.sampler.difficulty = np.abs(p - self.plan.train.targets)
+
+    def save_when_due(self, stop: threading.Event) -> None:
+        """Writes a checkpoint when the last one is old, or when the user asked to stop."""
+        if stop.is_set():
+            self.save()
+            raise KeyboardInterrupt
+        if time.monotonic() - self.saved_at > self.checkpoint_every_s:
+            self.save()
+
+    def save(self) -> None:
+        """Writes a checkpoint of the state between two steps."""
+        state = {
+            "run_id": self.plan.run_id,
+            "epoch": self.epoch,
+            "step_index": self.step_index,
+            "totals": self.totals,
+            "network": self.network.trained_state(),
+            "objective": self.objective.modules_trained.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "ema": {"state": self.ema.network.trained_state(), "steps": self.ema.steps} if self.ema else None,
+            "best": self.best,
+            "best_score": float(self.best_score),
+            "best_epoch": self.best_epoch,
+            "stale": self.stale,
+            "difficulty": None if self.sampler.difficulty is None else torch.from_numpy(self.sampler.difficulty),
+            "history": self.history,
+        }
+        save_checkpoint(self.plan.folder, state)
+        self.saved_at = time.monotonic()
+
+    def restore(self) -> None:
+        """Goes on from the last good checkpoint, where there is one of this run."""
+        state = load_checkpoint(self.plan.folder)
+        if state is None:
+            return
+        if state["run_id"] != self.plan.run_id:
+            warnings.warn(f"{self.plan.folder}: the checkpoint is of another run; starting anew", RuntimeWarning, stacklevel=2)
+            clear_checkpoints(self.plan.folder)
+            return
+        self.network.load_trained(state["network"])
+        self.objective.modules_trained.load_state_dict(state["objective"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.ema is not None:
+            self.ema.network.load_trained(state["ema"]["state"])
+            self.ema.steps = state["ema"]["steps"]
+        self.step_index = state["step_index"]
+        self.totals = {name: value.to(self.device) for name, value in state["totals"].items()}
+        self.epoch, self.best, self.best_score = state["epoch"], state["best"], state["best_score"]
+        self.best_epoch, self.stale, self.history = state["best_epoch"], state["stale"], state["history"]
+        self.sampler.difficulty = None if state["difficulty"] is None else state["difficulty"].numpy()
+
+    def write_metrics(self) -> None:
+        """Writes ``metrics.jsonl`` anew: one line an epoch, none twice after a resume."""
+        with disk_errors(self.plan.folder):
+            text = "".join(json.dumps(line) + "\n" for line in self.history)
+            (self.plan.folder / runs.METRICS).write_text(text, "utf-8")
+
+    def _score(self, network: Network) -> dict[str, float]:
+        p = self.plan.feed.probabilities(network, self.plan.val, self.amp)
+        y = self.plan.val_labels
+        decided = (p >= self.recipe.threshold).astype(np.int8)
+        q = np.clip(p, 1e-7, 1 - 1e-7)
+        return {
+            "balanced_accuracy": metrics.balanced_accuracy(y, decided),
+            "auroc": metrics.auroc(y, p),
+            "sensitivity": metrics.sensitivity(y, decided),
+            "specificity": metrics.specificity(y, decided),
+            "loss": float(-np.mean(y * np.log(q) + (1 - y) * np.log(1 - q))),
+        }
+
+    def _positive_weight(self, targets: npt.NDArray[np.float64]) -> float:
+        weight = self.recipe.loss.positive_weight
+        return observed_positive_weight(torch.from_numpy(targets)) if weight == "observed" else float(weight)
+
+    def _tensor(self, values: npt.NDArray[Any], dtype: torch.dtype) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, dtype)
+
+    def _stop_at_nan(self, rows: npt.NDArray[np.int64], step: int) -> None:
+        figures = [self.plan.ids[row] for row in rows]
+        raise WorkError(
+            f"{self.plan.name}: the loss is not finite in epoch {self.epoch}, step {step}; the last good checkpoint was "
+            f"kept; fix: lower optimiser.lr or set clip_norm, and look at these figures: {', '.join(figures)}"
+        )
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """bf16 where it is asked for, or where ``auto`` finds a GPU that has it; None is fp32."""
+    if precision == "bf16" or (precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()):
+        return torch.bfloat16
+    return None
+
+
+@contextmanager
+def stop_signal() -> Iterator[threading.Event]:
+    """An event that SIGINT or SIGTERM sets, so that a step is never torn; a second signal acts at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may set handlers; whoever started this thread handles signals
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def on_signal(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    for number in before:
+        signal.signal(number, on_signal)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run_fold(plan: FoldPlan, network: Network, objective: Objective, progress: Progress = silent) -> Outcome:
+    """Trains one fold to its end, from its checkpoint where there is one.
+
+    Ctrl-C (SIGINT) and SIGTERM end the step at hand, write a checkpoint and raise KeyboardInterrupt.
+
+    Raises:
+        InputError: The fold cannot be trained or selected on: a class is missing.
+        WorkError: The loss is not finite, or the disk is full; the last good checkpoint stays.
+    """
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    if plan.recipe.deterministic:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    return Loop(plan, network, objective).run(progress)

@@ -22,6 +22,7 @@ LOG: Final = "log.txt"
 RUN: Final = "run.json"
 """Written last: a run folder without it is not complete."""
 EVALUATIONS: Final = "evaluations"
+TENSORBOARD: Final = "tensorboard"
 RESULTS: Final = "results.parquet"
 
 VALIDATION: Final = "val"

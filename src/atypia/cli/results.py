@@ -17,11 +17,12 @@ def show_results(folder: Path, as_json: bool = False, files: Sequence[Path] = ()
         domains: One line a domain.
     """
     from atypia.evaluation.collect import collect
-    from atypia.reports.results import results_table
+    from atypia.evaluation.summary import summarise
+    from atypia.reports.benchmark import benchmark_table
     from atypia.reports.tables import write_table
 
     collected = collect(folder)
-    table = results_table(collected.rows, collected.warnings, domains=domains)
+    table = benchmark_table(summarise(collected.rows), warnings=collected.warnings, domains=domains)
     sys.stdout.write(table.render("json") if as_json else table.to_text(width=_width()))
     for path in files:
         write_table(table, path)

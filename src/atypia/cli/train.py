@@ -47,8 +47,8 @@ def register(app: typer.Typer) -> None:
         """Train every fold of a protocol. Complete folds are kept; the same command continues."""
         from atypia.cli.results import show_results
         from atypia.data.opening import open_data
-        from atypia.training.fit import Training
         from atypia.training.fit import train as run
+        from atypia.training.fitted import Training
         from atypia.training.recipe import load_recipe
 
         started = time.perf_counter()
@@ -67,7 +67,7 @@ def register(app: typer.Typer) -> None:
         note(f"files: {out}/ (one folder a fold; split.json, results.parquet)")
 
 
-def split_maker(protocol: str, settings: list[str], split_file: Path | None, seed: int):  # noqa: ANN201
+def split_maker(protocol: str, settings: list[str], split_file: Path | None, seed: int):
     """Gives the function that divides a manifest; checks what was asked for before any work."""
     from atypia.config import with_overrides
     from atypia.splits.catalogue import PROTOCOLS

@@ -156,6 +156,23 @@ SOURCES: Registry[Source] = Registry("data source", "atypia.data.sources")
 """Every published source, by name."""
 
 
+def markdown() -> str:
+    """The catalogue as a Markdown table and a list of where each set is and what to cite."""
+    table = [
+        "| name | what | task | figures | class 1 | µm/px | licence | `atypia data get` |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    details = []
+    for name in sorted(SOURCES):
+        source = SOURCES[name]
+        counts = [source.expected.total, source.expected.positive]
+        figures, positive = (f"{count:,}" if count is not None else "not known" for count in counts)
+        cells = [f"`{name}`", source.title, source.task, figures, positive, source.mpp, source.licence]
+        table.append(f"| {' | '.join(cells)} | {'yes' if source.files else 'no'} |")
+        details.append(f"- **`{name}`**: <{source.homepage}>. Cite: {source.citation}. By hand: {source.by_hand}.")
+    return "\n".join([*table, "", *details]) + "\n"
+
+
 def add(source: Source) -> Source:
     """Adds an entry to :data:`SOURCES` under its own name."""
     return SOURCES.add(source.name, source)

@@ -62,16 +62,18 @@ def class_label(text: str | None, task: str = r.ATYPICAL_TASK) -> int | None:
     return CLASS_WORDS[task][word] if word else None
 
 
-def first_existing(folder: Path, patterns: Iterable[str]) -> Path | None:
-    """The first path below a folder that matches one of the patterns, in their order."""
+def existing(folder: Path, patterns: Iterable[str]) -> Iterator[Path]:
+    """The paths below a folder that match one of the patterns, in the patterns' order."""
     for pattern in patterns:
-        if not any(sign in pattern for sign in "*?["):
-            if (folder / pattern).exists():
-                return folder / pattern
-        else:
-            for found in sorted(folder.glob(pattern)):
-                return found
-    return None
+        if any(sign in pattern for sign in "*?["):
+            yield from sorted(folder.glob(pattern))
+        elif (folder / pattern).exists():
+            yield folder / pattern
+
+
+def first_existing(folder: Path, patterns: Iterable[str]) -> Path | None:
+    """The first of :func:`existing`; None where there is none."""
+    return next(existing(folder, patterns), None)
 
 
 def majority(votes: Iterable[int | None]) -> int | None:
@@ -88,8 +90,17 @@ def majority(votes: Iterable[int | None]) -> int | None:
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
-    """All files below a folder in a stable order, without hidden ones; links are not followed."""
-    for directory, folders, names in os.walk(folder):
+    """All files below a folder in a stable order, without hidden ones.
+
+    Links to folders are followed, each folder once, so that a link to a folder above ends.
+    """
+    seen: set[str] = set()
+    for directory, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(directory)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         for name in sorted(names):
             if not name.startswith(".") and name != "Thumbs.db":

@@ -179,9 +179,14 @@ class Manifest:
 
     @property
     def cases(self) -> npt.NDArray[np.str_]:
-        """Case of each figure; a figure whose case is unknown is a case of its own."""
-        known = self.table[r.CASE_ID].to_pylist()
-        return np.array([case if case is not None else f"figure:{i}" for case, i in zip(known, self.ids, strict=True)])
+        """Case of each figure: where it is unknown the slide, and a figure without either is a case of its own."""
+        known = zip(self.table[r.CASE_ID].to_pylist(), self.table[r.SLIDE_ID].to_pylist(), self.ids, strict=True)
+        return np.array(
+            [
+                case if case is not None else f"slide:{slide}" if slide is not None else f"figure:{figure}"
+                for case, slide, figure in known
+            ]
+        )
 
     def take(self, rows: Sequence[int] | npt.NDArray[Any]) -> Manifest:
         """The rows at these positions, in this order (a boolean mask is taken too)."""

@@ -147,7 +147,7 @@ def _finish(rows: list[dict[str, Any]], root: Path, name: str, task: str, notes:
 
 def _image_path(base: Path, text: str) -> Path:
     """The path as the table's owner means it: absolute, or relative to the table."""
-    path = Path(text.replace("\\", "/")).expanduser()
+    path = Path(text.replace("\\", "/"))
     joined = path if path.is_absolute() else base / path
     # Without following links: the folder of a link is where the owner put the figure.
     return Path(*_without_dots(joined.parts))

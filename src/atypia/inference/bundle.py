@@ -1,8 +1,9 @@
 """Bundles: a saved classifier in a folder, without pickle.
 
-``model.safetensors`` holds the parameters, ``config.json`` everything that is needed to use
-them, ``card.md`` what a person should know. A probe's bundle refers to its backbone by name and
-by the checksum of the weights; it refuses to predict through other weights.
+``model.safetensors`` holds what was learned, ``config.json`` everything that is needed to use it,
+``card.md`` what a person should know. A probe's or an adapter's bundle refers to its backbone by
+name and by the checksum of the weights, and refuses to predict through others; a fully tuned
+network's holds all its weights.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,36 +24,43 @@ from atypia.data.geometry import CropGeometry
 from atypia.errors import DataError, InputError, must
 from atypia.records import CLASS_NAMES
 
-FORMAT = 1
+FORMAT: Final = 1
 WEIGHT, BIAS = "head.weight", "head.bias"
+"""Names of a probe's tensors."""
+PROBE: Final = "probe"
+MODEL_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "card.md"
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A linear head on a frozen backbone, with everything that is needed to use it.
+    """A classifier, with everything that is needed to use it.
 
     Attributes:
         name: What tables call it.
         task: Key of :data:`atypia.records.CLASS_NAMES`; class 1 is the positive class.
+        adaptation: How the backbone was adapted: ``probe``, ``lora``, ``partial`` or ``full``.
         backbone: Entry of the backbone catalogue.
-        weights_sha256: Checksum of the backbone's weights; None for a backbone without.
+        weights_sha256: Checksum of the backbone's weights that it stands on; None where it
+            stands on none (a full network, a backbone without weights).
         input_px: Side at which crops enter the backbone.
         geometry: How crops are cut.
-        weight: Weights on raw features, shape (feature_dim,), float64.
-        bias: Bias of the logit.
+        tensors: What was learned, by name. A probe has :data:`WEIGHT`, shape (feature_dim,), on
+            raw features, and :data:`BIAS`, shape (1,), both float64.
         threshold: Decision threshold on the probability of the positive class.
+        network: The architecture (:class:`atypia.methods.network.NetworkSpec`); None for a probe.
         training: Facts about the training: recipe, data, split, fold, chosen options.
     """
 
     name: str
     task: str
+    adaptation: str
     backbone: str
     weights_sha256: str | None
     input_px: int
     geometry: CropGeometry
-    weight: npt.NDArray[np.float64]
-    bias: float
+    tensors: Mapping[str, npt.NDArray[Any]]
     threshold: float
+    network: Mapping[str, Any] | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -63,20 +71,22 @@ class Bundle:
             "name": self.name,
             "task": self.task,
             "classes": list(CLASS_NAMES[self.task]),
-            "adaptation": "probe",
+            "adaptation": self.adaptation,
             "backbone": {"name": self.backbone, "weights_sha256": self.weights_sha256, "input_px": self.input_px},
             "geometry": asdict(self.geometry),
             "decision": {"threshold": self.threshold},
+            "network": None if self.network is None else dict(self.network),
             "training": dict(self.training),
         }
 
     @property
     def fingerprint(self) -> str:
         """Content hash of the configuration and the parameters."""
-        return fingerprint(self.config, self.weight.tobytes(), float(self.bias))
+        tensors = [part for name in sorted(self.tensors) for part in (name, self.tensors[name].tobytes())]
+        return fingerprint(self.config, *tensors)
 
     def probabilities(self, features: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
-        """Probability of the positive class.
+        """A probe's probability of the positive class.
 
         Args:
             features: Raw features of the backbone, shape (n, feature_dim).
@@ -85,24 +95,25 @@ class Bundle:
             Shape (n,), in [0, 1]: sigmoid(features · weight + bias); NaN where features are NaN.
 
         Raises:
-            InputError: The features have another dimension than the head.
+            InputError: This is no probe, or the features have another dimension than its head.
         """
-        if features.ndim != 2 or features.shape[1] != len(self.weight):
-            raise InputError(must("features", f"of shape (n, {len(self.weight)})", features.shape, "use its backbone"))
+        if self.adaptation != PROBE:
+            raise InputError(must("bundle", "a probe to score features", self.adaptation, "score crops instead"))
+        weight, bias = self.tensors[WEIGHT], float(self.tensors[BIAS][0])
+        if features.ndim != 2 or features.shape[1] != len(weight):
+            raise InputError(must("features", f"of shape (n, {len(weight)})", features.shape, "use its backbone"))
         logits = np.empty(len(features))
         for start in range(0, len(features), 4096):  # bounds the float64 copy of half-precision features
-            part = features[start : start + 4096].astype(np.float64)
-            logits[start : start + 4096] = part @ self.weight + self.bias
+            logits[start : start + 4096] = features[start : start + 4096].astype(np.float64) @ weight + bias
         small = np.exp(-np.abs(logits))  # the two-sided form neither overflows nor cancels
         return np.where(logits >= 0, 1 / (1 + small), small / (1 + small))
 
     def save(self, folder: Path) -> Path:
         """Writes the bundle; the folder gets its name only when it is complete."""
-        tensors = {WEIGHT: self.weight.astype(np.float64), BIAS: np.array([self.bias], dtype=np.float64)}
         with atomic_folder(folder) as part:
-            (part / "model.safetensors").write_bytes(save(tensors))
-            (part / "config.json").write_text(json.dumps(self.config, indent=2, sort_keys=True) + "\n", "utf-8")
-            (part / "card.md").write_text(card(self), "utf-8")
+            (part / MODEL_FILE).write_bytes(save({k: np.ascontiguousarray(v) for k, v in self.tensors.items()}))
+            (part / CONFIG_FILE).write_text(json.dumps(self.config, indent=2, sort_keys=True) + "\n", "utf-8")
+            (part / CARD_FILE).write_text(card(self), "utf-8")
         return folder
 
 
@@ -113,10 +124,10 @@ def load_bundle(folder: Path) -> Bundle:
         DataError: The folder is no bundle, is damaged, or was written by a later version.
     """
     try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-        tensors = load_file(folder / "model.safetensors")
+        config = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
+        tensors = load_file(folder / MODEL_FILE)
     except FileNotFoundError as error:
-        raise DataError(f"{folder} is no bundle: {Path(error.filename).name} is missing; fix: train it") from None
+        raise DataError(f"{folder} is no bundle: {Path(error.filename or MODEL_FILE).name} is missing; fix: train it") from None
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise DataError(f"{folder} is a damaged bundle ({error}); fix: train it again") from error
     if config.get("format") != FORMAT:
@@ -125,17 +136,31 @@ def load_bundle(folder: Path) -> Bundle:
         return Bundle(
             name=config["name"],
             task=config["task"],
+            adaptation=config["adaptation"],
             backbone=config["backbone"]["name"],
             weights_sha256=config["backbone"]["weights_sha256"],
             input_px=config["backbone"]["input_px"],
             geometry=CropGeometry(**config["geometry"]),
-            weight=tensors[WEIGHT].astype(np.float64),
-            bias=float(tensors[BIAS][0]),
+            tensors=tensors,
             threshold=config["decision"]["threshold"],
+            network=config["network"],
             training=config["training"],
         )
     except (KeyError, TypeError) as error:
         raise DataError(f"{folder} is a damaged bundle: {error} is missing or wrong; fix: train it again") from error
+
+
+def probe_tensors(weight: npt.NDArray[np.float64], bias: float) -> dict[str, npt.NDArray[np.float64]]:
+    """The tensors of a probe's bundle."""
+    return {WEIGHT: weight.astype(np.float64), BIAS: np.array([bias], dtype=np.float64)}
+
+
+HOW = {
+    PROBE: "a linear probe on the frozen backbone",
+    "lora": "low-rank adapters in the backbone",
+    "partial": "the last blocks of the backbone, tuned",
+    "full": "the whole backbone, tuned",
+}
 
 
 def card(bundle: Bundle) -> str:
@@ -144,12 +169,11 @@ def card(bundle: Bundle) -> str:
     lines = [
         f"# {bundle.name}",
         "",
-        f"Tells *{one}* (1) from *{zero}* (0) figures in H&E crops: a linear probe on the frozen backbone",
+        f"Tells *{one}* (1) from *{zero}* (0) figures in H&E crops: {HOW[bundle.adaptation]}",
         f"`{bundle.backbone}` at {bundle.input_px} px. A figure is called {one} where its probability reaches",
         f"{bundle.threshold:g}.",
         "",
-        "Research use only; not a medical device. Frozen features do not solve this task: expect a balanced",
-        "accuracy well below that of an adapted backbone.",
+        "Research use only; not a medical device.",
         "",
         "## Training",
         "",

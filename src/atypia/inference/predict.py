@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atypia.backbones.features import Features, open_features
+from atypia.backbones.catalogue import BACKBONES
+from atypia.backbones.features import open_features
 from atypia.backbones.weights import require
 from atypia.data.manifest import Manifest
 from atypia.data.store import CropStore, open_store
 from atypia.errors import AbsentError, InputError
-from atypia.inference.bundle import Bundle
+from atypia.inference.bundle import PROBE, Bundle
 from atypia.progress import Progress, silent
+
+CHUNK = 1024
+"""Figures between two reports of progress."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,26 +62,46 @@ def score(
             f"{bundle.name} was trained for the task {bundle.task!r}, {manifest.name} is of {manifest.task!r}; "
             "fix: choose a data set of the same task"
         )
-    require(bundle.backbone, weights_file)
+    if bundle.weights_sha256 is not None:
+        require(bundle.backbone, weights_file)
     if store is None:
         store = open_store(manifest, bundle.geometry, progress=progress)
-    features = open_features(store, bundle.backbone, bundle.input_px, weights_file=weights_file, progress=progress)
-    check_weights(bundle, features)
     rows = np.flatnonzero(store.usable)
-    values: npt.NDArray[Any] = features.values
-    probabilities = bundle.probabilities(values if len(rows) == len(manifest) else values[rows])
+    if bundle.adaptation == PROBE:
+        features = open_features(store, bundle.backbone, bundle.input_px, weights_file=weights_file, progress=progress)
+        check_weights(bundle, features.weights_sha256)
+        values: npt.NDArray[Any] = features.values
+        probabilities = bundle.probabilities(values if len(rows) == len(manifest) else values[rows])
+    else:
+        probabilities = _through_network(bundle, store, rows, weights_file, progress)
     usable = manifest if len(rows) == len(manifest) else manifest.take(rows)
     return Scored(usable, probabilities, dict(store.quarantined))
 
 
-def check_weights(bundle: Bundle, features: Features) -> None:
-    """Refuses features of other weights than the bundle was made with.
+def _through_network(
+    bundle: Bundle, store: CropStore, rows: npt.NDArray[np.int64], weights_file: Path | None, progress: Progress
+) -> npt.NDArray[np.float64]:
+    from atypia.inference.crops import DeviceCrops
+    from atypia.inference.networks import best_device, load_network
+
+    device = best_device()
+    network = load_network(bundle, weights_file).to(device)
+    crops = DeviceCrops(store.crops, BACKBONES[bundle.backbone], bundle.input_px, device)
+    found = []
+    for start in range(0, len(rows), CHUNK):
+        found.append(crops.probabilities(network, rows[start : start + CHUNK]))
+        progress(min(start + CHUNK, len(rows)), len(rows), f"figures scored by {bundle.name}")
+    return np.concatenate(found) if found else np.empty(0)
+
+
+def check_weights(bundle: Bundle, weights_sha256: str | None) -> None:
+    """Refuses other backbone weights than the bundle was made with.
 
     Raises:
         AbsentError: The checksums differ.
     """
-    if bundle.weights_sha256 != features.weights_sha256:
+    if bundle.weights_sha256 != weights_sha256:
         raise AbsentError(
             f"the weights of {bundle.backbone} here are not those that {bundle.name} was made with; "
-            "fix: give the original file (--weights), or train the probe again"
+            "fix: give the original file (--weights), or train it again"
         )

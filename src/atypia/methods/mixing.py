@@ -112,7 +112,8 @@ class MixStyle(nn.Module):
 
     ``x̃ = σ̃ (x − μ(x)) / (σ(x) + ε) + μ̃`` with ``μ̃ = λ μ(x) + (1 − λ) μ(x')`` and σ̃ likewise,
     λ ~ Beta(α, α) for each figure. Statistics carry no gradient. It acts in training mode only,
-    on a whole batch with probability ``p``.
+    on a whole batch with probability ``p``; its draws come from torch's global CPU generator, which
+    the training loop seeds before every step.
 
     Args:
         alpha: α, 0.1 in the paper.
@@ -125,15 +126,13 @@ class MixStyle(nn.Module):
         if not 0 <= p <= 1:
             raise InputError(must("p", "between 0 and 1", p, "use 0.5 as Zhou et al. do"))
         self.alpha, self.p, self.eps = alpha, p, eps
-        self.generator: torch.Generator | None = None
-        """Source of randomness (CPU); the training loop sets it, so that a resumed run goes on alike."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """Mixes maps (b, c, h, w); shape and labels stay."""
-        if not self.training or len(maps) < 2 or float(torch.rand((), generator=self.generator)) >= self.p:
+        if not self.training or len(maps) < 2 or float(torch.rand(())) >= self.p:
             return maps
-        share = beta_sample(self.alpha, (len(maps), 1, 1, 1), self.generator).to(maps.device, maps.dtype)
-        partner = torch.randperm(len(maps), generator=self.generator).to(maps.device)
+        share = beta_sample(self.alpha, (len(maps), 1, 1, 1)).to(maps.device, maps.dtype)
+        partner = torch.randperm(len(maps)).to(maps.device)
         return mix_style(maps, partner, share, self.eps)
 
 

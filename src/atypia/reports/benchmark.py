@@ -9,6 +9,7 @@ from typing import Final
 import pyarrow as pa
 
 from atypia import records as r
+from atypia import runs
 from atypia.errors import InputError, must
 from atypia.evaluation import rows as e
 from atypia.evaluation.summary import Cell, SummaryRow, by_domain, overall, pivot, worst_domains
@@ -35,15 +36,16 @@ DESCRIBED: Final = {
     e.PROTOCOL: "protocol",
     e.TRAIN_DATA: "trained on",
 }
-"""What is a column where rows differ in it, and a note where all agree."""
+"""What is a column where rows differ in it, and a note where all agree. A backbone that goes without
+saying, because each model has its own, is neither."""
 
-PART_WORDS: Final = {"val": "validation"}
+PART_WORDS: Final = {runs.VALIDATION: "validation"}
 
 
 def benchmark_table(
     summary: pa.Table,
     metrics: Sequence[str] = REPORTED,
-    title: str = "Results",
+    title: str | None = None,
     warnings: Sequence[str] = (),
     domains: bool = False,
 ) -> Table:
@@ -52,7 +54,7 @@ def benchmark_table(
     Args:
         summary: With :data:`atypia.evaluation.summary.SUMMARY_SCHEMA`.
         metrics: Names in :data:`atypia.metrics.METRICS`, in the order of the columns.
-        title: Title of the table.
+        title: Title of the table; None: the model's name, where there is one only.
         warnings: What makes the numbers doubtful, for instance leakage that the user allowed.
         domains: Whether the rows are the single domains instead of all figures together.
 
@@ -69,15 +71,16 @@ def benchmark_table(
     if len(ddofs) > 1:
         raise InputError(must("ddof", "one value in a table", sorted(ddofs), "summarise all rows alike"))
     ddof = next(iter(ddofs), 0)
-    described = [name for name in DESCRIBED if len({row.subject[name] for row in rows}) > 1]
-    runs = sorted({_runs(row) for row in rows})
+    described = _telling(rows)
+    models = sorted({str(row.subject[e.MODEL]) for row in rows})
+    counts = sorted({_runs(row) for row in rows})
     columns = [
-        Column("model", e.MODEL),
+        *([Column("model", e.MODEL)] if len(models) != 1 else []),
         *(Column(DESCRIBED[name], name) for name in described),
         Column("data set", r.DATASET),
         Column("part", r.PART),
         *([Column("domain", r.DOMAIN)] if domains else []),
-        *([Column("runs", "n_runs", "right")] if len(runs) > 1 else []),
+        *([Column("runs", "n_runs", "right")] if len(counts) > 1 else []),
         Column("figures", e.N, "right"),
         Column("positive", e.N_POSITIVE, "right"),
         *(
@@ -94,23 +97,32 @@ def benchmark_table(
     ]
     laid_out = [
         [
-            row.subject[e.MODEL],
+            *([row.subject[e.MODEL]] if len(models) != 1 else []),
             *(row.subject[name] for name in described),
             row.subject[r.DATASET],
             _part(row.subject[r.PART]),
             *([row.subject[r.DOMAIN]] if domains else []),
-            *([_runs(row)] if len(runs) > 1 else []),
+            *([_runs(row)] if len(counts) > 1 else []),
             _range(row.n),
             _range(row.n_positive),
             *(_spread(row.cells.get(metric.name)) for metric in chosen),
         ]
         for row in rows
     ]
-    notes = _notes(rows, runs, ddof)
+    notes = _notes(rows, counts, ddof) if rows else ["no domain is known" if domains and len(summary) else "no results"]
     if domains and metrics:
         notes += _worst_notes(summary, metrics[0])
     within = ["data set", "part", *(["domain"] if domains else [])]
+    title = title if title is not None else (models[0] if len(models) == 1 else "Results")
     return Table(title, columns, laid_out, notes, tuple(dict.fromkeys(warnings)), within)
+
+
+def _telling(rows: Sequence[SummaryRow]) -> list[str]:
+    varied = [name for name in DESCRIBED if len({row.subject[name] for row in rows}) > 1]
+    models = {row.subject[e.MODEL] for row in rows}
+    if len({(row.subject[e.MODEL], row.subject[e.BACKBONE]) for row in rows}) == len(models):
+        varied = [name for name in varied if name != e.BACKBONE]
+    return varied
 
 
 def _part(part: str | None) -> str | None:
@@ -130,13 +142,11 @@ def _spread(cell: Cell | None) -> Value:
     return None if cell is None else Spread(cell.mean, cell.sd)
 
 
-def _notes(rows: Sequence[SummaryRow], runs: Sequence[int], ddof: int) -> list[str]:
-    if not rows:
-        return ["no results"]
+def _notes(rows: Sequence[SummaryRow], counts: Sequence[int], ddof: int) -> list[str]:
     facts: list[str] = []
-    if runs[-1] > 1:
+    if counts[-1] > 1:
         kind = "sample" if ddof else "population"
-        over = f"{runs[0]} runs" if len(runs) == 1 else "runs"
+        over = f"{counts[0]} runs" if len(counts) == 1 else "runs"
         facts.append(f"mean ± {kind} sd (ddof {ddof}) over {over}")
     thresholds = {row.threshold for row in rows}
     only = next(iter(thresholds))

@@ -78,17 +78,17 @@ def allocate(
         )
     if len(np.unique(labels)) < 2:
         raise InputError(
-            must("label", "of both classes", f"{len(labels)} figures of one class", "give figures of the other class too")
+            must(
+                "label", "of both classes", f"{len(labels)} figures of one class", "give figures of the other class too"
+            )
         )
     counts, weights = makeup(case_of, labels, domains)
     kinds, kind_of = np.unique(counts, axis=0, return_inverse=True)
     placed = _place(kinds, np.bincount(kind_of.ravel()), weights, np.asarray(shares, dtype=np.float64), rng)
+    shuffled = rng.permutation(len(numbers))
+    by_kind = shuffled[np.argsort(kind_of.ravel()[shuffled], kind="stable")]
     part_of_case = np.empty(len(numbers), dtype=np.int64)
-    for kind, members in enumerate(placed):
-        alike = rng.permutation(np.flatnonzero(kind_of.ravel() == kind)) if members.sum() > 1 else (
-            np.flatnonzero(kind_of.ravel() == kind)
-        )
-        part_of_case[alike] = np.repeat(np.arange(len(shares)), members)
+    part_of_case[by_kind] = np.repeat(np.tile(np.arange(len(shares)), len(kinds)), placed.ravel())
     return part_of_case[case_of]
 
 
@@ -119,7 +119,9 @@ def makeup(
     return counts, weights
 
 
-def imbalance(counts: Ints, weights: Floats, parts: Ints, shares: Sequence[float], a: int, b: int) -> tuple[float, float]:
+def imbalance(
+    counts: Ints, weights: Floats, parts: Ints, shares: Sequence[float], a: int, b: int
+) -> tuple[float, float]:
     """How far two parts are apart, and the bound that :func:`allocate` keeps.
 
     Args:

@@ -1,4 +1,7 @@
-"""Leakage in splits: found, worded, and raised unless the user names the exception."""
+"""Leakage in splits: found, worded, and raised unless the user names the exception.
+
+The exceptions bear the audit's codes (:data:`atypia.data.findings.CODES`).
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,16 @@ from atypia.data.manifest import Manifest
 from atypia.errors import LeakageError, must
 from atypia.splits.split import PARTS, Fold, Split
 
-SAME_CASE = "same-case"
+CASE_ACROSS_PARTS = "case-across-parts"
 """Exception to name for figures of one case in two parts of a fold."""
 
-SAME_IMAGE = "same-image"
+IDENTICAL_ACROSS_PARTS = "identical-across-parts"
 """Exception to name for one image, under several figure ids, in two parts of a fold."""
 
-_WORDS = {SAME_CASE: ("case", "cases"), SAME_IMAGE: ("image", "images")}
+_WORDS = {CASE_ACROSS_PARTS: ("case", "cases"), IDENTICAL_ACROSS_PARTS: ("image", "images")}
 _FIXES = {
-    SAME_CASE: "use a protocol that keeps cases together (kfold, official, …)",
-    SAME_IMAGE: "remove the copies, or give them one case",
+    CASE_ACROSS_PARTS: "use a protocol that keeps cases together (kfold, official, …)",
+    IDENTICAL_ACROSS_PARTS: "remove the copies, or give them one case",
 }
 
 
@@ -32,7 +35,7 @@ class Finding:
     """Leakage of one kind between two parts, over all folds.
 
     Attributes:
-        code: :data:`SAME_CASE` or :data:`SAME_IMAGE`.
+        code: :data:`CASE_ACROSS_PARTS` or :data:`IDENTICAL_ACROSS_PARTS`.
         sides: The two parts.
         folds: Names of the folds where it is so.
         shared: Cases or images on both sides, in the worst fold.
@@ -68,10 +71,10 @@ def check_split(
     Args:
         split: The split.
         manifest: The figures that it divides.
-        allow: Exceptions that the user has named: :data:`SAME_CASE`, :data:`SAME_IMAGE`. Codes of
+        allow: Exceptions that the user has named: :data:`CASE_ACROSS_PARTS`, :data:`IDENTICAL_ACROSS_PARTS`. Codes of
             other checks may be among them.
-        groups: Groups of figure ids that show the same image, for instance from
-            :func:`atypia.data.hashes.equal_groups`. Ids outside the manifest are ignored.
+        groups: Disjoint groups of ids of figures that show the same image, for instance of equal
+            :func:`atypia.data.hashes.pixel_hash`. Ids outside the manifest are ignored.
 
     Returns:
         One warning for each finding that was allowed, for every table that the split enters.
@@ -98,19 +101,19 @@ def check_split(
     return [f"allowed {finding.text()}" for finding in found]
 
 
-def find_leakage(
-    split: Split, manifest: Manifest, groups: Iterable[Sequence[str]] | None = None
-) -> list[Finding]:
+def find_leakage(split: Split, manifest: Manifest, groups: Iterable[Sequence[str]] | None = None) -> list[Finding]:
     """All leakage in a split, without raising for it.
 
     Args and errors as :func:`check_split`; a figure placed twice or unknown raises.
     """
     _check_placement(split, manifest)
     names, cases = np.unique(manifest.cases, return_inverse=True)
-    kinds: list[tuple[str, npt.NDArray[np.int64], npt.NDArray[np.str_]]] = [(SAME_CASE, cases.astype(np.int64), names)]
+    kinds: list[tuple[str, npt.NDArray[np.int64], npt.NDArray[np.str_]]] = [
+        (CASE_ACROSS_PARTS, cases.astype(np.int64), names)
+    ]
     if groups is not None:
         images, examples = _image_numbers(manifest, groups)
-        kinds.append((SAME_IMAGE, images, examples))
+        kinds.append((IDENTICAL_ACROSS_PARTS, images, examples))
     rows = {fold.name: {part: manifest.rows_of(ids) for part, ids in fold.parts().items()} for fold in split.folds}
     findings = []
     for code, unit_of, unit_names in kinds:

@@ -12,60 +12,33 @@ The output folder of a training holds::
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import yaml
 
 from atypia import runs
 from atypia.artifacts import atomic_folder, environment, fingerprint, lock, read_json, write_json
-from atypia.backbones.catalogue import BACKBONES
-from atypia.backbones.features import Features, open_features
 from atypia.backbones.weights import require
-from atypia.data.audit import check_training
+from atypia.data.audit import check_training, identical_groups
 from atypia.data.manifest import Manifest
 from atypia.data.store import CropStore, open_store
-from atypia.errors import InputError, WorkError
+from atypia.errors import InputError, WorkError, must
 from atypia.inference.bundle import Bundle
 from atypia.inference.predictions import predictions_table, write_predictions
 from atypia.methods.catalogue import PROBES
-from atypia.methods.head import FoldRows, LinearHead
 from atypia.progress import Progress, silent
 from atypia.splits.leakage import check_split
 from atypia.splits.split import Fold, Split
-from atypia.training.recipe import Recipe
+from atypia.training.fitted import Fitted, Trainer, Training
+from atypia.training.schema import ProbeRecipe, Recipe
 
 FIT_VERSION = 1
 """Raised when a change makes trainings come out differently from the same inputs."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """What is asked for.
-
-    Attributes:
-        name: The recipe's name.
-        recipe: The recipe.
-        manifest: The figures.
-        make_split: From the usable figures to the folds; called once they are known.
-        out: Output folder.
-        seed: Master seed of the methods.
-        allow: Leakage findings that the user has named as exceptions.
-        weights_file: The backbone's weights, where they are in a file of the user's.
-    """
-
-    name: str
-    recipe: Recipe
-    manifest: Manifest
-    make_split: Callable[[Manifest], Split]
-    out: Path
-    seed: int = 0
-    allow: tuple[str, ...] = ()
-    weights_file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -85,41 +58,66 @@ def train(job: Training, progress: Progress = silent) -> Trained:
         LeakageError: Figures, cases or images leak between the parts of a fold.
         InputError: The output folder holds another training, or an option is not valid.
     """
-    require(job.recipe.backbone, job.weights_file)
-    probe = PROBES[job.recipe.probe]
-    options = probe.parse_options(job.recipe.options)
+    check_recipe(job.recipe, job.weights_file)
     store = open_store(job.manifest, job.recipe.geometry.build(), progress=progress)
     usable = job.manifest if store.usable.all() else job.manifest.take(store.usable)
     split = job.make_split(usable)
-    warnings = [*_quarantine_note(store), *check_training(usable, store, job.allow)]
-    warnings += check_split(split, usable, allow=job.allow)
+    warnings = [*_quarantine_note(store), *split.warnings, *check_training(job.manifest, store, job.allow)]
+    warnings += check_split(split, usable, job.allow, identical_groups(job.manifest, store))
+    warnings = list(dict.fromkeys(warnings))
     with lock(job.out / runs.TRAINING):
         asked = _identity(job, split)
         _claim(job.out, asked)
-        features = open_features(
-            store, job.recipe.backbone, job.recipe.input_px, weights_file=job.weights_file, progress=progress
-        )
-        identity = _fold_identities(job, features, split)
-        todo = [fold for fold in split.folds if not _complete(job.out / fold.name, identity[fold.name])]
+        trainer = _trainer(job, store, progress)
+        run_ids = {fold.name: _run_id(job, trainer, fold) for fold in split.folds}
+        wanted = _wanted(split, job.folds)
+        todo = [fold for fold in wanted if not _complete(job.out / fold.name, run_ids[fold.name])]
         split.save(job.out / runs.SPLIT)
         job.manifest.save(job.out / runs.MANIFEST)
-        if todo:
-            started = time.perf_counter()
-            rows = [FoldRows(job.manifest.rows_of(f.train), job.manifest.rows_of(f.val)) for f in todo]
-            labels = _labels(job.manifest, store)
-            values = np.asarray(features.values)
-            heads = probe.fit_folds(values, labels, job.manifest.cases, rows, job.seed, options, progress)
-            seconds = time.perf_counter() - started
-            for fold, head in zip(todo, heads, strict=True):
-                _write_run(job, split, fold, head, features, identity[fold.name], (seconds, len(todo), warnings))
         write_json(job.out / runs.TRAINING, {**asked, "warnings": warnings})
-    folders = tuple(job.out / fold.name for fold in split.folds)
+        for fitted in trainer.fit(todo, run_ids, progress) if todo else ():
+            _write_run(job, split, fitted, run_ids[fitted.fold.name], warnings)
+    folders = tuple(job.out / fold.name for fold in wanted)
     return Trained(folders, tuple(fold.name for fold in todo), tuple(warnings))
 
 
-def _labels(manifest: Manifest, store: CropStore) -> np.ndarray[Any, np.dtype[np.int8]]:
-    """Labels of all rows; rows that no fold uses may lack one, those are 0 and never read."""
-    return np.array([label or 0 for label in manifest.table["label"].to_pylist()], dtype=np.int8)
+def check_recipe(recipe: Recipe, weights_file: Path | None = None) -> None:
+    """Fails before any work starts, where a recipe cannot be carried out here.
+
+    Raises:
+        AbsentError: The backbone's weights are not here.
+        InputError: An option is not valid, or a combination cannot work.
+    """
+    if isinstance(recipe, ProbeRecipe):
+        require(recipe.backbone, weights_file)
+        PROBES[recipe.probe].parse_options(recipe.options)
+        return
+    from atypia.data.augment.pipeline import AUGMENTATIONS
+    from atypia.methods.losses import LOSSES
+    from atypia.training.networks import network_spec
+
+    network_spec(recipe)
+    _ = AUGMENTATIONS[recipe.augment], LOSSES[recipe.loss.name]
+    if recipe.pretrained:
+        require(recipe.backbone, weights_file)
+
+
+def _trainer(job: Training, store: CropStore, progress: Progress) -> Trainer:
+    if isinstance(job.recipe, ProbeRecipe):
+        from atypia.training.probes import ProbeTrainer
+
+        return ProbeTrainer(job, job.recipe, store, progress)
+    from atypia.training.networks import NetworkTrainer  # imports torch: not on a probe's warm path
+
+    return NetworkTrainer(job, job.recipe, store)
+
+
+def _wanted(split: Split, names: Sequence[str]) -> list[Fold]:
+    known = {fold.name: fold for fold in split.folds}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise InputError(must("fold", f"one of {', '.join(known)}", unknown[0], "name a fold of this protocol"))
+    return [known[name] for name in names] if names else list(split.folds)
 
 
 def _quarantine_note(store: CropStore) -> list[str]:
@@ -156,14 +154,10 @@ def _claim(out: Path, asked: Mapping[str, Any]) -> None:
         )
 
 
-def _fold_identities(job: Training, features: Features, split: Split) -> dict[str, str]:
+def _run_id(job: Training, trainer: Trainer, fold: Fold) -> str:
     recipe = job.recipe.model_dump(mode="json", exclude={"summary"})
-    return {
-        fold.name: fingerprint(
-            FIT_VERSION, recipe, job.seed, features.fingerprint, [fold.train, fold.val, fold.test], fold.name
-        )
-        for fold in split.folds
-    }
+    parts = [list(part) for part in (fold.train, fold.val, fold.test)]
+    return fingerprint(FIT_VERSION, recipe, job.seed, trainer.inputs, parts, fold.name)
 
 
 def _complete(folder: Path, run_id: str) -> bool:
@@ -173,89 +167,70 @@ def _complete(folder: Path, run_id: str) -> bool:
         return False
 
 
-def _write_run(
-    job: Training,
-    split: Split,
-    fold: Fold,
-    head: LinearHead,
-    features: Features,
-    run_id: str,
-    how: tuple[float, int, Sequence[str]],
-) -> None:
-    seconds, together, warnings = how
-    recipe = job.recipe
-    training = {
-        "recipe": job.name,
-        "data": job.manifest.name,
-        "data_fingerprint": job.manifest.fingerprint,
-        "protocol": split.protocol,
-        "split_fingerprint": split.fingerprint,
-        "fold": fold.name,
-        "figures": len(fold.train),
-        "seed": job.seed,
-        "run_id": run_id,
-        "features_fingerprint": features.fingerprint,
-        "info": _plain(head.info),
-        "warnings": list(warnings),
-    }
+def _write_run(job: Training, split: Split, fitted: Fitted, run_id: str, warnings: Sequence[str]) -> None:
+    recipe, fold = job.recipe, fitted.fold
     bundle = Bundle(
         name=f"{job.name}-{recipe.backbone}-{fold.name}",
         task=job.manifest.task,
+        adaptation=recipe.adaptation,
         backbone=recipe.backbone,
-        weights_sha256=features.weights_sha256,
-        input_px=features.input_px,
+        weights_sha256=fitted.weights_sha256,
+        input_px=fitted.input_px,
         geometry=recipe.geometry.build(),
-        weight=head.weight,
-        bias=head.bias,
+        tensors=fitted.tensors,
         threshold=recipe.threshold,
-        training=training,
+        network=fitted.network,
+        training={
+            "recipe": job.name,
+            "data": job.manifest.name,
+            "data_fingerprint": job.manifest.fingerprint,
+            "protocol": split.protocol,
+            "split_fingerprint": split.fingerprint,
+            "fold": fold.name,
+            "figures": len(fold.train),
+            "seed": job.seed,
+            "run_id": run_id,
+            "info": _plain(fitted.info),
+            "warnings": list(warnings),
+        },
     )
     with atomic_folder(job.out / fold.name) as part:
         config = {"recipe_name": job.name, "seed": job.seed, **recipe.model_dump(mode="json")}
         (part / runs.CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
         replace(split, folds=(fold,)).save(part / runs.SPLIT)
         bundle.save(part / runs.BUNDLE)
-        _write_predictions(part / runs.PREDICTIONS, job, fold, bundle, features, run_id)
-        history = head.info.get("history") or [{key: v for key, v in head.info.items() if key != "history"}]
-        lines = (json.dumps(_plain(line), sort_keys=True) for line in history)
-        (part / runs.METRICS).write_text("".join(f"{line}\n" for line in lines), "utf-8")
+        facts = {"bundle": bundle.fingerprint, "manifest": job.manifest.fingerprint}
+        write_predictions(part / runs.PREDICTIONS, _predictions(job.manifest, fitted, bundle.threshold, run_id), facts)
+        lines = "".join(json.dumps(_plain(line), sort_keys=True) + "\n" for line in fitted.history)
+        (part / runs.METRICS).write_text(lines, "utf-8")
         write_json(part / runs.ENVIRONMENT, dict(environment()))
         log = [
             f"{job.name} on {recipe.backbone}, {job.manifest.name}, {split.protocol}, {fold.name}, seed {job.seed}",
             f"{len(fold.train)} training, {len(fold.val)} validation and {len(fold.test)} test figures",
-            f"{together} folds fitted together in {seconds:.2f} s",
+            f"fitted in {fitted.seconds:.2f} s",
             *warnings,
         ]
         (part / runs.LOG).write_text("\n".join(log) + "\n", "utf-8")
-        write_json(part / runs.RUN, {"run_id": run_id, "bundle_fingerprint": bundle.fingerprint})
+        write_json(part / runs.RUN, {"run_id": run_id, "bundle_fingerprint": bundle.fingerprint,
+                                     "seconds": round(fitted.seconds, 3)})  # fmt: skip
 
 
-def _write_predictions(
-    path: Path, job: Training, fold: Fold, bundle: Bundle, features: Features, run_id: str
-) -> None:
-    import pyarrow as pa
-
-    parts = []
+def _predictions(manifest: Manifest, fitted: Fitted, threshold: float, run_id: str) -> pa.Table:
+    fold, parts = fitted.fold, []
     for part, figures in ((runs.VALIDATION, fold.val), (runs.TEST, fold.test)):
         if figures:
-            rows = job.manifest.rows_of(figures)
-            p = bundle.probabilities(features.values[rows])
+            rows = manifest.rows_of(figures)
+            p = fitted.score(rows)
             parts.append(
-                predictions_table(
-                    job.manifest.take(rows), p, bundle.threshold, fold=fold.name, part=part, run_id=run_id
-                )
+                predictions_table(manifest.take(rows), p, threshold, fold=fold.name, part=part, run_id=run_id)
             )
-    facts = {
-        "bundle": bundle.fingerprint,
-        "features": features.fingerprint,
-        "manifest": job.manifest.fingerprint,
-        "backbone": BACKBONES[bundle.backbone].title,
-    }
-    write_predictions(path, pa.concat_tables(parts), facts)
+    if not parts:
+        raise InputError(must(fold.name, "with a validation or test part", "neither", "use another protocol"))
+    return pa.concat_tables(parts)
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON can say it: NumPy numbers as Python's, NaN as null, no arrays."""
+    """The value as JSON can say it: NumPy numbers as Python's, NaN and infinity as null, no arrays."""
     if isinstance(value, Mapping):
         return {str(key): _plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple | np.ndarray):

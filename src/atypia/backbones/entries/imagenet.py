@@ -24,9 +24,7 @@ add(
     name="efficientnetv2-s",
     title="EfficientNetV2-S",
     timm_name="tf_efficientnetv2_s",
-    weights=HubWeights(
-        "timm/tf_efficientnetv2_s.in21k_ft_in1k", revision="212ce86b3cc2aa27505700cd5d1a25dfd2a07dc8"
-    ),
+    weights=HubWeights("timm/tf_efficientnetv2_s.in21k_ft_in1k", revision="212ce86b3cc2aa27505700cd5d1a25dfd2a07dc8"),
     feature_dim=1280,
     params_m=20.2,
     input_px=300,
@@ -42,9 +40,7 @@ add(
     name="efficientnetv2-m",
     title="EfficientNetV2-M",
     timm_name="tf_efficientnetv2_m",
-    weights=HubWeights(
-        "timm/tf_efficientnetv2_m.in21k_ft_in1k", revision="9a2df5ebd3e594d89fd4c635fd6c0db92592a147"
-    ),
+    weights=HubWeights("timm/tf_efficientnetv2_m.in21k_ft_in1k", revision="9a2df5ebd3e594d89fd4c635fd6c0db92592a147"),
     feature_dim=1280,
     params_m=52.9,
     input_px=384,

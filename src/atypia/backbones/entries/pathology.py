@@ -115,9 +115,7 @@ add(
         "init_values": 1e-5,
         "mlp_ratio": 5.33334,
     },
-    weights=HubWeights(
-        "prov-gigapath/prov-gigapath", "pytorch_model.bin", "eba85dd46097c3eedfcc2a3a9a930baecb6bcc19"
-    ),
+    weights=HubWeights("prov-gigapath/prov-gigapath", "pytorch_model.bin", "eba85dd46097c3eedfcc2a3a9a930baecb6bcc19"),
     feature_dim=1536,
     params_m=1135.0,
     input_px=224,

@@ -61,6 +61,9 @@ class Morphology:
     draw: Callable[[np.random.Generator, int, float], Arms]
 
 
+SCALE = 1.15
+"""Tumour cells are large: all lengths below are those of an ordinary cell and grow by this factor."""
+
 MORPHOLOGIES: Registry[Morphology] = Registry("morphology")
 """All morphologies, the normal ones first."""
 
@@ -126,7 +129,7 @@ def _plate_half_um(count: int) -> float:
 def _plate(rng: np.random.Generator, count: int, ragged: float, thick_um: float = 0.55) -> Arms:
     half = _plate_half_um(count)
     centre, _ = _bar(rng, count, half, thick_um * (1 + 0.8 * ragged), rng.normal(0, 0.35 + 0.6 * ragged))
-    along_axis = rng.normal(0, 0.6 + 0.5 * ragged, count) + np.where(rng.uniform(size=count) < 0.5, 0, np.pi / 2)
+    along_axis = rng.normal(0, 0.5 + 0.6 * ragged, count) + np.where(rng.uniform(size=count) < 0.5, 0, np.pi / 2)
     return _arms(rng, centre, along_axis)
 
 
@@ -176,8 +179,8 @@ def _polar(rng: np.random.Generator, count: int, severity: float) -> Arms:
 
 def _rosette(rng: np.random.Generator, count: int, hole: float, gap: float = 0.0) -> Arms:
     """A plate seen from the pole: arms point outwards; ``hole`` 1 leaves a ring, ``gap`` opens it."""
-    outer = 3.3 * (count / 46) ** 0.5 * (1 + 0.28 * hole)
-    inner = outer * 0.62 * hole
+    outer = 3.3 * (count / 46) ** 0.5 * (1 + 0.4 * hole)
+    inner = outer * 0.66 * hole
     radius = np.sqrt(rng.uniform(inner**2, outer**2, count))
     turn = rng.uniform(gap / 2, 2 * np.pi - gap / 2, count) + rng.uniform(0, 2 * np.pi)
     squash = rng.uniform(0.78, 1.0)
@@ -228,7 +231,7 @@ def _multipolar(rng: np.random.Generator, count: int, severity: float, poles: in
     # Half are metaphase stars, half have moved apart into as many groups as poles.
     if rng.uniform() < 0.55:
         return _star(rng, count, severity, poles)
-    apart = rng.uniform(2.9, 4.4)
+    apart = rng.uniform(3.2, 5.0)
     turn = np.array([0.0, np.pi, np.pi / 2, -np.pi / 2])[:poles]
     if poles == 3:
         turn = turn + severity * np.array([-0.42, 0.42, 0.0])
@@ -260,20 +263,20 @@ def _tetrapolar(rng: np.random.Generator, count: int, severity: float) -> Arms:
 @_atypical("lagging", "anaphase", poles_um=6.0)
 def _lagging(rng: np.random.Generator, count: int, severity: float) -> Arms:
     poles = _anaphase_um(rng) * (1 + 0.25 * severity)
-    late = int(rng.integers(1, 5))
+    late = int(rng.integers(2, 8))
     plates = _daughters(rng, count - late, poles)
     # How far the late chromosomes stay behind their plate grows with severity.
     side = rng.choice([-1.0, 1.0], late)
     along = side * poles / 2 * (1 - severity * rng.uniform(0.7, 1.1, late))
     centre = np.stack([along, rng.normal(0, 1.2, late)], axis=1)
-    return _joined(plates, _arms(rng, centre, rng.normal(0, 0.5, late), 1.7, 1.0 + 0.35 * severity))
+    return _joined(plates, _arms(rng, centre, rng.normal(0, 0.5, late), 1.7, 1.0 + 0.4 * severity))
 
 
 @_atypical("bridging", "anaphase", poles_um=6.0)
 def _bridging(rng: np.random.Generator, count: int, severity: float) -> Arms:
     poles = _anaphase_um(rng) * (1 + 0.2 * severity)
     parts = [_daughters(rng, count, poles)]
-    for _ in range(int(rng.integers(1, 4))):
+    for _ in range(int(rng.integers(1, 5))):
         steps = max(4, round(poles / 0.55))
         t = np.linspace(-0.5, 0.5, steps)
         start, end = rng.normal(0, 1.1, 2)
@@ -283,13 +286,13 @@ def _bridging(rng: np.random.Generator, count: int, severity: float) -> Arms:
         kept = np.abs(t) > 0.5 * (1 - severity) * rng.uniform(0.6, 1.2)
         slope = np.full(int(kept.sum()), np.arctan2(end - start, poles))
         if len(slope):
-            parts.append(_arms(rng, centre[kept], slope, 0.9, 0.6 + 0.35 * severity))
+            parts.append(_arms(rng, centre[kept], slope, 0.9, 0.6 + 0.6 * severity))
     return _joined(*parts)
 
 
 @_atypical("asymmetric", "anaphase", poles_um=8.0)
 def _asymmetric(rng: np.random.Generator, count: int, severity: float) -> Arms:
-    lesser = 0.5 - severity * rng.uniform(0.22, 0.38)
+    lesser = 0.5 - severity * rng.uniform(0.25, 0.4)
     shares = (lesser, 1 - lesser) if rng.uniform() < 0.5 else (1 - lesser, lesser)
     tilt = rng.normal(0, 0.35) * severity
     return _daughters(rng, count, rng.uniform(5.0, 10.0), shares, tilt=tilt, compact=rng.uniform())
@@ -304,7 +307,7 @@ def _ring(rng: np.random.Generator, count: int, severity: float) -> Arms:
 
 @_atypical("disorganised", "metaphase")
 def _disorganised(rng: np.random.Generator, count: int, severity: float) -> Arms:
-    stray = round(severity * rng.uniform(0.1, 0.3) * count)
+    stray = round(severity * rng.uniform(0.2, 0.45) * count)
     plate = _plate(rng, count - stray, 0.3 + 0.9 * severity)
     # The plate breaks: one piece tilts away, and single chromosomes lie off it.
     turn = severity * rng.uniform(0.3, 1.0) * rng.choice([-1.0, 1.0])
@@ -315,8 +318,8 @@ def _disorganised(rng: np.random.Generator, count: int, severity: float) -> Arms
     plate = Arms(bent, plate.angle, plate.length_um, plate.width)
     if not stray:
         return plate
-    groups = rng.normal(0, 1.0, (3, 2)) * np.array([2.6, 2.2])
-    centre = groups[rng.integers(0, 3, stray)] + rng.normal(0, 0.7, (stray, 2))
+    groups = rng.normal(0, 1.0, (4, 2)) * np.array([3.4, 2.8])
+    centre = groups[rng.integers(0, 4, stray)] + rng.normal(0, 0.7, (stray, 2))
     return _joined(plate, _arms(rng, centre, rng.uniform(0, np.pi, stray)))
 
 
@@ -340,9 +343,10 @@ def mass_field(arms: Arms, angle: float, centre_px: tuple[float, float], rng: np
     along = arms.centre_um[:, :1] + reach * np.cos(direction)
     across = arms.centre_um[:, 1:] + reach * np.sin(direction)
     c, s = np.cos(angle), np.sin(angle)
-    x_px = (along * c - across * s) / CROP_MPP + centre_px[0]
-    y_px = (along * s + across * c) / CROP_MPP + centre_px[1]
-    sigma_px = np.repeat(0.33 * arms.width / CROP_MPP, links)
+    px_per_um = SCALE / CROP_MPP
+    x_px = (along * c - across * s) * px_per_um + centre_px[0]
+    y_px = (along * s + across * c) * px_per_um + centre_px[1]
+    sigma_px = np.repeat(0.33 * arms.width * px_per_um, links)
     axis, _ = grid_px()
     ticks = axis[0].astype(np.float64)
     # A round Gaussian is the product of two in one dimension, so the sum over blobs is one

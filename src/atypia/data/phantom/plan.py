@@ -45,7 +45,7 @@ ATYPICAL_MIX: Final[Mapping[str, float]] = {
 }
 """How often each atypical one is drawn: mostly faults of segregation, few multipolar figures."""
 
-AMBIGUOUS: Final = 0.35
+AMBIGUOUS: Final = 0.32
 """Share of figures whose morphology lies between normal and atypical."""
 
 RATERS: Final = (-0.05, 0.0, 0.05)
@@ -143,7 +143,7 @@ def _figure(rng: np.random.Generator, rate: float) -> tuple[str, float, tuple[in
     if ambiguous:
         severity = rng.uniform(0.42, 0.78) if atypical else rng.uniform(0.22, 0.58)
     else:
-        severity = rng.uniform(0.72, 1.0) if atypical else rng.uniform(0.0, 0.28)
+        severity = rng.uniform(0.75, 1.0) if atypical else rng.uniform(0.0, 0.25)
     # A doubtful normal figure is a half-developed atypical one.
     mix = ATYPICAL_MIX if atypical or ambiguous else NORMAL_MIX
     morphology = list(mix)[int(rng.choice(len(mix), p=list(mix.values())))]

@@ -99,7 +99,7 @@ def _paint_figure(
     # Atypical divisions are mostly of cells with too many chromosomes.
     excess = shape.atypical * severity
     count = round(46 * float(np.clip(look.lognormal(0.0, 0.22), 0.6, 1.7)) * (1 + 0.8 * excess))
-    level, dark = look.uniform(0.55, 1.15), look.uniform(0.95, 1.35)
+    level, dark = look.uniform(0.55, 1.15), look.uniform(1.05, 1.45)
     ragged, halo = look.uniform(0.15, 0.5), look.uniform(0.05, 0.2)
     arms = shape.draw(generator(seed, "phantom", "arms", figure), count, severity)
     _paint_cell(canvas, tissue, angle, tissue.cell_px * (1 + 0.12 * excess), shape.poles_um / 2 / CROP_MPP, look)

@@ -143,7 +143,7 @@ def _paint_nuclei(
     grain: Field,
 ) -> None:
     # Nuclei of one crop resemble each other: they are of one tumour.
-    weights = rng.dirichlet([2.0, 2.0, 0.8, 1.0])
+    weights = rng.dirichlet([2.4, 2.4, 0.5, 1.0])
     kinds = (NucleusKind.VESICULAR, NucleusKind.GRANULAR, NucleusKind.DARK, NucleusKind.PALE)
     radius = domain.cell_px * rng.uniform(0.33, 0.46)
     aspect = rng.uniform(1.0, 1.5)

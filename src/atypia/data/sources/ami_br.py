@@ -9,13 +9,19 @@ from typing import Any
 from atypia import records as r
 from atypia.data.catalogue import Expected, Reading, RemoteFile, Source, add
 from atypia.data.domains import midog_case, midog_slides, tupac_columns
-from atypia.data.layouts import class_crops, first_existing, natural
+from atypia.data.layouts import class_crops, existing, natural
 from atypia.data.textfiles import number, read_table
 from atypia.errors import DataError
 
 CROPS = "AMi-Br"
 TRAINING = "amibr_train_split.csv"
-FULL_TABLES = ("AMI-BR.csv", "tables/AMI-BR.csv", "../tables/AMI-BR.csv", "AMi-Br-*/*.csv", "../AMi-Br-*/*.csv")
+FULL_TABLES = (
+    "AM[iI]-[bB][rR]*.csv",
+    "tables/AMI-BR.csv",
+    "../tables/AMI-BR.csv",
+    "AMi-Br-*/*.csv",
+    "../AMi-Br-*/*.csv",
+)
 """Where the table of all figures is looked for; it comes from another repository than the crops."""
 
 VOTES = ("expert1_atypical", "expert2_atypical", "expert3_atypical")
@@ -35,11 +41,10 @@ def read(folder: Path) -> Reading:
     root = folder / CROPS
     crops, _ = class_crops(root)
     split = read_table(folder / TRAINING)
-    split.require("dataset", "uid", "slide", *VOTES, *PHASES)
-    full_path = first_existing(folder, FULL_TABLES)
-    full = read_table(full_path) if full_path else None
-    if full is not None:
-        full.require("dataset", "uid", "slide", "x", "y", *VOTES, *PHASES)
+    split.require("dataset", "uid", "slide", "majority_atypical", *VOTES, *PHASES)
+    needed = {"dataset", "uid", "slide", "x", "y", "majority_atypical", *VOTES, *PHASES}
+    tables = (read_table(path) for path in existing(folder, FULL_TABLES))
+    full = next((table for table in tables if needed <= set(table.columns)), None)
     training = {_figure(row): row for row in split.rows}
     known = {**({_figure(row): row for row in full.rows} if full else {}), **training}
 

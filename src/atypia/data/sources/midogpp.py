@@ -54,7 +54,7 @@ add(
             ),
         ),
         by_hand=(
-            "`atypia data get` brings the annotations; the slides (65 GB, on figshare) come with the notebook Setup.ipynb "
+            "MIDOG++.json is all that `atypia data get` brings; the slides (65 GB, on figshare) come with Setup.ipynb "
             "of https://github.com/DeepMicroscopy/MIDOGpp: put NNN.tiff beside MIDOG++.json"
         ),
         mpp="0.23 (Hamamatsu) or 0.25 (Aperio, 3DHistech), by slide",

@@ -85,7 +85,7 @@ add(
             ),
         ),
         by_hand=(
-            "`atypia data get` brings the labels; for the images follow https://tupac.grand-challenge.org/Dataset/ and put "
+            "labels are all that `atypia data get` brings; for the images follow https://tupac.grand-challenge.org/Dataset/ and put "
             f"{PARTS[0]}, _2 and _3 beside them"
         ),
         mpp="0.25",

@@ -1,0 +1,348 @@
+"""Audit: what is wrong with data sets, alone, together, and under a split.
+
+:func:`audit` makes the full report. :func:`check_training`, :func:`check_parts` and
+:func:`check_pair` are the cheap checks that a training and an evaluation make on their own; they
+raise on an error unless its code is named as an exception. Codes and severities are in
+:data:`atypia.data.findings.CODES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atypia import records as r
+from atypia.data.contamination import datasets, known_contamination, named_contamination
+from atypia.data.duplicates import (
+    Copies,
+    Pixels,
+    across_findings,
+    case_scope,
+    conflict_findings,
+    file_copies,
+    find_copies,
+    part_findings,
+    within_findings,
+)
+from atypia.data.findings import AuditReport, Finding, by_severity, counted, raise_leakage
+from atypia.data.inspection import image_findings, table_findings
+from atypia.data.manifest import Manifest
+from atypia.errors import AbsentError, DataError, InputError
+from atypia.progress import Progress, silent
+
+AUDIT_PX = 128
+"""Side of the crops that are compared; the side of the published ones, so those are compared as they are."""
+
+Parts = Mapping[str, Iterable[str]]
+StoreOpener = Callable[[Manifest, Progress], Any]
+
+
+def open_audit_store(manifest: Manifest, progress: Progress = silent) -> Any:
+    """The crop store that an audit reads: whole crops, or fields of 128 px around positions."""
+    from atypia.data.geometry import CropGeometry
+    from atypia.data.store import open_store
+
+    on_slides = manifest.table[r.X_PX].null_count < len(manifest)
+    geometry = CropGeometry(out_px=AUDIT_PX, side_px=AUDIT_PX if on_slides else None)
+    return open_store(manifest, geometry, progress=progress)
+
+
+def audit(
+    manifests: Sequence[Manifest],
+    splits: Iterable[tuple[str, Parts]] = (),
+    store_opener: StoreOpener = open_audit_store,
+    near: bool = True,
+    progress: Progress = silent,
+    root: Path | None = None,
+) -> AuditReport:
+    """Looks for everything in :data:`atypia.data.findings.CODES`.
+
+    Args:
+        manifests: The sets; they may be one's training data and another's test.
+        splits: Splits of the first set: what messages call it, and figure ids by part.
+        store_opener: Opens the crops of a set.
+        near: Whether near-duplicates are looked for.
+        progress: Told about decoding, hashing and comparing.
+        root: Data root in which the sources' tables of positions are looked for.
+
+    Returns:
+        The report. Sets whose images are not on this machine are audited by their tables.
+
+    Raises:
+        InputError: No set is given, or two sets have one name.
+    """
+    _check_names(manifests)
+    findings: list[Finding] = []
+    pixels: dict[int, Pixels] = {}
+    described = []
+    for number, manifest in enumerate(manifests):
+        findings += table_findings(manifest)
+        store, found = _inspect(manifest, store_opener, progress)
+        findings += found
+        if store is not None:
+            pixels[number] = Pixels.of_store(manifest, store)
+        described.append(
+            {
+                "name": manifest.name,
+                "task": manifest.task,
+                "figures": len(manifest),
+                "images": store is not None,
+                "fingerprint": manifest.fingerprint,
+            }
+        )
+    copies = _renumbered(find_copies(list(pixels.values()), near, progress), list(pixels))
+    findings += within_findings(copies, manifests)
+    findings += conflict_findings(copies, manifests)
+    findings += across_findings(copies, manifests)
+    for manifest in manifests:
+        findings += _pooled_contamination(manifest, root)
+    for first, second in combinations(manifests, 2):
+        findings += _shared_rows(first, second, root)
+    for name, parts in splits:
+        findings += part_findings(name, parts, manifests[0], copies)
+    return AuditReport(tuple(described), by_severity(findings))
+
+
+def check_training(
+    manifest: Manifest, store: Any = None, allow: Iterable[str] = (), root: Path | None = None
+) -> list[str]:
+    """Checks that a set can be trained on.
+
+    Errors: copies with different labels; pooled sources that hold the same crops or are known to
+    contain each other.
+
+    Args:
+        manifest: The figures.
+        store: Their crop store; pixels are compared. None: checksums of files are.
+        allow: Codes that the user names as exceptions.
+        root: Data root in which the sources' tables of positions are looked for.
+
+    Returns:
+        Messages of warnings and of allowed errors, for logs and tables.
+
+    Raises:
+        LeakageError: Tells what was found and the exception to name.
+    """
+    copies = _certain_copies(manifest, store)
+    findings = within_findings(copies, [manifest]) + conflict_findings(copies, [manifest])
+    findings += _pooled_contamination(manifest, root)
+    names = datasets(manifest)
+    if len(names) > 1:
+        order = {name: number for number, name in enumerate(names)}
+        sources = [order[name] for name in manifest.column(r.DATASET)]
+        views = [_named(manifest, name) for name in names]
+        spread = [Copies(c.kind, tuple((sources[row], row) for _, row in c.members)) for c in copies]
+        findings += across_findings(spread, views)
+    return raise_leakage(findings, allow, f"training on {manifest.name}")
+
+
+def check_parts(
+    parts: Parts, manifest: Manifest, store: Any = None, allow: Iterable[str] = (), name: str = "split"
+) -> list[str]:
+    """Checks that no figure, case or image is in two parts of a split.
+
+    Args:
+        parts: Figure ids by part.
+        manifest: The set that is divided.
+        store: Its crop store; None: checksums of files are compared.
+        allow: Codes that the user names as exceptions.
+        name: What messages call the split.
+
+    Returns:
+        Messages of warnings and of allowed errors.
+
+    Raises:
+        LeakageError: Tells what was found and the exception to name.
+    """
+    findings = part_findings(name, parts, manifest, _certain_copies(manifest, store))
+    return raise_leakage(findings, allow, f"the division of {manifest.name}")
+
+
+def check_pair(
+    train: Manifest,
+    test: Manifest,
+    allow: Iterable[str] = (),
+    stores: tuple[Any, Any] | None = None,
+    root: Path | None = None,
+) -> list[str]:
+    """Checks that a classifier trained on one set may be tested on the other.
+
+    Args:
+        train: What it was trained on.
+        test: What it is to be tested on.
+        allow: Codes that the user names as exceptions.
+        stores: Crop stores of both, of one crop size; pixels are compared, flips and rotations
+            too. None: checksums of files are.
+        root: Data root in which the sources' tables of positions are looked for.
+
+    Returns:
+        Messages of warnings and of allowed errors.
+
+    Raises:
+        LeakageError: Tells what was found and the exception to name.
+    """
+    findings = _shared_rows(train, test, root)
+    pair = [train, test]
+    if stores is None:
+        copies = file_copies(pair)
+    else:
+        copies = find_copies([Pixels.of_store(m, s) for m, s in zip(pair, stores, strict=True)], near=False)
+    if not any(finding.code == "figure-across-sets" for finding in findings):
+        # The same figures have the same pixels: that would say it twice.
+        findings += across_findings(copies, pair)
+    return raise_leakage(findings, allow, f"testing on {test.name} what was trained on {train.name}")
+
+
+def check_pair_names(train: str, test: Manifest, allow: Iterable[str] = ()) -> list[str]:
+    """As :func:`check_pair`, where of the training data only the name is known.
+
+    Args:
+        train: Names of sources joined by ``+``; unknown names are not compared.
+        test: What the classifier is to be tested on.
+        allow: Codes that the user names as exceptions.
+    """
+    return raise_leakage(named_contamination(train, test), allow, f"testing on {test.name} what was trained on {train}")
+
+
+def identical_groups(manifest: Manifest, store: Any = None) -> list[tuple[str, ...]]:
+    """Figures with the same pixels, flips and rotations included: a split should keep them together.
+
+    Args:
+        manifest: The set.
+        store: Its crop store; None: checksums of files are compared.
+
+    Returns:
+        Groups of two or more figure ids.
+    """
+    groups: dict[int, tuple[int, ...]] = {}
+    for copies in _certain_copies(manifest, store):
+        rows = tuple(row for _, row in copies.members)
+        for row in rows:
+            groups[row] = max(groups.get(row, ()), rows, key=len)
+    return [tuple(manifest.ids[row] for row in rows) for rows in sorted(set(groups.values()))]
+
+
+def _check_names(manifests: Sequence[Manifest]) -> None:
+    if not manifests:
+        raise InputError("an audit needs at least one set; fix: name a source, a manifest, a CSV or a folder")
+    names = [manifest.name for manifest in manifests]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"two sets are called {twice[0]}; fix: name each set once, or rename one's folder or file")
+
+
+def _inspect(manifest: Manifest, opener: StoreOpener, progress: Progress) -> tuple[Any, list[Finding]]:
+    try:
+        store = opener(manifest, progress)
+    except AbsentError:
+        message = f"{manifest.name}: its images are not on this machine; only its table was checked"
+        return None, [Finding("no-images", message)]
+    except DataError as error:
+        message = f"{manifest.name}: no image can be used ({error})"
+        return None, [Finding("unreadable-image", message, tuple(manifest.ids), {"n": len(manifest)})]
+    return store, image_findings(manifest, store.quarantined)
+
+
+def _certain_copies(manifest: Manifest, store: Any) -> list[Copies]:
+    if store is None:
+        return file_copies([manifest])
+    return find_copies([Pixels.of_store(manifest, store)], near=False)
+
+
+def _renumbered(copies: list[Copies], numbers: Sequence[int]) -> list[Copies]:
+    """Copies among the sets that have images, numbered as among all sets."""
+    return [Copies(c.kind, tuple((numbers[number], row) for number, row in c.members)) for c in copies]
+
+
+def _named(manifest: Manifest, name: str) -> Manifest:
+    return Manifest(manifest.table, name, manifest.task, manifest.root)
+
+
+def _only(manifest: Manifest, dataset: str) -> Manifest:
+    rows = np.array(manifest.column(r.DATASET) == dataset)
+    return _named(manifest.take(rows), dataset)
+
+
+def _pooled_contamination(manifest: Manifest, root: Path | None) -> list[Finding]:
+    """Known overlaps among the sources that one manifest pools."""
+    names = datasets(manifest)
+    findings = []
+    for first, second in combinations(names, 2):
+        findings += known_contamination(_only(manifest, first), _only(manifest, second), root)
+    return findings
+
+
+def _shared_rows(a: Manifest, b: Manifest, root: Path | None) -> list[Finding]:
+    """Figures and cases that two sets share by name, and what is known of their sources."""
+    findings = known_contamination(a, b, root)
+    known = {frozenset(finding.facts["sets"]) for finding in findings}
+    same = _same_figures(a, b)
+    if same:
+        message = f"{a.name} and {b.name} share {counted(len(same), 'figure')}"
+        findings.append(Finding("figure-across-sets", message, tuple(same), {"n": len(same)}))
+    same_rows = set(same)
+    other_sets = {dataset for dataset in datasets(b) if _contradicted(a, b, dataset)}
+    cases: dict[str, set[str]] = {"certain": set(), "by name": set()}
+    figures: dict[str, list[str]] = {"certain": [], "by name": []}
+    own: dict[str, dict[str, str]] = {}  # case → scope → the data set that names it there
+    for dataset, case in _case_pairs(a):
+        own.setdefault(case, {})[case_scope(dataset, case)] = dataset
+    rows = zip(b.ids, b.column(r.DATASET), b.column(r.CASE_ID), strict=True)
+    for figure, dataset, case in rows:
+        if case is None or case not in own or figure in same_rows:
+            continue
+        scope = case_scope(dataset, case)
+        if scope in own[case]:
+            if frozenset((own[case][scope], dataset)) in known or dataset in other_sets:
+                continue
+            kind = "certain"
+        else:
+            kind = "by name"
+        cases[kind].add(case)
+        figures[kind].append(figure)
+    for kind, code in (("certain", "case-across-sets"), ("by name", "same-case-names")):
+        if cases[kind]:
+            findings.append(_case_finding(code, a, b, sorted(cases[kind]), figures[kind]))
+    return findings
+
+
+def _case_finding(code: str, a: Manifest, b: Manifest, cases: list[str], figures: list[str]) -> Finding:
+    shown = ", ".join(cases[:5]) + (", …" if len(cases) > 5 else "")
+    message = f"{a.name} and {b.name} share {counted(len(cases), 'case')} ({shown}): {counted(len(figures), 'figure')} of {b.name}"
+    if code == "same-case-names":
+        message = (
+            f"{a.name} and {b.name} use the same names for {counted(len(cases), 'case')} ({shown}); fix: if they are the "
+            "same patients do not test one on the other, else rename them"
+        )
+    return Finding(code, message, tuple(figures), {"n_cases": len(cases), "cases": cases})
+
+
+def _case_pairs(manifest: Manifest) -> set[tuple[str, str]]:
+    pairs = zip(manifest.column(r.DATASET), manifest.column(r.CASE_ID), strict=True)
+    return {(str(dataset), str(case)) for dataset, case in pairs if case is not None}
+
+
+def _keys(manifest: Manifest) -> dict[tuple[str, str], str | None]:
+    rows = zip(manifest.column(r.DATASET), manifest.ids, manifest.column(r.SHA256), strict=True)
+    return {(str(dataset), figure): checksum for dataset, figure, checksum in rows}
+
+
+def _same_figures(a: Manifest, b: Manifest) -> list[str]:
+    """Figures of one data set that are in both; not those whose files differ, which only share a name."""
+    own, other = _keys(a), _keys(b)
+    return [key[1] for key in other if key in own and _may_be_same(own[key], other[key])]
+
+
+def _contradicted(a: Manifest, b: Manifest, dataset: str) -> bool:
+    """Whether two sets of one name are different sets: they use the same ids for different files."""
+    own, other = _keys(a), _keys(b)
+    common = [key for key in other if key[0] == dataset and key in own]
+    return bool(common) and not any(_may_be_same(own[key], other[key]) for key in common)
+
+
+def _may_be_same(first: str | None, second: str | None) -> bool:
+    return first is None or second is None or first == second

@@ -1,0 +1,92 @@
+"""Crops on their way into a network: from stored uint8 to normalised batches on a device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from atypia.backbones.catalogue import Backbone
+
+DEVICE_SHARE = 0.2
+"""Share of the free device memory up to which all crops are kept on the device."""
+EVALUATION_BATCH = 256
+
+
+class DeviceCrops:
+    """Stored crops as normalised batches.
+
+    Crops stay memory-mapped on the CPU; on a GPU they are copied there once, where they fit.
+
+    Args:
+        crops: Shape (n, s, s, 3), uint8 RGB.
+        backbone: Whose mean and standard deviation are used.
+        input_px: Side at which crops enter the network.
+        device: Where batches go.
+        channels_last: Whether batches are laid out channels-last.
+    """
+
+    def __init__(
+        self,
+        crops: npt.NDArray[np.uint8],
+        backbone: Backbone,
+        input_px: int,
+        device: torch.device | str = "cpu",
+        channels_last: bool = True,
+    ) -> None:
+        self.device = torch.device(device)
+        self.input_px = input_px
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
+        self.mean = torch.tensor(backbone.mean, device=self.device)[None, :, None, None]
+        self.std = torch.tensor(backbone.std, device=self.device)[None, :, None, None]
+        self.crops = crops
+        self.on_device: Tensor | None = None
+        if self.device.type == "cuda" and crops.nbytes < DEVICE_SHARE * torch.cuda.mem_get_info(self.device)[0]:
+            self.on_device = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device)
+
+    def raw(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Crops as they are stored: shape (b, 3, s, s), uint8, on the device."""
+        if self.on_device is not None:
+            batch = self.on_device[torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)]
+        else:
+            batch = torch.from_numpy(self.crops[rows]).to(self.device, non_blocking=True)
+        return batch.permute(0, 3, 1, 2)
+
+    def plain_batch(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Normalised crops (b, 3, input_px, input_px), float32."""
+        return self.normalised(self.raw(rows).float().div_(255))
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Images (b, 3, s, s) in [0, 1], resized (bilinear, antialiased) and normalised for the backbone."""
+        if images.shape[-1] != self.input_px:
+            images = F.interpolate(
+                images, (self.input_px, self.input_px), mode="bilinear", antialias=True, align_corners=False
+            )
+        return ((images - self.mean) / self.std).contiguous(memory_format=self.format)
+
+    def probabilities(
+        self,
+        network: nn.Module,
+        rows: npt.NDArray[np.int64],
+        amp: torch.dtype | None = None,
+        batch_size: int = EVALUATION_BATCH,
+    ) -> npt.NDArray[np.float64]:
+        """Probability of the positive class for these rows, shape (m,), in evaluation mode.
+
+        The network's mode is restored; it must give an output with ``logits`` of shape (b,).
+        """
+        was_training = network.training
+        network.eval()
+        found: list[Tensor] = []
+        with torch.inference_mode(), torch.autocast(self.device.type, dtype=amp, enabled=amp is not None):
+            for start in range(0, len(rows), batch_size):
+                out: Any = network(self.plain_batch(rows[start : start + batch_size]))
+                found.append(out.logits.float())
+        network.train(was_training)
+        if not found:
+            return np.empty(0)
+        return torch.sigmoid(torch.cat(found).double()).cpu().numpy()

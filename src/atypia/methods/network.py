@@ -1,0 +1,270 @@
+"""The network that is trained: a backbone, what refines its features, and a head with one logit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from atypia.backbones.build import Encoder, architecture, build, resize_input
+from atypia.backbones.catalogue import BACKBONES, check_input_px
+from atypia.errors import InputError, must
+from atypia.methods.domain import CBAM
+from atypia.methods.lora import add_lora, merge_lora
+from atypia.methods.mixing import MixStyle
+
+
+class Output(NamedTuple):
+    """What the network gives for a batch of b crops.
+
+    Attributes:
+        logits: Logit of the positive class, shape (b,).
+        hidden: Input of the last linear layer, shape (b, k).
+        pooled: Pooled features, shape (b, c).
+        aligned: What the alignment loss acts on: refined maps (b, c, h, w), or ``pooled``.
+    """
+
+    logits: Tensor
+    hidden: Tensor
+    pooled: Tensor
+    aligned: Tensor
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Everything that a network's architecture depends on; kept in its bundle.
+
+    Attributes:
+        backbone: Entry of the backbone catalogue.
+        input_px: Side of the input.
+        adaptation: ``full``, ``lora`` or ``partial``.
+        hidden: Widths of the head's hidden layers.
+        dropout: Dropout before each of the head's linear layers.
+        lora_rank: r of the adapters; 0 without.
+        lora_alpha: α of the adapters.
+        lora_dropout: Dropout of the adapters.
+        train_last_blocks: For ``partial``: how many of the last blocks are trained.
+        cbam: Whether CBAM refines the feature maps.
+        mixstyle_stages: Stages after which MixStyle acts in training.
+        mixstyle_alpha: α of MixStyle.
+        mixstyle_probability: Probability that a batch is mixed.
+        checkpointing: Whether activations are recomputed in the backward pass.
+        drop_path: Stochastic depth.
+    """
+
+    backbone: str
+    input_px: int
+    adaptation: str
+    hidden: tuple[int, ...] = ()
+    dropout: float = 0.0
+    lora_rank: int = 0
+    lora_alpha: float = 16.0
+    lora_dropout: float = 0.0
+    train_last_blocks: int = 2
+    cbam: bool = False
+    mixstyle_stages: tuple[int, ...] = ()
+    mixstyle_alpha: float = 0.1
+    mixstyle_probability: float = 0.5
+    checkpointing: bool = False
+    drop_path: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able, for a bundle's configuration."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> NetworkSpec:
+        """Restores what :meth:`as_dict` gave."""
+        tuples = {key: tuple(values[key]) for key in ("hidden", "mixstyle_stages") if key in values}
+        return cls(**{**values, **tuples})
+
+
+class Network(nn.Module):
+    """A backbone with a head; see :func:`build_network`."""
+
+    def __init__(self, encoder: Encoder, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.encoder = encoder
+        self.maps = encoder.pooling == "avg"
+        self.neck = CBAM(encoder.feature_dim) if spec.cbam else None
+        widths = [encoder.feature_dim, *spec.hidden]
+        self.hidden = nn.Sequential()
+        for i, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+            self.hidden.append(nn.Sequential(nn.Dropout(spec.dropout if i else 0.0), nn.Linear(before, after), nn.GELU()))
+        self.head_dropout = nn.Dropout(spec.dropout)
+        self.head = nn.Linear(widths[-1], 1)
+
+    def forward(self, images: Tensor) -> Output:
+        """Scores normalised crops (b, 3, input_px, input_px)."""
+        if self.neck is not None:
+            aligned = self.neck(self.encoder.net.forward_features(images))  # pyright: ignore[reportCallIssue]
+            pooled = aligned.mean((2, 3))
+        else:
+            pooled = self.encoder(images)
+            aligned = pooled
+        hidden = self.hidden(pooled)
+        return Output(self.head(self.head_dropout(hidden)).squeeze(1), hidden, pooled, aligned)
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """Copies of what training changes: trained parameters and running statistics, by name."""
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        buffers = {name for name, _ in self.named_buffers()} if self.spec.adaptation != "lora" else set()
+        keep = trained | buffers
+        return {name: value.detach().clone() for name, value in self.state_dict().items() if name in keep}
+
+    def load_trained(self, state: Mapping[str, Tensor]) -> None:
+        """Loads what :meth:`trained_state` gave.
+
+        Raises:
+            InputError: A tensor is missing or does not fit.
+        """
+        wanted = set(self.trained_state())
+        if wanted != set(state):
+            differ = sorted(wanted ^ set(state))
+            raise InputError(must("weights", "those of this network", f"{len(differ)} others, {differ[0]}", "train again"))
+        own = self.state_dict(keep_vars=True)
+        with torch.no_grad():
+            for name, value in state.items():
+                if own[name].shape != value.shape:
+                    raise InputError(must(name, f"of shape {tuple(own[name].shape)}", tuple(value.shape), "train again"))
+                own[name].copy_(value)
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Numbers of parameters: all and trained."""
+        parameters = list(self.parameters())
+        return {"parameters": sum(p.numel() for p in parameters),
+                "trained": sum(p.numel() for p in parameters if p.requires_grad)}  # fmt: skip
+
+    def merged(self) -> Network:
+        """Adds the adapters to the weights, in place, so that inference costs what the backbone costs."""
+        if self.spec.adaptation == "lora":
+            merge_lora(self.encoder.net)
+        return self
+
+
+def build_network(
+    spec: NetworkSpec, weights_file: Path | None = None, pretrained: bool = True, seed: int = 0
+) -> Network:
+    """Builds a network, its new layers drawn from the seed.
+
+    Args:
+        spec: The architecture.
+        weights_file: The backbone's weights, where they are in a file of the user's.
+        pretrained: Whether the backbone starts from its weights; else they are drawn.
+        seed: Decides the new layers, and the backbone where it is not pretrained.
+
+    Raises:
+        InputError: A combination that cannot work, with the reason.
+        AbsentError: The backbone's weights are not here.
+    """
+    check_spec(spec)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = build(spec.backbone, spec.input_px, weights_file) if pretrained else _untrained(spec)
+        network = Network(encoder, spec)
+        nn.init.zeros_(network.head.bias)
+        net = encoder.net
+        if spec.adaptation == "lora":
+            targets = BACKBONES[spec.backbone].lora_targets
+            add_lora(net, targets, spec.lora_rank, spec.lora_alpha, spec.lora_dropout)
+        elif spec.adaptation == "partial":
+            _train_last(net, spec.train_last_blocks)
+    if spec.checkpointing:
+        net.set_grad_checkpointing(True)  # pyright: ignore[reportCallIssue]
+    _set_drop_path(net, spec.drop_path)
+    if (spec.cbam or spec.mixstyle_stages) and str(getattr(net, "output_fmt", "NCHW")).endswith("NHWC"):
+        raise InputError(must("backbone", "one with maps (b, c, h, w) for cbam and mixstyle", spec.backbone, "drop them"))
+    _add_mixstyle(net, spec)
+    return network
+
+
+def check_spec(spec: NetworkSpec) -> None:
+    """Refuses combinations that cannot work, before anything is built.
+
+    Raises:
+        InputError: With the reason.
+    """
+    entry = BACKBONES[spec.backbone]
+    check_input_px(entry, spec.input_px)
+    if spec.adaptation == "lora" and entry.lora_targets is None:
+        raise InputError(must("backbone", "one that LoRA can adapt", f"{entry.name} ({entry.lora_reason})", "use full"))
+    needs_maps = [name for name, on in (("cbam", spec.cbam), ("mixstyle", bool(spec.mixstyle_stages))) if on]
+    if needs_maps and entry.pooling != "avg":
+        raise InputError(
+            must("backbone", f"one with feature maps for {' and '.join(needs_maps)}", f"{entry.name} (it has tokens)",
+                 "choose a convolutional backbone, or drop the section")
+        )  # fmt: skip
+
+
+def _untrained(spec: NetworkSpec) -> Encoder:
+    entry = BACKBONES[spec.backbone]
+    net = architecture(entry)
+    resize_input(net, entry, spec.input_px)
+    return Encoder(net, entry, spec.input_px).eval()
+
+
+def stages(net: nn.Module) -> list[nn.Module]:
+    """The stages of a convolutional timm network, in order, by whatever name it keeps them."""
+    for name in ("stages", "blocks", "layers"):
+        found = getattr(net, name, None)
+        if isinstance(found, nn.Sequential | nn.ModuleList) and len(found) > 1:
+            return list(found)
+    numbered = [getattr(net, f"layer{i}") for i in range(1, 5) if hasattr(net, f"layer{i}")]
+    if numbered:
+        return numbered
+    features = getattr(net, "features", None)
+    if isinstance(features, nn.Sequential):
+        return [module for name, module in features.named_children() if name.startswith("denseblock")]
+    return []
+
+
+def _add_mixstyle(net: nn.Module, spec: NetworkSpec) -> None:
+    """MixStyle after the chosen stages, by forward hooks: the network's own code and names stay."""
+    if not spec.mixstyle_stages:
+        return
+    found = stages(net)
+    if max(spec.mixstyle_stages) >= len(found) or min(spec.mixstyle_stages) < 0:
+        raise InputError(
+            must("mixstyle.stages", f"between 0 and {len(found) - 1}", list(spec.mixstyle_stages), "choose others")
+        )
+    for index in spec.mixstyle_stages:
+        mix = MixStyle(spec.mixstyle_alpha, spec.mixstyle_probability)
+
+        def hook(module: nn.Module, inputs: object, out: Tensor, mix: MixStyle = mix) -> Tensor:
+            mix.train(module.training)
+            return mix(out)
+
+        found[index].register_forward_hook(hook)
+
+
+def _train_last(net: nn.Module, count: int) -> None:
+    """Freezes all but the last blocks and what comes after them."""
+    found = stages(net)
+    net.requires_grad_(False)
+    last = found[-count:]
+    if not last:
+        raise InputError(must("backbone", "one with blocks for adaptation partial", "none found", "use full"))
+    for block in last:
+        block.requires_grad_(True)
+    # Norms and convolutions after the last block belong to it.
+    names = [name for name, _ in net.named_children()]
+    holder = next(name for name, child in net.named_children() if any(b is m for m in child.modules() for b in last))
+    for name in names[names.index(holder) + 1 :]:
+        getattr(net, name).requires_grad_(True)
+
+
+def _set_drop_path(net: nn.Module, rate: float) -> None:
+    if rate == 0:
+        return
+    from timm.layers import DropPath
+
+    drops = [module for module in net.modules() if isinstance(module, DropPath)]
+    if not drops:
+        raise InputError(must("drop_path", "0 for this backbone", rate, "it has no stochastic depth; use head.dropout"))
+    for i, module in enumerate(drops):
+        module.drop_prob = rate * (i + 1) / len(drops)

@@ -1,0 +1,106 @@
+"""Cross-validation by case: inside a published training part, or over everything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.random import Generator
+from pydantic import Field
+
+from atypia.config import StrictModel
+from atypia.seeds import generator
+from atypia.splits.catalogue import GROUPED, NO_ROWS, Division, FoldRows, Protocol, add
+from atypia.splits.figures import Figures, Rows
+from atypia.splits.grouping import allocate
+
+
+class OfficialOptions(StrictModel):
+    """Options of ``official``.
+
+    Attributes:
+        folds: Number of folds inside the training part.
+        balance_domains: Whether domains are kept in proportion too, not the classes alone.
+    """
+
+    folds: int = Field(default=5, ge=2, le=100)
+    balance_domains: bool = True
+
+
+class KFoldOptions(StrictModel):
+    """Options of ``kfold``.
+
+    Attributes:
+        folds: Number of folds.
+        nested: Whether the fold's own part is its test part, and validation is drawn from the
+            rest; otherwise the fold's own part is its validation part and nothing is tested.
+        val_share: Share of the rest that validates, where nested.
+        balance_domains: Whether domains are kept in proportion too, not the classes alone.
+    """
+
+    folds: int = Field(default=5, ge=2, le=100)
+    nested: bool = False
+    val_share: float = Field(default=0.2, gt=0, lt=1)
+    balance_domains: bool = True
+
+
+def official(figures: Figures, options: OfficialOptions, seed: int) -> Division:
+    """Folds inside the published training part; every fold is tested on the published test part.
+
+    Raises:
+        InputError: No published parts, or too few cases for the folds.
+    """
+    train, test, neither = figures.part_rows()
+    equal = (1 / options.folds,) * options.folds
+    parts = _place(figures, train, equal, generator(seed, "official"), options.balance_domains)
+    folds = [FoldRows(f"fold-{k + 1}", train[parts != k], train[parts == k], test) for k in range(options.folds)]
+    warnings = (f"{neither:,} figures of no published part were left out",) if neither else ()
+    return Division(folds, warnings)
+
+
+def kfold(figures: Figures, options: KFoldOptions, seed: int) -> Division:
+    """Folds over all figures.
+
+    Raises:
+        InputError: Too few cases for the folds.
+    """
+    everything = np.arange(len(figures))
+    equal = (1 / options.folds,) * options.folds
+    parts = _place(figures, everything, equal, generator(seed, "kfold"), options.balance_domains)
+    folds = []
+    for k in range(options.folds):
+        own, rest = everything[parts == k], everything[parts != k]
+        if not options.nested:
+            folds.append(FoldRows(f"fold-{k + 1}", rest, own, NO_ROWS))
+            continue
+        shares = (1 - options.val_share, options.val_share)
+        inner = _place(figures, rest, shares, generator(seed, "kfold", "nested", k), options.balance_domains)
+        folds.append(FoldRows(f"fold-{k + 1}", rest[inner == 0], rest[inner == 1], own))
+    return Division(folds)
+
+
+def _place(figures: Figures, rows: Rows, shares: Sequence[float], rng: Generator, balance_domains: bool) -> Rows:
+    domains = figures.domains[rows] if balance_domains else None
+    return allocate(figures.cases[rows], figures.labels[rows], shares, rng, domains)
+
+
+add(
+    Protocol(
+        name="official",
+        summary="published training and test part; case-grouped stratified folds inside training, tested on the test part",
+        source="parts: the data set's publisher (AMi-Br: Banerjee et al.); folds: Atypia",
+        leakage=f"{GROUPED}, if the publisher's parts share none (checked)",
+        options=OfficialOptions,
+        divide=official,
+    )
+)
+add(
+    Protocol(
+        name="kfold",
+        summary="case-grouped stratified k-fold; the fold's part validates (or tests, if nested)",
+        source="Atypia; the grouped k-fold that Giedziun et al. use for their ablation and Benito-Del-Valle et al. imply",
+        leakage=GROUPED,
+        options=KFoldOptions,
+        divide=kfold,
+    )
+)

@@ -1,0 +1,194 @@
+"""Divisions as their authors made them, leaks included."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from atypia import records as r
+from atypia.config import StrictModel
+from atypia.errors import InputError, must
+from atypia.seeds import generator
+from atypia.splits.catalogue import Division, FoldRows, Protocol, add
+from atypia.splits.figures import Figures, Rows
+from atypia.splits.grouping import ranking
+from atypia.splits.leakage import CASE_ACROSS_PARTS
+from atypia.splits.protocols.montecarlo import FRACTIONS, Fraction, part_size
+
+BANERJEE_SEED = 42
+AMMELING_SEEDS = (42, 43, 44, 45, 46)
+
+
+class BanerjeeOptions(StrictModel):
+    """``banerjee`` has no options: it is what was published."""
+
+
+class AmmelingOptions(StrictModel):
+    """Options of ``ammeling-as-published``.
+
+    Attributes:
+        fractions: Shares of the pool that are used, each in (0, 1].
+        seeds: Seeds of the independent draws.
+    """
+
+    fractions: tuple[Fraction, ...] = Field(default=FRACTIONS, min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field(default=AMMELING_SEEDS, min_length=1)
+
+
+class GiedziunOptions(StrictModel):
+    """Options of ``giedziun-as-published``.
+
+    Attributes:
+        val_share: Share of the figures that validates.
+    """
+
+    val_share: float = Field(default=0.05, gt=0, lt=1)
+
+
+def banerjee(figures: Figures, options: BanerjeeOptions, seed: int) -> Division:
+    """The five folds of the AMi-Br benchmark, grouped by slide, tested on the published hold-out.
+
+    Raises:
+        InputError: No published parts, or fewer than five slides.
+    """
+    train, test, neither = figures.part_rows()
+    slides = np.array([slide or "" for slide in figures.column(r.SLIDE_ID)], dtype=str)[train]
+    if (slides == "").any():
+        raise InputError(
+            must("slide_id", "known for the training part", f"{(slides == '').sum()} nulls", "choose protocol official")
+        )
+    parts = stratified_group_folds(figures.labels[train], slides, 5, seed)
+    folds = [FoldRows(f"fold-{k + 1}", train[parts != k], train[parts == k], test) for k in range(5)]
+    return Division(folds, (f"{neither:,} figures of no published part were left out",) if neither else ())
+
+
+def stratified_group_folds(
+    labels: npt.NDArray[np.integer], groups: npt.NDArray[np.str_], folds: int, random_state: int | None
+) -> Rows:
+    """Group folds as scikit-learn's StratifiedGroupKFold made them before version 1.8.
+
+    Groups, in the order of their sorted names, are described by their class counts. They are
+    taken from the widest to the narrowest spread of these counts (standard deviation over the
+    classes, equal ones in their order), and each goes to the fold for which the classes' shares
+    then differ least between folds (mean over classes of the standard deviation over folds of
+    the share of the class); among equals to the fold with the fewest figures so far.
+
+    Until version 1.7 shuffling permuted the *counts* but not the groups, so a group was placed
+    by the counts of another one and the folds came out unequal. The published folds depend on
+    that, so it is kept here. Neither the order of rows nor that of classes has an influence.
+
+    Args:
+        labels: 0 or 1, shape (n,).
+        groups: Name of each figure's group, shape (n,); names decide the order of groups.
+        folds: Number of folds.
+        random_state: Seed of the shuffling; None: no shuffling.
+
+    Returns:
+        Number of each figure's fold, shape (n,) int64.
+
+    Raises:
+        InputError: Fewer groups than folds.
+    """
+    names, group_of = np.unique(groups, return_inverse=True)
+    if len(names) < folds:
+        raise InputError(must("slide_id", f"{folds} or more slides", f"{len(names)}", "choose protocol kfold"))
+    described = np.zeros((len(names), 2))
+    np.add.at(described, (group_of, np.asarray(labels, dtype=np.int64)), 1)
+    total = described.sum(axis=0)
+    if random_state is not None:
+        # NumPy froze this legacy stream, so the published draw stays the same for good.
+        np.random.RandomState(random_state).shuffle(described)
+    fold_of_group = np.zeros(len(names), dtype=np.int64)
+    filled = np.zeros((folds, 2))
+    for group in np.argsort(-described.std(axis=1), kind="stable"):
+        best, best_spread, best_size = 0, math.inf, math.inf
+        for fold in range(folds):
+            tried = filled.copy()
+            tried[fold] += described[group]
+            spread, size = float((tried / total).std(axis=0).mean()), float(filled[fold].sum())
+            if spread < best_spread or (bool(np.isclose(spread, best_spread)) and size < best_size):
+                best, best_spread, best_size = fold, spread, size
+        filled[best] += described[group]
+        fold_of_group[group] = best
+    return fold_of_group[group_of]
+
+
+def ammeling(figures: Figures, options: AmmelingOptions, seed: int) -> Division:
+    """Annotations drawn one by one, whatever their case: test, then a fraction, then validation.
+
+    The draws are those of the published code where the manifest has the published table's rows
+    in their order: the legacy generator, seeded anew for every fraction, draws without
+    replacement ``floor(0.2 n)`` rows for test, ``floor(f * rest)`` of the rest, and
+    ``floor(0.2 * drawn)`` of those for validation.
+
+    Raises:
+        InputError: A fraction leaves too little to train on.
+    """
+    # Draws are by row number of the table, so that order is restored here.
+    in_table = np.argsort(figures.order)
+    folds = []
+    for number in options.seeds:
+        for fraction in sorted(set(options.fractions)):
+            rng = np.random.RandomState(number)
+            test = rng.choice(len(in_table), part_size(len(in_table), 0.2), replace=False)
+            pool = np.setdiff1d(np.arange(len(in_table)), test)
+            drawn = rng.choice(pool, part_size(len(pool), fraction), replace=False)
+            val = rng.choice(drawn, part_size(len(drawn), 0.2), replace=False)
+            train = np.setdiff1d(drawn, val)
+            parts = (in_table[rows] for rows in (train, val, test))
+            folds.append(FoldRows(f"seed-{number}-fraction-{fraction:g}", *parts))
+    return Division(folds)
+
+
+def giedziun(figures: Figures, options: GiedziunOptions, seed: int) -> Division:
+    """One draw of figures, stratified by label only; the seed of the authors is not published."""
+    order = ranking(figures.labels, generator(seed, "giedziun-as-published"))
+    n_val = math.ceil(len(order) * options.val_share - 1e-9)
+    return Division([FoldRows("repeat-1", order[n_val:], order[:n_val])])
+
+
+def _caveat(what: str) -> str:
+    return (
+        f"{what}, as published: figures of one case are on both sides, so results are too good; "
+        f"training needs the exception {CASE_ACROSS_PARTS}"
+    )
+
+
+add(
+    Protocol(
+        name="banerjee",
+        summary="the five published folds of the AMi-Br training part, by slide, tested on the hold-out",
+        source="Banerjee et al., published code: StratifiedGroupKFold(5, shuffle, random_state 42) of scikit-learn < 1.8",
+        leakage="none: no slide is in two parts, nor a case where each has one slide (checked)",
+        options=BanerjeeOptions,
+        divide=banerjee,
+        fixed_seed=BANERJEE_SEED,
+    )
+)
+add(
+    Protocol(
+        name="ammeling-as-published",
+        summary="Monte-Carlo with fractions, annotations drawn one by one; seeds 42 to 46",
+        source="Ammeling et al., published code (the paper says case-level: see monte-carlo)",
+        leakage=f"cases are in all parts; needs the exception `{CASE_ACROSS_PARTS}`",
+        options=AmmelingOptions,
+        divide=ammeling,
+        fixed_seed=AMMELING_SEEDS[0],
+        caveat=_caveat("annotations were divided one by one"),
+    )
+)
+add(
+    Protocol(
+        name="giedziun-as-published",
+        summary="all figures pooled, 95 % training and 5 % validation, stratified by label only; no test part",
+        source="Giedziun et al., final model",
+        leakage=f"cases are in both parts; needs the exception `{CASE_ACROSS_PARTS}`",
+        options=GiedziunOptions,
+        divide=giedziun,
+        caveat=_caveat("figures were divided one by one, stratified by label"),
+    )
+)

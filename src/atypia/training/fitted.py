@@ -1,0 +1,89 @@
+"""What a way of training must offer, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from atypia.data.manifest import Manifest
+from atypia.progress import Progress
+from atypia.records import LABEL
+from atypia.splits.split import Fold, Split
+from atypia.training.schema import Recipe
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is asked for.
+
+    Attributes:
+        name: The recipe's name.
+        recipe: The recipe.
+        manifest: The figures.
+        make_split: From the usable figures to the folds; called once they are known.
+        out: Output folder.
+        seed: Master seed of the methods.
+        allow: Leakage findings that the user has named as exceptions.
+        weights_file: The backbone's weights, where they are in a file of the user's.
+        folds: Names of the folds to train; empty: all.
+        device: Where networks are trained: ``auto``, ``cpu`` or ``cuda``.
+    """
+
+    name: str
+    recipe: Recipe
+    manifest: Manifest
+    make_split: Callable[[Manifest], Split]
+    out: Path
+    seed: int = 0
+    allow: tuple[str, ...] = ()
+    weights_file: Path | None = None
+    folds: tuple[str, ...] = ()
+    device: str = "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """One trained fold.
+
+    Attributes:
+        fold: The fold.
+        tensors: What was learned, for the bundle.
+        network: The architecture, for the bundle; None for a probe.
+        weights_sha256: Checksum of the backbone's weights that the tensors stand on.
+        input_px: Side at which crops enter the backbone.
+        score: Probability of the positive class of these rows of the store.
+        info: Facts for the bundle's card.
+        history: One line an epoch, or one line.
+        seconds: Wall time of the fit.
+    """
+
+    fold: Fold
+    tensors: Mapping[str, npt.NDArray[Any]]
+    network: Mapping[str, Any] | None
+    weights_sha256: str | None
+    input_px: int
+    score: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]]
+    info: Mapping[str, Any]
+    history: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    seconds: float = 0.0
+
+
+class Trainer(Protocol):
+    """A way of training: a probe on features, or a network."""
+
+    inputs: str
+    """Fingerprint of what a fold's result depends on, beside recipe, seed and figures."""
+
+    def fit(self, folds: Sequence[Fold], run_ids: Mapping[str, str], progress: Progress) -> Iterator[Fitted]:
+        """Trains folds, giving each as soon as it is done."""
+        ...
+
+
+def stored_labels(manifest: Manifest) -> npt.NDArray[np.int8]:
+    """Labels of all rows of a store; a row without one is 0 and in no fold, so never read."""
+    return np.array([label or 0 for label in manifest.table[LABEL].to_pylist()], dtype=np.int8)

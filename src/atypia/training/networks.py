@@ -1,0 +1,164 @@
+"""Training of networks: one fold after the other, each resumable."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from atypia import records as r
+from atypia import runs
+from atypia.artifacts import fingerprint
+from atypia.backbones.catalogue import BACKBONES, check_input_px, nearest_input_px
+from atypia.backbones.weights import locate
+from atypia.data.augment.pipeline import AUGMENTATIONS
+from atypia.data.store import CropStore
+from atypia.errors import InputError, must
+from atypia.inference.bundle import load_bundle
+from atypia.inference.networks import best_device, load_network
+from atypia.methods.network import NetworkSpec, build_network, check_spec
+from atypia.progress import Progress
+from atypia.seeds import derive_seed
+from atypia.splits.split import Fold
+from atypia.training.feed import Feed
+from atypia.training.fitted import Fitted, Training, stored_labels
+from atypia.training.loop import FoldPlan, Outcome, autocast_dtype, run_fold
+from atypia.training.objective import Objective
+from atypia.training.sampling import Population
+from atypia.training.schema import NetworkRecipe
+
+
+def network_spec(recipe: NetworkRecipe) -> NetworkSpec:
+    """The architecture that a recipe asks for.
+
+    Raises:
+        InputError: A combination that cannot work.
+    """
+    entry = BACKBONES[recipe.backbone]
+    side = recipe.input_px
+    side = nearest_input_px(entry, recipe.geometry.out_px) if side is None else check_input_px(entry, side)
+    spec = NetworkSpec(
+        backbone=recipe.backbone,
+        input_px=side,
+        adaptation=recipe.adaptation,
+        hidden=recipe.head.hidden,
+        dropout=recipe.head.dropout,
+        lora_rank=recipe.lora.rank if recipe.lora else (8 if recipe.adaptation == "lora" else 0),
+        lora_alpha=recipe.lora.alpha if recipe.lora else 16.0,
+        lora_dropout=recipe.lora.dropout if recipe.lora else 0.0,
+        train_last_blocks=recipe.train_last_blocks,
+        cbam=recipe.cbam,
+        mixstyle_stages=recipe.mixstyle.stages if recipe.mixstyle else (),
+        mixstyle_alpha=recipe.mixstyle.alpha if recipe.mixstyle else 0.1,
+        mixstyle_probability=recipe.mixstyle.probability if recipe.mixstyle else 0.5,
+        checkpointing=recipe.checkpointing,
+        drop_path=recipe.drop_path,
+    )
+    check_spec(spec)
+    return spec
+
+
+class NetworkTrainer:
+    """Trains networks by gradient descent.
+
+    Args:
+        job: What is asked for.
+        recipe: The job's recipe.
+        store: The crops of the job's manifest.
+    """
+
+    def __init__(self, job: Training, recipe: NetworkRecipe, store: CropStore) -> None:
+        self.job, self.recipe, self.store = job, recipe, store
+        self.spec = network_spec(recipe)
+        self.augment = AUGMENTATIONS[recipe.augment]
+        self.device = best_device() if job.device == "auto" else torch.device(job.device)
+        self.weights_sha256 = locate(recipe.backbone, job.weights_file).sha256 if recipe.pretrained else None
+        teachers = recipe.distillation.teachers if recipe.distillation else ()
+        self.teachers = [load_bundle(Path(path)) for path in teachers]
+        self.inputs = fingerprint(store.fingerprint, self.weights_sha256, [t.fingerprint for t in self.teachers])
+
+    def fit(self, folds: Sequence[Fold], run_ids: Mapping[str, str], progress: Progress) -> Iterator[Fitted]:
+        """Trains one fold after the other."""
+        for fold in folds:
+            yield self.fit_one(fold, run_ids[fold.name], progress)
+
+    def fit_one(self, fold: Fold, run_id: str, progress: Progress) -> Fitted:
+        """Trains one fold from where it is."""
+        started = time.perf_counter()
+        job, recipe = self.job, self.recipe
+        population, domains = self.population(fold)
+        seed = derive_seed(job.seed, fold.name)
+        network = build_network(self.spec, job.weights_file, recipe.pretrained, derive_seed(seed, "network"))
+        counts = network.parameter_counts()
+        torch.manual_seed(derive_seed(seed, "objective"))
+        teachers = [load_network(bundle) for bundle in self.teachers]
+        objective = Objective(recipe, network.encoder.feature_dim, domains, teachers)
+        entry = BACKBONES[recipe.backbone]
+        feed = Feed(
+            self.store.crops, entry, self.spec.input_px, self.augment, self.device, recipe.channels_last
+        )
+        labels = stored_labels(job.manifest)
+        val = job.manifest.rows_of(fold.val)
+        if len(np.unique(labels[val])) < 2:
+            raise InputError(
+                must(f"validation part of {fold.name}", "of both classes", f"{len(val)} figures of one class or none",
+                     "use a protocol whose folds have a validation part with both classes")
+            )  # fmt: skip
+        plan = FoldPlan(
+            fold.name, recipe, feed, population, val, labels[val], job.manifest.ids, seed, job.out / fold.name, run_id
+        )
+        outcome = run_fold(plan, network, objective, progress)
+        self.write_tensorboard(fold, outcome)
+        tensors = {name: value.float().cpu().numpy() for name, value in outcome.network.trained_state().items()}
+        amp = autocast_dtype(recipe.precision, self.device)
+        info = {**counts, "best_epoch": outcome.best_epoch, "best_score": outcome.best_score, "device": str(self.device),
+                "epochs": len(outcome.history)}  # fmt: skip
+        return Fitted(
+            fold=fold,
+            tensors=tensors,
+            network=self.spec.as_dict(),
+            weights_sha256=None if recipe.adaptation == "full" else self.weights_sha256,
+            input_px=self.spec.input_px,
+            score=lambda rows: feed.probabilities(outcome.network, rows, amp),
+            info=info,
+            history=outcome.history,
+            seconds=time.perf_counter() - started,
+        )
+
+    def population(self, fold: Fold) -> tuple[Population, int]:
+        """The training figures of a fold, and the number of their domains."""
+        manifest = self.job.manifest
+        rows = manifest.rows_of(fold.train)
+        labels = stored_labels(manifest)[rows]
+        part = manifest.take(rows).table
+        soft = np.array(
+            [label if value is None else value for value, label in zip(part[r.SOFT_LABEL].to_pylist(), labels, strict=True)],
+            dtype=np.float64,
+        )
+        domains = _codes(part[r.DOMAIN].to_pylist(), unknown=-1)
+        slides = _codes([s or c for s, c in zip(part[r.SLIDE_ID].to_pylist(), manifest.cases[rows], strict=True)])
+        count = len(set(domains[domains >= 0].tolist()))
+        return Population(rows, labels, soft, domains, slides), count
+
+    def write_tensorboard(self, fold: Fold, outcome: Outcome) -> None:
+        """Writes the epochs' lines for TensorBoard, where it is installed."""
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        with SummaryWriter(str(self.job.out / runs.TENSORBOARD / fold.name)) as writer:
+            for line in outcome.history:
+                for key, value in line.items():
+                    if key != "epoch" and isinstance(value, int | float):
+                        writer.add_scalar(key.replace("val_", "val/", 1), value, line["epoch"])
+
+
+def _codes(values: Sequence[str | None], unknown: int = -1) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Integer codes of names in alphabetical order; ``unknown`` where the name is None."""
+    names = {name: code for code, name in enumerate(sorted({v for v in values if v is not None}))}
+    return np.array([unknown if v is None else names[v] for v in values], dtype=np.int64)
+
+

@@ -1,0 +1,73 @@
+"""Training of probes: features once, all folds together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from atypia.backbones.features import open_features
+from atypia.data.store import CropStore
+from atypia.inference.bundle import PROBE, Bundle, probe_tensors
+from atypia.methods.catalogue import PROBES
+from atypia.methods.head import FoldRows
+from atypia.progress import Progress
+from atypia.splits.split import Fold
+from atypia.training.fitted import Fitted, Training, stored_labels
+from atypia.training.schema import ProbeRecipe
+
+
+class ProbeTrainer:
+    """Fits a probe on the frozen features of a backbone.
+
+    Args:
+        job: What is asked for; its recipe is a probe's.
+        recipe: The job's recipe.
+        store: The crops of the job's manifest.
+        progress: Told about features.
+    """
+
+    def __init__(self, job: Training, recipe: ProbeRecipe, store: CropStore, progress: Progress) -> None:
+        self.job, self.recipe = job, recipe
+        self.probe = PROBES[recipe.probe]
+        self.options = self.probe.parse_options(recipe.options)
+        self.features = open_features(
+            store, recipe.backbone, recipe.input_px, weights_file=job.weights_file, progress=progress
+        )
+        self.inputs = self.features.fingerprint
+
+    def fit(self, folds: Sequence[Fold], run_ids: Mapping[str, str], progress: Progress) -> Iterator[Fitted]:
+        """Fits all folds at once: they share every pass over the features."""
+        started = time.perf_counter()
+        manifest, values = self.job.manifest, np.asarray(self.features.values)
+        rows = [FoldRows(manifest.rows_of(fold.train), manifest.rows_of(fold.val)) for fold in folds]
+        heads = self.probe.fit_folds(
+            values, stored_labels(manifest), manifest.cases, rows, self.job.seed, self.options, progress
+        )
+        seconds = time.perf_counter() - started
+        for fold, head in zip(folds, heads, strict=True):
+            tensors = probe_tensors(head.weight, head.bias)
+            scorer = Bundle(
+                name=fold.name,
+                task=manifest.task,
+                adaptation=PROBE,
+                backbone=self.recipe.backbone,
+                weights_sha256=self.features.weights_sha256,
+                input_px=self.features.input_px,
+                geometry=self.recipe.geometry.build(),
+                tensors=tensors,
+                threshold=self.recipe.threshold,
+            )
+            info = {key: value for key, value in head.info.items() if key != "history"}
+            yield Fitted(
+                fold=fold,
+                tensors=tensors,
+                network=None,
+                weights_sha256=self.features.weights_sha256,
+                input_px=self.features.input_px,
+                score=lambda rows, scorer=scorer: scorer.probabilities(values[rows]),
+                info={**info, "features_fingerprint": self.features.fingerprint, "fitted_together": len(folds)},
+                history=head.info.get("history") or [info],
+                seconds=seconds,
+            )

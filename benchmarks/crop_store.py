@@ -45,7 +45,8 @@ def measure(pairs: int = PAIRS, counts: tuple[int, ...] = MEMORY_COUNTS) -> dict
         counts: Numbers of crops whose memory is measured.
 
     Returns:
-        JSON-like figures: seconds (medians), ratio loop / store (median, least, greatest; above 1
+        JSON-like figures: the machine's load before (above 0, other work took part of the cores
+        and the ratio is too low), seconds (medians), ratio loop / store (median, least, greatest; above 1
         the store is faster), milliseconds to open again, and for each count the MB that building
         added at its peak.
     """
@@ -58,6 +59,7 @@ def main() -> None:
     """Prints what :func:`measure` finds."""
     found = measure()
     print(f"crop store from {found['crops']:,} {found['data']} crops on {found['cores']} cores")
+    print(f"  load before         {found['load_before']:.1f}")
     print(f"  plain Pillow loop   {found['loop_s']:.2f} s")
     print(f"  build               {found['build_s']:.2f} s")
     print(f"  ratio               {found['ratio']:.2f} ({found['ratio_least']:.2f} to {found['ratio_greatest']:.2f})")
@@ -73,6 +75,7 @@ def _speed(base: Path, pairs: int) -> dict[str, object]:
     paths = paths or _noise(root, 4_000)
     manifest = _manifest(root, paths, hashed=True)
     _ = manifest.fingerprint
+    load = os.getloadavg()[0]
     loops, builds, opens = [], [], []
     _plain_loop(paths)
     for pair in range(pairs):
@@ -86,6 +89,7 @@ def _speed(base: Path, pairs: int) -> dict[str, object]:
         "data": "AMi-Br" if root == real else "noise",
         "crops": len(paths),
         "cores": core_count(),
+        "load_before": load,
         "loop_s": statistics.median(loops),
         "build_s": statistics.median(builds),
         "ratio": statistics.median(ratios),

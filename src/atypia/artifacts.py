@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -79,7 +80,9 @@ def atomic_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         part = Path(name)
         try:
             binary = "b" in mode
-            with os.fdopen(handle, mode, encoding=None if binary else "utf-8", newline=None if binary else "\n") as file:
+            with os.fdopen(
+                handle, mode, encoding=None if binary else "utf-8", newline=None if binary else "\n"
+            ) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -93,14 +96,17 @@ def atomic_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Gives a temporary folder beside ``path`` that takes its name when the block ends well.
 
-    An existing folder at ``path`` is replaced. A killed process leaves only a hidden
-    ``.NAME.*.part`` folder, which the next writer of the same name removes (callers hold
+    An existing folder at ``path`` is replaced. A killed process leaves only hidden
+    ``.NAME.*.part`` and ``.old`` folders, which the next writer of the same name removes (callers hold
     :func:`lock` on the name where two may write at once).
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for stale in path.parent.glob(f".{path.name}.*.part"):
-            shutil.rmtree(stale, ignore_errors=True)
+        # The middle has no dot: what a writer of «NAME.more» is filling is left alone.
+        left_behind = re.compile(rf"\.{re.escape(path.name)}\.[^.]+\.(part|old)")
+        for stale in path.parent.iterdir():
+            if left_behind.fullmatch(stale.name):
+                shutil.rmtree(stale, ignore_errors=True)
         part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
         try:
             yield part
@@ -187,11 +193,13 @@ def disk_errors(path: Path) -> Iterator[None]:
         remedies = {
             errno.ENOSPC: "free some space, or choose another folder",
             errno.EDQUOT: "free some space, or choose another folder",
-            errno.EFBIG: "choose a file system, or a limit, that takes files of this size",
             errno.EROFS: "choose a folder that can be written (--out, $ATYPIA_CACHE)",
             errno.EACCES: "choose a folder that you may write (--out, $ATYPIA_CACHE)",
             errno.EPERM: "choose a folder that you may write (--out, $ATYPIA_CACHE)",
             errno.ENOTDIR: "choose a folder; a file is in the way",
+            errno.EEXIST: "choose another name; a file is in the way",
+            errno.EISDIR: "choose the name of a file; a folder is in the way",
+            errno.EFBIG: "raise the limit on file sizes, or choose another file system",
         }
         if error.errno not in remedies:
             raise

@@ -30,6 +30,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; fix: check the path") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); fix: name a file that you may read") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(loaded, dict):

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from atypia.errors import InputError
 
@@ -62,9 +62,19 @@ class Registry(Mapping[str, T], Generic[T]):
     def _load(self) -> dict[str, T]:
         if self._package is not None:
             package, self._package = self._package, None
-            for module in iter_modules(import_module(package).__path__):
-                import_module(f"{package}.{module.name}")
+            loaded = False
+            try:
+                for module in iter_modules(import_module(package).__path__):
+                    import_module(f"{package}.{module.name}")
+                loaded = True
+            finally:
+                if not loaded:  # a part of the entries must never pass for all of them
+                    self._package = package
         return self._entries
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The entry of that name, or ``default``."""
+        return self._load().get(name, default)
 
     def __getitem__(self, name: str) -> T:
         entries = self._load()

@@ -160,7 +160,9 @@ def test_flat_crops_are_near_to_nothing():
 
 def test_progress_ends_with_all():
     told: list[tuple[int, int, str]] = []
-    hashes.near_pairs(hashes.thumbnails(blobs(3, px=32)), progress=lambda done, total, what: told.append((done, total, what)))
+    hashes.near_pairs(
+        hashes.thumbnails(blobs(3, px=32)), progress=lambda done, total, what: told.append((done, total, what))
+    )
     assert told[-1] == (3, 3, "crops compared")
 
 

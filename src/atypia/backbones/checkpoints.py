@@ -74,11 +74,13 @@ def load_weights(net: nn.Module, entry: Backbone, located: Located) -> None:
 def draw_weights(net: nn.Module, name: str) -> None:
     """Fills a network with random weights that depend on ``name`` alone, not on the torch version.
 
-    Matrices and kernels are normal with variance 1 / fan-in, vectors keep the constants that layers
-    start with.
+    Matrices and kernels are normal with variance 1 / fan-in, biases are 0, other vectors keep the
+    constants that norms start with.
     """
     for key, tensor in net.state_dict().items():
-        if tensor.ndim > 1:
+        if key.endswith(".bias"):
+            tensor.zero_()
+        elif tensor.ndim > 1:
             fan_in = max(1, tensor[0].numel())
             drawn = generator(0, "backbone", name, key).standard_normal(tuple(tensor.shape)) / np.sqrt(fan_in)
             tensor.copy_(torch.from_numpy(drawn))
@@ -100,7 +102,7 @@ def read_tensors(path: Path) -> State:
             raise InputError(f"{path} is no readable safetensors file ({error}); fix: fetch it again") from error
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except (pickle.UnpicklingError, IndexError) as error:  # the reader stumbles over some text with the latter
         raise InputError(
             f"{path} must hold tensors only, but it is damaged or holds other pickled objects, which could run code; "
             "fix: convert it to safetensors where you trust it"

@@ -61,7 +61,9 @@ def get(names: Annotated[list[str], typer.Argument(help="Names of sources.")], r
 @app.command("import", epilog="Example: `atypia data import ami-br --from AMi-Br_Benchmark`")
 def import_source(
     name: Annotated[str, typer.Argument(help="Name of the source.")],
-    folder: Annotated[Path | None, typer.Option("--from", help="Folder in the published layout.", show_default=False)] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--from", help="Folder in the published layout.", show_default=False)
+    ] = None,
     root: Root = None,
 ) -> None:
     """Check a folder in the published layout and remember where it is; nothing is copied."""
@@ -136,7 +138,8 @@ def audit_sets(
         saved = Split.load(path)
         saved.check_manifest(manifests[0])
         parts += [
-            (f"{path.stem}/{fold.name}", {"train": fold.train, "val": fold.val, "test": fold.test}) for fold in saved.folds
+            (f"{path.stem}/{fold.name}", {"train": fold.train, "val": fold.val, "test": fold.test})
+            for fold in saved.folds
         ]
     with bars() as progress:
         report = audit(manifests, splits=parts, near=near, progress=progress)
@@ -194,5 +197,3 @@ def phantom(
 
         show_summary(summarise(manifest))
     note(f"phantom set: {out}")
-
-

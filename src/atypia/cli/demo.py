@@ -58,7 +58,9 @@ def register(app: typer.Typer) -> None:
             warn(warning)
         files = [runs / f"table.{suffix}" for suffix in ("md", "csv", "tex", "json")]
         show_results(runs, files=files)
-        note(f"done in {time.perf_counter() - started:.0f} s; files: {runs}/ (table.md, results.parquet, one folder a fold)")
+        note(
+            f"done in {time.perf_counter() - started:.0f} s; files: {runs}/ (table.md, results.parquet, one folder a fold)"
+        )
 
 
 def _phantom_sets(folder: Path) -> tuple[Manifest, Manifest]:

@@ -68,7 +68,9 @@ def _torch() -> Check:
     try:
         import torch
     except (ImportError, OSError) as error:
-        return Check("machine", "torch", "fault", str(error).splitlines()[0], "reinstall torch and torchvision as a pair")
+        return Check(
+            "machine", "torch", "fault", str(error).splitlines()[0], "reinstall torch and torchvision as a pair"
+        )
     if torch.cuda.is_available():
         name, memory = torch.cuda.get_device_name(0), torch.cuda.get_device_properties(0).total_memory
         return Check("machine", "torch", "ok", f"{torch.__version__}, {name} with {memory / 2**30:.0f} GiB")

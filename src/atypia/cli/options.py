@@ -9,12 +9,16 @@ import typer
 
 Root = Annotated[
     Path | None,
-    typer.Option(help="Folder of published data. Default: $ATYPIA_DATA, else the user's data folder.", show_default=False),
+    typer.Option(
+        help="Folder of published data. Default: $ATYPIA_DATA, else the user's data folder.", show_default=False
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe; may be repeated.", show_default=False),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a value of the recipe; may be repeated.", show_default=False
+    ),
 ]
 Allow = Annotated[
     list[str] | None,

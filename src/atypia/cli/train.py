@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from atypia.data.manifest import Manifest
     from atypia.splits.split import Split
 
-EXAMPLE = "Example: `atypia train probe --data ami-br --protocol official --backbone efficientnet-lite0 --out runs/probe`"
+EXAMPLE = (
+    "Example: `atypia train probe --data ami-br --protocol official --backbone efficientnet-lite0 --out runs/probe`"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -26,8 +28,12 @@ def register(app: typer.Typer) -> None:
         recipe: Annotated[str, typer.Argument(help="A shipped recipe (`atypia recipes`), or a YAML file.")],
         data: Annotated[str, typer.Option(help="A source, a manifest, a CSV or a folder; `a+b` pools two.")],
         out: Annotated[Path, typer.Option(help="Output folder; the same command continues there.")],
-        backbone: Annotated[str | None, typer.Option(help="Backbone, instead of the recipe's.", show_default=False)] = None,
-        protocol: Annotated[str, typer.Option(help="How the data is divided (`atypia data split --help`).")] = "official",
+        backbone: Annotated[
+            str | None, typer.Option(help="Backbone, instead of the recipe's.", show_default=False)
+        ] = None,
+        protocol: Annotated[
+            str, typer.Option(help="How the data is divided (`atypia data split --help`).")
+        ] = "official",
         protocol_set: Annotated[
             list[str] | None,
             typer.Option("--protocol-set", metavar="KEY=VALUE", help="Parameter of the protocol.", show_default=False),

@@ -248,7 +248,7 @@ def _open(wanted: _Wanted, headers: dict[str, str], timeout_s: float) -> Any:
 def _no_connection(wanted: _Wanted, reason: object) -> Exception:
     if isinstance(reason, ssl.SSLCertVerificationError):
         return WorkError(
-            f"the certificate of {urlsplit(wanted.url).hostname} is not trusted ({reason.verify_message}); "
+            f"the certificate of {urlsplit(wanted.url).hostname} is not trusted ({reason}); "
             "fix: set the clock, or name your network's certificates in $SSL_CERT_FILE"
         )
     offline = isinstance(reason, socket.gaierror) or (isinstance(reason, OSError) and reason.errno in _OFFLINE)

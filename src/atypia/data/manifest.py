@@ -6,9 +6,7 @@ its fingerprint, so the same data in another folder has the same fingerprint.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,6 +21,7 @@ import pyarrow.parquet as pq
 
 from atypia import records as r
 from atypia.artifacts import atomic_file, fingerprint
+from atypia.content import content_hashes
 from atypia.errors import DataError, must
 
 SCHEMA = pa.schema(
@@ -154,7 +153,7 @@ class Manifest:
     @cached_property
     def fingerprint(self) -> str:
         """Content hash of the rows and the task; not of the name, the notes or the root."""
-        return fingerprint({name: _content(self.table[name]) for name in self.table.column_names}, self.task)
+        return fingerprint(content_hashes(self.table), self.task)
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """One column as a NumPy array; strings and lists as objects, null as None or NaN."""
@@ -255,7 +254,7 @@ class Manifest:
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{path} is no readable Parquet file ({error}); fix: build it anew") from error
         raw = (table.schema.metadata or {}).get(METADATA_KEY)
-        if raw is None:
+        if raw is None or table.schema.names != SCHEMA.names:
             raise DataError(f"{path} is Parquet but no Atypia manifest; fix: give a CSV, or import it")
         meta = json.loads(raw)
         root = meta.get("root")
@@ -294,33 +293,6 @@ def _completed(row: Mapping[str, Any]) -> dict[str, Any]:
     if full.get(r.DOMAIN) is None:
         full[r.DOMAIN] = domain_name(*(full.get(part) for part in r.DOMAIN_PARTS))
     return full
-
-
-def _content(column: pa.ChunkedArray) -> dict[str, str]:
-    """Hashes of a column's content: which values are there, how long they are, and the values.
-
-    Independent of how Arrow holds them: a table read from a file has other chunks, bitmaps and
-    offsets than the equal one that was built in memory.
-    """
-    digests: dict[str, Any] = defaultdict(lambda: hashlib.blake2b(digest_size=16))
-    for chunk in column.chunks:
-        _absorb(chunk, digests, "")
-    return {key.strip(): digests[key].hexdigest() for key in sorted(digests)}
-
-
-def _absorb(array: pa.Array, digests: dict[str, Any], key: str) -> None:
-    digests[f"{key} valid"].update(array.is_valid().to_numpy(zero_copy_only=False).tobytes())
-    present = array.drop_null()
-    if pa.types.is_list(array.type):
-        lengths = pc.list_value_length(present)  # pyright: ignore[reportAttributeAccessIssue]
-        digests[f"{key} length"].update(lengths.to_numpy(zero_copy_only=False).tobytes())
-        _absorb(present.flatten(), digests, f"{key} item")
-    elif pa.types.is_string(array.type):
-        lengths = pc.binary_length(present)  # pyright: ignore[reportAttributeAccessIssue]
-        digests[f"{key} length"].update(lengths.to_numpy(zero_copy_only=False).tobytes())
-        digests[f"{key} value"].update("".join(present.to_pylist()).encode())
-    else:
-        digests[f"{key} value"].update(present.to_numpy(zero_copy_only=False).tobytes())
 
 
 def _absolute(manifest: Manifest) -> pa.Table:

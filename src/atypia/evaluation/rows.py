@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from atypia import records as r
 from atypia.artifacts import atomic_file, fingerprint
+from atypia.content import content_hashes
 from atypia.errors import DataError, InputError, must
 from atypia.inference.predictions import PREDICTIONS_SCHEMA
 from atypia.metrics import METRICS, UndefinedMetricWarning, compute
@@ -161,12 +162,8 @@ def result_rows(
 
 
 def predictions_fingerprint(predictions: pa.Table) -> str:
-    """Content hash of a predictions table, independent of how its rows are cut into chunks."""
-    sink = pa.BufferOutputStream()
-    whole = predictions.combine_chunks().replace_schema_metadata(None)
-    with pa.ipc.new_stream(sink, whole.schema) as writer:
-        writer.write_table(whole, max_chunksize=1 << 30)
-    return fingerprint(sink.getvalue().to_pybytes())
+    """Content hash of a predictions table, independent of how it is laid out in memory."""
+    return fingerprint(content_hashes(predictions))
 
 
 def concat_rows(tables: Sequence[pa.Table]) -> pa.Table:

@@ -127,7 +127,9 @@ def load_bundle(folder: Path) -> Bundle:
         config = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
         tensors = load_file(folder / MODEL_FILE)
     except FileNotFoundError as error:
-        raise DataError(f"{folder} is no bundle: {Path(error.filename or MODEL_FILE).name} is missing; fix: train it") from None
+        raise DataError(
+            f"{folder} is no bundle: {Path(error.filename or MODEL_FILE).name} is missing; fix: train it"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise DataError(f"{folder} is a damaged bundle ({error}); fix: train it again") from error
     if config.get("format") != FORMAT:

@@ -34,9 +34,7 @@ def mine(embeddings: Tensor, labels: Tensor, epsilon: float = 0.1) -> tuple[Tens
     return kept_positive, kept_negative
 
 
-def supervised_contrastive(
-    embeddings: Tensor, positive: Tensor, negative: Tensor, temperature: float = 0.1
-) -> Tensor:
+def supervised_contrastive(embeddings: Tensor, positive: Tensor, negative: Tensor, temperature: float = 0.1) -> Tensor:
     """Supervised contrastive loss over given pairs (Khosla et al. 2020, eq. 2, «outside» form).
 
     For each anchor a with positives P(a): ``−1/|P(a)| Σ_p log( exp(s_ap/τ) / Σ_{k ∈ P(a) ∪ N(a)}

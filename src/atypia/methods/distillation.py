@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +69,7 @@ class EMA:
     def __init__(self, network: nn.Module, momentum: float = 0.999, debias: bool = False) -> None:
         if not 0 <= momentum < 1:
             raise InputError(must("momentum", "in [0, 1)", momentum, "use 0.999 as Atey et al. do"))
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.network: Any = copy.deepcopy(network).eval().requires_grad_(False)
         self.momentum = momentum
         self.debias = debias
         self.steps = 0
@@ -80,7 +81,7 @@ class EMA:
         m = min(self.momentum, (1 + self.steps) / (10 + self.steps)) if self.debias else self.momentum
         own, new = list(_tensors(self.network)), list(_tensors(network))
         floats = [i for i, tensor in enumerate(own) if tensor.is_floating_point()]
-        torch._foreach_lerp_([own[i] for i in floats], [new[i].detach() for i in floats], 1 - m)
+        torch._foreach_lerp_([own[i] for i in floats], [new[i].detach() for i in floats], 1 - m)  # pyright: ignore[reportPrivateImportUsage]
         for i, tensor in enumerate(own):
             if not tensor.is_floating_point():
                 tensor.copy_(new[i])

@@ -40,7 +40,9 @@ def add_lora(trunk: nn.Module, targets: str | None, rank: int, alpha: float, dro
     ]
     if not adapted:
         raise InputError(
-            must("backbone", "a transformer for LoRA", "no attention or MLP to adapt", "use adaptation: full or partial")
+            must(
+                "backbone", "a transformer for LoRA", "no attention or MLP to adapt", "use adaptation: full or partial"
+            )
         )
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=adapted, bias="none")  # pyright: ignore[reportArgumentType]
     trunk.requires_grad_(False)

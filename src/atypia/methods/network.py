@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,8 +95,10 @@ class Network(nn.Module):
         self.neck = CBAM(encoder.feature_dim) if spec.cbam else None
         widths = [encoder.feature_dim, *spec.hidden]
         self.hidden = nn.Sequential()
-        for i, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
-            self.hidden.append(nn.Sequential(nn.Dropout(spec.dropout if i else 0.0), nn.Linear(before, after), nn.GELU()))
+        for i, (before, after) in enumerate(pairwise(widths)):
+            self.hidden.append(
+                nn.Sequential(nn.Dropout(spec.dropout if i else 0.0), nn.Linear(before, after), nn.GELU())
+            )
         self.head_dropout = nn.Dropout(spec.dropout)
         self.head = nn.Linear(widths[-1], 1)
 
@@ -126,12 +129,16 @@ class Network(nn.Module):
         wanted = set(self.trained_state())
         if wanted != set(state):
             differ = sorted(wanted ^ set(state))
-            raise InputError(must("weights", "those of this network", f"{len(differ)} others, {differ[0]}", "train again"))
+            raise InputError(
+                must("weights", "those of this network", f"{len(differ)} others, {differ[0]}", "train again")
+            )
         own = self.state_dict(keep_vars=True)
         with torch.no_grad():
             for name, value in state.items():
                 if own[name].shape != value.shape:
-                    raise InputError(must(name, f"of shape {tuple(own[name].shape)}", tuple(value.shape), "train again"))
+                    raise InputError(
+                        must(name, f"of shape {tuple(own[name].shape)}", tuple(value.shape), "train again")
+                    )
                 own[name].copy_(value)
 
     def parameter_counts(self) -> dict[str, int]:
@@ -178,7 +185,9 @@ def build_network(
         net.set_grad_checkpointing(True)  # pyright: ignore[reportCallIssue]
     _set_drop_path(net, spec.drop_path)
     if (spec.cbam or spec.mixstyle_stages) and str(getattr(net, "output_fmt", "NCHW")).endswith("NHWC"):
-        raise InputError(must("backbone", "one with maps (b, c, h, w) for cbam and mixstyle", spec.backbone, "drop them"))
+        raise InputError(
+            must("backbone", "one with maps (b, c, h, w) for cbam and mixstyle", spec.backbone, "drop them")
+        )
     _add_mixstyle(net, spec)
     return network
 
@@ -261,7 +270,7 @@ def _train_last(net: nn.Module, count: int) -> None:
 def _set_drop_path(net: nn.Module, rate: float) -> None:
     if rate == 0:
         return
-    from timm.layers import DropPath
+    from timm.layers.drop import DropPath
 
     drops = [module for module in net.modules() if isinstance(module, DropPath)]
     if not drops:

@@ -39,7 +39,6 @@ _STYLE: Final[Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
     "font.size": 9,
     "axes.titlesize": 10,
-    "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": FAINT,
@@ -146,7 +145,7 @@ def draw_counts(rows: Sequence[tuple[str, str, int, int]], classes: tuple[str, s
         axis.set_yticks(places, [_wrapped(row[1]) for row in panel])
         axis.tick_params(axis="y", length=0)
         total, ones = int(negative.sum() + positive.sum()), int(positive.sum())
-        axis.set_title(f"{name}: {ones:,} {classes[1]} of {total:,}")
+        axis.set_title(f"{name}: {ones:,} {classes[1]} of {total:,}", loc="left")
         axis.set_ylim(len(panel) - 0.5, -0.5)
         axis.spines["left"].set_visible(False)
     axes[-1].set_xlim(0, largest * 1.3)
@@ -178,7 +177,8 @@ def draw_roc(folds: Sequence[RocInput], title: str) -> Figure:
         axis.fill_between(grid, np.maximum(mean - sd, 0), np.minimum(mean + sd, 1), color=INK, alpha=0.12, linewidth=0)
         label = f"mean: AUROC {areas.mean():.3f} ± {areas.std():.3f} (population sd)"
         axis.plot(grid, mean, color=INK, linewidth=2, label=label)
-    axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="1 − specificity", ylabel="sensitivity", title=title)
+    axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="1 − specificity", ylabel="sensitivity")
+    axis.set_title(title, loc="left")
     axis.set_aspect("equal")
     axis.legend(loc="lower right", fontsize=8, frameon=False)
     return figure
@@ -252,7 +252,7 @@ def draw_domains(summary: pa.Table, metric: str, title: str | None) -> Figure:
     axis.spines["left"].set_visible(False)
     kind = "sample" if rows[0].ddof else "population"
     axis.set_xlabel(f"{about.title} (mean ± {kind} sd over runs; dashed: all figures together)")
-    axis.set_title(title or ", ".join(word for word in (f"{about.title} by domain", dataset, part) if word))
+    axis.set_title(title or ", ".join(word for word in (f"{about.title} by domain", dataset, part) if word), loc="left")
     figure.legend(loc="outside lower center", ncols=min(2, len(series)), frameon=False, fontsize=8)
     return figure
 

@@ -37,9 +37,12 @@ from atypia.errors import InputError, must
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-_DIGITS = 9
+_DIGITS = 10
 """Costs are compared after rounding to so many decimals: processors differ in the last bits of a
 sum, and the same seed must give the same parts on all of them."""
+
+_GAIN = 1e-9
+"""A move must lower C by so much; above the rounding, so that moves never go in circles."""
 
 
 def allocate(
@@ -181,25 +184,23 @@ def _place(kinds: Ints, members: Ints, weights: Floats, shares: Floats, rng: np.
     return placed
 
 
-def _moves(kinds: Ints, placed: Ints, target: Floats, scale: Floats) -> Floats:
-    """Change of C for moving one case of a kind from a part to another, shape (kinds, from, to).
+def _moves(kinds: Ints, placed: Ints, target: Floats, scale: Floats) -> tuple[Floats, Floats]:
+    """Change of C when one case of a kind leaves a part, and when it joins one, each (kinds, parts).
 
-    Moves that cannot be made, or would leave a part without cases, cost infinity.
+    Leaving costs infinity where the part has no such case, or no other case.
     """
     deviation = placed.T @ kinds - target
     straight, square = 2 * kinds @ (scale * deviation).T, kinds**2 @ scale.T
-    leave, join = square - straight, square + straight
-    leave = np.where((placed > 0) & (placed.sum(axis=0) > 1), leave, np.inf)
-    cost = leave[:, :, None] + join[:, None, :]
-    parts = np.arange(placed.shape[1])
-    cost[:, parts, parts] = np.inf
-    return np.round(cost, _DIGITS)
+    leave: Floats = square - straight
+    leave[(placed == 0) | (placed.sum(axis=0) < 2)] = np.inf
+    return np.round(leave, _DIGITS), np.round(square + straight, _DIGITS)
 
 
 def _fill_empty(kinds: Ints, placed: Ints, target: Floats, scale: Floats) -> None:
     """Gives every part without cases the one whose move costs least."""
     for part in np.flatnonzero(placed.sum(axis=0) == 0):
-        cost = _moves(kinds, placed, target, scale)[:, :, part]
+        leave, join = _moves(kinds, placed, target, scale)
+        cost = np.round(leave + join[:, [part]], _DIGITS)
         kind, source = np.unravel_index(int(np.argmin(cost)), cost.shape)
         placed[kind, source] -= 1
         placed[kind, part] += 1
@@ -210,10 +211,15 @@ def _improve(kinds: Ints, placed: Ints, target: Floats, scale: Floats) -> None:
 
     C falls with every move and there are finitely many placements, so this ends.
     """
+    parts, every = np.arange(placed.shape[1]), np.arange(len(kinds))
     while True:
-        cost = _moves(kinds, placed, target, scale)
-        kind, source, part = np.unravel_index(int(np.argmin(cost)), cost.shape)
-        if cost[kind, source, part] >= 0:
+        leave, join = _moves(kinds, placed, target, scale)
+        # Every kind goes to the part where it costs least, or to the second if it leaves that one.
+        first, second = np.argsort(join, axis=1, kind="stable")[:, :2].T
+        goal = np.where(first[:, None] == parts, second[:, None], first[:, None])
+        cost = np.round(leave + join[every[:, None], goal], _DIGITS)
+        kind, source = np.unravel_index(int(np.argmin(cost)), cost.shape)
+        if cost[kind, source] > -_GAIN:
             return
         placed[kind, source] -= 1
-        placed[kind, part] += 1
+        placed[kind, goal[kind, source]] += 1

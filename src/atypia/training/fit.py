@@ -221,9 +221,7 @@ def _predictions(manifest: Manifest, fitted: Fitted, threshold: float, run_id: s
         if figures:
             rows = manifest.rows_of(figures)
             p = fitted.score(rows)
-            parts.append(
-                predictions_table(manifest.take(rows), p, threshold, fold=fold.name, part=part, run_id=run_id)
-            )
+            parts.append(predictions_table(manifest.take(rows), p, threshold, fold=fold.name, part=part, run_id=run_id))
     if not parts:
         raise InputError(must(fold.name, "with a validation or test part", "neither", "use another protocol"))
     return pa.concat_tables(parts)

@@ -103,7 +103,9 @@ class Loop:
         self.steps_per_epoch = max(1, self.sampler.draws // (recipe.batch_size * recipe.accumulate))
         self.trained = torch.nn.ModuleDict({"network": self.network, "objective": objective.modules_trained})
         self.optimiser = make_optimiser(recipe.optimiser, self.trained, ["network.head", "network.neck", "objective"])
-        self.schedule = Schedule(recipe.schedule, self.optimiser, recipe.optimiser.lr, recipe.epochs, self.steps_per_epoch)
+        self.schedule = Schedule(
+            recipe.schedule, self.optimiser, recipe.optimiser.lr, recipe.epochs, self.steps_per_epoch
+        )
         self.ema = EMA(self.network, recipe.ema.momentum, recipe.ema.debias) if recipe.ema else None
         self.rule = SELECTIONS[recipe.select.metric]
         self.amp = autocast_dtype(recipe.precision, self.device)
@@ -263,7 +265,9 @@ class Loop:
         if state is None:
             return
         if state["run_id"] != self.plan.run_id:
-            warnings.warn(f"{self.plan.folder}: the checkpoint is of another run; starting anew", RuntimeWarning, stacklevel=2)
+            warnings.warn(
+                f"{self.plan.folder}: the checkpoint is of another run; starting anew", RuntimeWarning, stacklevel=2
+            )
             clear_checkpoints(self.plan.folder)
             return
         self.network.load_trained(state["network"])

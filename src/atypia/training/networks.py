@@ -97,9 +97,7 @@ class NetworkTrainer:
         teachers = [load_network(bundle) for bundle in self.teachers]
         objective = Objective(recipe, network.encoder.feature_dim, domains, teachers)
         entry = BACKBONES[recipe.backbone]
-        feed = Feed(
-            self.store.crops, entry, self.spec.input_px, self.augment, self.device, recipe.channels_last
-        )
+        feed = Feed(self.store.crops, entry, self.spec.input_px, self.augment, self.device, recipe.channels_last)
         labels = stored_labels(job.manifest)
         val = job.manifest.rows_of(fold.val)
         if len(np.unique(labels[val])) < 2:
@@ -135,7 +133,10 @@ class NetworkTrainer:
         labels = stored_labels(manifest)[rows]
         part = manifest.take(rows).table
         soft = np.array(
-            [label if value is None else value for value, label in zip(part[r.SOFT_LABEL].to_pylist(), labels, strict=True)],
+            [
+                label if value is None else value
+                for value, label in zip(part[r.SOFT_LABEL].to_pylist(), labels, strict=True)
+            ],
             dtype=np.float64,
         )
         domains = _codes(part[r.DOMAIN].to_pylist(), unknown=-1)
@@ -160,5 +161,3 @@ def _codes(values: Sequence[str | None], unknown: int = -1) -> np.ndarray[tuple[
     """Integer codes of names in alphabetical order; ``unknown`` where the name is None."""
     names = {name: code for code, name in enumerate(sorted({v for v in values if v is not None}))}
     return np.array([unknown if v is None else names[v] for v in values], dtype=np.int64)
-
-

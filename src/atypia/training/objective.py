@@ -52,9 +52,7 @@ class Objective:
         InputError: A domain method with fewer than two domains, or an unknown loss.
     """
 
-    def __init__(
-        self, recipe: NetworkRecipe, features: int, domains: int, teachers: Sequence[nn.Module] = ()
-    ) -> None:
+    def __init__(self, recipe: NetworkRecipe, features: int, domains: int, teachers: Sequence[nn.Module] = ()) -> None:
         self.recipe, self.teachers = recipe, list(teachers)
         self.loss = LOSSES[recipe.loss.name]
         self.positive_weight, self.epoch = 1.0, 0
@@ -63,7 +61,12 @@ class Objective:
             wanting.append("mixup.across_domains")
         if wanting and domains < 2:
             raise InputError(
-                must("data", f"of at least two domains for {', '.join(wanting)}", f"{domains}", "drop it, or add a domain")
+                must(
+                    "data",
+                    f"of at least two domains for {', '.join(wanting)}",
+                    f"{domains}",
+                    "drop it, or add a domain",
+                )
             )
         self.modules_trained = nn.ModuleDict()
         if recipe.adversarial is not None:

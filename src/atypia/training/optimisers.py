@@ -66,7 +66,12 @@ class Schedule:
     """
 
     def __init__(
-        self, config: ScheduleConfig, optimiser: torch.optim.Optimizer, base_lr: float, epochs: int, steps_per_epoch: int
+        self,
+        config: ScheduleConfig,
+        optimiser: torch.optim.Optimizer,
+        base_lr: float,
+        epochs: int,
+        steps_per_epoch: int,
     ) -> None:
         self.config, self.optimiser = config, optimiser
         self.base_lr, self.epochs, self.steps_per_epoch = base_lr, epochs, max(1, steps_per_epoch)

@@ -88,10 +88,17 @@ class Sampler:
         if config.name != "uniform" and counts.min() == 0:
             missing = "positive" if counts[1] == 0 else "negative"
             raise InputError(
-                must("training part", f"of both classes for sampler {config.name}", f"no {missing} figure", "use another split")
+                must(
+                    "training part",
+                    f"of both classes for sampler {config.name}",
+                    f"no {missing} figure",
+                    "use another split",
+                )
             )
         if config.name == "domain-aware" and len(np.unique(population.domains)) < 2:
-            raise InputError(must("data", "of at least two domains for sampler domain-aware", "one domain", "use inverse-class"))
+            raise InputError(
+                must("data", "of at least two domains for sampler domain-aware", "one domain", "use inverse-class")
+            )
 
     @property
     def draws(self) -> int:

@@ -54,7 +54,9 @@ _add("none", Pipeline("no augmentation"))
 # Giedziun et al., Table 1: the paper names its rows and gives no values; the values are Atypia's.
 _add("flip-rotate", Pipeline("flips and quarter turns (Giedziun, Table 1)", (_flips, _turns)))
 _add("color", Pipeline("colour jitter (Giedziun, Table 1)", (), (c.Jitter(0.2, 0.2, 0.2, 0.05, 0.8),)))
-_add("blur-noise", Pipeline("blur and noise (Giedziun, Table 1)", (), (c.Blur((0.1, 1.5), 0.3), c.Noise((0, 0.04), 0.3))))
+_add(
+    "blur-noise", Pipeline("blur and noise (Giedziun, Table 1)", (), (c.Blur((0.1, 1.5), 0.3), c.Noise((0, 0.04), 0.3)))
+)
 _add("distortion", Pipeline("elastic distortion (Giedziun, Table 1)", (s.Elastic(0.02, 4, 0.5),)))
 _add("cutout", Pipeline("cutout (Giedziun, Table 1)", (), (c.Erase((0.02, 0.1), 2, 0.5),)))
 _add("rass", Pipeline("random amplitude spectrum synthesis (Giedziun, Table 1)", (), (c.Spectrum(0.5, 0.5),)))

@@ -179,7 +179,7 @@ def _polar(rng: np.random.Generator, count: int, severity: float) -> Arms:
 
 def _rosette(rng: np.random.Generator, count: int, hole: float, gap: float = 0.0) -> Arms:
     """A plate seen from the pole: arms point outwards; ``hole`` 1 leaves a ring, ``gap`` opens it."""
-    outer = 3.3 * (count / 46) ** 0.5 * (1 + 0.4 * hole)
+    outer = 3.3 * (count / 46) ** 0.5 * (1 + 0.3 * hole)
     inner = outer * 0.66 * hole
     radius = np.sqrt(rng.uniform(inner**2, outer**2, count))
     turn = rng.uniform(gap / 2, 2 * np.pi - gap / 2, count) + rng.uniform(0, 2 * np.pi)

@@ -132,9 +132,7 @@ def _check_folder(folder: Path, parameters: dict[str, Any]) -> None:
         if not isinstance(there, dict) or _identity(there) != _identity(parameters):
             raise InputError(f"{folder} holds a phantom set with other parameters; fix: {remedy}")
         if there.get("n", 0) > parameters["n"]:
-            raise InputError(
-                must("n", f"at least {there['n']}, as many as {folder} holds", parameters["n"], remedy)
-            )
+            raise InputError(must("n", f"at least {there['n']}, as many as {folder} holds", parameters["n"], remedy))
     elif folder.is_dir() and any(entry for entry in folder.iterdir() if not entry.name.startswith(".")):
         raise InputError(f"{folder} holds something that is no phantom set; fix: {remedy}")
 

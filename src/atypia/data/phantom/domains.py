@@ -55,7 +55,7 @@ class PhantomDomain:
     eosin: Rgb = (0.24, 0.86, 0.42)
     hematoxylin_strength: float = 1.0
     eosin_strength: float = 1.0
-    stain_sd: float = 0.12
+    stain_sd: float = 0.09
     white: Rgb = (0.975, 0.965, 0.97)
     gamma: float = 1.0
     saturation: float = 1.0
@@ -65,9 +65,9 @@ class PhantomDomain:
     noise: float = 2.0
     jpeg_quality: int = 85
     cell_px: float = 40.0
-    stroma: float = 0.4
-    gaps: float = 0.35
-    atypia_rate: float = 0.25
+    stroma: float = 0.3
+    gaps: float = 0.25
+    atypia_rate: float = 0.28
 
     def __post_init__(self) -> None:
         """Checks every range.
@@ -97,9 +97,7 @@ class PhantomDomain:
         for field in ("hematoxylin", "eosin", "white"):
             value = getattr(self, field)
             if len(value) != 3 or not all(0 < part <= 1 for part in value):
-                raise InputError(
-                    must(field, "three numbers in (0, 1]", value, f"correct phantom domain {self.name!r}")
-                )
+                raise InputError(must(field, "three numbers in (0, 1]", value, f"correct phantom domain {self.name!r}"))
 
     def to_json(self) -> dict[str, Any]:
         """All fields, as JSON-like values."""
@@ -141,9 +139,9 @@ for _domain in (
         noise=3.0,
         jpeg_quality=75,
         cell_px=38.0,
-        stroma=0.3,
-        gaps=0.3,
-        atypia_rate=0.22,
+        stroma=0.25,
+        gaps=0.2,
+        atypia_rate=0.24,
     ),
     # Brick red, thick sections, contrasty, with much stroma.
     PhantomDomain(
@@ -155,7 +153,7 @@ for _domain in (
         eosin=(0.17, 0.80, 0.54),
         hematoxylin_strength=1.12,
         eosin_strength=1.12,
-        stain_sd=0.18,
+        stain_sd=0.12,
         white=(0.98, 0.95, 0.94),
         gamma=1.12,
         saturation=1.0,
@@ -163,9 +161,9 @@ for _domain in (
         noise=2.0,
         jpeg_quality=80,
         cell_px=42.0,
-        stroma=0.65,
-        gaps=0.5,
-        atypia_rate=0.35,
+        stroma=0.5,
+        gaps=0.35,
+        atypia_rate=0.38,
     ),
     # Pale and greyish, soft focus and strong compression, small crowded cells.
     PhantomDomain(
@@ -177,7 +175,7 @@ for _domain in (
         eosin=(0.22, 0.80, 0.50),
         hematoxylin_strength=0.78,
         eosin_strength=0.8,
-        stain_sd=0.15,
+        stain_sd=0.1,
         white=(0.94, 0.925, 0.90),
         gamma=0.95,
         saturation=0.9,
@@ -188,8 +186,8 @@ for _domain in (
         jpeg_quality=55,
         cell_px=34.0,
         stroma=0.2,
-        gaps=0.4,
-        atypia_rate=0.15,
+        gaps=0.3,
+        atypia_rate=0.18,
     ),
 ):
     DOMAINS.add(_domain.name, _domain)

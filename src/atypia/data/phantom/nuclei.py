@@ -43,12 +43,12 @@ class Canvas:
 class NucleusKind(Enum):
     """Chromatin patterns: base, rim, clumps (hematoxylin densities), edge width px, chance of a nucleolus."""
 
-    VESICULAR = (0.22, 0.42, 0.34, 1.6, 0.75)
-    GRANULAR = (0.40, 0.26, 0.34, 1.8, 0.45)
-    DARK = (0.56, 0.16, 0.34, 2.4, 0.10)
-    PALE = (0.22, 0.10, 0.14, 4.0, 0.25)
-    LYMPHOCYTE = (0.68, 0.2, 0.6, 1.8, 0.0)
-    SPINDLE = (0.58, 0.20, 0.25, 1.8, 0.1)
+    VESICULAR = (0.17, 0.36, 0.22, 1.6, 0.75)
+    GRANULAR = (0.32, 0.20, 0.22, 1.8, 0.45)
+    DARK = (0.48, 0.14, 0.24, 2.4, 0.10)
+    PALE = (0.20, 0.08, 0.10, 4.0, 0.25)
+    LYMPHOCYTE = (0.62, 0.2, 0.5, 1.8, 0.0)
+    SPINDLE = (0.48, 0.20, 0.25, 1.8, 0.1)
 
 
 def window_px(x: float, y: float, reach: float) -> tuple[slice, slice] | None:
@@ -112,7 +112,11 @@ def paint_nucleus(
     vary = rng.lognormal(0, 0.18)
     clumps, grain = textures[0][window], textures[1][window]
     density = base * vary + rim * np.exp(-(((depth + 1.3) / 1.15) ** 2))
-    density = density + clump * step(clumps - np.float32(rng.uniform(0.5, 1.1)), 0.9) + (0.07 * grain + 0.09 * clumps) * (1 + base)
+    density = (
+        density
+        + clump * step(clumps - np.float32(rng.uniform(0.5, 1.1)), 0.9)
+        + (0.07 * grain + 0.09 * clumps) * (1 + base)
+    )
     eosin = np.full(density.shape, 0.18 + 0.16 * rng.uniform(), dtype=np.float32)
     if rng.uniform() < nucleolus:
         x, y = grid_px()
@@ -120,7 +124,7 @@ def paint_nucleus(
             reach, way = radius_px * rng.uniform(0, 0.5), rng.uniform(0, 2 * np.pi)
             nx, ny = place[0] + reach * np.cos(way), place[1] + reach * np.sin(way)
             spot = step(np.float32(rng.uniform(1.6, 3.2)) - np.hypot(x[window] - nx, y[window] - ny), 1.8)
-            density = density + 0.6 * spot
+            density = density + 0.5 * spot
             eosin = eosin + np.float32(0.3) * spot
     canvas.paint(step(-depth, edge_px), np.clip(density, 0.03, 2.5), eosin, window)
 

@@ -89,9 +89,7 @@ def render_crop(
     return scanned(light, domain, defocus, scan)
 
 
-def _paint_figure(
-    canvas: Canvas, tissue: Tissue, shape: Morphology, severity: float, stream: tuple[int, int]
-) -> None:
+def _paint_figure(canvas: Canvas, tissue: Tissue, shape: Morphology, severity: float, stream: tuple[int, int]) -> None:
     seed, figure = stream
     # Place, size and condensation do not depend on the morphology; where the arms lie does.
     look = generator(seed, "phantom", "look", figure)

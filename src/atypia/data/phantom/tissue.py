@@ -54,9 +54,7 @@ def _seeds(
     return points[inside & free]
 
 
-def _cells(
-    points: npt.NDArray[np.float64], warp: tuple[Field, Field]
-) -> tuple[npt.NDArray[np.int32], Field]:
+def _cells(points: npt.NDArray[np.float64], warp: tuple[Field, Field]) -> tuple[npt.NDArray[np.int32], Field]:
     """Nearest cell of each pixel, and how far the second nearest is beyond it, in px."""
     x, y = grid_px()
     wx, wy = x + 4 * warp[0], y + 4 * warp[1]
@@ -84,7 +82,7 @@ def draw_tissue(domain: PhantomDomain, rng: np.random.Generator) -> Tissue:
     fine, clumps = smooth_pair(rng, 1.7)
     grain, _ = smooth_pair(rng, 0.9)
     centre = rng.normal(0, 2.0, 2).clip(-5, 5)
-    cell_px = float(np.clip(rng.normal(0.62, 0.1) * domain.cell_px + 2, 19, 36))
+    cell_px = float(np.clip(rng.normal(0.76, 0.1) * domain.cell_px + 2, 22, 42))
     eosin, basophilia = float(rng.uniform(0.2, 0.38)), float(rng.uniform(0.04, 0.18))
 
     points = _seeds(rng, centre, cell_px + 0.42 * domain.cell_px, domain.cell_px * rng.uniform(0.78, 1.12))
@@ -153,7 +151,9 @@ def _paint_nuclei(
         own = np.random.default_rng(rng.integers(2**32))
         if present:
             r = radius * size * (0.82 if kind is NucleusKind.DARK else 1.0)
-            paint_nucleus(canvas, own, (x + shift[0], y + shift[1]), r, aspect * own.uniform(0.9, 1.25), kind, (clumps, grain))
+            paint_nucleus(
+                canvas, own, (x + shift[0], y + shift[1]), r, aspect * own.uniform(0.9, 1.25), kind, (clumps, grain)
+            )
 
 
 def _paint_stroma(
@@ -184,7 +184,13 @@ def _paint_stroma(
         px = (edge + depth) * np.cos(normal) - slide * np.sin(normal)
         py = (edge + depth) * np.sin(normal) + slide * np.cos(normal)
         paint_nucleus(
-            canvas, rng, (px, py), rng.uniform(6, 9), rng.uniform(2.2, 4.0), NucleusKind.SPINDLE, (clumps, grain),
+            canvas,
+            rng,
+            (px, py),
+            rng.uniform(6, 9),
+            rng.uniform(2.2, 4.0),
+            NucleusKind.SPINDLE,
+            (clumps, grain),
             angle=along + rng.normal(0, 0.15),
         )
     if rng.uniform() < 0.22:

@@ -1,0 +1,128 @@
+"""Linear heads on frozen features, and what a probe must offer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from atypia.config import StrictModel, parse
+from atypia.errors import InputError, must
+from atypia.progress import Progress, silent
+
+Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+O = TypeVar("O", bound=StrictModel)  # noqa: E741
+
+
+@dataclass(frozen=True, eq=False)
+class LinearHead:
+    """A logit that is linear in raw features: ``p(positive) = sigmoid(x · weight + bias)``.
+
+    Attributes:
+        weight: Shape (d,), float64.
+        bias: The intercept.
+        info: How it came about: strength, iterations, scores. JSON-able.
+    """
+
+    weight: Floats
+    bias: float
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def logits(self, features: npt.NDArray[np.floating[Any]]) -> Floats:
+        """Logits (n,) of raw features (n, d)."""
+        return features.astype(np.float64) @ self.weight + self.bias
+
+
+@dataclass(frozen=True, eq=False)
+class FoldRows:
+    """A fold as row positions of the feature matrix. A probe fits on ``train``; only early stopping sees ``val``."""
+
+    train: Rows
+    val: Rows
+
+
+class Probe(Generic[O]):
+    """Base of every probe: options with a schema, and a fit of all folds together."""
+
+    name: ClassVar[str]
+    options_model: type[O]
+
+    def parse_options(self, options: Mapping[str, Any]) -> O:
+        """Validates options.
+
+        Raises:
+            InputError: A key is unknown, or a value out of range.
+        """
+        return parse(self.options_model, options, f"options of probe {self.name}")
+
+    def fit_folds(
+        self,
+        features: npt.NDArray[np.floating[Any]],
+        labels: npt.NDArray[np.int8],
+        cases: npt.NDArray[np.str_],
+        folds: Sequence[FoldRows],
+        seed: int,
+        options: O,
+        progress: Progress = silent,
+    ) -> list[LinearHead]:
+        """Fits one head a fold.
+
+        Args:
+            features: Shape (n, d); rows that no fold names are never read.
+            labels: Shape (n,), 1 = positive class.
+            cases: Shape (n,); figures of one case are never on both sides of an inner division.
+            folds: Rows of each fold.
+            seed: Decides whatever is random.
+            options: As :meth:`parse_options` gives them.
+            progress: Told about folds or epochs.
+
+        Raises:
+            InputError: A training part lacks a class, or features are not finite.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define fit_folds")
+
+
+def check_folds(
+    features: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int8], folds: Sequence[FoldRows]
+) -> None:
+    """Refuses what no probe can be fitted on.
+
+    Raises:
+        InputError: Shapes differ, a training part lacks a class, or a feature of a used row is not finite.
+    """
+    if features.ndim != 2 or len(features) != len(labels):
+        raise InputError(must("features", f"of shape ({len(labels)}, d)", features.shape, "give one row a figure"))
+    if not folds:
+        raise InputError(must("folds", "at least one", 0, "choose a protocol that gives folds"))
+    used = np.unique(np.concatenate([np.concatenate([fold.train, fold.val]) for fold in folds]))
+    bad = int(np.count_nonzero(~np.isfinite(features[used]).all(axis=1)))
+    if bad:
+        raise InputError(must("features", "finite", f"NaN or infinity in {bad} rows", "drop those figures"))
+    for number, fold in enumerate(folds, start=1):
+        counts = np.bincount(labels[fold.train], minlength=2)
+        if counts.min() == 0:
+            lacking = "positive" if counts[1] == 0 else "negative"
+            raise InputError(
+                must(f"training part {number}", "of both classes", f"no {lacking} figure", "split otherwise")
+            )
+
+
+def balanced_weights(labels: npt.NDArray[np.int8]) -> Floats:
+    """``w_i = n / (2 N_class(i))``: both classes weigh the same and the mean is 1 (King and Zeng 2001)."""
+    counts = np.bincount(labels, minlength=2).astype(np.float64)
+    return len(labels) / (2 * counts[labels])
+
+
+def sigmoid(logits: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """``1 / (1 + e^−z)`` in the type of the logits, without overflow."""
+    small = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1, small) / (1 + small)
+
+
+def log_loss(logits: npt.NDArray[Any], labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """``log(1 + e^z) − y z`` for each element, without overflow."""
+    return np.logaddexp(0, logits, dtype=logits.dtype) - labels * logits

@@ -1,0 +1,1 @@
+"""Probes: linear heads on frozen features, one module each."""

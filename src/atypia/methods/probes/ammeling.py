@@ -1,0 +1,98 @@
+"""The probe of Ammeling et al.: unbalanced logistic regression by L-BFGS at a fixed strength."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from atypia.config import StrictModel
+from atypia.methods.catalogue import PROBES
+from atypia.methods.head import FoldRows, LinearHead, Probe, check_folds, log_loss, sigmoid
+from atypia.progress import Progress, silent
+
+CLASSES = 2
+
+
+class AmmelingOptions(StrictModel):
+    """Options of the probe.
+
+    Attributes:
+        penalty: ``squared``: ½ ‖W‖², the ℓ2 penalty that the paper's source describes. ``norm``:
+            ½ ‖W‖, not squared, as the implementation that the paper names has it.
+        max_iterations: Of L-BFGS.
+    """
+
+    penalty: Literal["squared", "norm"] = "squared"
+    max_iterations: int = Field(default=1000, ge=1)
+
+
+class AmmelingProbe(Probe[AmmelingOptions]):
+    """Mean cross-entropy plus ``(1/C) · penalty``, C = features × classes / 100 (Ammeling et al., section 3).
+
+    The published form has a weight matrix W of two rows, one a class. By symmetry its optimum is
+    W = (−w/2, w/2) for one logit with weights w, so ½ ‖W‖² = ¼ ‖w‖² and ½ ‖W‖ = ‖w‖ / (2 √2),
+    which is what is minimised here. Raw features, no balancing, zero start.
+    """
+
+    name = "ammeling"
+    options_model = AmmelingOptions
+
+    def fit_folds(
+        self,
+        features: npt.NDArray[np.floating[Any]],
+        labels: npt.NDArray[np.int8],
+        cases: npt.NDArray[np.str_],
+        folds: Sequence[FoldRows],
+        seed: int,
+        options: AmmelingOptions,
+        progress: Progress = silent,
+    ) -> list[LinearHead]:
+        """See :meth:`atypia.methods.head.Probe.fit_folds`; nothing is random here."""
+        check_folds(features, labels, folds)
+        heads = []
+        for number, fold in enumerate(folds):
+            heads.append(fit(features[fold.train].astype(np.float64), labels[fold.train], options))
+            progress(number + 1, len(folds), "folds fitted")
+        return heads
+
+
+def fit(x: npt.NDArray[np.float64], labels: npt.NDArray[np.int8], options: AmmelingOptions) -> LinearHead:
+    """Fits one head on raw features (n, d)."""
+    from scipy.optimize import minimize
+
+    y = labels.astype(np.float64)
+    strength = 100 / (x.shape[1] * CLASSES)
+
+    def objective(parameters: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        w, b = parameters[:-1], parameters[-1]
+        logits = x @ w + b
+        residual = (sigmoid(logits) - y) / len(y)
+        penalty, slope = _penalty(w, options.penalty)
+        gradient = np.append(x.T @ residual + strength * slope, residual.sum())
+        return float(log_loss(logits, y).mean() + strength * penalty), gradient
+
+    found = minimize(
+        objective,
+        np.zeros(x.shape[1] + 1),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": options.max_iterations, "maxfun": 10 * options.max_iterations, "ftol": 1e-12, "gtol": 1e-7},
+    )
+    info = {"strength": strength, "iterations": int(found.nit), "objective": float(found.fun)}
+    return LinearHead(found.x[:-1], float(found.x[-1]), info)
+
+
+def _penalty(w: npt.NDArray[np.float64], kind: str) -> tuple[float, npt.NDArray[np.float64]]:
+    """Value and gradient of the penalty in terms of the one logit's weights."""
+    if kind == "squared":
+        return float(w @ w) / 4, w / 2
+    # The norm has no gradient at zero; the tiny constant makes it smooth there and nowhere else.
+    norm = float(np.sqrt(w @ w + 1e-16))
+    return norm / (2 * np.sqrt(2)), w / (norm * 2 * np.sqrt(2))
+
+
+PROBES.add(AmmelingProbe.name, AmmelingProbe())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from atypia.backbones.catalogue import (
     PackageWeights,
     RandomWeights,
     check_input_px,
+    markdown_notes,
     markdown_table,
     nearest_input_px,
 )
@@ -29,6 +32,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "backbones.md"
 NAMES = list(BACKBONES)
 
 
+@cache
 def on_meta(name: str, side_px: int | None = None) -> Encoder:
     """The network with shapes and no memory."""
     entry = BACKBONES[name]
@@ -148,8 +152,9 @@ def test_nearest_side_is_valid_and_nearest(name: str, side: int) -> None:
     assert abs(near - side) == min(abs(other - side) for other in others)
 
 
-def test_docs_hold_the_table() -> None:
-    assert markdown_table() in DOCS.read_text("utf-8"), "put the output of markdown_table() into docs/backbones.md"
+@pytest.mark.parametrize("part", [markdown_table, markdown_notes])
+def test_docs_do_not_drift(part: Callable[[], str]) -> None:
+    assert part() in DOCS.read_text("utf-8"), f"put the output of {part.__name__}() into docs/backbones.md"
 
 
 def test_listing_imports_no_torch() -> None:

@@ -185,7 +185,7 @@ def test_meta_tells_what_was_done(store: Any) -> None:
     assert told["dtype"] == "float16" == str(features.values.dtype)
     assert told["weights"] == "random"
     assert 0 < told["half_rounding_error"] < module.HALF_TOLERANCE
-    assert told["environment"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(told["environment"]["torch"])
 
 
 # Half precision where it is exact enough.

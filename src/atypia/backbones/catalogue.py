@@ -209,6 +209,11 @@ def markdown_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def markdown_notes() -> str:
+    """What users should know about single entries, as a Markdown list; in the documentation likewise."""
+    return "".join(f"- `{entry.name}`: {entry.note}\n" for entry in BACKBONES.values() if entry.note)
+
+
 def _weights_cell(entry: Backbone) -> str:
     match entry.weights:
         case HubWeights(repo=repo, revision=revision):

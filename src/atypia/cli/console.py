@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,11 @@ def show_json(value: Any) -> None:
     """Prints JSON on standard output."""
     json.dump(value, sys.stdout, indent=2, ensure_ascii=False, sort_keys=True)
     sys.stdout.write("\n")
+
+
+def width() -> int:
+    """Columns of the terminal, within what tables are readable at."""
+    return max(80, min(shutil.get_terminal_size((120, 24)).columns, 160))
 
 
 @contextmanager

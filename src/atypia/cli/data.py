@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from atypia.cli.console import bars, note, show_json, warn
+from atypia.cli.console import bars, note, show_json, warn, width
 from atypia.cli.options import Json, Root, Seed
 
 app = typer.Typer(help="Published sources, own data, audits, splits and the phantom set.", no_args_is_help=True)
@@ -38,13 +38,13 @@ def list_sources(root: Root = None, as_json: Json = False) -> None:
     if as_json:
         show_json(rows)
         return
-    from atypia.reports.listing import show_columns
+    from atypia.reports.listing import columns_table
 
     shown = [
         [row["name"], row["title"], row["figures"], row["positive"], row["licence"], row["folder"] or "absent"]
         for row in rows
     ]
-    show_columns(["source", "what", "figures", "positive", "licence", "where"], shown)
+    print(columns_table(["source", "what", "figures", "positive", "licence", "where"], shown).to_text(width()), end="")
 
 
 @app.command("get", epilog="Example: `atypia data get ami-br atnorm-br --root ~/data`")
@@ -101,10 +101,10 @@ def info(
     if as_json:
         show_json(summaries)
     else:
-        from atypia.reports.listing import show_summary
+        from atypia.reports.listing import summary_table
 
         for summary in summaries:
-            show_summary(summary)
+            print(summary_table(summary).to_text(width()))
     if figure is not None:
         from atypia.reports.figures import counts_figure
 
@@ -142,7 +142,7 @@ def audit_sets(
             for fold in saved.folds
         ]
     with bars() as progress:
-        report = audit(manifests, splits=parts, near=near, progress=progress)
+        report = audit(manifests, splits=parts, near=near, progress=progress, root=root)
     if as_json:
         show_json(report.as_dict())
     else:
@@ -164,11 +164,11 @@ def split_data(
     root: Root = None,
 ) -> None:
     """Divide a data set by a protocol and save the folds as a file."""
-    from atypia.cli.train import split_maker
+    from atypia.config import with_overrides
     from atypia.data.opening import open_data
+    from atypia.splits.protocol import make_split
 
-    divide = split_maker(protocol, settings or [], None, seed)
-    divided = divide(open_data(data, root))
+    divided = make_split(protocol, open_data(data, root), seed, **with_overrides({}, settings or []))
     divided.save(out)
     for warning in divided.warnings:
         warn(warning)
@@ -193,7 +193,7 @@ def phantom(
     if as_json:
         show_json(summarise(manifest))
     else:
-        from atypia.reports.listing import show_summary
+        from atypia.reports.listing import summary_table
 
-        show_summary(summarise(manifest))
+        print(summary_table(summarise(manifest)).to_text(width()))
     note(f"phantom set: {out}")

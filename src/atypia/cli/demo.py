@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
         Uses the real AMi-Br and AtNorM-Br where they are under the data root, else a procedural phantom set.
         """
         from atypia.cli.results import show_results
-        from atypia.cli.train import split_maker
+        from atypia.cli.train import chosen_split
         from atypia.data.opening import open_data, source_folder
         from atypia.evaluation.external import evaluate, open_target
         from atypia.training.fit import train
@@ -51,7 +51,7 @@ def register(app: typer.Typer) -> None:
             runs = out / "probe-phantom"
         name, recipe = load_recipe("probe", [f"backbone={backbone}"])
         with bars() as progress:
-            job = Training(name, recipe, training, split_maker("official", [], None, 0), runs)
+            job = Training(name, recipe, training, chosen_split("official", []), runs)
             trained = train(job, progress)
             _, warnings = evaluate(open_target(runs), other, progress=progress)
         for warning in dict.fromkeys([*trained.warnings, *warnings]):

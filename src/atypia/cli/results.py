@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from atypia.cli.console import width
+
 
 def show_results(folder: Path, as_json: bool = False, files: Sequence[Path] = (), domains: bool = False) -> None:
     """Recomputes the results under a folder, prints their table and writes it to files.
@@ -23,12 +25,6 @@ def show_results(folder: Path, as_json: bool = False, files: Sequence[Path] = ()
 
     collected = collect(folder)
     table = benchmark_table(summarise(collected.rows), warnings=collected.warnings, domains=domains)
-    sys.stdout.write(table.render("json") if as_json else table.to_text(width=_width()))
+    sys.stdout.write(table.render("json") if as_json else table.to_text(width=width()))
     for path in files:
         write_table(table, path)
-
-
-def _width() -> int:
-    import shutil
-
-    return max(80, min(shutil.get_terminal_size((120, 24)).columns, 160))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,6 +48,10 @@ def register(app: typer.Typer) -> None:
         weights: Annotated[
             Path | None, typer.Option(help="The backbone's weights in a local file.", show_default=False)
         ] = None,
+        fold: Annotated[
+            list[str] | None, typer.Option(help="Train this fold only; may be repeated.", show_default=False)
+        ] = None,
+        device: Annotated[str, typer.Option(help="Where networks are trained: auto, cpu or cuda.")] = "auto",
         root: Root = None,
         as_json: Json = False,
     ) -> None:
@@ -60,10 +65,12 @@ def register(app: typer.Typer) -> None:
         started = time.perf_counter()
         changes = [*(overrides or []), *([f"backbone={backbone}"] if backbone else [])]
         name, loaded = load_recipe(recipe, changes)
-        chosen = split_maker(protocol, protocol_set or [], split_file, seed)
+        chosen = chosen_split(protocol, protocol_set or [], split_file, seed)
         manifest = open_data(data, root)
         with bars() as progress:
-            job = Training(name, loaded, manifest, chosen, out, seed, tuple(allow or ()), weights)
+            job = Training(
+                name, loaded, manifest, chosen, out, seed, tuple(allow or ()), weights, tuple(fold or ()), device
+            )
             trained = run(job, progress)
         for warning in trained.warnings:
             warn(warning)
@@ -73,25 +80,21 @@ def register(app: typer.Typer) -> None:
         note(f"files: {out}/ (one folder a fold; split.json, results.parquet)")
 
 
-def split_maker(protocol: str, settings: list[str], split_file: Path | None, seed: int):
-    """Gives the function that divides a manifest; checks what was asked for before any work."""
+def chosen_split(
+    protocol: str, settings: list[str], split_file: Path | None = None, seed: int = 0
+) -> Split | Callable[[Manifest], Split]:
+    """A saved split, or the function that divides a manifest; what was asked for is checked before any work.
+
+    Raises:
+        InputError: No such protocol, a setting without a value, or a damaged file.
+    """
     from atypia.config import with_overrides
     from atypia.splits.catalogue import PROTOCOLS
     from atypia.splits.protocol import make_split
     from atypia.splits.split import Split
 
     if split_file is not None:
-        saved = Split.load(split_file)
-
-        def from_file(manifest: Manifest) -> Split:
-            saved.check_manifest(manifest)
-            return saved
-
-        return from_file
+        return Split.load(split_file)
     _ = PROTOCOLS[protocol]
     params = with_overrides({}, settings)
-
-    def from_protocol(manifest: Manifest) -> Split:
-        return make_split(protocol, manifest, seed, **params)
-
-    return from_protocol
+    return lambda manifest: make_split(protocol, manifest, seed, **params)

@@ -10,8 +10,8 @@ from atypia import runs
 from atypia.artifacts import lock
 from atypia.data.audit import check_pair, check_pair_names
 from atypia.data.manifest import Manifest
-from atypia.data.store import open_store
-from atypia.errors import AtypiaError, InputError
+from atypia.data.store import CropStore, open_store
+from atypia.errors import AbsentError, AtypiaError, InputError
 from atypia.inference.bundle import Bundle, load_bundle
 from atypia.inference.predict import score
 from atypia.inference.predictions import predictions_table, read_predictions, write_predictions
@@ -72,7 +72,7 @@ def evaluate(
     _ = manifest.labels  # an evaluation needs a label for every figure
     store = open_store(manifest, first.geometry, progress=progress)
     if target.manifest is not None:
-        warnings = check_pair(target.manifest, manifest, allow=allow)
+        warnings = check_pair(target.manifest, manifest, allow, _stores(target.manifest, store, first, progress))
     else:
         warnings = check_pair_names(str(first.training.get("data", "")), manifest, allow=allow)
     if store.quarantined:
@@ -95,6 +95,16 @@ def evaluate(
                 write_predictions(path, table, facts)
             files.append(path)
     return files, list(warnings)
+
+
+def _stores(
+    manifest: Manifest, other: CropStore, bundle: Bundle, progress: Progress
+) -> tuple[CropStore, CropStore] | None:
+    """Crops of the training data and of the other set, so that pixels are compared; None where the former are gone."""
+    try:
+        return open_store(manifest, bundle.geometry, progress=progress), other
+    except AbsentError:
+        return None
 
 
 def _expected(bundle: Bundle, manifest: Manifest) -> dict[str, str]:

@@ -61,7 +61,7 @@ def train(job: Training, progress: Progress = silent) -> Trained:
     check_recipe(job.recipe, job.weights_file)
     store = open_store(job.manifest, job.recipe.geometry.build(), progress=progress)
     usable = job.manifest if store.usable.all() else job.manifest.take(store.usable)
-    split = job.make_split(usable)
+    split = _split(job, usable, store)
     warnings = [*_quarantine_note(store), *split.warnings, *check_training(job.manifest, store, job.allow)]
     warnings += check_split(split, usable, job.allow, identical_groups(job.manifest, store))
     warnings = list(dict.fromkeys(warnings))
@@ -110,6 +110,20 @@ def _trainer(job: Training, store: CropStore, progress: Progress) -> Trainer:
     from atypia.training.networks import NetworkTrainer  # imports torch: not on a probe's warm path
 
     return NetworkTrainer(job, job.recipe, store)
+
+
+def _split(job: Training, usable: Manifest, store: CropStore) -> Split:
+    """The folds over the usable figures: made now, or those given without what cannot be read."""
+    if not isinstance(job.split, Split):
+        return job.split(usable)
+    job.split.check_manifest(job.manifest)
+    if not store.quarantined:
+        return job.split
+    kept = [
+        Fold(fold.name, *(tuple(i for i in part if i not in store.quarantined) for part in fold.parts().values()))
+        for fold in job.split.folds
+    ]
+    return replace(job.split, manifest=usable.fingerprint, folds=tuple(kept), positives={})
 
 
 def _wanted(split: Split, names: Sequence[str]) -> list[Fold]:

@@ -25,7 +25,7 @@ class Training:
         name: The recipe's name.
         recipe: The recipe.
         manifest: The figures.
-        make_split: From the usable figures to the folds; called once they are known.
+        split: The folds, or how to make them from the usable figures, once those are known.
         out: Output folder.
         seed: Master seed of the methods.
         allow: Leakage findings that the user has named as exceptions.
@@ -37,7 +37,7 @@ class Training:
     name: str
     recipe: Recipe
     manifest: Manifest
-    make_split: Callable[[Manifest], Split]
+    split: Split | Callable[[Manifest], Split]
     out: Path
     seed: int = 0
     allow: tuple[str, ...] = ()

@@ -9,7 +9,14 @@ from torch import Tensor
 
 from atypia.data.augment import colour as c
 from atypia.data.augment import spatial as s
+from atypia.data.augment import texture as t
+from atypia.errors import InputError, must
 from atypia.registry import Registry
+
+PhotometricStep = (
+    c.Jitter | c.StainJitter | c.Gamma | c.AutoContrast | c.Posterize | c.Solarize
+    | t.Blur | t.Sharpness | t.Noise | t.Erase | t.Spectrum
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,7 @@ class Pipeline:
 
     summary: str
     spatial: tuple[s.SpatialStep, ...] = ()
-    photometric: tuple[c.PhotometricStep, ...] = ()
+    photometric: tuple[PhotometricStep, ...] = ()
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Augments a batch.
@@ -34,10 +41,23 @@ class Pipeline:
             generator: CPU generator; it alone decides the draw.
 
         Returns:
-            Same shape and range.
+            Same shape and range, a new tensor unless nothing changes; ``images`` is not modified.
+
+        Raises:
+            InputError: The images are not square RGB in floating point.
         """
+        if (
+            images.ndim != 4
+            or images.shape[1] != 3
+            or images.shape[2] != images.shape[3]
+            or not images.is_floating_point()
+        ):
+            got = f"{tuple(images.shape)}, {images.dtype}"
+            raise InputError(must("images", "of shape (b, 3, h, h), float", got, "cut square crops, divide by 255"))
         if self.spatial:
             images = s.resample(images, self.spatial, generator)
+        elif self.photometric:
+            images = images.contiguous()  # what follows works on planes
         for step in self.photometric:
             images = step(images, generator)
         return images
@@ -55,37 +75,37 @@ _add("none", Pipeline("no augmentation"))
 _add("flip-rotate", Pipeline("flips and quarter turns (Giedziun, Table 1)", (_flips, _turns)))
 _add("color", Pipeline("colour jitter (Giedziun, Table 1)", (), (c.Jitter(0.2, 0.2, 0.2, 0.05, 0.8),)))
 _add(
-    "blur-noise", Pipeline("blur and noise (Giedziun, Table 1)", (), (c.Blur((0.1, 1.5), 0.3), c.Noise((0, 0.04), 0.3)))
+    "blur-noise", Pipeline("blur and noise (Giedziun, Table 1)", (), (t.Blur((0.1, 1.5), 0.3), t.Noise((0, 0.04), 0.3)))
 )
 _add("distortion", Pipeline("elastic distortion (Giedziun, Table 1)", (s.Elastic(0.02, 4, 0.5),)))
-_add("cutout", Pipeline("cutout (Giedziun, Table 1)", (), (c.Erase((0.02, 0.1), 2, 0.5),)))
-_add("rass", Pipeline("random amplitude spectrum synthesis (Giedziun, Table 1)", (), (c.Spectrum(0.5, 0.5),)))
+_add("cutout", Pipeline("cutout (Giedziun, Table 1)", (), (t.Erase((0.02, 0.1), 2, 0.5),)))
+_add("rass", Pipeline("random amplitude spectrum synthesis (Giedziun, Table 1)", (), (t.Spectrum(1.5, 0.5),)))
 _add("basic", Pipeline("flips, quarter turns, brightness and contrast (Giedziun, Table 1)",
      (_flips, _turns), (c.Jitter(0.1, 0.1, 0, 0, 0.5),)))  # fmt: skip
 _add("medium", Pipeline("flips, turns, restrained colour jitter, light blur (Giedziun, Table 1)",
      (_flips, _turns, s.Affine(15, (0.95, 1.1), 0.03, 0, 0.5)),
-     (c.Jitter(0.15, 0.15, 0.15, 0.03, 0.7), c.Blur((0.1, 1.0), 0.2))))  # fmt: skip
+     (c.Jitter(0.15, 0.15, 0.15, 0.03, 0.7), t.Blur((0.1, 1.0), 0.2))))  # fmt: skip
 _add("heavy", Pipeline("affine, elastic, cutout, strong noise and jitter (Giedziun, Table 1)",
      (_flips, _turns, s.Affine(45, (0.8, 1.25), 0.1, 10, 0.8), s.Elastic(0.03, 4, 0.3)),
-     (c.Jitter(0.3, 0.3, 0.3, 0.08, 0.8), c.Blur((0.1, 2.0), 0.3), c.Noise((0, 0.08), 0.4),
-      c.Erase((0.02, 0.15), 2, 0.5))))  # fmt: skip
+     (c.Jitter(0.3, 0.3, 0.3, 0.08, 0.8), t.Blur((0.1, 2.0), 0.3), t.Noise((0, 0.08), 0.4),
+      t.Erase((0.02, 0.15), 2, 0.5))))  # fmt: skip
 
 _add("banerjee", Pipeline("horizontal flip, rotation 10°, jitter, resized crop 0.8–1 (Banerjee, as published)",
      (s.Flip(0.5, 0.0), s.Affine(degrees=10), s.ResizedCrop((0.8, 1.0))),
      (c.Jitter(0.2, 0.2, 0.2, 0.1),)))  # fmt: skip
 _add("ammeling", Pipeline("jitter 0.1, blur, flips, half turn; centre jitter ±10 % (Ammeling)",
      (_flips, s.HalfTurn(0.5), s.Affine(shift=0.1)),
-     (c.Jitter(0.1, 0.1, 0.1, 0.1, 0.5), c.Blur((0.1, 2.0), 0.1))))  # fmt: skip
+     (c.Jitter(0.1, 0.1, 0.1, 0.1, 0.5), t.Blur((0.1, 2.0), 0.1))))  # fmt: skip
 _add("benito", Pipeline("affine 30°, scale 0.95–1.25, jitter, sharpness, flips (Benito-Del-Valle)",
      (_flips, s.Affine(30, (0.95, 1.25), 0.05)),
-     (c.Jitter(0.15, 0.15, 0.15, 0.05), c.Sharpness(0.25, 0.5))))  # fmt: skip
+     (c.Jitter(0.15, 0.15, 0.15, 0.05), t.Sharpness((0.25, 0.25), 0.5))))  # fmt: skip
 _add("atey", Pipeline("resized crop, flips, turns, perspective, photometric suite, erasing (Atey)",
      (_flips, _turns, s.ResizedCrop((0.8, 1.0)), s.Perspective(0.1, 0.3)),
-     (c.Jitter(0.2, 0.2, 0.2, 0.05, 0.8), c.Blur((0.1, 1.5), 0.2), c.AutoContrast(0.2), c.Sharpness(0.5, 0.3),
-      c.Gamma(1.3, 0.3), c.Posterize(5, 0.1), c.Solarize(0.95, 0.05), c.Erase((0.01, 0.05), 2, 0.3))))  # fmt: skip
+     (c.Jitter(0.2, 0.2, 0.2, 0.05, 0.8), t.Blur((0.1, 1.5), 0.2), c.AutoContrast(0.2), t.Sharpness((0.5, 1.5), 0.3),
+      c.Gamma(1.3, 0.3), c.Posterize(5, 0.1), c.Solarize(0.98, 0.02), t.Erase((0.01, 0.05), 2, 0.3))))  # fmt: skip
 
 _add("stain", Pipeline("flips, turns and stain jitter in optical density",
      (_flips, _turns), (c.StainJitter(0.2, 0.02),)))  # fmt: skip
 _add("robust", Pipeline("any rotation, scale, stain jitter, colour jitter, light blur",
      (_flips, s.Affine(180, (0.9, 1.15), 0.05)),
-     (c.StainJitter(0.25, 0.03, 0.8), c.Jitter(0.15, 0.15, 0.15, 0.03, 0.7), c.Blur((0.1, 1.2), 0.2))))  # fmt: skip
+     (c.StainJitter(0.25, 0.03, 0.8), c.Jitter(0.15, 0.15, 0.15, 0.03, 0.7), t.Blur((0.1, 1.2), 0.2))))  # fmt: skip

@@ -24,6 +24,8 @@ RUN: Final = "run.json"
 EVALUATIONS: Final = "evaluations"
 TENSORBOARD: Final = "tensorboard"
 RESULTS: Final = "results.parquet"
+WARNINGS: Final = "warnings"
+"""Key of the warnings among the facts of a prediction file, for every table that it enters."""
 
 VALIDATION: Final = "val"
 TEST: Final = "test"
@@ -41,7 +43,9 @@ def run_folders(folder: Path) -> list[Path]:
     """The complete run folders of a training, in natural order; the folder itself if it is one."""
     if (folder / RUN).is_file():
         return [folder]
-    return sorted((run.parent for run in folder.glob(f"*/{RUN}")), key=lambda path: natural_key(path.name))
+    # A hidden folder is what a killed process was filling or replacing, however whole it looks.
+    found = (run.parent for run in folder.glob(f"*/{RUN}") if not run.parent.name.startswith("."))
+    return sorted(found, key=lambda path: natural_key(path.name))
 
 
 def prediction_files(folder: Path) -> Sequence[Path]:

@@ -54,7 +54,7 @@ def test_random_weights_are_always_there() -> None:
 def test_gated_and_absent_names_licence_token_and_file() -> None:
     state = weights.availability("uni")
     assert not state.ok
-    assert "MahmoodLab/UNI is not on this machine; and HF_HUB_OFFLINE is set" in state.reason
+    assert "MahmoodLab/UNI is not on this machine and HF_HUB_OFFLINE is set" in state.reason
     started = time.perf_counter()
     with pytest.raises(
         AbsentError,

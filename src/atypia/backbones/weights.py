@@ -75,8 +75,8 @@ def availability(name: str, weights_file: Path | None = None) -> Availability:
         case HubWeights() as weights:
             if _snapshot(weights) is not None:
                 return Availability(True)
-            state = "and HF_HUB_OFFLINE is set" if _offline() else "it is downloaded when it is first used"
-            return Availability(False, f"{weights.repo} is not on this machine; {state}", _hub_remedy(entry, weights))
+            state = " and HF_HUB_OFFLINE is set" if _offline() else "; it is downloaded when it is first used"
+            return Availability(False, f"{weights.repo} is not on this machine{state}", _hub_remedy(entry, weights))
 
 
 def require(name: str, weights_file: Path | None = None) -> None:

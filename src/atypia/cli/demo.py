@@ -36,11 +36,13 @@ def register(app: typer.Typer) -> None:
         from atypia.cli.train import chosen_split
         from atypia.data.opening import open_data, source_folder
         from atypia.evaluation.external import evaluate, open_target
-        from atypia.training.fit import train
+        from atypia.training.fit import check_recipe, train
         from atypia.training.fitted import Training
         from atypia.training.recipe import load_recipe
 
         started = time.perf_counter()
+        name, recipe = load_recipe("probe", [f"backbone={backbone}"])
+        check_recipe(recipe)
         real = not phantom and all(source_folder(name, root) is not None for name in (TRAINED, OTHER))
         if real:
             note(f"real crops: {TRAINED} in {source_folder(TRAINED, root)}")
@@ -49,7 +51,6 @@ def register(app: typer.Typer) -> None:
             note("no real crops under the data root (see `atypia data list`): using the phantom set")
             training, other = _phantom_sets(out / "phantom")
             runs = out / "probe-phantom"
-        name, recipe = load_recipe("probe", [f"backbone={backbone}"])
         with bars() as progress:
             job = Training(name, recipe, training, chosen_split("official", []), runs)
             trained = train(job, progress)

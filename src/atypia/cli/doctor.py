@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from atypia.cli.console import show_json
+from atypia.cli.console import show_json, width
 from atypia.cli.options import Json, Root
 
 OPTIONAL = {
@@ -90,6 +90,9 @@ def _folders(root: Path | None) -> list[Check]:
     ):
         nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
         free = shutil.disk_usage(nearest).free / 2**30
+        if not nearest.is_dir():
+            checks.append(Check("folders", name, "fault", f"{nearest} is a file", remedy))
+            continue
         writable = os.access(nearest, os.W_OK)
         there = "" if folder.exists() else ", not made yet"
         detail = f"{folder} ({free:.0f} GiB free{there}{'' if writable else ', read-only'})"
@@ -124,21 +127,29 @@ def _data(root: Path | None) -> list[Check]:
 
 
 def _backbones() -> list[Check]:
-    from atypia.backbones.catalogue import BACKBONES
+    from atypia.backbones.catalogue import BACKBONES, HubWeights
     from atypia.backbones.weights import availability
 
     checks = []
-    for name, backbone in BACKBONES.items():
+    for name, entry in BACKBONES.items():
         found = availability(name)
-        state = "ok" if found.ok else "absent"
-        checks.append(Check("backbones", name, state, found.reason or backbone.title, "" if found.ok else found.remedy))
+        if found.ok:
+            checks.append(Check("backbones", name, "ok", entry.title))
+        elif isinstance(entry.weights, HubWeights):
+            gate = "accept the licence there, set HF_TOKEN" if entry.gated else "one run with a network fetches it"
+            checks.append(Check("backbones", name, "absent", f"{entry.weights.url}: {gate}", found.remedy))
+        else:
+            checks.append(Check("backbones", name, "absent", found.reason, found.remedy))
     return checks
+
+
+FOOTNOTES = {"backbones": "A backbone that is absent here also loads from a local file: --weights FILE."}
 
 
 def _print(checks: list[Check]) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=width())
     marks = {"ok": "[green]ok[/green]", "absent": "[yellow]absent[/yellow]", "fault": "[red]fault[/red]"}
     for area in dict.fromkeys(check.area for check in checks):
         table = Table(title=area, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
@@ -147,8 +158,10 @@ def _print(checks: list[Check]) -> None:
         table.add_column(overflow="fold")
         for check in (c for c in checks if c.area == area):
             detail = escape(check.detail)
-            if check.remedy:
+            if check.remedy and area not in FOOTNOTES:
                 detail += f"\n[dim]→ {escape(check.remedy)}[/dim]"
             table.add_row(marks[check.state], check.name, detail)
         console.print(table)
+        if area in FOOTNOTES:
+            console.print(f"[dim]{FOOTNOTES[area]}[/dim]")
         console.print()

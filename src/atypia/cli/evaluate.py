@@ -32,16 +32,18 @@ def register(app: typer.Typer) -> None:
         ] = None,
     ) -> None:
         """Score other data sets with every fold's classifier, and print the table of all results."""
-        from atypia.cli.results import show_results
+        from atypia.cli.results import show_results, table_files
         from atypia.data.opening import open_data
         from atypia.evaluation.external import evaluate as run
         from atypia.evaluation.external import open_target
 
+        files = table_files(formats or [])
         opened = open_target(target)
+        manifests = [open_data(reference, root) for reference in on]
         with bars() as progress:
-            for reference in on:
-                _, warnings = run(opened, open_data(reference, root), tuple(allow or ()), weights, progress)
+            for manifest in manifests:
+                _, warnings = run(opened, manifest, tuple(allow or ()), weights, progress)
                 for warning in warnings:
                     warn(warning)
-        show_results(target, as_json, [Path(name) for name in formats or []])
+        show_results(target, as_json, files)
         note(f"files: {target}/evaluations/ (predictions), {target}/results.parquet (metrics)")

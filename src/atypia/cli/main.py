@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -28,6 +28,10 @@ doctor.register(app)
 demo.register(app)
 
 
+STOPPED: Final = 130
+"""What typer exits with after Ctrl-C: 128 and the number of the signal."""
+
+
 def _version(asked: bool) -> None:
     if asked:
         print(f"atypia {__version__}")
@@ -44,15 +48,16 @@ def root(
 
 
 def main() -> None:
-    """Runs the command line; errors become one message and an exit code (1 work, 2 input)."""
+    """Runs the command line; errors become one message and an exit code (1 work, 2 input, 130 Ctrl-C)."""
     try:
         app()
     except AtypiaError as error:
         messages.print(f"error: {error}", style="bold red", markup=False)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        messages.print("stopped; what is complete was kept, the same command continues", style="yellow")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == STOPPED:
+            messages.print("stopped; what is complete was kept, the same command continues", style="yellow")
+        raise
 
 
 if __name__ == "__main__":

@@ -9,6 +9,22 @@ from pathlib import Path
 from atypia.cli.console import width
 
 
+def table_files(names: Sequence[str]) -> list[Path]:
+    """The files that a table is to be written to, checked before the work whose table it is.
+
+    Raises:
+        InputError: A name does not end in a form that tables have.
+    """
+    from atypia.errors import InputError, must
+    from atypia.reports.tables import SUFFIXES
+
+    files = [Path(name) for name in names]
+    for file in files:
+        if file.suffix.lower() not in SUFFIXES:
+            raise InputError(must("--write", f"a name ending in {', '.join(SUFFIXES)}", str(file), "rename it"))
+    return files
+
+
 def show_results(folder: Path, as_json: bool = False, files: Sequence[Path] = (), domains: bool = False) -> None:
     """Recomputes the results under a folder, prints their table and writes it to files.
 

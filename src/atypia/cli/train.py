@@ -58,6 +58,7 @@ def register(app: typer.Typer) -> None:
         """Train every fold of a protocol. Complete folds are kept; the same command continues."""
         from atypia.cli.results import show_results
         from atypia.data.opening import open_data
+        from atypia.training.fit import check_recipe
         from atypia.training.fit import train as run
         from atypia.training.fitted import Training
         from atypia.training.recipe import load_recipe
@@ -66,6 +67,7 @@ def register(app: typer.Typer) -> None:
         changes = [*(overrides or []), *([f"backbone={backbone}"] if backbone else [])]
         name, loaded = load_recipe(recipe, changes)
         chosen = chosen_split(protocol, protocol_set or [], split_file, seed)
+        check_recipe(loaded, weights)
         manifest = open_data(data, root)
         with bars() as progress:
             job = Training(
@@ -86,15 +88,18 @@ def chosen_split(
     """A saved split, or the function that divides a manifest; what was asked for is checked before any work.
 
     Raises:
-        InputError: No such protocol, a setting without a value, or a damaged file.
+        InputError: No such protocol or setting, a setting for a saved split, or a damaged file.
     """
-    from atypia.config import with_overrides
+    from atypia.config import parse, with_overrides
+    from atypia.errors import InputError
     from atypia.splits.catalogue import PROTOCOLS
     from atypia.splits.protocol import make_split
     from atypia.splits.split import Split
 
     if split_file is not None:
+        if settings:
+            raise InputError("`--protocol-set` does not go with `--split`: the folds are saved; fix: leave one out")
         return Split.load(split_file)
-    _ = PROTOCOLS[protocol]
     params = with_overrides({}, settings)
+    parse(PROTOCOLS[protocol].options, params, f"protocol {protocol}")
     return lambda manifest: make_split(protocol, manifest, seed, **params)

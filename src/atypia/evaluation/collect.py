@@ -43,10 +43,14 @@ def collect(folder: Path) -> Collected:
     with warnings.catch_warnings():
         # A domain without one of the classes is common and shows as n/a in the table.
         warnings.simplefilter("ignore", UndefinedMetricWarning)
-        tables = [result_rows(read_predictions(path)[0], classifier) for path in files]
+        tables = []
+        for path in files:
+            predictions, facts = read_predictions(path)
+            tables.append(result_rows(predictions, classifier))
+            notes = (*notes, *facts.get(runs.WARNINGS, ()))
     rows = concat_rows(tables)
     write_rows(folder / runs.RESULTS, rows)
-    return Collected(rows, notes)
+    return Collected(rows, tuple(dict.fromkeys(notes)))
 
 
 def describe(folder: Path) -> tuple[Classifier, tuple[str, ...]]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from atypia import runs
 from atypia.artifacts import lock
 from atypia.data.audit import check_pair, check_pair_names
+from atypia.data.findings import Finding, raise_leakage
 from atypia.data.manifest import Manifest
 from atypia.data.store import CropStore, open_store
 from atypia.errors import AbsentError, AtypiaError, InputError
 from atypia.inference.bundle import Bundle, load_bundle
-from atypia.inference.predict import score
+from atypia.inference.predict import check_task, score
 from atypia.inference.predictions import predictions_table, read_predictions, write_predictions
 from atypia.progress import Progress, silent
 
@@ -46,8 +48,10 @@ def open_target(path: Path) -> Target:
         folders = [(run.name, run / runs.BUNDLE) for run in runs.run_folders(path)]
     if not folders:
         raise InputError(f"{path} holds no training, run or bundle; fix: give the --out folder of `atypia train`")
-    manifest_file = next((f for f in (path / runs.MANIFEST, path.parent / runs.MANIFEST) if f.is_file()), None)
-    manifest = Manifest.load(manifest_file) if manifest_file else None
+    # The path is a training's own folder, a run's one below it, or the bundle's in the run.
+    around = (path, *path.resolve().parents[:2])
+    training = next((folder for folder in around if (folder / runs.TRAINING).is_file()), None)
+    manifest = Manifest.load(training / runs.MANIFEST) if training else None
     return Target(path, tuple((name, load_bundle(folder)) for name, folder in folders), manifest)
 
 
@@ -69,20 +73,24 @@ def evaluate(
         InputError: The data set has no labels, or is of another task.
     """
     first = target.bundles[0][1]
+    check_task(first, manifest)
     _ = manifest.labels  # an evaluation needs a label for every figure
     store = open_store(manifest, first.geometry, progress=progress)
     if target.manifest is not None:
         warnings = check_pair(target.manifest, manifest, allow, _stores(target.manifest, store, first, progress))
     else:
-        warnings = check_pair_names(str(first.training.get("data", "")), manifest, allow=allow)
+        warnings = [*_check_same_data(first, manifest, allow),
+                    *check_pair_names(str(first.training.get("data", "")), manifest, allow=allow)]  # fmt: skip
+    warnings = [*(f"{manifest.name}: {text}" for text in manifest.notes), *warnings]
     if store.quarantined:
-        warnings = [*warnings, f"{manifest.name}: {len(store.quarantined)} figures left out, images cannot be used"]
+        warnings.append(f"{manifest.name}: {len(store.quarantined)} figures left out, images cannot be used")
     folder = target.folder / runs.EVALUATIONS / f"{_slug(manifest.name)}-{manifest.fingerprint[:8]}"
     files: list[Path] = []
     with lock(folder):
         for name, bundle in target.bundles:
             path = folder / f"{name}.parquet"
-            if _facts(path) != (facts := _expected(bundle, manifest)):
+            facts = _expected(bundle, manifest, warnings)
+            if _facts(path) != facts:
                 scored = score(bundle, manifest, store, weights_file, progress)
                 table = predictions_table(
                     scored.manifest,
@@ -94,7 +102,7 @@ def evaluate(
                 )
                 write_predictions(path, table, facts)
             files.append(path)
-    return files, list(warnings)
+    return files, warnings
 
 
 def _stores(
@@ -107,11 +115,19 @@ def _stores(
         return None
 
 
-def _expected(bundle: Bundle, manifest: Manifest) -> dict[str, str]:
-    return {"bundle": bundle.fingerprint, "manifest": manifest.fingerprint}
+def _check_same_data(bundle: Bundle, manifest: Manifest, allow: Iterable[str]) -> list[str]:
+    """Refuses to test a lone bundle on the very figures that it was trained on, whatever they are called."""
+    if bundle.training.get("data_fingerprint") != manifest.fingerprint:
+        return []
+    found = Finding("figure-across-sets", f"{bundle.name} was trained on the figures of {manifest.name}")
+    return raise_leakage([found], allow, f"testing {bundle.name} on {manifest.name}")
 
 
-def _facts(path: Path) -> dict[str, str] | None:
+def _expected(bundle: Bundle, manifest: Manifest, warnings: list[str]) -> dict[str, Any]:
+    return {"bundle": bundle.fingerprint, "manifest": manifest.fingerprint, runs.WARNINGS: warnings}
+
+
+def _facts(path: Path) -> dict[str, Any] | None:
     try:
         return read_predictions(path)[1]
     except AtypiaError:

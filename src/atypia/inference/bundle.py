@@ -28,6 +28,8 @@ FORMAT: Final = 1
 WEIGHT, BIAS = "head.weight", "head.bias"
 """Names of a probe's tensors."""
 PROBE: Final = "probe"
+FINGERPRINT: Final = "fingerprint"
+"""Key of the content hash in ``config.json``, by which damage is noticed."""
 MODEL_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "card.md"
 
 
@@ -112,7 +114,8 @@ class Bundle:
         """Writes the bundle; the folder gets its name only when it is complete."""
         with atomic_folder(folder) as part:
             (part / MODEL_FILE).write_bytes(save({k: np.ascontiguousarray(v) for k, v in self.tensors.items()}))
-            (part / CONFIG_FILE).write_text(json.dumps(self.config, indent=2, sort_keys=True) + "\n", "utf-8")
+            config = {**self.config, FINGERPRINT: self.fingerprint}
+            (part / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
             (part / CARD_FILE).write_text(card(self), "utf-8")
         return folder
 
@@ -121,7 +124,7 @@ def load_bundle(folder: Path) -> Bundle:
     """Reads a bundle.
 
     Raises:
-        DataError: The folder is no bundle, is damaged, or was written by a later version.
+        DataError: The folder is no bundle, is damaged or was changed, or is of another version.
     """
     try:
         config = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
@@ -132,10 +135,14 @@ def load_bundle(folder: Path) -> Bundle:
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise DataError(f"{folder} is a damaged bundle ({error}); fix: train it again") from error
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error.strerror}); fix: name a bundle that you may read") from error
+    if not isinstance(config, dict):
+        raise DataError(f"{folder} is a damaged bundle ({CONFIG_FILE} holds no mapping); fix: train it again")
     if config.get("format") != FORMAT:
         raise DataError(must(f"{folder} format", str(FORMAT), config.get("format"), "update Atypia"))
     try:
-        return Bundle(
+        bundle = Bundle(
             name=config["name"],
             task=config["task"],
             adaptation=config["adaptation"],
@@ -148,8 +155,12 @@ def load_bundle(folder: Path) -> Bundle:
             network=config["network"],
             training=config["training"],
         )
-    except (KeyError, TypeError) as error:
+        whole = bundle.fingerprint == config[FINGERPRINT] and bundle.config["classes"] == config["classes"]
+    except (KeyError, TypeError, AttributeError, InputError) as error:
         raise DataError(f"{folder} is a damaged bundle: {error} is missing or wrong; fix: train it again") from error
+    if not whole:
+        raise DataError(f"{folder} was changed after it was written, or is damaged; fix: train it again")
+    return bundle
 
 
 def probe_tensors(weight: npt.NDArray[np.float64], bias: float) -> dict[str, npt.NDArray[np.float64]]:

@@ -57,11 +57,7 @@ def score(
         AbsentError: The backbone's weights are not here, or are others than the bundle was made with.
         InputError: The manifest is of another task.
     """
-    if manifest.task != bundle.task:
-        raise InputError(
-            f"{bundle.name} was trained for the task {bundle.task!r}, {manifest.name} is of {manifest.task!r}; "
-            "fix: choose a data set of the same task"
-        )
+    check_task(bundle, manifest)
     if bundle.weights_sha256 is not None:
         require(bundle.backbone, weights_file)
     if store is None:
@@ -92,6 +88,19 @@ def _through_network(
         found.append(crops.probabilities(network, rows[start : start + CHUNK]))
         progress(min(start + CHUNK, len(rows)), len(rows), f"figures scored by {bundle.name}")
     return np.concatenate(found) if found else np.empty(0)
+
+
+def check_task(bundle: Bundle, manifest: Manifest) -> None:
+    """Refuses figures of another task than the bundle's.
+
+    Raises:
+        InputError: The tasks differ.
+    """
+    if manifest.task != bundle.task:
+        raise InputError(
+            f"{bundle.name} was trained for the task {bundle.task!r}, {manifest.name} is of {manifest.task!r}; "
+            "fix: choose a data set of the same task"
+        )
 
 
 def check_weights(bundle: Bundle, weights_sha256: str | None) -> None:

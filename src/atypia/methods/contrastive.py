@@ -6,6 +6,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from atypia.errors import InputError, must
+
+
+def cosine_similarity(embeddings: Tensor) -> Tensor:
+    """Cosine of every pair, (b, b), from embeddings (b, c).
+
+    In single precision under autocast too: a temperature of 0.1 would magnify bf16's rounding tenfold.
+    """
+    with torch.autocast(embeddings.device.type, enabled=False):
+        z = F.normalize(embeddings.float(), dim=1)
+        return z @ z.T
+
 
 def mine(embeddings: Tensor, labels: Tensor, epsilon: float = 0.1) -> tuple[Tensor, Tensor]:
     """Multi-Similarity mining (Wang et al. 2019, eq. 5–6) on cosine similarities.
@@ -21,8 +33,7 @@ def mine(embeddings: Tensor, labels: Tensor, epsilon: float = 0.1) -> tuple[Tens
     Returns:
         Boolean masks (b, b) of positive and of negative pairs, anchors in rows.
     """
-    z = F.normalize(embeddings.detach(), dim=1)
-    similarity = z @ z.T
+    similarity = cosine_similarity(embeddings.detach())
     same = labels[:, None] == labels[None, :]
     itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     positive, negative = same & ~itself, ~same
@@ -47,8 +58,9 @@ def supervised_contrastive(embeddings: Tensor, positive: Tensor, negative: Tenso
         negative: Boolean mask (b, b) of negative pairs.
         temperature: τ, 0.1 in Giedziun et al.
     """
-    z = F.normalize(embeddings.float(), dim=1)
-    logits = z @ z.T / temperature
+    if not temperature > 0:
+        raise InputError(must("temperature", "positive", temperature, "use 0.1 as Giedziun et al. do"))
+    logits = cosine_similarity(embeddings) / temperature
     taking_part = positive | negative
     log_total = torch.logsumexp(logits.masked_fill(~taking_part, -torch.inf), dim=1, keepdim=True)
     anchors = positive.any(1)

@@ -37,11 +37,16 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float = 2.0
 
 
 def teacher_logits(logits: Sequence[Tensor]) -> Tensor:
-    """The logit of the mean probability of several teachers, shape (b,)."""
+    """The logit of the mean probability of several teachers, shape (b,); one teacher's logits as they are.
+
+    ``ln Σ σ(z_k) − ln Σ σ(−z_k)``, which stays exact where a probability is 0 or 1 to rounding.
+    """
     if not logits:
         raise InputError(must("teachers", "at least one", 0, "name one with distillation.teachers"))
-    p = torch.stack([torch.sigmoid(z) for z in logits]).mean(0)
-    return torch.logit(p.clamp(1e-6, 1 - 1e-6))
+    if len(logits) == 1:
+        return logits[0]
+    z = torch.stack(list(logits))
+    return torch.logsumexp(F.logsigmoid(z), 0) - torch.logsumexp(F.logsigmoid(-z), 0)
 
 
 def linear_warmup(epoch: float, epochs: float) -> float:
@@ -60,8 +65,12 @@ class EMA:
     copied. ``debias`` lets the momentum grow as ``min(m, (1 + k)/(10 + k))`` over the first steps
     k, so that a short training is not left with its start; Atey et al. keep m fixed.
 
+    Parameters that the student does not train are shared with it, not copied: beside a large
+    frozen backbone the average costs no memory, and no time. Whoever changes them in place
+    (merging adapters) changes both.
+
     Args:
-        network: The student; copied.
+        network: The student, on its device; what it trains is copied.
         momentum: m in [0, 1).
         debias: Whether the momentum grows at the start.
     """
@@ -69,7 +78,8 @@ class EMA:
     def __init__(self, network: nn.Module, momentum: float = 0.999, debias: bool = False) -> None:
         if not 0 <= momentum < 1:
             raise InputError(must("momentum", "in [0, 1)", momentum, "use 0.999 as Atey et al. do"))
-        self.network: Any = copy.deepcopy(network).eval().requires_grad_(False)
+        shared: dict[int, Any] = {id(p): p for p in network.parameters() if not p.requires_grad}
+        self.network: Any = copy.deepcopy(network, shared).eval().requires_grad_(False)
         self.momentum = momentum
         self.debias = debias
         self.steps = 0
@@ -79,12 +89,13 @@ class EMA:
         """Moves the average towards the student."""
         self.steps += 1
         m = min(self.momentum, (1 + self.steps) / (10 + self.steps)) if self.debias else self.momentum
-        own, new = list(_tensors(self.network)), list(_tensors(network))
-        floats = [i for i, tensor in enumerate(own) if tensor.is_floating_point()]
-        torch._foreach_lerp_([own[i] for i in floats], [new[i].detach() for i in floats], 1 - m)  # pyright: ignore[reportPrivateImportUsage]
-        for i, tensor in enumerate(own):
-            if not tensor.is_floating_point():
-                tensor.copy_(new[i])
+        pairs = [(a, b.detach()) for a, b in zip(_tensors(self.network), _tensors(network), strict=True) if a is not b]
+        floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        if floats:
+            torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], 1 - m)  # pyright: ignore[reportPrivateImportUsage]
+        for own, new in pairs:
+            if not own.is_floating_point():
+                own.copy_(new)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors and the step counter, for a checkpoint."""

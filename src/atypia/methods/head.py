@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from atypia.artifacts import fingerprint
 from atypia.config import StrictModel, parse
 from atypia.errors import InputError, must
 from atypia.progress import Progress, silent
@@ -39,10 +40,20 @@ class LinearHead:
 
 @dataclass(frozen=True, eq=False)
 class FoldRows:
-    """A fold as row positions of the feature matrix. A probe fits on ``train``; only early stopping sees ``val``."""
+    """A fold as row positions of the feature matrix.
+
+    Attributes:
+        train: Rows that parameters are fitted on, shape (m,).
+        val: Rows that only early stopping sees; may be empty, shape (v,).
+    """
 
     train: Rows
     val: Rows
+
+    @property
+    def key(self) -> str:
+        """Hash of the rows: seeds that stand on it do not depend on which other folds are fitted beside this one."""
+        return fingerprint(*(np.ascontiguousarray(rows, dtype="<i8").tobytes() for rows in (self.train, self.val)))
 
 
 class Probe(Generic[O]):
@@ -76,7 +87,7 @@ class Probe(Generic[O]):
             labels: Shape (n,), 1 = positive class.
             cases: Shape (n,); figures of one case are never on both sides of an inner division.
             folds: Rows of each fold.
-            seed: Decides whatever is random.
+            seed: Decides whatever is random. A fold's result does not depend on the other folds.
             options: As :meth:`parse_options` gives them.
             progress: Told about folds or epochs.
 
@@ -92,7 +103,8 @@ def check_folds(
     """Refuses what no probe can be fitted on.
 
     Raises:
-        InputError: Shapes differ, a training part lacks a class, or a feature of a used row is not finite.
+        InputError: Shapes differ, a label of a used row is neither 0 nor 1, a training part lacks a
+            class, or a feature of a used row is not finite.
     """
     if features.ndim != 2 or len(features) != len(labels):
         raise InputError(must("features", f"of shape ({len(labels)}, d)", features.shape, "give one row a figure"))
@@ -102,6 +114,8 @@ def check_folds(
     bad = int(np.count_nonzero(~np.isfinite(features[used]).all(axis=1)))
     if bad:
         raise InputError(must("features", "finite", f"NaN or infinity in {bad} rows", "drop those figures"))
+    if not np.isin(labels[used], (0, 1)).all():
+        raise InputError(must("labels", "0 or 1", np.unique(labels[used]).tolist(), "drop figures without a label"))
     for number, fold in enumerate(folds, start=1):
         counts = np.bincount(labels[fold.train], minlength=2)
         if counts.min() == 0:
@@ -112,7 +126,14 @@ def check_folds(
 
 
 def balanced_weights(labels: npt.NDArray[np.int8]) -> Floats:
-    """``w_i = n / (2 N_class(i))``: both classes weigh the same and the mean is 1 (King and Zeng 2001)."""
+    """``w_i = n / (2 N_class(i))``: both classes weigh the same and the mean is 1 (King and Zeng 2001).
+
+    Args:
+        labels: Shape (n,), 0 or 1; both classes are there.
+
+    >>> balanced_weights(np.array([1, 0, 0, 0], dtype=np.int8)).round(3).tolist()
+    [2.0, 0.667, 0.667, 0.667]
+    """
     counts = np.bincount(labels, minlength=2).astype(np.float64)
     return len(labels) / (2 * counts[labels])
 

@@ -1,35 +1,42 @@
 """Many L2-regularised logistic regressions over one feature matrix, solved together.
 
-Folds, inner folds and strengths share every pass over the features: one product of matrices
-serves all problems, which keeps both cores busy and costs little more than one problem alone.
+Inner folds and strengths share every pass over the features: one product of matrices serves all
+problems, which costs little more than one problem alone.
 
 Problem k minimises, over standardised features z = (x − μ_k)/σ_k,
 
     f_k(u, b) = Σ_i w_ki ℓ(y_i, z_i · u + b) / Σ_i w_ki + λ_k/2 ‖u‖²,    ℓ(y, t) = log(1 + e^t) − y t,
 
 with μ_k, σ_k the mean and deviation over the problem's own rows (w_ki > 0); the bias is not
-penalised. The method is L-BFGS with one history a problem, preconditioned by the eigenvectors of
-the features' common Gram matrix, with Armijo backtracking on cached logits (Nocedal and Wright
-2006, algorithms 7.4 and 3.1).
+penalised. The method is L-BFGS with one history a problem, preconditioned by the leading
+eigenvectors of the features' Gram matrix, with Armijo backtracking on cached logits (Nocedal and
+Wright 2006, algorithms 7.4 and 3.1; eigenvectors by Halko, Martinsson and Tropp 2011, algorithm 4.4).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from atypia.errors import InputError, WorkError, must
-from atypia.methods.head import Floats, log_loss, sigmoid
+from atypia.methods.head import Floats
 
 Array = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
 MEMORY = 8
 """Pairs of steps and gradient changes that L-BFGS keeps."""
 CURVATURE = 0.15
 """Typical p(1 − p) of a fitted probe, which scales the preconditioner; any value in (0, 1/4] converges."""
+RANK = 128
+"""Eigenvectors of the preconditioner; what lies beyond them is treated as equally spread."""
+STAGNATION = 4
+"""Steps in a row without progress that the precision can show, after which a problem counts as solved."""
+FLAT = 1e-10
+"""A feature whose variance is this share of its squared mean is constant up to rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,35 +48,54 @@ class Solution:
         bias: Shape (k,), float64.
         iterations: Shape (k,).
         objective: Value of f_k, shape (k,).
+        gradient: Norm of f_k's gradient, as a share of the norm at zero, shape (k,). Above the
+            tolerance only where the precision at hand showed no further progress.
     """
 
     weight: Floats
     bias: Floats
     iterations: npt.NDArray[np.int64]
     objective: Floats
+    gradient: Floats
 
 
 class Preconditioner:
-    """Eigenvectors and eigenvalues of the standardised features' Gram matrix over all rows.
+    """An approximate inverse Hessian: leading eigenpairs of the features' Gram matrix.
+
+    It changes how fast problems are solved, not their solution.
 
     Args:
         features: Shape (n, d).
+        standardise: As the problems have it.
+        rank: Number of eigenpairs; those of smaller matrices are all taken, exactly.
     """
 
-    def __init__(self, features: Array) -> None:
-        scaled = features - features.mean(0)
-        deviation = scaled.std(0)
-        scaled /= np.where(deviation > 0, deviation, 1)
-        gram = scaled.T @ scaled / len(features)
-        values, vectors = np.linalg.eigh(gram)
+    def __init__(self, features: Array, standardise: bool = True, rank: int = RANK) -> None:
+        scaled, _, deviation = _centred(features)
+        if standardise:
+            scaled /= deviation
+        n, d = scaled.shape
+        gram = scaled.T @ scaled / n
+        trace = float(np.trace(gram))
+        if d <= 2 * rank:
+            values, vectors = np.linalg.eigh(gram)
+            rest = 0.0
+        else:
+            basis = np.random.default_rng(0).standard_normal((d, rank)).astype(gram.dtype)
+            for _ in range(2):
+                basis = np.linalg.qr(gram @ basis)[0]
+            values, turned = np.linalg.eigh(basis.T @ gram @ basis)
+            vectors = basis @ turned
+            rest = max(trace - float(values.sum()), 0.0) / (d - rank)
         self.values = np.maximum(values, 0).astype(features.dtype)
         self.vectors = np.ascontiguousarray(vectors.astype(features.dtype))
+        self.rest = rest
 
     def apply(self, gradient: Array, strengths: Array) -> Array:
-        """``(c G + λ_k I)⁻¹ g_k`` for gradients (k, d)."""
-        turned = gradient @ self.vectors
-        turned /= CURVATURE * self.values[None, :] + strengths[:, None]
-        return turned @ self.vectors.T
+        """Approximately ``(c G + λ_k I)⁻¹ g_k`` for gradients (k, d)."""
+        outside = 1 / (CURVATURE * self.rest + strengths[:, None])
+        inside = 1 / (CURVATURE * self.values[None, :] + strengths[:, None])
+        return ((gradient @ self.vectors) * (inside - outside)) @ self.vectors.T + outside * gradient
 
 
 def solve(
@@ -87,167 +113,219 @@ def solve(
 
     Args:
         features: Shape (n, d), float32 or float64; the work is done in this precision.
-        labels: Shape (n,), 1 = positive.
+        labels: Shape (n,), 1 = positive, 0 = negative.
         weights: Shape (k, n), ≥ 0; 0 leaves a row out of a problem.
         strengths: λ, shape (k,), > 0.
-        standardise: Whether features are standardised; else μ = 0 and σ = 1.
-        tolerance: A problem is solved when its gradient's norm is this share of that at zero.
+        standardise: Whether features are standardised; else σ = 1 and u is the weight of raw features.
+        tolerance: A problem is solved when its gradient's norm is this share of that at zero, or
+            when the precision shows no further progress.
         max_iterations: Steps allowed.
         preconditioner: Of these features; None: made here.
 
     Raises:
-        InputError: Shapes differ, a strength is not positive, or a problem lacks a class.
+        InputError: Shapes or types differ, a value is not finite, a strength is not positive, or a
+            problem lacks a class.
         WorkError: A problem did not converge.
     """
     _check(features, labels, weights, strengths)
-    state = _State(features, labels, weights, strengths, standardise)
-    pre = preconditioner or Preconditioner(features)
-    count, d = weights.shape[0], features.shape[1]
-    final_u, final_b = np.zeros((count, d)), np.zeros(count)
-    iterations, objective = np.zeros(count, dtype=np.int64), np.zeros(count)
+    used = (weights > 0).any(0)
+    x = features if used.all() else features[used]
+    state = whole = _State(x, labels[used], weights[:, used], strengths, standardise)
+    pre = preconditioner or Preconditioner(x, standardise)
+    count, d, dtype = len(weights), features.shape[1], features.dtype
+    out = Solution(np.zeros((count, d)), np.zeros(count), np.zeros(count, np.int64), np.zeros(count), np.zeros(count))
     active = np.arange(count)
-    u, b = np.zeros((count, d), features.dtype), np.zeros(count, features.dtype)
-    logits = np.zeros((count, len(features)), features.dtype)
-    value, gu, gb = state.evaluate(logits, u)
-    start_norm = _norm(gu, gb)
-    history: deque[tuple[Array, Array, Array, Array, Array]] = deque(maxlen=MEMORY)
+    here = state.at(np.zeros((count, d), dtype), np.zeros(count, dtype), np.zeros((count, len(x)), dtype))
+    start = np.maximum(here.norm, np.finfo(dtype).tiny)
+    best_value, best_norm, idle = here.value, here.norm, np.zeros(count, np.int64)
+    history = _History()
     for iteration in range(max_iterations + 1):
-        norm = _norm(gu, gb)
-        done = norm <= tolerance * start_norm
-        stuck = np.zeros(len(active), dtype=bool)
-        if not done.all() and iteration < max_iterations:
-            du, db = _direction(gu, gb, history, pre, state)
-            dlogits = state.logits(du, db)
-            step = _line_search(state, (logits, u), (dlogits, du), value, (gu * du).sum(1) + gb * db)
-            # In the precision at hand no step improves any more: solved as far as can be seen.
-            stuck = (step == 0) & ~done
-            u, b, logits = u + step[:, None] * du, b + step * db, logits + step[:, None] * dlogits
-            new_value, new_gu, new_gb = state.evaluate(logits, u)
-            history.append(_pair(step, (du, db), (new_gu - gu, new_gb - gb)))
-            value, gu, gb = new_value, new_gu, new_gb
-        finished = done | stuck
-        if iteration == max_iterations:
-            finished[:] = True
-            if (worst := float((norm / start_norm).max())) > max(100 * tolerance, 1e-2):
-                raise WorkError(
-                    f"a probe did not converge in {max_iterations} steps ({worst:.1e}); fix: stronger penalty"
-                )
+        ratio = here.norm / start
+        finished = (ratio <= tolerance) | (idle >= STAGNATION)
         if finished.any():
             rows = active[finished]
-            final_u[rows], final_b[rows] = u[finished], b[finished]
-            iterations[rows], objective[rows] = iteration, value[finished]
+            out.weight[rows], out.bias[rows] = here.u[finished], here.b[finished]
+            out.iterations[rows], out.objective[rows] = iteration, here.value[finished]
+            out.gradient[rows] = ratio[finished]
             keep = ~finished
             if not keep.any():
                 break
-            active, u, b, logits, value = active[keep], u[keep], b[keep], logits[keep], value[keep]
-            gu, gb, start_norm = gu[keep], gb[keep], start_norm[keep]
-            state = state.subset(keep)
-            history = deque((tuple(part[keep] for part in pair) for pair in history), maxlen=MEMORY)  # pyright: ignore[reportArgumentType]
-    whole = _State(features, labels, weights, strengths, standardise)
-    weight = final_u / whole.sigma
-    return Solution(weight, final_b - (weight * whole.mu).sum(1), iterations, objective)
+            state, here, active, start = state.subset(keep), here.subset(keep), active[keep], start[keep]
+            best_value, best_norm, idle = best_value[keep], best_norm[keep], idle[keep]
+            history.keep(keep)
+        if iteration == max_iterations:
+            raise WorkError(
+                f"{len(active)} of {count} logistic regressions did not converge in {max_iterations} steps (gradient "
+                f"{float(np.max(here.norm / start)):.1e} of that at zero); fix: larger strengths, or more steps"
+            )
+        du, db = history.direction(here, pre, state.strengths)
+        step, there = _line_search(state, here, du, db)
+        history.add(step, (du, db), (there.gu - here.gu, there.gb - here.gb))
+        history.forget(step == 0)
+        visible = best_value - there.value > 8 * np.finfo(dtype).eps * np.abs(best_value)
+        idle = np.where(visible | (there.norm < 0.9 * best_norm), 0, idle + 1)
+        best_value, best_norm = np.minimum(best_value, there.value), np.minimum(best_norm, there.norm)
+        here = there
+    weight = out.weight / whole.sigma
+    centre = whole.centre + whole.offset.astype(np.float64)
+    return Solution(weight, out.bias - (weight * centre).sum(1), out.iterations, out.objective, out.gradient)
+
+
+class _Point(NamedTuple):
+    """Parameters of the open problems, with their logits, objective and gradient."""
+
+    u: Array
+    b: Array
+    logits: Array
+    value: Array
+    gu: Array
+    gb: Array
+
+    @property
+    def norm(self) -> Array:
+        return np.sqrt((self.gu * self.gu).sum(1) + self.gb * self.gb)
+
+    def subset(self, keep: Mask) -> _Point:
+        return _Point(*(part[keep] for part in self))
 
 
 class _State:
-    """Features, weights and statistics of the problems that are still open."""
+    """Features, weights and statistics of the problems that are still open.
+
+    Features are kept centred at their common mean, so that single precision loses nothing where
+    means are large; ``offset`` is a problem's own mean from there. The centre moves the bias only,
+    which is not penalised, so problems that are not standardised are centred too.
+    """
 
     def __init__(self, features: Array, labels: Array, weights: Array, strengths: Array, standardise: bool) -> None:
         dtype = features.dtype
-        self.x = features
+        self.x, self.centre, _ = _centred(features)
         self.y = labels.astype(dtype)[None, :]
-        weights = weights.astype(dtype)
-        self.w = weights / weights.sum(1, keepdims=True)
+        self.w = (weights / weights.sum(1, keepdims=True)).astype(dtype)
         self.strengths = strengths.astype(dtype)
+        inside = (weights > 0).astype(dtype)
+        size = inside.sum(1, keepdims=True)
+        self.offset = inside @ self.x / size
         if standardise:
-            inside = (weights > 0).astype(dtype)
-            size = inside.sum(1, keepdims=True)
-            # Centred at the common mean first: single precision then loses nothing in the variance.
-            centre = features.mean(0)
-            offset = inside @ (features - centre) / size
-            variance = inside @ ((features - centre) ** 2) / size - offset**2
-            self.mu = centre + offset
-            flat = variance <= 1e-10 * np.maximum(np.abs(self.mu) ** 2, 1e-12)
-            self.sigma = np.where(flat, 1, np.sqrt(np.maximum(variance, 1e-30))).astype(dtype)
+            variance = inside @ (self.x**2) / size - self.offset**2
+            self.sigma = _deviation(variance, self.centre + self.offset).astype(dtype)
         else:
-            shape = (len(weights), features.shape[1])
-            self.mu, self.sigma = np.zeros(shape, dtype), np.ones(shape, dtype)
+            self.sigma = np.ones_like(self.offset)
 
-    def subset(self, keep: npt.NDArray[np.bool_]) -> _State:
+    def subset(self, keep: Mask) -> _State:
         part = object.__new__(_State)
-        part.x, part.y = self.x, self.y
-        part.w, part.strengths, part.mu, part.sigma = (
-            self.w[keep],
-            self.strengths[keep],
-            self.mu[keep],
-            self.sigma[keep],
+        part.x, part.y, part.centre = self.x, self.y, self.centre
+        part.w, part.strengths, part.offset, part.sigma = (
+            values[keep] for values in (self.w, self.strengths, self.offset, self.sigma)
         )
         return part
 
     def logits(self, u: Array, b: Array) -> Array:
         scaled = u / self.sigma
-        return scaled @ self.x.T + (b - (scaled * self.mu).sum(1))[:, None]
+        return scaled @ self.x.T + (b - (scaled * self.offset).sum(1))[:, None]
 
-    def value(self, logits: Array, u: Array) -> Array:
-        return (self.w * log_loss(logits, self.y)).sum(1) + 0.5 * self.strengths * (u * u).sum(1)
+    def value(self, u: Array, logits: Array) -> tuple[Array, Array]:
+        """Objective (k,), and e^−|logit| (k, n), which the gradient needs as well."""
+        small = np.exp(-np.abs(logits))
+        # log(1 + e) is good to one unit of the precision, which is all that a mean of losses can use.
+        loss = np.maximum(logits, 0) - self.y * logits + np.log(1 + small)
+        return (self.w * loss).sum(1) + 0.5 * self.strengths * (u * u).sum(1), small
 
-    def evaluate(self, logits: Array, u: Array) -> tuple[Array, Array, Array]:
-        """Objective (k,) and its gradient by u (k, d) and b (k,)."""
-        residual = self.w * (sigmoid(logits) - self.y)
+    def at(self, u: Array, b: Array, logits: Array, known: tuple[Array, Array] | None = None) -> _Point:
+        value, small = known or self.value(u, logits)
+        residual = self.w * (np.where(logits >= 0, 1, small) / (1 + small) - self.y)
         gb = residual.sum(1)
-        gu = (residual @ self.x - gb[:, None] * self.mu) / self.sigma + self.strengths[:, None] * u
-        return self.value(logits, u), gu, gb
+        gu = (residual @ self.x - gb[:, None] * self.offset) / self.sigma + self.strengths[:, None] * u
+        return _Point(u, b, logits, value, gu, gb)
 
 
-def _direction(gu: Array, gb: Array, history: Any, pre: Preconditioner, state: _State) -> tuple[Array, Array]:
-    """The two-loop recursion for all problems at once."""
-    qu, qb = gu.copy(), gb.copy()
-    alphas = []
-    for su, sb, yu, yb, rho in reversed(history):
-        alpha = rho * ((su * qu).sum(1) + sb * qb)
-        qu -= alpha[:, None] * yu
-        qb -= alpha * yb
-        alphas.append(alpha)
-    qu, qb = pre.apply(qu, state.strengths), qb / CURVATURE
-    for (su, sb, yu, yb, rho), alpha in zip(history, reversed(alphas), strict=True):
-        beta = rho * ((yu * qu).sum(1) + yb * qb)
-        qu += (alpha - beta)[:, None] * su
-        qb += (alpha - beta) * sb
-    du, db = -qu, -qb
-    uphill = (gu * du).sum(1) + gb * db >= 0  # rounding can spoil a history: fall back to the gradient
-    if uphill.any():
-        du[uphill], db[uphill] = -gu[uphill], -gb[uphill]
-    return du, db
+class _Pair(NamedTuple):
+    """A step (s), the gradient's change along it (y), and 1 / s·y; 0 there switches the pair off."""
+
+    su: Array
+    sb: Array
+    yu: Array
+    yb: Array
+    rho: Array
 
 
-def _line_search(
-    state: _State, at: tuple[Array, Array], along: tuple[Array, Array], value: Array, slope: Array
-) -> Array:
-    """Armijo backtracking; 0 where no step down to 2⁻²⁰ improves. Costs no product of matrices."""
-    (logits, u), (dlogits, du) = at, along
-    step = np.ones_like(value)
-    resolution = 4 * np.finfo(value.dtype).eps * np.abs(value)
-    for _ in range(20):
-        new = state.value(logits + step[:, None] * dlogits, u + step[:, None] * du)
-        bad = new > value + 1e-4 * step * slope + resolution
+class _History:
+    """What L-BFGS remembers, for all open problems at once."""
+
+    def __init__(self) -> None:
+        self.pairs: deque[_Pair] = deque(maxlen=MEMORY)
+
+    def add(self, step: Array, along: tuple[Array, Array], change: tuple[Array, Array]) -> None:
+        """Adds a pair; it stays off where the curvature is not safely positive."""
+        su, sb = step[:, None] * along[0], step * along[1]
+        yu, yb = change
+        curvature = (su * yu).sum(1) + sb * yb
+        safe = curvature > 1e-10 * np.sqrt(((su * su).sum(1) + sb * sb) * ((yu * yu).sum(1) + yb * yb))
+        rho = np.where(safe, 1 / np.where(safe, curvature, 1), 0).astype(su.dtype)
+        self.pairs.append(_Pair(su, sb, yu, yb, rho))
+
+    def keep(self, keep: Mask) -> None:
+        """Drops problems that are solved."""
+        self.pairs = deque((_Pair(*(part[keep] for part in pair)) for pair in self.pairs), maxlen=MEMORY)
+
+    def forget(self, which: Mask) -> None:
+        """Switches off the pairs of problems that found no way down with them."""
+        for pair in self.pairs:
+            pair.rho[which] = 0
+
+    def direction(self, here: _Point, pre: Preconditioner, strengths: Array) -> tuple[Array, Array]:
+        """The two-loop recursion."""
+        qu, qb = here.gu.copy(), here.gb.copy()
+        alphas = []
+        for pair in reversed(self.pairs):
+            alpha = pair.rho * ((pair.su * qu).sum(1) + pair.sb * qb)
+            qu -= alpha[:, None] * pair.yu
+            qb -= alpha * pair.yb
+            alphas.append(alpha)
+        qu, qb = pre.apply(qu, strengths), qb / CURVATURE
+        for pair, alpha in zip(self.pairs, reversed(alphas), strict=True):
+            beta = pair.rho * ((pair.yu * qu).sum(1) + pair.yb * qb)
+            qu += (alpha - beta)[:, None] * pair.su
+            qb += (alpha - beta) * pair.sb
+        du, db = -qu, -qb
+        uphill = (here.gu * du).sum(1) + here.gb * db >= 0  # rounding can spoil a history: down the gradient then
+        du[uphill], db[uphill] = -here.gu[uphill], -here.gb[uphill]
+        return du, db
+
+
+def _line_search(state: _State, here: _Point, du: Array, db: Array) -> tuple[Array, _Point]:
+    """Armijo backtracking; a step is 0 where none down to 2⁻²⁰ improves. Trials cost no product of matrices."""
+    dlogits = state.logits(du, db)
+    slope = (here.gu * du).sum(1) + here.gb * db
+    resolution = 4 * np.finfo(here.value.dtype).eps * np.abs(here.value)
+    step = np.ones_like(here.value)
+    u, logits = here.u + du, here.logits + dlogits
+    known = state.value(u, logits)
+    for halvings in range(1, 22):
+        # Written so that a NaN counts as bad.
+        bad = ~(known[0] <= here.value + 1e-4 * step * slope + resolution) & (step > 0)
         if not bad.any():
-            return step
-        step = np.where(bad, step / 2, step)
-    step[bad] = 0
-    return step
+            break
+        step = np.where(bad, step / 2 if halvings < 21 else 0, step)
+        u, logits = here.u + step[:, None] * du, here.logits + step[:, None] * dlogits
+        known = state.value(u, logits)
+    return step, state.at(u, here.b + step * db, logits, known)
 
 
-def _pair(step: Array, along: tuple[Array, Array], change: tuple[Array, Array]) -> tuple[Array, ...]:
-    """A history entry; its weight ρ is 0 where the curvature is not safely positive."""
-    su, sb = step[:, None] * along[0], step * along[1]
-    yu, yb = change
-    curvature = (su * yu).sum(1) + sb * yb
-    safe = curvature > 1e-10 * np.sqrt(((su * su).sum(1) + sb * sb) * ((yu * yu).sum(1) + yb * yb))
-    rho = np.where(safe, 1 / np.where(safe, curvature, 1), 0)
-    return su, sb, yu, yb, rho.astype(su.dtype)
+def _centred(features: Array) -> tuple[Array, Floats, Array]:
+    """Features less their mean, that mean (d,) in double precision, and their deviation (d,)."""
+    mean = features.mean(0, dtype=np.float64)
+    centred = features - mean.astype(features.dtype)
+    # What rounding the mean left over, so that mean and centred features fit together exactly.
+    mean = mean.astype(features.dtype).astype(np.float64)
+    variance = np.einsum("nd,nd->d", centred, centred) / len(features)
+    return centred, mean, _deviation(variance, mean).astype(features.dtype)
 
 
-def _norm(gu: Array, gb: Array) -> Array:
-    return np.sqrt((gu * gu).sum(1) + gb * gb)
+def _deviation(variance: Array, mean: Array) -> Array:
+    """Standard deviation; 1 for a feature that is constant up to rounding, which then weighs nothing."""
+    flat = variance <= FLAT * np.maximum(mean**2, 1e-12)
+    return np.sqrt(np.where(flat, 1, variance))
 
 
 def _check(features: Array, labels: Array, weights: Array, strengths: Array) -> None:
@@ -255,7 +333,14 @@ def _check(features: Array, labels: Array, weights: Array, strengths: Array) -> 
     if features.ndim != 2 or labels.shape != (n,) or weights.ndim != 2 or weights.shape[1] != n:
         got = (features.shape, labels.shape, weights.shape)
         raise InputError(must("features, labels, weights", "of shapes (n, d), (n,), (k, n)", got, "align them"))
-    if strengths.shape != (len(weights),) or not bool(np.all(strengths > 0)):
+    if features.dtype not in (np.float32, np.float64):
+        raise InputError(must("features", "float32 or float64", str(features.dtype), "convert them"))
+    if not np.isin(labels, (0, 1)).all():
+        raise InputError(must("labels", "0 or 1", np.unique(labels).tolist(), "drop figures without a label"))
+    if not bool(np.isfinite(weights).all()) or bool((weights < 0).any()):
+        raise InputError(must("weights", "finite and not negative", "others", "use 0 to leave a row out"))
+    usable = np.isfinite(strengths) & (strengths > 0)
+    if strengths.shape != (len(weights),) or not bool(usable.all()):
         raise InputError(must("strengths", f"{len(weights)} positive numbers", strengths.tolist(), "use 1e-3 to 1e3"))
     if not bool(np.isfinite(features).all()):
         bad = int(np.count_nonzero(~np.isfinite(features).all(axis=1)))

@@ -44,16 +44,19 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor, positive_weight: float
         Shape (b,), ≥ 0.
     """
     _check(logits, targets)
+    if not positive_weight > 0:
+        raise InputError(must("positive_weight", "positive", positive_weight, "use 1 for no weighting"))
     weight = torch.tensor(positive_weight, dtype=logits.dtype, device=logits.device)
     return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), pos_weight=weight, reduction="none")
 
 
 @LOSSES.register("ce")
 def cross_entropy(logits: Tensor, targets: Tensor, positive_weight: float = 1.0) -> Tensor:
-    """Cross-entropy over two logits ``(0, z)``, class-weighted as ``torch.nn.CrossEntropyLoss`` is.
+    """Cross-entropy over two logits ``(0, z)``, reduced as ``torch.nn.CrossEntropyLoss`` reduces class indices.
 
     With one logit it equals :func:`binary_cross_entropy` but for the reduction: values are scaled
-    so that their mean over the batch is the weighted mean ``Σ wᵢ ℓᵢ / Σ wᵢ``.
+    so that their mean over the batch is the weighted mean ``Σ wᵢ ℓᵢ / Σ wᵢ``, where a soft target
+    has the weight ``1 + (w₊ − 1) y``.
 
     Args:
         logits: Shape (b,), the logit of the positive class against 0 for the other.
@@ -81,10 +84,11 @@ def focal(logits: Tensor, targets: Tensor, positive_weight: float = 1.0, gamma: 
     Returns:
         Shape (b,), ≥ 0.
     """
-    p = torch.sigmoid(logits)
+    plain = binary_cross_entropy(logits, targets, positive_weight)
     y = targets.to(logits.dtype)
-    p_t = y * p + (1 - y) * (1 - p)
-    return (1 - p_t) ** gamma * binary_cross_entropy(logits, targets, positive_weight)
+    # 1 − p_t without the difference of two numbers close to 1, and never 0, where γ < 1 has no gradient.
+    missed = y * torch.sigmoid(-logits) + (1 - y) * torch.sigmoid(logits)
+    return missed.clamp(min=torch.finfo(logits.dtype).tiny) ** gamma * plain
 
 
 def observed_positive_weight(targets: Tensor) -> float:

@@ -13,8 +13,8 @@ from atypia.errors import InputError, must
 def beta_sample(alpha: float, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
     """Draws from Beta(α, α) with a generator, which ``torch.distributions`` does not take.
 
-    Jöhnk's method in log space: exact for α ≤ 1 and stable for the small α used here; larger α
-    is drawn as the ratio of two gamma variates (Marsaglia and Tsang 2000).
+    ``X / (X + Y)`` of two Gamma(α, 1) variates X and Y, kept as logarithms: for the small α that
+    mixing uses they underflow, and their share would be 0/0.
 
     Args:
         alpha: α > 0.
@@ -33,7 +33,7 @@ def beta_sample(alpha: float, shape: tuple[int, ...], generator: torch.Generator
 
 
 def _log_gamma_sample(alpha: float, count: int, generator: torch.Generator | None) -> Tensor:
-    """Logarithms of Gamma(α, 1) variates: Marsaglia and Tsang, boosted by U^(1/α) for α < 1."""
+    """Logarithms of Gamma(α, 1) variates (Marsaglia and Tsang 2000); for α < 1 of Gamma(α + 1) times U^(1/α)."""
     boosted = alpha < 1
     d = (alpha + 1 if boosted else alpha) - 1 / 3
     c = 1 / (9 * d) ** 0.5
@@ -84,8 +84,9 @@ def mixup(count: int, alpha: float, generator: torch.Generator | None = None, do
         alpha: α; Giedziun et al. name a standard and a strong setting, here 0.2 and 0.4 (the
             paper gives no values).
         generator: Source of randomness (CPU).
-        domains: Domain codes (b,) for the domain-aware variant: a partner is drawn from another
-            domain where the batch holds one, so that appearance is mixed across domains.
+        domains: Domain codes (b,), −1 where unknown, for the domain-aware variant: a partner is
+            drawn from another known domain where the batch holds one, so that appearance is mixed
+            across domains; a figure of unknown domain takes any partner.
 
     Returns:
         The plan.
@@ -98,20 +99,23 @@ def mixup(count: int, alpha: float, generator: torch.Generator | None = None, do
 
 
 def _other_domain(partner: Tensor, domains: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Replaces partners of the same domain by a random figure of another, where there is one."""
+    """Replaces partners of the same or of unknown domain by a random figure of another, where there is one."""
+    other = (domains[:, None] != domains[None, :]) & (domains[:, None] >= 0) & (domains[None, :] >= 0)
+    fits = other.gather(1, partner[:, None])[:, 0]
+    wrong = torch.nonzero(~fits & other.any(1)).flatten()
+    if len(wrong) == 0:
+        return partner
     partner = partner.clone()
-    for i in torch.nonzero(domains[partner] == domains).flatten().tolist():
-        others = torch.nonzero(domains != domains[i]).flatten()
-        if len(others):
-            partner[i] = others[torch.randint(len(others), (1,), generator=generator)]
+    partner[wrong] = torch.multinomial(other[wrong].float(), 1, generator=generator)[:, 0]
     return partner
 
 
 class MixStyle(nn.Module):
     """Mixes channel means and deviations of feature maps between figures (Zhou et al. 2021; Atey et al., 2 A).
 
-    ``x̃ = σ̃ (x − μ(x)) / (σ(x) + ε) + μ̃`` with ``μ̃ = λ μ(x) + (1 − λ) μ(x')`` and σ̃ likewise,
-    λ ~ Beta(α, α) for each figure. Statistics carry no gradient. It acts in training mode only,
+    ``x̃ = σ̃ (x − μ(x)) / σ(x) + μ̃`` with ``μ̃ = λ μ(x) + (1 − λ) μ(x')`` and σ̃ likewise,
+    λ ~ Beta(α, α) for each figure, and ε under the root, ``σ² = var + ε``, as Zhou et al. have it
+    (Atey et al. add it to σ). Statistics carry no gradient. It acts in training mode only,
     on a whole batch with probability ``p``; its draws come from torch's global CPU generator, which
     the training loop seeds before every step.
 
@@ -131,7 +135,7 @@ class MixStyle(nn.Module):
         """Mixes maps (b, c, h, w); shape and labels stay."""
         if not self.training or len(maps) < 2 or float(torch.rand(())) >= self.p:
             return maps
-        share = beta_sample(self.alpha, (len(maps), 1, 1, 1)).to(maps.device, maps.dtype)
+        share = beta_sample(self.alpha, (len(maps), 1, 1, 1)).to(maps.device)
         partner = torch.randperm(len(maps)).to(maps.device)
         return mix_style(maps, partner, share, self.eps)
 
@@ -139,8 +143,9 @@ class MixStyle(nn.Module):
 def mix_style(maps: Tensor, partner: Tensor, share: Tensor, eps: float = 1e-6) -> Tensor:
     """The formula of :class:`MixStyle` for given partners (b,) and shares (b, 1, 1, 1)."""
     with torch.no_grad():
-        mu = maps.mean((2, 3), keepdim=True)
-        sigma = (maps.var((2, 3), keepdim=True, correction=0) + eps).sqrt()
-        mixed_mu = torch.lerp(mu[partner], mu, share)
-        mixed_sigma = torch.lerp(sigma[partner], sigma, share)
-    return mixed_sigma * (maps - mu) / sigma + mixed_mu
+        # In bf16 a variance of small differences would be noise.
+        variance, mu = torch.var_mean(maps.float(), (2, 3), keepdim=True, correction=0)
+        sigma, share = (variance + eps).sqrt(), share.float()
+        scale = torch.lerp(sigma[partner], sigma, share) / sigma
+        shift = torch.lerp(mu[partner], mu, share) - scale * mu
+    return torch.addcmul(shift.to(maps.dtype), maps, scale.to(maps.dtype))

@@ -44,7 +44,8 @@ class NetworkSpec:
         input_px: Side of the input.
         adaptation: ``full``, ``lora`` or ``partial``.
         hidden: Widths of the head's hidden layers.
-        dropout: Dropout before each of the head's linear layers.
+        dropout: Dropout on the input of the head's linear layers, but not on the pooled features where
+            there are hidden layers.
         lora_rank: r of the adapters; 0 without.
         lora_alpha: α of the adapters.
         lora_dropout: Dropout of the adapters.
@@ -91,7 +92,6 @@ class Network(nn.Module):
         super().__init__()
         self.spec = spec
         self.encoder = encoder
-        self.maps = encoder.pooling == "avg"
         self.neck = CBAM(encoder.feature_dim) if spec.cbam else None
         widths = [encoder.feature_dim, *spec.hidden]
         self.hidden = nn.Sequential()
@@ -101,12 +101,23 @@ class Network(nn.Module):
             )
         self.head_dropout = nn.Dropout(spec.dropout)
         self.head = nn.Linear(widths[-1], 1)
+        self.trained_names: frozenset[str] = frozenset()
+        """Names of the tensors that training changes: parameters and running statistics."""
+
+    def train(self, mode: bool = True) -> Network:
+        """As in torch, but frozen normalisations stay in evaluation mode: their statistics are frozen too."""
+        super().train(mode)
+        for name, module in self.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and f"{name}.running_mean" not in self.trained_names:
+                module.eval()
+        return self
 
     def forward(self, images: Tensor) -> Output:
         """Scores normalised crops (b, 3, input_px, input_px)."""
         if self.neck is not None:
             aligned = self.neck(self.encoder.net.forward_features(images))  # pyright: ignore[reportCallIssue]
-            pooled = aligned.mean((2, 3))
+            # The backbone's own pooling, with the norm that some have after it.
+            pooled = self.encoder.net.forward_head(aligned, pre_logits=True)  # pyright: ignore[reportCallIssue]
         else:
             pooled = self.encoder(images)
             aligned = pooled
@@ -114,31 +125,28 @@ class Network(nn.Module):
         return Output(self.head(self.head_dropout(hidden)).squeeze(1), hidden, pooled, aligned)
 
     def trained_state(self) -> dict[str, Tensor]:
-        """Copies of what training changes: trained parameters and running statistics, by name."""
-        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        buffers = {name for name, _ in self.named_buffers()} if self.spec.adaptation != "lora" else set()
-        keep = trained | buffers
-        return {name: value.detach().clone() for name, value in self.state_dict().items() if name in keep}
+        """Copies of what training changes: trained parameters and running statistics, by name.
+
+        A moving average of the network gives the same names, although nothing in it has a gradient.
+        """
+        return {name: value.detach().clone() for name, value in self.state_dict().items() if name in self.trained_names}
 
     def load_trained(self, state: Mapping[str, Tensor]) -> None:
         """Loads what :meth:`trained_state` gave.
 
         Raises:
-            InputError: A tensor is missing or does not fit.
+            InputError: A tensor is missing, unknown, or of another shape; nothing is loaded then.
         """
-        wanted = set(self.trained_state())
-        if wanted != set(state):
-            differ = sorted(wanted ^ set(state))
-            raise InputError(
-                must("weights", "those of this network", f"{len(differ)} others, {differ[0]}", "train again")
-            )
+        differ = sorted(self.trained_names ^ set(state))
+        if differ:
+            got = f"{len(differ)} missing or unknown, such as {differ[0]}"
+            raise InputError(must("weights", "those of this network", got, "train again"))
         own = self.state_dict(keep_vars=True)
+        for name, value in state.items():
+            if own[name].shape != value.shape:
+                raise InputError(must(name, f"of shape {tuple(own[name].shape)}", tuple(value.shape), "train again"))
         with torch.no_grad():
             for name, value in state.items():
-                if own[name].shape != value.shape:
-                    raise InputError(
-                        must(name, f"of shape {tuple(own[name].shape)}", tuple(value.shape), "train again")
-                    )
                 own[name].copy_(value)
 
     def parameter_counts(self) -> dict[str, int]:
@@ -151,6 +159,7 @@ class Network(nn.Module):
         """Adds the adapters to the weights, in place, so that inference costs what the backbone costs."""
         if self.spec.adaptation == "lora":
             merge_lora(self.encoder.net)
+            self.trained_names &= frozenset(self.state_dict())
         return self
 
 
@@ -181,33 +190,70 @@ def build_network(
             add_lora(net, targets, spec.lora_rank, spec.lora_alpha, spec.lora_dropout)
         elif spec.adaptation == "partial":
             _train_last(net, spec.train_last_blocks)
+    network.trained_names = _trained_names(network)
     if spec.checkpointing:
         net.set_grad_checkpointing(True)  # pyright: ignore[reportCallIssue]
-    _set_drop_path(net, spec.drop_path)
-    if (spec.cbam or spec.mixstyle_stages) and str(getattr(net, "output_fmt", "NCHW")).endswith("NHWC"):
-        raise InputError(
-            must("backbone", "one with maps (b, c, h, w) for cbam and mixstyle", spec.backbone, "drop them")
-        )
+    if spec.drop_path:
+        _set_drop_path(net, spec.drop_path)
     _add_mixstyle(net, spec)
     return network
 
 
 def check_spec(spec: NetworkSpec) -> None:
-    """Refuses combinations that cannot work, before anything is built.
+    """Refuses combinations that cannot work, before any weights are looked for.
 
     Raises:
         InputError: With the reason.
     """
     entry = BACKBONES[spec.backbone]
     check_input_px(entry, spec.input_px)
-    if spec.adaptation == "lora" and entry.lora_targets is None:
-        raise InputError(must("backbone", "one that LoRA can adapt", f"{entry.name} ({entry.lora_reason})", "use full"))
-    needs_maps = [name for name, on in (("cbam", spec.cbam), ("mixstyle", bool(spec.mixstyle_stages))) if on]
+    if spec.adaptation not in ("full", "lora", "partial"):
+        raise InputError(must("adaptation", "full, lora or partial", spec.adaptation, "use full"))
+    if spec.adaptation == "lora":
+        if entry.lora_targets is None:
+            reason = f"{entry.name} ({entry.lora_reason})"
+            raise InputError(must("backbone", "one that LoRA can adapt", reason, "use adaptation: full"))
+        if spec.lora_rank < 1:
+            raise InputError(must("lora.rank", "at least 1", spec.lora_rank, "use 8"))
+    needs_maps = " and ".join(
+        name for name, on in (("cbam", spec.cbam), ("mixstyle", bool(spec.mixstyle_stages))) if on
+    )
     if needs_maps and entry.pooling != "avg":
         raise InputError(
-            must("backbone", f"one with feature maps for {' and '.join(needs_maps)}", f"{entry.name} (it has tokens)",
+            must("backbone", f"one with feature maps for {needs_maps}", f"{entry.name} (it has tokens)",
                  "choose a convolutional backbone, or drop the section")
         )  # fmt: skip
+    if needs_maps or spec.adaptation == "partial" or spec.drop_path:
+        _check_parts(spec, needs_maps)
+
+
+def _check_parts(spec: NetworkSpec, needs_maps: str) -> None:
+    """Compares what the spec asks of the architecture with its parts; no memory is taken for its weights."""
+    with torch.device("meta"):
+        net = architecture(BACKBONES[spec.backbone])
+    count = len(stages(net))
+    if needs_maps and str(getattr(net, "output_fmt", "NCHW")).endswith("NHWC"):
+        got = f"{spec.backbone} (its maps have the channels last)"
+        raise InputError(must("backbone", f"one with maps (b, c, h, w) for {needs_maps}", got, "drop the section"))
+    if spec.mixstyle_stages and not 0 <= min(spec.mixstyle_stages) <= max(spec.mixstyle_stages) < count:
+        got = f"{list(spec.mixstyle_stages)} for {spec.backbone}"
+        raise InputError(must("mixstyle.stages", f"between 0 and {count - 1}", got, "choose others"))
+    if spec.adaptation == "partial" and not 1 <= spec.train_last_blocks <= count:
+        got = f"{spec.train_last_blocks} for {spec.backbone}"
+        fix = "choose fewer, or adaptation: full"
+        raise InputError(must("train_last_blocks", f"between 1 and {count}", got, fix))
+    if spec.drop_path and not _residual_blocks(net):
+        got = f"{spec.drop_path} for {spec.backbone}"
+        raise InputError(must("drop_path", "0 where no block can be skipped", got, "use head.dropout"))
+
+
+def _trained_names(network: Network) -> frozenset[str]:
+    """Parameters with a gradient, and the buffers of the modules that hold one; all buffers in full training."""
+    trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    owners = {name.rpartition(".")[0] for name in trained}
+    full = network.spec.adaptation == "full"
+    buffers = {name for name, _ in network.named_buffers() if full or name.rpartition(".")[0] in owners}
+    return frozenset((trained | buffers) & set(network.state_dict()))
 
 
 def _untrained(spec: NetworkSpec) -> Encoder:
@@ -237,11 +283,7 @@ def _add_mixstyle(net: nn.Module, spec: NetworkSpec) -> None:
     if not spec.mixstyle_stages:
         return
     found = stages(net)
-    if max(spec.mixstyle_stages) >= len(found) or min(spec.mixstyle_stages) < 0:
-        raise InputError(
-            must("mixstyle.stages", f"between 0 and {len(found) - 1}", list(spec.mixstyle_stages), "choose others")
-        )
-    for index in spec.mixstyle_stages:
+    for index in sorted(set(spec.mixstyle_stages)):
         mix = MixStyle(spec.mixstyle_alpha, spec.mixstyle_probability)
 
         def hook(module: nn.Module, inputs: object, out: Tensor, mix: MixStyle = mix) -> Tensor:
@@ -252,28 +294,43 @@ def _add_mixstyle(net: nn.Module, spec: NetworkSpec) -> None:
 
 
 def _train_last(net: nn.Module, count: int) -> None:
-    """Freezes all but the last blocks and what comes after them."""
-    found = stages(net)
+    """Freezes what comes before the last blocks, in the order in which the network registers its parts.
+
+    So norms and convolutions between and after these blocks are trained with them.
+    """
+    first = stages(net)[-count]
     net.requires_grad_(False)
-    last = found[-count:]
-    if not last:
-        raise InputError(must("backbone", "one with blocks for adaptation partial", "none found", "use full"))
-    for block in last:
-        block.requires_grad_(True)
-    # Norms and convolutions after the last block belong to it.
-    names = [name for name, _ in net.named_children()]
-    holder = next(name for name, child in net.named_children() if any(b is m for m in child.modules() for b in last))
-    for name in names[names.index(holder) + 1 :]:
-        getattr(net, name).requires_grad_(True)
+    begun = False
+    for module in net.modules():
+        begun = begun or module is first
+        if begun:
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(True)
+
+
+def _residual_blocks(net: nn.Module) -> list[tuple[nn.Module, list[str]]]:
+    """Blocks that stochastic depth can skip, and where they keep it; timm leaves these places empty at rate 0."""
+    from timm.layers.drop import DropPath
+
+    places = ("drop_path", "drop_path1", "drop_path2")
+    found = []
+    for module in net.modules():
+        if not getattr(module, "has_skip", True):
+            continue  # an inverted residual of another shape than its input has nothing to fall back on
+        names = [
+            name for name in places
+            if hasattr(module, name) and isinstance(getattr(module, name), DropPath | nn.Identity | None)
+        ]  # fmt: skip
+        if names:
+            found.append((module, names))
+    return found
 
 
 def _set_drop_path(net: nn.Module, rate: float) -> None:
-    if rate == 0:
-        return
+    """Stochastic depth that grows linearly from 0 at the first block to ``rate`` at the last (Huang et al. 2016)."""
     from timm.layers.drop import DropPath
 
-    drops = [module for module in net.modules() if isinstance(module, DropPath)]
-    if not drops:
-        raise InputError(must("drop_path", "0 for this backbone", rate, "it has no stochastic depth; use head.dropout"))
-    for i, module in enumerate(drops):
-        module.drop_prob = rate * (i + 1) / len(drops)
+    blocks = _residual_blocks(net)
+    for i, (block, names) in enumerate(blocks):
+        for name in names:
+            setattr(block, name, DropPath(rate * i / max(1, len(blocks) - 1)))

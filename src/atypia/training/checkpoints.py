@@ -8,7 +8,9 @@ falls back to the previous one, with a warning.
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -24,7 +27,7 @@ from atypia.errors import DataError
 
 LAST, PREVIOUS = "checkpoint-last", "checkpoint-previous"
 TENSORS, REST, SUMS = "state.safetensors", "state.json", "sums.json"
-TENSOR_KEY, INT_KEYS = "$tensor", "$int_keys"
+TENSOR_KEY, FORMAT_KEY, INT_KEYS = "$tensor", "$channels_last", "$int_keys"
 
 
 class DamagedCheckpointError(DataError):
@@ -36,16 +39,18 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> Path:
 
     Args:
         folder: The run folder.
-        state: Nested dictionaries and lists of tensors, numbers, strings, booleans and None.
+        state: Nested dictionaries (keys are strings, or integers throughout) and lists of tensors,
+            numbers, strings, booleans and None. Tuples come back as lists.
 
     Raises:
+        TypeError: The state holds something else.
         WorkError: The disk is full or cannot be written; the checkpoint before stays.
     """
     tensors: dict[str, Tensor] = {}
     skeleton = _flatten(state, "", tensors)
     last, previous = folder / LAST, folder / PREVIOUS
     with atomic_folder(folder / "checkpoint-new") as part:
-        save_file(tensors, part / TENSORS)
+        _save_tensors(tensors, part / TENSORS)
         (part / REST).write_text(json.dumps(skeleton, allow_nan=True), "utf-8")
         sums = {name: file_sha256(part / name) for name in (TENSORS, REST)}
         (part / SUMS).write_text(json.dumps(sums), "utf-8")
@@ -80,7 +85,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
             warnings.warn(f"{fault}; going on from {name}", RuntimeWarning, stacklevel=2)
         return state
     if faults:
-        raise DamagedCheckpointError(f"{'; '.join(faults)}; fix: delete {folder} and train again")
+        raise DamagedCheckpointError(f"{'; '.join(faults)}; fix: delete the checkpoints in {folder} and train again")
     return None
 
 
@@ -94,24 +99,41 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         sums = json.loads((path / SUMS).read_text("utf-8"))
         for name in (TENSORS, REST):
-            if file_sha256(path / name) != sums[name]:
+            if not isinstance(sums, dict) or file_sha256(path / name) != sums.get(name):
                 raise DamagedCheckpointError(f"{path / name} does not match its checksum")
         tensors = load_file(path / TENSORS)
         return _restore(json.loads((path / REST).read_text("utf-8")), tensors)
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DamagedCheckpointError(f"{path} cannot be read ({error})") from error
+
+
+def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        save_file(dict(tensors), path)
+    except SafetensorError as error:
+        # The library words the system's error; its number is needed to name the remedy.
+        number = re.search(r"os error (\d+)", str(error))
+        code = int(number.group(1)) if number else errno.EIO
+        raise OSError(code, str(error), str(path)) from error
 
 
 def _flatten(node: Any, at: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(node, Tensor):
-        # Shared storage is refused by the format; a contiguous copy is always its own.
-        tensors[at] = node.detach().cpu().clone().contiguous()
-        return {TENSOR_KEY: at}
+        # The position makes the name unique; the path is for people. The clone is there because the
+        # format refuses tensors that share storage.
+        name = f"{len(tensors)}{at}"
+        # Fused optimisers walk through a parameter and its moments in memory order, so moments that
+        # came back in another order would silently be applied to the wrong weights.
+        last = node.ndim == 4 and not node.is_contiguous() and node.is_contiguous(memory_format=torch.channels_last)
+        tensors[name] = node.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {TENSOR_KEY: name, FORMAT_KEY: last}
     if isinstance(node, Mapping):
         keys = list(node)
         if keys and all(isinstance(key, int) for key in keys):
             return {INT_KEYS: {str(key): _flatten(node[key], f"{at}/{key}", tensors) for key in keys}}
-        return {str(key): _flatten(node[key], f"{at}/{key}", tensors) for key in keys}
+        if not all(isinstance(key, str) for key in keys):
+            raise TypeError(f"keys must be strings, or integers throughout, at {at or 'the top'}")
+        return {key: _flatten(node[key], f"{at}/{key}", tensors) for key in keys}
     if isinstance(node, list | tuple):
         return [_flatten(value, f"{at}/{i}", tensors) for i, value in enumerate(node)]
     if node is None or isinstance(node, bool | int | float | str):
@@ -121,8 +143,9 @@ def _flatten(node: Any, at: str, tensors: dict[str, Tensor]) -> Any:
 
 def _restore(node: Any, tensors: Mapping[str, Tensor]) -> Any:
     if isinstance(node, dict):
-        if set(node) == {TENSOR_KEY}:
-            return tensors[node[TENSOR_KEY]]
+        if set(node) == {TENSOR_KEY, FORMAT_KEY}:
+            tensor = tensors[node[TENSOR_KEY]]
+            return tensor.contiguous(memory_format=torch.channels_last) if node[FORMAT_KEY] else tensor
         if set(node) == {INT_KEYS}:
             return {int(key): _restore(value, tensors) for key, value in node[INT_KEYS].items()}
         return {key: _restore(value, tensors) for key, value in node.items()}

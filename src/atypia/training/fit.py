@@ -27,9 +27,9 @@ from atypia.backbones.weights import require
 from atypia.data.audit import check_training, identical_groups
 from atypia.data.manifest import Manifest
 from atypia.data.store import CropStore, open_store
-from atypia.errors import InputError, WorkError, must
-from atypia.inference.bundle import Bundle
-from atypia.inference.predictions import predictions_table, write_predictions
+from atypia.errors import AtypiaError, InputError, WorkError, must
+from atypia.inference.bundle import Bundle, load_bundle
+from atypia.inference.predictions import predictions_table, read_predictions, write_predictions
 from atypia.methods.catalogue import PROBES
 from atypia.progress import Progress, silent
 from atypia.splits.leakage import check_split
@@ -62,7 +62,9 @@ def train(job: Training, progress: Progress = silent) -> Trained:
     store = open_store(job.manifest, job.recipe.geometry.build(), progress=progress)
     usable = job.manifest if store.usable.all() else job.manifest.take(store.usable)
     split = _split(job, usable, store)
-    warnings = [*_quarantine_note(store), *split.warnings, *check_training(job.manifest, store, job.allow)]
+    wanted = _wanted(split, job.folds)
+    notes = [f"{job.manifest.name}: {text}" for text in job.manifest.notes]
+    warnings = [*notes, *_quarantine_note(store), *split.warnings, *check_training(job.manifest, store, job.allow)]
     warnings += check_split(split, usable, job.allow, identical_groups(job.manifest, store))
     warnings = list(dict.fromkeys(warnings))
     with lock(job.out / runs.TRAINING):
@@ -70,7 +72,6 @@ def train(job: Training, progress: Progress = silent) -> Trained:
         _claim(job.out, asked)
         trainer = _trainer(job, store, progress)
         run_ids = {fold.name: _run_id(job, trainer, fold) for fold in split.folds}
-        wanted = _wanted(split, job.folds)
         todo = [fold for fold in wanted if not _complete(job.out / fold.name, run_ids[fold.name])]
         split.save(job.out / runs.SPLIT)
         job.manifest.save(job.out / runs.MANIFEST)
@@ -160,6 +161,8 @@ def _claim(out: Path, asked: Mapping[str, Any]) -> None:
         write_json(path, {**asked, "warnings": []})
         return
     there = read_json(path)
+    if not isinstance(there, dict):
+        raise WorkError(f"{path} is damaged (it holds no mapping); fix: choose another --out, or delete the folder")
     there.pop("warnings", None)
     if there != asked:
         differs = ", ".join(sorted(key for key in {*there, *asked} if there.get(key) != asked.get(key)))
@@ -175,9 +178,14 @@ def _run_id(job: Training, trainer: Trainer, fold: Fold) -> str:
 
 
 def _complete(folder: Path, run_id: str) -> bool:
+    """Whether a run folder is that run's, and what others read of it is whole."""
     try:
-        return read_json(folder / runs.RUN)["run_id"] == run_id
-    except (WorkError, KeyError, TypeError):
+        facts = read_json(folder / runs.RUN)
+        if facts["run_id"] != run_id:
+            return False
+        read_predictions(folder / runs.PREDICTIONS)
+        return load_bundle(folder / runs.BUNDLE).fingerprint == facts["bundle_fingerprint"]
+    except (AtypiaError, KeyError, TypeError):
         return False
 
 

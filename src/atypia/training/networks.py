@@ -93,9 +93,8 @@ class NetworkTrainer:
         seed = derive_seed(job.seed, fold.name)
         network = build_network(self.spec, job.weights_file, recipe.pretrained, derive_seed(seed, "network"))
         counts = network.parameter_counts()
-        torch.manual_seed(derive_seed(seed, "objective"))
         teachers = [load_network(bundle) for bundle in self.teachers]
-        objective = Objective(recipe, network.encoder.feature_dim, domains, teachers)
+        objective = Objective(recipe, network.encoder.feature_dim, domains, teachers, derive_seed(seed, "objective"))
         entry = BACKBONES[recipe.backbone]
         feed = Feed(self.store.crops, entry, self.spec.input_px, self.augment, self.device, recipe.channels_last)
         labels = stored_labels(job.manifest)

@@ -47,12 +47,15 @@ class Objective:
         features: Dimension of the pooled features.
         domains: Number of domains in the training part.
         teachers: Frozen networks to distil from, on the device.
+        seed: Decides what is drawn at the start.
 
     Raises:
         InputError: A domain method with fewer than two domains, or an unknown loss.
     """
 
-    def __init__(self, recipe: NetworkRecipe, features: int, domains: int, teachers: Sequence[nn.Module] = ()) -> None:
+    def __init__(
+        self, recipe: NetworkRecipe, features: int, domains: int, teachers: Sequence[nn.Module] = (), seed: int = 0
+    ) -> None:
         self.recipe, self.teachers = recipe, list(teachers)
         self.loss = LOSSES[recipe.loss.name]
         self.positive_weight, self.epoch = 1.0, 0
@@ -70,7 +73,9 @@ class Objective:
             )
         self.modules_trained = nn.ModuleDict()
         if recipe.adversarial is not None:
-            self.modules_trained["domain_head"] = DomainHead(features, domains)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.modules_trained["domain_head"] = DomainHead(features, domains)
 
     def to(self, device: torch.device) -> None:
         """Moves what is trained, and the teachers, to the device."""

@@ -53,6 +53,6 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
         InputError: No such adaptation, or a value or key is not valid.
     """
     adaptation = values.get("adaptation")
-    if adaptation not in SCHEMAS:
+    if not isinstance(adaptation, str) or adaptation not in SCHEMAS:
         raise InputError(must("adaptation", f"one of {', '.join(SCHEMAS)}", adaptation, f"correct {where}"))
     return parse(SCHEMAS[adaptation], values, where)

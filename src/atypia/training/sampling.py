@@ -85,6 +85,8 @@ class Sampler:
         self.difficulty: Floats | None = None
         """``|p − y|`` of each figure after the last epoch; None before the first refresh."""
         counts = np.bincount(population.labels, minlength=2)
+        if counts.sum() == 0:
+            raise InputError(must("training part", "of at least one figure", "none", "use another split"))
         if config.name != "uniform" and counts.min() == 0:
             missing = "positive" if counts[1] == 0 else "negative"
             raise InputError(
@@ -95,10 +97,10 @@ class Sampler:
                     "use another split",
                 )
             )
-        if config.name == "domain-aware" and len(np.unique(population.domains)) < 2:
-            raise InputError(
-                must("data", "of at least two domains for sampler domain-aware", "one domain", "use inverse-class")
-            )
+        domains = len(np.unique(population.domains[population.domains >= 0]))
+        if config.name == "domain-aware" and domains < 2:
+            expected = "of at least two known domains for sampler domain-aware"
+            raise InputError(must("data", expected, f"{domains}", "use inverse-class"))
 
     @property
     def draws(self) -> int:
@@ -126,31 +128,36 @@ class Sampler:
             weights = domain_aware_weights(labels, self.population.domains)
         else:
             weights = None
-        if self.config.hard_share > 0 and self.difficulty is not None:
-            base = np.ones(len(labels)) if weights is None else weights
-            weights = np.where(hard_mask(self.difficulty, self.config.hard_share), self.config.hard_factor, 1.0) * base
-        return weights
+        hardness = self._hardness()
+        if hardness is None:
+            return weights
+        return hardness if weights is None else hardness * weights
+
+    def _hardness(self) -> Floats | None:
+        """The factor of each figure from hard-example mining; None before the first refresh, or without mining."""
+        if self.config.hard_share == 0 or self.difficulty is None:
+            return None
+        return np.where(hard_mask(self.difficulty, self.config.hard_share), self.config.hard_factor, 1.0)
 
     def _pseudo_epoch(self, rng: np.random.Generator) -> Ints:
         """A slide uniformly, then a positive with probability ``positive_share``, else a negative (Ammeling et al.).
 
-        Where the slide has no figure of the drawn class, one of its other class is taken. The
-        paper's third kind, a random patch of the slide, needs whole regions; on crops that share
-        falls to the look-alikes.
+        Where the slide has no figure of the drawn class, one of its other class is taken. Within
+        slide and class figures are drawn uniformly, or by their weight where hard ones are mined.
+        The paper's third kind, a random patch of the slide, needs whole regions; on crops that
+        share falls to the look-alikes.
         """
-        labels, slides = self.population.labels, self.population.slides
-        pools = [
-            {int(slide): np.flatnonzero((slides == slide) & (labels == label)) for slide in np.unique(slides)}
-            for label in (0, 1)
-        ]
-        codes = np.unique(slides)
-        chosen = rng.choice(codes, size=self.draws)
-        wanted = rng.random(self.draws) < self.config.positive_share
-        picks = rng.random(self.draws)
-        out = np.empty(self.draws, dtype=np.int64)
-        for i, (slide, positive, pick) in enumerate(zip(chosen.tolist(), wanted.tolist(), picks.tolist(), strict=True)):
-            pool = pools[int(positive)][slide]
-            if not len(pool):
-                pool = pools[1 - int(positive)][slide]
-            out[i] = pool[int(pick * len(pool))]
-        return out
+        labels = self.population.labels
+        slides, codes = np.unique(self.population.slides, return_inverse=True)
+        group = 2 * codes + labels
+        order = np.argsort(group, kind="stable")
+        starts = np.searchsorted(group[order], np.arange(2 * len(slides) + 1))
+        sizes = np.diff(starts)
+        wanted = 2 * rng.integers(len(slides), size=self.draws) + (rng.random(self.draws) < self.config.positive_share)
+        wanted = np.where(sizes[wanted] > 0, wanted, wanted ^ 1)
+        weights = self._hardness()
+        edges = np.concatenate([[0.0], np.cumsum(np.ones(len(labels)) if weights is None else weights[order])])
+        low, high = edges[starts[wanted]], edges[starts[wanted + 1]]
+        places = np.searchsorted(edges, low + rng.random(self.draws) * (high - low), side="right") - 1
+        # Rounding at the upper end must not leave the group.
+        return order[np.clip(places, starts[wanted], starts[wanted + 1] - 1)]

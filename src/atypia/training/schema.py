@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from atypia.config import StrictModel
 from atypia.data.geometry import CropGeometry
 from atypia.records import DEFAULT_THRESHOLD
+
+Moment = Annotated[float, Field(ge=0, lt=1)]
 
 
 class GeometryConfig(StrictModel):
@@ -58,7 +60,7 @@ class ProbeRecipe(RecipeBase):
 class HeadConfig(StrictModel):
     """The classifier on the pooled features: one logit, linear or behind hidden layers."""
 
-    hidden: tuple[int, ...] = ()
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = ()
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
@@ -76,7 +78,7 @@ class OptimiserConfig(StrictModel):
     name: Literal["adam", "adamw", "nadam", "sgd"] = "adamw"
     lr: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Moment, Moment] = (0.9, 0.999)
     eps: float = Field(default=1e-8, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     head_lr_factor: float = Field(default=1.0, gt=0)
@@ -84,7 +86,11 @@ class OptimiserConfig(StrictModel):
 
 
 class ScheduleConfig(StrictModel):
-    """The learning-rate schedule; see :class:`atypia.training.optimisers.Schedule`."""
+    """The learning-rate schedule; see :class:`atypia.training.optimisers.Schedule`.
+
+    ``min_lr`` is where the cosines end and what the plateau does not go below. ``one-cycle`` warms
+    up by itself.
+    """
 
     name: Literal["constant", "one-cycle", "cosine", "cosine-restarts", "plateau"] = "cosine"
     warmup_epochs: float = Field(default=0.0, ge=0)
@@ -93,6 +99,12 @@ class ScheduleConfig(StrictModel):
     restart_epochs: int = Field(default=5, ge=1)
     factor: float = Field(default=0.5, gt=0, lt=1)
     patience: int = Field(default=3, ge=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ScheduleConfig:
+        if self.name == "one-cycle" and (self.warmup_epochs or self.min_lr):
+            raise ValueError("one-cycle has its own warm-up and end; fix: leave warmup_epochs and min_lr out")
+        return self
 
 
 class LossConfig(StrictModel):
@@ -105,7 +117,7 @@ class LossConfig(StrictModel):
     name: str = "bce"
     soft_labels: bool = False
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    positive_weight: float | Literal["observed"] = 1.0
+    positive_weight: Annotated[float, Field(gt=0)] | Literal["observed"] = 1.0
     gamma: float = Field(default=2.0, ge=0)
 
 
@@ -117,7 +129,8 @@ class SamplerConfig(StrictModel):
     ``pseudo-epoch``: a slide, then a positive with probability ``positive_share``.
     ``draws``: figures an epoch; None: as many as there are.
     ``hard_share``: hardest share of the training figures whose weight is multiplied by
-    ``hard_factor``, refreshed every epoch; 0 turns mining off.
+    ``hard_factor``, refreshed every epoch (``uniform`` then draws with replacement); 0 turns
+    mining off.
     """
 
     name: Literal["uniform", "inverse-class", "domain-aware", "pseudo-epoch"] = "uniform"
@@ -138,7 +151,7 @@ class MixupConfig(StrictModel):
 class MixStyleConfig(StrictModel):
     """MixStyle after these stages of the backbone (0 is the first)."""
 
-    stages: tuple[int, ...] = (0, 1)
+    stages: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1), min_length=1)
     alpha: float = Field(default=0.1, gt=0)
     probability: float = Field(default=0.5, ge=0, le=1)
 
@@ -193,7 +206,7 @@ class SelectConfig(StrictModel):
 class NetworkRecipe(RecipeBase):
     """A network trained by gradient descent; every part may be combined with every other.
 
-    ``seed_domains``: whether domain methods are used is decided by their sections being there.
+    A method is used where its section is there.
     ``precision``: ``auto`` takes bf16 on a GPU that has it and fp32 on a CPU.
     """
 
@@ -235,6 +248,8 @@ class NetworkRecipe(RecipeBase):
             raise ValueError("distillation has no teachers and there is no `ema` section; fix: add one of them")
         if self.lora is not None and self.adaptation != "lora":
             raise ValueError(f"a `lora` section does not go with adaptation {self.adaptation}; fix: adaptation: lora")
+        if self.schedule.min_lr >= self.optimiser.lr:
+            raise ValueError(f"schedule.min_lr must be below optimiser.lr, {self.optimiser.lr:g}; fix: lower it")
         return self
 
 

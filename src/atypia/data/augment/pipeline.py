@@ -79,7 +79,7 @@ _add(
 )
 _add("distortion", Pipeline("elastic distortion (Giedziun, Table 1)", (s.Elastic(0.02, 4, 0.5),)))
 _add("cutout", Pipeline("cutout (Giedziun, Table 1)", (), (t.Erase((0.02, 0.1), 2, 0.5),)))
-_add("rass", Pipeline("random amplitude spectrum synthesis (Giedziun, Table 1)", (), (t.Spectrum(1.5, 0.5),)))
+_add("rass", Pipeline("random amplitude spectrum synthesis (Giedziun, Table 1)", (), (t.Spectrum(1.0, 0.5),)))
 _add("basic", Pipeline("flips, quarter turns, brightness and contrast (Giedziun, Table 1)",
      (_flips, _turns), (c.Jitter(0.1, 0.1, 0, 0, 0.5),)))  # fmt: skip
 _add("medium", Pipeline("flips, turns, restrained colour jitter, light blur (Giedziun, Table 1)",

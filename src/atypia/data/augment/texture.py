@@ -145,7 +145,7 @@ class Spectrum:
     Giedziun et al. test without giving values.
     """
 
-    strength: float = 0.5
+    strength: float = 1.0
     probability: float = 0.5
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -114,11 +114,11 @@ def _disc(rng: np.random.Generator, count: int, radius_um: float, squash: float 
     return np.stack([radius * np.cos(turn) * squash, radius * np.sin(turn)], axis=1)
 
 
-def _bar(rng: np.random.Generator, count: int, half_um: float, thick_um: float, bend: float) -> tuple[Points, Points]:
-    """A plate across the axis, bent by ``bend`` µm at its ends; also the outward direction's sign."""
+def _bar(rng: np.random.Generator, count: int, half_um: float, thick_um: float, bend: float) -> Points:
+    """A plate across the axis, bent by ``bend`` µm at its ends."""
     across = half_um * rng.uniform(-1, 1, count) * rng.uniform(0.85, 1.0, count)
     along = rng.normal(0, thick_um, count) + bend * (across / half_um) ** 2
-    return np.stack([along, across], axis=1), np.sign(along)[:, None]
+    return np.stack([along, across], axis=1)
 
 
 def _plate_half_um(count: int) -> float:
@@ -128,7 +128,7 @@ def _plate_half_um(count: int) -> float:
 
 def _plate(rng: np.random.Generator, count: int, ragged: float, thick_um: float = 0.55) -> Arms:
     half = _plate_half_um(count)
-    centre, _ = _bar(rng, count, half, thick_um * (1 + 0.8 * ragged), rng.normal(0, 0.35 + 0.6 * ragged))
+    centre = _bar(rng, count, half, thick_um * (1 + 0.8 * ragged), rng.normal(0, 0.35 + 0.6 * ragged))
     along_axis = rng.normal(0, 0.5 + 0.6 * ragged, count) + np.where(rng.uniform(size=count) < 0.5, 0, np.pi / 2)
     return _arms(rng, centre, along_axis)
 
@@ -147,7 +147,7 @@ def _daughters(
     for side, share in zip((-1, 1), shares, strict=True):
         n = max(3, round(count * share))
         half = _plate_half_um(n) * (1.22 - 0.28 * compact)
-        centre, _ = _bar(rng, n, half, 0.42 + 0.18 * compact, rng.uniform(0.2, 1.3) * (1 - 0.6 * compact))
+        centre = _bar(rng, n, half, 0.42 + 0.18 * compact, rng.uniform(0.2, 1.3) * (1 - 0.6 * compact))
         turn = wobble + tilt * side + rng.normal(0, 0.08)
         # The bend opens away from the equator's side: V-shaped chromatids are pulled by their middle.
         centre = centre * np.array([-side, 1.0])
@@ -206,10 +206,9 @@ def _telophase(rng: np.random.Generator, count: int, severity: float) -> Arms:
 
 def _star(rng: np.random.Generator, count: int, severity: float, poles: int) -> Arms:
     """A plate with as many arms as poles; at severity 0 two arms in line make an ordinary plate."""
-    start = np.array([np.pi / 2, -np.pi / 2, *([0.0] if poles == 3 else [0.0, np.pi])])
-    even = np.pi / 2 - 2 * np.pi * np.arange(poles) / poles if poles == 4 else np.array([2.2, -2.2, 0.0])
-    if poles == 4:
-        even = np.array([np.pi / 2, -np.pi / 2, 0.0, np.pi])
+    # Directions at severity 0 and 1. Three arms open evenly; four are a cross from the beginning.
+    start = np.array([np.pi / 2, -np.pi / 2, 0.0, np.pi])[:poles]
+    even = np.array([2 * np.pi / 3, -2 * np.pi / 3, 0.0]) if poles == 3 else start
     turn = start + (even - start) * severity + rng.normal(0, 0.14, poles)
     reach = np.array([1.0, 1.0, *([severity] * (poles - 2))]) * rng.uniform(0.8, 1.2, poles)
     share = reach / reach.sum()
@@ -242,7 +241,7 @@ def _multipolar(rng: np.random.Generator, count: int, severity: float, poles: in
         n = round(count * share[k])
         if n < 1:
             continue
-        centre, _ = _bar(rng, n, _plate_half_um(n) * 1.05, 0.5, rng.uniform(0, 0.6))
+        centre = _bar(rng, n, _plate_half_um(n) * 1.05, 0.5, rng.uniform(0, 0.6))
         c, s = np.cos(turn[k]), np.sin(turn[k])
         centre = np.stack([apart - centre[:, 0], centre[:, 1]], axis=1)
         centre = np.stack([centre[:, 0] * c - centre[:, 1] * s, centre[:, 0] * s + centre[:, 1] * c], axis=1)
@@ -323,11 +322,14 @@ def _disorganised(rng: np.random.Generator, count: int, severity: float) -> Arms
     return _joined(plate, _arms(rng, centre, rng.uniform(0, np.pi, stray)))
 
 
-def mass_field(arms: Arms, angle: float, centre_px: tuple[float, float], rng: np.random.Generator) -> Field:
+def mass_field(
+    arms: Arms, size: float, angle: float, centre_px: tuple[float, float], rng: np.random.Generator
+) -> Field:
     """Amount of chromatin along the line of sight, in units of one chromosome's axis.
 
     Args:
         arms: What to draw.
+        size: Factor on all lengths.
         angle: Direction of the spindle axis in radians, from x towards y (down).
         centre_px: Figure centre (x, y) relative to the crop's centre.
         rng: Draws each arm's bend.
@@ -343,7 +345,7 @@ def mass_field(arms: Arms, angle: float, centre_px: tuple[float, float], rng: np
     along = arms.centre_um[:, :1] + reach * np.cos(direction)
     across = arms.centre_um[:, 1:] + reach * np.sin(direction)
     c, s = np.cos(angle), np.sin(angle)
-    px_per_um = SCALE / CROP_MPP
+    px_per_um = SCALE * size / CROP_MPP
     x_px = (along * c - across * s) * px_per_um + centre_px[0]
     y_px = (along * s + across * c) * px_per_um + centre_px[1]
     sigma_px = np.repeat(0.33 * arms.width * px_per_um, links)

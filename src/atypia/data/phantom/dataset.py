@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -220,14 +221,12 @@ def _write_chunk(folder: Path, figures: list[PhantomFigure], seed: int) -> list[
 
 def _write_image(folder: Path, figure: PhantomFigure, seed: int) -> str:
     """Writes one image unless a whole one is there; returns the SHA-256 of the file."""
-    import hashlib
-
     path = folder / _image(figure, seed)
     data = _whole_png(path)
     if data is None:
         pixels = render_crop(figure.domain, figure.morphology, figure.severity, seed, figure.index, figure.case)
         buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
+        Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
         data = buffer.getvalue()
         with atomic_file(path) as file:
             file.write(data)

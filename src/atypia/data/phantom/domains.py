@@ -7,7 +7,7 @@ often figures are atypical. Each case varies the stain about its domain.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from atypia.errors import InputError, must
@@ -41,6 +41,7 @@ class PhantomDomain:
         noise: Standard deviation of sensor noise at white, in 8-bit grey levels.
         jpeg_quality: Quality of the compression by which the slide was stored, 1 to 95.
         cell_px: Mean distance of neighbouring cells, px (0.25 µm/px).
+        figure_size: Lengths in a mitotic figure relative to those of the first domain.
         stroma: Probability that a crop touches stroma.
         gaps: Probability that a crop touches empty spaces.
         atypia_rate: Mean share of figures drawn from atypical morphologies, in (0, 1).
@@ -65,6 +66,7 @@ class PhantomDomain:
     noise: float = 2.0
     jpeg_quality: int = 85
     cell_px: float = 40.0
+    figure_size: float = 1.0
     stroma: float = 0.3
     gaps: float = 0.25
     atypia_rate: float = 0.28
@@ -84,6 +86,7 @@ class PhantomDomain:
             "noise": (0, 64),
             "jpeg_quality": (1, 95),
             "cell_px": (16, 128),
+            "figure_size": (0.3, 2),
             "stroma": (0, 1),
             "gaps": (0, 1),
             "atypia_rate": (0.01, 0.99),
@@ -102,18 +105,6 @@ class PhantomDomain:
     def to_json(self) -> dict[str, Any]:
         """All fields, as JSON-like values."""
         return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> PhantomDomain:
-        """Inverse of :meth:`to_json`.
-
-        Raises:
-            InputError: An unknown key, or a value out of range.
-        """
-        unknown = sorted(set(values) - {f.name for f in fields(cls)})
-        if unknown:
-            raise InputError(f"phantom domain: unknown keys {', '.join(unknown)}; fix: see PhantomDomain")
-        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
 
 
 DOMAINS: Registry[PhantomDomain] = Registry("phantom domain")
@@ -135,10 +126,11 @@ for _domain in (
         white=(0.965, 0.965, 0.99),
         gamma=0.92,
         blur_px=0.5,
-        sharpening=0.9,
-        noise=3.0,
+        sharpening=1.2,
+        noise=4.0,
         jpeg_quality=75,
         cell_px=38.0,
+        figure_size=0.92,
         stroma=0.25,
         gaps=0.2,
         atypia_rate=0.24,
@@ -161,6 +153,7 @@ for _domain in (
         noise=2.0,
         jpeg_quality=80,
         cell_px=42.0,
+        figure_size=1.12,
         stroma=0.5,
         gaps=0.35,
         atypia_rate=0.38,
@@ -180,11 +173,12 @@ for _domain in (
         gamma=0.95,
         saturation=0.9,
         glare=0.06,
-        blur_px=1.1,
+        blur_px=1.3,
         sharpening=0.0,
         noise=3.5,
-        jpeg_quality=55,
-        cell_px=34.0,
+        jpeg_quality=45,
+        cell_px=33.0,
+        figure_size=0.8,
         stroma=0.2,
         gaps=0.3,
         atypia_rate=0.18,

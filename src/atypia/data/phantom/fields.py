@@ -45,6 +45,12 @@ def _isotropic(sigma_px: float) -> Field:
     return _scaled(np.exp(-2 * (np.pi * sigma_px) ** 2 * squared))
 
 
+def _filtered(rng: np.random.Generator, response: Field) -> tuple[Field, Field]:
+    white = rng.standard_normal((2, SIDE_PX, SIDE_PX), dtype=np.float32)
+    both: npt.NDArray[np.complex64] = np.array(fft.ifft2((white[0] + 1j * white[1]) * response), dtype=np.complex64)
+    return np.real(both).copy(), np.imag(both).copy()
+
+
 def smooth_pair(rng: np.random.Generator, sigma_px: float) -> tuple[Field, Field]:
     """Two independent Gaussian random fields.
 
@@ -55,9 +61,7 @@ def smooth_pair(rng: np.random.Generator, sigma_px: float) -> tuple[Field, Field
     Returns:
         Two fields of zero mean and unit variance (over the ensemble).
     """
-    white = rng.standard_normal((2, SIDE_PX, SIDE_PX), dtype=np.float32)
-    both = fft.ifft2((white[0] + 1j * white[1]) * _isotropic(sigma_px))
-    return np.ascontiguousarray(both.real), np.ascontiguousarray(both.imag)
+    return _filtered(rng, _isotropic(sigma_px))
 
 
 def fibre_pair(rng: np.random.Generator, angle: float, along_px: float, across_px: float) -> tuple[Field, Field]:
@@ -74,9 +78,7 @@ def fibre_pair(rng: np.random.Generator, angle: float, along_px: float, across_p
     along = fx * np.cos(angle) + fy * np.sin(angle)
     across = fy * np.cos(angle) - fx * np.sin(angle)
     response = np.exp(-2 * np.pi**2 * ((along_px * along) ** 2 + (across_px * across) ** 2))
-    white = rng.standard_normal((2, SIDE_PX, SIDE_PX), dtype=np.float32)
-    both = fft.ifft2((white[0] + 1j * white[1]) * _scaled(response))
-    return np.ascontiguousarray(both.real), np.ascontiguousarray(both.imag)
+    return _filtered(rng, _scaled(response))
 
 
 def warped(field: Field, dx_px: Field, dy_px: Field) -> Field:
@@ -88,7 +90,7 @@ def warped(field: Field, dx_px: Field, dy_px: Field) -> Field:
     return field[row, column]
 
 
-def step(value: Field, width: float = 1.0) -> Field:
+def step(value: npt.NDArray[np.floating], width: float = 1.0) -> Field:
     """A soft step from 0 to 1 over about ``width`` around zero (cubic, exact at both ends)."""
     t = np.clip(value / width + 0.5, 0.0, 1.0)
     return (t * t * (3 - 2 * t)).astype(np.float32)

@@ -75,7 +75,7 @@ def render_crop(
     shape = MORPHOLOGIES[morphology]
     tissue = draw_tissue(domain, generator(seed, "phantom", "tissue", figure))
     canvas = Canvas(tissue.hematoxylin, tissue.eosin)
-    _paint_figure(canvas, tissue, shape, severity, (seed, figure))
+    _paint_figure(canvas, tissue, shape, (severity, domain.figure_size), (seed, figure))
 
     stain = case_stain(domain, seed, case)
     scan = generator(seed, "phantom", "scan", figure)
@@ -89,7 +89,10 @@ def render_crop(
     return scanned(light, domain, defocus, scan)
 
 
-def _paint_figure(canvas: Canvas, tissue: Tissue, shape: Morphology, severity: float, stream: tuple[int, int]) -> None:
+def _paint_figure(
+    canvas: Canvas, tissue: Tissue, shape: Morphology, degree: tuple[float, float], stream: tuple[int, int]
+) -> None:
+    severity, size = degree
     seed, figure = stream
     # Place, size and condensation do not depend on the morphology; where the arms lie does.
     look = generator(seed, "phantom", "look", figure)
@@ -100,9 +103,9 @@ def _paint_figure(canvas: Canvas, tissue: Tissue, shape: Morphology, severity: f
     level, dark = look.uniform(0.55, 1.15), look.uniform(1.05, 1.45)
     ragged, halo = look.uniform(0.15, 0.5), look.uniform(0.05, 0.2)
     arms = shape.draw(generator(seed, "phantom", "arms", figure), count, severity)
-    _paint_cell(canvas, tissue, angle, tissue.cell_px * (1 + 0.12 * excess), shape.poles_um / 2 / CROP_MPP, look)
+    _paint_cell(canvas, tissue, angle, tissue.cell_px * (1 + 0.12 * excess), size * shape.poles_um / 2 / CROP_MPP, look)
 
-    mass = mass_field(arms, angle, tissue.centre_px, look)
+    mass = mass_field(arms, size, angle, tissue.centre_px, look)
     rough = mass * (1 + ragged * (0.7 * tissue.textures["fine"] + 0.4 * tissue.textures["grain"]))
     cover = step((rough - np.float32(level)).astype(np.float32), 0.75)
     thick = 1 - np.exp(-np.maximum(rough, 0) / 2.2)

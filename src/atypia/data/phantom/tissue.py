@@ -90,9 +90,9 @@ def draw_tissue(domain: PhantomDomain, rng: np.random.Generator) -> Tissue:
     tone = rng.lognormal(0, 0.13, len(points) + 1).astype(np.float32)[owner]
     granular = rng.uniform(0.08, 0.3)
     # Foam: a net of thin strands around small clear spots, more in some crops than in others.
-    net = np.exp(-((clumps / 0.6) ** 2)) - 0.5
+    net = _field(np.exp(-((clumps / 0.6) ** 2)) - 0.5)
     mottled = 1 + granular * (0.5 * fine + 0.6 * grain) + rng.uniform(0, 0.5) * net + 0.14 * medium + 0.12 * coarse
-    canvas = Canvas(basophilia * tone * np.clip(mottled, 0.1, 3), eosin * tone * np.clip(mottled, 0.1, 3))
+    canvas = Canvas(_field(basophilia * tone * mottled.clip(0.1, 3)), _field(eosin * tone * mottled.clip(0.1, 3)))
 
     # Borders of cells: a membrane that takes eosin, or a cleft where the cells have shrunk apart.
     thin = margin + 0.9 * np.abs(fine)
@@ -125,6 +125,10 @@ def draw_tissue(domain: PhantomDomain, rng: np.random.Generator) -> Tissue:
         cell_px,
         (eosin, basophilia),
     )
+
+
+def _field(values: npt.NDArray[np.floating]) -> Field:
+    return values.astype(np.float32, copy=False)
 
 
 def _away(rng: np.random.Generator, centre: npt.NDArray[np.float64], least_px: float) -> tuple[float, float]:

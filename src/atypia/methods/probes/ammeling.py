@@ -12,6 +12,7 @@ from pydantic import Field
 from atypia.config import StrictModel
 from atypia.methods.catalogue import PROBES
 from atypia.methods.head import FoldRows, LinearHead, Probe, check_folds, log_loss, sigmoid
+from atypia.methods.parallel import each
 from atypia.progress import Progress, silent
 
 CLASSES = 2
@@ -54,14 +55,24 @@ class AmmelingProbe(Probe[AmmelingOptions]):
         """See :meth:`atypia.methods.head.Probe.fit_folds`; nothing is random here."""
         check_folds(features, labels, folds)
         heads = []
-        for number, fold in enumerate(folds):
-            heads.append(fit(features[fold.train].astype(np.float64), labels[fold.train], options))
-            progress(number + 1, len(folds), "folds fitted")
+        for head in each(lambda fold: fit(features[fold.train].astype(np.float64), labels[fold.train], options), folds):
+            heads.append(head)
+            progress(len(heads), len(folds), "folds fitted")
         return heads
 
 
 def fit(x: npt.NDArray[np.float64], labels: npt.NDArray[np.int8], options: AmmelingOptions) -> LinearHead:
-    """Fits one head on raw features (n, d)."""
+    """Fits one head.
+
+    Args:
+        x: Raw features, shape (n, d).
+        labels: Shape (n,), 0 or 1.
+        options: Of the probe.
+
+    Returns:
+        The head; its ``info`` tells in ``converged`` whether L-BFGS ended before its last iteration,
+        which the published probe does not ask for.
+    """
     from scipy.optimize import minimize
 
     y = labels.astype(np.float64)
@@ -82,12 +93,13 @@ def fit(x: npt.NDArray[np.float64], labels: npt.NDArray[np.int8], options: Ammel
         method="L-BFGS-B",
         options={"maxiter": options.max_iterations, "maxfun": 10 * options.max_iterations, "ftol": 1e-12, "gtol": 1e-7},
     )
-    info = {"strength": strength, "iterations": int(found.nit), "objective": float(found.fun)}
+    info = {"strength": strength, "iterations": int(found.nit), "objective": float(found.fun),
+            "converged": bool(found.success)}  # fmt: skip
     return LinearHead(found.x[:-1], float(found.x[-1]), info)
 
 
 def _penalty(w: npt.NDArray[np.float64], kind: str) -> tuple[float, npt.NDArray[np.float64]]:
-    """Value and gradient of the penalty in terms of the one logit's weights."""
+    """Value and gradient of the penalty in terms of the one logit's weights (d,)."""
     if kind == "squared":
         return float(w @ w) / 4, w / 2
     # The norm has no gradient at zero; the tiny constant makes it smooth there and nowhere else.

@@ -10,11 +10,17 @@ import numpy.typing as npt
 from pydantic import Field, field_validator
 
 from atypia.config import StrictModel
+from atypia.errors import InputError, must
 from atypia.methods.catalogue import PROBES
 from atypia.methods.head import FoldRows, LinearHead, Probe, Rows, balanced_weights, check_folds, log_loss
 from atypia.methods.logistic import Preconditioner, solve
+from atypia.methods.parallel import each
 from atypia.progress import Progress, silent
 from atypia.seeds import generator
+
+INNER_TOLERANCE = 5e-3
+"""The order of the strengths is settled long before the last digits of their coefficients."""
+FINAL_TOLERANCE = 1e-5
 
 
 class AtypiaOptions(StrictModel):
@@ -23,7 +29,7 @@ class AtypiaOptions(StrictModel):
     Attributes:
         strengths: λ to choose from; on standardised features and mean loss. One value: no choice.
         inner_folds: Folds of the inner cross-validation.
-        balanced: Whether both classes weigh the same.
+        balanced: Whether both classes weigh the same in the fit; the criterion always weighs them so.
         standardise: Whether features are standardised over the training part.
     """
 
@@ -37,6 +43,8 @@ class AtypiaOptions(StrictModel):
     def _positive(cls, values: tuple[float, ...]) -> tuple[float, ...]:
         if not values or min(values) <= 0:
             raise ValueError("must be one or more positive numbers")
+        if len(set(values)) < len(values):
+            raise ValueError("must not name a strength twice")
         return tuple(sorted(values))
 
 
@@ -63,95 +71,150 @@ class AtypiaProbe(Probe[AtypiaOptions]):
     ) -> list[LinearHead]:
         """See :meth:`atypia.methods.head.Probe.fit_folds`."""
         check_folds(features, labels, folds)
-        used = np.unique(np.concatenate([fold.train for fold in folds]))
-        position = np.full(len(features), -1)
-        position[used] = np.arange(len(used))
-        x, y, groups = features[used].astype(np.float32), labels[used], cases[used]
-        trains = [position[fold.train] for fold in folds]
-        pre = Preconditioner(x)
-        scores = self._inner_scores(x, y, groups, trains, seed, options, pre, progress)
-        chosen = np.array([options.strengths[int(np.argmin(row))] for row in scores])
-        weights = np.stack([_weights(y, rows, options.balanced) for rows in trains])
-        solution = solve(x, y, weights, chosen, standardise=options.standardise, tolerance=1e-4, preconditioner=pre)
-        return [
-            LinearHead(
-                solution.weight[i],
-                float(solution.bias[i]),
-                {
-                    "strength": float(chosen[i]),
-                    "iterations": int(solution.iterations[i]),
-                    "objective": float(solution.objective[i]),
-                    "inner_log_loss": dict(zip(map(str, options.strengths), map(float, scores[i]), strict=True)),
-                },
-            )
-            for i in range(len(folds))
-        ]
 
-    def _inner_scores(
-        self,
-        x: npt.NDArray[np.float32],
-        y: npt.NDArray[np.int8],
-        groups: npt.NDArray[np.str_],
-        trains: Sequence[Rows],
-        seed: int,
-        options: AtypiaOptions,
-        pre: Preconditioner,
-        progress: Progress,
-    ) -> npt.NDArray[np.float64]:
-        """Class-balanced log loss of inner out-of-fold predictions, shape (folds, strengths)."""
-        strengths = np.array(options.strengths, dtype=np.float32)
-        if len(strengths) == 1:
-            return np.zeros((len(trains), 1))
-        totals = np.zeros((len(trains), len(strengths)))
-        for number, rows in enumerate(trains):
-            inner = inner_folds(y[rows], groups[rows], options.inner_folds, seed, number)
-            fits = [(rows[inner != part], rows[inner == part]) for part in np.unique(inner)]
-            weights = np.stack([_weights(y, fit, options.balanced) for fit, _ in fits])
-            solution = solve(
-                x,
-                y,
-                np.repeat(weights, len(strengths), axis=0),
-                np.tile(strengths, len(fits)),
-                standardise=options.standardise,
-                tolerance=5e-3,  # the order of the strengths is settled long before the last digits
-                preconditioner=pre,
-            )
-            balance = np.zeros(len(y))
-            balance[rows] = balanced_weights(y[rows])
-            for k, (_, held_out) in enumerate(fits):
-                block = slice(k * len(strengths), (k + 1) * len(strengths))
-                logits = x[held_out].astype(np.float64) @ solution.weight[block].T + solution.bias[block]
-                losses = log_loss(logits, y[held_out].astype(np.float64)[:, None])
-                totals[number] += (balance[held_out][:, None] * losses).sum(0) / len(rows)
-            progress(number + 1, len(trains), "strengths chosen")
-        return totals
+        def fit(fold: FoldRows) -> LinearHead:
+            rows = fold.train
+            return fit_fold(features[rows].astype(np.float32), labels[rows], cases[rows], (seed, fold.key), options)
+
+        heads = []
+        for head in each(fit, folds):
+            heads.append(head)
+            progress(len(heads), len(folds), "folds fitted")
+        return heads
+
+
+def fit_fold(
+    x: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int8],
+    cases: npt.NDArray[np.str_],
+    seed: tuple[int, str],
+    options: AtypiaOptions,
+) -> LinearHead:
+    """Fits one training part.
+
+    Args:
+        x: Raw features, shape (n, d).
+        labels: Shape (n,), both classes.
+        cases: Shape (n,).
+        seed: Master seed, and the fold's key.
+        options: Of the probe.
+
+    Raises:
+        InputError: The cases do not allow an inner cross-validation.
+    """
+    pre = Preconditioner(x, options.standardise)
+    strengths = np.array(options.strengths, dtype=np.float32)
+    info: dict[str, Any] = {}
+    chosen = 0
+    if len(strengths) > 1:
+        scores, parts = _inner_scores(x, labels, cases, seed, options, pre)
+        chosen = int(np.argmin(scores))
+        info["inner_log_loss"] = dict(zip(map(str, options.strengths), map(float, scores), strict=True))
+        info["inner_folds"] = parts
+        info["strength_at_edge"] = chosen in (0, len(strengths) - 1)
+    weights = _weights(labels, np.arange(len(labels)), options.balanced)
+    solution = solve(
+        x,
+        labels,
+        weights[None],
+        strengths[[chosen]],
+        standardise=options.standardise,
+        tolerance=FINAL_TOLERANCE,
+        preconditioner=pre,
+    )
+    info |= {
+        "strength": options.strengths[chosen],
+        "iterations": int(solution.iterations[0]),
+        "objective": float(solution.objective[0]),
+    }
+    return LinearHead(solution.weight[0], float(solution.bias[0]), info)
+
+
+def _inner_scores(
+    x: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int8],
+    cases: npt.NDArray[np.str_],
+    seed: tuple[int, str],
+    options: AtypiaOptions,
+    pre: Preconditioner,
+) -> tuple[npt.NDArray[np.float64], int]:
+    """Class-balanced log loss of inner out-of-fold predictions (strengths,), and how many inner folds there were."""
+    strengths = np.array(options.strengths, dtype=np.float32)
+    inner = inner_folds(labels, cases, options.inner_folds, *seed)
+    parts = [(np.flatnonzero(inner != part), np.flatnonzero(inner == part)) for part in np.unique(inner)]
+    weights = np.stack([_weights(labels, rest, options.balanced) for rest, _ in parts])
+    solution = solve(
+        x,
+        labels,
+        np.repeat(weights, len(strengths), axis=0),
+        np.tile(strengths, len(parts)),
+        standardise=options.standardise,
+        tolerance=INNER_TOLERANCE,
+        preconditioner=pre,
+    )
+    total = np.zeros(len(strengths))
+    balance = balanced_weights(labels)
+    for k, (_, held_out) in enumerate(parts):
+        block = slice(k * len(strengths), (k + 1) * len(strengths))
+        logits = x[held_out].astype(np.float64) @ solution.weight[block].T + solution.bias[block]
+        losses = log_loss(logits, labels[held_out].astype(np.float64)[:, None])
+        total += balance[held_out] @ losses / len(labels)
+    return total, len(parts)
 
 
 def inner_folds(
-    labels: npt.NDArray[np.int8], cases: npt.NDArray[np.str_], count: int, seed: int, fold: int
+    labels: npt.NDArray[np.int8], cases: npt.NDArray[np.str_], count: int, seed: int, key: str
 ) -> npt.NDArray[np.int64]:
-    """Divides rows into inner folds without dividing a case; positives are spread evenly.
+    """Divides rows into inner folds without dividing a case; both classes are spread evenly.
 
     Cases are taken in descending order of their positives, then of their figures (equal ones in
-    a seeded order), and each goes to the fold with the fewest positives, then the fewest figures.
-    Where there are fewer cases with positives than folds, there are as many folds as such cases
-    (at least two are needed).
+    a seeded order), and each goes to the fold where it adds least to the sum, over folds and
+    classes, of the squared share of the class that the fold holds. Where fewer cases than folds
+    have positives, there are as many folds as such cases.
+
+    Args:
+        labels: Shape (n,), both classes.
+        cases: Shape (n,).
+        count: Folds that are wanted, at least 2.
+        seed: Master seed.
+        key: What the stream is for.
 
     Returns:
         Fold number of each row, shape (n,). Every fold has a positive and its rest has both classes.
+
+    Raises:
+        InputError: No such division exists: one case holds all figures of a class.
     """
     names, codes = np.unique(cases, return_inverse=True)
-    positives = np.bincount(codes, weights=labels == 1, minlength=len(names))
-    sizes = np.bincount(codes, minlength=len(names))
-    count = max(2, min(count, int(np.count_nonzero(positives))))
-    shuffled = generator(seed, "inner folds", fold).permutation(len(names))
-    order = shuffled[np.lexsort((-sizes[shuffled], -positives[shuffled]))]
+    counts = np.stack([np.bincount(codes, weights=labels == label, minlength=len(names)) for label in (1, 0)], axis=1)
+    totals = counts.sum(0)
+    for label, held in (("positive", counts[:, 0]), ("negative", counts[:, 1])):
+        if np.count_nonzero(held) < 2:
+            raise InputError(
+                must(
+                    "training part",
+                    f"with {label} figures of two cases or more, to choose the strength by",
+                    f"{np.count_nonzero(held)} such case",
+                    "set one strength (--set options.strengths=[1.0])",
+                )
+            )
+    count = min(count, int(np.count_nonzero(counts[:, 0])))
+    shuffled = generator(seed, "inner folds", key).permutation(len(names))
+    order = shuffled[np.lexsort((-counts.sum(1)[shuffled], -counts[shuffled, 0]))]
     load = np.zeros((count, 2))
     place = np.zeros(len(names), dtype=np.int64)
     for case in order:
-        target = int(np.lexsort((load[:, 1], load[:, 0]))[0])
+        share = counts[case] / totals
+        # (a + b)² − a² = 2ab + b²; b² is the same in every fold.
+        target = int(np.argmin(load @ share))
         place[case] = target
-        load[target] += (positives[case], sizes[case])
+        load[target] += share
+    if (load[:, 1] >= 1 - 1e-9).any():
+        # All negatives met in one fold: the case with fewest of them moves to the next.
+        full = int(np.argmax(load[:, 1]))
+        candidates = np.flatnonzero((place == full) & (counts[:, 1] > 0))
+        moved = candidates[np.lexsort((counts[candidates, 1], counts[candidates, 0]))[0]]
+        place[moved] = (full + 1) % count
     return place[codes]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
+from threadpoolctl import threadpool_limits
 
 from atypia.config import StrictModel
 from atypia.errors import InputError, must
@@ -61,7 +62,7 @@ class Plateau:
     bad: int = 0
 
     def step(self, score: float) -> None:
-        """After an epoch."""
+        """Takes the score of an epoch."""
         better = score > self.best * (1 + 1e-4) if np.isfinite(self.best) else True
         if better:
             self.best, self.bad = score, 0
@@ -78,6 +79,7 @@ class Plateau:
 class FoldFit:
     """One fold's state: parameters, Adam's moments, schedule and the best epoch."""
 
+    key: str
     train: npt.NDArray[np.int64]
     val: npt.NDArray[np.int64]
     probabilities: npt.NDArray[np.float64]
@@ -116,18 +118,31 @@ class BanerjeeProbe(Probe[BanerjeeOptions]):
                     must(f"validation part {number}", "of both classes", f"{len(fold.val)} figures", "split otherwise")
                 )
         x = np.hstack([features.astype(np.float64), np.ones((len(features), 1))])
-        fits = [self._start(x, labels, fold, seed, number, options) for number, fold in enumerate(folds)]
+        fits = [self._start(x, labels, fold, seed, options) for fold in folds]
+        with threadpool_limits(1, user_api="blas"):  # a batch is too small for threads to share
+            self._run(fits, x, labels, seed, options, progress)
+        return [self._head(fit) for fit in fits]
+
+    def _run(
+        self,
+        fits: Sequence[FoldFit],
+        x: npt.NDArray[np.float64],
+        labels: npt.NDArray[np.int8],
+        seed: int,
+        options: BanerjeeOptions,
+        progress: Progress,
+    ) -> None:
         for epoch in range(options.epochs):
-            open_fits = [(i, fit) for i, fit in enumerate(fits) if fit.stale < options.patience]
+            open_fits = [fit for fit in fits if fit.stale < options.patience]
             if not open_fits:
+                progress(options.epochs, options.epochs, "epochs of the probe")
                 break
-            for i, fit in open_fits:
-                rng = generator(seed, "probe epoch", i, epoch)
+            for fit in open_fits:
+                rng = generator(seed, "probe epoch", fit.key, epoch)
                 drawn = rng.choice(fit.train, size=len(fit.train), replace=True, p=fit.probabilities)
                 run_epoch(fit, x, labels, drawn, options)
                 self._end_epoch(fit, x, labels, epoch)
             progress(epoch + 1, options.epochs, "epochs of the probe")
-        return [self._head(fit) for fit in fits]
 
     def _start(
         self,
@@ -135,16 +150,15 @@ class BanerjeeProbe(Probe[BanerjeeOptions]):
         labels: npt.NDArray[np.int8],
         fold: FoldRows,
         seed: int,
-        number: int,
         options: BanerjeeOptions,
     ) -> FoldFit:
         counts = np.bincount(labels[fold.train], minlength=2)
         weights = 1 / counts[labels[fold.train]]
         bound = 1 / np.sqrt(x.shape[1] - 1)
-        start = generator(seed, "probe start", number).uniform(-bound, bound, x.shape[1])
+        start = generator(seed, "probe start", fold.key).uniform(-bound, bound, x.shape[1])
         plateau = Plateau(options.lr, options.plateau_factor, options.plateau_patience, options.min_lr)
         zero = np.zeros_like(start)
-        return FoldFit(fold.train, fold.val, weights / weights.sum(), start, plateau, (zero, zero.copy()))
+        return FoldFit(fold.key, fold.train, fold.val, weights / weights.sum(), start, plateau, (zero, zero.copy()))
 
     def _end_epoch(self, fit: FoldFit, x: npt.NDArray[np.float64], labels: npt.NDArray[np.int8], epoch: int) -> None:
         decisions = (x[fit.val] @ fit.weight >= 0).astype(np.int8)

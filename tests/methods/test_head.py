@@ -1,0 +1,142 @@
+"""Linear heads, weights and what no probe can be fitted on."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from scipy.special import expit
+from sklearn.metrics import log_loss as sklearn_log_loss
+from sklearn.utils.class_weight import compute_sample_weight
+from threadpoolctl import threadpool_info
+
+from atypia.errors import InputError
+from atypia.methods.catalogue import PROBES
+from atypia.methods.head import FoldRows, LinearHead, Probe, balanced_weights, check_folds, log_loss, sigmoid
+from atypia.methods.parallel import cores, each
+
+
+def fold(train, val=()):
+    return FoldRows(np.array(train, dtype=np.int64), np.array(val, dtype=np.int64))
+
+
+def test_logits_by_hand():
+    head = LinearHead(np.array([2.0, -1.0]), 0.5)
+    got = head.logits(np.array([[1, 1], [0, 3]], dtype=np.float16))
+    assert got.dtype == np.float64
+    assert got.tolist() == [1.5, -2.5]
+
+
+@given(st.lists(st.integers(0, 1), min_size=2, max_size=50).filter(lambda y: 0 < sum(y) < len(y)))
+def test_balanced_weights_are_sklearns(values):
+    labels = np.array(values, dtype=np.int8)
+    got = balanced_weights(labels)
+    assert_allclose(got, compute_sample_weight("balanced", labels))
+    assert got.mean() == pytest.approx(1)
+    assert got[labels == 1].sum() == pytest.approx(got[labels == 0].sum())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sigmoid_and_log_loss_neither_overflow_nor_cancel(dtype):
+    logits = np.array([-1e4, -80, -1, 0, 1, 80, 1e4], dtype=dtype)
+    with np.errstate(all="raise", under="ignore"):
+        p, negative, positive = (
+            sigmoid(logits),
+            log_loss(logits, np.zeros(7, dtype)),
+            log_loss(logits, np.ones(7, dtype)),
+        )
+    assert p.dtype == negative.dtype == dtype
+    assert_allclose(p, expit(logits.astype(np.float64)), rtol=1e-5, atol=1e-30)
+    assert_allclose(positive[[0, 1, 6]], [1e4, 80, 0], rtol=1e-5)
+    assert_allclose(negative[[0, 5, 6]], [0, 80, 1e4], rtol=1e-5)
+    small = np.array([-2.0, 0.5, 3.0], dtype=dtype)
+    assert log_loss(small, np.array([1, 0, 1], dtype=dtype)).mean() == pytest.approx(
+        sklearn_log_loss([1, 0, 1], expit(small.astype(np.float64))), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("train", "labels", "bad_rows", "message"),
+    [
+        ([0, 1], [1, 1, 0, 0], [], r"`training part 1` must be of both classes, got no negative figure; fix"),
+        ([2, 3], [1, 1, 0, 0], [], r"no positive figure"),
+        ([0, 1, 2], [1, 0, 0, 0], [0, 2], r"`features` must be finite, got NaN or infinity in 2 rows; fix"),
+        ([0, 1, 2], [1, 0, 2, 0], [], r"`labels` must be 0 or 1, got \[0, 1, 2\]"),
+    ],
+)
+def test_check_folds_refuses(train, labels, bad_rows, message):
+    features = np.ones((4, 2), dtype=np.float16)
+    features[bad_rows] = np.nan
+    with pytest.raises(InputError, match=message):
+        check_folds(features, np.array(labels, dtype=np.int8), [fold(train)])
+
+
+def test_check_folds_reads_no_row_outside_the_folds():
+    features = np.ones((4, 2))
+    features[3] = np.nan
+    check_folds(features, np.array([1, 0, 0, 7], dtype=np.int8), [fold([0, 1], [2])])
+    with pytest.raises(InputError, match="NaN or infinity in 1 rows"):
+        check_folds(features, np.array([1, 0, 0, 0], dtype=np.int8), [fold([0, 1], [3])])
+
+
+def test_check_folds_refuses_shapes_and_no_folds():
+    labels = np.array([1, 0], dtype=np.int8)
+    with pytest.raises(InputError, match=r"of shape \(2, d\), got \(3, 2\)"):
+        check_folds(np.ones((3, 2)), labels, [fold([0, 1])])
+    with pytest.raises(InputError, match="`folds` must be at least one"):
+        check_folds(np.ones((2, 2)), labels, [])
+
+
+def test_the_key_of_a_fold_tells_rows_and_parts_apart():
+    keys = {fold(*parts).key for parts in (([0, 1], [2]), ([0], [1, 2]), ([1, 0], [2]), ([0, 1, 2], []))}
+    assert len(keys) == 4
+    assert fold([0, 1], [2]).key == FoldRows(np.array([0, 1], np.int32), np.array([2], np.int32)).key
+
+
+@pytest.mark.parametrize("name", list(PROBES))
+def test_every_probe_is_registered_with_strict_options(name):
+    probe = PROBES[name]
+    assert isinstance(probe, Probe)
+    assert probe.name == name
+    assert probe.parse_options({}) == probe.options_model()
+    with pytest.raises(InputError, match=f"options of probe {name}"):
+        probe.parse_options({"no_such_option": 1})
+
+
+def test_the_base_class_fits_nothing():
+    with pytest.raises(NotImplementedError, match="Probe must define fit_folds"):
+        Probe().fit_folds(np.ones((2, 1)), np.array([0, 1], np.int8), np.array(["a", "b"]), [], 0, None)  # pyright: ignore
+
+
+def test_each_keeps_the_order_and_gives_back_the_threads():
+    before = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    seen: set[str] = set()
+
+    def square(value: int) -> int:
+        seen.add(threading.current_thread().name)
+        np.ones((8, 8)) @ np.ones((8, 8))
+        return value**2
+
+    assert list(each(square, range(7), workers=3)) == [0, 1, 4, 9, 16, 25, 36]
+    assert all(name.startswith("fold") for name in seen)
+    assert [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"] == before
+    assert list(each(square, [])) == []
+    assert cores() >= 1
+
+
+def test_each_raises_what_a_piece_raises_and_drops_the_rest():
+    done = []
+
+    def work(value: int) -> int:
+        if value == 1:
+            raise InputError("no")
+        done.append(value)
+        return value
+
+    with pytest.raises(InputError, match="no"):
+        list(each(work, range(50), workers=1))
+    assert len(done) < 49

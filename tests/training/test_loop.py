@@ -1,0 +1,186 @@
+"""The training loop: repeatable, resumable at any moment, and clear about what goes wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from atypia.errors import InputError, WorkError
+from atypia.training import checkpoints
+from atypia.training.objective import Objective
+
+LOOPS = Path(__file__).with_name("loops.py")
+
+
+def load_loops() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("loops", LOOPS)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+loops = load_loops()
+
+
+def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert set(one) == set(other)
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> object:
+    """An undisturbed training."""
+    return loops.train(tmp_path_factory.mktemp("whole"), loops.recipe())
+
+
+def without_times(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{k: v for k, v in line.items() if k not in {"seconds", "images_per_s"}} for line in history]
+
+
+def test_same_seed_gives_equal_bits_and_another_seed_does_not(whole, tmp_path: Path) -> None:
+    again = loops.train(tmp_path / "a", loops.recipe())
+    assert_same(again.network.trained_state(), whole.network.trained_state())
+    assert without_times(again.history) == without_times(whole.history)
+    other = loops.train(tmp_path / "b", loops.recipe(), seed=1)
+    assert without_times(other.history) != without_times(whole.history)
+
+
+def test_metrics_file_has_one_line_an_epoch(tmp_path: Path) -> None:
+    outcome = loops.train(tmp_path, loops.recipe(epochs=2))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == outcome.history
+    assert [line["epoch"] for line in lines] == [0, 1]
+    assert {"loss", "loss_main", "loss_adversarial", "loss_distillation", "val_auroc", "val_ema_auroc"} <= set(lines[0])
+
+
+@pytest.mark.parametrize("step", [2, 4, 9])
+def test_interrupt_writes_a_checkpoint_and_the_rest_is_as_if_nothing_happened(whole, tmp_path: Path, step: int) -> None:
+    seen = 0
+
+    def interrupt(done: int, total: int, what: str) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        loops.train(tmp_path, loops.recipe(), interrupt)
+    assert (tmp_path / checkpoints.LAST).is_dir()
+    resumed = loops.train(tmp_path, loops.recipe())
+    assert_same(resumed.network.trained_state(), whole.network.trained_state())
+    assert without_times(resumed.history) == without_times(whole.history)
+
+
+def test_kill_at_any_step_and_go_on(whole, tmp_path: Path) -> None:
+    run = subprocess.run([sys.executable, str(LOOPS), "7", str(tmp_path)], check=False, env=os.environ, timeout=300)
+    assert run.returncode == -signal.SIGKILL
+    resumed = loops.train(tmp_path, loops.recipe())
+    assert_same(resumed.network.trained_state(), whole.network.trained_state())
+
+
+def test_damaged_last_checkpoint_falls_back_with_a_warning(
+    whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atypia.training.loop.CHECKPOINT_EVERY_S", -1.0)
+    seen = 0
+
+    def interrupt(done: int, total: int, what: str) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        loops.train(tmp_path, loops.recipe(), interrupt)
+    (tmp_path / checkpoints.LAST / checkpoints.TENSORS).write_bytes(b"damaged")
+    with pytest.warns(RuntimeWarning, match="checksum.*going on from checkpoint-previous"):
+        resumed = loops.train(tmp_path, loops.recipe())
+    assert_same(resumed.network.trained_state(), whole.network.trained_state())
+
+
+def test_checkpoint_of_another_run_is_not_used(whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atypia.training.loop.CHECKPOINT_EVERY_S", -1.0)
+    loops.train(tmp_path, loops.recipe(epochs=1))
+    state = checkpoints.load_checkpoint(tmp_path)
+    assert state is not None
+    checkpoints.save_checkpoint(tmp_path, {**state, "run_id": "another"})
+    with pytest.warns(RuntimeWarning, match="of another run"):
+        again = loops.train(tmp_path, loops.recipe())
+    assert_same(again.network.trained_state(), whole.network.trained_state())
+
+
+def test_it_learns_what_can_be_learned(tmp_path: Path) -> None:
+    made = loops.recipe(
+        epochs=8, select={"metric": "auroc"}, ema=None, distillation=None, adversarial=None, loss=None, head=None
+    )
+    outcome = loops.train(tmp_path, made)
+    assert outcome.best_score > 0.95
+    assert outcome.history[-1]["loss"] < outcome.history[0]["loss"]
+
+
+def test_loss_that_is_not_finite_stops_with_the_figures_and_keeps_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atypia.training.loop.CHECKPOINT_EVERY_S", -1.0)
+    made = loops.recipe()
+    plan = loops.plan(tmp_path, made)
+    honest = plan.feed.training_batch
+    calls = 0
+
+    def broken(rows: np.ndarray, seed: int) -> Tensor:
+        nonlocal calls
+        calls += 1
+        images = honest(rows, seed)
+        return images * torch.nan if calls == 3 else images
+
+    plan.feed.training_batch = broken
+    network = loops.build_network(loops.network_spec(made), pretrained=made.pretrained)
+    objective = Objective(made, network.encoder.feature_dim, 2)
+    with pytest.raises(WorkError, match=r"not finite in epoch 0, step 2.*last good checkpoint.*figure-\d+"):
+        loops.run_fold(plan, network, objective)
+    assert checkpoints.load_checkpoint(tmp_path) is not None
+
+
+def test_early_stopping_and_keeping_the_last_epoch(tmp_path: Path) -> None:
+    frozen = {"name": "sgd", "lr": 1e-12, "momentum": 0.0}
+    common = {"ema": None, "distillation": None, "optimiser": frozen, "epochs": 6}
+    stopped = loops.train(tmp_path / "a", loops.recipe(**common, select={"metric": "auroc", "patience": 2}))
+    assert len(stopped.history) < 6
+    last = loops.train(tmp_path / "b", loops.recipe(**common, select={"metric": "auroc", "best": False}))
+    assert last.best_epoch == 5
+
+
+def test_gradient_accumulation_is_a_larger_batch_where_nothing_depends_on_the_batch(tmp_path: Path) -> None:
+    # Without batch norm in training mode and without random parts both give the same first step.
+    common = {
+        "backbone": "tiny-vit", "epochs": 1, "augment": "none", "head": None, "ema": None, "distillation": None,
+        "adversarial": None, "loss": {"name": "bce"}, "sampler": {"name": "uniform"}, "select": {"metric": "auroc"},
+        "optimiser": {"name": "sgd", "lr": 0.1, "momentum": 0.0}, "deterministic": True,
+    }  # fmt: skip
+    whole = loops.train(tmp_path / "a", loops.recipe(**common, batch_size=16))
+    parts = loops.train(tmp_path / "b", loops.recipe(**common, batch_size=8, accumulate=2))
+    one, other = whole.network.trained_state(), parts.network.trained_state()
+    for name in one:
+        assert torch.allclose(one[name], other[name], atol=1e-5), name
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"alignment": {"weight": 1.0}, "adversarial": None}, {"mixup": {"across_domains": True}, "adversarial": None}, {}],
+)
+def test_domain_methods_refuse_a_single_domain(changes: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=r"at least two domains.*fix: "):
+        Objective(loops.recipe(**changes), 8, 1)

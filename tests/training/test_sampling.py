@@ -1,0 +1,168 @@
+"""Samplers: weights by hand, frequencies, and that a draw depends on seed, epoch and state alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from atypia.errors import InputError
+from atypia.training.sampling import (
+    Population,
+    Sampler,
+    domain_aware_weights,
+    hard_mask,
+    inverse_class_weights,
+)
+from atypia.training.schema import SamplerConfig
+
+
+def _population(labels: list[int], domains: list[int] | None = None, slides: list[int] | None = None) -> Population:
+    n = len(labels)
+    y = np.array(labels, dtype=np.int8)
+    return Population(
+        rows=np.arange(n) + 100,
+        labels=y,
+        targets=y.astype(np.float64),
+        domains=np.array(domains if domains is not None else [0] * n, dtype=np.int64),
+        slides=np.array(slides if slides is not None else range(n), dtype=np.int64),
+    )
+
+
+def _sampler(population: Population, seed: int = 0, **config: Any) -> Sampler:
+    return Sampler(SamplerConfig(**config), population, seed)
+
+
+def test_class_weights_by_hand() -> None:
+    assert inverse_class_weights(np.array([0, 0, 0, 1], dtype=np.int8)).tolist() == [1 / 3, 1 / 3, 1 / 3, 1.0]
+
+
+def test_domain_weights_by_hand() -> None:
+    labels = np.array([0, 0, 0, 1], dtype=np.int8)
+    weights = domain_aware_weights(labels, np.array([5, 5, -1, 5]))
+    # 1/(3·3), 1/(3·3), 1/(3·1), 1/(1·3), with mean 2/9: an unknown domain counts as one.
+    assert weights.tolist() == pytest.approx([0.5, 0.5, 1.5, 1.5])
+    assert weights.mean() == pytest.approx(1)
+
+
+def test_rarer_classes_and_rarer_domains_weigh_more() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random(500) < 0.15).astype(np.int8)
+    domains = rng.choice(4, 500, p=[0.6, 0.25, 0.1, 0.05])
+    weights = domain_aware_weights(labels, domains)
+    for domain in range(4):
+        inside = domains == domain
+        assert weights[inside & (labels == 1)].min() > weights[inside & (labels == 0)].max()
+    by_domain = [weights[(domains == d) & (labels == 0)][0] for d in range(4)]
+    assert by_domain == sorted(by_domain)
+
+
+def test_hard_mask_marks_the_share() -> None:
+    difficulty = np.array([0.1, 0.9, 0.5, 0.9, 0.2, 0.3, 0.4, 0.0, 0.6, 0.7])
+    assert np.flatnonzero(hard_mask(difficulty, 0.3)).tolist() == [1, 3, 9]
+    assert np.flatnonzero(hard_mask(np.full(4, 0.5), 0.5)).tolist() == [0, 1]  # ties by position
+    assert not hard_mask(difficulty, 0.0).any()
+
+
+def test_uniform_draws_everything_once_in_another_order_every_epoch() -> None:
+    sampler = _sampler(_population([0, 1] * 10))
+    first, second = sampler.draw(0), sampler.draw(1)
+    assert sorted(first.tolist()) == list(range(20))
+    assert first.tolist() != second.tolist()
+    longer = _sampler(_population([0, 1] * 2), draws=10).draw(0)
+    assert np.bincount(longer).tolist() in (
+        [3, 3, 2, 2],
+        [3, 2, 3, 2],
+        [3, 2, 2, 3],
+        [2, 3, 3, 2],
+        [2, 3, 2, 3],
+        [2, 2, 3, 3],
+    )
+
+
+@pytest.mark.parametrize("name", ["uniform", "inverse-class", "domain-aware", "pseudo-epoch"])
+def test_draw_depends_on_seed_epoch_and_state_alone(name: str) -> None:
+    population = _population([0, 0, 0, 1] * 10, [0, 1] * 20, list(range(8)) * 5)
+    sampler = _sampler(population, 3, name=name, hard_share=0.3)
+    for epoch in range(4):
+        sampler.draw(epoch)  # what was drawn before leaves no trace
+    fresh = _sampler(population, 3, name=name, hard_share=0.3)
+    assert np.array_equal(sampler.draw(7), fresh.draw(7))
+    assert not np.array_equal(sampler.draw(7), _sampler(population, 4, name=name).draw(7))
+    fresh.difficulty = np.linspace(0, 1, 40)
+    assert not np.array_equal(sampler.draw(7), fresh.draw(7))
+
+
+def test_inverse_class_draws_both_classes_alike() -> None:
+    population = _population([0] * 180 + [1] * 20)
+    drawn = _sampler(population, name="inverse-class", draws=4000).draw(0)
+    assert stats.binomtest(int((population.labels[drawn] == 1).sum()), 4000, 0.5).pvalue > 1e-3
+
+
+def test_mining_doubles_the_hard_ones() -> None:
+    population = _population([0, 1] * 50)
+    sampler = _sampler(population, name="inverse-class", draws=20_000, hard_share=0.3, hard_factor=2.0)
+    plain = np.bincount(sampler.draw(0), minlength=100)
+    assert stats.chisquare(plain).pvalue > 1e-3  # nothing is mined before the first refresh
+    sampler.difficulty = np.where(np.arange(100) < 30, 0.9, 0.1)
+    counts = np.bincount(sampler.draw(0), minlength=100)
+    expected = np.where(np.arange(100) < 30, 2.0, 1.0)
+    assert stats.chisquare(counts, 20_000 * expected / expected.sum()).pvalue > 1e-3
+
+
+def test_mining_works_with_the_uniform_sampler() -> None:
+    sampler = _sampler(_population([0, 1] * 50), draws=20_000, hard_share=0.3)
+    sampler.difficulty = np.where(np.arange(100) < 30, 0.9, 0.1)
+    share = float((sampler.draw(0) < 30).mean())
+    assert share == pytest.approx(60 / 130, abs=0.02)
+
+
+def test_pseudo_epoch_frequencies() -> None:
+    # Slide 0: one positive, nine negatives. Slide 1: ninety of both. Slide 2: negatives only.
+    labels = [1] + [0] * 9 + [1] * 90 + [0] * 90 + [0] * 10
+    slides = [0] * 10 + [1] * 180 + [2] * 10
+    population = _population(labels, slides=slides)
+    drawn = _sampler(population, name="pseudo-epoch", draws=30_000, positive_share=0.5).draw(0)
+    by_slide = np.bincount(population.slides[drawn], minlength=3)
+    assert stats.chisquare(by_slide).pvalue > 1e-3  # a slide uniformly, however many figures it has
+    for slide, expected in ((0, 0.5), (1, 0.5), (2, 0.0)):
+        inside = drawn[population.slides[drawn] == slide]
+        assert float(population.labels[inside].mean()) == pytest.approx(expected, abs=0.02)
+    # Within a slide and class uniformly: every one of slide 1's positives.
+    counts = np.bincount(drawn, minlength=200)[10:100]
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_pseudo_epoch_takes_the_share_that_is_asked_for() -> None:
+    population = _population([0, 1] * 30, slides=[0] * 30 + [1] * 30)
+    drawn = _sampler(population, name="pseudo-epoch", draws=8000, positive_share=0.25).draw(0)
+    assert float(population.labels[drawn].mean()) == pytest.approx(0.25, abs=0.02)
+
+
+def test_pseudo_epoch_mines_within_slide_and_class() -> None:
+    population = _population([1, 1, 0, 0, 0], slides=[0] * 5)
+    sampler = _sampler(population, name="pseudo-epoch", draws=20_000, hard_share=0.2, hard_factor=3.0)
+    sampler.difficulty = np.array([0.0, 0.9, 0.0, 0.0, 0.0])
+    share = np.bincount(sampler.draw(0), minlength=5) / 20_000
+    assert share.tolist() == pytest.approx([0.125, 0.375, 1 / 6, 1 / 6, 1 / 6], abs=0.015)
+
+
+@pytest.mark.parametrize("name", ["inverse-class", "domain-aware", "pseudo-epoch"])
+def test_one_class_is_refused(name: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"`training part` must be of both classes for sampler {name}, got no positive"
+    ):
+        _sampler(_population([0, 0, 0], [0, 1, 2]), name=name)
+    with pytest.raises(InputError, match="no negative figure"):
+        _sampler(_population([1, 1, 1], [0, 1, 2]), name=name)
+
+
+def test_one_known_domain_and_no_figures_are_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"`data` must be of at least two known domains .*, got 1; fix: use inverse-class"
+    ):
+        _sampler(_population([0, 1, 1], [0, 0, -1]), name="domain-aware")
+    with pytest.raises(InputError, match=r"`training part` must be of at least one figure, got none"):
+        _sampler(_population([]))

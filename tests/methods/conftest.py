@@ -8,7 +8,7 @@ import pytest
 import torch
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def one_thread() -> Iterator[None]:
     """Tensors are so small here that a second thread only waits for the first."""
     before = torch.get_num_threads()

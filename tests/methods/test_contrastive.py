@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from atypia.errors import InputError
 from atypia.methods.contrastive import mine, mined_contrastive, supervised_contrastive
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def _batch(seed: int, count: int = 24, classes: int = 2) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)

@@ -10,6 +10,8 @@ from torch import nn
 from atypia.errors import InputError
 from atypia.methods.distillation import EMA, distillation_loss, linear_warmup, teacher_logits
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 5.0])
 def test_loss_is_the_softmax_kl_of_two_classes(temperature: float) -> None:

@@ -23,6 +23,8 @@ from atypia.methods.domain import (
     reverse_gradient,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def test_ramp_numbers() -> None:
     assert dann_ramp(0.0) == 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -134,6 +135,7 @@ def test_each_raises_what_a_piece_raises_and_drops_the_rest():
     def work(value: int) -> int:
         if value == 1:
             raise InputError("no")
+        time.sleep(0.01)
         done.append(value)
         return value
 

@@ -133,7 +133,7 @@ def test_separable_data_has_a_finite_solution():
 
 @pytest.mark.parametrize("strength", [0.01, 1.0])
 def test_more_features_than_rows(strength):
-    x, y = sample(n=60, d=400)
+    x, y = sample(n=50, d=150)
     weights, strengths = balanced_weights(y)[None], np.array([strength])
     got = solve(x, y, weights, strengths, tolerance=1e-9)
     assert_solved(x, y, weights, strengths, got)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from atypia.backbones.build import architecture
 from atypia.backbones.catalogue import BACKBONES, TRANSFORMER_LORA
 from atypia.errors import InputError
 from atypia.methods.lora import add_lora, merge_lora
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 RANK = 4
 
@@ -72,9 +75,10 @@ def test_update_is_scaled_by_alpha_over_rank() -> None:
     net = nn.ModuleDict({"map": nn.Linear(5, 3)})
     add_lora(net, "map", 2, 8.0, 0.0)
     _stir(net)
-    module, x = net["map"], torch.randn(4, 5)
-    a, b = module.lora_A["default"].weight, module.lora_B["default"].weight  # pyright: ignore[reportIndexIssue, reportAttributeAccessIssue]
-    base = module.get_base_layer()  # pyright: ignore[reportCallIssue]
+    module: Any = net["map"]
+    x = torch.randn(4, 5)
+    a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
+    base = module.get_base_layer()
     assert a.shape == (2, 5)
     assert b.shape == (3, 2)
     assert torch.allclose(module(x), base(x) + (8 / 2) * x @ a.T @ b.T, atol=1e-6)

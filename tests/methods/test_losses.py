@@ -21,6 +21,8 @@ from atypia.methods.losses import (
     smoothed,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LOGITS = torch.tensor([-2.0, -0.5, 0.0, 1.0, 3.0])
 HARD = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0])
 SOFT = torch.tensor([0.0, 1 / 3, 0.5, 2 / 3, 1.0])

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from atypia.errors import InputError
 from atypia.methods.mixing import Mix, MixStyle, beta_sample, mix_style, mixup
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.mark.parametrize("alpha", [0.1, 0.2, 0.4, 1.0, 2.0])
 def test_beta_sampler_has_the_distribution(alpha: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from atypia.errors import InputError
 from atypia.methods.distillation import EMA
 from atypia.methods.mixing import mix_style
 from atypia.methods.network import Network, NetworkSpec, build_network, check_spec, stages
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CNN = NetworkSpec("tiny-cnn", 32, "full")
 VIT = NetworkSpec("tiny-vit", 32, "full")
@@ -141,7 +144,8 @@ def test_mixstyle_sees_maps_after_every_stage(name: str) -> None:
 
 def test_mixstyle_acts_in_training_only_and_not_in_the_average() -> None:
     network = _build(replace(CNN, mixstyle_stages=(0,), mixstyle_probability=1.0)).eval()
-    stage, seen = stages(network.encoder.net)[0], []
+    seen: list[Any] = []
+    stage = stages(network.encoder.net)[0]
     stage.register_forward_hook(lambda module, inputs, out: seen.append(out))
     with torch.no_grad():
         network(_images())

@@ -234,6 +234,7 @@ CHILD = textwrap.dedent(
 def test_sigkill_at_any_moment_leaves_a_good_one(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
+    said = ""
     try:
         for _ in range(4):
             said = process.stdout.readline()

@@ -87,13 +87,19 @@ def info(
     root: Root = None,
     figure: Annotated[Path | None, typer.Option(help="Write the counts as a figure (.svg or .png).")] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet of random crops (.png).")] = None,
+    augment: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Show this augmentation on the sheet; may be repeated.", show_default=False),
+    ] = None,
     as_json: Json = False,
     seed: Seed = 0,
 ) -> None:
-    """Counts by class and domain; optionally a figure and a contact sheet."""
+    """Counts by class and domain; optionally a figure and a contact sheet, plain or augmented."""
     from atypia.data.opening import open_data
     from atypia.data.summary import summarise
 
+    if augment and sheet is None:
+        raise typer.BadParameter("give --sheet FILE, where the augmented crops are to go", param_hint="--augment")
     summaries = []
     for reference in references:
         manifest = open_data(reference, root)
@@ -112,10 +118,13 @@ def info(
         counts_figure(rows, figure)
         note(f"figure: {figure}")
     if sheet is not None:
-        from atypia.data.summary import random_sheet
+        from atypia.data.summary import augmented_sheet, random_sheet
 
         with bars() as progress:
-            random_sheet(open_data(references[0], root), sheet, seed, progress)
+            if augment:
+                augmented_sheet(open_data(references[0], root), augment, sheet, seed, progress)
+            else:
+                random_sheet(open_data(references[0], root), sheet, seed, progress)
         note(f"contact sheet: {sheet}")
 
 

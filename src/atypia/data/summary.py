@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from atypia import records as r
 from atypia.data.manifest import Manifest
 from atypia.progress import Progress, silent
+from atypia.seeds import generator
 
 
 def summarise(manifest: Manifest) -> dict[str, Any]:
@@ -66,20 +69,53 @@ def random_sheet(
     from atypia.data.geometry import CropGeometry
     from atypia.data.sheets import contact_sheet
     from atypia.data.store import open_store
-    from atypia.seeds import generator
 
     store = open_store(manifest, CropGeometry(out_px=128), progress=progress)
-    rng = generator(seed, "contact sheet")
     labels = np.array([-1 if label is None else label for label in manifest.table[r.LABEL].to_pylist()])
-    picked: list[int] = []
-    for wanted in (1, 0):
-        pool = np.flatnonzero((labels == wanted) & store.usable)
-        picked += sorted(rng.permutation(pool)[: rows * columns // 2].tolist())
-    if not picked:
-        picked = rng.permutation(np.flatnonzero(store.usable))[: rows * columns].tolist()
+    picked = _pick(labels, store.usable, rows * columns, seed)
     names = r.CLASS_NAMES[manifest.task]
     captions = [names[labels[i]] if labels[i] >= 0 else "unlabelled" for i in picked]
-    sheet = contact_sheet(store.crops[picked], captions, columns=columns, title=manifest.name)
+    known = [int(labels[i]) if labels[i] >= 0 else None for i in picked]
+    sheet = contact_sheet(
+        store.crops[picked], captions, columns=columns, title=manifest.name, labels=known, task=manifest.task
+    )
     with atomic_file(path) as file:
         sheet.save(file, format="PNG", optimize=True)
     return path
+
+
+def augmented_sheet(
+    manifest: Manifest, names: Sequence[str], path: Path, seed: int = 0, progress: Progress = silent, rows: int = 6
+) -> Path:
+    """Writes a sheet of crops before and after augmentation, half of them positive where there are enough.
+
+    Args:
+        manifest: Where crops are drawn from.
+        names: Augmentations; one: several draws of it, several: one draw of each.
+        path: PNG file.
+        seed: Decides crops and draws.
+        progress: Told about crops decoded.
+        rows: Crops shown.
+
+    Raises:
+        AbsentError: The images are not at hand.
+        InputError: No such augmentation.
+    """
+    from atypia.data.augment.sheet import augmentation_sheet
+    from atypia.data.geometry import CropGeometry
+    from atypia.data.store import open_store
+
+    store = open_store(manifest, CropGeometry(out_px=128), progress=progress)
+    labels = np.array([-1 if label is None else label for label in manifest.table[r.LABEL].to_pylist()])
+    augmentation_sheet(store.crops[_pick(labels, store.usable, rows, seed)], names, path, seed)
+    return path
+
+
+def _pick(labels: npt.NDArray[Any], usable: npt.NDArray[np.bool_], count: int, seed: int) -> list[int]:
+    """Random rows, half of each class where there are enough; any rows where there are no labels."""
+    rng = generator(seed, "contact sheet")
+    picked: list[int] = []
+    for wanted in (1, 0):
+        pool = np.flatnonzero((labels == wanted) & usable)
+        picked += sorted(rng.permutation(pool)[: count // 2].tolist())
+    return picked or rng.permutation(np.flatnonzero(usable))[:count].tolist()

@@ -55,7 +55,7 @@ class Pipeline:
             got = f"{tuple(images.shape)}, {images.dtype}"
             raise InputError(must("images", "of shape (b, 3, h, h), float", got, "cut square crops, divide by 255"))
         if self.spatial:
-            images = s.resample(images, self.spatial, generator)
+            images = s.resample(images, self.spatial, generator).clamp_(0, 1)  # weights round to a sum above 1
         elif self.photometric:
             images = images.contiguous()  # what follows works on planes
         for step in self.photometric:

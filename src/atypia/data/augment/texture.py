@@ -23,7 +23,7 @@ class Blur:
         """Shape and range stay; the border is reflected."""
         chosen = happens(len(images), self.probability, generator)
         sigma = uniform(len(images), *self.sigma_px, generator)
-        return change_chosen(images, chosen, lambda part, rows: blur(part, sigma[rows]))
+        return change_chosen(images, chosen, lambda part, rows: blur(part, sigma[rows]).clamp_(0, 1))
 
 
 def blur(images: Tensor, sigma_px: Tensor) -> Tensor:

@@ -353,6 +353,8 @@ def mass_field(
     ticks = axis[0].astype(np.float64)
     # A round Gaussian is the product of two in one dimension, so the sum over blobs is one
     # contraction; einsum keeps it off threaded libraries, whose rounding may vary.
-    column = np.exp(-0.5 * ((ticks - x_px.reshape(-1, 1)) / sigma_px[:, None]) ** 2)
-    row = np.exp(-0.5 * ((ticks - y_px.reshape(-1, 1)) / sigma_px[:, None]) ** 2)
-    return np.einsum("ny,nx->yx", row, column, optimize=False).astype(np.float32)
+    column, row = (
+        np.exp(-0.5 * ((ticks - place.reshape(-1, 1)) / sigma_px[:, None]) ** 2).astype(np.float32)
+        for place in (x_px, y_px)
+    )
+    return np.einsum("ny,nx->yx", row, column, optimize=False)

@@ -226,7 +226,8 @@ def _write_image(folder: Path, figure: PhantomFigure, seed: int) -> str:
     if data is None:
         pixels = render_crop(figure.domain, figure.morphology, figure.severity, seed, figure.index, figure.case)
         buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+        # Stored, not deflated: all files are of one size, so that it tells nothing about the figure.
+        Image.fromarray(pixels).save(buffer, "PNG", compress_level=0)
         data = buffer.getvalue()
         with atomic_file(path) as file:
             file.write(data)

@@ -72,12 +72,15 @@ def outline_px(
     dx, dy = x[window] - np.float32(place[0]), y[window] - np.float32(place[1])
     c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     u, v = (dx * c + dy * s) / np.float32(semi_px[0]), (dy * c - dx * s) / np.float32(semi_px[1])
-    radius, turn = np.sqrt(u * u + v * v), np.arctan2(v, u)
-    edge = np.float32(1)
+    radius = np.sqrt(u * u + v * v)
+    # cos(k·turn + phase) is the real part of e^(i·phase) times the k-th power of the unit vector.
+    unit = (u + 1j * v) / np.maximum(radius, np.float32(1e-6))
+    power, edge = unit, np.float32(1)
     for k in (2, 3, 4, 5):
         amplitude, phase = rng.normal(0, wobble / k), rng.uniform(0, 2 * np.pi)
-        edge = edge + np.float32(amplitude) * np.cos(k * turn + np.float32(phase))
-    return ((radius - edge) * np.sqrt(semi_px[0] * semi_px[1])).astype(np.float32)
+        power = power * unit
+        edge = edge + (power * np.complex64(amplitude * np.exp(1j * phase))).real
+    return ((radius - edge) * np.float32(np.sqrt(semi_px[0] * semi_px[1]))).astype(np.float32)
 
 
 def paint_nucleus(

@@ -43,7 +43,7 @@ def transmitted(
         Transmittance (128, 128, 3) in (0, 1].
     """
     density = hematoxylin[..., None] * hematoxylin_vector + eosin[..., None] * eosin_vector
-    return np.power(np.float32(10.0), -density)
+    return np.exp(np.float32(-np.log(10.0)) * density)
 
 
 def scanned(
@@ -72,7 +72,10 @@ def scanned(
     # Photons are counted: the noise grows with the square root of the light.
     white = rng.standard_normal((SIDE_PX, SIDE_PX, 3), dtype=np.float32)
     image = image + white * np.sqrt(image + 0.05) * np.float32(domain.noise / 255)
-    image = np.power(np.clip(image, 0.0, 1.0), np.float32(domain.gamma)) * np.asarray(domain.white, dtype=np.float32)
+    image = np.clip(image, 0.0, 1.0)
+    if domain.gamma != 1:
+        image = np.power(image, np.float32(domain.gamma))
+    image = image * np.asarray(domain.white, dtype=np.float32)
     grey = (image * LUMA).sum(axis=2, keepdims=True)
     image = grey + np.float32(domain.saturation) * (image - grey)
     pixels = np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)

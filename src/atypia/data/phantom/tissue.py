@@ -63,10 +63,9 @@ def _cells(points: npt.NDArray[np.float64], warp: tuple[Field, Field]) -> tuple[
     owner = np.zeros((SIDE_PX, SIDE_PX), dtype=np.int32)
     for k, (px, py) in enumerate(points.astype(np.float32)):
         distance = np.sqrt((wx - px) ** 2 + (wy - py) ** 2)
-        closer = distance < nearest
-        second = np.where(closer, nearest, np.minimum(second, distance))
-        nearest = np.where(closer, distance, nearest)
-        owner[closer] = k
+        np.copyto(owner, k, where=distance < nearest)
+        np.minimum(second, np.maximum(nearest, distance), out=second)
+        np.minimum(nearest, distance, out=nearest)
     return owner, second - nearest
 
 

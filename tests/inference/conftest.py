@@ -1,0 +1,29 @@
+"""A probe's bundle on random features."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from atypia.data.geometry import CropGeometry
+from atypia.inference.bundle import PROBE, Bundle, probe_tensors
+
+DIM = 256
+"""Feature dimension of the backbone ``tiny-cnn``."""
+
+
+@pytest.fixture
+def bundle() -> Bundle:
+    """A bundle whose head is ``linspace(-1, 1)`` with bias 0.25."""
+    return Bundle(
+        name="probe-tiny",
+        task="atypical",
+        adaptation=PROBE,
+        backbone="tiny-cnn",
+        weights_sha256=None,
+        input_px=32,
+        geometry=CropGeometry(out_px=32),
+        tensors=probe_tensors(np.linspace(-1, 1, DIM), 0.25),
+        threshold=0.4,
+        training={"recipe": "probe", "data": "made up", "seed": 3, "info": {"strength": 0.1}},
+    )

@@ -1,0 +1,121 @@
+"""Ammeling's probe against scikit-learn and against the published form with two rows of weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from scipy.optimize import approx_fprime, minimize
+from sklearn.linear_model import LogisticRegression
+
+from atypia.errors import InputError
+from atypia.methods.catalogue import PROBES
+from atypia.methods.head import FoldRows
+from atypia.methods.probes.ammeling import AmmelingOptions, _penalty, fit
+
+PROBE = PROBES["ammeling"]
+
+
+def sample(n=200, d=30, seed=0, share=0.2):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, d)) * rng.uniform(0.3, 2, d) + rng.normal(0, 1, d)
+    score = x[:, 0] - x[:, 1] + rng.standard_normal(n)
+    return x, (score > np.quantile(score, 1 - share)).astype(np.int8)
+
+
+def two_rows(x, y, penalty):
+    """Minimum of the published problem: softmax over two rows of weights, by torch's gradients and SciPy."""
+    d = x.shape[1]
+    strength = 1 / (d * 2 / 100)
+    inputs, targets = torch.from_numpy(x), torch.from_numpy(y.astype(np.int64))
+
+    def objective(flat):
+        parameters = torch.tensor(flat, dtype=torch.float64, requires_grad=True)
+        rows, bias = parameters[: 2 * d].view(2, d), parameters[2 * d :]
+        loss = torch.nn.functional.cross_entropy(inputs @ rows.T + bias, targets)
+        norm = (rows**2).sum() if penalty == "squared" else torch.sqrt((rows**2).sum() + 1e-18)
+        total = loss + strength * 0.5 * norm
+        total.backward()
+        return total.item(), parameters.grad.numpy()
+
+    start = 1e-3 * np.random.default_rng(1).standard_normal(2 * d + 2)
+    found = minimize(objective, start, jac=True, method="L-BFGS-B",
+                     options={"maxiter": 5000, "maxfun": 50000, "ftol": 1e-15, "gtol": 1e-9})  # fmt: skip
+    rows, bias = found.x[: 2 * d].reshape(2, d), found.x[2 * d :]
+    return rows, bias, float(found.fun)
+
+
+@pytest.mark.parametrize("penalty", ["squared", "norm"])
+@pytest.mark.parametrize("d", [30, 300])
+def test_one_logit_is_the_published_form_with_two_rows(penalty, d):
+    x, y = sample(n=150, d=d)
+    rows, bias, value = two_rows(x, y, penalty)
+    head = fit(x, y, AmmelingOptions(penalty=penalty))
+    assert head.info["objective"] == pytest.approx(value, abs=1e-6)
+    assert_allclose(rows[0], -rows[1], atol=1e-3 * np.abs(rows).max())  # the symmetry that is claimed
+    logits = x @ (rows[1] - rows[0]) + bias[1] - bias[0]
+    assert_allclose(head.logits(x), logits, atol=5e-3 * np.abs(logits).max())
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_squared_penalty_equals_sklearn(seed):
+    x, y = sample(seed=seed)
+    strength = 100 / (30 * 2)
+    # mean loss + s/4 ‖w‖² has the minimum of C Σ loss + ½ ‖w‖² with C = 2 / (s n).
+    model = LogisticRegression(C=2 / (strength * len(y)), solver="newton-cholesky", tol=1e-12).fit(x, y)
+    head = fit(x, y, AmmelingOptions())
+    assert head.info["strength"] == strength
+    assert np.linalg.norm(head.weight - model.coef_[0]) <= 1e-4 * np.linalg.norm(model.coef_)
+    assert head.bias == pytest.approx(float(model.intercept_[0]), abs=1e-4)
+    assert head.info["converged"] is True
+
+
+@pytest.mark.parametrize("kind", ["squared", "norm"])
+def test_the_slope_of_the_penalty_is_its_derivative(kind):
+    w = np.array([0.3, -1.2, 2.0])
+    value, slope = _penalty(w, kind)
+    assert_allclose(slope, approx_fprime(w, lambda at: _penalty(at, kind)[0], 1e-7), atol=1e-5)
+    norm = np.linalg.norm(np.stack([-w / 2, w / 2]))
+    assert value == pytest.approx(0.5 * norm**2 if kind == "squared" else 0.5 * norm)
+
+
+def test_the_norm_at_zero_has_no_slope_and_few_features_end_there():
+    assert _penalty(np.zeros(3), "norm")[1].tolist() == [0, 0, 0]
+    x, y = sample(d=4)  # strength 12.5: no direction pays for its norm
+    head = fit(x, y, AmmelingOptions(penalty="norm"))
+    assert np.abs(head.weight).max() < 1e-4
+    assert 1 / (1 + np.exp(-head.bias)) == pytest.approx(y.mean(), abs=1e-3)
+
+
+def test_folds_are_fitted_on_their_training_rows_alone():
+    x, y = sample()
+    folds = [FoldRows(np.arange(0, 150), np.arange(150, 200)), FoldRows(np.arange(50, 200), np.arange(50))]
+    cases, told = np.repeat("c", 200), []
+    heads = PROBE.fit_folds(x, y, cases, folds, 0, PROBE.parse_options({}), lambda *at: told.append(at))
+    for fold, head in zip(folds, heads, strict=True):
+        alone = fit(x[fold.train], y[fold.train], AmmelingOptions())
+        assert_allclose(head.weight, alone.weight, rtol=1e-6)
+    again = PROBE.fit_folds(x, y, cases, folds, 99, PROBE.parse_options({}))
+    assert (again[0].weight == heads[0].weight).all()
+    assert told == [(1, 2, "folds fitted"), (2, 2, "folds fitted")]
+
+
+def test_iterations_are_counted_and_bounded():
+    x, y = sample()
+    head = fit(x, y, AmmelingOptions(max_iterations=2))
+    assert head.info["iterations"] == 2
+    assert head.info["converged"] is False
+
+
+def test_bad_input_is_refused():
+    x, y = sample()
+    x[3, 1] = np.inf
+    fold = [FoldRows(np.arange(200), np.array([], np.int64))]
+    with pytest.raises(InputError, match="NaN or infinity in 1 rows"):
+        PROBE.fit_folds(x, y, np.repeat("c", 200), fold, 0, PROBE.parse_options({}))
+    with pytest.raises(InputError, match="no positive figure"):
+        PROBE.fit_folds(x[:, 2:], np.zeros(200, np.int8), np.repeat("c", 200), fold, 0, PROBE.parse_options({}))
+    for options in ({"penalty": "l1"}, {"max_iterations": 0}, {"c": 1}):
+        with pytest.raises(InputError, match="options of probe ammeling"):
+            PROBE.parse_options(options)

@@ -17,8 +17,11 @@ by one on the same standardised problems (the first inner fold only), seconds a 
 Real AMi-Br and AtNorM-Br are used where the data folder holds them, else a phantom set.
 
 Predicted before the first run, for two idle cores with AMi-Br and EfficientNet-Lite0 at 128 px:
-cold 40 s, warm 6 s, work ratio 250, solver ratio 20. Found (medians, two cores shared with other
-work): RESULT.
+cold 40 s, warm 6 s, work ratio 250, solver ratio 20. Found with other work on both cores (load 4.9,
+no compiled bytecode): cold 140 s of the wall for 76 s of processor time, warm 11.2 s for 7.9 s, of
+which the probes 2.1 s; work ratio 286; solver ratio 2.8. The last was predicted much too high:
+scikit-learn needs few steps as well at the great strengths, and what solving together saves in
+passes over the features it spends in part on element-wise work that grows with the problems.
 """
 
 from __future__ import annotations

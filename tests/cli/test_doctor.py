@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,15 @@ def test_a_file_where_the_cache_should_be_is_a_fault(
 
 
 def test_a_read_only_cache_is_a_fault_and_a_read_only_data_root_is_none(
-    atypia: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    atypia: Run, tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "atypia.cli.doctor.os.access", lambda path, mode: "home" not in str(path) and "data" not in str(path)
-    )
     (tmp_path / "data").mkdir()
+    closed, access = {own_home, tmp_path / "data"}, os.access
+
+    def refuse(path: Any, mode: int, **more: Any) -> bool:
+        return not (mode == os.W_OK and path in closed) and access(path, mode, **more)
+
+    monkeypatch.setattr(os, "access", refuse)
     ended = atypia("doctor", "--root", tmp_path / "data", "--json")
 
     states = {check["name"]: check["state"] for check in json.loads(ended.out) if check["area"] == "folders"}

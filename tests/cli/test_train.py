@@ -1,4 +1,4 @@
-"""``atypia train``, ``evaluate``, ``recipes`` and ``demo``: from a user's files to a table."""
+"""``atypia train``: from a user's files to a table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
 from atypia import records as r
@@ -22,7 +21,6 @@ from atypia.data.opening import open_data
 from atypia.evaluation.rows import read_rows
 from atypia.inference.predictions import read_predictions
 from atypia.splits.split import Split
-from atypia.training.recipe import parse_recipe, shipped_recipes
 
 Run = Callable[..., Any]
 TINY = ("--backbone", "tiny-cnn", "--set", "geometry.out_px=32", "--set", "input_px=32")
@@ -171,7 +169,6 @@ def test_a_table_with_a_byte_order_mark_and_windows_line_ends(
     ("old", "new", "words"),
     [
         ("image,", "picture,", "no column `image`; there are: picture"),
-        ("case_id", "case", "column `case` is not known; fix: did you mean|left out|ignored"),
         ("s0-001.png,0", "s0-000.png,0", "line 3: figure 's0-000' is also in line 2; fix: remove one"),
         ("s0-001.png,0", "s0-001.png,maybe", "line 3: `label` must be one of"),
         ("s0-001.png,0", ",0", "line 3: `image` is empty; fix: name the image file"),
@@ -186,11 +183,17 @@ def test_a_wrong_table_names_the_line(
     table.write_text(text.replace(old, new, 1), "utf-8")
     ended = atypia("train", "probe", "--data", table, *TWO, *TINY, "--out", tmp_path / "out")
 
-    if new == "case":  # a column of another name is the user's own business
-        assert "ignored columns: case" in ended.err
-        return
     assert ended.code == 2 and words in ended.err
     assert untouched(own_home, tmp_path / "out")
+
+
+def test_a_column_of_the_user_s_own_is_told(atypia: Run, paint: Callable[..., Path], tmp_path: Path) -> None:
+    table = paint(tmp_path / "set")
+    table.write_text(table.read_text("utf-8").replace("case_id", "mood", 1), "utf-8")
+    ended = atypia("train", "probe", "--data", table, *TWO, *TINY, "--out", tmp_path / "out")
+
+    assert ended.code == 0 and "ignored columns: mood" in ended.err
+    assert "80 of 80 figures have no known case or slide" in ended.err
 
 
 @pytest.mark.parametrize(
@@ -248,6 +251,7 @@ def test_one_class_only(atypia: Run, paint: Callable[..., Path], tmp_path: Path)
             "nowhere.safetensors does not exist",
         ),
         (["lora", *TWO, "--backbone", "tiny-cnn"], "fix:"),
+        (["probe", *TWO, *TINY, "--device", "gpu"], "`device` must be one of auto, cpu, cuda, got gpu"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(
@@ -305,114 +309,3 @@ def test_a_read_only_output(atypia: Run, small_csv: Path, tmp_path: Path, monkey
 
     assert ended.code == 1
     assert "Read-only file system; fix: choose a folder that can be written (--out" in ended.err
-
-
-# Evaluate -------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def training(trained_folder: Path, tmp_path: Path) -> Path:
-    """A copy of the trained folder that a test may change."""
-    return Path(shutil.copytree(trained_folder, tmp_path / "probe"))
-
-
-def test_the_training_data_is_refused_and_the_exception_is_in_the_table(
-    atypia: Run, training: Path, small_csv: Path
-) -> None:
-    ended = atypia("evaluate", training, "--on", small_csv)
-    assert ended.code == 2 and ended.out == "" and "--allow figure-across-sets" in ended.err
-
-    allowed = atypia("evaluate", training, "--on", small_csv, "--allow", "figure-across-sets", "--json")
-    assert allowed.code == 0
-    assert "figure-across-sets" in allowed.out and "figure-across-sets" in allowed.err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--on", "nowhere.csv"], "nowhere.csv does not exist; fix: check the path"),
-        (["--on", "ami-br"], "fix: `atypia data get ami-br`"),
-        (["--write", "table.docx"], "a name ending in"),
-    ],
-)
-def test_evaluate_refuses_before_any_work(
-    arguments: list[str], words: str, atypia: Run, training: Path, other_csv: Path, own_home: Path
-) -> None:
-    ended = atypia("evaluate", training, "--on", other_csv, *arguments)
-
-    assert ended.code == 2 and words in ended.err
-    assert not (training / runs.EVALUATIONS).exists() and not (own_home / "cache" / "crops").exists()
-
-
-def test_evaluate_of_nothing(atypia: Run, other_csv: Path, tmp_path: Path) -> None:
-    ended = atypia("evaluate", tmp_path, "--on", other_csv)
-
-    assert ended.code == 2 and "holds no training, run or bundle; fix: give the --out folder" in ended.err
-
-
-def test_figures_without_labels_cannot_be_evaluated(
-    atypia: Run, training: Path, paint: Callable[..., Path], tmp_path: Path
-) -> None:
-    table = paint(tmp_path / "new", cases=2, seed=9)
-    table.write_text("image\n" + "".join(f"s9-{i:03d}.png\n" for i in range(20)), "utf-8")
-    ended = atypia("evaluate", training, "--on", table)
-
-    assert ended.code == 2 and "20 of 20 figures have no label; fix: label or drop them" in ended.err
-
-
-# Recipes and demo -----------------------------------------------------------------------------
-
-
-def test_recipes_are_listed_and_shown(atypia: Run) -> None:
-    listed = strict(atypia("recipes", "--json").out)
-    assert [recipe["name"] for recipe in listed] == list(shipped_recipes())
-    text = atypia("recipes").out
-    assert all(name in text for name in shipped_recipes())
-
-    shown = atypia("recipes", "probe").out
-    as_json = strict(atypia("recipes", "probe", "--json").out)
-    assert parse_recipe(yaml.safe_load(shown), "test").model_dump(mode="json") == as_json
-
-
-def test_an_own_recipe_can_be_made_from_a_shipped_one(atypia: Run, small_csv: Path, tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(atypia("recipes", "probe-ammeling").out, "utf-8")
-    ended = atypia("train", tmp_path / "mine.yaml", "--data", small_csv, *TWO, *TINY, "--out", tmp_path / "out")
-
-    assert ended.code == 0, ended.err
-    assert "mine · tiny-cnn" in ended.out
-
-
-def test_the_demo_ends_with_a_table_and_says_where_the_files_are(
-    atypia: Run, paint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    table = paint(tmp_path / "sets" / "a", cases=24, per_case=5)
-    other = paint(tmp_path / "sets" / "b", cases=4, seed=1)
-    shutil.copy(other, other.parent / "elsewhere.csv")
-    sets = open_data(str(table)), open_data(str(other.parent / "elsewhere.csv"))
-    monkeypatch.setattr("atypia.cli.demo._phantom_sets", lambda folder: sets)
-    out = tmp_path / "demo"
-    ended = atypia("demo", "--phantom", "--backbone", "tiny-cnn", "--out", out)
-
-    assert ended.code == 0, ended.err
-    assert all(word in ended.out for word in ("validation", "test", "elsewhere", "BA"))
-    assert f"files: {out}/probe-phantom/" in " ".join(ended.err.split())
-    for suffix in ("md", "csv", "tex", "json"):
-        assert (out / "probe-phantom" / f"table.{suffix}").stat().st_size > 100
-
-
-def test_the_demo_s_phantom_sets_share_no_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from atypia.cli import demo
-
-    monkeypatch.setattr(demo, "PHANTOM_CROPS", 40)
-    training, other = demo._phantom_sets(tmp_path)
-
-    assert (len(training), len(other)) == (40, 10)
-    assert not set(training.column(r.DOMAIN)) & set(other.column(r.DOMAIN))
-    assert not set(training.cases) & set(other.cases)
-
-
-def test_the_demo_tells_absent_weights_before_any_work(atypia: Run, tmp_path: Path) -> None:
-    ended = atypia("demo", "--phantom", "--backbone", "virchow2", "--out", tmp_path / "demo")
-
-    assert ended.code == 2 and "weights of virchow2 are not here" in ended.err
-    assert not (tmp_path / "demo").exists()

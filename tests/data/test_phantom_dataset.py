@@ -114,7 +114,9 @@ def test_written_set_is_whole_and_loads_again(tmp_path: Path):
     loaded = Manifest.load(tmp_path / "set" / "manifest.parquet")
     assert loaded.fingerprint == manifest.fingerprint
     assert loaded.root == tmp_path / "set"
-    assert loaded.ids == [f"phantom-3-{i:06d}" for i in range(45)]
+    names = [f.domain.name for f in plan_figures(45, 3, ALL)]
+    assert loaded.ids == [f"phantom-3-{name}-{i:06d}" for i, name in enumerate(names)]
+    assert set(loaded.column(r.DATASET)) == {"phantom-3"}
     assert set(loaded.column(r.PART)) <= {"train", "test"}
     assert set(loaded.column(r.MPP)) == {0.25}
     for image, label, sha in zip(loaded.column(r.IMAGE), loaded.labels, loaded.column(r.SHA256), strict=True):
@@ -245,8 +247,8 @@ def probe():
 def test_a_probe_learns_the_shape_and_loses_in_another_domain():
     # The same figures, scanned and stained as the home domain or as another.
     home, away = DOMAINS["brick"], DOMAINS["ash"]
-    figures = list(plan_figures(330, 11, [home]))
-    cut = next(f.index for f in figures if f.index >= 200 and f.case != figures[f.index - 1].case)
+    figures = list(plan_figures(270, 11, [home]))
+    cut = next(f.index for f in figures if f.index >= 160 and f.case != figures[f.index - 1].case)
     y = np.array([f.label for f in figures])
 
     def features(domain, wanted):
@@ -263,10 +265,10 @@ def test_a_probe_learns_the_shape_and_loses_in_another_domain():
 
 def test_background_does_not_tell_the_label():
     # One domain, so that only the crop itself could tell.
-    figures = list(plan_figures(200, 5, [DOMAINS["violet"]]))
+    figures = list(plan_figures(160, 5, [DOMAINS["violet"]]))
     y = np.array([f.label for f in figures])
     crops = [render_crop(f.domain, f.morphology, f.severity, 5, f.index, f.case) for f in figures]
-    # The standard error of an AUROC of one half is 0.045 with 60 positives among 200.
+    # The standard error of an AUROC of one half is 0.05 with 45 positives among 160.
     x = np.stack([background_features(crop) for crop in crops])
     scores = cross_val_predict(probe(), x, y, cv=StratifiedKFold(5), method="predict_proba")[:, 1]
-    assert abs(roc_auc_score(y, scores) - 0.5) < 0.13
+    assert abs(roc_auc_score(y, scores) - 0.5) < 0.14

@@ -21,6 +21,10 @@ from atypia.evaluation.collect import collect
 from atypia.evaluation.external import evaluate, open_target
 from atypia.inference.predict import score
 from atypia.inference.predictions import read_predictions
+from atypia.splits.protocol import make_split
+from atypia.training.fit import train
+from atypia.training.fitted import Training
+from atypia.training.recipe import load_recipe
 
 
 @pytest.fixture
@@ -60,6 +64,27 @@ def test_every_fold_scores_every_figure(training: Path, other: Manifest) -> None
         run_id = json.loads((training / file.stem / runs.RUN).read_text())["run_id"]
         assert set(table[r.RUN_ID].to_pylist()) == {run_id}
         assert facts["manifest"] == other.fingerprint
+
+
+@pytest.mark.parametrize(("recipe", "backbone"), [("probe", "tiny-cnn"), ("full", "tiny-cnn"), ("lora", "tiny-vit")])
+def test_a_bundle_predicts_what_its_training_predicted(
+    recipe: str, backbone: str, small_csv: Path, tmp_path: Path
+) -> None:
+    changes = [f"backbone={backbone}", "geometry.out_px=32", "input_px=32"]
+    if recipe != "probe":
+        changes += ["epochs=1", "schedule={}", "precision=fp32"]
+    name, loaded = load_recipe(recipe, changes)
+    manifest = open_data(str(small_csv))
+    split = make_split("kfold", manifest, 0, folds=2)
+    train(Training(name, loaded, manifest, split, tmp_path / "out", folds=("fold-1",), device="cpu"))
+    run = tmp_path / "out" / "fold-1"
+    files, _ = evaluate(open_target(run), manifest, allow=("figure-across-sets",))
+
+    own, loaded_again = (read_predictions(path)[0] for path in (run / runs.PREDICTIONS, files[0]))
+    again = dict(zip(loaded_again[r.FIGURE_ID].to_pylist(), loaded_again[r.P_ATYPICAL].to_pylist(), strict=True))
+    expected = [again[figure] for figure in own[r.FIGURE_ID].to_pylist()]
+    assert len(expected) == 40
+    np.testing.assert_allclose(own[r.P_ATYPICAL].to_numpy(), expected, atol=1e-5)
 
 
 def test_what_is_there_and_valid_is_kept(training: Path, other: Manifest, scorings: list[str]) -> None:

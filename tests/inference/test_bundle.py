@@ -80,6 +80,19 @@ def test_the_fingerprint_covers_everything(changed: dict[str, Any], bundle: Bund
     assert replace(bundle, **changed).fingerprint != bundle.fingerprint
 
 
+def test_tensors_keep_their_shape_kind_and_order(bundle: Bundle, tmp_path: Path) -> None:
+    grid = np.arange(6, dtype=np.float32).reshape(2, 3)
+    tensors = {"count": np.array(3, dtype=np.int64), "turned": grid.T, "half": np.ones((0, 2), dtype=np.float16)}
+    network = replace(bundle, adaptation="full", tensors=tensors, network={"hidden": (8, 4), "cbam": False})
+    read = load_bundle(network.save(tmp_path / "b"))
+
+    for name, tensor in tensors.items():
+        assert read.tensors[name].shape == tensor.shape and read.tensors[name].dtype == tensor.dtype
+        np.testing.assert_array_equal(read.tensors[name], tensor)
+    assert replace(network, tensors={**tensors, "turned": grid}).fingerprint != network.fingerprint
+    assert replace(network, tensors={**tensors, "count": np.array([3])}).fingerprint != network.fingerprint
+
+
 @pytest.mark.parametrize("missing", [MODEL_FILE, CONFIG_FILE])
 def test_a_missing_file_is_named(missing: str, bundle: Bundle, tmp_path: Path) -> None:
     (bundle.save(tmp_path / "b") / missing).unlink()

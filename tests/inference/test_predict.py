@@ -18,6 +18,7 @@ from atypia.data.opening import open_data
 from atypia.data.store import open_store
 from atypia.errors import AbsentError, InputError
 from atypia.inference.bundle import BIAS, WEIGHT, Bundle
+from atypia.inference.networks import load_network
 from atypia.inference.predict import score
 
 
@@ -66,6 +67,11 @@ def test_a_backbone_that_is_not_here_is_told_before_pixels_are_decoded(
 def test_another_task_is_refused(bundle: Bundle, other_csv: Path) -> None:
     with pytest.raises(InputError, match=r"trained for the task 'mitosis', figures is of 'atypical'; fix: choose"):
         score(replace(bundle, task="mitosis"), open_data(str(other_csv)))
+
+
+def test_a_probe_is_no_network(bundle: Bundle) -> None:
+    with pytest.raises(InputError, match=r"`bundle` must be a network's, with its architecture, got probe"):
+        load_network(bundle)
 
 
 # What must not be in the code -----------------------------------------------------------------

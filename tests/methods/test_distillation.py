@@ -141,17 +141,17 @@ def test_state_round_trip() -> None:
 
 
 def test_what_is_frozen_is_shared_and_what_is_trained_is_not() -> None:
-    student = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))
-    student[0].requires_grad_(False)
+    frozen, trained = nn.Linear(3, 3).requires_grad_(False), nn.Linear(3, 1)
+    student = nn.Sequential(frozen, trained)
     ema = EMA(student, 0.5)
-    assert ema.network[0].weight is student[0].weight
-    assert ema.network[1].weight is not student[1].weight
-    assert student[1].weight.requires_grad
-    before = student[0].weight.clone()
-    _set(student[1], 3.0)
+    assert ema.network[0].weight is frozen.weight
+    assert ema.network[1].weight is not trained.weight
+    assert trained.weight.requires_grad
+    before = frozen.weight.clone()
+    _set(trained, 3.0)
     ema.update(student)
-    assert torch.equal(student[0].weight, before)
-    assert not torch.equal(ema.network[1].weight, student[1].weight)
+    assert torch.equal(frozen.weight, before)
+    assert not torch.equal(ema.network[1].weight, trained.weight)
 
 
 def test_average_is_steadier_than_the_student() -> None:

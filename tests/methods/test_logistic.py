@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from atypia.errors import InputError, WorkError
 from atypia.methods.head import balanced_weights
 from atypia.methods.logistic import Preconditioner, Solution, solve
+
+
+@pytest.fixture(autouse=True)
+def one_blas_thread():
+    """Matrices are so small here that a second thread only waits for the first."""
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 def sample(n: int = 300, d: int = 20, seed: int = 0, share: float = 0.25):

@@ -178,8 +178,8 @@ def test_mixed_maps_follow_the_formula() -> None:
     network = _build(replace(CNN, mixstyle_stages=(0,), mixstyle_probability=1.0, mixstyle_alpha=0.5)).train()
     before: list[Tensor] = []
     net = network.encoder.net
-    first = stages(net)[0]
-    first[-1].register_forward_hook(lambda module, inputs, out: before.append(out))  # pyright: ignore[reportIndexIssue]
+    first: Any = stages(net)[0]
+    first[-1].register_forward_hook(lambda module, inputs, out: before.append(out))
     after: list[Tensor] = []
     first.register_forward_hook(lambda module, inputs, out: after.append(out))
     with torch.no_grad():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
+from threadpoolctl import threadpool_limits
 
 from atypia.errors import InputError
 from atypia.methods.catalogue import PROBES
@@ -16,6 +17,13 @@ from atypia.methods.head import FoldRows
 from atypia.methods.probes.atypia import AtypiaOptions, inner_folds
 
 PROBE = PROBES["atypia"]
+
+
+@pytest.fixture(autouse=True)
+def one_blas_thread():
+    """Matrices are so small here that a second thread only waits for the first."""
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 def figures(n=240, d=12, n_cases=24, seed=0, share=0.3, noise=3.0):

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+from threadpoolctl import threadpool_limits
 
 from atypia.errors import InputError
 from atypia.methods.catalogue import PROBES
@@ -17,6 +18,13 @@ from atypia.metrics import balanced_accuracy
 from atypia.seeds import generator
 
 PROBE = PROBES["banerjee"]
+
+
+@pytest.fixture(autouse=True)
+def one_blas_thread():
+    """Matrices are so small here that a second thread only waits for the first."""
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 def sample(n=90, d=7, seed=0, share=0.25):

@@ -107,3 +107,8 @@ def test_an_unknown_probe_and_backbone_list_the_choices() -> None:
         check_recipe(parse_recipe({**PROBE, "probe": "atipia"}, "test"))
     with pytest.raises(InputError, match=r"unknown backbone 'tiny-cmn'; did you mean 'tiny-cnn'"):
         check_recipe(parse_recipe({**PROBE, "backbone": "tiny-cmn"}, "test"))
+
+
+def test_a_frozen_backbone_must_be_pretrained() -> None:
+    with pytest.raises(InputError, match=r"pretrained: false does not go with adaptation lora; fix: adaptation: full"):
+        load_recipe("lora", ["backbone=tiny-vit", "pretrained=false"])

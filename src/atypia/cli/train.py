@@ -67,7 +67,7 @@ def register(app: typer.Typer) -> None:
         changes = [*(overrides or []), *([f"backbone={backbone}"] if backbone else [])]
         name, loaded = load_recipe(recipe, changes)
         chosen = chosen_split(protocol, protocol_set or [], split_file, seed)
-        check_recipe(loaded, weights)
+        check_recipe(loaded, weights, device)
         manifest = open_data(data, root)
         with bars() as progress:
             job = Training(

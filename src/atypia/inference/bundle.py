@@ -28,6 +28,7 @@ FORMAT: Final = 1
 WEIGHT, BIAS = "head.weight", "head.bias"
 """Names of a probe's tensors."""
 PROBE: Final = "probe"
+FULL: Final = "full"
 FINGERPRINT: Final = "fingerprint"
 """Key of the content hash in ``config.json``, by which damage is noticed."""
 MODEL_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "card.md"
@@ -84,8 +85,10 @@ class Bundle:
     @property
     def fingerprint(self) -> str:
         """Content hash of the configuration and the parameters."""
-        tensors = [part for name in sorted(self.tensors) for part in (name, self.tensors[name].tobytes())]
-        return fingerprint(self.config, *tensors)
+        parts: list[Any] = []
+        for name, tensor in sorted(self.tensors.items()):
+            parts += [name, str(tensor.dtype), list(tensor.shape), tensor.tobytes()]
+        return fingerprint(self.config, *parts)
 
     def probabilities(self, features: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
         """A probe's probability of the positive class.
@@ -113,7 +116,9 @@ class Bundle:
     def save(self, folder: Path) -> Path:
         """Writes the bundle; the folder gets its name only when it is complete."""
         with atomic_folder(folder) as part:
-            (part / MODEL_FILE).write_bytes(save({k: np.ascontiguousarray(v) for k, v in self.tensors.items()}))
+            # Unlike ascontiguousarray this leaves a scalar (the count of a batch norm) without axes.
+            tensors = {name: np.asarray(tensor, order="C") for name, tensor in self.tensors.items()}
+            (part / MODEL_FILE).write_bytes(save(tensors))
             config = {**self.config, FINGERPRINT: self.fingerprint}
             (part / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
             (part / CARD_FILE).write_text(card(self), "utf-8")
@@ -172,7 +177,7 @@ HOW = {
     PROBE: "a linear probe on the frozen backbone",
     "lora": "low-rank adapters in the backbone",
     "partial": "the last blocks of the backbone, tuned",
-    "full": "the whole backbone, tuned",
+    FULL: "the whole backbone, tuned",
 }
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from atypia.backbones.weights import locate
-from atypia.inference.bundle import Bundle
+from atypia.errors import InputError, must
+from atypia.inference.bundle import FULL, Bundle
 from atypia.inference.predict import check_weights
 from atypia.methods.network import Network, NetworkSpec, build_network
 
@@ -27,11 +28,14 @@ def load_network(bundle: Bundle, weights_file: Path | None = None) -> Network:
 
     Raises:
         AbsentError: The backbone's weights are not here, or are others than the bundle was made with.
-        InputError: The bundle's tensors do not fit its architecture.
+        InputError: The bundle is a probe, or its tensors do not fit its architecture.
     """
-    assert bundle.network is not None
+    if bundle.network is None:
+        raise InputError(must("bundle", "a network's, with its architecture", bundle.adaptation, "score its features"))
     spec = NetworkSpec.from_dict(bundle.network)
-    stands_on_weights = bundle.weights_sha256 is not None
+    # A fully tuned network's bundle holds every weight. Any other stands on the catalogue's, which for a backbone
+    # without a weights file are the same random ones wherever it is built.
+    stands_on_weights = bundle.adaptation != FULL
     if stands_on_weights:
         check_weights(bundle, locate(bundle.backbone, weights_file).sha256)
     network = build_network(spec, weights_file, pretrained=stands_on_weights)

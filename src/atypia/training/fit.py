@@ -37,6 +37,9 @@ from atypia.splits.split import Fold, Split
 from atypia.training.fitted import Fitted, Trainer, Training
 from atypia.training.schema import ProbeRecipe, Recipe
 
+DEVICES = ("auto", "cpu", "cuda")
+"""Where networks may be trained."""
+
 FIT_VERSION = 1
 """Raised when a change makes trainings come out differently from the same inputs."""
 
@@ -58,7 +61,7 @@ def train(job: Training, progress: Progress = silent) -> Trained:
         LeakageError: Figures, cases or images leak between the parts of a fold.
         InputError: The output folder holds another training, or an option is not valid.
     """
-    check_recipe(job.recipe, job.weights_file)
+    check_recipe(job.recipe, job.weights_file, job.device)
     store = open_store(job.manifest, job.recipe.geometry.build(), progress=progress)
     usable = job.manifest if store.usable.all() else job.manifest.take(store.usable)
     split = _split(job, usable, store)
@@ -82,21 +85,26 @@ def train(job: Training, progress: Progress = silent) -> Trained:
     return Trained(folders, tuple(fold.name for fold in todo), tuple(warnings))
 
 
-def check_recipe(recipe: Recipe, weights_file: Path | None = None) -> None:
+def check_recipe(recipe: Recipe, weights_file: Path | None = None, device: str = "auto") -> None:
     """Fails before any work starts, where a recipe cannot be carried out here.
 
     Raises:
         AbsentError: The backbone's weights are not here.
-        InputError: An option is not valid, or a combination cannot work.
+        InputError: An option is not valid, a combination cannot work, or there is no such device here.
     """
+    if device not in DEVICES:
+        raise InputError(must("device", f"one of {', '.join(DEVICES)}", device, "leave it out for the best there is"))
     if isinstance(recipe, ProbeRecipe):
         require(recipe.backbone, weights_file)
         PROBES[recipe.probe].parse_options(recipe.options)
         return
     from atypia.data.augment.pipeline import AUGMENTATIONS
+    from atypia.inference.networks import best_device
     from atypia.methods.losses import LOSSES
     from atypia.training.networks import network_spec
 
+    if device == "cuda" and best_device().type != "cuda":
+        raise InputError(must("device", "one that this machine has", device, "leave it out, or pass --device cpu"))
     network_spec(recipe)
     _ = AUGMENTATIONS[recipe.augment], LOSSES[recipe.loss.name]
     if recipe.pretrained:

@@ -102,7 +102,9 @@ class Loop:
         self.sampler = Sampler(recipe.sampler, plan.train, plan.seed)
         self.steps_per_epoch = max(1, self.sampler.draws // (recipe.batch_size * recipe.accumulate))
         self.trained = torch.nn.ModuleDict({"network": self.network, "objective": objective.modules_trained})
-        self.optimiser = make_optimiser(recipe.optimiser, self.trained, ["network.head", "network.neck", "objective"])
+        self.optimiser = make_optimiser(
+            recipe.optimiser, self.trained, ["network.head", "network.hidden", "network.neck", "objective"]
+        )
         self.schedule = Schedule(
             recipe.schedule, self.optimiser, recipe.optimiser.lr, recipe.epochs, self.steps_per_epoch
         )
@@ -175,7 +177,6 @@ class Loop:
             given = StepInput(
                 images,
                 self._tensor(population.targets[positions], torch.float32),
-                self._tensor(population.labels[positions], torch.int64),
                 self._tensor(population.domains[positions], torch.int64),
                 done,
                 derive_seed(self.plan.seed, "mix", self.epoch, step, part),

@@ -131,17 +131,14 @@ class NetworkTrainer:
         rows = manifest.rows_of(fold.train)
         labels = stored_labels(manifest)[rows]
         part = manifest.take(rows).table
-        soft = np.array(
-            [
-                label if value is None else value
-                for value, label in zip(part[r.SOFT_LABEL].to_pylist(), labels, strict=True)
-            ],
-            dtype=np.float64,
-        )
+        targets = labels.astype(np.float64)
+        if self.recipe.loss.soft_labels:
+            soft = part[r.SOFT_LABEL].to_pylist()
+            targets = np.array([y if share is None else share for share, y in zip(soft, targets, strict=True)])
         domains = _codes(part[r.DOMAIN].to_pylist(), unknown=-1)
         slides = _codes([s or c for s, c in zip(part[r.SLIDE_ID].to_pylist(), manifest.cases[rows], strict=True)])
         count = len(set(domains[domains >= 0].tolist()))
-        return Population(rows, labels, soft, domains, slides), count
+        return Population(rows, labels, targets, domains, slides), count
 
     def write_tensorboard(self, fold: Fold, outcome: Outcome) -> None:
         """Writes the epochs' lines for TensorBoard, where it is installed."""

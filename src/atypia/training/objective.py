@@ -24,8 +24,7 @@ class StepInput:
 
     Attributes:
         images: Normalised crops, shape (b, 3, h, w).
-        targets: Labels or soft labels, shape (b,), in [0, 1].
-        labels: Classes, shape (b,), int64, 1 = positive.
+        targets: Labels, or soft labels where the recipe takes them, shape (b,), in [0, 1].
         domains: Domain codes, shape (b,), −1 where unknown.
         done: Share of the training that is done, in [0, 1].
         seed: Decides the mixing.
@@ -33,7 +32,6 @@ class StepInput:
 
     images: Tensor
     targets: Tensor
-    labels: Tensor
     domains: Tensor
     done: float
     seed: int
@@ -89,7 +87,7 @@ class Objective:
     def __call__(self, network: Callable[[Tensor], Any], ema: EMA | None, given: StepInput) -> dict[str, Tensor]:
         """Loss (``loss``, with gradient) and its parts by name, each a scalar."""
         recipe = self.recipe
-        images, targets = given.images, given.targets if recipe.loss.soft_labels else given.labels.float()
+        images, targets = given.images, given.targets
         if recipe.mixup is not None:
             images, targets = self._mixed(images, targets, given)
         out = network(images)

@@ -246,6 +246,8 @@ class NetworkRecipe(RecipeBase):
             raise ValueError("select.of is ema, but there is no `ema` section; fix: add one")
         if self.distillation is not None and not self.distillation.teachers and self.ema is None:
             raise ValueError("distillation has no teachers and there is no `ema` section; fix: add one of them")
+        if not self.pretrained and self.adaptation != "full":
+            raise ValueError(f"pretrained: false does not go with adaptation {self.adaptation}; fix: adaptation: full")
         if self.lora is not None and self.adaptation != "lora":
             raise ValueError(f"a `lora` section does not go with adaptation {self.adaptation}; fix: adaptation: lora")
         if self.schedule.min_lr >= self.optimiser.lr:

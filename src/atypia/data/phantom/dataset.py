@@ -83,7 +83,7 @@ def write_phantom(
         figures = list(plan_figures(n, seed, chosen))
         hashes = _write_images(folder, figures, seed, workers, progress)
         rows = [_row(figure, seed, hashes[figure.index]) for figure in figures]
-        manifest = Manifest.from_rows(rows, f"{PHANTOM} (seed {seed})", root=folder, notes=(_note(parameters),))
+        manifest = Manifest.from_rows(rows, f"{PHANTOM}-{seed}", root=folder, notes=(_note(parameters),))
         manifest.save(folder / MANIFEST_NAME)
         return manifest
 
@@ -150,7 +150,7 @@ def _finished(folder: Path, parameters: dict[str, Any]) -> Manifest | None:
 
 
 def _name(figure: PhantomFigure, seed: int) -> str:
-    return f"{PHANTOM}-{seed}-{figure.index:06d}"
+    return f"{PHANTOM}-{seed}-{figure.domain.name}-{figure.index:06d}"
 
 
 def _image(figure: PhantomFigure, seed: int) -> str:
@@ -161,7 +161,7 @@ def _row(figure: PhantomFigure, seed: int, sha256: str) -> dict[str, Any]:
     case = f"{PHANTOM}-{seed}-{figure.domain.name}-{figure.case:04d}"
     return {
         r.FIGURE_ID: _name(figure, seed),
-        r.DATASET: PHANTOM,
+        r.DATASET: f"{PHANTOM}-{seed}",
         r.IMAGE: _image(figure, seed),
         r.CASE_ID: case,
         r.SLIDE_ID: case,

@@ -21,7 +21,7 @@ setup: $(READY)  ## the environment, from the lock
 $(READY): requirements/lock.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(BIN)/uv pip sync --quiet --python $(VENV) requirements/lock.txt
+	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(VENV) requirements/lock.txt
 	$(BIN)/uv pip install --quiet --python $(VENV) --no-deps --no-build-isolation --editable .
 	@touch $@
 

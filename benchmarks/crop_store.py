@@ -27,9 +27,10 @@ import numpy as np
 from PIL import Image
 
 from atypia.artifacts import file_sha256
+from atypia.cores import core_count
 from atypia.data.geometry import CropGeometry
 from atypia.data.manifest import Manifest
-from atypia.data.store import core_count, open_store
+from atypia.data.store import open_store
 from atypia.paths import data_root
 
 PAIRS = 7

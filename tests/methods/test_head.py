@@ -15,10 +15,11 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.utils.class_weight import compute_sample_weight
 from threadpoolctl import threadpool_info
 
+from atypia.cores import core_count
 from atypia.errors import InputError
 from atypia.methods.catalogue import PROBES
 from atypia.methods.head import FoldRows, LinearHead, Probe, balanced_weights, check_folds, log_loss, sigmoid
-from atypia.methods.parallel import cores, each
+from atypia.methods.parallel import each
 
 
 def fold(train, val=()):
@@ -126,7 +127,7 @@ def test_each_keeps_the_order_and_gives_back_the_threads():
     assert all(name.startswith("fold") for name in seen)
     assert [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"] == before
     assert list(each(square, [])) == []
-    assert cores() >= 1
+    assert core_count() >= 1
 
 
 def test_each_raises_what_a_piece_raises_and_drops_the_rest():

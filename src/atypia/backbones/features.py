@@ -10,7 +10,6 @@ Opening what is there imports no torch and reads no values; all folds and tests 
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ import numpy.typing as npt
 from atypia.artifacts import build_once, environment, fingerprint, read_json, write_json
 from atypia.backbones.catalogue import BACKBONES, Backbone, check_input_px, nearest_input_px
 from atypia.backbones.weights import Located, locate
+from atypia.cores import core_count
 from atypia.errors import InputError, WorkError, must
 from atypia.paths import cache_root
 from atypia.progress import Progress, silent
@@ -253,7 +253,7 @@ def _extractor(job: _Job) -> Iterator[tuple[Extract, str, int]]:
 
 def _in_order(extract: Extract, total: int, batch: int, device: str) -> Iterator[npt.NDArray[np.float32]]:
     """Features of all rows in order, a batch at a time, with every core at work on a CPU."""
-    workers = _cores() if device == "cpu" else 1
+    workers = core_count() if device == "cpu" else 1
     waiting: deque[Future[npt.NDArray[np.float32]]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="features") as pool:
         try:
@@ -266,10 +266,6 @@ def _in_order(extract: Extract, total: int, batch: int, device: str) -> Iterator
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _create(path: Path, shape: tuple[int, int], dtype: str) -> BinaryIO:

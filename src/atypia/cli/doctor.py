@@ -56,10 +56,11 @@ def register(app: typer.Typer) -> None:
 
 
 def _machine() -> list[Check]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from atypia.cores import core_count
+
     return [
         Check("machine", "python", "ok", f"{platform.python_version()} at {sys.prefix}"),
-        Check("machine", "cores", "ok", str(cores)),
+        Check("machine", "cores", "ok", str(core_count())),
         _torch(),
     ]
 

@@ -19,7 +19,6 @@ killed process, and no page of the file counts as this process's memory.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ import pyarrow.parquet as pq
 
 from atypia import records as r
 from atypia.artifacts import build_once, fingerprint, read_json
+from atypia.cores import core_count
 from atypia.data.cutting import (
     CROPS_FILE,
     INDEX_FILE,
@@ -154,13 +154,6 @@ def open_store(
     if manifest.root is None and not is_valid(path):
         raise _absent(manifest)
     return _opened(build_once(path, is_valid, build), geometry)
-
-
-def core_count() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _key(manifest: Manifest, geometry: CropGeometry) -> str:

@@ -6,20 +6,16 @@ the cores, that waiting costs several times the work itself; pieces that share n
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
 
+from atypia.cores import core_count
+
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def each(work: Callable[[T], R], items: Sequence[T], workers: int | None = None) -> Iterator[R]:
@@ -33,7 +29,7 @@ def each(work: Callable[[T], R], items: Sequence[T], workers: int | None = None)
     Raises:
         Exception: Whatever ``work`` raises; pieces that have not begun are dropped.
     """
-    available = cores()
+    available = core_count()
     workers = max(1, min(workers or available, len(items)))
     with (
         threadpool_limits(max(1, available // workers), user_api="blas"),

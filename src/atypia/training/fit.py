@@ -40,7 +40,7 @@ from atypia.training.schema import ProbeRecipe, Recipe
 DEVICES = ("auto", "cpu", "cuda")
 """Where networks may be trained."""
 
-FIT_VERSION = 1
+FIT_VERSION = 2
 """Raised when a change makes trainings come out differently from the same inputs."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -15,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from atypia import records as r
 from atypia.artifacts import atomic_file, fingerprint, lock, read_json, write_json
+from atypia.cores import core_count
 from atypia.data.manifest import Manifest
 from atypia.data.phantom import plan
 from atypia.data.phantom.domains import DOMAINS, PhantomDomain
@@ -185,7 +185,7 @@ def _write_images(
 ) -> dict[int, str]:
     what = "phantom crops"
     chunks = [figures[start : start + CHUNK] for start in range(0, len(figures), CHUNK)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = core_count()
     processes = min(workers or cores, len(chunks))
     hashes: dict[int, str] = {}
     progress(0, len(figures), what)

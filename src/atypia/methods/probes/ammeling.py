@@ -22,8 +22,9 @@ class AmmelingOptions(StrictModel):
     """Options of the probe.
 
     Attributes:
-        penalty: ``squared``: ½ ‖W‖², the ℓ2 penalty that the paper's source describes. ``norm``:
-            ½ ‖W‖, not squared, as the implementation that the paper names has it.
+        penalty: ``squared``: ½ ‖w‖² against the sum of losses, the ℓ2 penalty that the paper's
+            source describes. ``norm``: ½ ‖W‖, not squared, against the mean loss, as the
+            implementation that the paper names has it.
         max_iterations: Of L-BFGS.
     """
 
@@ -32,11 +33,12 @@ class AmmelingOptions(StrictModel):
 
 
 class AmmelingProbe(Probe[AmmelingOptions]):
-    """Mean cross-entropy plus ``(1/C) · penalty``, C = features × classes / 100 (Ammeling et al., section 3).
+    """Logistic regression with strength 1/C, C = features × classes / 100 (Ammeling et al., section 3).
 
-    The published form has a weight matrix W of two rows, one a class. By symmetry its optimum is
-    W = (−w/2, w/2) for one logit with weights w, so ½ ‖W‖² = ¼ ‖w‖² and ½ ‖W‖ = ‖w‖ / (2 √2),
-    which is what is minimised here. Raw features, no balancing, zero start.
+    ``squared`` minimises ``Σ ℓ_i + (1/C) · ½ ‖w‖²``, scikit-learn's convention for C, in the form
+    divided by n. ``norm`` minimises ``mean ℓ + (1/C) · ½ ‖W‖`` with a matrix W of two rows, one a
+    class; by symmetry its optimum is W = (−w/2, w/2) for one logit with weights w, so
+    ½ ‖W‖ = ‖w‖ / (2 √2). Raw features, no balancing, zero start.
     """
 
     name = "ammeling"
@@ -82,7 +84,7 @@ def fit(x: npt.NDArray[np.float64], labels: npt.NDArray[np.int8], options: Ammel
         w, b = parameters[:-1], parameters[-1]
         logits = x @ w + b
         residual = (sigmoid(logits) - y) / len(y)
-        penalty, slope = _penalty(w, options.penalty)
+        penalty, slope = _penalty(w, options.penalty, len(y))
         gradient = np.append(x.T @ residual + strength * slope, residual.sum())
         return float(log_loss(logits, y).mean() + strength * penalty), gradient
 
@@ -98,10 +100,10 @@ def fit(x: npt.NDArray[np.float64], labels: npt.NDArray[np.int8], options: Ammel
     return LinearHead(found.x[:-1], float(found.x[-1]), info)
 
 
-def _penalty(w: npt.NDArray[np.float64], kind: str) -> tuple[float, npt.NDArray[np.float64]]:
-    """Value and gradient of the penalty in terms of the one logit's weights (d,)."""
+def _penalty(w: npt.NDArray[np.float64], kind: str, n: int) -> tuple[float, npt.NDArray[np.float64]]:
+    """Value and gradient of the penalty on one logit's weights (d,), beside the mean loss of n figures."""
     if kind == "squared":
-        return float(w @ w) / 4, w / 2
+        return float(w @ w) / (2 * n), w / n
     # The norm has no gradient at zero; the tiny constant makes it smooth there and nowhere else.
     norm = float(np.sqrt(w @ w + 1e-16))
     return norm / (2 * np.sqrt(2)), w / (norm * 2 * np.sqrt(2))

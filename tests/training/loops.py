@@ -84,8 +84,11 @@ def die_at(step: int, folder: Path) -> None:
     import os
     import signal
 
+    import torch
+
     from atypia.training import loop
 
+    torch.set_num_threads(1)
     loop.CHECKPOINT_EVERY_S = -1.0
     seen = 0
 

@@ -183,8 +183,10 @@ def _readable(archive: Path) -> Iterator[None]:
         if archive.exists():
             raise
         raise DataError(f"{archive} does not exist; fix: check the path") from None
-    except FileExistsError as error:
-        raise DataError(f"{archive.name} holds a file that is already there: {error.filename}") from None
+    except WorkError as error:
+        if not isinstance(error.__cause__, FileExistsError):
+            raise
+        raise DataError(f"{archive.name} holds a file that is already there: {error.__cause__.filename}") from None
     except RuntimeError as error:
         # How zipfile reports a member that needs a password.
         if "password" not in str(error) and "encrypted" not in str(error):

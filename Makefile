@@ -53,6 +53,9 @@ format: $(READY)  ## rewrite the code in the house format
 bench: $(READY)  ## speed and memory, as ratios and medians
 	$(BIN)/python -m benchmarks
 
+docs: $(READY)  ## write the generated tables of the documentation anew
+	$(BIN)/python tools/write_docs.py
+
 lock: $(READY)  ## pin everything anew
 	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --output-file requirements/lock.txt

@@ -1,0 +1,36 @@
+"""Writes the generated parts of the documentation anew: ``python tools/write_docs.py``.
+
+A generated part stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``; tests compare it with
+the registries, so documentation that lags behind fails.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from atypia.backbones.catalogue import markdown_notes, markdown_table
+from atypia.data.catalogue import markdown
+
+DOCS = Path(__file__).parents[1] / "docs"
+PARTS = {
+    "data.md": {"sources": markdown},
+    "backbones.md": {"backbones": markdown_table, "backbone notes": markdown_notes},
+}
+
+
+def main() -> None:
+    """Rewrites every part."""
+    for page, parts in PARTS.items():
+        path = DOCS / page
+        text = path.read_text("utf-8")
+        for name, make in parts.items():
+            pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+            text, count = pattern.subn(lambda found, body=make(): f"{found[1]}\n{body.strip()}\n{found[2]}", text)
+            if count != 1:
+                raise SystemExit(f"{path}: the marks of «{name}» must stand there once, found {count}")
+        path.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -26,9 +26,10 @@ def main() -> None:
         text = path.read_text("utf-8")
         for name, make in parts.items():
             pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
-            text, count = pattern.subn(lambda found, body=make(): f"{found[1]}\n{body.strip()}\n{found[2]}", text)
-            if count != 1:
-                raise SystemExit(f"{path}: the marks of «{name}» must stand there once, found {count}")
+            found = pattern.search(text)
+            if found is None:
+                raise SystemExit(f"{path}: the marks of «{name}» are not there")
+            text = f"{text[: found.start()]}{found[1]}\n{make().strip()}\n{found[2]}{text[found.end() :]}"
         path.write_text(text, "utf-8")
 
 

@@ -110,9 +110,7 @@ def test_overlaps_are_mutual(source: Source) -> None:
 
 def test_the_documentation_lists_the_catalogue_as_it_is() -> None:
     page = Path(__file__).parents[2] / "docs" / "data.md"
-    assert markdown() in page.read_text(encoding="utf-8"), (
-        "fix: run `make docs`"
-    )
+    assert markdown() in page.read_text(encoding="utf-8"), "fix: run `make docs`"
 
 
 def test_entry_without_a_new_name_is_refused() -> None:

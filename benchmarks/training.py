@@ -9,7 +9,7 @@ and compared by the medians of several rounds:
 - *plain*: the usual script: PNG files, Pillow, torchvision transforms one image at a time,
   a DataLoader with as many workers as cores, fp32, eager.
 
-Predicted before the first run: loop/floor 1.05 to 1.10 for EfficientNet-Lite0 (augmentation costs
+Predicted, and not yet measured on an idle machine: loop/floor 1.05 to 1.10 for EfficientNet-Lite0 (augmentation costs
 about 1 ms an image, the step about 12), under 1.05 for LoRA on the ViT-S/14; plain/loop near 2.
 """
 
@@ -40,7 +40,7 @@ from atypia.training.recipe import load_recipe
 from atypia.training.sampling import Population
 from atypia.training.schema import NetworkRecipe
 
-ROUNDS, STEPS = 5, 6
+ROUNDS, STEPS = 3, 2
 CASES = (("full", "efficientnet-lite0"), ("lora", "vit-s14-focus"))
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ _ANISOTROPY = 0.02
 _INCH_UM, _CM_UM = 25_400.0, 10_000.0
 
 
-class Slide:
+class Slide(ABC):
     """An open image from which square regions are read. Use it in a ``with`` block.
 
     Attributes:
@@ -94,10 +95,11 @@ class Slide:
             return region
         return region[(rows - top)[:, None], (columns - left)[None, :]]
 
+    @abstractmethod
     def _region(self, left: int, top: int, width: int, height: int) -> npt.NDArray[np.uint8]:
-        raise NotImplementedError
+        """The pixels of a rectangle that lies inside the image, shape (height, width, 3)."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  most readers hold nothing open
         """Frees the file."""
 
     def __enter__(self) -> Slide:

@@ -125,6 +125,19 @@ def check_folds(
             )
 
 
+def inverse_class_weights(labels: npt.NDArray[np.int8]) -> Floats:
+    """``w_i = 1 / N_class(i)``: draws with these weights show both classes equally often (Banerjee et al., section 4).
+
+    Args:
+        labels: Shape (n,), 0 or 1.
+
+    Returns:
+        Shape (n,).
+    """
+    counts = np.bincount(labels, minlength=2).astype(np.float64)
+    return 1 / counts[labels]
+
+
 def balanced_weights(labels: npt.NDArray[np.int8]) -> Floats:
     """``w_i = n / (2 N_class(i))``: both classes weigh the same and the mean is 1 (King and Zeng 2001).
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.errors import InputError, must
+from atypia.methods.head import inverse_class_weights
 from atypia.seeds import generator
 from atypia.training.schema import SamplerConfig
 
@@ -36,12 +37,6 @@ class Population:
     targets: Floats
     domains: Ints
     slides: Ints
-
-
-def inverse_class_weights(labels: npt.NDArray[np.int8]) -> Floats:
-    """``w_i = 1 / N_class(i)`` (Banerjee et al., section 4)."""
-    counts = np.bincount(labels, minlength=2).astype(np.float64)
-    return 1 / counts[labels]
 
 
 def domain_aware_weights(labels: npt.NDArray[np.int8], domains: Ints) -> Floats:

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from atypia.config import StrictModel
 from atypia.errors import InputError, must
 from atypia.methods.catalogue import PROBES
-from atypia.methods.head import FoldRows, LinearHead, Probe, check_folds, sigmoid
+from atypia.methods.head import FoldRows, LinearHead, Probe, check_folds, inverse_class_weights, sigmoid
 from atypia.metrics import balanced_accuracy
 from atypia.progress import Progress, silent
 from atypia.seeds import generator
@@ -152,8 +152,7 @@ class BanerjeeProbe(Probe[BanerjeeOptions]):
         seed: int,
         options: BanerjeeOptions,
     ) -> FoldFit:
-        counts = np.bincount(labels[fold.train], minlength=2)
-        weights = 1 / counts[labels[fold.train]]
+        weights = inverse_class_weights(labels[fold.train])
         bound = 1 / np.sqrt(x.shape[1] - 1)
         start = generator(seed, "probe start", fold.key).uniform(-bound, bound, x.shape[1])
         plateau = Plateau(options.lr, options.plateau_factor, options.plateau_patience, options.min_lr)

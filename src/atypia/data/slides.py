@@ -99,7 +99,7 @@ class Slide(ABC):
     def _region(self, left: int, top: int, width: int, height: int) -> npt.NDArray[np.uint8]:
         """The pixels of a rectangle that lies inside the image, shape (height, width, 3)."""
 
-    def close(self) -> None:  # noqa: B027  most readers hold nothing open
+    def close(self) -> None:  # noqa: B027  a reader may hold nothing open
         """Frees the file."""
 
     def __enter__(self) -> Slide:

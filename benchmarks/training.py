@@ -34,6 +34,7 @@ from atypia.data.augment.pipeline import AUGMENTATIONS
 from atypia.data.geometry import CropGeometry
 from atypia.data.manifest import Manifest
 from atypia.data.store import open_store
+from atypia.inference.crops import Frame
 from atypia.methods.network import Network, build_network
 from atypia.training.feed import Feed
 from atypia.training.loop import FoldPlan, Loop, autocast_dtype
@@ -69,7 +70,8 @@ def make_loop(recipe: NetworkRecipe, manifest: Manifest, folder: Path, device: s
     zeros = np.zeros(n, dtype=np.int64)
     population = Population(np.arange(n), labels, labels.astype(np.float64), zeros, np.arange(n))
     entry = BACKBONES[recipe.backbone]
-    feed = Feed(store.crops, entry, spec.input_px, AUGMENTATIONS[recipe.augment], device, recipe.channels_last)
+    frame = Frame(spec.input_px, spec.view)
+    feed = Feed(store.crops, entry, frame, AUGMENTATIONS[recipe.augment], device, recipe.channels_last)
     plan = FoldPlan("benchmark", recipe, feed, population, np.arange(64), labels[:64], manifest.ids, 0, folder, "bench")
     return Loop(plan, network, Objective(recipe, network.encoder.feature_dim, 1))
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from atypia.backbones.catalogue import BACKBONES
 from atypia.data.augment.pipeline import AUGMENTATIONS
+from atypia.inference.crops import Frame
 from atypia.methods.network import build_network
 from atypia.progress import Progress, silent
 from atypia.training.feed import Feed
@@ -65,7 +66,7 @@ def plan(folder: Path, made: NetworkRecipe, seed: int = 0, domains: int = 2) -> 
         slides=train % 4,
     )
     entry = BACKBONES[made.backbone]
-    feed = Feed(crops, entry, SIDE, AUGMENTATIONS[made.augment], "cpu", made.channels_last)
+    feed = Feed(crops, entry, Frame(SIDE), AUGMENTATIONS[made.augment], "cpu", made.channels_last)
     val = np.arange(32, COUNT)
     ids = [f"figure-{i}" for i in range(COUNT)]
     return FoldPlan("fold-1", made, feed, population, val, labels[val], ids, seed, folder, "run")

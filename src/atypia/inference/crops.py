@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,34 @@ DEVICE_SHARE = 0.2
 EVALUATION_BATCH = 256
 
 
+@dataclass(frozen=True)
+class Frame:
+    """What of a crop enters a network, and at which size.
+
+    Attributes:
+        input_px: Side at which crops enter the network.
+        view: Share of the crop's side that is shown, from its middle, in (0, 1].
+    """
+
+    input_px: int
+    view: float = 1.0
+
+    def seen_px(self, side: int) -> int:
+        """Pixels of a crop's side that are shown: as even or odd as the side, so that the middle stays the middle.
+
+        >>> Frame(128, 0.6).seen_px(128)
+        76
+        """
+        return side if self.view == 1 else max(side - 2 * round(side * (1 - self.view) / 2), 2 - side % 2)
+
+    def cut(self, images: Tensor) -> Tensor:
+        """The part of images (b, c, s, s) that is shown: (b, c, seen_px, seen_px), not copied."""
+        side = images.shape[-1]
+        seen = self.seen_px(side)
+        edge = (side - seen) // 2
+        return images[..., edge : edge + seen, edge : edge + seen]
+
+
 class DeviceCrops:
     """Stored crops as normalised batches.
 
@@ -25,7 +54,7 @@ class DeviceCrops:
     Args:
         crops: Shape (n, s, s, 3), uint8 RGB.
         backbone: Whose mean and standard deviation are used.
-        input_px: Side at which crops enter the network.
+        frame: What of them enters the network, and at which size.
         device: Where batches go.
         channels_last: Whether batches are laid out channels-last.
     """
@@ -34,12 +63,12 @@ class DeviceCrops:
         self,
         crops: npt.NDArray[np.uint8],
         backbone: Backbone,
-        input_px: int,
+        frame: Frame,
         device: torch.device | str = "cpu",
         channels_last: bool = True,
     ) -> None:
         self.device = torch.device(device)
-        self.input_px = input_px
+        self.frame = frame
         self.format = torch.channels_last if channels_last else torch.contiguous_format
         self.mean = torch.tensor(backbone.mean, device=self.device)[None, :, None, None]
         self.std = torch.tensor(backbone.std, device=self.device)[None, :, None, None]
@@ -58,14 +87,13 @@ class DeviceCrops:
 
     def plain_batch(self, rows: npt.NDArray[np.int64]) -> Tensor:
         """Normalised crops (b, 3, input_px, input_px), float32."""
-        return self.normalised(self.raw(rows).float().div_(255))
+        return self.normalised(self.frame.cut(self.raw(rows)).float().div_(255))
 
     def normalised(self, images: Tensor) -> Tensor:
         """Images (b, 3, s, s) in [0, 1], resized (bilinear, antialiased) and normalised for the backbone."""
-        if images.shape[-1] != self.input_px:
-            images = F.interpolate(
-                images, (self.input_px, self.input_px), mode="bilinear", antialias=True, align_corners=False
-            )
+        side = self.frame.input_px
+        if images.shape[-1] != side:
+            images = F.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
         return ((images - self.mean) / self.std).contiguous(memory_format=self.format)
 
     def probabilities(

@@ -77,12 +77,12 @@ def score(
 def _through_network(
     bundle: Bundle, store: CropStore, rows: npt.NDArray[np.int64], weights_file: Path | None, progress: Progress
 ) -> npt.NDArray[np.float64]:
-    from atypia.inference.crops import DeviceCrops
+    from atypia.inference.crops import DeviceCrops, Frame
     from atypia.inference.networks import best_device, load_network
 
     device = best_device()
     network = load_network(bundle, weights_file).to(device)
-    crops = DeviceCrops(store.crops, BACKBONES[bundle.backbone], bundle.input_px, device)
+    crops = DeviceCrops(store.crops, BACKBONES[bundle.backbone], Frame(bundle.input_px, network.spec.view), device)
     found = []
     for start in range(0, len(rows), CHUNK):
         found.append(crops.probabilities(network, rows[start : start + CHUNK]))

@@ -42,6 +42,7 @@ class NetworkSpec:
     Attributes:
         backbone: Entry of the backbone catalogue.
         input_px: Side of the input.
+        view: Share of the crop's side that the network sees, from its middle.
         adaptation: ``full``, ``lora`` or ``partial``.
         hidden: Widths of the head's hidden layers.
         dropout: Dropout on the input of the head's linear layers, but not on the pooled features where
@@ -73,6 +74,7 @@ class NetworkSpec:
     mixstyle_probability: float = 0.5
     checkpointing: bool = False
     drop_path: float = 0.0
+    view: float = 1.0
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able, for a bundle's configuration."""

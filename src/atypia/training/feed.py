@@ -9,7 +9,8 @@ from torch import Tensor
 
 from atypia.backbones.catalogue import Backbone
 from atypia.data.augment.pipeline import Pipeline
-from atypia.inference.crops import DeviceCrops
+from atypia.data.augment.spatial import Seen
+from atypia.inference.crops import DeviceCrops, Frame
 
 
 class Feed(DeviceCrops):
@@ -18,7 +19,7 @@ class Feed(DeviceCrops):
     Args:
         crops: Shape (n, s, s, 3), uint8 RGB.
         backbone: Whose mean and standard deviation are used.
-        input_px: Side at which crops enter the network.
+        frame: What of them enters the network, and at which size.
         augment: Augmentation of training batches.
         device: Where batches go.
         channels_last: Whether batches are laid out channels-last.
@@ -28,16 +29,22 @@ class Feed(DeviceCrops):
         self,
         crops: npt.NDArray[np.uint8],
         backbone: Backbone,
-        input_px: int,
+        frame: Frame,
         augment: Pipeline,
         device: torch.device | str = "cpu",
         channels_last: bool = True,
     ) -> None:
-        super().__init__(crops, backbone, input_px, device, channels_last)
+        super().__init__(crops, backbone, frame, device, channels_last)
         self.augment = augment
 
     def training_batch(self, rows: npt.NDArray[np.int64], seed: int) -> Tensor:
         """Augmented, normalised crops (b, 3, input_px, input_px), float32; the seed decides the draw."""
         generator = torch.Generator().manual_seed(seed)
-        images = self.augment(self.raw(rows).float().div_(255), generator)
+        images = self.augment(self.raw(rows).float().div_(255), generator, self.seen())
         return self.normalised(images)
+
+    def seen(self) -> Seen | None:
+        """What the augmentation shows of a crop: the view, at no less than the network's resolution."""
+        side = self.crops.shape[1]
+        seen = self.frame.seen_px(side)
+        return None if seen == side else Seen(seen / side, max(seen, self.frame.input_px))

@@ -18,6 +18,7 @@ from atypia.data.augment.pipeline import AUGMENTATIONS
 from atypia.data.store import CropStore
 from atypia.errors import InputError, must
 from atypia.inference.bundle import load_bundle
+from atypia.inference.crops import Frame
 from atypia.inference.networks import best_device, load_network
 from atypia.methods.network import NetworkSpec, build_network, check_spec
 from atypia.progress import Progress
@@ -56,6 +57,7 @@ def network_spec(recipe: NetworkRecipe) -> NetworkSpec:
         mixstyle_probability=recipe.mixstyle.probability if recipe.mixstyle else 0.5,
         checkpointing=recipe.checkpointing,
         drop_path=recipe.drop_path,
+        view=recipe.view,
     )
     check_spec(spec)
     return spec
@@ -96,7 +98,8 @@ class NetworkTrainer:
         teachers = [load_network(bundle) for bundle in self.teachers]
         objective = Objective(recipe, network.encoder.feature_dim, domains, teachers, derive_seed(seed, "objective"))
         entry = BACKBONES[recipe.backbone]
-        feed = Feed(self.store.crops, entry, self.spec.input_px, self.augment, self.device, recipe.channels_last)
+        frame = Frame(self.spec.input_px, recipe.view)
+        feed = Feed(self.store.crops, entry, frame, self.augment, self.device, recipe.channels_last)
         labels = stored_labels(job.manifest)
         val = job.manifest.rows_of(fold.val)
         if len(np.unique(labels[val])) < 2:

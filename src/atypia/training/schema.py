@@ -207,10 +207,13 @@ class NetworkRecipe(RecipeBase):
     """A network trained by gradient descent; every part may be combined with every other.
 
     A method is used where its section is there.
+    ``view``: share of the crop's side that the network sees, from its middle; rotations, shifts and
+    scales take what they show from the whole crop.
     ``precision``: ``auto`` takes bf16 on a GPU that has it and fp32 on a CPU.
     """
 
     adaptation: Literal["full", "lora", "partial"]
+    view: float = Field(default=1.0, ge=0.1, le=1)
     epochs: int = Field(default=20, ge=1)
     batch_size: int = Field(default=32, ge=1)
     accumulate: int = Field(default=1, ge=1)

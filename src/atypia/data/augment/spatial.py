@@ -154,7 +154,17 @@ class Elastic:
 SpatialStep = Flip | QuarterTurn | HalfTurn | Affine | ResizedCrop | Perspective | Elastic
 
 
-def resample(images: Tensor, steps: tuple[SpatialStep, ...], generator: torch.Generator) -> Tensor:
+@dataclass(frozen=True)
+class Seen:
+    """What the last step of a resampling shows: the middle ``share`` of the side, in ``side_px`` pixels."""
+
+    share: float
+    side_px: int
+
+
+def resample(
+    images: Tensor, steps: tuple[SpatialStep, ...], generator: torch.Generator, seen: Seen | None = None
+) -> Tensor:
     """Applies all spatial steps with one bilinear resampling; the border is filled by reflection.
 
     Figures for which only flips and quarter turns were drawn are not resampled: their pixels are
@@ -164,9 +174,12 @@ def resample(images: Tensor, steps: tuple[SpatialStep, ...], generator: torch.Ge
         images: Shape (b, c, h, h), float.
         steps: In order: the first acts on the image first.
         generator: CPU generator.
+        seen: What is shown of the result; None: all of it, at the size of the images. The steps act
+            on the whole image, so that a turned corner of the view shows what lies outside it; the
+            amplitude of elastic displacements is a share of what is seen.
 
     Returns:
-        Same shape, contiguous.
+        Shape (b, c, h, h), or (b, c, side_px, side_px) where ``seen`` is given; contiguous.
 
     Raises:
         InputError: The images are not square.
@@ -178,11 +191,14 @@ def resample(images: Tensor, steps: tuple[SpatialStep, ...], generator: torch.Ge
     displacement: Tensor | None = None
     for step in steps:
         if isinstance(step, Elastic):
-            drawn = step.field(count, side, generator)
+            drawn = step.field(count, side if seen is None else seen.side_px, generator)
             displacement = drawn if displacement is None else displacement + drawn
         else:
             # A later step acts on what the earlier ones show, so its matrix is applied to the output first.
             total = total @ step.matrices(count, generator)
+    if seen is not None:
+        zoom = torch.diag(torch.tensor([seen.share, seen.share, 1.0]))
+        return _sampled(images, total @ zoom, None if displacement is None else displacement * seen.share, seen.side_px)
     moved = is_dihedral(total)
     if displacement is not None:
         moved &= (displacement == 0).flatten(1).all(1)
@@ -198,9 +214,9 @@ def resample(images: Tensor, steps: tuple[SpatialStep, ...], generator: torch.Ge
     return out
 
 
-def _sampled(images: Tensor, total: Matrix, displacement: Tensor | None) -> Tensor:
-    """Bilinear resampling of images (b, c, h, h) by matrices (b, 3, 3) and a displacement (b, h, h, 2)."""
-    grid = sampling_grid(total, images.shape[-1])
+def _sampled(images: Tensor, total: Matrix, displacement: Tensor | None, side: int | None = None) -> Tensor:
+    """Bilinear resampling of images (b, c, h, h) to ``side`` by matrices (b, 3, 3), displacements (b, side, side, 2)."""
+    grid = sampling_grid(total, images.shape[-1] if side is None else side)
     if displacement is not None:
         grid += displacement
     if images.device.type == "cpu":

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 from atypia.backbones.catalogue import BACKBONES
-from atypia.data.augment.pipeline import AUGMENTATIONS
+from atypia.data.augment.pipeline import augmentation
 from atypia.data.geometry import CropGeometry
 from atypia.data.manifest import Manifest
 from atypia.data.store import open_store
@@ -71,7 +71,7 @@ def make_loop(recipe: NetworkRecipe, manifest: Manifest, folder: Path, device: s
     population = Population(np.arange(n), labels, labels.astype(np.float64), zeros, np.arange(n))
     entry = BACKBONES[recipe.backbone]
     frame = Frame(spec.input_px, spec.view)
-    feed = Feed(store.crops, entry, frame, AUGMENTATIONS[recipe.augment], device, recipe.channels_last)
+    feed = Feed(store.crops, entry, frame, augmentation(recipe.augment), device, recipe.channels_last)
     plan = FoldPlan("benchmark", recipe, feed, population, np.arange(64), labels[:64], manifest.ids, 0, folder, "bench")
     return Loop(plan, network, Objective(recipe, network.encoder.feature_dim, 1))
 

@@ -98,7 +98,7 @@ def check_recipe(recipe: Recipe, weights_file: Path | None = None, device: str =
         require(recipe.backbone, weights_file)
         PROBES[recipe.probe].parse_options(recipe.options)
         return
-    from atypia.data.augment.pipeline import AUGMENTATIONS
+    from atypia.data.augment.pipeline import augmentation
     from atypia.inference.networks import best_device
     from atypia.methods.losses import LOSSES
     from atypia.training.networks import network_spec
@@ -106,7 +106,7 @@ def check_recipe(recipe: Recipe, weights_file: Path | None = None, device: str =
     if device == "cuda" and best_device().type != "cuda":
         raise InputError(must("device", "one that this machine has", device, "leave it out, or pass --device cpu"))
     network_spec(recipe)
-    _ = AUGMENTATIONS[recipe.augment], LOSSES[recipe.loss.name]
+    _ = augmentation(recipe.augment), LOSSES[recipe.loss.name]
     if recipe.pretrained:
         require(recipe.backbone, weights_file)
 

@@ -14,7 +14,7 @@ from atypia import runs
 from atypia.artifacts import fingerprint
 from atypia.backbones.catalogue import BACKBONES, check_input_px, nearest_input_px
 from atypia.backbones.weights import locate
-from atypia.data.augment.pipeline import AUGMENTATIONS
+from atypia.data.augment.pipeline import augmentation
 from atypia.data.store import CropStore
 from atypia.errors import InputError, must
 from atypia.inference.bundle import load_bundle
@@ -75,7 +75,7 @@ class NetworkTrainer:
     def __init__(self, job: Training, recipe: NetworkRecipe, store: CropStore) -> None:
         self.job, self.recipe, self.store = job, recipe, store
         self.spec = network_spec(recipe)
-        self.augment = AUGMENTATIONS[recipe.augment]
+        self.augment = augmentation(recipe.augment)
         self.device = best_device() if job.device == "auto" else torch.device(job.device)
         self.weights_sha256 = locate(recipe.backbone, job.weights_file).sha256 if recipe.pretrained else None
         teachers = recipe.distillation.teachers if recipe.distillation else ()

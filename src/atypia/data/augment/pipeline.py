@@ -67,6 +67,26 @@ class Pipeline:
 
 AUGMENTATIONS = Registry[Pipeline]("augmentation")
 
+
+def augmentation(names: str) -> Pipeline:
+    """The augmentation of a name, or of several names joined by ``+``.
+
+    The steps of all are done in the order of the names: the spatial ones together, then the photometric ones.
+
+    Raises:
+        InputError: A name is unknown.
+
+    >>> augmentation("flip-rotate+rass").spatial == AUGMENTATIONS["flip-rotate"].spatial
+    True
+    """
+    parts = [AUGMENTATIONS[name.strip()] for name in names.split("+")]
+    if len(parts) == 1:
+        return parts[0]
+    summary = "; then ".join(part.summary for part in parts)
+    spatial = tuple(step for part in parts for step in part.spatial)
+    return Pipeline(summary, spatial, tuple(step for part in parts for step in part.photometric))
+
+
 _flips = s.Flip(0.5, 0.5)
 _turns = s.QuarterTurn()
 _add = AUGMENTATIONS.add

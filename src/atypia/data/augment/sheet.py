@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from atypia.artifacts import atomic_file
-from atypia.data.augment.pipeline import AUGMENTATIONS
+from atypia.data.augment.pipeline import AUGMENTATIONS, augmentation
 from atypia.data.sheets import contact_sheet
 from atypia.errors import InputError, must
 from atypia.seeds import derive_seed
@@ -26,7 +26,7 @@ def augmentation_sheet(
 
     Args:
         crops: RGB, shape (n, h, h, 3), uint8, n ≥ 1.
-        names: Entries of :data:`AUGMENTATIONS`. One: several draws of it; several: one draw of each.
+        names: As :func:`augmentation` takes them. One: several draws of it; several: one draw of each.
         path: The PNG file to write.
         seed: Decides the draws.
         draws: Draws where there is one name.
@@ -50,11 +50,11 @@ def augmentation_sheet(
     wanted = [(names[0], draw) for draw in range(draws)] if len(names) == 1 else [(name, 0) for name in names]
     for name, draw in wanted:
         generator = torch.Generator().manual_seed(derive_seed(seed, "sheet", name, draw))
-        changed = AUGMENTATIONS[name](images, generator).mul(255).round_().to(torch.uint8)
+        changed = augmentation(name)(images, generator).mul(255).round_().to(torch.uint8)
         columns.append((name if len(names) > 1 else f"draw {draw + 1}", changed.permute(0, 2, 3, 1).numpy()))
     cells = np.stack([column for _, column in columns], axis=1).reshape(-1, *crops.shape[1:])
     captions = [caption for caption, _ in columns] * len(crops)
-    title = f"{names[0]}: {AUGMENTATIONS[names[0]].summary}" if len(names) == 1 else "augmentations"
+    title = f"{names[0]}: {augmentation(names[0]).summary}" if len(names) == 1 else "augmentations"
     sheet = contact_sheet(cells, captions, columns=len(columns), title=title)
     with atomic_file(path) as file:
         sheet.save(file, format="PNG")

@@ -1,0 +1,1 @@
+"""Positions of figures on slides, one module a file format."""

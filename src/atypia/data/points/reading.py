@@ -1,0 +1,117 @@
+"""A file of points, whatever its format."""
+
+from __future__ import annotations
+
+import json
+import math
+import stat
+from pathlib import Path
+from typing import Any, Literal
+
+from atypia.data.points.base import (
+    DEFAULT_POINT_LIMITS,
+    POINT_FORMATS,
+    BoxFormat,
+    PointFormat,
+    PointLimits,
+    Points,
+    Reading,
+)
+from atypia.data.textfiles import read_table
+from atypia.errors import DataError, InputError, must
+
+_SQLITE = b"SQLite format 3\0"
+_NOT_READ = (
+    (b"\x1f\x8b", "a gzip archive", "unpack it first"),
+    (b"PK\x03\x04", "a zip archive or a spreadsheet", "unpack it, or save the sheet as CSV"),
+    (b"<", "XML", "export GeoJSON or CSV instead"),
+)
+_BOXES: tuple[BoxFormat, ...] = ("auto", "xywh", "xyxy")
+
+
+def read_points(
+    path: str | Path,
+    *,
+    format: str | None = None,  # noqa: A002  the word that users know
+    mpp: float | None = None,
+    box_format: BoxFormat = "auto",
+    limits: PointLimits = DEFAULT_POINT_LIMITS,
+) -> Points:
+    """Reads the positions of figures from a table, GeoJSON, COCO or MIDOG JSON, SlideRunner or EXACT.
+
+    The content tells the format, not the file's name.
+
+    Args:
+        path: The file.
+        format: Name in :data:`POINT_FORMATS`; None to tell it from the content.
+        mpp: µm/px of the slide, for tables whose positions are in µm.
+        box_format: What the four numbers of a JSON box are; ``auto`` to tell it from the file.
+        limits: What is too large.
+
+    Returns:
+        At least one point, in the file's order.
+
+    Raises:
+        DataError: The file is absent, too large, of no known format, damaged, or holds no point;
+            a column is missing, a position is no finite number, an id occurs twice, or it cannot
+            be told what a box's numbers are.
+        ScaleError: Positions are in µm and ``mpp`` is not given.
+        InputError: An argument is out of range.
+
+    Example:
+        >>> read_points("detections.geojson").x_px  # doctest: +SKIP
+        array([1043.5, 2210.2])
+    """
+    path = Path(path)
+    if mpp is not None and not (math.isfinite(mpp) and mpp > 0):
+        raise InputError(must("mpp", "a positive number of µm/px", mpp, "for instance 0.25"))
+    if box_format not in _BOXES:
+        raise InputError(must("box_format", "auto, xywh or xyxy", box_format, "name one of them"))
+    wanted = None if format is None else POINT_FORMATS[format]
+    kind, content = _parsed(path, limits)
+    chosen = _chosen(path, wanted, kind, content)
+    return chosen.read(content, Reading(path, mpp, box_format, limits))
+
+
+def _chosen(path: Path, wanted: PointFormat | None, kind: str, content: Any) -> PointFormat:
+    fitting = [entry for entry in POINT_FORMATS.values() if entry.kind == kind and entry.takes(content)]
+    if wanted is not None:
+        if wanted.kind != kind:
+            found = fitting[0].name if fitting else kind
+            raise DataError(must(path.name, f"of the format {wanted.name}", found, "leave the format out"))
+        return wanted
+    if not fitting:
+        raise DataError(must(path.name, f"one of {', '.join(POINT_FORMATS)}", f"other {kind}", "export it as CSV"))
+    return fitting[0]
+
+
+def _parsed(path: Path, limits: PointLimits) -> tuple[Literal["json", "table", "sqlite"], Any]:
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise DataError(f"{path} is no regular file; fix: name a file of points")
+        with open(path, "rb") as file:
+            head = file.read(4096)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; fix: check the path") from error
+    if not head:
+        raise DataError(f"{path.name} is empty (0 bytes); fix: export the points again")
+    if head.startswith(_SQLITE):
+        return "sqlite", None
+    if found.st_size > limits.max_bytes:
+        expected = f"at most {limits.max_bytes:,} bytes"
+        raise DataError(must(path.name, expected, f"{found.st_size:,}", "split the file, or raise the limit"))
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    for sign, what, fix in _NOT_READ:
+        if start.startswith(sign):
+            raise DataError(must(path.name, "a file of points", what, fix))
+    if start.startswith((b"{", b"[")):
+        return "json", _json(path)
+    return "table", read_table(path)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path.name} is no valid JSON ({error}); fix: export it again") from error

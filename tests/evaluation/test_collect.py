@@ -16,10 +16,11 @@ from atypia.errors import DataError, InputError
 from atypia.evaluation.collect import collect
 from atypia.evaluation.rows import read_rows
 from atypia.inference.bundle import PROBE, Bundle, probe_tensors
+from atypia.inference.decision import Decision
 from atypia.inference.predictions import predictions_table, write_predictions
 
 BUNDLE = Bundle(
-    "hand", "atypical", PROBE, "tiny-cnn", None, 32, CropGeometry(), probe_tensors(np.zeros(256), 0.0), 0.5,
+    "hand", "atypical", PROBE, "tiny-cnn", None, 32, CropGeometry(), probe_tensors(np.zeros(256), 0.0), Decision(0.5),
     training={"recipe": "by hand", "protocol": "none", "data": "made up", "warnings": ["a warning"]},
 )  # fmt: skip
 

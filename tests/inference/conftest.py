@@ -7,6 +7,7 @@ import pytest
 
 from atypia.data.geometry import CropGeometry
 from atypia.inference.bundle import PROBE, Bundle, probe_tensors
+from atypia.inference.decision import Decision
 
 DIM = 256
 """Feature dimension of the backbone ``tiny-cnn``."""
@@ -24,6 +25,6 @@ def bundle() -> Bundle:
         input_px=32,
         geometry=CropGeometry(out_px=32),
         tensors=probe_tensors(np.linspace(-1, 1, DIM), 0.25),
-        threshold=0.4,
+        decision=Decision(0.4),
         training={"recipe": "probe", "data": "made up", "seed": 3, "info": {"strength": 0.1}},
     )

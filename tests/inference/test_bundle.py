@@ -28,11 +28,12 @@ from atypia.inference.bundle import (
     load_bundle,
     probe_tensors,
 )
+from atypia.inference.decision import Decision, fit_decision
 
 
 def head(weight: list[float], bias: float) -> Bundle:
     tensors = probe_tensors(np.array(weight), bias)
-    return Bundle("b", "atypical", PROBE, "tiny-cnn", None, 32, CropGeometry(), tensors, 0.5)
+    return Bundle("b", "atypical", PROBE, "tiny-cnn", None, 32, CropGeometry(), tensors, Decision(0.5))
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -66,7 +67,8 @@ def test_the_card_says_what_it_is_and_what_it_is_not_for(bundle: Bundle, tmp_pat
 @pytest.mark.parametrize(
     "changed",
     [
-        {"threshold": 0.5},
+        {"decision": Decision(0.5)},
+        {"field_um": 32.0},
         {"task": "mitosis"},
         {"input_px": 64},
         {"geometry": CropGeometry(out_px=64)},
@@ -216,11 +218,28 @@ def test_half_precision_features_are_scored_in_double_precision_in_pieces() -> N
     np.testing.assert_allclose(p, expit(x.astype(np.float64) @ weight - 0.3), rtol=1e-12)
 
 
-def test_features_that_are_not_finite_give_no_probability() -> None:
-    with np.errstate(invalid="ignore"):
-        p = head([1.0, 1.0], 0.0).probabilities(np.array([[np.nan, 0.0], [0.0, 0.0]]))
+def test_features_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(InputError, match="`logits` must be finite, got NaN or infinity in 1 of 2"):
+        head([1.0, 1.0], 0.0).probabilities(np.array([[np.nan, 0.0], [0.0, 0.0]]))
 
-    assert np.isnan(p[0]) and p[1] == 0.5
+
+def test_a_fitted_decision_travels_with_the_bundle(bundle: Bundle, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels, features = rng.integers(0, 2, 400), rng.normal(size=(400, 12))
+    features[:, 0] += 2 * labels
+    logits = 3 * features[:, 0] - 2
+    decision = fit_decision(logits, labels, features[:200], labels[:200], features[200:], components=4)
+    made = replace(bundle, decision=decision, field_um=32.0)
+    made.save(tmp_path / "b")
+    read = load_bundle(tmp_path / "b")
+
+    assert read.fingerprint == made.fingerprint != bundle.fingerprint
+    assert set(read.tensors) == set(bundle.tensors)  # what the decision needs is not the network's
+    assert read.field_um == 32.0 and read.threshold == decision.threshold
+    one, other = decision.apply(logits, features), read.decision.apply(logits, features)
+    assert one.call == other.call
+    np.testing.assert_allclose(one.p, other.p)
+    np.testing.assert_allclose(one.novelty, other.novelty, rtol=1e-5)
 
 
 def test_features_of_another_backbone_are_refused(bundle: Bundle) -> None:

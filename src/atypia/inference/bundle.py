@@ -22,6 +22,8 @@ from safetensors.numpy import load_file, save
 from atypia.artifacts import atomic_folder, canonical_json, fingerprint
 from atypia.data.geometry import CropGeometry
 from atypia.errors import DataError, InputError, must
+from atypia.inference.decision import Decision
+from atypia.inference.novelty import PREFIX as NOVELTY_PREFIX
 from atypia.records import CLASS_NAMES
 
 FORMAT: Final = 1
@@ -49,9 +51,11 @@ class Bundle:
         geometry: How crops are cut.
         tensors: What was learned, by name. A probe has :data:`WEIGHT`, shape (feature_dim,), on
             raw features, and :data:`BIAS`, shape (1,), both float64.
-        threshold: Decision threshold on the probability of the positive class.
+        decision: From logits (and features) to calibrated probabilities, decisions and calls.
         network: The architecture (:class:`atypia.methods.network.NetworkSpec`); None for a probe.
         training: Facts about the training: recipe, data, split, fold, chosen options.
+        field_um: Side of the field on the tissue that the training crops showed, in µm; None where
+            it is not known. Crops of slides are cut at this size.
     """
 
     name: str
@@ -62,13 +66,20 @@ class Bundle:
     input_px: int
     geometry: CropGeometry
     tensors: Mapping[str, npt.NDArray[Any]]
-    threshold: float
+    decision: Decision
     network: Mapping[str, Any] | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
+    field_um: float | None = None
+
+    @property
+    def threshold(self) -> float:
+        """Decision threshold on the calibrated probability of the positive class."""
+        return self.decision.threshold
 
     @property
     def config(self) -> dict[str, Any]:
         """What ``config.json`` holds."""
+        size = {} if self.field_um is None else {"field_um": self.field_um}
         return {
             "format": FORMAT,
             "name": self.name,
@@ -77,27 +88,33 @@ class Bundle:
             "adaptation": self.adaptation,
             "backbone": {"name": self.backbone, "weights_sha256": self.weights_sha256, "input_px": self.input_px},
             "geometry": asdict(self.geometry),
-            "decision": {"threshold": self.threshold},
+            "decision": self.decision.as_dict(),
             "network": None if self.network is None else dict(self.network),
             "training": dict(self.training),
+            **size,
         }
+
+    @property
+    def stored(self) -> dict[str, npt.NDArray[Any]]:
+        """Everything that ``model.safetensors`` holds: what was learned, and what the decision needs."""
+        return {**self.tensors, **self.decision.tensors()}
 
     @property
     def fingerprint(self) -> str:
         """Content hash of the configuration and the parameters."""
         parts: list[Any] = []
-        for name, tensor in sorted(self.tensors.items()):
+        for name, tensor in sorted(self.stored.items()):
             parts += [name, str(tensor.dtype), list(tensor.shape), tensor.tobytes()]
         return fingerprint(self.config, *parts)
 
-    def probabilities(self, features: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
-        """A probe's probability of the positive class.
+    def logits(self, features: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+        """A probe's logits of the positive class.
 
         Args:
             features: Raw features of the backbone, shape (n, feature_dim).
 
         Returns:
-            Shape (n,), in [0, 1]: sigmoid(features · weight + bias); NaN where features are NaN.
+            Shape (n,): features · weight + bias, in float64.
 
         Raises:
             InputError: This is no probe, or the features have another dimension than its head.
@@ -110,14 +127,21 @@ class Bundle:
         logits = np.empty(len(features))
         for start in range(0, len(features), 4096):  # bounds the float64 copy of half-precision features
             logits[start : start + 4096] = features[start : start + 4096].astype(np.float64) @ weight + bias
-        small = np.exp(-np.abs(logits))  # the two-sided form neither overflows nor cancels
-        return np.where(logits >= 0, 1 / (1 + small), small / (1 + small))
+        return logits
+
+    def probabilities(self, features: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+        """A probe's calibrated probability of the positive class, shape (n,), in [0, 1]; see :meth:`logits`.
+
+        Raises:
+            InputError: As :meth:`logits`, or a feature is NaN or infinite.
+        """
+        return self.decision.calibration.apply(self.logits(features))
 
     def save(self, folder: Path) -> Path:
         """Writes the bundle; the folder gets its name only when it is complete."""
         with atomic_folder(folder) as part:
             # Unlike ascontiguousarray this leaves a scalar (the count of a batch norm) without axes.
-            tensors = {name: np.asarray(tensor, order="C") for name, tensor in self.tensors.items()}
+            tensors = {name: np.asarray(tensor, order="C") for name, tensor in self.stored.items()}
             (part / MODEL_FILE).write_bytes(save(tensors))
             config = {**self.config, FINGERPRINT: self.fingerprint}
             (part / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
@@ -155,10 +179,11 @@ def load_bundle(folder: Path) -> Bundle:
             weights_sha256=config["backbone"]["weights_sha256"],
             input_px=config["backbone"]["input_px"],
             geometry=CropGeometry(**config["geometry"]),
-            tensors=tensors,
-            threshold=config["decision"]["threshold"],
+            tensors={name: value for name, value in tensors.items() if not name.startswith(NOVELTY_PREFIX)},
+            decision=Decision.from_dict(config["decision"], tensors),
             network=config["network"],
             training=config["training"],
+            field_um=config.get("field_um"),
         )
         whole = bundle.fingerprint == config[FINGERPRINT] and bundle.config["classes"] == config["classes"]
     except (KeyError, TypeError, AttributeError, InputError) as error:

@@ -103,7 +103,17 @@ class DeviceCrops:
         amp: torch.dtype | None = None,
         batch_size: int = EVALUATION_BATCH,
     ) -> npt.NDArray[np.float64]:
-        """Probability of the positive class for these rows, shape (m,), in evaluation mode.
+        """Sigmoid of :meth:`logits`, in float64."""
+        return torch.sigmoid(torch.from_numpy(self.logits(network, rows, amp, batch_size))).numpy()
+
+    def logits(
+        self,
+        network: nn.Module,
+        rows: npt.NDArray[np.int64],
+        amp: torch.dtype | None = None,
+        batch_size: int = EVALUATION_BATCH,
+    ) -> npt.NDArray[np.float64]:
+        """Logits of the positive class for these rows, shape (m,), in evaluation mode.
 
         The network's mode is restored; it must give an output with ``logits`` of shape (b,).
         """
@@ -117,4 +127,4 @@ class DeviceCrops:
         network.train(was_training)
         if not found:
             return np.empty(0)
-        return torch.sigmoid(torch.cat(found).double()).cpu().numpy()
+        return torch.cat(found).double().cpu().numpy()

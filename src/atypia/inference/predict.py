@@ -28,7 +28,7 @@ class Scored:
 
     Attributes:
         manifest: The usable figures.
-        probabilities: Probability of the positive class, shape (n,), in [0, 1].
+        probabilities: Calibrated probability of the positive class, shape (n,), in [0, 1].
         quarantined: Figure id to reason, for those that could not be read.
     """
 
@@ -85,9 +85,9 @@ def _through_network(
     crops = DeviceCrops(store.crops, BACKBONES[bundle.backbone], Frame(bundle.input_px, network.spec.view), device)
     found = []
     for start in range(0, len(rows), CHUNK):
-        found.append(crops.probabilities(network, rows[start : start + CHUNK]))
+        found.append(crops.logits(network, rows[start : start + CHUNK]))
         progress(min(start + CHUNK, len(rows)), len(rows), f"figures scored by {bundle.name}")
-    return np.concatenate(found) if found else np.empty(0)
+    return bundle.decision.calibration.apply(np.concatenate(found) if found else np.empty(0))
 
 
 def check_task(bundle: Bundle, manifest: Manifest) -> None:

@@ -21,14 +21,17 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
+from atypia import records as r
 from atypia import runs
 from atypia.artifacts import atomic_folder, environment, fingerprint, lock, read_json, write_json
 from atypia.backbones.weights import require
 from atypia.data.audit import check_training, identical_groups
+from atypia.data.geometry import CropGeometry
 from atypia.data.manifest import Manifest
 from atypia.data.store import CropStore, open_store
 from atypia.errors import AtypiaError, InputError, WorkError, must
 from atypia.inference.bundle import Bundle, load_bundle
+from atypia.inference.decision import Decision
 from atypia.inference.predictions import predictions_table, read_predictions, write_predictions
 from atypia.methods.catalogue import PROBES
 from atypia.progress import Progress, silent
@@ -208,7 +211,7 @@ def _write_run(job: Training, split: Split, fitted: Fitted, run_id: str, warning
         input_px=fitted.input_px,
         geometry=recipe.geometry.build(),
         tensors=fitted.tensors,
-        threshold=recipe.threshold,
+        decision=Decision(recipe.threshold),
         network=fitted.network,
         training={
             "recipe": job.name,
@@ -223,6 +226,7 @@ def _write_run(job: Training, split: Split, fitted: Fitted, run_id: str, warning
             "info": _plain(fitted.info),
             "warnings": list(warnings),
         },
+        field_um=field_um(job.manifest.take(job.manifest.rows_of(fold.train)), recipe.geometry.build()),
     )
     with atomic_folder(job.out / fold.name) as part:
         config = {"recipe_name": job.name, "seed": job.seed, **recipe.model_dump(mode="json")}
@@ -243,6 +247,19 @@ def _write_run(job: Training, split: Split, fitted: Fitted, run_id: str, warning
         (part / runs.LOG).write_text("\n".join(log) + "\n", "utf-8")
         write_json(part / runs.RUN, {"run_id": run_id, "bundle_fingerprint": bundle.fingerprint,
                                      "seconds": round(fitted.seconds, 3)})  # fmt: skip
+
+
+def field_um(manifest: Manifest, geometry: CropGeometry) -> float | None:
+    """Side of the field that crops of these figures show, in µm: the median; None where no µm/px is known."""
+    if geometry.side_um is not None:
+        return geometry.side_um
+    sides = []
+    for figure in manifest.table.select([r.MPP, r.WIDTH_PX, r.HEIGHT_PX]).to_pylist():
+        known = [figure[r.WIDTH_PX], figure[r.HEIGHT_PX]]
+        side = geometry.side_px or (min(known) if None not in known else None)
+        if figure[r.MPP] is not None and side is not None:
+            sides.append(figure[r.MPP] * side)
+    return round(float(np.median(sides)), 4) if sides else None
 
 
 def _predictions(manifest: Manifest, fitted: Fitted, threshold: float, run_id: str) -> pa.Table:

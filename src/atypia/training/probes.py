@@ -10,6 +10,7 @@ import numpy as np
 from atypia.backbones.features import open_features
 from atypia.data.store import CropStore
 from atypia.inference.bundle import PROBE, Bundle, probe_tensors
+from atypia.inference.decision import Decision
 from atypia.methods.catalogue import PROBES
 from atypia.methods.head import FoldRows
 from atypia.progress import Progress
@@ -57,7 +58,7 @@ class ProbeTrainer:
                 input_px=self.features.input_px,
                 geometry=self.recipe.geometry.build(),
                 tensors=tensors,
-                threshold=self.recipe.threshold,
+                decision=Decision(self.recipe.threshold),
             )
             info = {key: value for key, value in head.info.items() if key != "history"}
             yield Fitted(

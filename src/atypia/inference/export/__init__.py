@@ -1,0 +1,1 @@
+"""Export: a bundle in forms that run without torch."""

@@ -1,0 +1,62 @@
+"""An exported network through onnxruntime, on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from atypia.cores import core_count
+from atypia.errors import DataError
+from atypia.inference.runtimes import Floats, carried, in_batches
+
+
+class OnnxRuntime:
+    """A :class:`atypia.inference.runtimes.Runtime` through onnxruntime.
+
+    One session on all cores that this process may use. Its threads sleep while they wait: they share the
+    cores with the threads that decode images.
+
+    Args:
+        model: What ``atypia export --to onnx`` wrote: the file, or its bytes.
+        threads: Threads of the session; None: all cores of this process.
+
+    Raises:
+        DataError: The file is absent, no exported network, or damaged.
+    """
+
+    name = "onnx"
+
+    def __init__(self, model: Path | bytes, threads: int | None = None) -> None:
+        import onnxruntime
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or core_count()
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors only: its warnings are about its own optimiser
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        source = model if isinstance(model, bytes) else str(model)
+        where = "the model" if isinstance(model, bytes) else model
+        unreadable = (
+            state.Fail, state.InvalidProtobuf, state.InvalidGraph, state.InvalidArgument, state.NoSuchFile,
+            state.NotImplemented, state.RuntimeException,
+        )  # fmt: skip
+        try:
+            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except unreadable as error:
+            raise DataError(f"{where} cannot be opened ({str(error).strip()}); fix: export it again") from error
+        self.config, self.decision = carried(self._session.get_modelmeta().custom_metadata_map, where)
+        (crops,) = self._session.get_inputs()
+        self._input = crops.name
+        self.side_px = int(crops.shape[1])
+        self.feature_dim = int(self._session.get_outputs()[1].shape[1])
+
+    def run(self, crops: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        """See :meth:`atypia.inference.runtimes.Runtime.run`."""
+        return in_batches(crops, self.side_px, self.feature_dim, self._score)
+
+    def _score(self, crops: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        logits, features = self._session.run(None, {self._input: crops})
+        return np.asarray(logits), np.asarray(features)

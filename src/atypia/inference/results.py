@@ -1,0 +1,213 @@
+"""Results: one row a figure, what `atypia predict` writes and every report of a case reads.
+
+Rows travel as record batches with :data:`RESULTS_SCHEMA`, a bounded number at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from atypia import records as r
+from atypia.errors import InputError, must
+from atypia.inference.decision import CALLS
+
+if TYPE_CHECKING:
+    from atypia.data.streams import CropBatch, Refusal
+    from atypia.inference.decision import Verdicts
+
+CALL: Final = "call"
+NOVELTY: Final = "novelty"
+REASON: Final = "reason"
+MODEL: Final = "model"
+CALLED_NORMAL, CALLED_ATYPICAL, CALLED_UNCERTAIN, CALLED_REFUSED = CALLS
+UNLIKE_TRAINING: Final = "unlike the training data"
+"""Reason of a figure that was scored and then refused for its novelty."""
+
+RESULTS_SCHEMA: Final = pa.schema(
+    [
+        pa.field(r.FIGURE_ID, pa.string(), nullable=False),
+        pa.field(r.IMAGE, pa.string(), nullable=False),
+        pa.field(r.X_PX, pa.float64()),
+        pa.field(r.Y_PX, pa.float64()),
+        pa.field(r.P_ATYPICAL, pa.float64()),
+        pa.field(r.DECISION, pa.int8()),
+        pa.field(CALL, pa.string(), nullable=False),
+        pa.field(NOVELTY, pa.float64()),
+        pa.field(r.THRESHOLD, pa.float64(), nullable=False),
+        pa.field(REASON, pa.string()),
+        pa.field(MODEL, pa.string(), nullable=False),
+    ]
+)
+"""Columns, in order. ``image`` is the file or slide, as the user named it; ``x_px, y_px`` the
+figure's centre in pixels of the slide's level 0, null for plain crops. ``p_atypical`` is the
+calibrated probability of *atypical*, in [0, 1], and ``decision`` 1 where it reaches ``threshold``;
+both are null for a figure that was refused before it was scored. ``call`` is one of
+:data:`atypia.inference.decision.CALLS`, ``reason`` says why a figure was refused, and ``novelty``
+how far it lies from the training data (null where the model does not tell)."""
+
+
+def result_batch(batch: CropBatch, verdicts: Verdicts, model: str, threshold: float) -> pa.RecordBatch:
+    """The rows of a batch of crops and what was decided on them.
+
+    Args:
+        batch: The crops, of which only the names and positions are used.
+        verdicts: One a crop, in the same order.
+        model: Name of the classifier.
+        threshold: Its decision threshold on the probability of *atypical*, in [0, 1].
+
+    Returns:
+        With :data:`RESULTS_SCHEMA`, in the order of the crops.
+
+    Raises:
+        InputError: Lengths differ, a probability is outside [0, 1], or a call is unknown.
+    """
+    n = len(batch.ids)
+    p = np.asarray(verdicts.p, dtype=np.float64)
+    novelty = np.asarray(verdicts.novelty, dtype=np.float64)
+    decision = np.asarray(verdicts.decision)
+    calls = list(verdicts.call)
+    lengths = {len(p), len(novelty), len(decision), len(calls)}
+    if lengths != {n}:
+        raise InputError(must("verdicts", f"one for each of {n} crops", f"lengths {sorted(lengths)}", "decide again"))
+    if bool(np.any((p < 0) | (p > 1))):
+        raise InputError(must("p", "between 0 and 1", "a value outside", "pass probabilities, no logits"))
+    unknown = sorted(set(calls) - set(CALLS))
+    if unknown:
+        raise InputError(must("call", " or ".join(CALLS), unknown[0], "take it from the decision"))
+    scored = np.isfinite(p)
+    reasons = [
+        None if call != CALLED_REFUSED else UNLIKE_TRAINING if known else "no probability"
+        for call, known in zip(calls, scored, strict=True)
+    ]
+    return _batch(
+        {
+            r.FIGURE_ID: _texts(batch.ids),
+            r.IMAGE: _texts(batch.images),
+            r.X_PX: _numbers(batch.x_px),
+            r.Y_PX: _numbers(batch.y_px),
+            r.P_ATYPICAL: _numbers(p),
+            r.DECISION: _primitive(pa.int8(), decision.astype(np.int8), scored),
+            CALL: _texts(calls),
+            NOVELTY: _numbers(novelty),
+            REASON: _texts(reasons),
+        },
+        model,
+        threshold,
+    )
+
+
+def refusal_batch(refusals: Sequence[Refusal], model: str, threshold: float) -> pa.RecordBatch:
+    """The rows of figures that could not be read or cut, and so were never scored.
+
+    Args:
+        refusals: Which figures, and why.
+        model: Name of the classifier that would have scored them.
+        threshold: Its decision threshold, in [0, 1].
+
+    Returns:
+        With :data:`RESULTS_SCHEMA`, in the order of the refusals; probability, decision and
+        novelty are null.
+    """
+    n = len(refusals)
+    return _batch(
+        {
+            r.FIGURE_ID: _texts([refusal.figure_id for refusal in refusals]),
+            r.IMAGE: _texts([refusal.image for refusal in refusals]),
+            r.X_PX: _numbers([refusal.x_px for refusal in refusals]),
+            r.Y_PX: _numbers([refusal.y_px for refusal in refusals]),
+            r.P_ATYPICAL: pa.nulls(n, pa.float64()),
+            r.DECISION: pa.nulls(n, pa.int8()),
+            CALL: _texts([CALLED_REFUSED] * n),
+            NOVELTY: pa.nulls(n, pa.float64()),
+            REASON: _texts([refusal.reason for refusal in refusals]),
+        },
+        model,
+        threshold,
+    )
+
+
+def uncertainty(p: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Binary entropy of a probability, in bits: 0 where it is 0 or 1, 1 where it is one half.
+
+    ``-p log2(p) - (1 - p) log2(1 - p)`` (Shannon 1948).
+
+    Args:
+        p: Probabilities of any shape, in [0, 1] or NaN.
+
+    Returns:
+        Same shape, in [0, 1]; NaN where ``p`` is NaN.
+    """
+    values = np.asarray(p, dtype=np.float64)
+    # The smallest positive number in place of 0 makes 0 · log 0 the limit, 0.
+    logs = [np.log2(np.maximum(share, np.finfo(np.float64).tiny)) for share in (values, 1 - values)]
+    return np.abs(values * logs[0] + (1 - values) * logs[1])
+
+
+def rows_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """The rows as mappings from column to value; what is not finite is None, so that JSON can say it."""
+    columns = [_finite(column.to_pylist()) for column in batch.columns]
+    names = batch.schema.names
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def uncertainty_of(rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
+    """:func:`uncertainty` of each row of :func:`rows_of`; None without a probability."""
+    bits = uncertainty(np.array([row[r.P_ATYPICAL] for row in rows], dtype=np.float64)).tolist()
+    return [None if row[r.P_ATYPICAL] is None else value for row, value in zip(rows, bits, strict=True)]
+
+
+def check_results(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch itself.
+
+    Raises:
+        InputError: It has other columns than :data:`RESULTS_SCHEMA`.
+    """
+    if not batch.schema.equals(RESULTS_SCHEMA):
+        got = ", ".join(f"{field.name} {field.type}" for field in batch.schema)
+        raise InputError(must("results", "a record batch with RESULTS_SCHEMA", got, "build it with result_batch"))
+    return batch
+
+
+def _batch(columns: dict[str, pa.Array], model: str, threshold: float) -> pa.RecordBatch:
+    n = len(columns[r.FIGURE_ID])
+    columns[r.THRESHOLD] = _numbers(np.full(n, float(threshold)))
+    columns[MODEL] = _texts([model] * n)
+    return pa.RecordBatch.from_arrays([columns[name] for name in RESULTS_SCHEMA.names], schema=RESULTS_SCHEMA)
+
+
+def _finite(values: list[Any]) -> list[Any]:
+    return [None if isinstance(value, float) and not math.isfinite(value) else value for value in values]
+
+
+# Arrays are made from buffers: `pa.array` loads pandas wherever that is installed, which takes
+# longer than a first prediction should.
+
+
+def _primitive(kind: pa.DataType, values: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> pa.Array:
+    return pa.Array.from_buffers(kind, len(values), [_bitmap(valid), pa.py_buffer(np.ascontiguousarray(values))])
+
+
+def _bitmap(valid: npt.NDArray[np.bool_]) -> pa.Buffer | None:
+    return None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
+
+
+def _numbers(values: npt.ArrayLike) -> pa.Array:
+    """Floats; what is not finite is unknown, and so null."""
+    numbers = np.asarray(values, dtype=np.float64)
+    return _primitive(pa.float64(), numbers, np.isfinite(numbers))
+
+
+def _texts(values: Sequence[str | None]) -> pa.Array:
+    """Strings; a file name that is no valid text is written with escapes rather than refused."""
+    encoded = [b"" if value is None else value.encode("utf-8", "backslashreplace") for value in values]
+    ends = np.zeros(len(encoded) + 1, dtype=np.int32)
+    np.cumsum([len(text) for text in encoded], out=ends[1:])
+    valid = np.array([value is not None for value in values], dtype=bool)
+    buffers = [_bitmap(valid), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.string(), len(encoded), buffers)

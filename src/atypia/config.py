@@ -54,6 +54,8 @@ def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[
 
     >>> with_overrides({"probe": {"strengths": [1]}}, ["probe.strengths=[1, 2]"])
     {'probe': {'strengths': [1, 2]}}
+    >>> with_overrides({"ema": {"debias": True}}, ["ema=null", "ema.momentum=0.9"])
+    {'ema': {'momentum': 0.9}}
     """
     changed = _copy(values)
     for override in overrides:
@@ -63,7 +65,9 @@ def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[
         node = changed
         *parents, last = key.split(".")
         for parent in parents:
-            node = node.setdefault(parent, {})
+            if node.get(parent) is None:  # absent, or turned off by an earlier `key=null`
+                node[parent] = {}
+            node = node[parent]
             if not isinstance(node, dict):
                 raise InputError(must("--set", f"a key below a mapping, {parent!r} is none", key, "see the recipe"))
         try:

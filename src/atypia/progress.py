@@ -9,7 +9,7 @@ class Progress(Protocol):
     """Called from time to time during long work; the command line draws a bar from it."""
 
     def __call__(self, done: int, total: int, what: str) -> None:
-        """Reports that ``done`` of ``total`` units of ``what`` («crops decoded») are finished."""
+        """Reports that ``done`` of ``total`` units of ``what`` («crops decoded») are finished; ``total`` 0: not known."""
 
 
 def silent(done: int, total: int, what: str) -> None:

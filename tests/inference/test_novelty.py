@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,7 +140,7 @@ def test_few_figures_and_flat_directions() -> None:
 
 def test_refused_when_fitting() -> None:
     x, y = features(40, 0)
-    for arguments, message in (
+    cases: tuple[tuple[tuple[Any, ...], str], ...] = (
         ((x, y[:-1], x), r"`features` must be of shape \(39, d\)"),
         ((x, 0 * y, x), "`labels` must be of both classes"),
         ((x, y, x[:0]), "held-out figures, got quantile 0.999, k 64, 0 held-out figures"),
@@ -149,9 +150,11 @@ def test_refused_when_fitting() -> None:
         ((0 * x + 2, y, x), "`features` must be of figures that differ"),
         ((np.outer(y, np.ones(3)), y, np.ones((2, 3))), "`features` must be different within a class"),
         ((np.where(x > x.max() - 1e-9, np.nan, x), y, x), "`features` must be finite, got NaN or infinity in 1 rows"),
-    ):
+    )
+    for arguments, message in cases:
+        given: Any = arguments  # the checker narrows the tuples to what they hold
         with pytest.raises(InputError, match=message):
-            fit_novelty(*arguments)
+            fit_novelty(*given)
 
 
 def test_refused_when_applying_and_reading(fitted: Novelty) -> None:

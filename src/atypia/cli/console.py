@@ -53,7 +53,7 @@ def bars() -> Iterator[ProgressCallback]:
 
         def report(done: int, total: int, what: str) -> None:
             if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done, total=total)
+                tasks[what] = progress.add_task(what, total=total or None)
+            progress.update(tasks[what], completed=done, total=total or None)
 
         yield report

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from atypia import __version__
-from atypia.cli import data, demo, doctor, evaluate, recipes, train
+from atypia.cli import data, demo, doctor, evaluate, export, predict, recipes, train
 from atypia.cli.console import messages
 from atypia.errors import AtypiaError
 
@@ -23,6 +23,8 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 train.register(app)
 evaluate.register(app)
+predict.register(app)
+export.register(app)
 recipes.register(app)
 doctor.register(app)
 demo.register(app)

@@ -30,7 +30,7 @@ class OnnxRuntime:
 
     def __init__(self, model: Path | bytes, threads: int | None = None) -> None:
         import onnxruntime
-        from onnxruntime.capi import onnxruntime_pybind11_state as state
+        from onnxruntime.capi import onnxruntime_pybind11_state as state  # pyright: ignore[reportAttributeAccessIssue]
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or core_count()

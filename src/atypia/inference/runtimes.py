@@ -48,7 +48,7 @@ class Runtime(Protocol):
 
     name: str
     side_px: int
-    config: Mapping[str, Any]
+    config: dict[str, Any]
     decision: Decision
 
     def run(self, crops: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:

@@ -34,7 +34,8 @@ class TorchRuntime:
     def __init__(self, bundle: Bundle, weights_file: Path | None = None, device: torch.device | None = None) -> None:
         self.device = device or best_device()
         # Convolutions of a CPU are far faster with the channels last.
-        self.module = deployable(bundle, weights_file).to(self.device, memory_format=torch.channels_last)
+        self.module = deployable(bundle, weights_file).to(self.device)
+        self.module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.config = exported_config(bundle)
         self.decision = bundle.decision
         self.side_px = self.module.side_px

@@ -24,17 +24,15 @@ from atypia.inference.bundle import Bundle
 from atypia.inference.runtimes import CONFIG_KEY, TENSORS_KEY, Floats
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import ModelProto, NodeProto
 
 OPSET: Final = 18
 TOLERANCE: Final = 1e-4
-"""Largest difference from torch that is allowed, relative to the largest value where that is above 1."""
+"""Largest difference from torch that is allowed; see :class:`Exported` for what it is relative to."""
 HALF_TOLERANCE: Final = 0.05
 """The same where weights are stored in half precision; the difference itself is reported."""
 MAX_BYTES: Final = 2_000_000_000
 """A little below what one ONNX file can hold (2 GiB)."""
-WEIGHTS: Final = "scorer."
-"""Names of the network's weights begin so; those of the preprocessing, which stays exact, do not."""
 HALF_MAX: Final = float(np.finfo(np.float16).max)
 HALF_FROM: Final = 256
 """Tensors of fewer values stay in single precision: biases cost little space."""
@@ -49,7 +47,7 @@ class Exported:
         size_bytes: Its size.
         logit_difference: Largest difference of a logit from torch's on the crops compared, relative to
             the largest logit where that is above 1.
-        feature_difference: The same of features.
+        feature_difference: The same of a feature, relative to the largest feature.
     """
 
     path: Path
@@ -81,8 +79,8 @@ class Traced:
         pairs = [(together, (self.logits, self.features))]
         pairs += [(alone[i], (self.logits[i : i + 1], self.features[i : i + 1])) for i in range(2)]
         return (
-            max(_difference(got[0], want[0]) for got, want in pairs),
-            max(_difference(got[1], want[1]) for got, want in pairs),
+            max(_difference(got[0], want[0], 1.0) for got, want in pairs),
+            max(_difference(got[1], want[1], float(np.finfo(np.float32).tiny)) for got, want in pairs),
         )
 
 
@@ -208,16 +206,18 @@ def metadata(config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]])
 def halve(model: ModelProto) -> int:
     """Stores the network's weights in half precision, each followed by a cast to single; in place.
 
-    The runtimes cast once, when they open the file. What half precision cannot hold stays as it is.
+    The runtimes cast once, when they open the file. What half precision cannot hold stays as it is, and so
+    does what the preprocessing uses.
 
     Returns:
         How many tensors were changed.
     """
     from onnx import TensorProto, helper, numpy_helper
 
+    exact = {name for node in preprocessing(model) for name in node.input}
     casts = []
     for tensor in model.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or not tensor.name.startswith(WEIGHTS):
+        if tensor.data_type != TensorProto.FLOAT or tensor.name in exact:
             continue
         values = numpy_helper.to_array(tensor)
         if values.size < HALF_FROM or not float(np.abs(values).max()) <= HALF_MAX:
@@ -229,6 +229,12 @@ def halve(model: ModelProto) -> int:
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return len(casts)
+
+
+def preprocessing(model: ModelProto) -> list[NodeProto]:
+    """The nodes before the first convolution: all that makes pixels into what the network takes."""
+    nodes = list(model.graph.node)
+    return nodes[: next((i for i, node in enumerate(nodes) if node.op_type == "Conv"), 0)]
 
 
 def require_export(*packages: str) -> None:
@@ -246,5 +252,5 @@ def require_export(*packages: str) -> None:
             raise AbsentError(f"{package} is not installed; fix: pip install 'atypia[export]'")
 
 
-def _difference(got: Floats, want: Floats) -> float:
-    return float(np.abs(got - want).max() / max(1.0, float(np.abs(want).max())))
+def _difference(got: Floats, want: Floats, least: float) -> float:
+    return float(np.abs(got - want).max() / max(least, float(np.abs(want).max())))

@@ -1,0 +1,192 @@
+"""Entry point for the MIDOG 2025 challenge, track 2: a stack of crops in, a list of classes out.
+
+``python -m atypia.challenge --input DIR --output DIR --model MODEL`` reads the interface's files: the
+stack, one figure a page, from the folder that ``inputs.json`` names for
+``stacked-histopathology-roi-cropouts`` (``images/stacked-histopathology-roi-cropouts`` where there is no such
+file), and writes ``multiple-mitotic-figure-classification.json``: in page order, one
+``{"class": "normal" or "atypical", "confidence": probability of atypical}`` a page.
+
+Exit code 0; 1 for work that failed; 2 for input that cannot be used. Nothing is written then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from atypia.errors import AtypiaError, DataError, InputError, must
+from atypia.inference.export.challenge import ANSWER_FILE, SLUG
+
+DEFAULT_FOLDER: Final = f"images/{SLUG}"
+"""Where the stack lies, below the input folder."""
+INPUTS_FILE: Final = "inputs.json"
+SUFFIXES: Final = (".tif", ".tiff")
+MODEL_VARIABLE: Final = "ATYPIA_MODEL"
+"""Environment variable that names the model where the option does not."""
+SHOWN: Final = 3
+"""Reasons that a message repeats."""
+
+
+def find_stack(folder: Path) -> Path:
+    """Finds the stack in an input folder.
+
+    Args:
+        folder: What the challenge mounts as ``/input``. A stack that lies directly in it is found too.
+
+    Raises:
+        InputError: There is no such folder, no stack, or more than one; or ``inputs.json`` is damaged,
+            names another interface, or a place outside the folder.
+    """
+    if not folder.is_dir():
+        raise InputError(must("--input", "a folder", f"{folder}, which is none", "name the mounted input folder"))
+    place = folder / _relative_path(folder)
+    if place.is_file():
+        return place
+    looked = [place, folder]
+    for where in looked:
+        found = _tiffs(where)
+        if len(found) > 1:
+            names = ", ".join(path.name for path in found[:SHOWN])
+            got = f"{len(found)} ({names}{' …' if found[SHOWN:] else ''})"
+            raise InputError(must(str(where), "a folder with one stack", got, "run once a stack"))
+        if found:
+            return found[0]
+    raise InputError(
+        must(str(place), "a folder with a TIFF stack", "none", f"put the stack there, as {DEFAULT_FOLDER}/NAME.tiff")
+    )
+
+
+def classify(stack: Path, model: Path) -> list[dict[str, Any]]:
+    """Classifies the pages of a stack.
+
+    Args:
+        stack: A TIFF, one crop a page.
+        model: A bundle's folder, or an exported network.
+
+    Returns:
+        In page order, ``class`` (the name of the decided class) and ``confidence`` (the calibrated
+        probability of the positive class, in [0, 1]).
+
+    Raises:
+        DataError: A page cannot be read, as the answer has no place for a figure without one.
+        InputError: The model is of another task.
+    """
+    from atypia.data.geometry import CropGeometry
+    from atypia.data.stacks import stack_pages
+    from atypia.data.streams import CropBatch
+    from atypia.inference.runtimes import open_runtime
+    from atypia.records import ATYPICAL_TASK, CLASS_NAMES
+
+    runtime = open_runtime(model)
+    if runtime.config["task"] != ATYPICAL_TASK:
+        raise InputError(must("--model", f"of the task {ATYPICAL_TASK}", runtime.config["task"], "name another model"))
+    names = CLASS_NAMES[ATYPICAL_TASK]
+    answers: list[dict[str, Any]] = []
+    refused = []
+    for item in stack_pages(stack, CropGeometry(**runtime.config["geometry"])):
+        if not isinstance(item, CropBatch):
+            refused.append(item.reason)
+            continue
+        logits, features = runtime.run(item.crops)
+        verdicts = runtime.decision.apply(logits, features)
+        answers += [
+            {"class": names[decision], "confidence": p}
+            for decision, p in zip(verdicts.decision.tolist(), verdicts.p.tolist(), strict=True)
+        ]
+    if refused:
+        raise DataError(
+            f"{len(refused)} of {len(refused) + len(answers)} pages cannot be read, and the answer has no place for "
+            f"a page without a class: {'; '.join(refused[:SHOWN])}"
+        )
+    return answers
+
+
+def run(source: Path, target: Path, model: Path) -> Path:
+    """Reads the input folder and writes the answer.
+
+    Args:
+        source: The input folder.
+        target: The output folder.
+        model: A bundle's folder, or an exported network.
+
+    Returns:
+        The file written.
+
+    Raises:
+        AtypiaError: As :func:`find_stack` and :func:`classify`, or the answer cannot be written.
+    """
+    from atypia.artifacts import write_json
+
+    answers = classify(find_stack(source), model)
+    path = target / ANSWER_FILE
+    write_json(path, answers)
+    atypical = sum(answer["class"] == "atypical" for answer in answers)
+    sys.stderr.write(f"{len(answers)} figures, {atypical} of them atypical: {path}\n")
+    return path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the entry point.
+
+    Returns:
+        The exit code.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m atypia.challenge", description="Classify a stack of mitotic figures (MIDOG 2025, track 2)."
+    )
+    parser.add_argument("--input", type=Path, required=True, metavar="DIR", help="the mounted input folder")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the answer")
+    parser.add_argument(
+        "--model", type=Path, default=os.environ.get(MODEL_VARIABLE), metavar="PATH",
+        help=f"a bundle's folder or an exported network (default: ${MODEL_VARIABLE})",
+    )  # fmt: skip
+    given = parser.parse_args(arguments)
+    try:
+        if given.model is None:
+            raise InputError(must("--model", "given", "nothing", f"name a bundle, or set {MODEL_VARIABLE}"))
+        run(given.input, given.output, given.model)
+    except AtypiaError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    return 0
+
+
+def _relative_path(folder: Path) -> str:
+    """Where the stack lies below the input folder."""
+    file = folder / INPUTS_FILE
+    if not file.exists():
+        return DEFAULT_FOLDER
+    try:
+        listed = json.loads(file.read_text("utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} is damaged ({error}); fix: mount the challenge's own file") from error
+    try:
+        places = {str(entry["interface"]["slug"]): str(entry["interface"]["relative_path"]) for entry in listed}
+    except (KeyError, TypeError) as error:
+        expected = "a list of inputs, each with interface.slug and interface.relative_path"
+        raise InputError(must(str(file), expected, "something else", "mount the challenge's own file")) from error
+    if SLUG not in places:
+        got = ", ".join(sorted(places)) or "no input"
+        raise InputError(must(str(file), f"a list with the input {SLUG}", got, "choose the algorithm of track 2"))
+    place = PurePosixPath(places[SLUG])
+    if place.is_absolute() or ".." in place.parts:
+        raise InputError(must(f"{INPUTS_FILE} relative_path", "below the input folder", str(place), "correct it"))
+    return str(place)
+
+
+def _tiffs(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""``atypia export``: deployable forms of a classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atypia.cli.console import note, show_json, warn
+from atypia.cli.options import Json, Root
+
+EXAMPLE = "Example: `atypia export runs/full/fold-1/bundle --to onnx --out model.onnx --half`"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+
+    @app.command("export", epilog=EXAMPLE)
+    def export(
+        bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
+        to: Annotated[str, typer.Option(help="onnx, openvino or challenge (a container for MIDOG 2025, track 2).")],
+        out: Annotated[Path, typer.Option(help="File (onnx) or folder to write.")],
+        half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.")] = False,
+        int8: Annotated[bool, typer.Option("--int8", help="Quantise to 8-bit integers; needs --calibrate.")] = False,
+        calibrate: Annotated[
+            str | None,
+            typer.Option(help="Labelled data to quantise by and to measure the loss on.", show_default=False),
+        ] = None,
+        weights: Annotated[
+            Path | None, typer.Option(help="The backbone's weights in a local file.", show_default=False)
+        ] = None,
+        root: Root = None,
+        as_json: Json = False,
+    ) -> None:
+        """Export a classifier, preprocessing included, to forms that run without torch.
+
+        The exported network is compared with torch before it is written.
+        """
+        from atypia.inference.export.forms import Options
+        from atypia.inference.export.forms import export as run
+
+        report = run(bundle, to, out, Options(half, int8, calibrate, weights, root))
+        exported, loss = report.exported, report.loss
+        if as_json:
+            show_json(report.as_dict())
+        note(
+            f"{report.form}: {exported.path} ({exported.size_bytes / 1e6:.1f} MB); largest difference from torch "
+            f"{exported.logit_difference:.1e} (logits), {exported.feature_difference:.1e} (features)"
+        )
+        if loss is not None:
+            note(
+                f"{report.method} int8 on {loss.figures} other figures: balanced accuracy "
+                f"{loss.balanced_accuracy_before:.4f} → {loss.balanced_accuracy:.4f} (loss {loss.lost:+.4f}), "
+                f"AUROC {loss.auroc_before:.4f} → {loss.auroc:.4f}, {loss.decisions_changed:.2%} of the classes changed"
+            )
+            if loss.lost > WORTH_A_WARNING:
+                warn("quantisation costs more than a hundredth of balanced accuracy; consider --half instead")
+
+
+WORTH_A_WARNING = 0.01
+"""Loss in balanced accuracy above which the user is told so."""

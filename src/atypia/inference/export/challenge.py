@@ -1,0 +1,170 @@
+"""Export as a challenge container: a folder from which an image for MIDOG 2025, track 2, is built.
+
+The folder holds all that the image needs: the exported network, this package as a wheel, the pinned
+versions of the few packages that predicting takes, the entry point and a Dockerfile. Packages are
+installed when the image is built; the container itself needs no network and no GPU.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import platform
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import atypia
+from atypia.artifacts import atomic_folder
+from atypia.inference.export.openvino import check_replaceable
+from atypia.inference.runtimes import ONNX_FILE
+
+SLUG: Final = "stacked-histopathology-roi-cropouts"
+"""The interface's name of the input."""
+ANSWER_FILE: Final = "multiple-mitotic-figure-classification.json"
+"""The interface's name of the answer."""
+PACKAGES: Final = ("filelock", "numpy", "onnxruntime", "pillow", "platformdirs", "pyarrow", "pydantic", "safetensors")
+"""Distributions that predicting from a stack imports; a test compares them with what is imported."""
+MODEL_FOLDER: Final = "model"
+ENTRY_FILE: Final = "inference.py"
+FILES: Final = ("Dockerfile", "README.md", "requirements.txt", ENTRY_FILE, MODEL_FOLDER)
+EPOCH: Final = (1980, 1, 1, 0, 0, 0)
+"""Time of every file in the wheel, so that equal code gives equal bytes."""
+
+DOCKERFILE = """\
+# MIDOG 2025, track 2: classifies a stack of mitotic figures as normal or atypical.
+FROM --platform=linux/amd64 python:{python}-slim
+
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+RUN groupadd --system user && useradd --system --create-home --gid user user
+
+WORKDIR /opt/app
+COPY requirements.txt {wheel} ./
+RUN pip install --no-cache-dir --requirement requirements.txt \\
+    && pip install --no-cache-dir --no-deps {wheel} \\
+    && rm {wheel}
+COPY {model} {model}
+COPY {entry} .
+
+USER user
+ENTRYPOINT ["python", "{entry}"]
+"""
+
+ENTRY = '''\
+"""Entry point of the container: /input to /output, with the model beside this file."""
+
+import sys
+from pathlib import Path
+
+from atypia.challenge import main
+
+MODEL = Path(__file__).with_name("{model}")
+
+if __name__ == "__main__":
+    sys.exit(main(["--input", "/input", "--output", "/output", "--model", str(MODEL), *sys.argv[1:]]))
+'''
+
+README = """\
+# {name}: a container for MIDOG 2025, track 2
+
+Reads `/input/inputs.json` and one multi-page TIFF below `/input/images/{slug}/`, and writes
+`/output/{answer}`: for each page, in order, its class (`normal` or `atypical`) and the
+probability of *atypical* as `confidence`. A figure is called atypical where that reaches {threshold:.4g}.
+
+Build, try and save the image:
+
+```console
+$ docker build --tag {tag} .
+$ docker run --rm --network none --volume "$PWD/test/input:/input:ro" --volume "$PWD/test/output:/output" {tag}
+$ docker save {tag} | gzip > {tag}.tar.gz
+```
+
+The container runs as a user without rights, who must be able to write the output folder; it needs no network,
+no GPU and about 1 GB of memory.
+
+The same without Docker, where `atypia` is installed:
+
+```console
+$ python -m atypia.challenge --input test/input --output test/output --model {model}
+```
+
+Exit codes: 0 done; 1 work that failed; 2 input that cannot be used. The reason is on standard error, and no
+answer is written then.
+
+Research use only; not a medical device.
+"""
+
+
+def write_challenge(network: bytes, name: str, threshold: float, folder: Path) -> Path:
+    """Writes the folder of a container.
+
+    Args:
+        network: Bytes of an exported ONNX network, which carries its bundle's configuration.
+        name: What the classifier is called.
+        threshold: Its decision threshold, for the README.
+        folder: Folder to write; an earlier export there is replaced.
+
+    Raises:
+        InputError: The folder holds something else.
+    """
+    wheel = wheel_name()
+    check_replaceable(folder, replaceable(folder))
+    tag = "atypia-" + "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower()).strip("-")
+    facts = {
+        "python": ".".join(platform.python_version_tuple()[:2]), "wheel": wheel, "model": MODEL_FOLDER,
+        "entry": ENTRY_FILE, "name": name, "threshold": threshold, "slug": SLUG, "answer": ANSWER_FILE, "tag": tag,
+    }  # fmt: skip
+    with atomic_folder(folder) as part:
+        (part / MODEL_FOLDER).mkdir()
+        (part / MODEL_FOLDER / ONNX_FILE).write_bytes(network)
+        (part / "Dockerfile").write_text(DOCKERFILE.format(**facts), "utf-8")
+        (part / ENTRY_FILE).write_text(ENTRY.format(**facts), "utf-8")
+        (part / "README.md").write_text(README.format(**facts), "utf-8")
+        (part / "requirements.txt").write_text(requirements(), "utf-8")
+        write_wheel(part / wheel)
+    return folder
+
+
+def replaceable(folder: Path) -> tuple[str, ...]:
+    """Names in a folder that are an earlier export's, whatever version wrote it."""
+    return (*FILES, *(path.name for path in folder.glob("atypia-*.whl")))
+
+
+def requirements() -> str:
+    """The pinned versions of :data:`PACKAGES`, as they are installed here."""
+    return "".join(f"{package}=={version(package)}\n" for package in PACKAGES)
+
+
+def wheel_name() -> str:
+    """File name of this package's wheel."""
+    return f"atypia-{atypia.__version__}-py3-none-any.whl"
+
+
+def write_wheel(path: Path) -> Path:
+    """Packs this package's modules, as they are installed here, into a wheel (PEP 427).
+
+    It holds code alone: none of the package's dependencies, tables, recipes or trained models.
+
+    Args:
+        path: File to write; its name must be :func:`wheel_name`.
+    """
+    root = Path(atypia.__file__).parent
+    sources = sorted(source for source in root.rglob("*.py") if "__pycache__" not in source.parts)
+    files = {f"atypia/{source.relative_to(root).as_posix()}": source.read_bytes() for source in sources}
+    info = f"atypia-{atypia.__version__}.dist-info"
+    files[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: atypia\nVersion: {atypia.__version__}\n".encode()
+    files[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: atypia\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    lines = [f"{name},sha256={_digest(data)},{len(data)}" for name, data in files.items()]
+    files[f"{info}/RECORD"] = ("\n".join([*lines, f"{info}/RECORD,,"]) + "\n").encode()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            entry = zipfile.ZipInfo(name, EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, data)
+    return path
+
+
+def _digest(data: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()

@@ -1,0 +1,144 @@
+"""What a user asks to have classified, as one stream of crops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from atypia.data.points.base import BoxFormat, Points
+from atypia.data.stacks import classify_input
+from atypia.data.streams import DEFAULT_BATCH, CropBatch, Refusal, Skipped, crop_files
+from atypia.errors import InputError, must
+
+if TYPE_CHECKING:
+    from atypia.inference.classifier import Classifier
+
+CROPS: Final = "crop"
+STACK: Final = "stack"
+SLIDE: Final = "slide"
+_WILDCARDS = frozenset("*?[")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to classify.
+
+    Attributes:
+        inputs: Files, folders and patterns of crops; multi-page TIFF stacks; slides or regions.
+        points: Where the figures on the slides are: a file, or a folder with one file a slide of the slide's name
+            (without its suffix). Given, every input is a slide.
+        mpp: µm/px of the images, where the files do not state it or are wrong.
+        point_format: Name in :data:`atypia.data.points.reading.POINT_FORMATS`; None tells by the content.
+        box_format: How boxes are written, where the file does not tell.
+        classes: Only points that the file calls one of these; empty for all.
+        batch_size: Crops in a batch.
+    """
+
+    inputs: tuple[str, ...]
+    points: Path | None = None
+    mpp: float | None = None
+    point_format: str | None = None
+    box_format: BoxFormat = "auto"
+    classes: tuple[str, ...] = ()
+    batch_size: int = DEFAULT_BATCH
+
+
+@dataclass
+class Told:
+    """What is said beside the results, filled while a stream runs: files in folders that are no images; notes."""
+
+    skipped: Skipped = field(default_factory=Skipped)
+    notes: list[str] = field(default_factory=list)
+
+
+def open_stream(request: Request, classifier: Classifier, told: Told) -> Iterator[CropBatch | Refusal]:
+    """Crops of everything that is asked for, in the order of the inputs, in constant memory.
+
+    Args:
+        request: What to classify.
+        classifier: What it is for: it decides how crops are cut.
+        told: Receives what was skipped, and notes.
+
+    Raises:
+        InputError: An input does not exist, or a slide has no points. Later inputs are looked at before the first
+            is read.
+    """
+    kinds = [(kind_of(given, request.points is not None), given) for given in request.inputs]
+    if not kinds:
+        raise InputError(must("inputs", "at least one file, folder or pattern", "none", "name one"))
+    for kind, given in kinds:
+        if kind == SLIDE and request.points is None:
+            raise InputError(must("points", f"given for the slide {given}", "none", "pass --points FILE"))
+    return _stream(request, classifier, told, kinds)
+
+
+def kind_of(given: str, has_points: bool) -> str:
+    """Whether an input is crops, a stack or a slide.
+
+    Raises:
+        InputError: A folder or pattern is given with points.
+        DataError: The file is absent or no image.
+    """
+    several = Path(given).is_dir() or (bool(_WILDCARDS & set(given)) and not Path(given).exists())
+    if several and has_points:
+        raise InputError(must("inputs", "slides where points are given", given, "name the slide files"))
+    return CROPS if several else classify_input(given, has_points=has_points)
+
+
+def points_of(slide: str, request: Request) -> Points:
+    """The figures on one slide.
+
+    Raises:
+        DataError: The points cannot be read, or none is on this slide.
+        InputError: There is no file for this slide in the folder of points.
+    """
+    from atypia.data.slidecrops import slide_points
+
+    if request.points is None:
+        raise InputError(must("points", f"given for the slide {slide}", "none", "pass --points FILE"))
+    file = request.points
+    if file.is_dir():
+        found = sorted(path for path in file.iterdir() if path.is_file() and path.stem == Path(slide).stem)
+        if len(found) != 1:
+            got = ", ".join(path.name for path in found) or "none"
+            raise InputError(must(f"points in {file}", f"one file named {Path(slide).stem}.*", got, "name it so"))
+        file = found[0]
+    points = slide_points(slide, file, mpp=request.mpp, format=request.point_format, box_format=request.box_format)
+    return points.of_classes(request.classes) if request.classes else points
+
+
+def _stream(
+    request: Request, classifier: Classifier, told: Told, kinds: Sequence[tuple[str, str]]
+) -> Iterator[CropBatch | Refusal]:
+    from atypia.data.slidecrops import slide_crops
+    from atypia.data.stacks import stack_pages
+
+    size, mpp = request.batch_size, request.mpp
+    whole = classifier.geometry if mpp is None else classifier.slide_geometry
+    for kind, group in groupby(kinds, key=lambda pair: pair[0]):
+        inputs = [given for _, given in group]
+        if kind == CROPS:
+            yield from crop_files(inputs, whole, batch_size=size, mpp=mpp, skipped=told.skipped)
+            continue
+        for given in inputs:
+            if kind == STACK:
+                yield from stack_pages(given, whole, batch_size=size, mpp=mpp)
+                continue
+            points = points_of(given, request)
+            told.notes.extend(f"{given}: {note}" for note in points.notes)
+            yield from slide_crops(given, points, classifier.slide_geometry, mpp=mpp, batch_size=size)
+
+
+def only_slide(request: Request) -> str:
+    """The one slide of a request, for outputs that hold one.
+
+    Raises:
+        InputError: There are several inputs, or no points.
+    """
+    if request.points is None or len(request.inputs) != 1:
+        raise InputError(must("inputs", "one slide with points for GeoJSON", f"{len(request.inputs)} inputs",
+                              "write .csv, or name one slide and its points"))  # fmt: skip
+    return request.inputs[0]

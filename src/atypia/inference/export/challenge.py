@@ -7,11 +7,7 @@ installed when the image is built; the container itself needs no network and no 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import platform
-import zipfile
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +20,7 @@ SLUG: Final = "stacked-histopathology-roi-cropouts"
 """The interface's name of the input."""
 ANSWER_FILE: Final = "multiple-mitotic-figure-classification.json"
 """The interface's name of the answer."""
-PACKAGES: Final = ("filelock", "numpy", "onnxruntime", "pillow", "platformdirs", "pyarrow", "pydantic", "safetensors")
+PACKAGES: Final = ("filelock", "numpy", "onnxruntime", "pillow", "safetensors")
 """Distributions that predicting from a stack imports; a test compares them with what is imported."""
 MODEL_FOLDER: Final = "model"
 ENTRY_FILE: Final = "inference.py"
@@ -133,6 +129,8 @@ def replaceable(folder: Path) -> tuple[str, ...]:
 
 def requirements() -> str:
     """The pinned versions of :data:`PACKAGES`, as they are installed here."""
+    from importlib.metadata import version
+
     return "".join(f"{package}=={version(package)}\n" for package in PACKAGES)
 
 
@@ -149,6 +147,8 @@ def write_wheel(path: Path) -> Path:
     Args:
         path: File to write; its name must be :func:`wheel_name`.
     """
+    import zipfile
+
     root = Path(atypia.__file__).parent
     sources = sorted(source for source in root.rglob("*.py") if "__pycache__" not in source.parts)
     files = {f"atypia/{source.relative_to(root).as_posix()}": source.read_bytes() for source in sources}
@@ -167,4 +167,7 @@ def write_wheel(path: Path) -> Path:
 
 
 def _digest(data: bytes) -> str:
+    import base64
+    import hashlib
+
     return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()

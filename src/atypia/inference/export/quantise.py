@@ -3,7 +3,11 @@
 A convolutional network is quantised statically: the ranges of its activations are measured on
 calibration crops and stored. A transformer's activations have outliers that no fixed range fits,
 so it is quantised dynamically: its weights are stored in 8 bits and each activation's range is
-measured when it is there. Preprocessing and the head stay in single precision.
+measured when it is there; what a crop is given then depends slightly on the others of its batch.
+Preprocessing, the first convolutions, which rounding hurts most, and the head stay in single precision.
+
+Activations take 8 unsigned and weights 8 signed bits. Processors without VNNI instructions add products in
+16 bits, where the largest may overflow: measure on the kind of machine that will be used.
 
 Rounding costs accuracy; :func:`measure_loss` says how much on labelled crops.
 """
@@ -32,8 +36,10 @@ if TYPE_CHECKING:
 CALIBRATION_BATCH: Final = 16
 STATIC_OPS: Final = ["Conv", "Add", "Clip", "Relu"]
 DYNAMIC_OPS: Final = ["MatMul", "Gemm"]
+STEM_CONVOLUTIONS: Final = 3
+"""First convolutions that are not quantised: stem and first block."""
 CHUNK: Final = 256
-"""Crops that are compared at a time."""
+"""Crops that are compared at a time, and the most that a data set gives to calibrate on."""
 
 Method = Literal["static", "dynamic"]
 
@@ -91,7 +97,7 @@ def quantise_onnx(source: Path, target: Path, crops: npt.NDArray[np.uint8] | Non
     del model.graph.value_info[:]  # written for single precision: a quantiser would take them for facts
     model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")  # its advice does not apply
     method: Method = "dynamic" if any(node.op_type == "Softmax" for node in model.graph.node) else "static"
-    outside = [node.name for node in preprocessing(model)] + [_head(model)]
+    outside = [*_beginning(model, STEM_CONVOLUTIONS if method == "static" else 0), _head(model)]
     with tempfile.TemporaryDirectory() as temporary:
         written = Path(temporary) / "model.onnx"
         if method == "dynamic":
@@ -102,10 +108,9 @@ def quantise_onnx(source: Path, target: Path, crops: npt.NDArray[np.uint8] | Non
         else:
             if crops is None or not len(crops):
                 raise InputError(must("crops", "a few hundred crops to calibrate on", "none", "give --calibrate DATA"))
-            # Seven bits a weight: processors without VNNI add pairs of products in 16 bits, which eight overflow.
             quantize_static(
                 model, written, _reader(model.graph.input[0].name, crops), quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=STATIC_OPS, per_channel=True, reduce_range=True, nodes_to_exclude=outside,
+                op_types_to_quantize=STATIC_OPS, per_channel=True, nodes_to_exclude=outside,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
                 calibration_providers=["CPUExecutionProvider"],
             )  # fmt: skip
@@ -211,6 +216,17 @@ def _reader(name: str, crops: npt.NDArray[np.uint8]) -> Any:
 def _batches(crops: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
     for start in range(0, len(crops), CALIBRATION_BATCH):
         yield np.ascontiguousarray(crops[start : start + CALIBRATION_BATCH])
+
+
+def _beginning(model: ModelProto, convolutions: int) -> list[str]:
+    """Names of the nodes of the preprocessing, and of what follows up to so many convolutions and their activations.
+
+    A network of no more convolutions than that has them all quantised.
+    """
+    nodes = list(model.graph.node)
+    places = [i for i, node in enumerate(nodes) if node.op_type == "Conv"]
+    end = places[convolutions] if len(places) > convolutions else len(preprocessing(model))
+    return [node.name for node in nodes[:end]]
 
 
 def _head(model: ModelProto) -> str:

@@ -125,6 +125,7 @@ def plain_steps(recipe: NetworkRecipe, manifest: Manifest) -> Callable[[], None]
             tv.RandomAffine(180, translate=(0.05, 0.05), scale=(0.9, 1.15)),
             tv.ColorJitter(0.15, 0.15, 0.15, 0.03),
             tv.RandomApply([tv.GaussianBlur(5, (0.1, 1.2))], 0.2),
+            tv.CenterCrop(Frame(side, spec.view).seen_px(CropGeometry().out_px)),
             tv.Resize((side, side)),
             tv.ToTensor(),
             tv.Normalize(entry.mean, entry.std),
@@ -201,20 +202,61 @@ def measure(device: str = "cpu", plain: bool = True, overrides: tuple[str, ...] 
     return found
 
 
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "channels-last": ("channels_last=true",),
+    "channels-first": ("channels_last=false",),
+    "bf16": ("precision=bf16",),
+    "fp32": ("precision=fp32",),
+    "compiled": ("compile=true",),
+}
+"""Settings that are compared with the recipe's own."""
+
+
 def variants() -> dict[str, float]:
-    """Milliseconds an image of the floor under other settings, each relative to the recipe's own."""
-    manifest = data()
-    settings = {"own": (), "channels-first": ("channels_last=false",), "bf16": ("precision=bf16",)}
-    found = {}
+    """Time of the floor under other settings, relative to the recipe's own; and on one thread, relative to all."""
+    manifest, found = data(), {}
+    threads = torch.get_num_threads()
     with TemporaryDirectory() as folder:
         for name, backbone in CASES:
             tasks = {}
-            for label, overrides in settings.items():
+            for label, overrides in {"own": (), **SETTINGS}.items():
                 recipe = load_recipe(name, [f"backbone={backbone}", *overrides])[1]
                 assert isinstance(recipe, NetworkRecipe)
                 tasks[label] = floor_steps(make_loop(recipe, manifest, Path(folder)))
+            tasks["one thread"] = on_threads(1, threads, tasks["own"])
             ms = in_turns(tasks, STEPS * 32)
-            found |= {f"{name} {label}": round(value / ms["own"], 2) for label, value in ms.items()}
+            found |= {f"{name}, {label}": round(value / ms["own"], 2) for label, value in ms.items() if label != "own"}
+    return found
+
+
+def on_threads(count: int, after: int, task: Callable[[], None]) -> Callable[[], None]:
+    """The task on another number of threads."""
+
+    def run() -> None:
+        torch.set_num_threads(count)
+        task()
+        torch.set_num_threads(after)
+
+    return run
+
+
+def profile() -> dict[str, list[str]]:
+    """Where a step's time goes: the operators with the largest own time, as shares."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as profiled
+
+    manifest, found = data(), {}
+    with TemporaryDirectory() as folder:
+        for name, backbone in CASES:
+            recipe = load_recipe(name, [f"backbone={backbone}"])[1]
+            assert isinstance(recipe, NetworkRecipe)
+            task = loop_steps(make_loop(recipe, manifest, Path(folder)))
+            task()
+            with profiled(activities=[ProfilerActivity.CPU]) as taken:
+                task()
+            events = sorted(taken.key_averages(), key=lambda e: -e.self_cpu_time_total)
+            whole = sum(event.self_cpu_time_total for event in events)
+            found[name] = [f"{e.key} {100 * e.self_cpu_time_total / whole:.0f} %" for e in events[:8]]
     return found
 
 
@@ -225,6 +267,8 @@ def main() -> None:
         print(case, line)
     if device == "cpu":
         print("time of the floor relative to the recipe's own settings:", variants())
+        for case, shares in profile().items():
+            print(f"profile of {case}:", "; ".join(shares))
 
 
 if __name__ == "__main__":

@@ -50,6 +50,8 @@ CODES: Final[Mapping[str, tuple[str, str]]] = {
     "identical-across-parts": (ERROR, "the same pixels are in two parts of a split"),
     "turned-across-parts": (ERROR, "the same pixels, flipped or rotated, are in two parts of a split"),
     "near-across-parts": (WARNING, "the same picture, slightly altered, is in two parts of a split"),
+    "teacher-across-parts": (ERROR, "a teacher was trained on figures that its student is measured on"),
+    "unknown-teacher": (ERROR, "a teacher does not tell what it was trained on"),
     "unknown-figures": (ERROR, "a split names figures that are not in the set"),
 }
 """Every code with its severity and its meaning."""

@@ -75,8 +75,9 @@ def train(job: Training, progress: Progress = silent) -> Trained:
     warnings = list(dict.fromkeys(warnings))
     with lock(job.out / runs.TRAINING):
         asked = _identity(job, split)
-        _claim(job.out, asked)
+        _refuse_other(job.out, asked)
         trainer = _trainer(job, store, progress)
+        warnings += trainer.check(wanted)
         run_ids = {fold.name: _run_id(job, trainer, fold) for fold in split.folds}
         todo = [fold for fold in wanted if not _complete(job.out / fold.name, run_ids[fold.name])]
         split.save(job.out / runs.SPLIT)
@@ -166,10 +167,9 @@ def _identity(job: Training, split: Split) -> dict[str, Any]:
     }
 
 
-def _claim(out: Path, asked: Mapping[str, Any]) -> None:
+def _refuse_other(out: Path, asked: Mapping[str, Any]) -> None:
     path = out / runs.TRAINING
     if not path.exists():
-        write_json(path, {**asked, "warnings": []})
         return
     there = read_json(path)
     if not isinstance(there, dict):
@@ -185,7 +185,7 @@ def _claim(out: Path, asked: Mapping[str, Any]) -> None:
 def _run_id(job: Training, trainer: Trainer, fold: Fold) -> str:
     recipe = job.recipe.model_dump(mode="json", exclude={"summary"})
     parts = [list(part) for part in (fold.train, fold.val, fold.test)]
-    return fingerprint(FIT_VERSION, recipe, job.seed, trainer.inputs, parts, fold.name)
+    return fingerprint(FIT_VERSION, recipe, job.seed, trainer.inputs(fold), parts, fold.name)
 
 
 def _complete(folder: Path, run_id: str) -> bool:

@@ -76,8 +76,17 @@ class Fitted:
 class Trainer(Protocol):
     """A way of training: a probe on features, or a network."""
 
-    inputs: str
-    """Fingerprint of what a fold's result depends on, beside recipe, seed and figures."""
+    def inputs(self, fold: Fold) -> str:
+        """Fingerprint of what a fold's result depends on, beside recipe, seed and figures."""
+        ...
+
+    def check(self, folds: Sequence[Fold]) -> list[str]:
+        """Warnings for every table, before any work starts.
+
+        Raises:
+            LeakageError: What was learned elsewhere would leak into a fold.
+        """
+        ...
 
     def fit(self, folds: Sequence[Fold], run_ids: Mapping[str, str], progress: Progress) -> Iterator[Fitted]:
         """Trains folds, giving each as soon as it is done."""

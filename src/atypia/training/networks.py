@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,11 +14,12 @@ from atypia.artifacts import fingerprint
 from atypia.backbones.catalogue import BACKBONES, check_input_px, nearest_input_px
 from atypia.backbones.weights import locate
 from atypia.data.augment.pipeline import augmentation
+from atypia.data.findings import Finding, raise_leakage
 from atypia.data.store import CropStore
 from atypia.errors import InputError, must
-from atypia.inference.bundle import load_bundle
+from atypia.inference.bundle import Bundle
 from atypia.inference.crops import Frame
-from atypia.inference.networks import best_device, load_network
+from atypia.inference.networks import best_device
 from atypia.methods.network import NetworkSpec, build_network, check_spec
 from atypia.progress import Progress
 from atypia.seeds import derive_seed
@@ -30,6 +30,7 @@ from atypia.training.loop import FoldPlan, Outcome, autocast_dtype, run_fold
 from atypia.training.objective import Objective
 from atypia.training.sampling import Population
 from atypia.training.schema import NetworkRecipe
+from atypia.training.teachers import as_teachers, leakage_of_teachers, load_teachers, teacher_paths
 
 
 def network_spec(recipe: NetworkRecipe) -> NetworkSpec:
@@ -78,9 +79,23 @@ class NetworkTrainer:
         self.augment = augmentation(recipe.augment)
         self.device = best_device() if job.device == "auto" else torch.device(job.device)
         self.weights_sha256 = locate(recipe.backbone, job.weights_file).sha256 if recipe.pretrained else None
-        teachers = recipe.distillation.teachers if recipe.distillation else ()
-        self.teachers = [load_bundle(Path(path)) for path in teachers]
-        self.inputs = fingerprint(store.fingerprint, self.weights_sha256, [t.fingerprint for t in self.teachers])
+        self.taught_by = recipe.distillation.teachers if recipe.distillation else ()
+
+    def teachers(self, fold: Fold) -> list[Bundle]:
+        """The frozen teachers of a fold."""
+        return load_teachers(teacher_paths(self.taught_by, fold), self.spec)
+
+    def inputs(self, fold: Fold) -> str:
+        """Fingerprint of crops, backbone weights and teachers."""
+        return fingerprint(self.store.fingerprint, self.weights_sha256, [t.fingerprint for t in self.teachers(fold)])
+
+    def check(self, folds: Sequence[Fold]) -> list[str]:
+        """Refuses teachers that were trained on figures which their student is measured on."""
+        findings: list[Finding] = []
+        for fold in folds:
+            paths = teacher_paths(self.taught_by, fold)
+            findings += leakage_of_teachers(paths, self.teachers(fold), fold, self.job.manifest)
+        return raise_leakage(findings, self.job.allow, f"distilling on {self.job.manifest.name}")
 
     def fit(self, folds: Sequence[Fold], run_ids: Mapping[str, str], progress: Progress) -> Iterator[Fitted]:
         """Trains one fold after the other."""
@@ -95,7 +110,7 @@ class NetworkTrainer:
         seed = derive_seed(job.seed, fold.name)
         network = build_network(self.spec, job.weights_file, recipe.pretrained, derive_seed(seed, "network"))
         counts = network.parameter_counts()
-        teachers = [load_network(bundle) for bundle in self.teachers]
+        teachers = as_teachers(self.teachers(fold), recipe.backbone)
         objective = Objective(recipe, network.encoder.feature_dim, domains, teachers, derive_seed(seed, "objective"))
         entry = BACKBONES[recipe.backbone]
         frame = Frame(self.spec.input_px, recipe.view)

@@ -36,7 +36,14 @@ class ProbeTrainer:
         self.features = open_features(
             store, recipe.backbone, recipe.input_px, weights_file=job.weights_file, progress=progress
         )
-        self.inputs = self.features.fingerprint
+
+    def inputs(self, fold: Fold) -> str:
+        """Fingerprint of the features."""
+        return self.features.fingerprint
+
+    def check(self, folds: Sequence[Fold]) -> list[str]:
+        """Nothing that was learned elsewhere enters a probe, but for the backbone."""
+        return []
 
     def fit(self, folds: Sequence[Fold], run_ids: Mapping[str, str], progress: Progress) -> Iterator[Fitted]:
         """Fits all folds at once: they share every pass over the features."""

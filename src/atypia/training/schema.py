@@ -186,7 +186,11 @@ class EmaConfig(StrictModel):
 
 
 class DistillationConfig(StrictModel):
-    """Distillation from the EMA (``teachers`` empty) or from saved classifiers."""
+    """Distillation from the EMA (``teachers`` empty) or from saved classifiers.
+
+    ``teachers``: bundle folders; ``{fold}`` in a path stands for the fold's name, so that each fold learns
+    from teachers that never saw its validation figures.
+    """
 
     weight: float = Field(default=0.5, gt=0)
     temperature: float = Field(default=2.0, gt=0)

@@ -37,6 +37,7 @@ from atypia.methods.catalogue import PROBES
 from atypia.progress import Progress, silent
 from atypia.splits.leakage import check_split
 from atypia.splits.split import Fold, Split
+from atypia.training.deciding import decide
 from atypia.training.fitted import Fitted, Trainer, Training
 from atypia.training.schema import ProbeRecipe, Recipe
 
@@ -84,7 +85,7 @@ def train(job: Training, progress: Progress = silent) -> Trained:
         job.manifest.save(job.out / runs.MANIFEST)
         write_json(job.out / runs.TRAINING, {**asked, "warnings": warnings})
         for fitted in trainer.fit(todo, run_ids, progress) if todo else ():
-            _write_run(job, split, fitted, run_ids[fitted.fold.name], warnings)
+            _write_run(job, store, split, fitted, run_ids[fitted.fold.name], warnings)
     folders = tuple(job.out / fold.name for fold in wanted)
     return Trained(folders, tuple(fold.name for fold in todo), tuple(warnings))
 
@@ -200,7 +201,9 @@ def _complete(folder: Path, run_id: str) -> bool:
         return False
 
 
-def _write_run(job: Training, split: Split, fitted: Fitted, run_id: str, warnings: Sequence[str]) -> None:
+def _write_run(
+    job: Training, store: CropStore, split: Split, fitted: Fitted, run_id: str, warnings: Sequence[str]
+) -> None:
     recipe, fold = job.recipe, fitted.fold
     bundle = Bundle(
         name=f"{job.name}-{recipe.backbone}-{fold.name}",
@@ -228,13 +231,15 @@ def _write_run(job: Training, split: Split, fitted: Fitted, run_id: str, warning
         },
         field_um=field_um(job.manifest.take(job.manifest.rows_of(fold.train)), recipe.geometry.build()),
     )
+    if recipe.decision is not None:
+        bundle = replace(bundle, decision=decide(recipe.decision, bundle, fitted, job, store))
     with atomic_folder(job.out / fold.name) as part:
         config = {"recipe_name": job.name, "seed": job.seed, **recipe.model_dump(mode="json")}
         (part / runs.CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
         replace(split, folds=(fold,)).save(part / runs.SPLIT)
         bundle.save(part / runs.BUNDLE)
         facts = {"bundle": bundle.fingerprint, "manifest": job.manifest.fingerprint}
-        write_predictions(part / runs.PREDICTIONS, _predictions(job.manifest, fitted, bundle.threshold, run_id), facts)
+        write_predictions(part / runs.PREDICTIONS, _predictions(job.manifest, fitted, bundle.decision, run_id), facts)
         lines = "".join(json.dumps(_plain(line), sort_keys=True) + "\n" for line in fitted.history)
         (part / runs.METRICS).write_text(lines, "utf-8")
         write_json(part / runs.ENVIRONMENT, dict(environment()))
@@ -262,13 +267,14 @@ def field_um(manifest: Manifest, geometry: CropGeometry) -> float | None:
     return round(float(np.median(sides)), 4) if sides else None
 
 
-def _predictions(manifest: Manifest, fitted: Fitted, threshold: float, run_id: str) -> pa.Table:
+def _predictions(manifest: Manifest, fitted: Fitted, decision: Decision, run_id: str) -> pa.Table:
     fold, parts = fitted.fold, []
     for part, figures in ((runs.VALIDATION, fold.val), (runs.TEST, fold.test)):
         if figures:
             rows = manifest.rows_of(figures)
-            p = fitted.score(rows)
-            parts.append(predictions_table(manifest.take(rows), p, threshold, fold=fold.name, part=part, run_id=run_id))
+            p = decision.calibration.apply(fitted.logits(rows))
+            figures = manifest.take(rows)
+            parts.append(predictions_table(figures, p, decision.threshold, fold=fold.name, part=part, run_id=run_id))
     if not parts:
         raise InputError(must(fold.name, "with a validation or test part", "neither", "use another protocol"))
     return pa.concat_tables(parts)

@@ -56,7 +56,7 @@ class Fitted:
         network: The architecture, for the bundle; None for a probe.
         weights_sha256: Checksum of the backbone's weights that the tensors stand on.
         input_px: Side at which crops enter the backbone.
-        score: Probability of the positive class of these rows of the store.
+        logits: Logits of the positive class of these rows of the store.
         info: Facts for the bundle's card.
         history: One line an epoch, or one line.
         seconds: Wall time of the fit.
@@ -67,7 +67,7 @@ class Fitted:
     network: Mapping[str, Any] | None
     weights_sha256: str | None
     input_px: int
-    score: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]]
+    logits: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]]
     info: Mapping[str, Any]
     history: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     seconds: float = 0.0

@@ -137,7 +137,7 @@ class NetworkTrainer:
             network=self.spec.as_dict(),
             weights_sha256=None if recipe.adaptation == "full" else self.weights_sha256,
             input_px=self.spec.input_px,
-            score=lambda rows: feed.probabilities(outcome.network, rows, amp),
+            logits=lambda rows: feed.logits(outcome.network, rows, amp),
             info=info,
             history=outcome.history,
             seconds=time.perf_counter() - started,

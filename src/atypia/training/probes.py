@@ -74,7 +74,7 @@ class ProbeTrainer:
                 network=None,
                 weights_sha256=self.features.weights_sha256,
                 input_px=self.features.input_px,
-                score=lambda rows, scorer=scorer: scorer.probabilities(values[rows]),
+                logits=lambda rows, scorer=scorer: scorer.logits(values[rows]),
                 info={**info, "features_fingerprint": self.features.fingerprint, "fitted_together": len(folds)},
                 history=head.info.get("history") or [info],
                 seconds=seconds,

@@ -25,6 +25,17 @@ class GeometryConfig(StrictModel):
         return CropGeometry(self.out_px, self.side_um, self.side_px)
 
 
+class DecisionConfig(StrictModel):
+    """What is fitted on the validation fold after training, and saved in the bundle (docs/decision.md).
+
+    The threshold becomes that of the best balanced accuracy there, in place of the recipe's.
+    """
+
+    calibration: Literal["platt", "temperature", "isotonic"] = "platt"
+    coverage: float = Field(default=0.9, gt=0, le=0.99)
+    novelty: bool = True
+
+
 class RecipeBase(StrictModel):
     """What every recipe has.
 
@@ -35,6 +46,7 @@ class RecipeBase(StrictModel):
         input_px: Side at which crops enter the backbone; None: the crop's own side, moved to the
             nearest side that the backbone takes.
         threshold: Decision threshold on the probability of the positive class.
+        decision: What is fitted on the validation fold; None: the threshold stands as it is.
     """
 
     summary: str
@@ -42,6 +54,7 @@ class RecipeBase(StrictModel):
     geometry: GeometryConfig = GeometryConfig()
     input_px: int | None = Field(default=None, ge=16, le=4096)
     threshold: float = Field(default=DEFAULT_THRESHOLD, gt=0, lt=1)
+    decision: DecisionConfig | None = None
 
 
 class ProbeRecipe(RecipeBase):

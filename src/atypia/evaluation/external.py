@@ -55,22 +55,21 @@ def open_target(path: Path) -> Target:
     return Target(path, tuple((name, load_bundle(folder)) for name, folder in folders), manifest)
 
 
-def evaluate(
-    target: Target,
-    manifest: Manifest,
-    allow: Iterable[str] = (),
-    weights_file: Path | None = None,
-    progress: Progress = silent,
-) -> tuple[list[Path], list[str]]:
-    """Writes the predictions of every fold's bundle on a data set, unless they are there and valid.
+@dataclass(frozen=True, eq=False)
+class CheckedSet:
+    """A data set that may be tested on: its crops, and the warnings of the checks, for every table."""
 
-    Returns:
-        The prediction files, one a fold, and warnings (quarantined figures, allowed leakage).
+    store: CropStore
+    warnings: tuple[str, ...]
+
+
+def check_set(
+    target: Target, manifest: Manifest, allow: Iterable[str] = (), progress: Progress = silent
+) -> CheckedSet:
+    """Opens a data set's crops and looks for what it shares with the training data of a target.
 
     Raises:
-        LeakageError: The data set shares figures, images or cases with the training data and the
-            exception is not named in ``allow``.
-        InputError: The data set has no labels, or is of another task.
+        LeakageError, InputError: As :func:`evaluate`.
     """
     first = target.bundles[0][1]
     check_task(first, manifest)
@@ -84,6 +83,38 @@ def evaluate(
     warnings = [*(f"{manifest.name}: {text}" for text in manifest.notes), *warnings]
     if store.quarantined:
         warnings.append(f"{manifest.name}: {len(store.quarantined)} figures left out, images cannot be used")
+    return CheckedSet(store, tuple(warnings))
+
+
+def evaluate(
+    target: Target,
+    manifest: Manifest,
+    allow: Iterable[str] = (),
+    weights_file: Path | None = None,
+    progress: Progress = silent,
+    checked: CheckedSet | None = None,
+) -> tuple[list[Path], list[str]]:
+    """Writes the predictions of every fold's bundle on a data set, unless they are there and valid.
+
+    Args:
+        target: What is evaluated.
+        manifest: The data set.
+        allow: Leakage findings that the user has named as exceptions.
+        weights_file: The backbone's weights, where they are in a file of the user's.
+        progress: Told about crops, features and figures.
+        checked: What :func:`check_set` gave for a target of the same training data and geometry.
+
+    Returns:
+        The prediction files, one a fold, and warnings (quarantined figures, allowed leakage).
+
+    Raises:
+        LeakageError: The data set shares figures, images or cases with the training data and the
+            exception is not named in ``allow``.
+        InputError: The data set has no labels, or is of another task.
+    """
+    check_task(target.bundles[0][1], manifest)
+    checked = checked or check_set(target, manifest, allow, progress)
+    store, warnings = checked.store, list(checked.warnings)
     folder = target.folder / runs.EVALUATIONS / f"{_slug(manifest.name)}-{manifest.fingerprint[:8]}"
     files: list[Path] = []
     with lock(folder):

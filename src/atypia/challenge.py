@@ -1,6 +1,6 @@
 """Entry point for the MIDOG 2025 challenge, track 2: a stack of crops in, a list of classes out.
 
-``python -m atypia.challenge --input DIR --output DIR --model MODEL`` reads the interface's files: the
+``python -m atypia.challenge --input DIR --output DIR [--model MODEL]`` reads the interface's files: the
 stack, one figure a page, from the folder that ``inputs.json`` names for
 ``stacked-histopathology-roi-cropouts`` (``images/stacked-histopathology-roi-cropouts`` where there is no such
 file), and writes ``multiple-mitotic-figure-classification.json``: in page order, one
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -26,8 +25,6 @@ DEFAULT_FOLDER: Final = f"images/{SLUG}"
 """Where the stack lies, below the input folder."""
 INPUTS_FILE: Final = "inputs.json"
 SUFFIXES: Final = (".tif", ".tiff")
-MODEL_VARIABLE: Final = "ATYPIA_MODEL"
-"""Environment variable that names the model where the option does not."""
 SHOWN: Final = 3
 """Reasons that a message repeats."""
 
@@ -47,8 +44,7 @@ def find_stack(folder: Path) -> Path:
     place = folder / _relative_path(folder)
     if place.is_file():
         return place
-    looked = [place, folder]
-    for where in looked:
+    for where in (place, folder):
         found = _tiffs(where)
         if len(found) > 1:
             names = ", ".join(path.name for path in found[:SHOWN])
@@ -61,41 +57,36 @@ def find_stack(folder: Path) -> Path:
     )
 
 
-def classify(stack: Path, model: Path) -> list[dict[str, Any]]:
+def classify(stack: Path, models: Sequence[str | Path] = ()) -> list[dict[str, Any]]:
     """Classifies the pages of a stack.
 
     Args:
         stack: A TIFF, one crop a page.
-        model: A bundle's folder, or an exported network.
+        models: Bundles' folders, exported networks or names of shipped models, averaged where there are
+            several; none for the shipped one.
 
     Returns:
         In page order, ``class`` (the name of the decided class) and ``confidence`` (the calibrated
-        probability of the positive class, in [0, 1]).
+        probability of atypical, in [0, 1]). The interface has no place for «uncertain» or «refused».
 
     Raises:
         DataError: A page cannot be read, as the answer has no place for a figure without one.
-        InputError: The model is of another task.
+        AbsentError: A model is not here.
     """
-    from atypia.data.geometry import CropGeometry
     from atypia.data.stacks import stack_pages
     from atypia.data.streams import CropBatch
-    from atypia.inference.runtimes import open_runtime
-    from atypia.records import ATYPICAL_TASK, CLASS_NAMES
+    from atypia.inference.classifier import SHIPPED, Classifier
 
-    runtime = open_runtime(model)
-    if runtime.config["task"] != ATYPICAL_TASK:
-        raise InputError(must("--model", f"of the task {ATYPICAL_TASK}", runtime.config["task"], "name another model"))
-    names = CLASS_NAMES[ATYPICAL_TASK]
+    classifier = Classifier.load(models or SHIPPED)
     answers: list[dict[str, Any]] = []
     refused = []
-    for item in stack_pages(stack, CropGeometry(**runtime.config["geometry"])):
+    for item in stack_pages(stack, classifier.geometry):
         if not isinstance(item, CropBatch):
             refused.append(item.reason)
             continue
-        logits, features = runtime.run(item.crops)
-        verdicts = runtime.decision.apply(logits, features)
+        verdicts = classifier.judge(item.crops)
         answers += [
-            {"class": names[decision], "confidence": p}
+            {"class": classifier.classes[decision], "confidence": p}
             for decision, p in zip(verdicts.decision.tolist(), verdicts.p.tolist(), strict=True)
         ]
     if refused:
@@ -106,13 +97,13 @@ def classify(stack: Path, model: Path) -> list[dict[str, Any]]:
     return answers
 
 
-def run(source: Path, target: Path, model: Path) -> Path:
+def run(source: Path, target: Path, models: Sequence[str | Path] = ()) -> Path:
     """Reads the input folder and writes the answer.
 
     Args:
         source: The input folder.
         target: The output folder.
-        model: A bundle's folder, or an exported network.
+        models: As for :func:`classify`.
 
     Returns:
         The file written.
@@ -121,11 +112,12 @@ def run(source: Path, target: Path, model: Path) -> Path:
         AtypiaError: As :func:`find_stack` and :func:`classify`, or the answer cannot be written.
     """
     from atypia.artifacts import write_json
+    from atypia.records import ATYPICAL, ATYPICAL_TASK, CLASS_NAMES
 
-    answers = classify(find_stack(source), model)
+    answers = classify(find_stack(source), models)
     path = target / ANSWER_FILE
     write_json(path, answers)
-    atypical = sum(answer["class"] == "atypical" for answer in answers)
+    atypical = sum(answer["class"] == CLASS_NAMES[ATYPICAL_TASK][ATYPICAL] for answer in answers)
     sys.stderr.write(f"{len(answers)} figures, {atypical} of them atypical: {path}\n")
     return path
 
@@ -142,13 +134,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--input", type=Path, required=True, metavar="DIR", help="the mounted input folder")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the answer")
     parser.add_argument(
-        "--model", type=Path, default=os.environ.get(MODEL_VARIABLE), metavar="PATH",
-        help=f"a bundle's folder or an exported network (default: ${MODEL_VARIABLE})",
+        "--model", action="append", default=[], metavar="MODEL",
+        help="a bundle's folder, an exported network or a shipped model; may be repeated (default: the shipped one)",
     )  # fmt: skip
     given = parser.parse_args(arguments)
     try:
-        if given.model is None:
-            raise InputError(must("--model", "given", "nothing", f"name a bundle, or set {MODEL_VARIABLE}"))
         run(given.input, given.output, given.model)
     except AtypiaError as error:
         sys.stderr.write(f"error: {error}\n")

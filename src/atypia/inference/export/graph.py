@@ -7,6 +7,7 @@ normalisation (one multiplication and one addition). Who runs the graph hands ov
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from atypia.artifacts import canonical_json
 from atypia.backbones.build import Encoder, build, folded
 from atypia.backbones.catalogue import BACKBONES
 from atypia.backbones.weights import locate
@@ -181,8 +183,8 @@ def deployable(bundle: Bundle, weights_file: Path | None = None) -> Deployable:
 
 
 def exported_config(bundle: Bundle) -> dict[str, Any]:
-    """What an exported network carries of its bundle: all that ``config.json`` holds, fingerprint included."""
-    return {**bundle.config, FINGERPRINT: bundle.fingerprint}
+    """What an exported network carries of its bundle: what is read from ``config.json``, fingerprint included."""
+    return json.loads(canonical_json({**bundle.config, FINGERPRINT: bundle.fingerprint}))
 
 
 def sample_crops(side_px: int, count: int = 8) -> npt.NDArray[np.uint8]:

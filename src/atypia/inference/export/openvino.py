@@ -9,7 +9,7 @@ from typing import Final
 from atypia.artifacts import atomic_folder
 from atypia.errors import InputError, must
 from atypia.inference.bundle import Bundle
-from atypia.inference.export.onnx import Exported, checked, require_export, trace
+from atypia.inference.export.onnx import Exported, checked, halve, require_export, trace
 from atypia.inference.runtimes import IR_FILE
 
 BIN_FILE: Final = "model.bin"
@@ -33,20 +33,21 @@ def export_openvino(bundle: Bundle, folder: Path, half: bool = False, weights_fi
 
     require_export("openvino")
     check_replaceable(folder, (IR_FILE, BIN_FILE))
-    traced = trace(bundle, weights_file)
+    traced = trace(bundle, weights_file, half)
+    if half:
+        halve(traced.model)
     with atomic_folder(folder) as part:
-        save_ir(traced.model.SerializeToString(), part, half)
+        save_ir(traced.model.SerializeToString(), part)
         differences = checked(traced, OpenVinoRuntime(part / IR_FILE).run, half)
     return Exported(folder, folder_bytes(folder), *differences)
 
 
-def save_ir(model: bytes, folder: Path, half: bool = False) -> None:
+def save_ir(model: bytes, folder: Path) -> None:
     """Converts an ONNX network that carries its configuration, and writes it into an existing folder.
 
     Args:
         model: The ONNX file's bytes.
         folder: Where ``model.xml`` and ``model.bin`` go.
-        half: Store the weights in half precision.
     """
     import openvino
 
@@ -58,7 +59,8 @@ def save_ir(model: bytes, folder: Path, half: bool = False) -> None:
         read = openvino.Core().read_model(source)
         for key, value in metadata(read).items():
             read.set_rt_info(value, [key])
-        openvino.save_model(read, folder / IR_FILE, compress_to_fp16=half)
+        # Its own compression to half precision would take the preprocessing too, and such a model does not open.
+        openvino.save_model(read, folder / IR_FILE, compress_to_fp16=False)
 
 
 def check_replaceable(folder: Path, names: tuple[str, ...]) -> None:

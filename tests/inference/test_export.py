@@ -37,11 +37,14 @@ from .graphs import STORED, brightness, network_bundle, probe_bundle, random_cro
 
 CNN, VIT = "tiny-cnn", "tiny-vit"
 
+FEATURES = 336
+"""Of tiny-cnn: 256 pooled, and the channel means of two stages."""
+
 
 def with_novelty() -> Decision:
     rng = np.random.default_rng(0)
-    train = rng.normal(size=(60, 256)).astype(np.float32)
-    novelty = fit_novelty(train, np.arange(60) % 2, rng.normal(size=(40, 256)).astype(np.float32), k=4)
+    train = rng.normal(size=(60, FEATURES)).astype(np.float32)
+    novelty = fit_novelty(train, np.arange(60) % 2, rng.normal(size=(40, FEATURES)).astype(np.float32), k=4)
     return Decision(0.3, novelty=novelty)
 
 

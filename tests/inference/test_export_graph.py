@@ -13,6 +13,7 @@ from atypia.errors import AbsentError
 from atypia.inference.crops import DeviceCrops, Frame
 from atypia.inference.export.graph import Deployable, ProbeScorer, deployable, resize_matrix, sample_crops
 from atypia.inference.networks import load_network
+from atypia.methods.network import stages
 
 from .graphs import INPUT, STORED, VIEW, network_bundle, probe_bundle, random_crops
 
@@ -80,12 +81,19 @@ def test_a_network_scores_as_in_evaluation(backbone: str, adaptation: str, parts
         logits, features = module(torch.from_numpy(crops))
     network = load_network(bundle)
     frame = Frame(INPUT, VIEW)
+    maps: list[torch.Tensor] = []
+    for stage in stages(network.encoder.net) if backbone == "tiny-cnn" else ():
+        assert isinstance(stage, torch.nn.Sequential)
+        stage[-1].register_forward_hook(lambda _module, _given, out: maps.append(out))
     with torch.inference_mode():
         want = network(DeviceCrops(crops, BACKBONES[backbone], frame).plain_batch(np.arange(6)))
+    # The last stage of each stride; the channel means of strides 8 and 16 follow the pooled features.
+    of_side = {made.shape[-1]: made.mean((2, 3)) for made in maps}
+    expected = torch.cat([want.pooled, *(of_side[INPUT // stride] for stride in (8, 16) if maps)], dim=1)
 
     assert float(want.logits.std()) > 1e-3, "the network must tell the crops apart for the comparison to mean anything"
     torch.testing.assert_close(logits, want.logits, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(features, want.pooled, atol=1e-4 * float(want.pooled.abs().max()), rtol=1e-3)
+    torch.testing.assert_close(features, expected, atol=1e-4 * float(expected.abs().max()), rtol=1e-3)
     assert features.shape == (6, module.feature_dim)
     kinds = {type(part).__name__ for part in module.modules()}
     assert not [kind for kind in kinds if "Lora" in kind or kind == "MixStyle"]

@@ -173,13 +173,22 @@ def test_average_is_not_mixed_while_the_student_trains() -> None:
         assert torch.equal(ema.network(_images()).logits, _build(CNN).eval()(_images()).logits)
 
 
+def test_mixstyle_acts_with_checkpointing_too() -> None:
+    """timm then walks through the blocks of all stages and calls no stage."""
+    logits = []
+    for spec in (replace(MIXED, checkpointing=True), replace(CNN, checkpointing=True)):
+        torch.manual_seed(0)
+        logits.append(_build(spec).train()(_images(count=6)).logits.detach())
+    assert not torch.allclose(*logits, atol=1e-4)
+
+
 def test_mixed_maps_follow_the_formula() -> None:
     """The hook hands on what the formula gives for the draw that it makes."""
     network = _build(replace(CNN, mixstyle_stages=(0,), mixstyle_probability=1.0, mixstyle_alpha=0.5)).train()
     before: list[Tensor] = []
     net = network.encoder.net
     first: Any = stages(net)[0]
-    first[-1].register_forward_hook(lambda module, inputs, out: before.append(out))
+    first[-1].register_forward_hook(lambda module, inputs, out: before.append(out), prepend=True)
     after: list[Tensor] = []
     first.register_forward_hook(lambda module, inputs, out: after.append(out))
     with torch.no_grad():
@@ -298,10 +307,14 @@ def test_merged_network_gives_the_same_outputs_without_adapters() -> None:
     assert merged.parameter_counts()["parameters"] == _build(replace(VIT)).parameter_counts()["parameters"]
 
 
-@pytest.mark.parametrize("spec", [CNN, VIT, LORA])
+MIXED = replace(CNN, mixstyle_stages=(0, 1), mixstyle_probability=1.0)
+
+
+@pytest.mark.parametrize("spec", [CNN, VIT, LORA, MIXED])
 def test_checkpointing_changes_no_gradient(spec: NetworkSpec) -> None:
     gradients = []
     for checkpointing in (False, True):
+        torch.manual_seed(3)  # of MixStyle's draws
         network = _build(replace(spec, checkpointing=checkpointing)).train()
         if spec.adaptation == "lora":  # at the start B is zero and A gets no gradient
             with torch.no_grad():

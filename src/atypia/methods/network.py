@@ -117,14 +117,20 @@ class Network(nn.Module):
     def forward(self, images: Tensor) -> Output:
         """Scores normalised crops (b, 3, input_px, input_px)."""
         if self.neck is not None:
-            aligned = self.neck(self.encoder.net.forward_features(images))  # pyright: ignore[reportCallIssue]
-            # The backbone's own pooling, with the norm that some have after it.
-            pooled = self.encoder.net.forward_head(aligned, pre_logits=True)  # pyright: ignore[reportCallIssue]
-        else:
-            pooled = self.encoder(images)
-            aligned = pooled
+            return self.after_maps(self.encoder.net.forward_features(images))  # pyright: ignore[reportCallIssue]
+        return self._headed(self.encoder(images))
+
+    def after_maps(self, maps: Tensor) -> Output:
+        """Scores the last feature maps (b, c, h, w) of a convolutional backbone."""
+        aligned = maps if self.neck is None else self.neck(maps)
+        # The backbone's own pooling, with the norm that some have after it.
+        pooled = self.encoder.net.forward_head(aligned, pre_logits=True)  # pyright: ignore[reportCallIssue]
+        return self._headed(pooled, None if self.neck is None else aligned)
+
+    def _headed(self, pooled: Tensor, aligned: Tensor | None = None) -> Output:
         hidden = self.hidden(pooled)
-        return Output(self.head(self.head_dropout(hidden)).squeeze(1), hidden, pooled, aligned)
+        logits = self.head(self.head_dropout(hidden)).squeeze(1)
+        return Output(logits, hidden, pooled, pooled if aligned is None else aligned)
 
     def trained_state(self) -> dict[str, Tensor]:
         """Copies of what training changes: trained parameters and running statistics, by name.
@@ -292,7 +298,9 @@ def _add_mixstyle(net: nn.Module, spec: NetworkSpec) -> None:
             mix.train(module.training)
             return mix(out)
 
-        found[index].register_forward_hook(hook)
+        # With checkpointing, timm walks through the blocks of all stages and never calls a stage itself.
+        stage = found[index]
+        (stage[-1] if isinstance(stage, nn.Sequential) else stage).register_forward_hook(hook)
 
 
 def _train_last(net: nn.Module, count: int) -> None:

@@ -67,8 +67,13 @@ class ProbeScorer(Scorer):
         return self.head(features).squeeze(1), features
 
 
+NOVELTY_STRIDES: Final = (8, 16)
+"""Strides of the stages whose channel means are features too: a tuned network's last features ignore whatever is no
+figure, these do not (docs/decision.md)."""
+
+
 class NetworkScorer(Scorer):
-    """A trained network.
+    """A trained network. Its features: pooled, and for a convolutional one the channel means of two middle stages.
 
     Args:
         network: In evaluation mode, adapters merged.
@@ -77,12 +82,23 @@ class NetworkScorer(Scorer):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
-        self.feature_dim = network.encoder.feature_dim
+        net = network.encoder.net
+        info: Any = getattr(net, "feature_info", None)
+        has_maps = network.encoder.pooling == "avg" and info and hasattr(net, "forward_intermediates")
+        found = {stage["reduction"]: (index, stage["num_chs"]) for index, stage in enumerate(info)} if has_maps else {}
+        chosen = [found[stride] for stride in NOVELTY_STRIDES if stride in found]
+        self.stages = [index for index, _ in chosen]
+        self.feature_dim = network.encoder.feature_dim + sum(channels for _, channels in chosen)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (b,) and features (b, d)."""
-        out = self.network(images)
-        return out.logits, out.pooled
+        if not self.stages:
+            out = self.network(images)
+            return out.logits, out.pooled
+        net: Any = self.network.encoder.net
+        last, maps = net.forward_intermediates(images, indices=self.stages)
+        out = self.network.after_maps(last)
+        return out.logits, torch.cat([out.pooled, *(stage.mean((2, 3)) for stage in maps)], dim=1)
 
 
 class Deployable(nn.Module):
@@ -140,7 +156,7 @@ class Deployable(nn.Module):
             crops: RGB, shape (b, s, s, 3), uint8.
 
         Returns:
-            Logits of the positive class, shape (b,), and pooled features, shape (b, d), float32.
+            Logits of the positive class, shape (b,), and features, shape (b, d), float32; the first are the pooled.
         """
         return self.scorer(self.normalised(crops))
 

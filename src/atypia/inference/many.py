@@ -1,0 +1,250 @@
+"""Many slides: each in a folder of its own, on one machine or on a cluster; what fails is reported, the rest is done.
+
+::
+
+    OUT/slides.csv             one line a slide: its status, its figures and atypical rate, or why it failed
+    OUT/NAME/results.parquet   what the work wrote, in the forms that were asked for
+    OUT/NAME/summary.json
+    OUT/NAME/done.json         what these files were made from; a folder without it is not complete
+
+A second call with the same jobs keeps every slide whose ``done.json`` still says what would be computed, and
+repeats those that changed or failed.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Final, Protocol
+
+from atypia import records as r
+from atypia.artifacts import atomic_file, disk_errors, file_sha256, fingerprint
+from atypia.data.textfiles import number, read_table
+from atypia.errors import AtypiaError, DataError, InputError, must
+from atypia.inference.many_tasks import COLUMNS, SlideJob, SlideOutcome, SlideSettings, Task, Work, evidence
+from atypia.progress import Progress, silent
+from atypia.registry import Registry
+
+TABLE: Final = "slides.csv"
+TABLE_EVERY_S: Final = 30.0
+NAME_BYTES: Final = 100
+_SLIDE, _POINTS, _NAME = "slide", "points", "name"
+
+
+class Engine(Protocol):
+    """Runs tasks on workers."""
+
+    def __call__(self, tasks: Sequence[Task], workers: int | None, address: str | None) -> Iterator[SlideOutcome]:
+        """Yields the outcome of :func:`run_task` for each task as soon as it is there, in any order.
+
+        Args:
+            tasks: At least one.
+            workers: How many at once; None for as many as suit the machine.
+            address: Of a cluster; None where there is none.
+        """
+        ...
+
+
+def _local(tasks: Sequence[Task], workers: int | None, address: str | None) -> Iterator[SlideOutcome]:
+    from atypia.inference.many_local import run_local
+
+    return run_local(tasks, workers, address)
+
+
+def _ray(tasks: Sequence[Task], workers: int | None, address: str | None) -> Iterator[SlideOutcome]:
+    from atypia.inference.many_ray import run_ray
+
+    return run_ray(tasks, workers, address)
+
+
+ENGINES = Registry[Engine]("engine")
+"""What runs the slides: processes of this machine, or Ray."""
+ENGINES.add("local", _local)
+ENGINES.add("ray", _ray)
+
+
+def run_slides(
+    jobs: Sequence[SlideJob],
+    out: Path,
+    settings: SlideSettings,
+    work: Work,
+    *,
+    engine: str = "local",
+    address: str | None = None,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> list[SlideOutcome]:
+    """Does every slide that is not done yet, and writes ``slides.csv``.
+
+    Workers are processes that import this package: a script that calls this needs the usual
+    ``if __name__ == "__main__":``. Slides, points, models and ``out`` must have the same paths for all of them.
+
+    Args:
+        jobs: The slides.
+        out: Folder of the results; two calls may share it.
+        settings: What decides the results.
+        work: What is done with a slide: ``atypia.cli.slides.slide_work``.
+        engine: Name in :data:`ENGINES`.
+        address: Of a Ray cluster; None starts one on this machine.
+        workers: Slides at once; None for one to four cores.
+        progress: Told about the slides that are over.
+
+    Returns:
+        One outcome a job, in their order. A slide that failed raises nothing.
+
+    Raises:
+        InputError: There are no jobs, a job is listed twice, or the engine does not exist.
+        AbsentError: A model, or what the engine needs, is not here.
+        WorkError: ``out`` cannot be written.
+    """
+    run = ENGINES[engine]
+    if workers is not None and workers < 1:
+        raise InputError(must("workers", "a positive whole number", workers, "leave it out"))
+    named = distinct(jobs)
+    found_models, models = _models(settings.models)
+    settings = replace(settings, models=found_models)
+    shared = {"settings": {**asdict(settings), "models": models}}
+    out = out.absolute()
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    hashes: dict[Path, str] = {}
+    over: dict[str, SlideOutcome] = {}
+    tasks: list[Task] = []
+    for job in named:
+        task = Task(job, out, settings, work)
+        try:
+            task = replace(task, evidence={**shared, **evidence(job, hashes)})
+        except AtypiaError as error:
+            over[job.name] = task.failed(str(error))
+            continue
+        kept = task.kept()
+        if kept is not None:
+            over[job.name] = kept
+            continue
+        task.attempts_file.unlink(missing_ok=True)
+        tasks.append(task)
+    written = time.monotonic()
+    try:
+        progress(len(over), len(named), "slides")
+        for outcome in run(tasks, workers, address) if tasks else ():
+            over[outcome.name] = outcome
+            progress(len(over), len(named), "slides")
+            if time.monotonic() - written > TABLE_EVERY_S:
+                _write_table(out, named, over)
+                written = time.monotonic()
+    finally:
+        _write_table(out, named, over)  # also after Ctrl-C: what is known by then
+    return [over[job.name] for job in named]
+
+
+def _models(given: Sequence[str]) -> tuple[tuple[str, ...], list[dict[str, str]]]:
+    """The models with absolute paths where they are paths, and the checksums of the files of each."""
+    from atypia.inference.classifier import MODELS, find_model
+
+    if not given:
+        raise InputError(must("models", "at least one model", "none", "leave it out for the shipped one"))
+    names, sums = [], []
+    for model in given:
+        path = find_model(model)
+        # The shipped model lies elsewhere on another machine.
+        names.append(model if path.parent == MODELS else str(path.absolute()))
+        files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+        sums.append({file.name: file_sha256(file) for file in files if file.suffix != ".md"})
+    return tuple(names), sums
+
+
+def safe_name(text: str) -> str:
+    """A name that every file system takes, as like the text as can be.
+
+    >>> safe_name("Case 7/α: left.ome")
+    'Case 7_α_ left.ome'
+    """
+    kept = re.sub(r"[^\w.\- ]+", "_", text).strip(" .") or "unnamed"
+    if len(kept.encode()) > NAME_BYTES:
+        kept = f"{kept.encode()[: NAME_BYTES - 9].decode(errors='ignore')}-{fingerprint(text)[:8]}"
+    return kept
+
+
+def distinct(jobs: Sequence[SlideJob]) -> list[SlideJob]:
+    """The jobs with absolute paths, each with a folder of its own.
+
+    Where several would have one name (in any case of letters), each gets a hash of its paths after it, so that its
+    name does not depend on the order.
+
+    Raises:
+        InputError: There is none, or a slide is listed twice with the same points.
+    """
+    if not jobs:
+        raise InputError(must("jobs", "at least one slide", "none", "name one"))
+    full = [
+        replace(
+            job, slide=job.slide.absolute(), points=job.points.absolute(), name=safe_name(job.name or job.slide.stem)
+        )
+        for job in jobs
+    ]
+    counts = Counter(job.name.casefold() for job in full)
+    counts[TABLE] += 1  # a folder of that name would be in the way of the table
+    named = [
+        job
+        if counts[job.name.casefold()] == 1
+        else replace(job, name=f"{job.name}-{fingerprint(str(job.slide), str(job.points))[:8]}")
+        for job in full
+    ]
+    twice = [name for name, times in Counter(job.name.casefold() for job in named).items() if times > 1]
+    if twice:
+        job = next(job for job in named if job.name.casefold() == twice[0])
+        raise InputError(f"{job.slide} is listed twice with the same points; fix: list it once")
+    return named
+
+
+def read_jobs(path: Path, points: Path | None = None) -> list[SlideJob]:
+    """Reads a list of slides: a table with the columns ``slide``, ``points`` and, where wanted, ``name`` and ``mpp``.
+
+    Paths are relative to the folder of the table.
+
+    Args:
+        path: Delimited by commas, semicolons or tabs.
+        points: For slides without points of their own: a file that holds those of all, or a folder.
+
+    Raises:
+        DataError: The table cannot be read, has no column ``slide``, or a line has no slide, no points, or a µm/px
+            that is no positive number.
+    """
+    table = read_table(path)
+    table.require(_SLIDE, *(() if points else (_POINTS,)))
+    jobs = []
+    for row, line in zip(table.rows, table.lines, strict=True):
+        slide, own = row[_SLIDE], row.get(_POINTS, "")
+        if not slide or not (own or points):
+            raise DataError(f"{path.name}, line {line}: no {_POINTS if slide else _SLIDE}; fix: fill the cell")
+        chosen = path.parent / own if own else points
+        assert chosen is not None  # one of the two is there
+        jobs.append(SlideJob(path.parent / slide, chosen, row.get(_NAME, ""), _mpp(row.get(r.MPP, ""), path, line)))
+    if not jobs:
+        raise DataError(f"{path.name} lists no slide; fix: write one line a slide")
+    return jobs
+
+
+def _mpp(text: str, path: Path, line: int) -> float | None:
+    """µm/px of a cell; None where it is empty."""
+    where = f"{path.name}, line {line}"
+    value = number(text, r.MPP, where) if text else None
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise DataError(f"{where}: {must(r.MPP, 'a positive number of µm/px', text, 'correct the cell')}")
+    return value
+
+
+def _write_table(out: Path, jobs: Sequence[SlideJob], over: Mapping[str, SlideOutcome]) -> None:
+    with atomic_file(out / TABLE, "w") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(COLUMNS)
+        for job in jobs:
+            if job.name in over:
+                values = asdict(over[job.name])
+                lines.writerow([values[name] for name in COLUMNS])

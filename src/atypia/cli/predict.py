@@ -9,14 +9,17 @@ import typer
 
 from atypia.cli.console import bars, note, show_json, warn
 from atypia.cli.options import Json
+from atypia.cli.picked import Picked
 
 if TYPE_CHECKING:
     from atypia.data.points.base import BoxFormat
     from atypia.inference.classifier import Classifier
+    from atypia.inference.many_tasks import SlideSettings
     from atypia.inference.requests import Request
     from atypia.reports.case import CaseSummary
 
-EXAMPLE = "Example: `atypia predict crops/ --out calls.csv` or `atypia predict case.svs --points mitoses.geojson --out calls.geojson --page case.html`"
+EXAMPLE = "Example: `atypia predict case.svs --points mitoses.geojson --out calls.geojson --page case.html`"
+SLIDES = "Many slides"
 
 
 def register(app: typer.Typer) -> None:
@@ -25,10 +28,16 @@ def register(app: typer.Typer) -> None:
     @app.command("predict", epilog=EXAMPLE)
     def predict(
         inputs: Annotated[
-            list[str], typer.Argument(help="Crops (files, folders, patterns), TIFF stacks, regions or whole slides.")
-        ],
+            list[str] | None,
+            typer.Argument(
+                help="Crops (files, folders, patterns), TIFF stacks, regions or whole slides.", show_default=False
+            ),
+        ] = None,
         out: Annotated[
-            Path | None, typer.Option(help="Results: .csv, .parquet, .json, .jsonl or .geojson.", show_default=False)
+            Path | None,
+            typer.Option(
+                help="Results: .csv, .parquet, .json, .jsonl or .geojson. With --slides: a folder.", show_default=False
+            ),
         ] = None,
         points: Annotated[
             Path | None,
@@ -69,6 +78,13 @@ def register(app: typer.Typer) -> None:
         summary: Annotated[
             Path | None, typer.Option(help="Also write the case summary: .json, .md, .csv …", show_default=False)
         ] = None,
+        explain: Annotated[
+            Path | None, typer.Option(help="Also write saliency overlays into this folder.", show_default=False)
+        ] = None,
+        figure: Annotated[
+            list[str] | None,
+            typer.Option(help="Explain this figure; may be repeated. Default: the most probable.", show_default=False),
+        ] = None,
         classes: Annotated[
             list[str] | None,
             typer.Option("--class", help="Only points that the file calls so; may be repeated.", show_default=False),
@@ -79,34 +95,66 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--fields", help="GeoJSON: squares of the field instead of points.")
         ] = False,
         batch_size: Annotated[int, typer.Option(min=1, help="Crops at once.")] = 64,
+        slides: Annotated[
+            Path | None,
+            typer.Option(
+                help="CSV of slides: slide, points, name, mpp. One folder a slide under --out.",
+                show_default=False,
+                rich_help_panel=SLIDES,
+            ),
+        ] = None,
+        forms: Annotated[
+            list[str] | None,
+            typer.Option(
+                "--form",
+                help="Form of each slide's results; may be repeated. Default: parquet, geojson.",
+                show_default=False,
+                rich_help_panel=SLIDES,
+            ),
+        ] = None,
+        engine: Annotated[str, typer.Option(help="local or ray.", rich_help_panel=SLIDES)] = "local",
+        address: Annotated[
+            str | None, typer.Option(help="A running Ray cluster.", show_default=False, rich_help_panel=SLIDES)
+        ] = None,
+        workers: Annotated[
+            int | None, typer.Option(min=1, help="Slides at once.", show_default=False, rich_help_panel=SLIDES)
+        ] = None,
         as_json: Json = False,
     ) -> None:
         """Tell which mitotic figures are atypical, how sure that is, and the atypical rate. Works offline."""
-        from atypia.inference.classifier import SHIPPED, Classifier, with_threshold
+        from atypia.inference.classifier import SHIPPED
+        from atypia.inference.many_tasks import SlideSettings
         from atypia.inference.requests import Request
-        from atypia.reports.outputs import check_suffix
 
-        if out is not None:
-            check_suffix(out)
-        request = Request(
-            tuple(inputs),
-            points,
-            mpp,
-            point_format,
-            cast("BoxFormat", box_format),
-            tuple(classes or ()),
-            batch_size,
-        )
-        classifier = Classifier.load(model or [SHIPPED], point=at, coverage=coverage, runtime=runtime, tta=tta)
-        if threshold is not None:
-            classifier = with_threshold(classifier, threshold)
-        if classifier.passes > 1:
-            note(
-                f"{classifier.passes} forward passes a crop ({len(classifier.members)} networks{', 8 views' if tta else ''})"
+        models = tuple(model or [SHIPPED])
+        box = cast("BoxFormat", box_format)
+        if slides is not None:
+            if inputs or out is None or page or summary or explain:
+                raise typer.BadParameter("give --out FOLDER, and neither inputs nor --page, --summary or --explain "
+                                         "(--form html writes each slide's page)", param_hint="--slides")  # fmt: skip
+            settings = SlideSettings(models, at, coverage, threshold, runtime, tta, mpp, point_format, box,
+                                     tuple(classes or ()), tuple(forms or ("parquet", "geojson")), fields)  # fmt: skip
+            many(slides, points, out, settings, engine, address, workers, as_json)
+            return
+        if not inputs or engine != "local" or address or workers or forms:
+            what = (
+                "--engine, --address, --workers and --form go with --slides"
+                if inputs
+                else "name crops, stacks or slides"
             )
-        found = classify(request, classifier, out, page, fields)
+            raise typer.BadParameter(what, param_hint="--slides" if inputs else "inputs")
+        request = Request(tuple(inputs), points, mpp, point_format, box, tuple(classes or ()), batch_size)
+        classifier = opened(models, at, coverage, threshold, runtime, tta)
+        if classifier.passes > 1:
+            views = ", 8 views" if tta else ""
+            note(f"{classifier.passes} forward passes a crop ({len(classifier.members)} networks{views})")
+        picked = None if explain is None else Picked(tuple(figure or ()))
+        found = classify(request, classifier, out, page, fields, picked)
         if summary is not None:
             found.write(summary)
+        if explain is not None and picked is not None:
+            for path in models:
+                note(f"{len(picked.explained(path, explain))} overlays in {explain}/ ({path})")
         if as_json:
             show_json(found.as_dict())
         else:
@@ -116,21 +164,68 @@ def register(app: typer.Typer) -> None:
                 note(f"file: {written}")
 
 
+def opened(
+    models: tuple[str, ...],
+    at: str | None,
+    coverage: float | None,
+    threshold: float | None,
+    runtime: str | None,
+    tta: bool,
+) -> Classifier:
+    """The classifier that the options ask for."""
+    from atypia.inference.classifier import Classifier, with_threshold
+
+    classifier = Classifier.load(models, point=at, coverage=coverage, runtime=runtime, tta=tta)
+    return classifier if threshold is None else with_threshold(classifier, threshold)
+
+
+def many(
+    slides: Path, points: Path | None, out: Path, settings: SlideSettings, engine: str, address: str | None,
+    workers: int | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Classifies a list of slides; those that fail are reported, and the exit code is 1."""
+    from dataclasses import asdict
+
+    from atypia.cli.slides import predict_slides
+    from atypia.inference.many import read_jobs
+
+    jobs = read_jobs(slides, points)
+    with bars() as progress:
+        outcomes = predict_slides(
+            jobs, out, settings, engine=engine, address=address, workers=workers, progress=progress
+        )
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    if as_json:
+        show_json([asdict(outcome) for outcome in outcomes])
+    for outcome in failed:
+        warn(f"{outcome.name}: {outcome.reason}")
+    kept = sum(outcome.status == "kept" for outcome in outcomes)
+    note(f"{len(outcomes) - kept - len(failed)} slides done, {kept} kept, {len(failed)} failed")
+    note(f"files: {out}/slides.csv, and one folder a slide")
+    if failed:
+        raise typer.Exit(1)
+
+
 def classify(
-    request: Request, classifier: Classifier, out: Path | None, page: Path | None, fields: bool
+    request: Request,
+    classifier: Classifier,
+    out: Path | None,
+    page: Path | None = None,
+    fields: bool = False,
+    picked: Picked | None = None,
 ) -> CaseSummary:
     """Runs a request from its inputs to its files, in constant memory."""
     from contextlib import ExitStack
 
+    from atypia.cli.slides import field_px
     from atypia.inference.requests import Told, only_slide, open_stream
     from atypia.reports.case import CaseSummary
-    from atypia.reports.outputs import open_writer
+    from atypia.reports.outputs import check_suffix, open_writer
 
-    told = Told()
-    field_px = None
-    if out is not None and out.suffix == ".geojson":
-        slide = only_slide(request)
-        field_px = _field_px(slide, request, classifier) if fields else None
+    told, side = Told(), None
+    if out is not None and check_suffix(out) == ".geojson":
+        only_slide(request)
+        side = field_px(classifier, request) if fields else None
     html: Any = None
     if page is not None:
         from atypia.reports.case_page import CasePage
@@ -140,7 +235,7 @@ def classify(
     stream = open_stream(request, classifier, told)
     with ExitStack() as stack:
         progress = stack.enter_context(bars())
-        writer = stack.enter_context(open_writer(out, field_px=field_px)) if out is not None else None
+        writer = stack.enter_context(open_writer(out, field_px=side)) if out is not None else None
         done = 0
         for crops, results in classifier.stream(stream):
             if writer is not None:
@@ -149,6 +244,8 @@ def classify(
                 html.add(crops, results)
             else:
                 total.add(results)
+            if picked is not None and crops is not None:
+                picked.add(crops, results)
             done += results.num_rows
             progress(done, 0, "figures")
     if html is not None and page is not None:
@@ -168,13 +265,3 @@ def facts(classifier: Classifier) -> dict[str, str]:
         "field": "unknown" if classifier.field_um is None else f"{classifier.field_um:g} µm",
         "forward passes a crop": str(classifier.passes),
     }
-
-
-def _field_px(slide: str, request: Request, classifier: Classifier) -> int:
-    from atypia.data.slides import open_slide
-
-    with open_slide(slide) as opened:
-        known = opened.mpp if request.mpp is None else request.mpp
-    side = classifier.slide_geometry.source_side_px(known)
-    assert side is not None  # a geometry for slides has a side
-    return side

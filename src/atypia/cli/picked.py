@@ -1,0 +1,58 @@
+"""The figures that are to be explained, picked while a stream runs."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from atypia.errors import InputError, must
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from atypia.data.streams import CropBatch
+
+MOST: Final = 12
+"""Figures that are explained where none was named."""
+
+
+@dataclass
+class Picked:
+    """Named figures, or those of the highest probability.
+
+    Attributes:
+        names: Figure ids; empty for the most probable.
+    """
+
+    names: tuple[str, ...] = ()
+    _held: list[tuple[float, str, Any]] = field(default_factory=list)
+
+    def add(self, crops: CropBatch, results: pa.RecordBatch) -> None:
+        """Looks through a batch and its results."""
+        probabilities = results.column("p_atypical").to_pylist()
+        for figure, p, pixels in zip(crops.ids, probabilities, crops.crops, strict=True):
+            if self.names:
+                if figure in self.names:
+                    self._held.append((p, figure, pixels.copy()))
+            elif len(self._held) < MOST or p > self._held[0][0]:
+                push = heapq.heappush if len(self._held) < MOST else heapq.heapreplace
+                push(self._held, (p, figure, pixels.copy()))
+
+    def explained(self, model: str, folder: Path) -> list[Path]:
+        """Writes the overlays of one model.
+
+        Raises:
+            InputError: A figure that was named did not come by.
+        """
+        import numpy as np
+
+        from atypia.inference.explain import explain
+
+        absent = set(self.names) - {figure for _, figure, _ in self._held}
+        if absent or not self._held:
+            known = "a figure of the inputs that was scored"
+            raise InputError(must("figure", known, ", ".join(sorted(absent)) or "none", "see the column figure_id"))
+        chosen = sorted(self._held, key=lambda one: (-one[0], one[1]))
+        return explain(model, np.stack([pixels for *_, pixels in chosen]), [figure for _, figure, _ in chosen], folder)

@@ -1,0 +1,170 @@
+"""``atypia predict``, as a user types it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atypia.cli.picked import Picked
+from atypia.data.streams import CropBatch
+from atypia.errors import InputError
+from atypia.inference.bundle import load_bundle
+from atypia.inference.decision import Verdicts
+from atypia.inference.results import result_batch
+
+Run = Callable[..., Any]
+SIDE = 32
+
+
+@pytest.fixture
+def model(trained_folder: Path, tmp_path: Path) -> Path:
+    """A probe on random features, whose field is 8 µm."""
+    bundle = load_bundle(trained_folder / "fold-1" / "bundle")
+    return replace(bundle, field_um=8.0).save(tmp_path / "model")
+
+
+@pytest.fixture
+def crops(tmp_path: Path) -> Path:
+    folder = tmp_path / "crops"
+    (folder / "deep").mkdir(parents=True)
+    for i, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (4, SIDE, SIDE, 3), dtype=np.uint8)):
+        Image.fromarray(pixels).save(folder / ("deep" if i else ".") / f"{i}.png")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+@pytest.fixture
+def slide(crops: Path, tmp_path: Path) -> Path:
+    """The four crops side by side."""
+    files = sorted(crops.rglob("*.png"), key=lambda file: file.name)
+    path = tmp_path / "case.png"
+    Image.fromarray(np.concatenate([np.array(Image.open(file)) for file in files], axis=1)).save(path)
+    return path
+
+
+@pytest.fixture
+def points(tmp_path: Path) -> Path:
+    path = tmp_path / "points.csv"
+    path.write_text("x,y\n" + "".join(f"{SIDE * i + SIDE / 2},{SIDE / 2}\n" for i in range(4)) + "9999,3\n")
+    return path
+
+
+def test_a_folder_becomes_a_table_and_a_summary(atypia: Run, model: Path, crops: Path, tmp_path: Path) -> None:
+    ended = atypia(
+        "predict", crops, "--model", model, "--out", tmp_path / "calls.csv", "--page", tmp_path / "case.html"
+    )
+
+    assert ended.code == 0, ended.err
+    rows = list(csv.DictReader((tmp_path / "calls.csv").open(encoding="utf-8")))
+    assert [row["figure_id"] for row in rows] == ["0.png", "deep/1.png", "deep/2.png", "deep/3.png"]
+    for row in rows:
+        assert (float(row["p_atypical"]) >= float(row["threshold"])) == (row["decision"] == "1")
+    assert "1 files in folders are no images" in ended.err and "calls.csv" in ended.err
+    assert "4" in ended.out and "not a medical device" in ended.out
+    assert (tmp_path / "case.html").read_text("utf-8").count("data:image/") == 4
+
+
+def test_crops_and_slide_agree_and_a_point_outside_is_a_row(
+    atypia: Run, model: Path, crops: Path, slide: Path, points: Path, tmp_path: Path
+) -> None:
+    assert atypia("predict", crops, "--model", model, "--out", tmp_path / "a.json").code == 0
+    ended = atypia("predict", slide, "--points", points, "--mpp", 0.25, "--model", model, "--out", tmp_path / "b.json")
+    assert ended.code == 0, ended.err
+    plain, cut = (json.loads((tmp_path / name).read_text("utf-8")) for name in ("a.json", "b.json"))
+    inside = {row["figure_id"]: row for row in cut if row["call"] != "refused"}
+    assert [inside[f"case.png#{i}"]["p_atypical"] for i in range(1, 5)] == [row["p_atypical"] for row in plain]
+    (outside,) = [row for row in cut if row["call"] == "refused"]
+    assert outside["p_atypical"] is None and "inside" in outside["reason"]
+
+
+def test_geojson_of_one_slide_with_fields(atypia: Run, model: Path, slide: Path, points: Path, tmp_path: Path) -> None:
+    out = tmp_path / "calls.geojson"
+    ended = atypia("predict", slide, "--points", points, "--mpp", 0.25, "--model", model, "--out", out, "--fields")
+    assert ended.code == 0, ended.err
+    features = json.loads(out.read_text("utf-8"))["features"]
+    ring = features[0]["geometry"]["coordinates"][0]
+    assert max(x for x, _ in ring) - min(x for x, _ in ring) == SIDE
+
+
+def test_several_models_cost_is_said_and_the_threshold_decides(
+    atypia: Run, model: Path, crops: Path, tmp_path: Path
+) -> None:
+    arguments = ["--model", model, "--model", model, "--tta", "--threshold", 0.99]
+    ended = atypia("predict", crops, *arguments, "--out", tmp_path / "c.jsonl", "--json")
+    assert ended.code == 0, ended.err
+    assert "16 forward passes a crop (2 networks, 8 views)" in ended.err
+    assert json.loads(ended.out)["atypical"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--out", "x.xlsx"], "must be a name ending in .csv"),
+        (["--out", "x.geojson"], "`inputs` must be one slide with points for GeoJSON"),
+        (["--at", "sensitivity-0.90"], "`operating point` must be one of the model's"),
+        (["--coverage", "0.9"], "`coverage` must be left out"),
+        (["--runtime", "tensorrt"], "unknown runtime 'tensorrt'"),
+        (["--engine", "ray"], "go with --slides"),
+        (["--slides", "list.csv"], "give --out FOLDER"),
+        (["--threshold", "2"], "threshold"),
+    ],
+)
+def test_bad_requests_are_two(atypia: Run, model: Path, crops: Path, arguments: list[str], words: str) -> None:
+    ended = atypia("predict", crops, "--model", model, *arguments)
+    assert ended.code == 2 and words in ended.err, ended.err
+
+
+def test_inputs_that_are_not_there(atypia: Run, model: Path, tmp_path: Path) -> None:
+    assert atypia("predict", "--model", model).code == 2
+    ended = atypia("predict", tmp_path / "nothing", "--model", model, "--out", tmp_path / "x.csv")
+    assert ended.code == 2 and not (tmp_path / "x.csv").exists()
+
+
+def test_a_list_of_slides_with_one_that_fails(
+    atypia: Run, model: Path, slide: Path, points: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others finish, the failure is said, and the exit code is 1."""
+    from atypia.cli import slides
+    from atypia.inference.many_tasks import SlideOutcome
+
+    listed = tmp_path / "slides.csv"
+    listed.write_text(f"slide,points,mpp\n{slide},{points},0.25\n{tmp_path}/gone.svs,{points},\n")
+    asked: list[Any] = []
+
+    def predicted(jobs: Any, out: Path, settings: Any, **how: Any) -> list[SlideOutcome]:
+        asked.append((len(jobs), out, settings.forms, how["engine"]))
+        return [SlideOutcome("case", str(slide), "done", 4, 1, 0.25, 0.1, ""),
+                SlideOutcome("gone", "gone.svs", "failed", 0, 0, None, 0.1, "cannot be read")]  # fmt: skip
+
+    monkeypatch.setattr(slides, "predict_slides", predicted)
+    ended = atypia("predict", "--slides", listed, "--model", model, "--out", tmp_path / "cases", "--form", "csv")
+    assert asked == [(2, tmp_path / "cases", ("csv",), "local")]
+    assert ended.code == 1 and "gone: cannot be read" in ended.err and "1 slides done, 0 kept, 1 failed" in ended.err
+
+
+def batch(ids: list[str]) -> CropBatch:
+    nowhere = np.full(len(ids), np.nan)
+    return CropBatch(ids, np.zeros((len(ids), 4, 4, 3), np.uint8), ids, nowhere, nowhere)
+
+
+def test_the_most_probable_or_the_named_are_picked(tmp_path: Path) -> None:
+    p = np.linspace(0.01, 0.99, 40)
+    ids = [f"f{i}" for i in range(40)]
+    verdicts = Verdicts(p, (p > 0.5).astype(np.int8), ["normal" if x < 0.5 else "atypical" for x in p], p * np.nan)
+    crops = batch(ids)
+    results = result_batch(crops, verdicts, "m", 0.5)
+    top, named = Picked(), Picked(("f3", "f7"))
+    top.add(crops, results)
+    named.add(crops, results)
+    assert sorted(figure for _, figure, _ in top._held) == sorted(f"f{i}" for i in range(28, 40))
+    assert sorted(figure for _, figure, _ in named._held) == ["f3", "f7"]
+    with pytest.raises(InputError, match="`figure` must be a figure of the inputs that was scored, got nothing"):
+        Picked(("nothing",)).explained("m", tmp_path)

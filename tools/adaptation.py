@@ -1,0 +1,147 @@
+"""Tables of trained folds for the documentation: ``python tools/adaptation.py RUNS… --write docs/results/adaptation.md``.
+
+Everything is computed from the predictions that training and ``atypia evaluate`` wrote: at the recipe's
+threshold, and at the threshold of the best balanced accuracy on each fold's own validation figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from atypia import metrics, runs
+from atypia import records as r
+from atypia.artifacts import read_json
+from atypia.evaluation.crossvalidation import mean_sd
+from atypia.inference.bundle import load_bundle
+from atypia.inference.operating import balanced_point
+from atypia.inference.predictions import read_predictions
+from atypia.reports.listing import columns_table
+
+MARK = "<!-- tables -->"
+Part = tuple[npt.NDArray[np.int8], npt.NDArray[np.float64], list[str]]
+
+
+def parts_of(table: Mapping[str, list[object]]) -> dict[tuple[str, str], Part]:
+    """Labels, probabilities and domains of each data set and part."""
+    keys = list(zip(table[r.DATASET], table[r.PART], strict=True))
+    found = {}
+    for key in dict.fromkeys(keys):
+        rows = [i for i, other in enumerate(keys) if other == key]
+        y = np.array([table[r.LABEL][i] for i in rows], dtype=np.int8)
+        p = np.array([table[r.P_ATYPICAL][i] for i in rows], dtype=np.float64)
+        found[str(key[0]), str(key[1])] = (y, p, [str(table[r.DOMAIN][i]) for i in rows])
+    return found
+
+
+def folds_of(run: Path) -> dict[str, dict[tuple[str, str], Part]]:
+    """For each fold of a training everything that its classifier predicted."""
+    found = {}
+    for folder in sorted(path.parent for path in run.glob(f"*/{runs.RUN}")):
+        parts = parts_of(read_predictions(folder / runs.PREDICTIONS)[0].to_pydict())
+        for file in sorted(run.glob(f"{runs.EVALUATIONS}/*/{folder.name}.parquet")):
+            parts |= parts_of(read_predictions(file)[0].to_pydict())
+        found[folder.name] = parts
+    return found
+
+
+def shown(values: Sequence[float]) -> str:
+    """Mean ± population standard deviation."""
+    found = mean_sd(values, ddof=0)
+    return f"{found.mean:.3f} ± {found.sd:.3f}"
+
+
+def rows_of(run: Path) -> list[list[str]]:
+    """A row a data set and part: five folds' mean and spread, and the folds' mean probability."""
+    folds = folds_of(run)
+    bundle = load_bundle(run / next(iter(folds)) / runs.BUNDLE)
+    name = f"{bundle.training['recipe']}, {bundle.backbone}, {bundle.input_px} px"
+    chosen = {
+        fold: next(balanced_point(y, p).threshold for (_, part), (y, p, _) in parts.items() if part == runs.VALIDATION)
+        for fold, parts in folds.items()
+    }
+    out = []
+    for key in next(iter(folds.values())):
+        parts = [(fold, *found[key][:2]) for fold, found in folds.items()]
+        ba = [metrics.balanced_accuracy(y, (p >= bundle.threshold).astype(np.int8)) for _, y, p in parts]
+        fitted = [metrics.balanced_accuracy(y, (p >= chosen[fold]).astype(np.int8)) for fold, y, p in parts]
+        auroc = [metrics.auroc(y, p) for _, y, p in parts]
+        validation = key[1] == runs.VALIDATION
+        together = ["", ""] if validation else _together([(y, p) for _, y, p in parts], list(chosen.values()))
+        out.append([name, *key, shown(auroc), shown(ba), "" if validation else shown(fitted), *together])
+    return out
+
+
+def _together(
+    parts: Sequence[tuple[npt.NDArray[np.int8], npt.NDArray[np.float64]]], thresholds: Sequence[float]
+) -> list[str]:
+    """AUROC of the folds' mean probability, and balanced accuracy at the mean of their thresholds."""
+    p, y = np.mean([p for _, p in parts], axis=0), parts[0][0]
+    decided = (p >= np.mean(thresholds)).astype(np.int8)
+    return [f"{metrics.auroc(y, p):.3f}", f"{metrics.balanced_accuracy(y, decided):.3f}"]
+
+
+def domain_rows(run: Path) -> list[list[str]]:
+    """A row a domain of the test parts: figures, and mean over the folds at their own thresholds."""
+    folds = folds_of(run)
+    bundle = load_bundle(run / next(iter(folds)) / runs.BUNDLE)
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    counts: dict[tuple[str, str], str] = {}
+    for parts in folds.values():
+        threshold = next(balanced_point(y, p).threshold for (_, k), (y, p, _) in parts.items() if k == runs.VALIDATION)
+        for (dataset, part), (y, p, domains) in parts.items():
+            if part == runs.VALIDATION:
+                continue
+            for domain in sorted(set(domains)):
+                chosen = np.array([d == domain for d in domains])
+                key = (dataset, domain)
+                decided = (p[chosen] >= threshold).astype(np.int8)
+                pair = (metrics.auroc(y[chosen], p[chosen]), metrics.balanced_accuracy(y[chosen], decided))
+                found.setdefault(key, []).append(pair)
+                counts[key] = f"{chosen.sum()} ({int(y[chosen].sum())})"
+    return [
+        [str(bundle.training["recipe"]), *key, counts[key], *(shown([pair[i] for pair in pairs]) for i in (0, 1))]
+        for key, pairs in found.items()
+    ]
+
+
+def page(folders: Sequence[Path]) -> str:
+    """Both tables and the wall times as Markdown."""
+    titles = ["recipe", "data", "part", "AUROC", "BA at 0.5", "BA at the validation threshold", "AUROC, mean of folds",
+              "BA, mean of folds"]  # fmt: skip
+    main_table = columns_table(titles, [row for run in folders for row in rows_of(run)]).render("markdown")
+    titles = ["recipe", "data", "domain", "figures (atypical)", "AUROC", "BA at the validation threshold"]
+    domains = columns_table(titles, [row for run in folders for row in domain_rows(run)]).render("markdown")
+    lines = [main_table, "", "By domain, the same classifiers:", "", domains, ""]
+    for run in folders:
+        seconds = [read_json(path)["seconds"] for path in sorted(run.glob(f"*/{runs.RUN}"))]
+        minutes = ", ".join(f"{value / 60:.0f}" for value in seconds)
+        versions = read_json(next(iter(sorted(run.glob(f"*/{runs.ENVIRONMENT}")))))
+        known = ", ".join(
+            f"{name} {versions[name]}" for name in ("python", "torch", "timm", "peft") if name in versions
+        )
+        lines.append(f"- `{run.name}`: wall time of the folds {minutes} min; seed 0; {known}.")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Prints the tables, or writes them between the page's marks."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--write", type=Path)
+    asked = parser.parse_args()
+    text = page(asked.runs)
+    if asked.write is None:
+        sys.stdout.write(text + "\n")
+        return
+    before, _, after = asked.write.read_text("utf-8").split(MARK)
+    asked.write.write_text(f"{before}{MARK}\n{text}\n{MARK}{after}", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -60,6 +60,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "MixStyle": ("mixstyle.stages=[0,1]",),
     "CBAM and alignment": ("cbam=true", "alignment.weight=1.0"),
     "adversarial": ("adversarial.weight=0.1",),
+    "adversarial, bounded": ("adversarial.weight=0.1", "adversarial.bounded=true"),
     "contrastive": ("contrastive.weight=0.5",),
     "EMA distillation": ("ema.momentum=0.98", "distillation.weight=0.5", "distillation.warmup_epochs=4"),
     "domain-aware sampler": ("sampler.name=domain-aware",),

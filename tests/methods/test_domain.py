@@ -17,6 +17,7 @@ from atypia.methods.domain import (
     DomainHead,
     SpatialAttention,
     alignment_loss,
+    beats_chance,
     dann_ramp,
     domain_cross_entropy,
     domain_means,
@@ -200,3 +201,15 @@ def test_reversal_makes_the_domain_harder_to_read_off() -> None:
     assert _probe_accuracy(plain, domains) > 0.9
     assert _probe_accuracy(adversarial, domains) < 0.65  # chance is one half
     assert _probe_accuracy(adversarial, y) > 0.9  # the task survives
+
+
+def test_a_head_beats_chance_below_ln_d() -> None:
+    head = DomainHead(2, 2)
+    features, domains = torch.tensor([[3.0, 0.0], [0.0, 3.0]]), torch.tensor([0, 1])
+    with torch.no_grad():
+        head.linear.bias.zero_()
+        head.linear.weight.copy_(torch.eye(2))
+        assert beats_chance(head, features, domains)
+        assert not beats_chance(head, features, domains.flip(0))  # wrong and sure: worse than guessing
+        head.linear.weight.zero_()
+        assert not beats_chance(head, features, domains)  # guessing

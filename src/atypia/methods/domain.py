@@ -141,3 +141,10 @@ def domain_cross_entropy(logits: Tensor, domains: Tensor) -> Tensor:
     if not bool((domains >= 0).any()):
         return logits.sum() * 0
     return nn.functional.cross_entropy(logits, domains, ignore_index=-1)
+
+
+@torch.no_grad()
+def beats_chance(head: nn.Module, features: Tensor, domains: Tensor) -> bool:
+    """Whether a domain head's cross-entropy on features (b, c) is below that of guessing, ln D."""
+    logits = head(features, 0.0)
+    return float(domain_cross_entropy(logits, domains)) < math.log(logits.shape[1])

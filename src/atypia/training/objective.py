@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from atypia.errors import InputError, must
 from atypia.methods.contrastive import mined_contrastive
 from atypia.methods.distillation import EMA, distillation_loss, linear_warmup, teacher_logits
-from atypia.methods.domain import DomainHead, alignment_loss, dann_ramp, domain_cross_entropy
+from atypia.methods.domain import DomainHead, alignment_loss, beats_chance, dann_ramp, domain_cross_entropy
 from atypia.methods.losses import LOSSES, mean, smoothed
 from atypia.methods.mixing import mixup
 from atypia.training.schema import NetworkRecipe
@@ -101,7 +101,10 @@ class Objective:
             total = total + recipe.alignment.weight * _ramp(recipe.alignment.ramp, given.done) * parts["alignment"]
         if recipe.adversarial is not None:
             strength = _ramp(recipe.adversarial.ramp, given.done)
-            logits_d = self.modules_trained["domain_head"](out.pooled.float(), strength)
+            head, pooled = self.modules_trained["domain_head"], out.pooled.float()
+            if recipe.adversarial.bounded and not beats_chance(head, pooled, given.domains):
+                strength = 0.0
+            logits_d = head(pooled, strength)
             parts["adversarial"] = domain_cross_entropy(logits_d, given.domains)
             total = total + recipe.adversarial.weight * parts["adversarial"]
         if recipe.contrastive is not None:

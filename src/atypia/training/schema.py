@@ -177,10 +177,15 @@ class AlignmentConfig(StrictModel):
 
 
 class AdversarialConfig(StrictModel):
-    """A linear domain head behind a gradient reversal."""
+    """A linear domain head behind a gradient reversal.
+
+    ``bounded``: features are driven on only while the head does better than chance. Unbounded, they overtake
+    the head, and the domain can be read off them better than before (docs/results/generalisation.md).
+    """
 
     weight: float = Field(default=0.1, gt=0)
     ramp: bool = True
+    bounded: bool = False
 
 
 class ContrastiveConfig(StrictModel):

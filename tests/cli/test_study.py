@@ -11,16 +11,7 @@ import pytest
 import yaml
 from tests.studies.small import values
 
-from atypia.cli import main, study
-
 Run = Callable[..., Any]
-
-
-@pytest.fixture(autouse=True)
-def verb() -> None:
-    """The verb, where the entry point has not named it yet."""
-    if not any(group.name == "study" for group in main.app.registered_groups):
-        main.app.add_typer(study.app, name="study")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from atypia import __version__
-from atypia.cli import data, demo, doctor, evaluate, export, predict, recipes, train
+from atypia.cli import data, demo, doctor, evaluate, export, predict, recipes, study, train
 from atypia.cli.console import messages
 from atypia.errors import AtypiaError
 
@@ -21,6 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
+app.add_typer(study.app, name="study")
 train.register(app)
 evaluate.register(app)
 predict.register(app)

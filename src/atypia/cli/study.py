@@ -174,8 +174,8 @@ def _print_plan(planned: Plan) -> None:
         cell = planned.cells[numbers[0]]
         folds = sum(counts.get(number, 0) for number in numbers)
         rows.append([label, cell.adaptation, cell.backbone, data, len(numbers), folds or None,
-                     "lacking" if cell.lacks else ""])  # fmt: skip
-    table = columns_table(["row", "adaptation", "backbone", "trained on", "seeds", "runs", ""], rows)
+                     "no" if cell.lacks else "yes"])  # fmt: skip
+    table = columns_table(["row", "adaptation", "backbone", "trained on", "seeds", "runs", "here"], rows)
     print(table.to_text(width()), end="")
     distinct = len({one.id for one in planned.runs})
     print(f"\n{planned.name}, {planned.size}: {len(planned.runs)} runs, {distinct} different, "

@@ -63,9 +63,7 @@ class CheckedSet:
     warnings: tuple[str, ...]
 
 
-def check_set(
-    target: Target, manifest: Manifest, allow: Iterable[str] = (), progress: Progress = silent
-) -> CheckedSet:
+def check_set(target: Target, manifest: Manifest, allow: Iterable[str] = (), progress: Progress = silent) -> CheckedSet:
     """Opens a data set's crops and looks for what it shares with the training data of a target.
 
     Raises:

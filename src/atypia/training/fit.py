@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 
 from atypia import records as r
@@ -27,7 +28,7 @@ from atypia.artifacts import atomic_folder, environment, fingerprint, lock, read
 from atypia.backbones.weights import require
 from atypia.data.audit import check_training, identical_groups
 from atypia.data.geometry import CropGeometry
-from atypia.data.manifest import Manifest
+from atypia.data.manifest import METADATA_KEY, Manifest
 from atypia.data.store import CropStore, open_store
 from atypia.errors import AtypiaError, InputError, WorkError, must
 from atypia.inference.bundle import Bundle, load_bundle
@@ -57,8 +58,38 @@ class Trained:
     warnings: tuple[str, ...]
 
 
-def train(job: Training, progress: Progress = silent) -> Trained:
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """Data that may be trained on: crops, folds, and the warnings of the checks, for every table."""
+
+    store: CropStore
+    split: Split
+    warnings: tuple[str, ...]
+
+
+def check_data(job: Training, progress: Progress = silent) -> Checked:
+    """Opens the crops, divides them and looks for leakage; the recipe matters by its geometry alone.
+
+    Raises:
+        LeakageError: Figures, cases or images leak between the parts of a fold.
+    """
+    store = open_store(job.manifest, job.recipe.geometry.build(), progress=progress)
+    usable = job.manifest if store.usable.all() else job.manifest.take(store.usable)
+    split = _split(job, usable, store)
+    notes = [f"{job.manifest.name}: {text}" for text in job.manifest.notes]
+    warnings = [*notes, *_quarantine_note(store), *split.warnings, *check_training(job.manifest, store, job.allow)]
+    warnings += check_split(split, usable, job.allow, identical_groups(job.manifest, store))
+    return Checked(store, split, tuple(dict.fromkeys(warnings)))
+
+
+def train(job: Training, progress: Progress = silent, checked: Checked | None = None) -> Trained:
     """Trains every fold that is not complete yet.
+
+    Args:
+        job: What is asked for.
+        progress: Told about crops, features and epochs.
+        checked: What :func:`check_data` gave for the same data, geometry and exceptions, where many
+            trainings share it; its split is used.
 
     Raises:
         AbsentError: The backbone's weights are not here; raised before any work starts.
@@ -66,14 +97,9 @@ def train(job: Training, progress: Progress = silent) -> Trained:
         InputError: The output folder holds another training, or an option is not valid.
     """
     check_recipe(job.recipe, job.weights_file, job.device)
-    store = open_store(job.manifest, job.recipe.geometry.build(), progress=progress)
-    usable = job.manifest if store.usable.all() else job.manifest.take(store.usable)
-    split = _split(job, usable, store)
+    checked = checked or check_data(job, progress)
+    store, split, warnings = checked.store, checked.split, list(checked.warnings)
     wanted = _wanted(split, job.folds)
-    notes = [f"{job.manifest.name}: {text}" for text in job.manifest.notes]
-    warnings = [*notes, *_quarantine_note(store), *split.warnings, *check_training(job.manifest, store, job.allow)]
-    warnings += check_split(split, usable, job.allow, identical_groups(job.manifest, store))
-    warnings = list(dict.fromkeys(warnings))
     with lock(job.out / runs.TRAINING):
         asked = _identity(job, split)
         _refuse_other(job.out, asked)
@@ -82,7 +108,8 @@ def train(job: Training, progress: Progress = silent) -> Trained:
         run_ids = {fold.name: _run_id(job, trainer, fold) for fold in split.folds}
         todo = [fold for fold in wanted if not _complete(job.out / fold.name, run_ids[fold.name])]
         split.save(job.out / runs.SPLIT)
-        job.manifest.save(job.out / runs.MANIFEST)
+        if not _is_saved(job.manifest, job.out / runs.MANIFEST):
+            job.manifest.save(job.out / runs.MANIFEST)
         write_json(job.out / runs.TRAINING, {**asked, "warnings": warnings})
         for fitted in trainer.fit(todo, run_ids, progress) if todo else ():
             _write_run(job, store, split, fitted, run_ids[fitted.fold.name], warnings)
@@ -187,6 +214,21 @@ def _run_id(job: Training, trainer: Trainer, fold: Fold) -> str:
     recipe = job.recipe.model_dump(mode="json", exclude={"summary"})
     parts = [list(part) for part in (fold.train, fold.val, fold.test)]
     return fingerprint(FIT_VERSION, recipe, job.seed, trainer.inputs(fold), parts, fold.name)
+
+
+def _is_saved(manifest: Manifest, path: Path) -> bool:
+    """Whether the file is this manifest, down to its notes: a study links one file into all of its runs."""
+    try:
+        there = json.loads((pq.read_schema(path).metadata or {})[METADATA_KEY])
+    except (OSError, pa.ArrowInvalid, KeyError, ValueError):
+        return False
+    facts = {
+        "name": manifest.name,
+        "notes": list(manifest.notes),
+        "fingerprint": manifest.fingerprint,
+        "root": str(manifest.root) if manifest.root else None,
+    }
+    return {key: there.get(key) for key in facts} == facts
 
 
 def _complete(folder: Path, run_id: str) -> bool:

@@ -1,0 +1,110 @@
+"""Planning, status and report of large studies.
+
+- *plan*: 10,000 runs (2,000 trainings of five folds) from a study whose data is open and divided;
+- *load and status*: of that plan, with a tenth of the runs complete, as `atypia study status` does it;
+- *report*: result rows from predictions, per million figures.
+
+Predicted before the first run: plan 1 s, load and status 0.5 s, report 12 s a million.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from atypia import records as r
+from atypia import runs
+from atypia.artifacts import write_json
+from atypia.data.manifest import Manifest
+from atypia.inference.predictions import predictions_table, write_predictions
+from atypia.studies.ledger import Ledger
+from atypia.studies.plan import Plan, make_plan
+from atypia.studies.run import study_status
+from atypia.studies.schema import DataConfig, StudyConfig
+from atypia.studies.table import collect_study
+
+TRAININGS, FIGURES, REPORTED = 2000, 2000, 40
+
+
+def manifest(data: DataConfig) -> Manifest:
+    """Figures of 40 cases in four domains, without images."""
+    rows = [
+        {r.FIGURE_ID: f"f{i:06d}", r.DATASET: "set", r.IMAGE: f"{i}.png", r.CASE_ID: f"case-{i % 40}",
+         r.LABEL: int(i % 5 == 0), r.SCANNER: f"scanner {i % 4}", r.SHA256: f"{i:064x}"}
+        for i in range(FIGURES)
+    ]  # fmt: skip
+    return Manifest.from_rows(rows, "set", root=Path("/nowhere"))
+
+
+def study() -> StudyConfig:
+    """2,000 trainings: one probe, a factor of 20 levels, 100 seeds; a published protocol keeps one split for all."""
+    levels = [{"label": f"level {i}", "probes": {"threshold": 0.3 + i / 100}} for i in range(20)]
+    return StudyConfig.model_validate(
+        {
+            "name": "large",
+            "summary": "a benchmark",
+            "data": {"train": "set"},
+            "protocol": {"name": "kfold", "options": {"folds": 5}},
+            "models": [{"recipe": "probe", "backbones": ["tiny-cnn"], "label": f"model {i}",
+                        "set": {"geometry.out_px": 64 + i}} for i in range(TRAININGS // 20)],
+            "factors": [{"name": "level", "levels": levels}],
+        }
+    )  # fmt: skip
+
+
+def complete(plan: Plan, out: Path, count: int) -> None:
+    """Writes what runs leave behind, with random predictions of their validation and test figures."""
+    ledger, rng = Ledger(out), np.random.default_rng(0)
+    whole = manifest(DataConfig(open="set"))
+    table = predictions_table(whole, rng.uniform(0, 1, len(whole)), 0.5, fold="fold-1", part="test", run_id="x")
+    for run in plan.runs[:count]:
+        folder = ledger.folder(run.id)
+        (folder / run.fold).mkdir(parents=True)
+        named = table.set_column(table.schema.get_field_index(r.RUN_ID), r.RUN_ID, [[run.id] * len(table)]).set_column(
+            table.schema.get_field_index(r.FOLD), r.FOLD, [[run.fold] * len(table)]
+        )
+        write_predictions(folder / run.fold / runs.PREDICTIONS, named)
+        write_json(folder / runs.TRAINING, {"warnings": []})
+        ledger.finish(run.id, 1.0, (), {"fold": run.fold})
+
+
+def measure() -> dict[str, Any]:
+    """Seconds of each, and the number of runs."""
+    with TemporaryDirectory() as folder:
+        out = Path(folder)
+        sized = study().sized("full")
+        make_plan(sized, out, opener=manifest)  # opens and divides the data
+        start = time.perf_counter()
+        plan = make_plan(sized, out, opener=manifest)
+        planned = time.perf_counter() - start
+        plan.save(out)
+        complete(plan, out, len(plan.runs) // 10)
+        start = time.perf_counter()
+        status = study_status(Plan.load(out), out)
+        asked = time.perf_counter() - start
+        small = Plan.load(out)
+        shortened = Plan(**{**vars(small), "runs": small.runs[:REPORTED]})
+        start = time.perf_counter()
+        collect_study(shortened, out)
+        reported = time.perf_counter() - start
+        return {
+            "runs": len(plan.runs),
+            "done": status.counts["done"],
+            "plan_s": round(planned, 2),
+            "load_and_status_s": round(asked, 2),
+            "report_s_per_million": round(reported / (REPORTED * FIGURES) * 1e6, 1),
+        }
+
+
+def main() -> None:
+    """Prints the figures."""
+    print(json.dumps(measure(), indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""From a sized study to its cells: one recipe, data set and seed each, before any data is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from atypia.backbones.catalogue import BACKBONES
+from atypia.config import read_yaml
+from atypia.errors import InputError, must
+from atypia.studies.schema import DataConfig, Factor, Level, ModelConfig, Sized
+from atypia.training.recipe import parse_recipe, shipped_recipes
+from atypia.training.schema import NetworkRecipe, Recipe
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A training that a study asks for.
+
+    Attributes:
+        label: What tables call it: the model's label and its levels.
+        model: The model's label alone.
+        factors: Name of each factor and the label of its level.
+        recipe_name: Name of the recipe.
+        recipe: The recipe with all changes.
+        data: The training set.
+        seed: Master seed.
+    """
+
+    label: str
+    model: str
+    factors: Mapping[str, str]
+    recipe_name: str
+    recipe: Recipe
+    data: DataConfig
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Row:
+    label: str
+    recipe_name: str
+    values: Mapping[str, Any]
+    adaptation: str
+    model: ModelConfig = field(compare=False)
+
+
+def wishes(study: Sized) -> list[Wish]:
+    """Every training that a study asks for, in the order of its table.
+
+    Raises:
+        InputError: A recipe or a change of it is not valid, a label occurs twice, or the baseline is no row.
+    """
+    found: list[Wish] = []
+    for row in _rows(study.models):
+        for levels in _combinations(study.factors, row.adaptation):
+            values = dict(row.values)
+            for change in (row.model, *(level for _, level in levels), study.changes):
+                for key, value in change.of(row.adaptation).items():
+                    _change(values, key, value)
+            factors = {factor.name: level.label for factor, level in levels}
+            label = " · ".join([row.label, *factors.values()])
+            recipe = parse_recipe(values, f"recipe {row.recipe_name} of «{label}»")
+            _check_trackable(recipe, label)
+            found += [
+                Wish(label, row.label, factors, row.recipe_name, recipe, data, seed)
+                for data in study.data.train
+                for seed in study.seeds
+            ]
+    if not found:
+        raise InputError(f"{study.study.name} asks for no training: no model has a level of every factor")
+    labels = {wish.label for wish in found}
+    if len(labels) * len(study.data.train) * len(study.seeds) != len(found):
+        counts = [wish.label for wish in found]
+        twice = next(label for label in counts if counts.count(label) > len(study.data.train) * len(study.seeds))
+        raise InputError(must("label", "different in every row", f"{twice!r} twice", "give the models labels"))
+    if study.baseline is not None and study.baseline not in labels:
+        raise InputError(must("baseline", f"one of {', '.join(sorted(labels))}", study.baseline, "name a row"))
+    return found
+
+
+def _rows(models: Sequence[ModelConfig]) -> Iterator[_Row]:
+    for model in models:
+        name, values = recipe_values(model.recipe)
+        for backbone in model.backbones or (str(values.get("backbone")),):
+            _ = BACKBONES[backbone]
+            label = model.label.replace("{backbone}", backbone).replace("{recipe}", name)
+            yield _Row(label, name, {**values, "backbone": backbone}, str(values.get("adaptation")), model)
+
+
+def _combinations(factors: Sequence[Factor], adaptation: str) -> Iterator[tuple[tuple[Factor, Level], ...]]:
+    choices = [[(factor, level) for level in factor.levels if adaptation in level.adaptations] for factor in factors]
+    yield from product(*choices)
+
+
+def _change(values: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a dotted key; what is on the way is copied, so that recipes share nothing that changes."""
+    node = values
+    *parents, last = key.split(".")
+    for parent in parents:
+        inner = node.get(parent)
+        if inner is not None and not isinstance(inner, Mapping):
+            raise InputError(must("key", f"below a mapping, {parent!r} is none", key, "see the recipe"))
+        node[parent] = dict(inner or {})
+        node = node[parent]
+    node[last] = value
+
+
+def recipe_values(reference: str) -> tuple[str, Mapping[str, Any]]:
+    """Name and values of a recipe file; a shipped one's by its name.
+
+    Raises:
+        InputError: There is no such recipe.
+    """
+    shipped = shipped_recipes()
+    path = shipped.get(reference) or Path(reference)
+    if reference not in shipped and path.suffix not in {".yaml", ".yml"}:
+        raise InputError(f"unknown recipe {reference!r}; choices: {', '.join(shipped)}, or a .yaml file")
+    return path.stem, _values_of(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@lru_cache(maxsize=256)
+def _values_of(path: Path, changed_ns: int) -> Mapping[str, Any]:
+    return read_yaml(path)
+
+
+def _check_trackable(recipe: Recipe, label: str) -> None:
+    """A run is known by what it is made from, and files that a recipe only points to are not among that."""
+    if isinstance(recipe, NetworkRecipe) and recipe.distillation is not None and recipe.distillation.teachers:
+        raise InputError(
+            must(f"recipe of «{label}»", "one without saved teachers", "distillation.teachers",
+                 "train it with `atypia train`, or distil from the moving average (an `ema` section)")
+        )  # fmt: skip

@@ -1,0 +1,53 @@
+"""The data sets that a study names: opened, rendered, or parts of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from atypia.artifacts import fingerprint
+from atypia.data.manifest import Manifest
+from atypia.data.opening import open_data
+from atypia.errors import DataError, must
+from atypia.paths import cache_root
+from atypia.progress import Progress, silent
+from atypia.studies.schema import DataConfig, PhantomConfig
+
+
+def open_set(data: DataConfig, root: Path | None = None, progress: Progress = silent) -> Manifest:
+    """Opens a data set of a study.
+
+    Args:
+        data: Which, and which part of it.
+        root: Data root in which sources are looked for.
+        progress: Told about rendered figures.
+
+    Raises:
+        AbsentError: It is not on this machine; names the remedy.
+        DataError: It is not what it should be, or no figure has the wanted values.
+        InputError: The reference is nothing that can be opened.
+    """
+    manifest = _phantom(data.phantom, progress) if data.phantom else open_data(str(data.open), root)
+    for column, wanted in data.where.items():
+        values = manifest.table[column].to_pylist()
+        kept = np.array([value in wanted for value in values])
+        if not kept.any():
+            there = ", ".join(sorted({str(value) for value in values}))
+            raise DataError(must(f"where.{column}", f"among {there}", ", ".join(wanted), "correct the study"))
+        manifest = manifest.take(kept)
+    if data.name:
+        return replace(manifest, name=data.name)
+    if data.where:
+        picked = "; ".join(f"{column} {' or '.join(values)}" for column, values in data.where.items())
+        return replace(manifest, name=f"{manifest.name} ({picked})")
+    return manifest
+
+
+def _phantom(wanted: PhantomConfig, progress: Progress) -> Manifest:
+    from atypia.data.phantom.dataset import write_phantom
+
+    key = fingerprint("study-phantom", wanted.model_dump(mode="json"))[:16]
+    folder = cache_root() / "phantom" / f"{wanted.n}-{wanted.seed}-{key}"
+    return write_phantom(folder, wanted.n, wanted.seed, list(wanted.domains) or None, progress=progress)

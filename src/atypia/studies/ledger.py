@@ -1,0 +1,290 @@
+"""Who does which run, and what became of it: files in the runs' folders, safe among many processes and machines.
+
+A run's folder holds, beside what the training writes::
+
+    events.jsonl   one line whenever it was begun, done or failed: when, where, by which process
+    claim.json     there while a process works on it; its time of change is the process' heartbeat
+    done.json      complete: seconds, and the data sets that it was tested on
+    failed.json    why it failed, with the traceback; kept until it is tried again
+
+A claim of a process that died is void: at once where the judge is on its machine, else when its
+heart has not beaten for :data:`EXPIRES_S`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from atypia.artifacts import disk_errors, lock, read_json, write_json
+from atypia.errors import WorkError
+from atypia.studies import files
+
+HEARTBEAT_S: Final = 15.0
+EXPIRES_S: Final = 120.0
+EVENTS, CLAIM, DONE_FILE, FAILED_FILE = "events.jsonl", "claim.json", "done.json", "failed.json"
+
+DONE: Final = "done"
+RUNNING: Final = "running"
+FAILED: Final = "failed"
+PENDING: Final = "pending"
+STATES: Final = (DONE, RUNNING, FAILED, PENDING)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A claim: which process of which machine works on a run."""
+
+    token: str
+    host: str
+    pid: int
+    born: str
+
+
+class Ledger:
+    """The book of a study's runs.
+
+    Args:
+        out: The study's folder.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.runs = out / files.RUNS
+
+    def folder(self, run: str) -> Path:
+        """Folder of a run."""
+        return self.runs / run
+
+    def done(self, run: str, tests: Iterable[str] = ()) -> dict[str, Any] | None:
+        """What ``done.json`` says, where the run is complete with these test sets; else None."""
+        try:
+            facts = json.loads((self.folder(run) / DONE_FILE).read_text("utf-8"))
+            whole = facts["run"] == run and set(tests) <= set(facts["tests"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return facts if whole else None
+
+    def failure(self, run: str) -> dict[str, Any] | None:
+        """Why a run failed; None where it did not."""
+        try:
+            facts = json.loads((self.folder(run) / FAILED_FILE).read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return facts if isinstance(facts, dict) else None
+
+    def state(self, run: str, tests: Iterable[str] = ()) -> str:
+        """One of :data:`STATES`."""
+        if self.done(run, tests) is not None:
+            return DONE
+        folder = self.folder(run)
+        if (folder / CLAIM).exists() and self.is_alive(folder / CLAIM):
+            return RUNNING
+        return FAILED if (folder / FAILED_FILE).exists() else PENDING
+
+    def states(self, runs: Iterable[str], tests: Iterable[str] = ()) -> dict[str, str]:
+        """State of each run; one listing of the folder tells which have begun at all."""
+        wanted = list(tests)
+        begun = {entry.name for entry in os.scandir(self.runs)} if self.runs.is_dir() else set[str]()
+        return {run: self.state(run, wanted) if run in begun else PENDING for run in runs}
+
+    def events(self, run: str) -> list[dict[str, Any]]:
+        """What happened to a run, oldest first; a line that a kill cut short is left out."""
+        try:
+            lines = (self.folder(run) / EVENTS).read_text("utf-8").splitlines()
+        except OSError:
+            return []
+        found = []
+        for line in lines:
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+        return found
+
+    def record(self, run: str, event: str, **facts: Any) -> None:
+        """Appends an event."""
+        path = self.folder(run) / EVENTS
+        line = {"event": event, "time": now(), "host": socket.gethostname(), "pid": os.getpid(), **facts}
+        with disk_errors(path):
+            handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            try:
+                os.write(handle, (json.dumps(line, sort_keys=True) + "\n").encode())
+            finally:
+                os.close(handle)
+
+    def finish(self, run: str, seconds: float, tests: Iterable[str], facts: Mapping[str, Any]) -> None:
+        """Marks a run complete."""
+        self.record(run, DONE, seconds=round(seconds, 3))
+        write_json(
+            self.folder(run) / DONE_FILE,
+            {"run": run, "seconds": round(seconds, 3), "tests": sorted(tests), "finished": now(), **facts},
+        )
+        (self.folder(run) / FAILED_FILE).unlink(missing_ok=True)
+
+    def fail(self, run: str, reason: str, trace: str = "") -> None:
+        """Marks a run failed."""
+        self.folder(run).mkdir(parents=True, exist_ok=True)
+        self.record(run, FAILED, reason=reason)
+        write_json(self.folder(run) / FAILED_FILE, {"run": run, "reason": reason, "traceback": trace, "time": now()})
+
+    def forgive(self, runs: Iterable[str]) -> int:
+        """Lets failed runs be tried again; gives their number."""
+        there = [path for run in runs if (path := self.folder(run) / FAILED_FILE).exists()]
+        for path in there:
+            path.unlink(missing_ok=True)
+        return len(there)
+
+    def adopt(self, run: str, others: Iterable[Path]) -> bool:
+        """Takes a complete run over from another study's folder, by links where the file system has them."""
+        for other in others:
+            source = Ledger(other)
+            if source.done(run) is None:
+                continue
+            self.runs.mkdir(parents=True, exist_ok=True)
+            part = Path(tempfile.mkdtemp(prefix=f".{run}.", suffix=".part", dir=self.runs))
+            try:
+                ignored = shutil.ignore_patterns(CLAIM, EVENTS, FAILED_FILE, ".*")
+                shutil.copytree(source.folder(run), part, copy_function=_link, ignore=ignored, dirs_exist_ok=True)
+                if not self.folder(run).exists():
+                    part.chmod(0o755)
+                    part.rename(self.folder(run))
+                    self.record(run, "adopted", source=str(other))
+                return True
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+        return False
+
+    @contextmanager
+    def claim(self, run: str) -> Iterator[bool]:
+        """Holds a run while the block runs; gives False where another living process has it."""
+        folder = self.folder(run)
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        mine = Held(uuid.uuid4().hex, host(), os.getpid(), born(os.getpid()))
+        path = folder / CLAIM
+        if not _place(path, mine) and not self._take_over(path, mine):
+            yield False
+            return
+        stop = threading.Event()
+        beat = threading.Thread(target=_beat, args=(path, mine.token, stop), daemon=True, name="claim")
+        beat.start()
+        try:
+            yield True
+        finally:
+            stop.set()
+            beat.join()
+            held = read_claim(path)
+            if held is not None and held.token == mine.token:
+                path.unlink(missing_ok=True)
+
+    def _take_over(self, path: Path, mine: Held) -> bool:
+        if self.is_alive(path):
+            return False
+        with lock(self.out / "claims"):  # of two that found it void, the second finds the first's claim
+            if self.is_alive(path):
+                return False
+            path.unlink(missing_ok=True)
+            return _place(path, mine)
+
+    def is_alive(self, path: Path) -> bool:
+        """Whether the process that placed a claim still works on it; an absent claim is nobody's."""
+        try:
+            changed = path.stat().st_mtime
+        except OSError:
+            return False
+        held = read_claim(path)
+        if held is not None and held.host == host():
+            return born(held.pid) == held.born != ""
+        # Another machine, or a claim that is being written: the heartbeat tells, by the file server's clock.
+        return time.time() - changed < EXPIRES_S
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@lru_cache(maxsize=1)
+def host() -> str:
+    """Name of this machine as its processes see it: in a container, numbers of processes are its own."""
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - a link to no file
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
+    except OSError:
+        namespace = boot = ""
+    return f"{socket.gethostname()} {boot} {namespace}".strip()
+
+
+def born(pid: int) -> str:
+    """When a process of this machine was started, as the system words it; empty where there is none.
+
+    Numbers of processes are used again, so the number alone does not tell that it is the same one.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text("utf-8")
+    except OSError:
+        if Path("/proc/self/stat").exists():
+            return ""
+        return _known(pid)
+    fields = text.rpartition(")")[2].split()
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+def _known(pid: int) -> str:
+    """Where the system has no table of processes as files: whether it knows the number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return ""
+    except PermissionError:
+        return "running"
+    return "running"
+
+
+def read_claim(path: Path) -> Held | None:
+    """Reads a claim; None where there is none that can be read."""
+    try:
+        return Held(**read_json(path))
+    except (WorkError, OSError, TypeError):
+        return None
+
+
+def _place(path: Path, held: Held) -> bool:
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            json.dump(vars(held), file)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _beat(path: Path, token: str, stop: threading.Event) -> None:
+    while not stop.wait(HEARTBEAT_S):
+        held = read_claim(path)
+        if held is None or held.token != token:
+            return  # taken over, after a pause so long that it passed for dead
+        try:
+            os.utime(path)
+        except OSError:
+            return
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

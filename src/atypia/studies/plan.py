@@ -1,0 +1,343 @@
+"""From a study to its runs: one fold of one training each, known by the content of all that it is made from.
+
+A plan is a file (``plan.json``) beside the manifests and splits that it names, so that workers and
+``status`` read what was planned and open no data set again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from atypia.artifacts import fingerprint, read_json, write_json
+from atypia.backbones.weights import availability, locate
+from atypia.data.manifest import Manifest
+from atypia.errors import AbsentError, AtypiaError, InputError, WorkError
+from atypia.progress import Progress, silent
+from atypia.splits.catalogue import PROTOCOLS
+from atypia.splits.protocol import make_split
+from atypia.splits.split import Fold, Split
+from atypia.studies import files
+from atypia.studies.cells import Wish, wishes
+from atypia.studies.datasets import open_set
+from atypia.studies.schema import DataConfig, ProtocolConfig, Sized
+from atypia.training.fit import FIT_VERSION
+from atypia.training.schema import NetworkRecipe
+
+FORMAT: Final = 1
+"""Raised when the layout of ``plan.json`` changes, or what a run's id is made of."""
+
+Opener = Callable[[DataConfig], Manifest]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A training of all folds: a line of the plan.
+
+    Attributes:
+        label: What tables call it.
+        model: The model's label without its levels.
+        factors: Name of each factor and the label of its level.
+        recipe_name: Name of the recipe.
+        recipe: The validated recipe, as JSON-like values.
+        manifest: Fingerprint of the training set; empty where it is not here.
+        data: Name of the training set.
+        split: Key of the split file; empty where there is none.
+        seed: Master seed.
+        weights_sha256: Of the backbone; None where none are used.
+        lacks: Why it cannot be trained here, and what to do; empty where it can.
+    """
+
+    label: str
+    model: str
+    factors: Mapping[str, str]
+    recipe_name: str
+    recipe: Mapping[str, Any]
+    manifest: str
+    data: str
+    split: str
+    seed: int
+    weights_sha256: str | None = None
+    lacks: str = ""
+
+    @property
+    def backbone(self) -> str:
+        """Entry of the backbone catalogue."""
+        return str(self.recipe["backbone"])
+
+    @property
+    def adaptation(self) -> str:
+        """How the backbone is adapted."""
+        return str(self.recipe["adaptation"])
+
+
+@dataclass(frozen=True)
+class Run:
+    """One fold of a cell.
+
+    Attributes:
+        id: Content hash of the recipe, the fold's figures in their manifest, seed and weights.
+        cell: Position of the cell in the plan.
+        fold: Name of the fold.
+        sizes: Figures in its training, validation and test part.
+    """
+
+    id: str
+    cell: int
+    fold: str
+    sizes: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study comes to.
+
+    Attributes:
+        name: The study's name.
+        size: Its size.
+        study: The study file's values, for the record.
+        protocol: Name of the protocol, and its options.
+        cells: Trainings, in the order of the table.
+        runs: Their folds; two cells of the same content share runs of the same id.
+        tests: Fingerprint and name of each set that every classifier is tested on.
+        absent_tests: Name of each test set that is not here, and why.
+        allow: Named leakage exceptions.
+        decisions: At which thresholds results are reported.
+        baseline: Label of the model that others are compared with.
+        weights: Weights files of the user's, by backbone.
+    """
+
+    name: str
+    size: str
+    study: Mapping[str, Any]
+    protocol: tuple[str, Mapping[str, Any]]
+    cells: tuple[Cell, ...]
+    runs: tuple[Run, ...]
+    tests: Mapping[str, str]
+    absent_tests: Mapping[str, str]
+    allow: tuple[str, ...]
+    decisions: tuple[str, ...]
+    baseline: str | None
+    weights: Mapping[str, str]
+
+    def to_do(self) -> list[Run]:
+        """The runs that can be done here, each id once."""
+        return list({run.id: run for run in self.runs if not self.cells[run.cell].lacks}.values())
+
+    def lacking(self) -> dict[str, list[str]]:
+        """What is missing, and the labels of the cells that need it."""
+        found: dict[str, list[str]] = {}
+        for cell in self.cells:
+            if cell.lacks and cell.label not in found.setdefault(cell.lacks, []):
+                found[cell.lacks].append(cell.label)
+        return found
+
+    def save(self, out: Path) -> Path:
+        """Writes ``plan.json``."""
+        value = asdict(self)
+        value["cells"] = [asdict(cell) for cell in self.cells]
+        value["runs"] = [[run.id, run.cell, run.fold, *run.sizes] for run in self.runs]
+        write_json(out / files.PLAN, {"format": FORMAT, **value})
+        return out / files.PLAN
+
+    @classmethod
+    def load(cls, out: Path) -> Plan:
+        """Reads what :meth:`save` wrote.
+
+        Raises:
+            InputError: The folder holds no study.
+            WorkError: The file is damaged, or of another version.
+        """
+        path = out / files.PLAN
+        if not path.is_file():
+            raise InputError(f"{out} holds no study; fix: give the --out folder of `atypia study run`")
+        value = read_json(path)
+        try:
+            if value.pop("format") != FORMAT:
+                raise WorkError(f"{path} is of another version; fix: run the study again")
+            cells = tuple(Cell(**cell) for cell in value.pop("cells"))
+            runs = tuple(Run(i, cell, fold, (a, b, c)) for i, cell, fold, a, b, c in value.pop("runs"))
+            name, options = value.pop("protocol")
+            for key in ("allow", "decisions"):
+                value[key] = tuple(value[key])
+            return cls(**value, cells=cells, runs=runs, protocol=(name, options))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise WorkError(f"{path} is damaged ({error}); fix: run the study again") from error
+
+
+def make_plan(
+    study: Sized, out: Path, root: Path | None = None, fetch: bool = False, opener: Opener | None = None,
+    progress: Progress = silent,
+) -> Plan:  # fmt: skip
+    """Plans a study: opens its data, divides it, and names every run by its content.
+
+    Data sets and weights that are not here make cells that lack them; nothing is trained.
+
+    Args:
+        study: The study at a size.
+        out: Its folder; manifests and splits are written there.
+        root: Data root in which sources are looked for.
+        fetch: Whether weights that are not here may be downloaded.
+        opener: Opens a data set; None for :func:`atypia.studies.datasets.open_set`.
+        progress: Told about rendered figures and divided data sets.
+
+    Raises:
+        InputError: A recipe, protocol or option is not valid, or data cannot be divided so.
+    """
+    asked = wishes(study)
+    _check_protocol(study.protocol)
+    maker = _Maker(study, out, opener or (lambda data: open_set(data, root, progress)), fetch)
+    cells, runs = [], []
+    for number, wish in enumerate(asked):
+        cell = maker.cell(wish)
+        cells.append(cell)
+        if cell.split:
+            runs += maker.runs(cell, number)
+        progress(number + 1, len(asked), "trainings planned")
+    tests, absent = maker.tests()
+    return Plan(
+        name=study.study.name,
+        size=study.size,
+        study=study.study.model_dump(mode="json"),
+        protocol=(study.protocol.name, study.protocol.options),
+        cells=tuple(cells),
+        runs=tuple(runs),
+        tests=tests,
+        absent_tests=absent,
+        allow=study.data.allow,
+        decisions=study.study.decisions,
+        baseline=study.baseline,
+        weights=study.study.weights,
+    )
+
+
+def _check_protocol(protocol: ProtocolConfig) -> None:
+    from atypia.config import parse
+
+    parse(PROTOCOLS[protocol.name].options, protocol.options, f"protocol {protocol.name}")
+
+
+class _Maker:
+    """Opens each data set, split and checksum once, whatever the number of cells that use it."""
+
+    def __init__(self, study: Sized, out: Path, opener: Opener, fetch: bool) -> None:
+        self.study, self.out, self.opener, self.fetch = study, out, opener, fetch
+        self._opened: dict[str, Manifest | str] = {}
+        self._divided: dict[tuple[str, int], list[tuple[str, tuple[int, int, int], str]]] = {}
+        self._weights: dict[str, tuple[str | None, str]] = {}
+
+    def open(self, data: DataConfig) -> Manifest | str:
+        """A data set, saved under its fingerprint; or the reason why it is not here."""
+        key = data.model_dump_json()
+        if key not in self._opened:
+            try:
+                manifest = self.opener(data)
+            except AbsentError as error:
+                self._opened[key] = str(error)
+            else:
+                path = self.out / files.MANIFESTS / f"{manifest.fingerprint}.parquet"
+                manifest.save(path)
+                self._opened[key] = manifest
+        return self._opened[key]
+
+    def cell(self, wish: Wish) -> Cell:
+        """The cell of a wish, with what it lacks."""
+        opened = self.open(wish.data)
+        sha256, missing = self.weights(wish)
+        cell = Cell(
+            label=wish.label,
+            model=wish.model,
+            factors=wish.factors,
+            recipe_name=wish.recipe_name,
+            recipe=wish.recipe.model_dump(mode="json"),
+            manifest="",
+            data=wish.data.shown,
+            split="",
+            seed=wish.seed,
+            weights_sha256=sha256,
+            lacks=missing,
+        )
+        if isinstance(opened, str):
+            return replace(cell, lacks=opened)
+        if opened.root is None:
+            remedy = "fetch them with `atypia data get` or `atypia data import`, or set --root"
+            missing = f"{opened.name}: its images are not on this machine, only its table; fix: {remedy}"
+            cell = replace(cell, lacks=missing)
+        return replace(cell, manifest=opened.fingerprint, data=opened.name, split=self.split_key(opened, wish.seed))
+
+    def weights(self, wish: Wish) -> tuple[str | None, str]:
+        """Checksum of the weights that a recipe stands on, and what is missing."""
+        if isinstance(wish.recipe, NetworkRecipe) and not wish.recipe.pretrained:
+            return None, ""
+        name = wish.recipe.backbone
+        if name not in self._weights:
+            own = self.study.study.weights.get(name)
+            path = Path(own) if own else None
+            there = availability(name, path)
+            try:
+                if not there.ok and not self.fetch:
+                    self._weights[name] = (None, f"weights of {name}: {there.reason}; fix: {there.remedy}")
+                else:
+                    self._weights[name] = (locate(name, path).sha256, "")
+            except AbsentError as error:
+                self._weights[name] = (None, str(error))
+        return self._weights[name]
+
+    def split_key(self, manifest: Manifest, seed: int) -> str:
+        """Name of the split file, which is made where it is not there."""
+        protocol = self.study.protocol
+        fixed = PROTOCOLS[protocol.name].fixed_seed
+        used = seed if fixed is None else fixed
+        key = fingerprint("split", protocol.name, protocol.options, used, manifest.fingerprint)
+        if (key, 0) not in self._divided:
+            split = self._split(key, manifest, used)
+            self._divided[key, 0] = [
+                (fold.name, (len(fold.train), len(fold.val), len(fold.test)), fold_content(fold))
+                for fold in split.folds
+            ]
+        return key
+
+    def _split(self, key: str, manifest: Manifest, seed: int) -> Split:
+        path = self.out / files.SPLITS / f"{key}.json"
+        if path.is_file():
+            try:
+                return Split.load(path).for_manifest(manifest)
+            except AtypiaError:
+                path.unlink()  # damaged: the same split is made again
+        split = make_split(self.study.protocol.name, manifest, seed, **self.study.protocol.options)
+        split.save(path)
+        return split
+
+    def runs(self, cell: Cell, number: int) -> list[Run]:
+        """The runs of a cell."""
+        about = cell_content(cell, self.study.data.allow)
+        return [
+            Run(fingerprint(about, name, content), number, name, sizes)
+            for name, sizes, content in self._divided[cell.split, 0]
+        ]
+
+    def tests(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Fingerprint and name of the test sets that are here, and name and reason of the others."""
+        here, absent = dict[str, str](), dict[str, str]()
+        for data in self.study.data.tests:
+            opened = self.open(data)
+            if isinstance(opened, str):
+                absent[data.shown] = opened
+            elif opened.root is None:
+                absent[opened.name] = "its images are not on this machine, only its table"
+            else:
+                here[opened.fingerprint] = opened.name
+        return here, absent
+
+
+def fold_content(fold: Fold) -> str:
+    """Content hash of the figures of a fold's parts."""
+    return fingerprint(list(fold.train), list(fold.val), list(fold.test))
+
+
+def cell_content(cell: Cell, allow: Sequence[str]) -> str:
+    """Content hash of all that the folds of a cell share and that decides their results."""
+    recipe = {key: value for key, value in cell.recipe.items() if key != "summary"}
+    return fingerprint(FORMAT, FIT_VERSION, recipe, cell.manifest, cell.seed, cell.weights_sha256, sorted(allow))

@@ -1,0 +1,206 @@
+"""A study carried out: what is complete is kept, what another process works on is waited for, the rest is done."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from atypia.errors import AbsentError
+from atypia.progress import silent
+from atypia.studies.engines import ENGINES, Setup
+from atypia.studies.ledger import DONE, FAILED, PENDING, RUNNING, STATES, Ledger
+from atypia.studies.plan import Plan, Run
+from atypia.studies.work import BUSY, KEPT, Outcome, Task
+
+LACKING: Final = "lacking"
+"""State of runs whose data or weights are not on this machine."""
+POLL_S: Final = 1.0
+"""How often runs of another process are looked at."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a call of :func:`run_study` came to.
+
+    Attributes:
+        done: Ids of the runs done by this call.
+        kept: Those that were complete before, or were done by another call meanwhile.
+        failed: Ids and reasons.
+        adopted: Those taken over from other studies' folders; among ``kept``.
+    """
+
+    done: tuple[str, ...]
+    kept: tuple[str, ...]
+    failed: Mapping[str, str]
+    adopted: tuple[str, ...] = ()
+
+
+def run_study(
+    plan: Plan,
+    out: Path,
+    engine: str = "local",
+    setup: Setup | None = None,
+    *,
+    retry: bool = False,
+    reuse: Sequence[Path] = (),
+    device: str = "auto",
+) -> Ran:
+    """Does every run of a plan that is not complete; a failed one does not stop the others.
+
+    Args:
+        plan: The study's plan.
+        out: Its folder; several calls may share it, on several machines.
+        engine: Name in :data:`atypia.studies.engines.ENGINES`.
+        setup: How runs are carried out.
+        retry: Whether runs that failed before are tried again.
+        reuse: Folders of other studies whose complete runs are taken over.
+        device: Where networks are trained: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        AbsentError: None of the study's runs can be done here; names what is missing.
+        InputError: The engine does not exist, or its setup is not valid.
+    """
+    carry_out = ENGINES[engine]
+    setup = setup or Setup()
+    wanted = plan.to_do()
+    if not wanted:
+        missing = "; ".join(plan.lacking()) or "it has no runs"
+        raise AbsentError(f"nothing of {plan.name} can be run here: {missing}")
+    ledger = Ledger(out)
+    ledger.runs.mkdir(parents=True, exist_ok=True)
+    states = ledger.states((run.id for run in wanted), plan.tests)
+    adopted = tuple(run.id for run in wanted if states[run.id] == PENDING and reuse and ledger.adopt(run.id, reuse))
+    if adopted:
+        states = ledger.states((run.id for run in wanted), plan.tests)
+    if retry:
+        ledger.forgive(run.id for run in wanted)
+    kept = [run.id for run in wanted if states[run.id] == DONE]
+    failed = {
+        run.id: str((ledger.failure(run.id) or {}).get("reason", ""))
+        for run in wanted
+        if states[run.id] == FAILED and not retry
+    }
+    over = {*kept, *failed}
+    todo = {run.id: _task(plan, run, out, device) for run in wanted if run.id not in over}
+    done: list[str] = []
+    setup.progress(len(over), len(wanted), "runs")
+    inner = replace(setup, progress=silent)  # what happens inside runs would hide how many are over
+    while todo:
+        ready = _ready(ledger, plan, todo)
+        if not ready:
+            time.sleep(POLL_S)
+            continue
+        for outcome in carry_out(ready, inner):
+            _note(outcome, todo, done, kept, failed)
+            setup.progress(len(wanted) - len(todo), len(wanted), "runs")
+    return Ran(tuple(done), tuple(kept), failed, adopted)
+
+
+def _task(plan: Plan, run: Run, out: Path, device: str) -> Task:
+    cell = plan.cells[run.cell]
+    own = plan.weights.get(cell.backbone)
+    return Task(out.absolute(), run, cell, plan.tests, plan.allow, Path(own).absolute() if own else None, device)
+
+
+def _ready(ledger: Ledger, plan: Plan, todo: Mapping[str, Task]) -> list[Task]:
+    """The tasks that no other process works on now."""
+    states = ledger.states(todo, plan.tests)
+    return [task for run, task in todo.items() if states[run] != RUNNING]
+
+
+def _note(outcome: Outcome, todo: dict[str, Task], done: list[str], kept: list[str], failed: dict[str, str]) -> None:
+    if outcome.status == BUSY:
+        return  # looked at again when the others are over
+    todo.pop(outcome.run, None)
+    if outcome.status == DONE:
+        done.append(outcome.run)
+    elif outcome.status == KEPT:
+        kept.append(outcome.run)
+    else:
+        failed[outcome.run] = outcome.reason
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a study stands.
+
+    Attributes:
+        counts: Number of runs in each state.
+        rows: Label, training set and number of runs in each state, for each line of the plan.
+        failures: Label, fold, id and reason of each failed run.
+        lacking: What is missing, and the labels that need it.
+        absent_tests: Test sets that are not here, and why.
+        seconds_left: Estimate for what is running and pending; None where no run is complete.
+        workers: Runs that are being worked on now.
+    """
+
+    counts: Mapping[str, int]
+    rows: Sequence[tuple[str, str, Mapping[str, int]]]
+    failures: Sequence[tuple[str, str, str, str]]
+    lacking: Mapping[str, Sequence[str]]
+    absent_tests: Mapping[str, str]
+    seconds_left: float | None
+    workers: int = 0
+
+
+def study_status(plan: Plan, out: Path) -> Status:
+    """Reads where a study stands from its plan and its runs' folders; opens no data."""
+    ledger = Ledger(out)
+    unique = plan.to_do()
+    states = ledger.states((run.id for run in unique), plan.tests)
+    counts = Counter(states.values())
+    by_cell: dict[int, Counter[str]] = {number: Counter() for number in range(len(plan.cells))}
+    for run in plan.runs:
+        cell = plan.cells[run.cell]
+        by_cell[run.cell][LACKING if cell.lacks else states[run.id]] += 1
+    grouped: dict[tuple[str, str], Counter[str]] = {}
+    for number, cell in enumerate(plan.cells):
+        grouped.setdefault((cell.label, cell.data), Counter()).update(by_cell[number])
+    counts[LACKING] = sum(row[LACKING] for row in grouped.values())
+    failures = [
+        (plan.cells[run.cell].label, run.fold, run.id, str((ledger.failure(run.id) or {}).get("reason", "")))
+        for run in unique
+        if states[run.id] == FAILED
+    ]
+    return Status(
+        counts={state: counts[state] for state in (*STATES, LACKING)},
+        rows=[(label, data, row) for (label, data), row in grouped.items()],
+        failures=failures,
+        lacking=plan.lacking(),
+        absent_tests=plan.absent_tests,
+        seconds_left=_left(ledger, plan, unique, states),
+        workers=counts[RUNNING],
+    )
+
+
+def _left(ledger: Ledger, plan: Plan, unique: Sequence[Run], states: Mapping[str, str]) -> float | None:
+    """Mean seconds of the complete runs of each cell, or else of its adaptation, or else of all, times what is left."""
+    spent: dict[object, list[float]] = {}
+    for run in unique:
+        facts = ledger.done(run.id) if states[run.id] == DONE else None
+        if facts is not None:
+            for key in (run.cell, plan.cells[run.cell].adaptation, None):
+                spent.setdefault(key, []).append(float(facts["seconds"]))
+    if not spent:
+        return None
+    total = 0.0
+    for run in unique:
+        if states[run.id] in (PENDING, RUNNING):
+            keys = (run.cell, plan.cells[run.cell].adaptation, None)
+            known = next(spent[key] for key in keys if key in spent)
+            total += sum(known) / len(known)
+    return total / max(1, sum(state == RUNNING for state in states.values()))
+
+
+def failures_text(out: Path, ids: Sequence[str]) -> str:
+    """Reasons and tracebacks of failed runs, for people."""
+    ledger, parts = Ledger(out), []
+    for run in ids:
+        facts = ledger.failure(run)
+        if facts is not None:
+            parts.append(f"{run}: {facts.get('reason', '')}\n{facts.get('traceback', '')}".rstrip())
+    return "\n\n".join(parts)

@@ -1,0 +1,262 @@
+"""Study files: models × factors × seeds × protocol on data sets, as strict YAML with three sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from atypia import records as r
+from atypia.config import StrictModel
+
+FULL, CPU, SMOKE = "full", "cpu", "smoke"
+SIZES: Final = (FULL, CPU, SMOKE)
+"""As the paper has it; on offline backbones and public data at hand; in minutes on the phantom set."""
+
+FIXED, FITTED = "fixed", "fitted"
+DECISIONS: Final = (FIXED, FITTED)
+"""Which threshold results are reported at: the recipe's, or the best one on each run's validation part."""
+
+FILTERS: Final = (r.DATASET, r.PART, *r.DOMAIN_PARTS, r.DOMAIN)
+"""Columns of a manifest by whose values figures can be picked."""
+
+ADAPTATIONS: Final = ("probe", "full", "lora", "partial")
+Adaptation = Literal["probe", "full", "lora", "partial"]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Changes = dict[str, Any]
+"""Dotted keys of a recipe and their values."""
+
+
+def _filter_columns(where: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    unknown = sorted(set(where) - set(FILTERS))
+    if unknown:
+        raise ValueError(f"no such column to pick by: {', '.join(unknown)}; known: {', '.join(FILTERS)}")
+    return where
+
+
+class PhantomConfig(StrictModel):
+    """A set of rendered figures.
+
+    Attributes:
+        n: Number of figures.
+        seed: Seed of the set; sets of different seeds share no figure.
+        domains: Names of phantom domains; empty for all.
+    """
+
+    n: int = Field(ge=1, le=1_000_000)
+    seed: Seed = 0
+    domains: tuple[str, ...] = ()
+
+
+class DataConfig(StrictModel):
+    """A data set; a string in its place is what ``open`` takes.
+
+    Attributes:
+        open: As ``atypia train --data`` takes it.
+        phantom: A set that is rendered, instead.
+        where: For each column the values that are kept.
+        name: What tables call it; None for its own name.
+    """
+
+    open: str | None = None
+    phantom: PhantomConfig | None = None
+    where: Annotated[dict[str, tuple[str, ...]], AfterValidator(_filter_columns)] = Field(default_factory=dict)
+    name: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataConfig:
+        if (self.open is None) == (self.phantom is None):
+            raise ValueError("must have exactly one of `open` and `phantom`")
+        return self
+
+    @property
+    def shown(self) -> str:
+        """What messages call it before it is opened."""
+        return self.name or self.open or "phantom"
+
+
+def _data(value: Any) -> Any:
+    return {"open": value} if isinstance(value, str) else value
+
+
+def _several(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+Data = Annotated[DataConfig, BeforeValidator(_data)]
+
+
+class DataSection(StrictModel):
+    """What is trained and tested on.
+
+    Attributes:
+        train: Each is trained on by itself.
+        tests: Sets that every classifier is tested on, beside its protocol's own test part.
+        allow: Leakage findings that are named as exceptions.
+    """
+
+    train: Annotated[tuple[Data, ...], BeforeValidator(_several), Field(min_length=1)]
+    tests: tuple[Data, ...] = ()
+    allow: tuple[str, ...] = ()
+
+
+class ProtocolConfig(StrictModel):
+    """How each training set is divided; see ``atypia data split --help``."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Overrides(StrictModel):
+    """Changes of recipes by dotted keys.
+
+    Attributes:
+        set: In every recipe.
+        networks: In recipes that train a network.
+        probes: In recipes of probes.
+    """
+
+    set: Changes = Field(default_factory=dict)
+    networks: Changes = Field(default_factory=dict)
+    probes: Changes = Field(default_factory=dict)
+
+    def of(self, adaptation: str) -> Changes:
+        """The changes that a recipe of this adaptation gets."""
+        return {**self.set, **(self.probes if adaptation == "probe" else self.networks)}
+
+
+class ModelConfig(Overrides):
+    """Rows of a study's table: a recipe on one or several backbones.
+
+    Attributes:
+        recipe: A shipped recipe's name, or the path of a YAML file.
+        backbones: Entries of the backbone catalogue; empty for the recipe's own.
+        label: What tables call it; ``{backbone}`` and ``{recipe}`` are replaced.
+    """
+
+    recipe: str
+    backbones: tuple[str, ...] = ()
+    label: str = "{recipe} · {backbone}"
+
+
+class Level(Overrides):
+    """One level of a factor.
+
+    Attributes:
+        label: What tables call it.
+        adaptations: Adaptations that have this level; others leave it out.
+    """
+
+    label: str
+    adaptations: tuple[Adaptation, ...] = ADAPTATIONS
+
+
+class Factor(StrictModel):
+    """A named list of levels; a study's factors are crossed with each other and with its models."""
+
+    name: str
+    levels: tuple[Level, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Factor:
+        _no_repeats([level.label for level in self.levels], f"levels of {self.name}")
+        return self
+
+
+class SizeConfig(Overrides):
+    """What a size changes; what it leaves out stays as the study has it.
+
+    ``set``, ``networks`` and ``probes`` come after the models' and factors' own changes.
+    """
+
+    summary: str = ""
+    data: DataSection | None = None
+    protocol: ProtocolConfig | None = None
+    seeds: tuple[Seed, ...] | None = None
+    models: tuple[ModelConfig, ...] | None = None
+    factors: tuple[Factor, ...] | None = None
+    baseline: str | None = None
+
+
+class StudyConfig(StrictModel):
+    """A study file.
+
+    Attributes:
+        name: Its name.
+        summary: One line for listings.
+        source: The paper and table that it follows.
+        data: What is trained and tested on.
+        protocol: How training sets are divided.
+        seeds: Master seeds; each is a repeat of everything.
+        models: Rows of the table.
+        factors: Crossed with the models.
+        decisions: At which thresholds results are reported.
+        baseline: Label of the model to which others are compared fold by fold.
+        weights: Weights files of the user's, by backbone.
+        sizes: What each size changes.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    summary: str
+    source: str = ""
+    data: DataSection
+    protocol: ProtocolConfig
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
+    models: tuple[ModelConfig, ...] = Field(min_length=1)
+    factors: tuple[Factor, ...] = ()
+    decisions: tuple[Literal["fixed", "fitted"], ...] = Field(default=(FIXED,), min_length=1)
+    baseline: str | None = None
+    weights: dict[str, str] = Field(default_factory=dict)
+    sizes: dict[Literal["full", "cpu", "smoke"], SizeConfig] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> StudyConfig:
+        _no_repeats([factor.name for factor in self.factors], "factors")
+        _no_repeats([str(seed) for seed in self.seeds], "seeds")
+        _no_repeats(list(self.decisions), "decisions")
+        return self
+
+    def sized(self, size: str) -> Sized:
+        """The study at a size; the full size needs no entry of its own.
+
+        Raises:
+            InputError: The study has no such size.
+        """
+        from atypia.errors import InputError, must
+
+        known: Mapping[str, SizeConfig] = {FULL: SizeConfig(), **self.sizes}
+        if size not in known:
+            raise InputError(must("size", f"one of {', '.join(known)}", size, f"choose a size of {self.name}"))
+        changed = known[size]
+        return Sized(
+            study=self,
+            size=size,
+            data=changed.data or self.data,
+            protocol=changed.protocol or self.protocol,
+            seeds=changed.seeds or self.seeds,
+            models=changed.models or self.models,
+            factors=self.factors if changed.factors is None else changed.factors,
+            baseline=changed.baseline or self.baseline,
+            changes=Overrides(set=changed.set, networks=changed.networks, probes=changed.probes),
+        )
+
+
+class Sized(StrictModel):
+    """A study at one size: what is planned."""
+
+    study: StudyConfig
+    size: str
+    data: DataSection
+    protocol: ProtocolConfig
+    seeds: tuple[Seed, ...]
+    models: tuple[ModelConfig, ...]
+    factors: tuple[Factor, ...]
+    baseline: str | None
+    changes: Overrides
+
+
+def _no_repeats(names: list[str], what: str) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{what} must differ, {twice[0]!r} is there twice")

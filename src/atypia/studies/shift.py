@@ -1,0 +1,115 @@
+"""Training on one domain, testing on all: in-domain, out-of-domain, and the matrix of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+from atypia import records as r
+from atypia import runs
+from atypia.data.manifest import Manifest
+from atypia.evaluation import rows as e
+from atypia.splits.protocols.domains import fold_names
+from atypia.studies import files
+from atypia.studies.plan import Plan
+
+CROSS_DOMAIN: Final = "cross-domain"
+LODO: Final = "lodo"
+IN_DOMAIN, OUT_OF_DOMAIN = "in-domain", "out-of-domain"
+"""Values of ``part`` in shift rows."""
+
+MATRIX_SCHEMA = pa.schema(
+    [
+        pa.field(e.MODEL, pa.string(), nullable=False),
+        pa.field(e.TRAIN_DATA, pa.string()),
+        pa.field(e.METRIC, pa.string(), nullable=False),
+        pa.field("trained_on", pa.string(), nullable=False),
+        pa.field("tested_on", pa.string(), nullable=False),
+        pa.field(r.PART, pa.string(), nullable=False),
+        pa.field(r.FOLD, pa.string(), nullable=False),
+        pa.field(e.VALUE, pa.float64(), nullable=False),
+        pa.field(e.N, pa.int64(), nullable=False),
+        pa.field(e.N_POSITIVE, pa.int64(), nullable=False),
+    ]
+)
+"""One line a model, metric, fold and test domain; means over the folds of a training domain are the matrix."""
+
+
+def domain_groups(plan: Plan, out: Path) -> dict[str, str]:
+    """Domain → the value by which the protocol divides (``by: tumour``), where that is not the domain itself.
+
+    Domains that the study's training sets hold with several such values (``by: dataset``) are left out.
+    """
+    protocol, options = plan.protocol
+    by = options.get("by", r.DOMAIN)
+    if protocol not in (CROSS_DOMAIN, LODO) or by == r.DOMAIN:
+        return {}
+    found: dict[str, set[str]] = {}
+    for fingerprint in {cell.manifest for cell in plan.cells if cell.manifest}:
+        table = Manifest.load(out / files.MANIFESTS / f"{fingerprint}.parquet").table
+        pairs = table.group_by([r.DOMAIN, by]).aggregate([])
+        for domain, value in zip(pairs[r.DOMAIN].to_pylist(), pairs[by].to_pylist(), strict=True):
+            if domain is not None and value is not None:
+                found.setdefault(domain, set()).add(value)
+    return {domain: values.pop() for domain, values in found.items() if len(values) == 1}
+
+
+def with_groups(predictions: pa.Table, groups: Mapping[str, str]) -> pa.Table:
+    """The predictions with domains replaced by their groups."""
+    position = predictions.schema.get_field_index(r.DOMAIN)
+    named = [groups.get(domain, domain) for domain in predictions[r.DOMAIN].to_pylist()]
+    return predictions.set_column(position, predictions.schema.field(position), pa.array(named, pa.string()))
+
+
+def shift_rows(rows: pa.Table, plan: Plan) -> pa.Table:
+    """Test rows of single domains as in-domain or out-of-domain results; each is a result of its own.
+
+    ``fold`` then names the training's fold and the test domain, so that a summary averages over all
+    pairs, as Ammeling et al. do in Table 5.
+    """
+    found = []
+    for row, trained_on in _pairs(rows, plan):
+        inside = trained_on == row[r.DOMAIN]
+        found.append(
+            {
+                **row,
+                r.PART: IN_DOMAIN if inside else OUT_OF_DOMAIN,
+                r.DOMAIN: None,
+                r.FOLD: f"{row[r.FOLD]} on {row[r.DOMAIN]}",
+            }
+        )
+    return pa.Table.from_pylist(found, schema=e.RESULTS_SCHEMA)
+
+
+def matrix_rows(rows: pa.Table, plan: Plan) -> pa.Table:
+    """One line for each fold and test domain; with :data:`MATRIX_SCHEMA`."""
+    kept = (e.MODEL, e.TRAIN_DATA, e.METRIC, r.FOLD, e.VALUE, e.N, e.N_POSITIVE)
+    found = [
+        {
+            **{name: row[name] for name in kept},
+            "trained_on": trained_on,
+            "tested_on": row[r.DOMAIN],
+            r.PART: IN_DOMAIN if trained_on == row[r.DOMAIN] else OUT_OF_DOMAIN,
+        }
+        for row, trained_on in _pairs(rows, plan)
+    ]
+    return pa.Table.from_pylist(found, schema=MATRIX_SCHEMA)
+
+
+def _pairs(rows: pa.Table, plan: Plan) -> list[tuple[dict[str, Any], str]]:
+    """Test rows of single domains, each with the domain that was trained on; none for other protocols."""
+    if plan.protocol[0] != CROSS_DOMAIN:
+        return []
+    domains = sorted({d for d in rows[r.DOMAIN].to_pylist() if d is not None and d != e.UNKNOWN})
+    trained = dict(zip(fold_names(domains), domains, strict=True))
+    found = []
+    for row in rows.to_pylist():
+        if row[r.DOMAIN] in (None, e.UNKNOWN) or row[r.PART] != runs.TEST:
+            continue
+        slug = row[r.FOLD].rpartition("-repeat-")[0]
+        if slug in trained:
+            found.append((row, trained[slug]))
+    return found

@@ -1,0 +1,323 @@
+"""From the predictions of a study's runs to its tables; nothing is trained, and no model is opened.
+
+Files that are written into the study's folder:
+
+* ``results.parquet``: result rows (:mod:`atypia.evaluation.rows`) of every complete run; ``model`` is the label
+  of the study's row, ``protocol`` names the fraction of the data where the protocol has fractions;
+* ``runs.parquet``: one line a run and label: factors, seed, fold, sizes, state, seconds, folder, ``run_id``
+  (which joins it with the other tables);
+* ``deltas.parquet``, with a baseline: result rows whose value is the difference from the baseline's run of the same
+  data, fold and seed;
+* ``shift.parquet`` and ``matrix.parquet``, where single domains are trained on: rows by in-domain and out-of-domain,
+  and one line for each pair of domains.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from atypia import records as r
+from atypia import runs
+from atypia.artifacts import atomic_file
+from atypia.errors import AtypiaError, InputError
+from atypia.evaluation import rows as e
+from atypia.evaluation.rows import Classifier, concat_rows, result_rows, write_rows
+from atypia.inference.operating import balanced_point
+from atypia.inference.predictions import read_predictions
+from atypia.metrics import UndefinedMetricWarning
+from atypia.studies import files
+from atypia.studies.ledger import DONE, Ledger
+from atypia.studies.plan import Cell, Plan, Run
+from atypia.studies.run import LACKING
+from atypia.studies.schema import FITTED
+from atypia.studies.shift import domain_groups, matrix_rows, shift_rows, with_groups
+
+_FRACTION: Final = re.compile(r"-fraction-([0-9.e-]+)$")
+
+RUNS_SCHEMA = pa.schema(
+    [
+        pa.field("run", pa.string(), nullable=False),
+        pa.field(r.RUN_ID, pa.string()),
+        pa.field(e.MODEL, pa.string(), nullable=False),
+        pa.field("row", pa.string(), nullable=False),
+        pa.field("factors", pa.map_(pa.string(), pa.string())),
+        pa.field("decision", pa.string(), nullable=False),
+        pa.field(e.RECIPE, pa.string()),
+        pa.field(e.BACKBONE, pa.string()),
+        pa.field(e.ADAPTATION, pa.string()),
+        pa.field(e.TRAIN_DATA, pa.string()),
+        pa.field("seed", pa.int64()),
+        pa.field(r.FOLD, pa.string()),
+        pa.field("n_train", pa.int64()),
+        pa.field("n_val", pa.int64()),
+        pa.field("n_test", pa.int64()),
+        pa.field("state", pa.string(), nullable=False),
+        pa.field("seconds", pa.float64()),
+        pa.field("folder", pa.string(), nullable=False),
+    ]
+)
+"""Columns of ``runs.parquet``. ``model`` is what result rows call it, ``row`` the label of the study's row without the
+decision, ``decision`` one of :data:`atypia.studies.schema.DECISIONS`."""
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """A study's tables.
+
+    Attributes:
+        rows: Result rows.
+        runs: With :data:`RUNS_SCHEMA`.
+        deltas: Differences from the baseline, as result rows; empty without one.
+        shift: In-domain and out-of-domain, as result rows; empty where no single domains are trained on.
+        matrix: One line for each model, metric, training and test domain; empty likewise.
+        warnings: What the tables have to say.
+    """
+
+    rows: pa.Table
+    runs: pa.Table
+    deltas: pa.Table
+    shift: pa.Table
+    matrix: pa.Table
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The predictions of one complete run.
+
+    Attributes:
+        run: The run.
+        cell: Its cell.
+        parts: Tables of predictions: of its own fold, then of other data sets.
+        warnings: What tables of them have to say.
+    """
+
+    run: Run
+    cell: Cell
+    parts: tuple[pa.Table, ...]
+    warnings: tuple[str, ...]
+
+
+def predictions_of(plan: Plan, out: Path) -> Iterator[Predicted]:
+    """The predictions of all complete runs, one run at a time, so that memory holds one.
+
+    Raises:
+        DataError: A file is damaged; names it.
+    """
+    ledger = Ledger(out)
+    for run in plan.runs:
+        folder = ledger.folder(run.id)
+        if plan.cells[run.cell].lacks or ledger.done(run.id) is None:
+            continue
+        own, _ = read_predictions(folder / run.fold / runs.PREDICTIONS)
+        parts, notes = [own], [*_training_warnings(folder)]
+        for path in _evaluations(folder, plan.tests):
+            table, facts = read_predictions(path)
+            parts.append(table)
+            notes += facts.get(runs.WARNINGS, ())
+        yield Predicted(run, plan.cells[run.cell], tuple(parts), tuple(notes))
+
+
+def collect_study(plan: Plan, out: Path, metrics: Iterable[str] | None = None) -> StudyResults:
+    """Computes every table of a study from its predictions and writes them.
+
+    Args:
+        plan: The study's plan.
+        out: Its folder.
+        metrics: Names in :data:`atypia.metrics.METRICS`; None: all.
+
+    Raises:
+        InputError: No run is complete yet.
+        DataError: A file of predictions is damaged.
+    """
+    names = None if metrics is None else list(metrics)
+    groups = domain_groups(plan, out)
+    tables: list[pa.Table] = []
+    run_ids: dict[str, str] = {}
+    notes: list[str] = []
+    computed: dict[tuple[str, str], list[pa.Table]] = {}
+    with warnings.catch_warnings():
+        # A domain without one of the classes is common and shows as n/a in the table.
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        for found in predictions_of(plan, out):
+            run_ids[found.run.id] = found.parts[0][r.RUN_ID][0].as_py()
+            notes += found.warnings
+            for decision in plan.decisions:
+                key = (found.run.id, decision)
+                if key not in computed:
+                    computed[key] = _rows_of(found, plan, decision, names, groups, notes)
+                tables += [_relabelled(table, found.cell, plan, decision) for table in computed[key]]
+    if not tables:
+        raise InputError(f"no run of {plan.name} is complete in {out}; fix: `atypia study run {plan.name}`")
+    rows = concat_rows(tables)
+    about = run_table(plan, out, run_ids)
+    deltas = paired_deltas(rows, about, plan)
+    shift = shift_rows(rows, plan)
+    matrix = matrix_rows(rows, plan)
+    write_rows(out / files.RESULTS, rows)
+    write_rows(out / files.DELTAS, deltas)
+    write_rows(out / files.SHIFT, shift)
+    for name, table in ((files.RUN_TABLE, about), (files.MATRIX, matrix)):
+        with atomic_file(out / name) as file:
+            pq.write_table(table, file, compression="zstd")
+    return StudyResults(rows, about, deltas, shift, matrix, tuple(dict.fromkeys(notes)))
+
+
+def model_label(cell: Cell, decision: str, plan: Plan) -> str:
+    """What result rows call a cell at a decision; the decision is told only where the study has several."""
+    return cell.label if len(plan.decisions) == 1 else f"{cell.label} · {decision} threshold"
+
+
+def run_table(plan: Plan, out: Path, run_ids: Mapping[str, str]) -> pa.Table:
+    """One line a run, label and decision; with :data:`RUNS_SCHEMA`."""
+    ledger = Ledger(out)
+    states = ledger.states({run.id for run in plan.runs}, plan.tests)
+    seconds = {run: (ledger.done(run) or {}).get("seconds") for run, state in states.items() if state == DONE}
+    lines = []
+    for run in plan.runs:
+        cell = plan.cells[run.cell]
+        lines += [
+            {
+                "run": run.id,
+                r.RUN_ID: run_ids.get(run.id),
+                e.MODEL: model_label(cell, decision, plan),
+                "row": cell.label,
+                "factors": list(cell.factors.items()),
+                "decision": decision,
+                e.RECIPE: cell.recipe_name,
+                e.BACKBONE: cell.backbone,
+                e.ADAPTATION: cell.adaptation,
+                e.TRAIN_DATA: cell.data,
+                "seed": cell.seed,
+                r.FOLD: run.fold,
+                "n_train": run.sizes[0],
+                "n_val": run.sizes[1],
+                "n_test": run.sizes[2],
+                "state": LACKING if cell.lacks else states[run.id],
+                "seconds": seconds.get(run.id),
+                "folder": f"{files.RUNS}/{run.id}",
+            }
+            for decision in plan.decisions
+        ]
+    return pa.Table.from_pylist(lines, schema=RUNS_SCHEMA)
+
+
+def paired_deltas(rows: pa.Table, about: pa.Table, plan: Plan) -> pa.Table:
+    """Differences of each model from the baseline, run by run: the same data, fold, seed and decision.
+
+    Returns:
+        Result rows whose ``value`` is model − baseline; rows without a partner are left out. NaN where either is.
+    """
+    if plan.baseline is None:
+        return e.RESULTS_SCHEMA.empty_table()
+    of_run = {
+        (line[e.MODEL], line[r.RUN_ID], line[r.FOLD]): (line["row"], line["seed"], line["decision"])
+        for line in about.to_pylist()
+        if line[r.RUN_ID] is not None
+    }
+    base: dict[tuple[Any, ...], float] = {}
+    others: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    for row in rows.to_pylist():
+        label, seed, decision = of_run[row[e.MODEL], row[r.RUN_ID], row[r.FOLD]]
+        place = [row[name] for name in (e.TRAIN_DATA, e.PROTOCOL, r.DATASET, r.PART, r.DOMAIN, r.FOLD, e.METRIC)]
+        key = (*place, seed, decision)
+        if label == plan.baseline:
+            base[key] = row[e.VALUE]
+        else:
+            others.append((key, row))
+    found = [{**row, e.VALUE: row[e.VALUE] - base[key]} for key, row in others if key in base]
+    return pa.Table.from_pylist(found, schema=e.RESULTS_SCHEMA)
+
+
+def _rows_of(
+    found: Predicted, plan: Plan, decision: str, metrics: Sequence[str] | None, groups: Mapping[str, str],
+    notes: list[str],
+) -> list[pa.Table]:  # fmt: skip
+    """Result rows of a run, under a label that is replaced later."""
+    threshold = None
+    if decision == FITTED:
+        threshold = _fitted_threshold(found, notes)
+        if threshold is None:
+            return []
+    placeholder = Classifier(found.run.id)
+    tables = []
+    for part in found.parts:
+        predictions = with_groups(part, groups) if groups else part
+        if threshold is not None:
+            predictions = decided_at(predictions, threshold)
+        tables.append(result_rows(predictions, placeholder, metrics))
+    return tables
+
+
+def _fitted_threshold(found: Predicted, notes: list[str]) -> float | None:
+    """The threshold of the best balanced accuracy on the run's own validation part; None where it has no such part."""
+    own = found.parts[0]
+    validation = own.filter(pa.array([part == runs.VALIDATION for part in own[r.PART].to_pylist()]))
+    try:
+        return balanced_point(validation[r.LABEL].to_numpy(), validation[r.P_ATYPICAL].to_numpy()).threshold
+    except AtypiaError:
+        notes.append(f"{found.run.fold}: no threshold can be fitted, its validation part lacks a class")
+        return None
+
+
+def decided_at(predictions: pa.Table, threshold: float) -> pa.Table:
+    """The predictions with decisions at another threshold, in (0, 1)."""
+    p = predictions[r.P_ATYPICAL].to_numpy()
+    schema = predictions.schema
+    changed = predictions.set_column(
+        schema.get_field_index(r.DECISION), schema.field(r.DECISION), pa.array((p >= threshold).astype(np.int8))
+    )
+    return changed.set_column(
+        schema.get_field_index(r.THRESHOLD), schema.field(r.THRESHOLD), pa.array(np.full(len(p), threshold))
+    )
+
+
+def _relabelled(table: pa.Table, cell: Cell, plan: Plan, decision: str) -> pa.Table:
+    """Result rows as those of a cell; runs of equal content are one run under several labels."""
+    folds = table[r.FOLD].to_pylist()
+    values = {
+        e.MODEL: model_label(cell, decision, plan),
+        e.BACKBONE: cell.backbone,
+        e.ADAPTATION: cell.adaptation,
+        e.RECIPE: cell.recipe_name,
+        e.TRAIN_DATA: cell.data,
+    }
+    for name, value in values.items():
+        position = table.schema.get_field_index(name)
+        table = table.set_column(position, table.schema.field(name), pa.array([value] * len(folds), pa.string()))
+    position = table.schema.get_field_index(e.PROTOCOL)
+    protocols = pa.array([division(plan.protocol[0], fold) for fold in folds], pa.string())
+    return table.set_column(position, table.schema.field(e.PROTOCOL), protocols)
+
+
+def division(protocol: str, fold: str) -> str:
+    """What a table calls the division of a fold: the protocol, and the fraction of the data where it has fractions.
+
+    >>> division("monte-carlo", "repeat-2-fraction-0.01")
+    'monte-carlo, 1 % of the data'
+    """
+    fraction = _FRACTION.search(fold)
+    return f"{protocol}, {100 * float(fraction[1]):g} % of the data" if fraction else protocol
+
+
+def _evaluations(folder: Path, tests: Mapping[str, str]) -> list[Path]:
+    """Prediction files of the plan's test sets, in its order; a run taken over may have been tested on more."""
+    found = []
+    for fingerprint in tests:
+        found += sorted((folder / runs.EVALUATIONS).glob(f"*-{fingerprint[:8]}/*.parquet"))
+    return found
+
+
+def _training_warnings(folder: Path) -> list[str]:
+    from atypia.artifacts import read_json
+
+    return [str(text) for text in read_json(folder / runs.TRAINING)["warnings"]]

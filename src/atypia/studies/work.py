@@ -1,0 +1,197 @@
+"""One run of a study, in whatever process: claim it, train its fold, test it, write down what became of it."""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from atypia import runs
+from atypia.data.manifest import Manifest
+from atypia.errors import AtypiaError, WorkError
+from atypia.evaluation.external import CheckedSet, check_set, evaluate, open_target
+from atypia.progress import Progress, silent
+from atypia.splits.split import Split
+from atypia.studies import files
+from atypia.studies.ledger import DONE, FAILED, Ledger
+from atypia.studies.plan import Cell, Run
+from atypia.training.fit import Checked, check_data, train
+from atypia.training.fitted import Training
+from atypia.training.recipe import parse_recipe
+from atypia.training.schema import Recipe
+
+KEPT: Final = "kept"
+BUSY: Final = "busy"
+"""Outcomes beside done and failed: complete already; or another process works on it."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run, with all that a worker needs to know.
+
+    Attributes:
+        out: The study's folder; the same path for all workers.
+        run: The run.
+        cell: Its cell.
+        tests: Fingerprint and name of the sets that it is tested on.
+        allow: Named leakage exceptions.
+        weights: The user's file with the backbone's weights.
+        device: ``auto``, ``cpu`` or ``cuda``.
+    """
+
+    out: Path
+    run: Run
+    cell: Cell
+    tests: Mapping[str, str] = field(default_factory=dict)
+    allow: tuple[str, ...] = ()
+    weights: Path | None = None
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task.
+
+    Attributes:
+        run: Id of the run.
+        status: :data:`~atypia.studies.ledger.DONE`, :data:`~atypia.studies.ledger.FAILED`, :data:`KEPT`
+            or :data:`BUSY`.
+        seconds: What it took.
+        reason: Why it failed.
+    """
+
+    run: str
+    status: str
+    seconds: float = 0.0
+    reason: str = ""
+
+
+def execute(task: Task, progress: Progress = silent) -> Outcome:
+    """Does a run, unless it is complete or another process has it; a failure becomes the outcome's reason.
+
+    A run that a killed process left behind goes on from its last checkpoint.
+    """
+    ledger, run = Ledger(task.out), task.run.id
+    with ledger.claim(run) as mine:
+        if not mine:
+            return Outcome(run, BUSY)
+        if ledger.done(run, task.tests) is not None:
+            return Outcome(run, KEPT)  # by another process, between the plan and now
+        if (failure := ledger.failure(run)) is not None:
+            return Outcome(run, FAILED, reason=str(failure.get("reason", "")))
+        ledger.record(run, "start", label=task.cell.label, fold=task.run.fold)
+        started = time.perf_counter()
+        with _Caught() as caught:
+            facts = _do(task, progress)
+            seconds = time.perf_counter() - started
+            ledger.finish(run, seconds, task.tests, facts)
+            return Outcome(run, DONE, seconds)
+        ledger.fail(run, caught.reason, caught.trace)
+        return Outcome(run, FAILED, time.perf_counter() - started, caught.reason)
+
+
+class _Caught:
+    """Keeps any error of a run, so that others go on; not what is no error: Ctrl-C, the end of the process."""
+
+    reason = trace = ""
+
+    def __enter__(self) -> _Caught:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        text = " ".join(str(error).split())
+        self.reason = text if isinstance(error, AtypiaError) else f"{type(error).__name__}: {text}"
+        self.trace = "".join(traceback.format_exception(kind, error, at))
+        return True
+
+
+def _do(task: Task, progress: Progress) -> dict[str, Any]:
+    cell, folder = task.cell, Ledger(task.out).folder(task.run.id)
+    recipe = parse_recipe(cell.recipe, f"recipe {cell.recipe_name} of «{cell.label}»")
+    manifest_file = task.out / files.MANIFESTS / f"{cell.manifest}.parquet"
+    manifest = _manifest(manifest_file)
+    _share(manifest_file, folder / runs.MANIFEST)
+    split_file = task.out / files.SPLITS / f"{cell.split}.json"
+    geometry = recipe.geometry.model_dump_json()
+    own = _only(_checked(manifest_file, split_file, geometry, recipe, task.allow), task.run.fold)
+    job = Training(
+        name=cell.recipe_name,
+        recipe=recipe,
+        manifest=manifest,
+        split=own.split,
+        out=folder,
+        seed=cell.seed,
+        allow=task.allow,
+        weights_file=task.weights,
+        folds=(task.run.fold,),
+        device=task.device,
+    )
+    train(job, progress, own)
+    target = open_target(folder)
+    for fingerprint in task.tests:
+        test_file = task.out / files.MANIFESTS / f"{fingerprint}.parquet"
+        ready = _checked_set(folder, manifest_file, test_file, geometry, task.allow)
+        evaluate(target, _manifest(test_file), task.allow, task.weights, progress, ready)
+    return {"fold": task.run.fold, "label": cell.label}
+
+
+def _only(checked: Checked, fold: str) -> Checked:
+    """The same data with one fold."""
+    kept = tuple(f for f in checked.split.folds if f.name == fold)
+    if not kept:
+        names = ", ".join(f.name for f in checked.split.folds)
+        raise WorkError(f"the split has no {fold}, only {names}; fix: plan the study again")
+    positives = {fold: checked.split.positives[fold]} if fold in checked.split.positives else {}
+    return replace(checked, split=replace(checked.split, folds=kept, positives=positives))
+
+
+def _share(source: Path, target: Path) -> None:
+    """Lets a run's manifest be the study's own file, where the file system has links; else it is written there."""
+    if not target.exists():
+        try:
+            os.link(source, target)
+        except OSError:
+            return
+
+
+# What many runs of a process share is opened and checked once; all of it is known by its content.
+
+
+@lru_cache(maxsize=16)
+def _manifest(path: Path) -> Manifest:
+    return Manifest.load(path)
+
+
+_geometries: dict[tuple[Path, Path, str, tuple[str, ...]], Checked] = {}
+
+
+def _checked(manifest: Path, split: Path, geometry: str, recipe: Recipe, allow: tuple[str, ...]) -> Checked:
+    """What :func:`atypia.training.fit.check_data` says; it depends on the recipe by its geometry alone."""
+    key = (manifest, split, geometry, allow)
+    if key not in _geometries:
+        job = Training("check", recipe, _manifest(manifest), Split.load(split), split.parent, allow=allow)
+        while len(_geometries) >= 8:
+            _geometries.pop(next(iter(_geometries)))
+        _geometries[key] = check_data(job)
+    return _geometries[key]
+
+
+_sets: dict[tuple[Path, Path, str, tuple[str, ...]], CheckedSet] = {}
+
+
+def _checked_set(folder: Path, train_file: Path, test: Path, geometry: str, allow: tuple[str, ...]) -> CheckedSet:
+    """What :func:`atypia.evaluation.external.check_set` says of any run that was trained on this set."""
+    key = (train_file, test, geometry, allow)
+    if key not in _sets:
+        while len(_sets) >= 16:
+            _sets.pop(next(iter(_sets)))
+        _sets[key] = check_set(open_target(folder), _manifest(test), allow)
+    return _sets[key]

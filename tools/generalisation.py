@@ -170,8 +170,10 @@ def by_seed(results: Sequence[Result], variant: str, measure_name: str) -> npt.N
 
 
 def difference(results: Sequence[Result], variant: str, measure_name: str) -> str:
-    """Mean paired difference from the baseline, with a 95 % t interval over the seeds."""
-    d = by_seed(results, variant, measure_name) - by_seed(results, "baseline", measure_name)
+    """Mean paired difference from the baseline, with a 95 % t interval over the pairs (unseen domain × seed)."""
+    of = {name: {(x.fold, x.seed): getattr(x, measure_name) for x in results if x.variant == name}
+          for name in (variant, "baseline")}  # fmt: skip
+    d = np.array([of[variant][pair] - value for pair, value in of["baseline"].items()])
     half = float(stats.t.ppf(0.975, len(d) - 1) * d.std(ddof=1) / np.sqrt(len(d)))
     return f"{d.mean():+.3f} [{d.mean() - half:+.3f}, {d.mean() + half:+.3f}]"
 

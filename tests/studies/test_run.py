@@ -137,7 +137,8 @@ def test_a_worker_that_is_killed_is_replaced(small_csv: Path, other_csv: Path, t
                     from atypia.studies.ledger import read_claim
 
                     held = read_claim(claim)
-                    if held is not None:
+                    begun = any(event["event"] == "start" for event in Ledger(out).events(claim.parent.name))
+                    if held is not None and begun:
                         killed.add(held.pid)
                         os.kill(held.pid, signal.SIGKILL)
                         return

@@ -26,7 +26,7 @@ from atypia.seeds import derive_seed
 from atypia.splits.split import Fold
 from atypia.training.feed import Feed
 from atypia.training.fitted import Fitted, Training, stored_labels
-from atypia.training.loop import FoldPlan, Outcome, autocast_dtype, run_fold
+from atypia.training.loop import FoldPlan, Outcome, run_fold
 from atypia.training.objective import Objective
 from atypia.training.sampling import Population
 from atypia.training.schema import NetworkRecipe
@@ -128,7 +128,6 @@ class NetworkTrainer:
         outcome = run_fold(plan, network, objective, progress)
         self.write_tensorboard(fold, outcome)
         tensors = {name: value.float().cpu().numpy() for name, value in outcome.network.trained_state().items()}
-        amp = autocast_dtype(recipe.precision, self.device)
         info = {**counts, "best_epoch": outcome.best_epoch, "best_score": outcome.best_score, "device": str(self.device),
                 "epochs": len(outcome.history)}  # fmt: skip
         return Fitted(
@@ -137,7 +136,8 @@ class NetworkTrainer:
             network=self.spec.as_dict(),
             weights_sha256=None if recipe.adaptation == "full" else self.weights_sha256,
             input_px=self.spec.input_px,
-            logits=lambda rows: feed.logits(outcome.network, rows, amp),
+            # In full precision, as the bundle will be used, whatever the training's was.
+            logits=lambda rows: feed.logits(outcome.network, rows),
             info=info,
             history=outcome.history,
             seconds=time.perf_counter() - started,

@@ -180,14 +180,15 @@ def difference(results: Sequence[Result], variant: str, measure_name: str) -> st
 
 def page(results: Sequence[Result], seeds: int, seconds: float) -> str:
     """The results as Markdown."""
-    rows = []
+    rows, compared = [], ("auroc", "bacc", "readable")
     for variant in VARIANTS:
-        values = [f"{by_seed(results, variant, m).mean():.3f}" for m in MEASURES]
-        changes = (
-            ["", ""] if variant == "baseline" else [difference(results, variant, m) for m in ("auroc", "readable")]
+        auroc, bacc, seen, readable = (
+            f"{by_seed(results, variant, m).mean():.3f}" for m in ("auroc", "bacc", "seen", "readable")
         )
-        rows.append([variant, values[1], changes[0], values[0], values[2], values[3], changes[1]])
-    titles = ["variant", "AUROC, unseen domain", "change", "BA, unseen", "AUROC, seen", "domain read off", "change"]
+        changes = [""] * 3 if variant == "baseline" else [difference(results, variant, m) for m in compared]
+        rows.append([variant, auroc, changes[0], bacc, changes[1], seen, readable, changes[2]])
+    titles = ["variant", "AUROC, unseen", "its change", "BA at 0.5, unseen", "change of BA", "AUROC, seen",
+              "domain read off", "change of that"]  # fmt: skip
     table = columns_table(titles, rows).render("markdown")
     versions = environment()
     shown = ", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "timm", "numpy") if name in versions)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any, Final, cast
+from typing import Any, cast
 
-from atypia.cores import core_count
 from atypia.errors import AbsentError, WorkError
 from atypia.inference.many_local import CORES_A_WORKER, keep_to_cores
 from atypia.inference.many_tasks import SlideOutcome, Task, run_task, words
-
-INSTALL: Final = "pip install 'atypia[scale]'"
+from atypia.inference.ray_cluster import INSTALL, cluster
 
 
 class SlideActor:
@@ -57,7 +53,7 @@ def run_ray(tasks: Sequence[Task], workers: int | None = None, address: str | No
         raise AbsentError(f"ray[data] is not installed ({error}); fix: {INSTALL}") from error
     seen: set[str] = set()
     reason = "no worker of the cluster came back with it; fix: see the cluster's logs, and call again"
-    with _cluster(address):
+    with cluster(address):
         size, most, share = _pool_size(len(tasks), workers)
         with _quiet():
             rows = ray.data.from_items([{"task": i} for i in range(len(tasks))], override_num_blocks=len(tasks))
@@ -74,36 +70,6 @@ def run_ray(tasks: Sequence[Task], workers: int | None = None, address: str | No
     for task in tasks:
         if task.job.name not in seen:
             yield task.failed(reason)
-
-
-@contextmanager
-def _cluster(address: str | None) -> Iterator[None]:
-    """A connection to a cluster: the caller's where there is one, and ended here only where it was made here."""
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    where = address or os.environ.get("RAY_ADDRESS")
-    try:
-        if where:
-            ray.init(address=where, log_to_driver=False, logging_level=logging.WARNING)
-        else:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this machine
-            ray.init(
-                address="local",
-                num_cpus=core_count(),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.WARNING,
-            )
-    except Exception as error:  # what Ray raises where a start takes too long has no class of its own
-        remedy = "start it (`ray start --head`) or correct the address" if where else "see the message"
-        raise AbsentError(f"no Ray cluster at {where or 'this machine'} ({error}); fix: {remedy}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _pool_size(tasks: int, workers: int | None) -> tuple[int, int, int]:

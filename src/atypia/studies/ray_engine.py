@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
 
-from atypia.cores import core_count
 from atypia.errors import AbsentError, InputError, must
+from atypia.inference.ray_cluster import INSTALL, cluster
 from atypia.studies.engines import ATTEMPTS, CORES_A_WORKER, DIED, Setup
 from atypia.studies.ledger import FAILED, Ledger
 from atypia.studies.work import Outcome, Task, execute
-
-INSTALL: Final = "pip install 'atypia[scale]'"
-PASSED_ON: Final = ("ATYPIA_HOME", "ATYPIA_CACHE", "ATYPIA_DATA", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_HOME")
-"""Settings of the caller that workers of a cluster need too."""
 
 
 def run_ray(tasks: Sequence[Task], setup: Setup) -> Iterator[Outcome]:
@@ -73,38 +66,3 @@ def _execute(task: Task, share: int) -> Outcome:
 
     torch.set_num_threads(share)
     return execute(task)
-
-
-@contextmanager
-def cluster(address: str | None) -> Iterator[None]:
-    """A connection to a cluster, ended here only where it was made here.
-
-    Args:
-        address: Of the head, for instance ``host:6379``, or ``auto``; None for ``$RAY_ADDRESS``, else a cluster of
-            this machine's cores.
-
-    Raises:
-        AbsentError: There is none, or it cannot be started.
-    """
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    where = address or os.environ.get("RAY_ADDRESS")
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
-    try:
-        if where:
-            settings = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-            ray.init(address=where, runtime_env={"env_vars": settings}, **quiet)
-        else:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this machine
-            ray.init(address="local", num_cpus=core_count(), include_dashboard=False, **quiet)
-    except Exception as error:  # what Ray raises where a start takes too long has no class of its own
-        ray.shutdown()  # what had started of it
-        remedy = "start it (`ray start --head`) or correct the address" if where else "see the message"
-        raise AbsentError(f"no Ray cluster at {where or 'this machine'} ({error}); fix: {remedy}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()

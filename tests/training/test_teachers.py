@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,6 +76,12 @@ def test_each_fold_may_have_its_own_teacher(phantom: Manifest, teachers: Path, t
     line = (folder / runs.METRICS).read_text().splitlines()[0]
     assert '"loss_distillation"' in line
     assert teacher_warnings(folder.parent) == []
+
+
+def test_a_fold_needs_its_own_teacher_alone(phantom: Manifest, teachers: Path, tmp_path: Path) -> None:
+    shutil.copytree(teachers / "fold-1", tmp_path / "some" / "fold-1")
+    path = f"{tmp_path}/some/{{fold}}/bundle"
+    run(phantom, tmp_path / "s", "backbone=tiny-cnn", "input_px=64", f'distillation.teachers=["{path}"]')
 
 
 def test_a_teacher_of_another_fold_is_leakage(phantom: Manifest, teachers: Path, tmp_path: Path) -> None:

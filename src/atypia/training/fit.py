@@ -105,7 +105,7 @@ def train(job: Training, progress: Progress = silent, checked: Checked | None = 
         _refuse_other(job.out, asked)
         trainer = _trainer(job, store, progress)
         warnings += trainer.check(wanted)
-        run_ids = {fold.name: _run_id(job, trainer, fold) for fold in split.folds}
+        run_ids = {fold.name: _run_id(job, trainer, fold) for fold in wanted}
         todo = [fold for fold in wanted if not _complete(job.out / fold.name, run_ids[fold.name])]
         split.save(job.out / runs.SPLIT)
         if not _is_saved(job.manifest, job.out / runs.MANIFEST):

@@ -80,10 +80,13 @@ class NetworkTrainer:
         self.device = best_device() if job.device == "auto" else torch.device(job.device)
         self.weights_sha256 = locate(recipe.backbone, job.weights_file).sha256 if recipe.pretrained else None
         self.taught_by = recipe.distillation.teachers if recipe.distillation else ()
+        self._teachers: dict[str, list[Bundle]] = {}
 
     def teachers(self, fold: Fold) -> list[Bundle]:
-        """The frozen teachers of a fold."""
-        return load_teachers(teacher_paths(self.taught_by, fold), self.spec)
+        """The frozen teachers of a fold, read once."""
+        if fold.name not in self._teachers:
+            self._teachers[fold.name] = load_teachers(teacher_paths(self.taught_by, fold), self.spec)
+        return self._teachers[fold.name]
 
     def inputs(self, fold: Fold) -> str:
         """Fingerprint of crops, backbone weights and teachers."""

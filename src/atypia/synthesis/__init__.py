@@ -1,0 +1,1 @@
+"""Generated figures: an autoencoder and a diffusion transformer, their samples and what these are worth."""

@@ -49,7 +49,7 @@ def assert_grouped(split: Split, manifest: Manifest) -> None:
         placed = [*fold.train, *fold.val, *fold.test]
         assert len(set(placed)) == len(placed)
         assert fold.train
-        assert fold.val
+        assert bool(fold.val) == PROTOCOLS[split.protocol].validated
 
 
 def test_the_protocols_of_the_plan_are_there():
@@ -139,7 +139,8 @@ def test_the_same_seed_gives_the_same_split_in_any_order_of_rows(name, fabricate
 def test_another_seed_gives_another_split_unless_it_is_published(name, fabricated):
     first, other = divided(name, fabricated, 0), divided(name, fabricated, 1)
     fixed = PROTOCOLS[name].fixed_seed is not None
-    assert (first.folds == other.folds) == fixed
+    drawn = PROTOCOLS[name].validated  # without a validation part there is nothing to draw
+    assert (first.folds == other.folds) == (fixed or not drawn)
     assert (first.seed, other.seed) == ((PROTOCOLS[name].fixed_seed,) * 2 if fixed else (0, 1))
 
 

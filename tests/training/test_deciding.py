@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from atypia import metrics, runs
 from atypia.data.manifest import Manifest
 from atypia.data.phantom.dataset import write_phantom
 from atypia.data.store import open_store
+from atypia.errors import InputError
 from atypia.inference.bundle import load_bundle
 from atypia.inference.classifier import Classifier
+from atypia.inference.decision import fit_decision
 from atypia.inference.predict import score
 from atypia.inference.predictions import read_predictions
+from atypia.inference.torch_runtime import TorchRuntime
 from atypia.splits.protocol import make_split
 from atypia.training.fit import train
 from atypia.training.fitted import Training
@@ -62,3 +67,78 @@ def test_without_a_decision_the_threshold_is_the_recipes(phantom: Manifest, tmp_
     name, loaded = load_recipe("full", ["backbone=tiny-cnn", *SMALL, "threshold=0.3"])
     train(Training(name, loaded, phantom, make_split("kfold", phantom, 0, folds=2), tmp_path, folds=("fold-1",)))
     assert load_bundle(tmp_path / "fold-1" / runs.BUNDLE).decision.as_dict() == {"threshold": 0.3}
+
+
+def part_of(manifest: Manifest, training: int) -> Manifest:
+    """The figures with a published part, by case: the first for training, the rest for test."""
+    cases = sorted(set(manifest.cases.tolist()))
+    part = pa.array(["train" if case in cases[:training] else "test" for case in manifest.cases], pa.string())
+    schema = manifest.table.schema
+    return replace(
+        manifest, table=manifest.table.set_column(schema.get_field_index("part"), schema.field("part"), part)
+    )
+
+
+@pytest.fixture(scope="module")
+def published(phantom: Manifest) -> Manifest:
+    return part_of(phantom, len(set(phantom.cases.tolist())) * 3 // 4)
+
+
+@pytest.fixture(scope="module")
+def crossed(published: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cross-validation of two folds with decisions."""
+    out = tmp_path_factory.mktemp("crossed") / "runs"
+    name, loaded = load_recipe("full", ["backbone=tiny-cnn", *SMALL, "decision.coverage=0.9"])
+    train(Training(name, loaded, published, make_split("official", published, 0, folds=2), out))
+    return out
+
+
+FINAL = ("backbone=tiny-cnn", *SMALL, "select.best=false")
+
+
+def test_a_training_on_everything_decides_by_what_the_folds_give_out_of_fold(
+    published: Manifest, crossed: Path, tmp_path: Path
+) -> None:
+    name, loaded = load_recipe("full", [*FINAL, f"decision.out_of_fold={crossed}"])
+    split = make_split("final", published)
+    (fold,) = split.folds
+    assert not fold.val and len(fold.train) == sum(part == "train" for part in published.table["part"].to_pylist())
+    train(Training(name, loaded, published, split, tmp_path / "final"))
+    decision = load_bundle(tmp_path / "final" / "all" / runs.BUNDLE).decision
+
+    # The same by hand: each figure judged by the fold's classifier that was not trained on it.
+    store = open_store(published, load_bundle(crossed / "fold-1" / runs.BUNDLE).geometry)
+    logits, labels, novelty = [], [], []
+    for number, own in enumerate(make_split("official", published, 0, folds=2).folds, start=1):
+        fellow = load_bundle(crossed / f"fold-{number}" / runs.BUNDLE)
+        rows = published.rows_of(own.val)
+        z, features = TorchRuntime(fellow).run(np.ascontiguousarray(store.crops[rows]))
+        assert fellow.decision.novelty is not None
+        logits.append(z), labels.append(published.labels[rows]), novelty.append(fellow.decision.novelty.apply(features))
+    expected = fit_decision(np.concatenate(logits), np.concatenate(labels))
+    assert decision.threshold == pytest.approx(expected.threshold, abs=1e-6)
+    assert dict(decision.points) == pytest.approx(dict(expected.points), abs=1e-6)
+    assert decision.novelty is not None
+    assert decision.novelty.limit == pytest.approx(max(np.concatenate(novelty)), rel=1e-4)
+    table, _ = read_predictions(tmp_path / "final" / "all" / runs.PREDICTIONS)
+    assert set(table["part"].to_pylist()) == {runs.TEST}
+
+
+def test_what_a_training_without_validation_figures_cannot_do(
+    published: Manifest, crossed: Path, tmp_path: Path
+) -> None:
+    split = make_split("final", published)
+
+    def run(*changes: str, data: Manifest = published) -> None:
+        name, loaded = load_recipe("full", ["backbone=tiny-cnn", *SMALL, *changes])
+        divided = split if data is published else make_split("final", data)
+        train(Training(name, loaded, data, divided, tmp_path / str(len(list(tmp_path.iterdir())))))
+
+    with pytest.raises(InputError, match=r"or train without select\.best and select\.patience"):
+        run("select.patience=2")
+    with pytest.raises(InputError, match=r"or name a cross-validation with decision\.out_of_fold"):
+        run("select.best=false", "decision.coverage=0.9")
+    with pytest.raises(InputError, match="must be of the same network and crops, got another in fold-1"):
+        run("select.best=false", f"decision.out_of_fold={crossed}", "view=0.7")
+    with pytest.raises(InputError, match="must be a cross-validation of the same figures, got another"):
+        run("select.best=false", f"decision.out_of_fold={crossed}", data=part_of(published, 3))

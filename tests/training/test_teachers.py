@@ -19,10 +19,14 @@ from atypia.errors import InputError, LeakageError
 from atypia.inference.bundle import load_bundle
 from atypia.inference.crops import DeviceCrops, Frame
 from atypia.inference.networks import load_network
+from atypia.methods.distillation import distillation_loss
+from atypia.methods.network import Output
 from atypia.splits.protocol import make_split
 from atypia.training.fit import train
 from atypia.training.fitted import Training
-from atypia.training.recipe import load_recipe
+from atypia.training.objective import Objective, StepInput
+from atypia.training.recipe import load_recipe, parse_recipe
+from atypia.training.schema import NetworkRecipe
 from atypia.training.teachers import Teacher
 
 SMALL = ("pretrained=false", "epochs=1", "batch_size=16", "geometry.out_px=64", "sampler.draws=32")
@@ -109,3 +113,35 @@ def test_a_teacher_of_another_view_is_refused(phantom: Manifest, teachers: Path,
             phantom, tmp_path / "s", "backbone=tiny-cnn", "input_px=64", "view=1.0",
             f'distillation.teachers=["{teachers}/{{fold}}/bundle"]',
         )  # fmt: skip
+
+
+def test_some_of_the_teachers_may_score_each_batch() -> None:
+    """Each batch has its own draw, which its seed decides; over many all teach equally often."""
+    made = parse_recipe(
+        {"summary": "x", "adaptation": "full", "backbone": "tiny-cnn",
+         "distillation": {"teachers": ["a", "b", "c"], "draw": 1, "weight": 1.0, "warmup_epochs": 0}}, "x",
+    )  # fmt: skip
+    assert isinstance(made, NetworkRecipe)
+
+    class Says(torch.nn.Module):
+        def __init__(self, logit: float) -> None:
+            super().__init__()
+            self.logit, self.times = logit, 0
+
+        def forward(self, images: torch.Tensor) -> Output:
+            self.times += 1
+            z = torch.full((len(images),), self.logit)
+            return Output(z, z, z, z)
+
+    teachers = [Says(-1.0), Says(0.0), Says(2.0)]
+    objective = Objective(made, 8, 1, teachers)
+
+    def loss(seed: int) -> float:
+        given = StepInput(torch.zeros(2, 3, 8, 8), torch.zeros(2), torch.zeros(2, dtype=torch.int64), 0.5, seed)
+        return float(objective(Says(0.5), None, given)["loss_distillation"])
+
+    found = {round(loss(seed), 6) for seed in range(300)}
+    expected = {round(float(distillation_loss(torch.tensor([0.5]), torch.tensor([t.logit]))), 6) for t in teachers}
+    assert found == expected
+    assert all(70 <= teacher.times <= 130 for teacher in teachers)
+    assert loss(7) == loss(7)

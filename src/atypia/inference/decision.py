@@ -201,6 +201,7 @@ def fit_decision(
     specificities: Sequence[float] = SHARES,
     novelty_quantile: float = QUANTILE,
     components: int = COMPONENTS,
+    novelty_held_out: Floats | None = None,
 ) -> Decision:
     """Fits everything; the threshold is that of the best balanced accuracy.
 
@@ -219,6 +220,8 @@ def fit_decision(
         specificities: Specificities that get one.
         novelty_quantile: Share of held-out figures within the limit of the novelty, in (0, 1).
         components: Components of the novelty's subspace.
+        novelty_held_out: Novelty of held-out figures by the classifiers of a cross-validation, shape (v,), in place
+            of ``features_val``, where the network was trained on every figure.
 
     Raises:
         InputError: A class is absent, a value is not finite or out of range, shapes differ, or
@@ -235,9 +238,12 @@ def fit_decision(
     points += [specificity_point(y, p, share) for share in specificities]
     conformal = fit_conformal(y, p)
     novelty = None
-    given = [argument is not None for argument in (features_train, labels_train, features_val)]
-    if features_train is not None and labels_train is not None and features_val is not None:
-        novelty = fit_novelty(features_train, labels_train, features_val, novelty_quantile, components)
+    held_out = features_val if novelty_held_out is None else novelty_held_out
+    given = [argument is not None for argument in (features_train, labels_train, held_out)]
+    if features_train is not None and labels_train is not None and held_out is not None:
+        novelty = fit_novelty(
+            features_train, labels_train, features_val, novelty_quantile, components, novelty_held_out
+        )
     elif any(given):
         raise InputError(must("novelty", "fitted with all three of its arguments", sum(given), "give all, or none"))
     decision = Decision(
@@ -259,6 +265,6 @@ def fit_decision(
         },
         "uncertain": float(np.mean(calls == UNCERTAIN)),
     }
-    if novelty is not None and features_train is not None and features_val is not None:
-        facts["novelty"] = {"training": len(features_train), "held_out": len(features_val)}
+    if novelty is not None and features_train is not None and held_out is not None:
+        facts["novelty"] = {"training": len(features_train), "held_out": len(held_out)}
     return replace(decision, fitted=facts)

@@ -126,11 +126,15 @@ class Novelty:
 def fit_novelty(
     features: Array,
     labels: npt.ArrayLike,
-    val_features: Array,
+    val_features: Array | None = None,
     quantile: float = QUANTILE,
     k: int = COMPONENTS,
+    held_out: Floats | None = None,
 ) -> Novelty:
     """Fits the distance on training features and its limit on held-out ones.
+
+    A network that was trained on every figure has none held out. Its limit is then set by the novelty that the
+    classifiers of a cross-validation give to their held-out figures: a training figure has about 1 by each of them.
 
     Nothing in it is random. The limit is the ⌈(m + 1) · quantile⌉-th smallest novelty of the m
     held-out figures, the largest where they are fewer: about 1 − quantile of new figures of the same
@@ -142,6 +146,7 @@ def fit_novelty(
         val_features: Of held-out figures of the same domains, shape (m, d).
         quantile: In (0, 1).
         k: Components at most; fewer where the features vary along fewer directions.
+        held_out: Novelty of held-out figures by such classifiers, shape (m,), in place of their features.
 
     Raises:
         InputError: A class is absent, shapes differ, a value is not finite, or the features do not vary.
@@ -153,8 +158,12 @@ def fit_novelty(
         raise InputError(must("features", f"of shape ({len(y)}, d)", features.shape, "give one row a figure"))
     if y.all() or not y.any():
         raise InputError(must("labels", "of both classes", "one class", "choose a training part that has both"))
-    if not 0 < quantile < 1 or k < 1 or not len(val_features):
-        got = f"quantile {quantile}, k {k}, {len(val_features)} held-out figures"
+    if (val_features is None) == (held_out is None):
+        got = "neither" if held_out is None else "both"
+        raise InputError(must("held-out figures", "given as features or as novelty", got, "give one of them"))
+    count = len(held_out) if val_features is None else len(val_features)
+    if not 0 < quantile < 1 or k < 1 or not count:
+        got = f"quantile {quantile}, k {k}, {count} held-out figures"
         raise InputError(
             must("novelty", "fitted with a quantile in (0, 1), k ≥ 1 and held-out figures", got, "use 0.999")
         )
@@ -185,9 +194,9 @@ def fit_novelty(
     inside, outside = _by_rows(features, d, unscaled.distances).mean(axis=0)
     # Where nothing lay outside the subspace in training, whatever does is far, but rounding is not.
     scaled = replace(unscaled, inside=float(inside), outside=max(float(outside), FLAT * total))
-    held_out = np.sort(scaled.apply(val_features))
-    rank = min(math.ceil((len(held_out) + 1) * quantile - 1e-9), len(held_out))
-    return replace(scaled, limit=float(held_out[rank - 1]))
+    ordered = np.sort(held_out if val_features is None else scaled.apply(val_features))
+    rank = min(math.ceil((count + 1) * quantile - 1e-9), count)
+    return replace(scaled, limit=float(ordered[rank - 1]))
 
 
 def _pieces(features: Array, dimension: int) -> Iterator[Floats]:

@@ -46,6 +46,7 @@ class Protocol:
         divide: From figures, options and master seed to the folds.
         fixed_seed: The published seed, where the protocol has one; another is then ignored.
         caveat: A warning that enters every table, where the protocol leaks as published.
+        validated: Whether every fold has a validation part.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Protocol:
     divide: Callable[[Figures, Any, int], Division]
     fixed_seed: int | None = None
     caveat: str | None = None
+    validated: bool = True
 
 
 GROUPED = "none: no case is in two parts"

@@ -68,13 +68,14 @@ def make_split(name: str, manifest: Manifest, seed: int = 0, **params: Any) -> S
 def _check_trainable(protocol: Protocol, fold: FoldRows, figures: Figures) -> None:
     zero, one = r.CLASS_NAMES[figures.manifest.task]
     counts = np.bincount(figures.labels[fold.train], minlength=2)
-    if counts.all() and len(fold.val):
+    if counts.all() and (len(fold.val) or not protocol.validated):
         return
+    wanted = f"{zero} and {one} figures in training" + (", and some for validation" if protocol.validated else "")
     known = ", ".join(protocol.options.model_fields) or "none"
     raise InputError(
         must(
             f"{protocol.name}, {fold.name}",
-            f"a fold that can be trained: {zero} and {one} figures in training, and some for validation",
+            f"a fold that can be trained: {wanted}",
             f"{counts[0]} {zero} and {counts[1]} {one} in training, {len(fold.val)} for validation",
             f"give more cases, or change the protocol or its options ({known})",
         )

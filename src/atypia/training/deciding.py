@@ -1,20 +1,40 @@
-"""The decision that a bundle carries, fitted on the validation fold of its training."""
+"""The decision that a bundle carries, fitted on figures that its network, or its fellows, never saw."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from atypia import runs
 from atypia.data.store import CropStore
-from atypia.errors import InputError, must
-from atypia.inference.bundle import Bundle
+from atypia.errors import DataError, InputError, must
+from atypia.inference.bundle import Bundle, load_bundle
 from atypia.inference.decision import Decision, fit_decision
+from atypia.methods.network import NetworkSpec
+from atypia.splits.split import Split
 from atypia.training.fitted import Fitted, Training, stored_labels
 from atypia.training.schema import DecisionConfig
 
 CHUNK = 512
+
+
+@dataclass(frozen=True, eq=False)
+class OutOfFold:
+    """What the classifiers of a cross-validation give on their own validation parts.
+
+    Attributes:
+        rows: Of the figures in the store, shape (n,).
+        logits: Shape (n,), float64.
+        novelty: Shape (n,), each by its own classifier; empty where these have none.
+    """
+
+    rows: npt.NDArray[np.int64]
+    logits: npt.NDArray[np.float64]
+    novelty: npt.NDArray[np.float64]
 
 
 def decide(config: DecisionConfig, bundle: Bundle, fitted: Fitted, job: Training, store: CropStore) -> Decision:
@@ -28,29 +48,89 @@ def decide(config: DecisionConfig, bundle: Bundle, fitted: Fitted, job: Training
         store: The crops.
 
     Raises:
-        InputError: The fold has no validation part.
+        InputError: The fold has no validation part, and no cross-validation is named.
+        DataError: The cross-validation is damaged, or of other figures.
     """
     fold = fitted.fold
-    if not fold.val:
-        raise InputError(must(fold.name, "with a validation part to fit a decision on", "none", "leave `decision` out"))
-    labels, train, val = stored_labels(job.manifest), job.manifest.rows_of(fold.train), job.manifest.rows_of(fold.val)
-    features = {}
+    labels, train = stored_labels(job.manifest), job.manifest.rows_of(fold.train)
+    if config.out_of_fold is not None:
+        found = out_of_fold(Path(config.out_of_fold), bundle, job, store)
+        strangers = set(found.rows.tolist()) - set(train.tolist())
+        if strangers:
+            said = f"{len(strangers)} figures beside the training part of {fold.name}"
+            raise InputError(must("decision.out_of_fold", "a cross-validation of that part", said, "name another"))
+        val, logits, held_out = found.rows, found.logits, found.novelty
+    elif fold.val:
+        val = job.manifest.rows_of(fold.val)
+        logits, held_out = fitted.logits(val), None
+    else:
+        remedy = "leave `decision` out, or name a cross-validation with decision.out_of_fold"
+        raise InputError(must(fold.name, "with a validation part to fit a decision on", "none", remedy))
+    known: dict[str, Any] = {}
     if config.novelty:
-        known = features_of(bundle, store, np.concatenate([train, val]), job.weights_file)
-        features = {
-            "features_train": known[: len(train)], "labels_train": labels[train], "features_val": known[len(train) :],
-        }  # fmt: skip
-    return fit_decision(
-        fitted.logits(val), labels[val], calibration=config.calibration, coverage=config.coverage, **features
-    )
+        known = {
+            "features_train": features_of(bundle, store, train, job.weights_file),
+            "labels_train": labels[train],
+            "features_val": None if held_out is not None else features_of(bundle, store, val, job.weights_file),
+            "novelty_held_out": held_out,
+        }
+    return fit_decision(logits, labels[val], calibration=config.calibration, coverage=config.coverage, **known)
+
+
+def out_of_fold(folder: Path, bundle: Bundle, job: Training, store: CropStore) -> OutOfFold:
+    """What the classifiers of a cross-validation of the same figures give on their own validation parts.
+
+    Args:
+        folder: Output folder of the cross-validation.
+        bundle: The classifier that the decision is for; the others must be like it.
+        job: The training.
+        store: The crops.
+
+    Raises:
+        InputError: The cross-validation is of other figures or another network, or its classifiers know no novelty.
+        DataError: A fold is missing or damaged, or a figure is validated twice.
+    """
+    split = Split.load(folder / runs.SPLIT)
+    if split.manifest != job.manifest.fingerprint:
+        raise InputError(must("decision.out_of_fold", "a cross-validation of the same figures", "another", "name it"))
+    rows, logits, novelty = [], [], []
+    for fold in split.folds:
+        fellow = load_bundle(folder / fold.name / runs.BUNDLE)
+        if _architecture(fellow) != _architecture(bundle):
+            said = f"another in {fold.name}"
+            raise InputError(must("decision.out_of_fold", "of the same network and crops", said, "name another"))
+        if fellow.decision.novelty is None:
+            raise InputError(must(f"{fold.name}", "with a novelty", "none", "train it with a `decision` section"))
+        mine = job.manifest.rows_of(fold.val)
+        z, features = _run(fellow, store, mine, job.weights_file)
+        rows.append(mine)
+        logits.append(z)
+        novelty.append(fellow.decision.novelty.apply(features))
+    found = OutOfFold(np.concatenate(rows), np.concatenate(logits).astype(np.float64), np.concatenate(novelty))
+    if len(np.unique(found.rows)) != len(found.rows):
+        raise DataError(f"{folder} validates a figure twice; fix: name a cross-validation, not repeated draws")
+    return found
+
+
+def _architecture(bundle: Bundle) -> tuple[object, ...]:
+    spec = None if bundle.network is None else NetworkSpec.from_dict(bundle.network)
+    return spec, bundle.backbone, bundle.input_px, bundle.geometry
 
 
 def features_of(
     bundle: Bundle, store: CropStore, rows: npt.NDArray[np.int64], weights_file: Path | None
 ) -> npt.NDArray[np.float32]:
     """Features of these rows as the exported network gives them, shape (n, d)."""
+    return _run(bundle, store, rows, weights_file)[1]
+
+
+def _run(
+    bundle: Bundle, store: CropStore, rows: npt.NDArray[np.int64], weights_file: Path | None
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Logits (n,) and features (n, d) of these rows."""
     from atypia.inference.torch_runtime import TorchRuntime
 
     runtime = TorchRuntime(bundle, weights_file)
     pieces = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    return np.concatenate([runtime.run(np.ascontiguousarray(store.crops[piece]))[1] for piece in pieces])
+    found = [runtime.run(np.ascontiguousarray(store.crops[piece])) for piece in pieces]
+    return np.concatenate([z for z, _ in found]), np.concatenate([features for _, features in found])

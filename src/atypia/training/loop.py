@@ -157,7 +157,7 @@ class Loop:
             for name, value in self.step(order[step * size : (step + 1) * size], step).items():
                 self.totals[name] = self.totals.get(name, torch.zeros((), device=value.device)) + value
             self.step_index += 1
-            best = f", best {self.best_score:.3f}" if self.best else ""
+            best = f", best {self.best_score:.3f}" if np.isfinite(self.best_score) else ""
             what = f"{self.plan.name}, epoch {self.epoch + 1} of {recipe.epochs}{best}"
             progress(self.step_index, self.steps_per_epoch, what)
             if self.step_index < self.steps_per_epoch:
@@ -198,7 +198,9 @@ class Loop:
         return sums
 
     def validate(self) -> dict[str, float]:
-        """Metrics of the validation part, of the student and, where there is one, of the EMA."""
+        """Metrics of the validation part, of the student and, where there is one, of the EMA; empty without the part."""
+        if not len(self.plan.val):
+            return {}
         found = {f"val_{k}": v for k, v in self._score(self.network).items()}
         if self.ema is not None:
             found |= {f"val_ema_{k}": v for k, v in self._score(self.ema.network).items()}
@@ -207,6 +209,9 @@ class Loop:
     def select(self, line: Mapping[str, float]) -> None:
         """Keeps the weights where the selection rule's score is strictly greater than ever before."""
         chosen = self.recipe.select
+        if not len(self.plan.val):
+            self.keep()
+            return
         prefix = "val_ema_" if chosen.of == "ema" else "val_"
         score = self.rule({key.removeprefix(prefix): v for key, v in line.items() if key.startswith(prefix)})
         if np.isnan(score):
@@ -221,8 +226,12 @@ class Loop:
         else:
             self.stale += 1
         if better or not chosen.best:
-            source = self.ema.network if chosen.of == "ema" and self.ema is not None else self.network
-            self.best_epoch, self.best = self.epoch, source.trained_state()
+            self.keep()
+
+    def keep(self) -> None:
+        """Keeps this epoch's weights, of the student or of the EMA as the recipe says."""
+        source = self.ema.network if self.recipe.select.of == "ema" and self.ema is not None else self.network
+        self.best_epoch, self.best = self.epoch, source.trained_state()
 
     def mine(self) -> None:
         """Refreshes the difficulty ``|p − y|`` of every training figure, where the sampler wants it."""

@@ -64,6 +64,16 @@ def network_spec(recipe: NetworkRecipe) -> NetworkSpec:
     return spec
 
 
+def selecting_by(recipe: NetworkRecipe) -> str:
+    """The keys of a recipe that need validation figures during training; empty where none does."""
+    needed = {
+        "select.best": recipe.select.best,
+        "select.patience": recipe.select.patience is not None,
+        "the plateau schedule": recipe.schedule.name == "plateau",
+    }
+    return " and ".join(name for name, used in needed.items() if used)
+
+
 class NetworkTrainer:
     """Trains networks by gradient descent.
 
@@ -120,10 +130,10 @@ class NetworkTrainer:
         feed = Feed(self.store.crops, entry, frame, self.augment, self.device, recipe.channels_last)
         labels = stored_labels(job.manifest)
         val = job.manifest.rows_of(fold.val)
-        if len(np.unique(labels[val])) < 2:
+        if selecting_by(recipe) and len(np.unique(labels[val])) < 2:
             raise InputError(
                 must(f"validation part of {fold.name}", "of both classes", f"{len(val)} figures of one class or none",
-                     "use a protocol whose folds have a validation part with both classes")
+                     f"use a protocol whose folds have one with both classes, or train without {selecting_by(recipe)}")
             )  # fmt: skip
         plan = FoldPlan(
             fold.name, recipe, feed, population, val, labels[val], job.manifest.ids, seed, job.out / fold.name, run_id

@@ -15,6 +15,7 @@ from atypia.methods.distillation import EMA, distillation_loss, linear_warmup, t
 from atypia.methods.domain import DomainHead, alignment_loss, beats_chance, dann_ramp, domain_cross_entropy
 from atypia.methods.losses import LOSSES, mean, smoothed
 from atypia.methods.mixing import mixup
+from atypia.seeds import derive_seed
 from atypia.training.schema import NetworkRecipe
 
 
@@ -114,7 +115,7 @@ class Objective:
             total = total + c.weight * parts["contrastive"]
         if recipe.distillation is not None:
             d = recipe.distillation
-            teacher = self._teacher(images, ema)
+            teacher = self._teacher(images, ema, given.seed)
             parts["distillation"] = mean(distillation_loss(logits, teacher, d.temperature))
             epoch = given.done * recipe.epochs
             total = total + d.weight * linear_warmup(epoch, d.warmup_epochs) * parts["distillation"]
@@ -129,12 +130,20 @@ class Objective:
         return mix.images(images), mix.targets(targets)
 
     @torch.no_grad()
-    def _teacher(self, images: Tensor, ema: EMA | None) -> Tensor:
+    def _teacher(self, images: Tensor, ema: EMA | None, seed: int) -> Tensor:
         if self.teachers:
-            return teacher_logits([teacher(images).logits.float() for teacher in self.teachers])
+            chosen = self._drawn(seed)
+            return teacher_logits([teacher(images).logits.float() for teacher in chosen])
         if ema is None:
             raise InputError("`distillation` has neither teachers nor an EMA; fix: add an `ema` section")
         return ema.network(images).logits.float()
+
+    def _drawn(self, seed: int) -> list[nn.Module]:
+        draw = self.recipe.distillation.draw if self.recipe.distillation else None
+        if draw is None or draw >= len(self.teachers):
+            return self.teachers
+        order = torch.randperm(len(self.teachers), generator=torch.Generator().manual_seed(derive_seed(seed, "teach")))
+        return [self.teachers[number] for number in order[:draw].tolist()]
 
 
 def _ramp(asked: bool, done: float) -> float:

@@ -29,11 +29,14 @@ class DecisionConfig(StrictModel):
     """What is fitted on the validation fold after training, and saved in the bundle (docs/decision.md).
 
     The threshold becomes that of the best balanced accuracy there, in place of the recipe's.
+    ``out_of_fold``: output folder of a cross-validation of the same figures by a recipe with a decision; what its
+    classifiers give on their own validation parts is fitted on, for a training that has no validation part.
     """
 
     calibration: Literal["platt", "temperature", "isotonic"] = "platt"
     coverage: float = Field(default=0.9, gt=0, le=0.99)
     novelty: bool = True
+    out_of_fold: str | None = None
 
 
 class RecipeBase(StrictModel):
@@ -207,13 +210,15 @@ class DistillationConfig(StrictModel):
     """Distillation from the EMA (``teachers`` empty) or from saved classifiers.
 
     ``teachers``: bundle folders; ``{fold}`` in a path stands for the fold's name, so that each fold learns
-    from teachers that never saw its validation figures.
+    from teachers that never saw its validation figures. ``draw``: teachers that score each batch, drawn
+    anew; None: all, by their mean probability. Any number has the mean of all as its expectation.
     """
 
     weight: float = Field(default=0.5, gt=0)
     temperature: float = Field(default=2.0, gt=0)
     warmup_epochs: float = Field(default=10.0, ge=0)
     teachers: tuple[str, ...] = ()
+    draw: int | None = Field(default=None, ge=1)
 
 
 class SelectConfig(StrictModel):

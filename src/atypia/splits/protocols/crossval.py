@@ -44,6 +44,23 @@ class KFoldOptions(StrictModel):
     balance_domains: bool = True
 
 
+class FinalOptions(StrictModel):
+    """``final`` has no options: nothing is divided."""
+
+
+def final(figures: Figures, options: FinalOptions, seed: int) -> Division:
+    """Every figure of the published training part trains; the published test part is tested.
+
+    Nothing is left to select by: how to train is settled beforehand, by the folds of ``official``.
+
+    Raises:
+        InputError: No published parts.
+    """
+    train, test, neither = figures.part_rows()
+    notes = (f"{neither:,} figures of no published part were left out",) if neither else ()
+    return Division([FoldRows("all", train, NO_ROWS, test)], notes)
+
+
 def official(figures: Figures, options: OfficialOptions, seed: int) -> Division:
     """Folds inside the published training part; every fold is tested on the published test part.
 
@@ -84,6 +101,17 @@ def _place(figures: Figures, rows: Rows, shares: Sequence[float], rng: Generator
     return allocate(figures.cases[rows], figures.labels[rows], shares, rng, domains)
 
 
+add(
+    Protocol(
+        name="final",
+        summary="every figure of the published training part trains, none validates; tested on the published test part",
+        source="Atypia: for a model that ships, once the folds of official have settled how to train it",
+        leakage=f"{GROUPED}, if the publisher's parts share none (checked)",
+        options=FinalOptions,
+        divide=final,
+        validated=False,
+    )
+)
 add(
     Protocol(
         name="official",

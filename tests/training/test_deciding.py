@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from atypia import metrics, runs
 from atypia.data.manifest import Manifest
 from atypia.data.phantom.dataset import write_phantom
 from atypia.data.store import open_store
-from atypia.errors import InputError
+from atypia.errors import DataError, InputError
 from atypia.inference.bundle import load_bundle
 from atypia.inference.classifier import Classifier
 from atypia.inference.decision import fit_decision
@@ -140,5 +141,8 @@ def test_what_a_training_without_validation_figures_cannot_do(
         run("select.best=false", "decision.coverage=0.9")
     with pytest.raises(InputError, match="must be of the same network and crops, got another in fold-1"):
         run("select.best=false", f"decision.out_of_fold={crossed}", "view=0.7")
+    shutil.copytree(crossed, tmp_path / "none", ignore=shutil.ignore_patterns(runs.RUN))
+    with pytest.raises(DataError, match="has no complete fold; fix: train the cross-validation first"):
+        run("select.best=false", f"decision.out_of_fold={tmp_path / 'none'}")
     with pytest.raises(InputError, match="must be a cross-validation of the same figures, got another"):
         run("select.best=false", f"decision.out_of_fold={crossed}", data=part_of(published, 3))

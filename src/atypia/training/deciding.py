@@ -80,6 +80,8 @@ def decide(config: DecisionConfig, bundle: Bundle, fitted: Fitted, job: Training
 def out_of_fold(folder: Path, bundle: Bundle, job: Training, store: CropStore) -> OutOfFold:
     """What the classifiers of a cross-validation of the same figures give on their own validation parts.
 
+    Folds that are not complete are left out.
+
     Args:
         folder: Output folder of the cross-validation.
         bundle: The classifier that the decision is for; the others must be like it.
@@ -88,13 +90,16 @@ def out_of_fold(folder: Path, bundle: Bundle, job: Training, store: CropStore) -
 
     Raises:
         InputError: The cross-validation is of other figures or another network, or its classifiers know no novelty.
-        DataError: A fold is missing or damaged, or a figure is validated twice.
+        DataError: No fold is complete, one is damaged, or a figure is validated twice.
     """
     split = Split.load(folder / runs.SPLIT)
+    complete = [fold for fold in split.folds if (folder / fold.name / runs.RUN).exists()]
+    if not complete:
+        raise DataError(f"{folder} has no complete fold; fix: train the cross-validation first")
     if split.manifest != job.manifest.fingerprint:
         raise InputError(must("decision.out_of_fold", "a cross-validation of the same figures", "another", "name it"))
     rows, logits, novelty = [], [], []
-    for fold in split.folds:
+    for fold in complete:
         fellow = load_bundle(folder / fold.name / runs.BUNDLE)
         if _architecture(fellow) != _architecture(bundle):
             said = f"another in {fold.name}"

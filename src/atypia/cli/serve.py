@@ -1,0 +1,72 @@
+"""``atypia serve``: the review page and its API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atypia.cli.console import note
+from atypia.cli.options import Root
+
+EXAMPLE = "Example: `atypia serve calls.parquet --data ami-br --rater Ada`"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+
+    @app.command("serve", epilog=EXAMPLE)
+    def serve(
+        what: Annotated[
+            list[str] | None,
+            typer.Argument(
+                help="Results of `atypia predict` (.parquet, .csv), predictions, a data set, a training or a study.",
+                show_default=False,
+            ),
+        ] = None,
+        data: Annotated[
+            str | None,
+            typer.Option(help="The data set that results or predictions are of: images, labels.", show_default=False),
+        ] = None,
+        slides: Annotated[
+            Path | None, typer.Option(help="Folder of the slides that figures lie on.", show_default=False)
+        ] = None,
+        decisions: Annotated[
+            Path | None,
+            typer.Option(help="Decisions file (.sqlite). Default: one in the user's home.", show_default=False),
+        ] = None,
+        model: Annotated[
+            str | None,
+            typer.Option(help="Bundle or exported file for uploads. Default: the shipped model.", show_default=False),
+        ] = None,
+        host: Annotated[
+            str, typer.Option(help="Address to listen on; beyond loopback a token is needed.")
+        ] = "127.0.0.1",
+        port: Annotated[int, typer.Option(help="Port; 0 for any that is free.", min=0, max=65535)] = 8470,
+        token: Annotated[
+            str | None,
+            typer.Option(help="What callers have to know. Beyond loopback one is made.", show_default=False),
+        ] = None,
+        no_open: Annotated[bool, typer.Option("--no-open", help="Do not open the page in a browser.")] = False,
+        rater: Annotated[str | None, typer.Option(help="Who reviews.", show_default=False)] = None,
+        root: Root = None,
+    ) -> None:
+        """Review figures in a browser: check, decide, compare, hand back to training. Works offline."""
+        from atypia.review.opening import Opening
+        from atypia.review.server import Serving
+        from atypia.review.server import serve as run
+
+        def ready(address: str, file: Path) -> None:
+            print(address, flush=True)
+            note(f"decisions: {file}")
+            note("stop with Ctrl-C; every decision is already on the disk")
+            if not no_open:
+                import threading
+                import webbrowser
+
+                # The port is open: the browser waits there until the server answers.
+                threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+
+        opening = Opening(tuple(what or ()), data, slides, root)
+        run(Serving(opening, decisions, model, host, port, token, rater), ready)

@@ -1,0 +1,1 @@
+"""Addresses of the review server, by subject."""

@@ -1,0 +1,392 @@
+"""Slides and regions as DeepZoom tiles, and the fields around figures on them.
+
+Level *k* of a DeepZoom pyramid shows the slide at 1 to 2^(top − k); its tiles are squares of
+:data:`TILE_PX` px, with one more pixel on each inner edge. What OpenSlide reads comes from the
+slide's own pyramid; other images are reduced from full resolution, in blocks.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from atypia.data.images import ImageLimits
+from atypia.data.slides import Slide, open_slide
+from atypia.errors import AtypiaError, DataError, must
+
+if TYPE_CHECKING:
+    from openslide import OpenSlide
+
+TILE_PX: Final = 254
+OVERLAP_PX: Final = 1
+JPEG_QUALITY: Final = 88
+MAX_OPEN: Final = 8
+"""Slides that are open at once."""
+CACHE_BYTES: Final = 48 << 20
+"""Encoded tiles that are kept."""
+OVERVIEW_LEVEL: Final = 10
+"""Up to this level, of at most 1,024 px a side, tiles are made from one picture of the whole slide."""
+RETRY_S: Final = 30.0
+"""How long a slide that cannot be read is not tried again."""
+BLOCK_PX: Final = 1024
+MAX_SOURCE_PX: Final = 1 << 26
+"""A tile that would be reduced from more pixels than this is refused: its slide has no pyramid."""
+LIMITS: Final = ImageLimits()
+
+
+Box = tuple[int, int, int, int]
+"""Left, top, width and height, in the pixels of a level."""
+
+
+class ByteCache:
+    """Encoded pictures, the last ones used, up to a number of bytes; any thread may use it.
+
+    Attributes:
+        hits: Requests that were answered from it.
+        misses: Requests that were not.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._lock = Lock()
+        self._kept: OrderedDict[tuple[Any, ...], bytes] = OrderedDict()
+        self._bytes = 0
+        self.hits = 0
+        self.misses = 0
+
+    def get(self, key: tuple[Any, ...], make: Callable[[], bytes]) -> bytes:
+        """What is kept under a key, or else what ``make`` gives, which is kept from now on."""
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+                self.hits += 1
+                return found
+            self.misses += 1
+        made = make()
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = made
+                self._bytes += len(made)
+            while self._bytes > self._most and len(self._kept) > 1:
+                _, dropped = self._kept.popitem(last=False)
+                self._bytes -= len(dropped)
+        return made
+
+
+@dataclass(frozen=True)
+class SlideFacts:
+    """Size of a slide at full resolution, and its µm/px where the file states it."""
+
+    width_px: int
+    height_px: int
+    mpp: float | None
+
+    @property
+    def top(self) -> int:
+        """Number of the full-resolution level; level 0 is one pixel."""
+        return math.ceil(math.log2(max(self.width_px, self.height_px)))
+
+    @property
+    def overview(self) -> int:
+        """Number of the level that is read as a whole, once, and that all below it are made from.
+
+        Else every tile of the lowest levels would read a slide without a pyramid from end to end.
+        """
+        return min(self.top, OVERVIEW_LEVEL)
+
+
+@dataclass(eq=False)
+class _Opened:
+    slide: Slide
+    pyramid: OpenSlide | None
+    overview: Image.Image | None = None
+    lock: Lock = field(default_factory=Lock)
+    closed: bool = False
+
+    def close(self) -> None:
+        self.closed = True
+        self.slide.close()
+        if self.pyramid is not None:
+            self.pyramid.close()
+
+
+class SlideShelf:
+    """The slides that figures lie on, opened when they are needed; any thread may use it.
+
+    Args:
+        paths: Their files. They are addressed by position, never by name.
+    """
+
+    def __init__(self, paths: tuple[Path, ...]) -> None:
+        self.paths = paths
+        self.cache = ByteCache(CACHE_BYTES)
+        self._lock = Lock()
+        self._open: OrderedDict[int, _Opened] = OrderedDict()
+        self._facts: dict[int, SlideFacts] = {}
+        self._unreadable: dict[int, tuple[float, str]] = {}
+
+    def facts(self, number: int) -> SlideFacts:
+        """Size and scale of a slide.
+
+        Raises:
+            DataError: There is no such slide, or its file is absent or damaged.
+        """
+        self._check(number)
+        if number in self._facts:
+            return self._facts[number]
+        tried, reason = self._unreadable.get(number, (-math.inf, ""))
+        if time.monotonic() - tried < RETRY_S:
+            raise DataError(reason)
+        try:
+            with self._using(number) as opened:
+                slide = opened.slide
+                found = self._facts[number] = SlideFacts(slide.width_px, slide.height_px, slide.mpp)
+        except DataError as error:
+            self._unreadable[number] = (time.monotonic(), str(error))
+            raise
+        return found
+
+    def known(self, number: int, until: float = math.inf) -> SlideFacts | None:
+        """Size and scale of a slide; None where they are not known by a point in time.
+
+        Args:
+            number: Which slide.
+            until: On the clock of ``time.monotonic``: past it no file is opened.
+
+        Raises:
+            DataError: The slide cannot be read.
+        """
+        return self.facts(number) if number in self._facts or time.monotonic() < until else None
+
+    def mpp(self, number: int, until: float = math.inf) -> float | None:
+        """µm/px of a slide; None where it does not say, cannot be read, or is not known in time."""
+        try:
+            found = self.known(number, until)
+            return None if found is None else found.mpp
+        except DataError:
+            return None
+
+    def field(self, number: int, x_px: float, y_px: float, side_px: int) -> npt.NDArray[np.uint8]:
+        """The square around a point; see :meth:`atypia.data.slides.Slide.read`.
+
+        Raises:
+            DataError: The slide cannot be read there.
+        """
+        self._check(number)
+        with self._using(number) as opened:
+            return opened.slide.read(x_px, y_px, side_px)
+
+    def tile(self, number: int, level: int, column: int, row: int) -> bytes:
+        """One DeepZoom tile as JPEG.
+
+        Raises:
+            DataError: There is no such tile, or the slide cannot be read there.
+        """
+        self._check(number)
+        facts = self.facts(number)
+        box = tile_box(facts, level, column, row)
+        return self.cache.get((number, level, column, row), lambda: self._made(number, facts, box, level))
+
+    def close(self) -> None:
+        """Closes all slides."""
+        with self._lock:
+            for opened in self._open.values():
+                with opened.lock:
+                    opened.close()
+            self._open.clear()
+
+    def _made(self, number: int, facts: SlideFacts, box: Box, level: int) -> bytes:
+        name = self.paths[number].name
+        with self._using(number) as opened:
+            if level > facts.overview:
+                image = _read(opened, name, box, 1 << (facts.top - level))
+            else:
+                if opened.overview is None:
+                    opened.overview = _read(opened, name, whole_box(facts), 1 << (facts.top - facts.overview))
+                image = _reduced(opened.overview, box, 1 << (facts.overview - level))
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=JPEG_QUALITY)
+        return file.getvalue()
+
+    def _check(self, number: int) -> None:
+        if not 0 <= number < len(self.paths):
+            raise DataError(must("slide", f"from 0 to {len(self.paths) - 1}", number, "see /slides"))
+
+    @contextmanager
+    def _using(self, number: int) -> Iterator[_Opened]:
+        """An open slide that nobody else uses or closes meanwhile; errors name the file without its folder."""
+        path = self.paths[number]
+        try:
+            with self._held(number) as opened:
+                yield opened
+        except AtypiaError as error:
+            raise DataError(str(error).replace(str(path), path.name)) from error
+
+    @contextmanager
+    def _held(self, number: int) -> Iterator[_Opened]:
+        while True:
+            with self._lock:
+                opened = self._open.get(number)
+                if opened is None:
+                    opened = self._open[number] = _opened(self.paths[number])
+                self._open.move_to_end(number)
+                surplus = [self._open.popitem(last=False)[1] for _ in range(len(self._open) - MAX_OPEN)]
+            for other in surplus:
+                with other.lock:
+                    other.close()
+            with opened.lock:
+                if opened.closed:
+                    continue
+                whole = False
+                try:
+                    yield opened
+                    whole = True
+                finally:
+                    if not whole:
+                        # After an error OpenSlide refuses everything else from the same handle.
+                        opened.close()
+                        with self._lock:
+                            if self._open.get(number) is opened:
+                                del self._open[number]
+                return
+
+
+def _opened(path: Path) -> _Opened:
+    slide = open_slide(path, LIMITS)
+    try:
+        from openslide import OpenSlide, OpenSlideError
+    except ImportError:
+        return _Opened(slide, None)
+    try:
+        return _Opened(slide, OpenSlide(path) if OpenSlide.detect_format(path) is not None else None)
+    except OpenSlideError:
+        return _Opened(slide, None)
+
+
+def whole_box(facts: SlideFacts) -> Box:
+    """The box of the whole overview."""
+    down = 1 << (facts.top - facts.overview)
+    return 0, 0, -(-facts.width_px // down), -(-facts.height_px // down)
+
+
+def tile_box(facts: SlideFacts, level: int, column: int, row: int) -> Box:
+    """Left, top, width and height of a tile in the pixels of its level, with its overlap.
+
+    Raises:
+        DataError: There is no such level or tile.
+
+    >>> tile_box(SlideFacts(600, 300, None), 10, 1, 0)
+    (253, 0, 256, 255)
+    """
+    if not 0 <= level <= facts.top:
+        raise DataError(must("level", f"from 0 to {facts.top}", level, "see the .dzi"))
+    down = 1 << (facts.top - level)
+    found = []
+    for name, position, size in (("column", column, facts.width_px), ("row", row, facts.height_px)):
+        side = -(-size // down)
+        count = -(-side // TILE_PX)
+        if not 0 <= position < count:
+            raise DataError(must(name, f"from 0 to {count - 1} at level {level}", position, "see the .dzi"))
+        start = max(0, position * TILE_PX - OVERLAP_PX)
+        end = min(side, (position + 1) * TILE_PX + OVERLAP_PX)
+        found.append((start, end - start))
+    (left, width), (top, height) = found
+    return left, top, width, height
+
+
+def dzi(facts: SlideFacts) -> str:
+    """The XML that describes a slide's DeepZoom pyramid."""
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>'
+        f'<Image xmlns="http://schemas.microsoft.com/deepzoom/2008" Format="jpeg" Overlap="{OVERLAP_PX}" '
+        f'TileSize="{TILE_PX}"><Size Width="{facts.width_px}" Height="{facts.height_px}"/></Image>'
+    )
+
+
+def _read(opened: _Opened, name: str, box: Box, down: int) -> Image.Image:
+    if opened.pyramid is not None:
+        return _from_pyramid(opened.pyramid, name, box, down)
+    left, top, width, height = box
+    return _from_pixels(opened.slide, left * down, top * down, width, height, down)
+
+
+def _reduced(overview: Image.Image, box: Box, down: int) -> Image.Image:
+    left, top, width, height = box
+    right, bottom = min((left + width) * down, overview.width), min((top + height) * down, overview.height)
+    part = overview.crop((left * down, top * down, right, bottom))
+    return part if down == 1 else part.resize((width, height), Image.Resampling.BOX)
+
+
+def _from_pyramid(slide: OpenSlide, name: str, box: Box, down: int) -> Image.Image:
+    from openslide import OpenSlideError
+
+    left, top, width, height = box
+    level = slide.get_best_level_for_downsample(down)
+    factor = slide.level_downsamples[level]
+    size = (max(1, round(width * down / factor)), max(1, round(height * down / factor)))
+    _check_source(name, *size)
+    try:
+        region = slide.read_region((left * down, top * down), level, size)
+    except OpenSlideError as error:
+        raise DataError(f"{name} is damaged at ({left * down}, {top * down}): {error}; fix: fetch it again") from error
+    if region.getchannel("A").getextrema() != (255, 255):  # where a scanner took no picture
+        colour = f"#{slide.properties.get('openslide.background-color', 'ffffff')}"
+        region = Image.alpha_composite(Image.new("RGBA", region.size, colour), region)
+    region = region.convert("RGB")
+    return region if region.size == (width, height) else region.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def _from_pixels(slide: Slide, left: int, top: int, width: int, height: int, down: int) -> Image.Image:
+    """A tile reduced from full resolution by the mean of squares of ``down`` px, a block at a time."""
+    _check_source(slide.name, width * down, height * down)
+    result = Image.new("RGB", (width, height))
+    step = max(1, BLOCK_PX // down)
+    for y in range(0, height, step):
+        for x in range(0, width, step):
+            across, along = min(step, width - x), min(step, height - y)
+            x0, y0 = left + x * down, top + y * down
+            x1, y1 = min(x0 + across * down, slide.width_px), min(y0 + along * down, slide.height_px)
+            block = Image.fromarray(_rectangle(slide, x0, y0, x1 - x0, y1 - y0))
+            if down > 1:
+                block = block.resize((across, along), Image.Resampling.BOX)
+            result.paste(block, (x, y))
+    return result
+
+
+def _rectangle(slide: Slide, left: int, top: int, width: int, height: int) -> npt.NDArray[np.uint8]:
+    """A rectangle inside the image, from squares no larger than its shorter side."""
+    side = min(max(width, height), slide.width_px, slide.height_px)
+    pixels = np.empty((height, width, 3), np.uint8)
+    for y in range(0, height, side):
+        for x in range(0, width, side):
+            across, along = min(side, width - x), min(side, height - y)
+            square = slide.read(_inside(left + x + side / 2, slide.width_px),
+                                _inside(top + y + side / 2, slide.height_px), side)  # fmt: skip
+            # A centre that had to be moved inside moves the square's first pixel with it.
+            dx = left + x - math.floor(_inside(left + x + side / 2, slide.width_px) - side / 2 + 0.5)
+            dy = top + y - math.floor(_inside(top + y + side / 2, slide.height_px) - side / 2 + 0.5)
+            pixels[y : y + along, x : x + across] = square[dy : dy + along, dx : dx + across]
+    return pixels
+
+
+def _inside(centre: float, size: int) -> float:
+    return min(centre, size - 0.5)
+
+
+def _check_source(name: str, width: int, height: int) -> None:
+    if width * height > MAX_SOURCE_PX:
+        expected = f"tiles of at most {MAX_SOURCE_PX:,} source pixels"
+        raise DataError(must(Path(name).name, expected, f"{width:,} × {height:,}", "save it with a pyramid"))

@@ -1,0 +1,114 @@
+/** A figure as a card: its crop, what the model calls it, what was decided. */
+
+import { cropAddress } from "./api.js";
+import { h, fill, fixed, icon } from "./dom.js";
+import { CALLS, className, decisionOf } from "./names.js";
+import { store } from "./store.js";
+
+/** A decision as a coloured tag with its symbol and title. */
+export function decisionTag(name) {
+  const decision = decisionOf(name);
+  return decision
+    ? h("span", { class: `tag is-${decision.name}` }, icon(decision.icon), decision.title)
+    : h("span", { class: "tag" }, name ?? "undecided");
+}
+
+/** A call as a coloured tag. */
+export function callTag(name) {
+  const call = CALLS[name];
+  return h("span", { class: call ? `tag is-${name}` : "tag" }, call && icon(call.icon), call?.title ?? name);
+}
+
+/** A coloured square with the symbol of a decision or call alone; `title` says it in words. */
+export function symbol(name, title) {
+  const entry = decisionOf(name) ?? CALLS[name];
+  return h(
+    "span", { class: entry ? `symbol is-${name}` : "symbol", role: "img", "aria-label": title, title },
+    icon(entry?.icon ?? "question")
+  );
+}
+
+/** One sentence about a figure, for screen readers. */
+export function describe(figure) {
+  const parts = [`figure ${figure.figure_id}`];
+  if (figure.case !== null && figure.case !== undefined) parts.push(`case ${figure.case}`);
+  if (figure.call) parts.push(`called ${figure.call}`);
+  if (Number.isFinite(figure.p)) parts.push(`probability of atypical ${fixed(figure.p, 2)}`);
+  if (figure.label !== null && figure.label !== undefined) parts.push(`label ${className(figure.label, store.session.task)}`);
+  parts.push(figure.decision ? `decided ${decisionOf(figure.decision)?.title ?? figure.decision}` : "undecided");
+  if (figure.settled) parts.push(`settled as ${decisionOf(figure.settled)?.title ?? figure.settled}`);
+  for (const [rater, decision] of Object.entries(figure.others ?? {})) parts.push(`${rater}: ${decision}`);
+  if (figure.note) parts.push("has a note");
+  return parts.join(", ");
+}
+
+/** A crop in a box that shows when it is loading or cannot be read. */
+export function cropBox() {
+  const image = h("img", { alt: "", decoding: "async", draggable: "false" });
+  const box = h("div", { class: "crop" }, image, h("div", { class: "absent" }, "cannot be read"));
+  image.addEventListener("load", () => box.classList.add("loaded"));
+  image.addEventListener("error", () => image.getAttribute("src") && box.classList.add("broken"));
+  return box;
+}
+
+/** Shows a crop in a box; null empties it, which also ends a transfer that is under way. */
+export function showCrop(box, index, view, size) {
+  const image = box.firstElementChild;
+  const source = index === null ? null : cropAddress(index, view, size);
+  if (image.getAttribute("src") === source) return;
+  box.classList.remove("loaded", "broken");
+  if (source === null) image.removeAttribute("src");
+  else image.src = source;
+}
+
+/** An empty card; `updateCard` fills it. */
+export function makeCard() {
+  return h(
+    "div", { class: "card waiting", role: "gridcell" },
+    cropBox(), h("div", { class: "mark" }), h(
+      "div", { class: "noted" }, icon("note")
+    ), h("div", { class: "says" }), h("div", { class: "line" }),
+  );
+}
+
+/**
+ * Shows a figure on a card.
+ * @param {HTMLElement} card
+ * @param {?Object} figure null while it has not arrived
+ * @param {{line: string|Array, view: string, size: number, shows?: string, images: boolean}} how `line`: the last line; `shows`: what is marked, `decision` or `settled`; `images`: whether to load the crop now
+ */
+export function updateCard(card, figure, how) {
+  const [box, mark, noted, says, line] = card.children;
+  card.classList.toggle("waiting", figure === null);
+  card.classList.remove("decided", ...[...card.classList].filter((name) => name.startsWith("is-")));
+  const decision = figure === null ? null : figure[how.shows ?? "decision"];
+  mark.hidden = !decision;
+  noted.hidden = !figure?.note;
+  if (figure === null) {
+    showCrop(box, null);
+    fill(says);
+    line.textContent = "";
+    card.setAttribute("aria-label", "loading");
+    return;
+  }
+  const source = cropAddress(figure.index, how.view, how.size);
+  // While the view flies past, a crop of another figure must go but the new one is not asked for.
+  if (how.images) showCrop(box, figure.index, how.view, how.size);
+  else if (box.firstElementChild.getAttribute("src") !== source) showCrop(box, null);
+  if (decision) {
+    card.classList.add("decided", `is-${decision}`);
+    fill(mark, decisionTag(decision));
+  }
+  fill(
+    says,
+    figure.call && symbol(figure.call, `called ${figure.call}`),
+    Number.isFinite(figure.p) && h("span", { class: "number", title: "probability of atypical" }, fixed(figure.p, 2)),
+    h(
+      "span", { class: "rest" },
+      Object.entries(figure.others ?? {}).map(([rater, decision]) => symbol(decision, `${rater}: ${decision}`))
+    ),
+  );
+  fill(line, typeof how.line === "string" ? h("span", {}, how.line) : how.line);
+  line.title = line.textContent;
+  card.setAttribute("aria-label", describe(figure));
+}

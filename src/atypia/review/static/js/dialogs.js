@@ -1,0 +1,167 @@
+/** Dialogs: notes, raters, keys. */
+
+import { OfflineError, RefusedError } from "./api.js";
+import { symbol } from "./card.js";
+import { button, fill, fixed, h, percent, toast, whole } from "./dom.js";
+import { DECISIONS } from "./names.js";
+import { NAME_LENGTH, NOTE_LENGTH, writeNote } from "./review.js";
+import { store } from "./store.js";
+
+function open(title, ...content) {
+  const dialog = h(
+    "dialog", { "aria-label": title },
+    h("header", {}, h("h2", {}, title), button("", () => dialog.close(), { name: "cross", label: "Close" })), content
+  );
+  dialog.addEventListener("close", () => dialog.remove());
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  document.body.append(dialog);
+  dialog.showModal();
+  return dialog;
+}
+
+/** Writes the note of a figure. Ctrl and Enter keeps it, Escape leaves it. */
+export function noteDialog(figure) {
+  const text = h(
+    "textarea",
+    { maxlength: NOTE_LENGTH, "aria-label": "Note", placeholder: "What speaks for the decision, what is in doubt …" }
+  );
+  text.value = figure.note ?? "";
+  const left = h("span", { class: "faint number" });
+  const count = () => (left.textContent = `${whole(NOTE_LENGTH - text.value.length)} characters left`);
+  text.addEventListener("input", count);
+  count();
+  const save = () => {
+    dialog.close();
+    writeNote(figure, text.value);
+  };
+  const dialog = open(
+    `Note on figure ${figure.figure_id ?? figure.index}`, text, left,
+    h(
+      "footer", {}, button("Cancel", () => dialog.close()),
+      button("Keep note", save, { kind: "primary", title: "Ctrl+Enter" })
+    )
+  );
+  text.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) save();
+  });
+  text.focus();
+}
+
+function person(rater, choose) {
+  const { figures } = store.session;
+  return h(
+    "li", {},
+    h(
+      "button", {
+        type: "button", "aria-pressed": String(rater.name === store.rater), on: { click: () => choose(rater.name) }
+      },
+      h(
+        "span", {}, h("strong", {}, rater.name),
+        ` ${whole(rater.decided)} of ${whole(figures)} (${percent(rater.decided, figures)})`
+      ),
+      h("progress", { max: figures || 1, value: rater.decided, "aria-hidden": "true" }),
+      h(
+        "small", {},
+        DECISIONS.map(({ name, title }) => h("span", {}, symbol(name, title), whole(rater.counts[name] ?? 0)))
+      ),
+    ),
+  );
+}
+
+/** Chooses or adds a rater; resolves to whether there is one afterwards. */
+export function ratersDialog() {
+  return new Promise((resolve) => {
+    const choose = (name) => {
+      store.setRater(name);
+      dialog.close();
+    };
+    const name = h(
+      "input",
+      {
+        type: "text", maxlength: NAME_LENGTH, required: true, autocomplete: "off", "aria-label": "Name of a new rater"
+      }
+    );
+    const problem = h("p", { role: "alert" });
+    const create = async (event) => {
+      event.preventDefault();
+      const wanted = name.value.trim();
+      if (!wanted) return;
+      try {
+        choose(await store.addRater(wanted));
+      } catch (error) {
+        if (!(error instanceof RefusedError) && !(error instanceof OfflineError)) throw error;
+        problem.textContent = error.message;
+      }
+    };
+    const people = h("ul", { class: "people" });
+    const show = () => fill(people, store.raters.map((rater) => person(rater, choose)));
+    show();
+    store.addEventListener("raters", show);
+    const dialog = open(
+      "Who decides?",
+      h("p", { class: "faint" }, "Every rater has decisions of their own; blind mode hides those of the others."),
+      people,
+      h(
+        "form", { class: "line-up", on: { submit: create } }, h("label", {}, "New rater", name),
+        h("button", { type: "submit", class: "primary" }, "Add")
+      ),
+      problem,
+    );
+    dialog.addEventListener("close", () => {
+      store.removeEventListener("raters", show);
+      resolve(store.rater !== null);
+    });
+    (people.querySelector("[aria-pressed=true], button") ?? name).focus();
+    store.loadRaters().catch((error) => toast(error.message, true));
+  });
+}
+
+const KEYS = [
+  [["A"], "atypical"],
+  [["N"], "normal"],
+  [["U"], "unsure"],
+  [["X"], "not a mitosis"],
+  [["C"], "clear the decision"],
+  [["Z"], "undo your last decision"],
+  [["T"], "write a note (text)"],
+  [["←", "↑", "→", "↓"], "move; in the large view and on a slide ← and → are previous and next"],
+  [["Home", "End", "PgUp", "PgDn"], "first, last, a screen up or down"],
+  [["Enter", "Space"], "large view, and back"],
+  [["Esc"], "close"],
+  [["+", "−", "0"], "zoom in, out, fit"],
+  [["H"], "hematoxylin only"],
+  [["[", "]"], "darker, brighter"],
+  [[",", "."], "less, more contrast"],
+  [["B"], "blind mode: hide the model's opinion and others' votes"],
+  [["?"], "this list"],
+];
+
+/** Lists the keys, and what is open. */
+export function helpDialog() {
+  const { source, figures, model, threshold, notes, version } = store.session;
+  const facts = [
+    ["opened", source],
+    ["figures", whole(figures)],
+    ["threshold", threshold === null ? null : fixed(threshold, 3)],
+    ["classifier here", model],
+    ["Atypia", version],
+    ...(notes ?? []).map((note, i) => [i ? "" : "notes", note]),
+  ].filter(([, value]) => value !== null && value !== undefined);
+  const about = h(
+    "details", {}, h("summary", {}, "What is open"),
+    h("dl", { class: "facts" }, facts.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]))
+  );
+  open(
+    "Keys",
+    h(
+      "dl", { class: "keys" },
+      KEYS.map(
+        ([keys, text]) => [
+          h("dt", {}, keys.map((key) => h("kbd", {}, key)).flatMap((one, i) => (i ? [" ", one] : [one]))),
+          h("dd", {}, text)
+        ]
+      )
+    ),
+    h("footer", { class: "about" }, about)
+  );
+}

@@ -1,0 +1,196 @@
+/** Files out and in: exports, decisions of another rater, crops to classify. */
+
+import { OfflineError, RefusedError, fetchFile, get, send } from "./api.js";
+import { callTag } from "./card.js";
+import { fill, fixed, h, whole } from "./dom.js";
+import { NAME_LENGTH } from "./review.js";
+import { replaceRoute } from "./route.js";
+import { store } from "./store.js";
+
+const BY_SLIDE = "decisions.geojson";
+const EXPORTS = [
+  [
+    "manifest.parquet", "Data set",
+    "Every figure with a label, with the votes, soft labels and labels that follow from all decisions; `atypia train --data` takes it."
+  ],
+  ["manifest.parquet?decided=true", "Decided figures", "The same, of the figures alone that reviewers decided."],
+  [
+    "decisions.csv", "Decisions",
+    "The decision and note that stand, one line a figure and rater. Other copies of this page can import it."
+  ],
+  ["log.csv", "Log", "Every decision ever made, with time, rater and what it replaced."],
+  [BY_SLIDE, "QuPath", "The figures of a slide with the consensus, as GeoJSON."],
+];
+
+const fileName = (address) => address.split("?")[0];
+
+// By hand, because a link would save a refusal under the name of the file.
+async function download(address, result) {
+  result.textContent = "Preparing the file …";
+  try {
+    const blob = await fetchFile(`/exports/${address}`);
+    const local = URL.createObjectURL(blob);
+    h("a", { href: local, download: fileName(address) }).click();
+    setTimeout(() => URL.revokeObjectURL(local), 60000);
+    result.textContent = `${fileName(address)} was saved.`;
+  } catch (error) {
+    if (!(error instanceof RefusedError) && !(error instanceof OfflineError)) throw error;
+    result.textContent = `There is no such file now: ${error.message}`;
+  }
+}
+
+export class ExchangeView {
+  constructor() {
+    this.body = h("div", { class: "page" });
+    this.element = h("div", { class: "view" }, this.body);
+    store.addEventListener("rater", () => this.element.isConnected && this.#show());
+    store.addEventListener("blind", () => this.element.isConnected && this.#show());
+  }
+
+  show() {
+    replaceRoute("files", { blind: store.blind });
+    this.#show();
+  }
+
+  key() {
+    return false;
+  }
+
+  #show() {
+    fill(this.body, this.#exports(), this.#imports(), this.#predict());
+  }
+
+  #exports() {
+    const result = h("output", { class: "result", role: "status" });
+    const slide = h("select", { "aria-label": "Slide of the GeoJSON" });
+    if (store.session.has.slides) this.#offerSlides(slide);
+    const card = ([address, title, text]) => h(
+      "button", {
+        type: "button", class: "file",
+        on: { click: () => download(address === BY_SLIDE ? `${address}?slide=${slide.value || 0}` : address, result) }
+      },
+      h("strong", {}, title), h("span", { class: "faint" }, fileName(address)), h("small", {}, text),
+    );
+    return h(
+      "section", { "aria-labelledby": "f-export" },
+      h("h2", { id: "f-export" }, "Export"),
+      store.blind && h(
+        "p", { class: "faint" }, "These files hold the decisions of every rater: open them after your own are done."
+      ),
+      h("div", { class: "box" },
+        h(
+          "div", { class: "files" },
+          EXPORTS.filter(([name]) => name !== BY_SLIDE || store.session.has.slides).map(card)
+        ),
+        store.session.has.slides && h("label", { class: "slide-choice" }, "Slide for QuPath ", slide), result),
+    );
+  }
+
+  async #offerSlides(select) {
+    try {
+      const slides = await get("/slides");
+      fill(select, slides.map((one) => h("option", { value: one.slide }, one.name)));
+    } catch (error) {
+      if (!(error instanceof RefusedError) && !(error instanceof OfflineError)) throw error;
+      fill(select, h("option", { value: 0 }, "the first slide"));
+    }
+  }
+
+  #form(id, title, text, fields, submit, action) {
+    const result = h("output", { class: "result", role: "status" });
+    const press = h("button", { type: "submit", class: "primary" }, submit);
+    const form = h("form", { class: "line-up" }, fields, press);
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      press.disabled = true;
+      result.textContent = "Working …";
+      try {
+        fill(result, await action(new FormData(form)));
+      } catch (error) {
+        if (!(error instanceof RefusedError) && !(error instanceof OfflineError)) throw error;
+        result.textContent = `This did not work: ${error.message}`;
+      } finally {
+        press.disabled = false;
+      }
+    });
+    return h(
+      "section", { "aria-labelledby": id }, h("h2", { id }, title),
+      h("div", { class: "box" }, h("p", { class: "faint" }, text), form, result)
+    );
+  }
+
+  #imports() {
+    const file = h("input", { type: "file", name: "file", accept: ".csv,text/csv", required: true });
+    const rater = h(
+      "input",
+      {
+        type: "text", name: "rater", required: true, maxlength: NAME_LENGTH, value: store.rater ?? "",
+        list: "known-raters"
+      }
+    );
+    const known = h("datalist", { id: "known-raters" }, store.raters.map(({ name }) => h("option", { value: name })));
+    return this.#form(
+      "f-import", "Import",
+      "Decisions of a rater from a CSV file with the columns figure_id, decision and, if there are any, note. They are added to the log under the rater's name.",
+      [h("label", {}, "File", file), h("label", {}, "Rater", rater), known], "Import",
+      async (form) => {
+        const answer = await send("/imports", form);
+        await store.loadRaters();
+        store.emit("rater"); // lists hold what was decided before
+        return `${whole(answer.taken)} taken, ${whole(answer.skipped)} skipped (no decision, or nothing new), ${whole(answer.unknown)} of figures that are not here.`;
+      },
+    );
+  }
+
+  #predict() {
+    if (!store.session.model) {
+      return h(
+        "section", { "aria-labelledby": "f-predict" }, h("h2", { id: "f-predict" }, "Classify"),
+        h(
+          "div", { class: "box" },
+          h("p", { class: "faint" }, "No classifier is loaded. Start with --model NAME to classify crops here.")
+        )
+      );
+    }
+    const files = h(
+      "input",
+      {
+        type: "file", name: "files", multiple: true, required: true,
+        accept: "image/png,image/jpeg,image/tiff,.tif,.tiff"
+      }
+    );
+    return this.#form(
+      "f-predict", "Classify", `Crops (PNG, JPEG, TIFF) or stacks of them, centred on a mitotic figure, by ${store.session.model}. Research use only; not a medical device.`,
+      [h("label", {}, "Images", files)], "Classify",
+      async (form) => {
+        const answer = await send("/predict", form);
+        return [
+          h(
+            "p", {},
+            `${whole(answer.rows.length)} ${answer.rows.length === 1 ? "figure" : "figures"}, threshold ${fixed(answer.threshold, 2)}`
+          ),
+          h("div", { class: "scrolls" }, h("table", { "aria-label": "Predictions" },
+            h(
+              "thead", {},
+              h(
+                "tr", {},
+                [
+                  "figure", "call", "p(atypical)", "novelty", "reason"
+                ].map((title) => h("th", { scope: "col" }, title))
+              )
+            ),
+            h(
+              "tbody", {},
+              answer.rows.map(
+                (row) => h(
+                  "tr", {}, h("th", { scope: "row" }, row.figure_id), h("td", {}, callTag(row.call)),
+                  h("td", {}, fixed(row.p_atypical)), h("td", {}, fixed(row.novelty, 2)),
+                  h("td", { class: "left" }, row.reason ?? "")
+                )
+              )
+            ))),
+        ];
+      },
+    );
+  }
+}

@@ -1,0 +1,232 @@
+/** The gallery: every figure, sorted and filtered. */
+
+import { get } from "./api.js";
+import { symbol } from "./card.js";
+import { button, fill, h, icon, stateBox, whole } from "./dom.js";
+import { FigureList } from "./figures.js";
+import { TILES } from "./grid.js";
+import { CALLS, DECISIONS, SORTS, className } from "./names.js";
+import { outbox } from "./outbox.js";
+import { choiceMenu, lookControls, menu } from "./parts.js";
+import { dress } from "./review.js";
+import { replaceRoute } from "./route.js";
+import { store } from "./store.js";
+import { Workspace } from "./workspace.js";
+
+const UNDECIDED = "none";
+
+let prefix = null;
+
+// Cases of one data set often begin alike; on a card the part that tells them apart counts.
+function shortCase(name) {
+  if (prefix === null) {
+    const { cases } = store.session;
+    prefix = cases.length > 1 ? cases.reduce(
+      (common, one) => common.slice(0, [...common].findIndex((sign, i) => sign !== one[i]) >>> 0)
+    ) : "";
+  }
+  return prefix.length > 4 && name.length > prefix.length ? `…${name.slice(prefix.length)}` : name;
+}
+
+function line(figure) {
+  const { label } = figure;
+  const name = label === null || label === undefined ? null : className(label, store.session.task);
+  return [
+    h("span", {}, figure.case === null ? figure.figure_id : shortCase(figure.case)),
+    name && h(
+      "span", { class: "label" }, h("span", { class: "word" }, "label "),
+      symbol(label === 1 ? "atypical" : "normal", `label ${name}`)
+    ),
+  ];
+}
+
+export class GalleryView {
+  #query = null;
+  #large = false;
+
+  constructor(large) {
+    const { session } = store;
+    this.workspace = new Workspace({
+      label: "Figures", line, large,
+      empty: () => stateBox(
+        "No figure fits", session.figures ? "No figure passes these filters." : "What was opened holds no figures.",
+        session.figures ? button("Show all figures", () => this.#reset()) : null
+      ),
+    });
+    const changed = () => this.#changed();
+    this.sort = h("select", { "aria-label": "Sort by", on: { change: () => this.#sorted() } });
+    this.direction = button("", () => this.#turn(), { name: "down", label: "Highest first" });
+    this.menus = {
+      case: choiceMenu("Case", session.cases.map(String), changed),
+      domain: choiceMenu("Domain", session.domains.map(String), changed),
+      call: choiceMenu("Call", session.calls, changed, (name) => CALLS[name]?.title ?? name),
+      decision: choiceMenu(
+        "Decision", [...DECISIONS.map((decision) => decision.name), UNDECIDED], changed,
+        (name) => DECISIONS.find((one) => one.name === name)?.title ?? "Undecided"
+      ),
+    };
+    this.undecided = h("input", { type: "checkbox", on: { change: changed } });
+    this.count = h("span", { class: "faint number", role: "status" });
+    this.anew = button("", () => this.#load(0), { name: "reload", label: "Make the list anew" });
+    this.tile = h(
+      "select", { "aria-label": "Size of the crops", on: { change: () => store.prefer({ tile: this.tile.value }) } },
+      Object.entries(TILES).map(([name, { title }]) => h("option", { value: name }, title))
+    );
+    this.display = menu(
+      "Display", [h("div", { class: "row" }, h("span", {}, "Size"), this.tile), lookControls()], { right: true }
+    );
+    this.toolbar = h(
+      "div", { class: "bar", role: "toolbar", "aria-label": "Sort and filter" },
+      h("span", { class: "joined" }, this.sort, this.direction),
+      Object.values(this.menus).map((one) => one.element),
+      h("label", {}, this.undecided, "Undecided only"),
+      this.anew,
+      h("span", { class: "grow" }), this.count, this.display.element,
+    );
+    this.element = h("div", { class: "view" }, this.toolbar, this.workspace.element);
+    this.workspace.addEventListener("moved", () => this.#remember());
+    this.workspace.addEventListener("large", () => this.#remember());
+    store.addEventListener("blind", () => this.#blind());
+    store.addEventListener("rater", () => this.#query && this.#load(this.workspace.grid.position));
+    store.addEventListener("preferences", () => (this.tile.value = store.preferences.tile));
+    this.tile.value = store.preferences.tile;
+    this.#offer();
+  }
+
+  /** Takes the state of an address; without parameters the gallery stays as it was left. */
+  show(route) {
+    const names = ["sort", "desc", "case", "domain", "call", "decision", "undecided", "figure", "at"];
+    const isGiven = names.some((name) => route.get(name) !== null);
+    if (this.#query && !isGiven) {
+      this.workspace.resume();
+      this.#remember();
+      return;
+    }
+    const allowed = [...this.sort.options].map((option) => option.value);
+    const sort = route.get("sort");
+    this.sort.value = allowed.includes(sort) ? sort : allowed.includes("p") && !isGiven ? "p" : allowed[0];
+    const descending = route.get("desc");
+    this.#point(descending === null ? SORTS[this.sort.value]?.descending ?? false : descending === "1");
+    for (const [name, one] of Object.entries(this.menus)) one.set(name === "call" && store.blind ? [] : route.all(name));
+    this.undecided.checked = route.get("undecided") === "1";
+    this.#load(
+      Number(route.get("at")) || 0, route.get("figure") === null ? null : Number(route.get("figure")),
+      route.get("large") === "1"
+    );
+  }
+
+  key(key) {
+    return this.workspace.key(key);
+  }
+
+  #offer() {
+    const chosen = this.sort.value;
+    const sorts = store.session.sorts.filter((name) => !store.blind || (name in SORTS && !SORTS[name].reveals));
+    const { has } = store.session;
+    const needs = { p: has.p, uncertainty: has.p, "label-disagreement": has.p && has.label, novelty: has.novelty };
+    fill(
+      this.sort,
+      sorts.filter((name) => needs[name] ?? true).map(
+        (name) => h("option", { value: name }, SORTS[name]?.title ?? name)
+      )
+    );
+    if ([...this.sort.options].some((option) => option.value === chosen)) this.sort.value = chosen;
+    for (const [name, one] of Object.entries(this.menus)) {
+      const values = { case: store.session.cases, domain: store.session.domains, call: store.session.calls }[name];
+      one.element.hidden = (values !== undefined && values.length < 2) || (name === "call" && store.blind);
+    }
+  }
+
+  #point(descending) {
+    this.descending = descending;
+    const title = descending ? "Highest first" : "Lowest first";
+    this.direction.setAttribute("aria-label", title);
+    this.direction.title = `${title}; press to turn`;
+    this.direction.replaceChildren(icon(descending ? "down" : "up"));
+  }
+
+  #sorted() {
+    this.#point(SORTS[this.sort.value]?.descending ?? false);
+    this.#changed();
+  }
+
+  #turn() {
+    this.#point(!this.descending);
+    this.#changed();
+  }
+
+  #changed() {
+    this.#load(0);
+  }
+
+  #reset() {
+    for (const one of Object.values(this.menus)) one.set([]);
+    this.undecided.checked = false;
+    this.#load(0);
+  }
+
+  #blind() {
+    this.#offer();
+    if (store.blind) this.menus.call.set([]);
+    if (!this.#query) return;
+    this.#point(
+      SORTS[this.sort.value] && this.sort.value === this.#query.sort ? this.descending : SORTS[this.sort.value]?.descending ?? false
+    );
+    this.#load(0);
+  }
+
+  /** The list by the controls; `position` is where the cursor stands, `index` the figure expected there. */
+  #load(position, index = null, large = false) {
+    const chosen = Object.fromEntries(Object.entries(this.menus).map(([name, one]) => [name, [...one.chosen]]));
+    const { rater, blind } = store;
+    const query = {
+      sort: this.sort.value, descending: this.descending, ...chosen, undecided: this.undecided.checked, rater, blind
+    };
+    this.#query = query;
+    this.#large = large;
+    const wanted = new Set(chosen.decision);
+    const byDecision = query.undecided || wanted.size > 0;
+    const belongs = (figure) => (!query.undecided || !figure.decision) && (!wanted.size || wanted.has(figure.decision ?? UNDECIDED));
+    const list = new FigureList({
+      load: (offset, limit, signal) => get("/figures", { ...query, offset, limit }, signal),
+      belongs: byDecision ? belongs : null,
+      settled: () => outbox.settled(),
+      dress,
+    });
+    const found = () => {
+      if (list.total === null) return;
+      list.removeEventListener("change", found);
+      const place = index === null ? -1 : list.positionOf(index);
+      if (place >= 0) this.workspace.grid.moveTo(place);
+      if (large && this.workspace.figure) this.workspace.openLarge();
+    };
+    list.addEventListener("change", found);
+    list.addEventListener("change", () => this.#counted());
+    // A figure alone, without its place: the order of the file gives it.
+    const start = index !== null && !position && query.sort === "index" && !query.descending && !byDecision && !chosen.case.length && !chosen.domain.length && !chosen.call.length ? index : position;
+    this.workspace.setList(list, start);
+    this.#counted();
+    this.#remember();
+  }
+
+  #counted() {
+    const { list } = this.workspace;
+    const { figures } = store.session;
+    const total = list?.total ?? null;
+    this.count.textContent = total === null ? "" : total === figures ? `${whole(figures)} figures` : `${whole(total)} of ${whole(figures)} figures`;
+    this.anew.hidden = !list?.departed;
+    if (list?.departed) fill(this.anew, icon("reload"), `${whole(list.departed)} no longer fit`);
+  }
+
+  #remember() {
+    if (!this.element.isConnected || !this.#query) return;
+    const { figure, large, grid } = this.workspace;
+    if (large.isOpen) this.#large = true;
+    else if (figure) this.#large = false;
+    const { sort, descending, undecided } = this.#query;
+    const chosen = Object.fromEntries(Object.entries(this.menus).map(([name, one]) => [name, [...one.chosen]]));
+    replaceRoute("gallery", {
+      sort, desc: descending ? "1" : "0", ...chosen, undecided, at: grid.position || null, figure: figure?.index ?? null, large: this.#large, blind: store.blind,
+    });
+  }
+}

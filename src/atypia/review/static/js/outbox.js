@@ -1,0 +1,164 @@
+/** Decisions on their way: sent in order, kept in the browser until the server has acknowledged them. */
+
+import { OfflineError, RefusedError, connection, get, post } from "./api.js";
+import { store } from "./store.js";
+
+const NAME = "unsent";
+const RETRY_MS = 3000;
+
+/**
+ * @typedef {Object} Item
+ * @property {"decision"|"arbitration"|"undo"} kind
+ * @property {string} rater
+ * @property {number} [index] @property {string} [figure_id]
+ * @property {?string} [decision]
+ * @property {?string} [note] the whole note, where it is written; without it the note stays
+ * @property {number} [event] id of the rater's latest event that the figure told of, 0 for none
+ * @property {boolean} [blind]
+ * @property {Object} [before] what the figure showed, to go back to
+ */
+
+/** Events: `change`, `sent` ({item, answer}), `refused` ({item, error}), `idle`. */
+class Outbox extends EventTarget {
+  items = [];
+  /** The error of the last try; null after a success. */
+  trouble = null;
+  #busy = false;
+  #latest = new Map();
+  #kept = true;
+  #sequence = 0;
+
+  /** Whether the browser keeps unsent decisions across a reload. */
+  get isKept() {
+    return this.#kept;
+  }
+
+  /** Takes up what an earlier visit to the same figures could not send. */
+  restore() {
+    const old = store.stored(NAME, []);
+    this.items = Array.isArray(old) ? old.map((item) => ({ ...item, sequence: (this.#sequence += 1) })) : [];
+    this.#changed();
+    connection.addEventListener("up", () => this.pump());
+    this.pump();
+  }
+
+  /** @param {Item} item */
+  push(item) {
+    this.items.push({ ...item, sequence: (this.#sequence += 1) });
+    this.#changed();
+    this.pump();
+  }
+
+  /** Takes back the rater's last item if it is a decision that has not left; null otherwise. */
+  takeBack(rater) {
+    const first = this.#busy ? 1 : 0;
+    for (let i = this.items.length - 1; i >= first; i -= 1) {
+      if (this.items[i].rater !== rater) continue;
+      if (this.items[i].kind === "undo") return null;
+      const [item] = this.items.splice(i, 1);
+      this.#changed();
+      return item;
+    }
+    return null;
+  }
+
+  /** What a figure will say once everything has arrived; null where nothing is under way. */
+  pending(rater, index) {
+    const mine = this.items.filter((one) => one.rater === rater && one.index === index && one.kind !== "undo");
+    return mine.length ? Object.assign({}, ...mine.map(changes)) : null;
+  }
+
+  /** Resolves when nothing is under way, or at once while the server is gone. */
+  async settled() {
+    while (this.items.length && connection.up && !this.trouble) {
+      await new Promise((resolve) => this.addEventListener("change", resolve, { once: true }));
+    }
+  }
+
+  /** Gives up everything that waits. */
+  discard() {
+    this.items = this.#busy ? this.items.slice(0, 1) : [];
+    this.trouble = null;
+    this.#changed();
+  }
+
+  #changed() {
+    this.#kept = store.keep(NAME, this.items);
+    this.dispatchEvent(new Event("change"));
+    if (!this.items.length) this.dispatchEvent(new Event("idle"));
+  }
+
+  async pump() {
+    if (this.#busy) return;
+    this.#busy = true;
+    while (this.items.length) {
+      const item = this.items[0];
+      try {
+        const answer = await this.#send(item);
+        this.trouble = null;
+        this.#finish(item, "sent", { item, answer });
+      } catch (error) {
+        if (error instanceof RefusedError && error.status < 500 && error.status !== 401) {
+          this.trouble = null;
+          this.#finish(item, "refused", { item, error });
+        } else if (error instanceof RefusedError || error instanceof OfflineError) {
+          this.trouble = error;
+          // The connection has its own clock; a server that answers with an error needs one here.
+          if (error instanceof RefusedError) setTimeout(() => this.pump(), RETRY_MS);
+          this.dispatchEvent(new Event("change"));
+          break;
+        } else {
+          this.#busy = false;
+          throw error;
+        }
+      }
+    }
+    this.#busy = false;
+  }
+
+  #finish(item, event, detail) {
+    const place = this.items.findIndex((one) => one.sequence === item.sequence);
+    if (place >= 0) this.items.splice(place, 1);
+    this.#changed();
+    this.dispatchEvent(new CustomEvent(event, { detail }));
+  }
+
+  async #send(item) {
+    const { kind, rater, index, decision } = item;
+    if (kind === "undo") {
+      const answer = await post("/decisions/undo", { rater });
+      if (answer.kind !== "arbitration") this.#latest.set(`${rater}\n${answer.index}`, answer.id);
+      return answer;
+    }
+    if (kind === "arbitration") return post("/arbitration", { rater, index, decision });
+    const key = `${rater}\n${index}`;
+    const own = this.#latest.get(key);
+    // Ids only grow, so the larger one is the later; of a figure seen without one nothing is known.
+    const seen = item.event === undefined ? own ?? null : Math.max(own ?? 0, item.event);
+    const note = item.note === undefined ? null : item.note ?? "";
+    try {
+      const answer = await post(
+        "/decisions", { rater, index, decision, note, seen_previous: seen, blind: item.blind ?? false }
+      );
+      this.#latest.set(key, answer.id);
+      return answer;
+    } catch (error) {
+      if (!(error instanceof RefusedError) || error.status !== 409) throw error;
+      // Somebody using the same name decided meanwhile, or an answer to this very decision was lost.
+      const now = await get(`/figures/${index}`, { rater, blind: item.blind });
+      this.#latest.set(key, now.event ?? 0);
+      const wanted = changes(item);
+      if (Object.keys(wanted).every((name) => (now[name] ?? null) === wanted[name])) return now;
+      item.before = { decision: now.decision, note: now.note };
+      throw error;
+    }
+  }
+}
+
+/** What an item makes of its figure. */
+function changes(item) {
+  if (item.kind === "arbitration") return { settled: item.decision };
+  return item.note === undefined ? { decision: item.decision } : { decision: item.decision, note: item.note };
+}
+
+export const outbox = new Outbox();

@@ -1,0 +1,275 @@
+/** Parts that several views show: buttons of decisions, facts of a figure, display settings, menus. */
+
+import { callTag, decisionTag } from "./card.js";
+import { add, button, fill, fixed, h, whole } from "./dom.js";
+import { DECISIONS, className } from "./names.js";
+import { store } from "./store.js";
+
+/** Buttons of the four decisions; `set(decision)` presses one. */
+export function decisionButtons(onDecide, verb = "") {
+  const buttons = DECISIONS.map((decision) => {
+    const one = button(
+      decision.title, () => onDecide(decision.name),
+      { name: decision.icon, key: decision.key, title: verb ? `${verb} ${decision.title}` : null }
+    );
+    one.classList.add(`is-${decision.name}`);
+    one.dataset.decision = decision.name;
+    one.setAttribute("aria-pressed", "false");
+    return one;
+  });
+  const element = h("div", { class: "decisions", role: "group", "aria-label": verb || "Decision" }, buttons);
+  return {
+    element,
+    /** Shows what is decided; null presses none, `enabled` false greys all out. */
+    set(decision, enabled = true) {
+      for (const one of buttons) {
+        one.setAttribute("aria-pressed", String(one.dataset.decision === decision));
+        one.disabled = !enabled;
+      }
+    },
+  };
+}
+
+function pairs(rows) {
+  return h(
+    "dl", { class: "facts" },
+    rows.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])
+  );
+}
+
+function probability(figure) {
+  const { threshold } = store.session;
+  const meter = h(
+    "div",
+    {
+      class: "meter", role: "img",
+      "aria-label": `probability of atypical ${fixed(figure.p)}${Number.isFinite(threshold) ? `, threshold ${fixed(threshold, 2)}` : ""}`
+    },
+    h("b"), Number.isFinite(threshold) && h("i")
+  );
+  meter.children[0].style.width = `${100 * figure.p}%`;
+  if (meter.children[1]) meter.children[1].style.left = `${100 * threshold}%`;
+  return meter;
+}
+
+/** What the model says about a figure; null in blind mode or without a model. */
+export function modelSection(figure) {
+  if (store.blind || (!figure.call && !Number.isFinite(figure.p))) return null;
+  return h(
+    "section", {}, h("h3", {}, "Model"),
+    h(
+      "div", { class: "pair" }, figure.call && callTag(figure.call),
+      Number.isFinite(figure.p) && h("span", { class: "number" }, `p(atypical) ${fixed(figure.p)}`)
+    ),
+    Number.isFinite(figure.p) && probability(figure),
+    pairs([
+      ["uncertainty", Number.isFinite(figure.uncertainty) ? `${fixed(figure.uncertainty, 2)} bit` : null],
+      ["novelty", Number.isFinite(figure.novelty) ? fixed(figure.novelty, 2) : null],
+    ]),
+  );
+}
+
+/** Label, votes and other raters' decisions; null where none is known or in blind mode. */
+export function opinionsSection(figure) {
+  const others = Object.entries(figure.others ?? {});
+  const hasLabel = figure.label !== null && figure.label !== undefined;
+  if (store.blind || (!others.length && !hasLabel && !figure.votes?.length && !figure.settled)) return null;
+  const { task } = store.session;
+  const votes = (figure.votes ?? []).filter((vote) => vote !== null);
+  const ones = votes.filter((vote) => vote === 1).length;
+  return h(
+    "section", {}, h("h3", {}, "Others"),
+    pairs([
+      ["label", hasLabel ? className(figure.label, task) : null],
+      ["votes", votes.length ? `${ones} of ${votes.length} ${className(1, task)}` : null],
+      ["settled as", figure.settled ? decisionTag(figure.settled) : null],
+    ]),
+    others.length > 0 && h(
+      "ul", { class: "opinions" },
+      others.map(([rater, decision]) => h("li", {}, h("span", {}, rater), decisionTag(decision)))
+    ),
+  );
+}
+
+/** Where a figure is from; with a link to its slide where there is one. */
+export function originSection(figure) {
+  const place = Number.isFinite(figure.x_px) && Number.isFinite(figure.y_px) ? `${whole(Math.round(figure.x_px))}, ${whole(Math.round(figure.y_px))} px` : null;
+  const onSlide = figure.slide !== null && figure.slide !== undefined;
+  return h(
+    "section", {}, h("h3", {}, "Figure"),
+    pairs([
+      ["id", figure.figure_id],
+      ["case", figure.case],
+      ["domain", figure.domain],
+      ["position", place],
+      ["resolution", Number.isFinite(figure.mpp) ? `${fixed(figure.mpp, 3)} µm/px` : null],
+      ["field", Number.isFinite(figure.width_um) ? `${fixed(figure.width_um, 1)} µm` : null],
+    ]),
+    onSlide && h(
+      "p", {}, h("a", { href: `#slides?slide=${figure.slide}&figure=${figure.index}` }, "Show on its slide")
+    ),
+  );
+}
+
+/** Applies brightness and contrast to everything that shows tissue. */
+export function applyLook() {
+  const { brightness, contrast } = store.preferences;
+  const plain = brightness === 100 && contrast === 100;
+  document.documentElement.style.setProperty(
+    "--look", plain ? "none" : `brightness(${brightness / 100}) contrast(${contrast / 100})`
+  );
+}
+
+const LOOK_STEP = 10;
+const LOOK_RANGE = [30, 250];
+
+/** Changes brightness or contrast by steps; 0 sets both back. */
+export function stepLook(name, steps) {
+  if (steps === 0) store.prefer({ brightness: 100, contrast: 100 });
+  else store.prefer(
+    { [name]: Math.min(LOOK_RANGE[1], Math.max(LOOK_RANGE[0], store.preferences[name] + steps * LOOK_STEP)) }
+  );
+}
+
+/** Switches between stained crops and hematoxylin alone. */
+export function toggleStain() {
+  store.prefer({ stain: store.preferences.stain === "rgb" ? "hematoxylin" : "rgb" });
+}
+
+/** Sliders of brightness and contrast and the switch of hematoxylin; kept in step with the keys. */
+export function lookControls({ withStain = true } = {}) {
+  const sliders = [
+    ["brightness", "Brightness", "[ ]"], ["contrast", "Contrast", ", ."]
+  ].map(([name, title, keys]) => {
+    const slider = h(
+      "input",
+      {
+        type: "range", min: LOOK_RANGE[0], max: LOOK_RANGE[1], step: 5, "aria-label": title,
+        title: `${title}, keys ${keys}`
+      }
+    );
+    const shown = h("output", { class: "number" });
+    slider.addEventListener("input", () => store.prefer({ [name]: Number(slider.value) }));
+    return { name, slider, shown, row: h("div", { class: "row" }, h("span", {}, title), slider, shown) };
+  });
+  const stain = button("Hematoxylin only", toggleStain, { key: "h" });
+  const show = () => {
+    for (const { name, slider, shown } of sliders) {
+      slider.value = String(store.preferences[name]);
+      shown.textContent = `${store.preferences[name]} %`;
+    }
+    stain.setAttribute("aria-pressed", String(store.preferences.stain === "hematoxylin"));
+  };
+  store.addEventListener("preferences", show);
+  show();
+  return h(
+    "div", { class: "look" }, sliders.map((one) => one.row),
+    h(
+      "div", { class: "pair" }, withStain && stain,
+      button("Reset", () => stepLook("brightness", 0), { title: "Brightness and contrast back to 100 %" })
+    )
+  );
+}
+
+/** A menu that closes by Escape and by a click elsewhere. */
+export function menu(title, content, { right = false } = {}) {
+  const summary = h("summary", {}, title);
+  const element = h(
+    "details", { class: "menu" }, summary, h("div", { class: right ? "panel right" : "panel" }, content)
+  );
+  element.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && element.open) {
+      event.stopPropagation();
+      element.open = false;
+      summary.focus();
+    }
+  });
+  element.addEventListener("toggle", () => {
+    const outside = (event) => {
+      if (!element.contains(event.target)) element.open = false;
+      if (!element.open) document.removeEventListener("pointerdown", outside);
+    };
+    if (element.open) document.addEventListener("pointerdown", outside);
+  });
+  return { element, summary };
+}
+
+const SEARCH_FROM = 10;
+const SHOWN_CHOICES = 200;
+
+/**
+ * A menu of check boxes over many values, with a search where there are many.
+ * @param {string} title @param {string[]} values @param {function(Set<string>)} onChange
+ * @param {function(string): string} titleOf
+ */
+export function choiceMenu(title, values, onChange, titleOf = (value) => value) {
+  const chosen = new Set();
+  const list = h("div", { class: "choices" });
+  const search = h(
+    "input", { type: "search", placeholder: `Search ${values.length} …`, "aria-label": `Search ${title}` }
+  );
+  const clear = button("Clear", () => {
+    chosen.clear();
+    show();
+    onChange(chosen);
+  });
+  const more = h("p", { class: "faint" });
+  const { element, summary } = menu(
+    title, [values.length > SEARCH_FROM && search, list, more, h("div", { class: "ends" }, clear)]
+  );
+  const show = () => {
+    const text = search.value.trim().toLowerCase();
+    const found = values.filter((value) => titleOf(value).toLowerCase().includes(text));
+    const first = [
+      ...found.filter((value) => chosen.has(value)), ...found.filter((value) => !chosen.has(value))
+    ].slice(0, SHOWN_CHOICES);
+    fill(list, first.map((value) => {
+      const box = h("input", { type: "checkbox", value });
+      box.checked = chosen.has(value);
+      box.addEventListener("change", () => {
+        if (box.checked) chosen.add(value);
+        else chosen.delete(value);
+        mark();
+        onChange(chosen);
+      });
+      return h("label", {}, box, h("span", {}, titleOf(value)));
+    }));
+    more.textContent = found.length > first.length ? `${whole(found.length - first.length)} more: search for them` : "";
+    mark();
+  };
+  const mark = () => {
+    element.classList.toggle("chosen", chosen.size > 0);
+    fill(summary, chosen.size ? `${title}: ${chosen.size === 1 ? titleOf([...chosen][0]) : chosen.size}` : title);
+    clear.disabled = !chosen.size;
+  };
+  search.addEventListener("input", show);
+  show();
+  return {
+    element,
+    chosen,
+    /** Sets the choice from outside; unknown values are left out. */
+    set(wanted) {
+      chosen.clear();
+      for (const value of wanted) if (values.includes(value)) chosen.add(value);
+      show();
+    },
+  };
+}
+
+/** A box that says why a view is empty in blind mode, with the way out. */
+export function blindBox(what) {
+  const box = h(
+    "div", { class: "state" }, h("h2", {}, "Hidden in blind mode"),
+    h("p", {}, `${what} would show what the model or other raters think.`)
+  );
+  return add(box, button("Leave blind mode", () => store.setBlind(false), { name: "seeing" }));
+}
+
+/** The text of a note, as text, and a button to write it. */
+export function noteSection(figure, onWrite) {
+  return h(
+    "section", {}, h("h3", {}, "Note"), figure.note && h("p", { class: "note-text" }, figure.note),
+    button(figure.note ? "Change note" : "Write a note", onWrite, { name: "note", key: "t" })
+  );
+}
+

@@ -1,0 +1,113 @@
+/** What the whole page shares: the session, the rater, preferences. Changes are events. */
+
+import { get, post, setCropVersion } from "./api.js";
+
+const PREFERENCES = "atypia.prefs";
+const DEFAULTS = { theme: "system", tile: "medium", advance: true, brightness: 100, contrast: 100, stain: "rgb" };
+
+function stored(key, fallback) {
+  try {
+    return JSON.parse(localStorage.getItem(key)) ?? fallback;
+  } catch {
+    return fallback; // closed or damaged storage: nothing is remembered
+  }
+}
+
+/** Keeps a value beyond this visit; false where the browser refuses. */
+export function keep(key, value) {
+  try {
+    localStorage.setItem(key, JSON.stringify(value));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Events: `rater`, `raters`, `blind`, `preferences`, `figure` (detail: {index, patch}). */
+class Store extends EventTarget {
+  session = null;
+  rater = null;
+  raters = [];
+  blind = false;
+  preferences = { ...DEFAULTS, ...stored(PREFERENCES, {}) };
+
+  emit(name, detail = null) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+
+  /** Keys are bound to the figures, so that nothing of one data set is taken for another's. */
+  key(name) {
+    return `atypia.${name}.${this.session.fingerprint}`;
+  }
+
+  stored(name, fallback) {
+    return stored(this.key(name), fallback);
+  }
+
+  keep(name, value) {
+    return keep(this.key(name), value);
+  }
+
+  /** Opens the session: what is shown, who rates. */
+  async open() {
+    [this.session] = await Promise.all([get("/session"), this.loadRaters()]);
+    setCropVersion(this.session.fingerprint);
+    this.blind = this.stored("blind", false);
+    const known = new Set(this.raters.map((rater) => rater.name));
+    // A name given at the start outdoes what was chosen before it was given, not what was chosen since.
+    const { rater } = this.session;
+    const chosen = this.stored("rater", null);
+    this.rater = [chosen?.given === rater ? chosen?.name : null, rater].find((name) => known.has(name)) ?? null;
+  }
+
+  /** Reads the raters' progress; what `isCurrent` says to be out of date by then is not taken over. */
+  async loadRaters(isCurrent = () => true) {
+    const raters = await get("/raters");
+    if (!isCurrent()) return;
+    this.raters = raters;
+    this.emit("raters");
+  }
+
+  /** Adds a rater; gives the name as the server keeps it. */
+  async addRater(name) {
+    const rater = await post("/raters", { name });
+    await this.loadRaters();
+    return rater.name;
+  }
+
+  setRater(name) {
+    this.rater = name;
+    this.keep("rater", { name, given: this.session.rater });
+    this.emit("rater");
+  }
+
+  setBlind(blind) {
+    if (blind === this.blind) return;
+    this.blind = blind;
+    this.keep("blind", blind);
+    this.emit("blind");
+  }
+
+  prefer(changes) {
+    Object.assign(this.preferences, changes);
+    keep(PREFERENCES, this.preferences);
+    this.emit("preferences");
+  }
+
+  /** Progress of a rater: {name, decided, counts}; zeros for one who has not begun. */
+  progress(name) {
+    return this.raters.find((rater) => rater.name === name) ?? { name, decided: 0, counts: {} };
+  }
+
+  /** Counts a decision at once; the server's numbers follow. */
+  count(name, before, after) {
+    const rater = this.raters.find((one) => one.name === name);
+    if (!rater || before === after) return;
+    rater.decided += (after ? 1 : 0) - (before ? 1 : 0);
+    if (before) rater.counts[before] = Math.max(0, (rater.counts[before] ?? 0) - 1);
+    if (after) rater.counts[after] = (rater.counts[after] ?? 0) + 1;
+    this.emit("raters");
+  }
+}
+
+export const store = new Store();

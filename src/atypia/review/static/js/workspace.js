@@ -1,0 +1,182 @@
+/** A grid of figures with the bar of decisions below it and the large view over it. */
+
+import { OfflineError } from "./api.js";
+import { describe } from "./card.js";
+import { announce, button, fill, fixed, h, stateBox, whole } from "./dom.js";
+import { noteDialog } from "./dialogs.js";
+import { Grid } from "./grid.js";
+import { decisionButtons } from "./parts.js";
+import { decide, undo } from "./review.js";
+import { store } from "./store.js";
+
+const MOVES = { ArrowLeft: 1, ArrowRight: 1, ArrowUp: 1, ArrowDown: 1 };
+
+/** Events: `moved` (the cursor or its figure changed), `large` (the large view opened or closed). */
+export class Workspace extends EventTarget {
+  /**
+   * @param {Object} options
+   * @param {string} options.label of the grid, for screen readers
+   * @param {function(Object, number): (string|Array)} options.line last line of a card
+   * @param {import("./large.js").LargeView} options.large
+   * @param {boolean} [options.settles] decisions are arbitrations
+   * @param {function(): HTMLElement} options.empty what is shown where the list has no figure
+   */
+  constructor({ label, line, large, settles = false, empty }) {
+    super();
+    this.large = large;
+    this.settles = settles;
+    this.empty = empty;
+    this.grid = new Grid(label, line, settles ? "settled" : "decision");
+    this.buttons = decisionButtons((decision) => this.decide(decision), settles ? "Settle as" : "");
+    this.now = h("div", { class: "now" });
+    this.advance = h("input", { type: "checkbox" });
+    this.advance.addEventListener("change", () => store.prefer({ advance: this.advance.checked }));
+    this.bar = h(
+      "div", { class: "bar deciding", role: "region", "aria-label": "Decide on the current figure" },
+      this.now, settles && h("strong", {}, "Settle as"), this.buttons.element,
+      button("Undo", () => undo(), { name: "undo", key: "z" }),
+      !settles && button("Note", () => this.note(), { name: "note", key: "t" }),
+      button("Large", () => this.openLarge(), { name: "large", title: "Large view (Enter)" }),
+      h("label", { title: "Go to the next figure after a decision" }, this.advance, "Go on"),
+    );
+    this.message = h("div", { class: "view", hidden: true });
+    this.element = h("div", { class: "view" }, this.grid.element, this.message, this.bar);
+    this.grid.addEventListener("current", () => this.#moved());
+    this.grid.addEventListener("open", () => this.openLarge());
+    store.addEventListener("figure", ({ detail }) => this.grid.list?.patch(detail.index, detail.patch));
+    store.addEventListener("undone", ({ detail }) => this.#goTo(detail.index));
+    for (const event of ["preferences", "rater"]) store.addEventListener(event, () => this.#show());
+  }
+
+  get list() {
+    return this.grid.list;
+  }
+
+  get figure() {
+    return this.grid.figure;
+  }
+
+  /** Shows a list; closes the one before. */
+  setList(list, position = 0) {
+    this.list?.close();
+    this.grid.setList(list, position);
+    const state = () => this.list === list && this.#state();
+    list.addEventListener("change", state);
+    list.addEventListener("error", state);
+    this.#state();
+    this.#show();
+  }
+
+  #state() {
+    const { error, total } = this.list;
+    const broken = error && total === null;
+    const text = error instanceof OfflineError ? "The server does not answer. The figures appear as soon as it does." : error?.message;
+    const state = broken ? "broken" : total === null ? "loading" : total === 0 ? "empty" : "";
+    // While figures come the grid stays, and with it the focus.
+    const isGrid = state === "" || state === "loading";
+    this.grid.element.hidden = !isGrid;
+    this.grid.element.setAttribute("aria-busy", String(state === "loading"));
+    this.bar.hidden = !isGrid;
+    this.message.hidden = isGrid;
+    if (state === this.message.dataset.state) return;
+    this.message.dataset.state = state;
+    if (state === "broken") fill(
+      this.message,
+      stateBox(
+        "The figures could not be read", text, button("Try again", () => this.list.retry(), { name: "reload" })
+      )
+    );
+    else if (state === "empty") fill(this.message, this.empty());
+    else if (state === "") {
+      fill(this.message);
+      this.grid.layout();
+      this.grid.moveTo(this.grid.position);
+      if (document.activeElement === document.body) this.grid.element.focus({ preventScroll: true });
+    }
+  }
+
+  #goTo(index) {
+    const position = this.list && this.element.isConnected ? this.list.positionOf(index) : -1;
+    if (position >= 0) this.grid.moveTo(position);
+  }
+
+  #moved() {
+    this.#show();
+    this.dispatchEvent(new Event("moved"));
+  }
+
+  #show() {
+    if (!this.element.isConnected) return;
+    const { figure } = this;
+    this.advance.checked = store.preferences.advance;
+    this.buttons.set((this.settles ? figure?.settled : figure?.decision) ?? null, figure !== null);
+    fill(this.now, figure && [
+      h("div", {}, h("strong", {}, figure.figure_id)),
+      h(
+        "div", { class: "faint" }, `${whole(this.grid.position + 1)} of ${whole(this.list.total ?? 0)}`,
+        figure.case ? ` · ${figure.case}` : "", Number.isFinite(figure.p) ? ` · p ${fixed(figure.p)}` : "",
+        figure.call ? ` · ${figure.call}` : "", figure.note ? ` · ${figure.note}` : ""
+      ),
+    ]);
+    this.large.refresh();
+  }
+
+  /** Takes up the view again after it was out of the document. */
+  resume() {
+    this.#show();
+    this.grid.layout();
+    if (this.list?.total) this.grid.moveTo(this.grid.position);
+    this.grid.element.focus({ preventScroll: true });
+  }
+
+  async decide(decision) {
+    const { figure } = this;
+    const { position } = this.grid;
+    if (!figure) {
+      announce("not loaded yet"); // nobody decides on what they have not seen
+      return;
+    }
+    if (!(await decide(figure, decision, { settles: this.settles }))) return;
+    if (store.preferences.advance && decision !== null && this.grid.position === position) this.step(1);
+  }
+
+  /** Writes the present rater's note; an arbitration is not one's own opinion and has none. */
+  note() {
+    if (this.figure && !this.settles) noteDialog(this.figure);
+  }
+
+  step(count) {
+    const last = (this.list?.total ?? Infinity) - 1;
+    this.grid.moveTo(Math.min(last, Math.max(0, this.grid.position + count)));
+  }
+
+  /** Opens the large view over this grid. */
+  openLarge() {
+    if (!this.figure) return;
+    this.large.open(
+      {
+        figure: () => this.figure,
+        place: () => [this.grid.position, this.list?.total ?? 0],
+        step: (count) => this.step(count),
+        decide: (decision) => this.decide(decision),
+        note: () => this.note(),
+        undo: () => undo(),
+        settles: this.settles,
+      },
+      () => {
+        this.grid.element.focus({ preventScroll: true });
+        this.dispatchEvent(new Event("large"));
+      },
+    );
+    this.dispatchEvent(new Event("large"));
+  }
+
+  /** Keys of the grid; tells whether it took the key. */
+  key(key) {
+    if (!this.list?.total) return false;
+    const taken = this.grid.key(key);
+    // The grid's focus stays on its element, so a moved cursor is said aloud where focus is elsewhere.
+    if (taken && key in MOVES && document.activeElement !== this.grid.element && this.figure) announce(describe(this.figure));
+    return taken;
+  }
+}

@@ -1,0 +1,185 @@
+"""What the server refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+
+from atypia.errors import InputError
+from atypia.review import safety
+from atypia.review.app import create_app
+from atypia.review.figures import Figures
+from atypia.review.safety import Access
+
+TOKEN = "a token of forty characters, made for test"
+NEW = {"name": "Dan"}
+
+
+def test_cross_site_writes_change_nothing(client) -> None:
+    http = client.http
+    assert http.post("/raters", json=NEW).status_code == 403
+    for headers in (
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:9999"},
+        {"Origin": "http://127.0.0.1:8470@evil.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ):
+        answer = http.post("/raters", json=NEW, headers={"X-Atypia": "1", **headers})
+        assert answer.status_code == 403 and "other sites" in answer.json()["detail"], headers
+    assert client.get("/session")["raters"] == ["Ada", "Ben"]
+    own = {"X-Atypia": "1", "Origin": "http://127.0.0.1:8470", "Sec-Fetch-Site": "same-origin"}
+    assert http.post("/raters", json=NEW, headers=own).status_code == 201
+    # A browser asks before it sends a header of ours from elsewhere, and is not told that it may.
+    asked = http.options("/raters", headers={"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"})
+    assert "access-control-allow-origin" not in asked.headers
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "evil.example:8470", "0.0.0.0", "[::"])
+def test_other_names_for_loopback_are_refused(client, host: str) -> None:
+    answer = client.http.get("/session", headers={"Host": host})
+    assert answer.status_code == 421 and "`Host`" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("host", ["localhost:8470", "127.0.0.1", "[::1]:8470", "127.0.0.2:1"])
+def test_names_of_loopback(client, host: str) -> None:
+    assert client.http.get("/health", headers={"Host": host}).status_code == 200
+
+
+def test_beyond_loopback_a_token_is_needed(figures: Figures, reviewing: Callable) -> None:
+    for host in ("0.0.0.0", "192.168.1.5", "::"):
+        with pytest.raises(InputError, match="`token` must be given where the host is"):
+            Access(host)
+    with pytest.raises(InputError, match="`token` must be at least 16 plain characters, got 5"):
+        Access("0.0.0.0", "short")
+    client = reviewing(figures, "Ada", access=Access("0.0.0.0", TOKEN))
+    http: TestClient = client.http
+    assert http.get("/health").status_code == 200
+    for path in ("/", "/session", "/figures/0/crop", "/static/js/app.js", "/openapi.json", "/metrics", "/none"):
+        assert http.get(path).status_code == 401, path
+    assert http.get("/?token=wrong", follow_redirects=False).status_code == 401
+    assert http.get(f"/session?token={TOKEN}").status_code == 401  # only the page takes it from its address
+    assert http.get("/session", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+    answer = http.get("/", params={"token": TOKEN, "view": "slides"}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/?view=slides")
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie and "SameSite=lax" in cookie and TOKEN not in cookie
+    assert http.get("/session").status_code == 200  # the client keeps the cookie
+    assert http.post("/raters", json=NEW).status_code == 403  # which does not stand for the header
+
+
+def test_headers(client) -> None:
+    for path in ("/", "/session", "/figures/0/crop", "/none", "/figures/9999"):
+        headers = client.http.get(path).headers
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff" and headers["x-frame-options"] == "DENY"
+        assert headers["referrer-policy"] == "no-referrer" and "cache-control" in headers
+    assert client.http.get("/session").headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../../server.py",
+        "/static/%2e%2e/%2e%2e/server.py",
+        "/static/..%2f..%2fserver.py",
+        "/static//etc/passwd",
+        "/static/%00",
+        "/figures/..%2f..%2fetc%2fpasswd/crop",
+        "/figures/-1/crop",
+        "/figures/80/crop",
+        "/figures/1e3/crop",
+        "/figures/99999999999999999999999/crop",
+        "/slides/..%2f..%2fetc%2fpasswd.dzi",
+        "/slides/0_files/..%2f..%2f1/0_0.jpeg",
+        "/slides/0_files/1/0_..%2f.jpeg",
+        "/exports/..%2flog.csv",
+        "/exports/decisions.sqlite",
+        "/docs",
+        "/redoc",
+    ],
+)
+def test_no_path_leads_outside(client, path: str) -> None:
+    answer = client.http.get(path)
+    assert answer.status_code in (404, 422), answer.text
+    assert "root:" not in answer.text and "import" not in answer.text
+
+
+def test_script_in_a_note_stays_text(client) -> None:
+    note = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+    client.decide("Ada", 0, "atypical", note=note)
+    assert client.get("/figures/0", params={"rater": "Ada"})["note"] == note
+    for path in ("/figures?rater=Ada", "/decisions", "/exports/decisions.csv", "/exports/log.csv"):
+        answer = client.http.get(path)
+        assert "<script>" in answer.text
+        assert answer.headers["content-type"].split(";")[0] in ("application/json", "text/csv")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "<script>" not in client.http.get("/").text
+    bad = client.post("/decisions", {"rater": "Ada", "index": 0, "decision": "<script>"}, 422)
+    assert "`decision`" in bad["detail"]
+
+
+def test_bodies_are_counted(client, monkeypatch: pytest.MonkeyPatch) -> None:
+    big = {"rater": "Ada", "index": 0, "decision": None, "note": "x" * safety.MAX_JSON_BYTES}
+    assert "at most" in client.post("/decisions", big, 413)["detail"]
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(100):
+            sent += 1 << 16
+            yield b"x" * (1 << 16)
+
+    headers = {"X-Atypia": "1", "Content-Type": "application/json"}
+    assert client.http.post("/decisions", content=endless(), headers=headers).status_code == 413  # without a length
+    monkeypatch.setitem(safety.BODY_LIMITS, "/predict", 4096)
+    files = [("files", ("a.png", b"x" * 5000))]
+    assert client.http.post("/predict", files=files, headers={"X-Atypia": "1"}).status_code == 413
+    kind = {"X-Atypia": "1", "Content-Type": "multipart/form-data; boundary=b"}
+    start = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
+    stream = (part for part in (start, *[b"x" * 1000] * 9))
+    assert client.http.post("/predict", content=stream, headers=kind).status_code == 413
+    assert client.http.post("/raters", content=b"{}", headers={**headers, "Content-Length": "x"}).status_code == 413
+    assert client.get("/decisions") == []
+
+
+def test_malformed_requests_are_no_server_errors(client) -> None:
+    headers = {"X-Atypia": "1", "Content-Type": "application/json"}
+    bodies = [b"", b"{", b"[]", b"null", b"\xff", b'{"name": 1}', b'{"name": "\\ud800"}', b'{"name": "a", "b": 1}',
+              b'{"name": "' + b"x" * 5000 + b'"}', b"[" * 5000]  # fmt: skip
+    for body in bodies:
+        answer = client.http.post("/raters", content=body, headers=headers)
+        assert answer.status_code in (400, 422) and isinstance(answer.json()["detail"], str), body[:40]
+    for data in (b"", b"--b", b"--b\r\n\r\n"):
+        kind = {"X-Atypia": "1", "Content-Type": "multipart/form-data; boundary=b"}
+        assert client.http.post("/imports", content=data, headers=kind).status_code in (400, 422)
+        assert client.http.post("/predict", content=data, headers=kind).status_code in (400, 422)
+    assert client.http.post("/predict", files={"files": b"x"}, headers={"X-Atypia": "1"}).status_code == 409  # no model
+
+
+def test_metrics_name_routes_not_addresses(client) -> None:
+    client.get("/figures/3")
+    client.http.get("/figures/4/crop")
+    client.http.get("/made-up-by-a-scanner")
+    client.decide("Ada", 0, "normal")
+    text = client.http.get("/metrics").text
+    assert 'atypia_requests_total{method="GET",route="/figures/{index}",status="200"} 1' in text
+    assert "atypia_figures 80" in text and "atypia_events_total 1" in text
+    assert "made-up" not in text and 'route="other",status="404"' in text
+
+
+def test_openapi_is_complete(figures: Figures, client) -> None:
+    described = client.get("/openapi.json")
+    assert described == create_app(client.review, Access("127.0.0.1")).openapi()
+    paths = {
+        "/health", "/metrics", "/session", "/figures", "/figures/{index}", "/figures/{index}/crop", "/raters",
+        "/decisions", "/decisions/undo", "/consensus", "/arbitration", "/queue", "/slides", "/slides/{slide}.dzi",
+        "/slides/{slide}_files/{level}/{column}_{row}.jpeg", "/slides/{slide}/figures", "/exports/{name}", "/imports",
+        "/predict",
+    }  # fmt: skip
+    assert set(described["paths"]) == paths
+    assert all("description" in one for path in described["paths"].values() for one in path.values())

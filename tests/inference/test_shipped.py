@@ -1,0 +1,99 @@
+"""The classifier inside the package: what a user gets without training anything."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from atypia import metrics
+from atypia.data.opening import open_data
+from atypia.data.phantom.dataset import write_phantom
+from atypia.data.store import open_store
+from atypia.inference.bundle import CARD_FILE, load_bundle
+from atypia.inference.classifier import MODELS, SHIPPED, Classifier
+from atypia.inference.torch_runtime import TorchRuntime
+from atypia.splits.protocol import make_split
+
+FOLDER = MODELS / SHIPPED
+PAGE = Path(__file__).parents[2] / "docs/results/model.md"
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    return Classifier.load()
+
+
+def test_it_fits_the_repository_and_says_what_it_is() -> None:
+    assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 25e6
+    card = (FOLDER / CARD_FILE).read_text("utf-8")
+    for words in ("not a medical device", "Intended use", "Limits", "AMi-Br", "Aperio CS2", "TCGA"):
+        assert words in card
+    bundle = load_bundle(FOLDER)
+    assert bundle.name == SHIPPED and bundle.field_um == pytest.approx(32.0)
+    assert bundle.training["data"] == "ami-br" and bundle.training["protocol"] == "final"
+    assert bundle.decision.conformal is not None and bundle.decision.novelty is not None
+    assert 0 < bundle.threshold < 1 and set(bundle.decision.points) >= {"balanced", "sensitivity-0.90"}
+
+
+def test_its_two_forms_agree(classifier: Classifier) -> None:
+    crops = np.random.default_rng(0).integers(0, 256, (3, 128, 128, 3), dtype=np.uint8)
+    crops[1] = 235
+    fast = classifier.members[0].runtime
+    assert fast.name == "onnx"
+    for one, other in zip(fast.run(crops), TorchRuntime(load_bundle(FOLDER)).run(crops), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-3, rtol=1e-3)
+
+
+def test_it_refuses_what_is_no_figure(classifier: Classifier, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    strange = np.stack(
+        [np.full((128, 128, 3), 255), np.zeros((128, 128, 3)), rng.integers(0, 256, (128, 128, 3))]
+    ).astype(np.uint8)
+    assert classifier.judge(strange).call == ["refused"] * 3
+
+
+def test_it_answers_without_torch() -> None:
+    code = (
+        "import sys, numpy as np; from atypia.inference.classifier import Classifier\n"
+        "p = Classifier.load().predict(np.full((2, 128, 128, 3), 200, np.uint8))\n"
+        "assert p.shape == (2,) and p[0] == p[1]\n"
+        "print(sorted({'torch', 'timm', 'sklearn', 'scipy', 'pandas'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_command_answers_without_a_model_named(tmp_path: Path) -> None:
+    manifest = write_phantom(tmp_path / "phantom", 8, seed=1, workers=1)
+    assert manifest.root is not None
+    crops = sorted(str(manifest.root / image) for image in manifest.table["image"].to_pylist())
+    out = tmp_path / "calls.json"
+    subprocess.run(
+        [sys.executable, "-m", "atypia.cli.main", "predict", *crops, "--out", str(out)],
+        check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    found = json.loads(out.read_text("utf-8"))
+    rows = found["figures"] if isinstance(found, dict) else found
+    assert len(rows) == 8 and all(0 <= row["p_atypical"] <= 1 for row in rows)
+
+
+@pytest.mark.real
+def test_it_reaches_on_the_hold_out_what_its_page_says(classifier: Classifier, real_root: Path) -> None:
+    manifest = open_data("ami-br", real_root)
+    (fold,) = make_split("final", manifest).folds
+    rows = manifest.rows_of(fold.test)
+    verdicts = classifier.judge(np.ascontiguousarray(open_store(manifest, classifier.geometry).crops[rows]))
+    labels = manifest.labels[rows]
+    row = re.search(r"^\| ami-br, hold-out +\| 826 \(184\) .*$", PAGE.read_text("utf-8"), re.M)
+    assert row is not None
+    said = [float(cell.split()[0]) for cell in row[0].split("|")[3:5]]
+        r"^\| ami-br, hold-out +\| 826 \(184\) +\| (0\.\d+) \[.*?\] +\| (0\.\d+) \[", PAGE.read_text(), re.M
+    )
+    assert metrics.auroc(labels, verdicts.p) == pytest.approx(said[0], abs=1e-3)
+    assert metrics.balanced_accuracy(labels, verdicts.decision) == pytest.approx(said[1], abs=2e-3)

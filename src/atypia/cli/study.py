@@ -139,7 +139,7 @@ def status(study: Study, size: Size = "full", out: Out = None, as_json: Json = F
 
 @app.command("report", epilog="Example: `atypia study report giedziun-lodo --size cpu --out lodo`")
 def report(study: Study, size: Size = "full", out: Out = None, as_json: Json = False) -> None:
-    """Recompute every table from the predictions. Nothing is trained."""
+    """Recompute page, tables and figures from the predictions. Nothing is trained."""
     from atypia.studies.files import load_study
     from atypia.studies.plan import Plan
     from atypia.studies.run import study_status
@@ -225,25 +225,31 @@ def _duration(seconds: float) -> str:
 
 
 def _report(planned: Plan, folder: Path, as_json: bool, found: Status) -> None:
-    """Computes, prints and writes the tables."""
-    from atypia.reports.study_tables import RESULTS, study_tables, write_study
+    """Computes, prints and writes the report."""
+    from atypia.reports.study_report import write_report
+    from atypia.reports.study_tables import RESULTS, study_tables
+    from atypia.studies.findings import about_study, study_findings
     from atypia.studies.run import failures_text
-    from atypia.studies.table import collect_study
 
-    results = collect_study(planned, folder)
+    results, said = study_findings(planned, folder)
+    doubts = [*_doubts(found), *results.warnings]
     tables = study_tables(
         results.rows,
         results.deltas,
         results.shift,
         results.matrix,
         title=f"{planned.name}, size {planned.size}",
-        warnings=[*_doubts(found), *results.warnings],
+        warnings=doubts,
         baseline=planned.baseline,
     )
-    written = write_study(tables, folder, failures_text(folder, [run for _, _, run, _ in found.failures]))
+    failures = failures_text(folder, [run for _, _, run, _ in found.failures])
+    written = write_report(about_study(planned, folder, found, doubts), said, tables, folder, failures)
     main = tables[RESULTS]
     sys.stdout.write(main.render("json") if as_json else main.to_text(width=width()))
-    note(f"files: {written} (all tables), {folder}/results.parquet, {folder}/runs.parquet")
+    for text in written.notes:
+        warn(text)
+    note(f"report: {written.page} (page), {written.markdown} (all tables)")
+    note(f"files: {folder}/results.parquet, {folder}/runs.parquet")
 
 
 def _doubts(found: Status) -> list[str]:

@@ -80,8 +80,8 @@ def counts_figure(
     Raises:
         InputError: No rows, a negative count, or another suffix.
     """
-    with _styled():
-        return _save(draw_counts(rows, classes), path)
+    with styled():
+        return save_figure(draw_counts(rows, classes), path)
 
 
 def roc_figure(folds: Sequence[RocInput], path: Path, title: str = "ROC curves") -> Path:
@@ -95,8 +95,8 @@ def roc_figure(folds: Sequence[RocInput], path: Path, title: str = "ROC curves")
     Raises:
         InputError: No folds, a fold with one class only, or another suffix.
     """
-    with _styled():
-        return _save(draw_roc(folds, title), path)
+    with styled():
+        return save_figure(draw_roc(folds, title), path)
 
 
 def domain_figure(summary: pa.Table, path: Path, metric: str = "balanced_accuracy", title: str | None = None) -> Path:
@@ -112,8 +112,8 @@ def domain_figure(summary: pa.Table, path: Path, metric: str = "balanced_accurac
         InputError: No domains, several parts or data sets, more classifiers than can be told
             apart, or another suffix.
     """
-    with _styled():
-        return _save(draw_domains(summary, metric, title), path)
+    with styled():
+        return save_figure(draw_domains(summary, metric, title), path)
 
 
 def draw_counts(rows: Sequence[tuple[str, str, int, int]], classes: tuple[str, str]) -> Figure:
@@ -284,14 +284,20 @@ def _wrapped(domain: str, width: int = 34) -> str:
 
 
 @contextmanager
-def _styled() -> Iterator[None]:
+def styled() -> Iterator[None]:
+    """Matplotlib's settings for all figures, while the block runs."""
     import matplotlib
 
     with matplotlib.rc_context(_STYLE):
         yield
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Writes a figure as SVG or PNG, atomically; the same figure gives the same bytes.
+
+    Raises:
+        InputError: Another suffix.
+    """
     form = path.suffix.lower()
     if form not in SUFFIXES:
         raise InputError(

@@ -22,6 +22,8 @@ RESULTS, DOMAINS, DELTAS, SHIFT, MATRIX = "results", "domains", "deltas", "shift
 
 MATRIX_METRICS: Final = ("balanced_accuracy", "auroc", "weighted_f1")
 FOLDER: Final = "report"
+LONG: Final = 200
+"""Rows beyond which a table stands in files of its own only."""
 FORMS: Final = (".md", ".csv", ".tex")
 
 
@@ -92,10 +94,10 @@ def matrix_table(matrix: pa.Table, title: str, warnings: Sequence[str] = ()) -> 
 
 
 def write_study(tables: Mapping[str, Table], out: Path, failures: str = "") -> Path:
-    """Writes each table as Markdown, CSV and LaTeX, and ``report.md`` with all of them.
+    """Writes each table as Markdown, CSV and LaTeX, and ``report.md`` with all but the longest.
 
     Args:
-        tables: As :func:`study_tables` gives them.
+        tables: By the names of their files.
         out: The study's folder; files go below ``report/``.
         failures: Reasons and tracebacks of failed runs.
 
@@ -106,7 +108,12 @@ def write_study(tables: Mapping[str, Table], out: Path, failures: str = "") -> P
     for name, table in tables.items():
         for suffix in FORMS:
             write_table(table, folder / f"{name}{suffix}")
-    parts = [table.render("markdown") for table in tables.values()]
+    parts = [
+        table.render("markdown")
+        if len(table.rows) <= LONG
+        else f"**{table.title}**: {len(table.rows):,} rows, {name}.md\n"
+        for name, table in tables.items()
+    ]
     if failures:
         indented = "\n".join(f"    {line}" for line in failures.splitlines())
         parts.append(f"**Failed runs**\n\n{indented}\n")

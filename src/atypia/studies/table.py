@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -98,13 +98,19 @@ class Predicted:
         run: The run.
         cell: Its cell.
         parts: Tables of predictions: of its own fold, then of other data sets.
+        sets: Fingerprint of the manifest that each is about.
         warnings: What tables of them have to say.
     """
 
     run: Run
     cell: Cell
     parts: tuple[pa.Table, ...]
+    sets: tuple[str, ...]
     warnings: tuple[str, ...]
+
+
+Watch = Callable[[Predicted, Mapping[str, float | None]], None]
+"""Told about each complete run: its predictions, and the threshold for each decision (None: the predictions' own)."""
 
 
 def predictions_of(plan: Plan, out: Path) -> Iterator[Predicted]:
@@ -118,22 +124,27 @@ def predictions_of(plan: Plan, out: Path) -> Iterator[Predicted]:
         folder = ledger.folder(run.id)
         if plan.cells[run.cell].lacks or ledger.done(run.id) is None:
             continue
+        cell = plan.cells[run.cell]
         own, _ = read_predictions(folder / run.fold / runs.PREDICTIONS)
-        parts, notes = [own], [*_training_warnings(folder)]
-        for path in _evaluations(folder, plan.tests):
+        parts, sets, notes = [own], [cell.manifest], [*_training_warnings(folder)]
+        for fingerprint, path in evaluations(folder, plan.tests):
             table, facts = read_predictions(path)
             parts.append(table)
+            sets.append(fingerprint)
             notes += facts.get(runs.WARNINGS, ())
-        yield Predicted(run, plan.cells[run.cell], tuple(parts), tuple(notes))
+        yield Predicted(run, cell, tuple(parts), tuple(sets), tuple(notes))
 
 
-def collect_study(plan: Plan, out: Path, metrics: Iterable[str] | None = None) -> StudyResults:
+def collect_study(
+    plan: Plan, out: Path, metrics: Iterable[str] | None = None, watch: Watch | None = None
+) -> StudyResults:
     """Computes every table of a study from its predictions and writes them.
 
     Args:
         plan: The study's plan.
         out: Its folder.
         metrics: Names in :data:`atypia.metrics.METRICS`; None: all.
+        watch: Told about the predictions of each complete run while they are at hand.
 
     Raises:
         InputError: No run is complete yet.
@@ -145,17 +156,23 @@ def collect_study(plan: Plan, out: Path, metrics: Iterable[str] | None = None) -
     run_ids: dict[str, str] = {}
     notes: list[str] = []
     computed: dict[tuple[str, str], list[pa.Table]] = {}
+    thresholds: dict[str, dict[str, float | None]] = {}
+    named = set_names(plan, out)
     with warnings.catch_warnings():
         # A domain without one of the classes is common and shows as n/a in the table.
         warnings.simplefilter("ignore", UndefinedMetricWarning)
         for found in predictions_of(plan, out):
             run_ids[found.run.id] = found.parts[0][r.RUN_ID][0].as_py()
             notes += found.warnings
-            for decision in plan.decisions:
+            if found.run.id not in thresholds:
+                thresholds[found.run.id] = _thresholds(found, plan.decisions, notes)
+            for decision, threshold in thresholds[found.run.id].items():
                 key = (found.run.id, decision)
                 if key not in computed:
-                    computed[key] = _rows_of(found, plan, decision, names, groups, notes)
+                    computed[key] = _rows_of(found, threshold, names, groups, named)
                 tables += [_relabelled(table, found.cell, plan, decision) for table in computed[key]]
+            if watch is not None:
+                watch(found, thresholds[found.run.id])
     if not tables:
         raise InputError(f"no run of {plan.name} is complete in {out}; fix: `atypia study run {plan.name}`")
     rows = concat_rows(tables)
@@ -238,23 +255,31 @@ def paired_deltas(rows: pa.Table, about: pa.Table, plan: Plan) -> pa.Table:
     return pa.Table.from_pylist(found, schema=e.RESULTS_SCHEMA)
 
 
+def _thresholds(found: Predicted, decisions: Sequence[str], notes: list[str]) -> dict[str, float | None]:
+    """The threshold of each decision that the run has one for; None: the one in its predictions."""
+    given: dict[str, float | None] = {}
+    for decision in decisions:
+        if decision != FITTED:
+            given[decision] = None
+        elif (threshold := _fitted_threshold(found, notes)) is not None:
+            given[decision] = threshold
+    return given
+
+
 def _rows_of(
-    found: Predicted, plan: Plan, decision: str, metrics: Sequence[str] | None, groups: Mapping[str, str],
-    notes: list[str],
+    found: Predicted, threshold: float | None, metrics: Sequence[str] | None, groups: Mapping[str, str],
+    named: Mapping[str, str],
 ) -> list[pa.Table]:  # fmt: skip
     """Result rows of a run, under a label that is replaced later."""
-    threshold = None
-    if decision == FITTED:
-        threshold = _fitted_threshold(found, notes)
-        if threshold is None:
-            return []
     placeholder = Classifier(found.run.id)
     tables = []
-    for part in found.parts:
+    for position, (fingerprint, part) in enumerate(zip(found.sets, found.parts, strict=True)):
         predictions = with_groups(part, groups) if groups else part
         if threshold is not None:
             predictions = decided_at(predictions, threshold)
-        tables.append(result_rows(predictions, placeholder, metrics))
+        name = named.get(fingerprint) if position else None
+        within = set(part[r.DATASET].unique().to_pylist())
+        tables.append(result_rows(predictions, placeholder, metrics, dataset=None if name in within else name))
     return tables
 
 
@@ -309,12 +334,35 @@ def division(protocol: str, fold: str) -> str:
     return f"{protocol}, {100 * float(fraction[1]):g} % of the data" if fraction else protocol
 
 
-def _evaluations(folder: Path, tests: Mapping[str, str]) -> list[Path]:
-    """Prediction files of the plan's test sets, in its order; a run taken over may have been tested on more."""
-    found = []
+def evaluations(folder: Path, tests: Mapping[str, str]) -> list[tuple[str, Path]]:
+    """Prediction files of the plan's test sets, in its order; a run taken over may have been tested on more.
+
+    Args:
+        folder: The run's folder.
+        tests: Fingerprint and name of the test sets.
+
+    Returns:
+        Fingerprint of the set and path of each.
+    """
+    found: list[tuple[str, Path]] = []
     for fingerprint in tests:
-        found += sorted((folder / runs.EVALUATIONS).glob(f"*-{fingerprint[:8]}/*.parquet"))
+        paths = sorted((folder / runs.EVALUATIONS).glob(f"*-{fingerprint[:8]}/*.parquet"))
+        found += [(fingerprint, path) for path in paths]
     return found
+
+
+def set_names(plan: Plan, out: Path) -> dict[str, str]:
+    """What tables call the test sets: the data set of their figures, or the study's name where two would be equal."""
+    natural = {key: _dataset(out / files.MANIFESTS / f"{key}.parquet", name) for key, name in plan.tests.items()}
+    taken = list(natural.values())
+    return {key: name if taken.count(name) == 1 else plan.tests[key] for key, name in natural.items()}
+
+
+def _dataset(path: Path, name: str) -> str:
+    if not path.is_file():
+        return name
+    column = pq.read_table(path, columns=[r.DATASET])[r.DATASET]
+    return "+".join(sorted(set(column.unique().to_pylist()) - {None}))
 
 
 def _training_warnings(folder: Path) -> list[str]:

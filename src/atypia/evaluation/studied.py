@@ -1,0 +1,443 @@
+"""What a study's predictions say, as plain data: computed once, kept as JSON, read by reports.
+
+Positions (``series``, ``place``, ``reference``) count the elements of :class:`Findings`, from 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from atypia import records as r
+from atypia.evaluation.agreement import RaterScore
+from atypia.evaluation.crossvalidation import CorrectedT, MeanSd
+from atypia.evaluation.groups import GroupTest
+from atypia.evaluation.intervals import Interval
+from atypia.evaluation.multiple import Ranking
+
+COMMON: Final = "common"
+"""Every model of a row scored the same figures: one probability a figure is the mean of the models'."""
+HELD_OUT: Final = "held out"
+"""Each figure was scored by the models that held it out: its probability is the mean of theirs."""
+
+RELIABILITY_BINS: Final = 10
+RELIABILITY_FEWEST: Final = 10
+"""Bins of a reliability curve, equal in width; one with fewer figures than this is not drawn."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """A row of the study: one way to make a classifier, with all its folds and seeds.
+
+    Attributes:
+        label: What tables call it; unique.
+        model: Its label in result rows, without the group.
+        group: What else tells it from others, empty where nothing does: the training set, the fraction of the data,
+            the domain that was trained on. Rows of one group are compared with each other.
+        backbone: Entry of the backbone catalogue.
+        adaptation: How the backbone was adapted.
+        factors: Name of each factor and the label of its level.
+        decision: ``fixed`` or ``fitted`` threshold.
+    """
+
+    label: str
+    model: str
+    group: str
+    backbone: str
+    adaptation: str
+    factors: Mapping[str, str] = field(default_factory=dict)
+    decision: str = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A part of a data set on which rows are scored.
+
+    Attributes:
+        dataset: Name, as in result rows.
+        part: ``val``, ``test`` or ``external``.
+        pooling: :data:`COMMON` or :data:`HELD_OUT`.
+        n: Labelled figures that any row scored.
+        n_positive: Positives among them.
+        n_cases: Cases among them.
+        n_known: Figures whose case or slide is known; each of the others counts as a case of its own.
+        classes: Names of the negative and the positive class.
+    """
+
+    dataset: str
+    part: str
+    pooling: str
+    n: int
+    n_positive: int
+    n_cases: int
+    n_known: int
+    classes: tuple[str, str] = r.CLASS_NAMES[r.ATYPICAL_TASK]
+
+
+@dataclass(frozen=True)
+class Line:
+    """Points of a curve, thinned: their number is bounded, ends and shape are kept.
+
+    Attributes:
+        x: In [0, 1].
+        y: In [0, 1], as many.
+    """
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Curves of the pooled probabilities.
+
+    Attributes:
+        roc: 1 − specificity, sensitivity.
+        pr: Recall, precision.
+        reliability: Mean probability and observed share of positives in bins of equal width.
+        average_precision: Of the pooled probabilities.
+        ece: Expected calibration error of the pooled probabilities.
+    """
+
+    roc: Line
+    pr: Line
+    reliability: Line
+    average_precision: float
+    ece: float
+
+
+@dataclass(frozen=True)
+class DomainScore:
+    """Balanced accuracy on one domain, of the pooled probabilities.
+
+    Attributes:
+        domain: Its name.
+        n: Labelled figures.
+        n_positive: Positives among them.
+        n_cases: Cases among them.
+        value: With a case-clustered interval; NaN where a class is absent.
+    """
+
+    domain: str
+    n: int
+    n_positive: int
+    n_cases: int
+    value: Interval
+
+
+@dataclass(frozen=True)
+class Score:
+    """A row on a place.
+
+    Attributes:
+        series: Position of the row.
+        place: Position of the place.
+        n_models: Models that scored it.
+        n: Labelled figures that it scored.
+        threshold: Mean of the models' thresholds.
+        pooled: Metric to interval, of one probability a figure (see ``Place.pooling``).
+        each: Metric to interval of the mean of the models' own values, which benchmark tables report; empty
+            unless the pooling is :data:`COMMON` with several models.
+        confusion: TP, FN, FP, TN of the pooled probabilities at the mean threshold.
+        domains: By domain; only for rows that are drawn.
+        curves: Only for rows that are drawn.
+        runs: Metric to mean and population sd (ddof 0) of the runs' own values, each on the figures that it scored.
+    """
+
+    series: int
+    place: int
+    n_models: int
+    n: int
+    threshold: float
+    pooled: Mapping[str, Interval]
+    each: Mapping[str, Interval]
+    confusion: tuple[int, int, int, int]
+    domains: tuple[DomainScore, ...] = ()
+    curves: Curves | None = None
+    runs: Mapping[str, MeanSd] = field(default_factory=dict)
+
+    def interval(self, metric: str) -> Interval:
+        """Of the mean over models where there is one, which is what tables show, else of the pooled probabilities."""
+        return self.each.get(metric) or self.pooled[metric]
+
+    def value(self, metric: str) -> float:
+        """Estimate of :meth:`interval`."""
+        return self.interval(metric).estimate
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A row less its reference, both by their pooled probabilities, on the figures that both scored.
+
+    Attributes:
+        series: Position of the row.
+        reference: Position of the row that it is compared with.
+        place: Position of the place.
+        metric: Name of the metric.
+        value: Difference with its interval.
+        p: Two-sided p-value; NaN where undefined.
+        p_holm: After Holm's correction over all differences of the study.
+        test: What the p-value is from.
+        only_first: Figures that only the row decides rightly.
+        only_second: Figures that only the reference decides rightly.
+        p_mcnemar: McNemar's mid-p-value, which takes figures as independent; not corrected.
+    """
+
+    series: int
+    reference: int
+    place: int
+    metric: str
+    value: Interval
+    p: float
+    p_holm: float
+    test: str
+    only_first: int
+    only_second: int
+    p_mcnemar: float
+
+
+@dataclass(frozen=True)
+class FoldDifference:
+    """A row less its reference in cross-validation, each fold on its own held-out part.
+
+    Attributes:
+        series: Position of the row.
+        reference: Position of the row that it is compared with.
+        place: Position of the place.
+        metric: Name of the metric.
+        n_folds: Folds that both have.
+        outcome: Corrected resampled t-test.
+        p_holm: After Holm's correction over all such tests of the study.
+    """
+
+    series: int
+    reference: int
+    place: int
+    metric: str
+    n_folds: int
+    outcome: CorrectedT
+    p_holm: float
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Rows ranked over test sets or domains.
+
+    Attributes:
+        group: The rows' group.
+        metric: By which they are ranked.
+        blocks: Test sets and domains that every row has a value on.
+        left_out: Number of those that were left out: too few figures of a class, or a row without a value.
+        ranking: Ranks with critical difference.
+    """
+
+    group: str
+    metric: str
+    blocks: tuple[str, ...]
+    left_out: int
+    ranking: Ranking
+
+
+@dataclass(frozen=True)
+class AdaptationTest:
+    """Two ways to adapt backbones, compared on a place by balanced accuracy.
+
+    Attributes:
+        place: Position of the place.
+        group: The rows' group.
+        first: Adaptation of the first group of rows.
+        second: Of the second.
+        n_first: Rows of the first.
+        n_second: Rows of the second.
+        mean_first: Mean of the first group's values.
+        mean_second: Of the second's.
+        tests: By fold, and by row.
+    """
+
+    place: int
+    group: str
+    first: str
+    second: str
+    n_first: int
+    n_second: int
+    mean_first: float
+    mean_second: float
+    tests: tuple[GroupTest, ...]
+
+
+@dataclass(frozen=True)
+class Raters:
+    """The human level on a place: each rater against the majority of the others.
+
+    Attributes:
+        place: Position of the place.
+        n: Figures with at least two votes.
+        unanimous: Share of the figures with all votes on which all raters agree.
+        fleiss: Fleiss' kappa.
+        scores: One a rater.
+        intervals: Of each rater's balanced accuracy, case-clustered.
+        level: Mean of the raters' balanced accuracy.
+    """
+
+    place: int
+    n: int
+    unanimous: float
+    fleiss: float
+    scores: tuple[RaterScore, ...]
+    intervals: tuple[Interval, ...]
+    level: float
+
+
+@dataclass(frozen=True)
+class WrongCrop:
+    """A figure that a row decided wrongly.
+
+    Attributes:
+        figure_id: Its id.
+        domain: None where unknown.
+        label: 0 or 1.
+        votes: The raters' votes; empty where unknown.
+        p: Pooled probability of the positive class.
+        also_wrong: Number of rows, this one among them, that decided it wrongly.
+        jpeg: The crop, base64; empty where its image is not at hand.
+    """
+
+    figure_id: str
+    domain: str | None
+    label: int
+    votes: tuple[int | None, ...]
+    p: float
+    also_wrong: int
+    jpeg: str = ""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The most confidently wrong figures of a row on a place.
+
+    Attributes:
+        series: Position of the row.
+        place: Position of the place.
+        missed: Positives decided negative, lowest probability first.
+        alarms: Negatives decided positive, highest probability first.
+        n_missed: All of the first kind.
+        n_alarms: All of the second kind.
+        n_rows: Rows that scored the place.
+        absent: Why crops cannot be shown; empty where they can.
+    """
+
+    series: int
+    place: int
+    missed: tuple[WrongCrop, ...]
+    alarms: tuple[WrongCrop, ...]
+    n_missed: int
+    n_alarms: int
+    n_rows: int
+    absent: str = ""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a study's predictions say.
+
+    Attributes:
+        series: Its rows.
+        places: What they are scored on: test parts, other data sets, validation parts.
+        scores: One a row and place.
+        differences: From a reference, on each place.
+        folds: The same fold by fold, where each fold has its own held-out part.
+        ranks: Over test sets and domains, where there are enough.
+        adaptations: Ways to adapt backbones, compared.
+        raters: The human level, where votes are known.
+        galleries: Confidently wrong figures.
+        baseline: Whether references are the study's baseline; else each is the best row of its group and place.
+        draws: Bootstrap draws at most.
+        level: Nominal coverage of intervals.
+        limits: What was left out to bound the work.
+    """
+
+    series: tuple[Series, ...]
+    places: tuple[Place, ...]
+    scores: tuple[Score, ...]
+    differences: tuple[Difference, ...] = ()
+    folds: tuple[FoldDifference, ...] = ()
+    ranks: tuple[Ranked, ...] = ()
+    adaptations: tuple[AdaptationTest, ...] = ()
+    raters: tuple[Raters, ...] = ()
+    galleries: tuple[Gallery, ...] = ()
+    baseline: bool = False
+    draws: int = 0
+    level: float = 0.95
+    limits: tuple[str, ...] = ()
+
+    def at(self, place: int) -> list[Score]:
+        """Scores on a place, highest balanced accuracy first."""
+        found = [score for score in self.scores if score.place == place]
+        values = {id(score): score.value("balanced_accuracy") for score in found}
+        return sorted(found, key=lambda score: (math.isnan(values[id(score)]), -values[id(score)]))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that failed.
+
+    Attributes:
+        label: The row.
+        fold: Its fold.
+        run: Its id.
+        reason: One line.
+        trace: The traceback.
+    """
+
+    label: str
+    fold: str
+    run: str
+    reason: str
+    trace: str = ""
+
+
+@dataclass(frozen=True)
+class StudyAbout:
+    """What a report says of the study itself.
+
+    Attributes:
+        name: Of the study.
+        size: ``full``, ``cpu`` or ``smoke``.
+        summary: What it asks.
+        source: The paper; empty without one.
+        protocol: How the data was divided, in words.
+        counts: Number of runs in each state.
+        seconds: Sum over the complete runs.
+        n_rows: Rows of the plan.
+        trained_on: Names of the training sets.
+        tested_on: Names of the sets that every classifier was tested on.
+        baseline: Label of the row that others are compared with.
+        failures: Runs that failed.
+        lacking: What is missing here, and the rows that need it.
+        absent_tests: Test sets that are not here, and why.
+        environments: Versions, and the number of runs that were made with them.
+        commands: What to type to do it again.
+        study_yaml: The study file with all changes.
+        warnings: What makes the numbers doubtful or incomplete.
+    """
+
+    name: str
+    size: str
+    summary: str
+    source: str
+    protocol: str
+    counts: Mapping[str, int]
+    seconds: float
+    n_rows: int
+    trained_on: tuple[str, ...]
+    tested_on: tuple[str, ...]
+    baseline: str | None
+    failures: tuple[Failure, ...]
+    lacking: Mapping[str, tuple[str, ...]]
+    absent_tests: Mapping[str, str]
+    environments: tuple[tuple[Mapping[str, str], int], ...]
+    commands: tuple[str, ...]
+    study_yaml: str
+    warnings: tuple[str, ...] = ()

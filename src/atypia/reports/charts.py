@@ -1,0 +1,177 @@
+"""Charts as plain data: what is drawn, apart from how. Pages draw them as SVG, files by matplotlib."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+MOST_SERIES: Final = 7
+"""Series that colours, markers and dashes can tell apart."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a chart.
+
+    Attributes:
+        name: What the legend calls it.
+        x: Positions, ascending or along the curve's way.
+        y: As many.
+        low: Lower ends of intervals; empty without.
+        high: Upper ends.
+        tone: Colour, dash and marker, from 0; the same for a classifier in all charts of a report.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    tone: int = 0
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves over two axes.
+
+    Attributes:
+        key: Name of its files.
+        title: One line.
+        x_label: What is across, with its unit.
+        y_label: What is up.
+        curves: At most :data:`MOST_SERIES`.
+        x_range: Ends of the axis across.
+        y_range: Ends of the axis up.
+        diagonal: Whether the line y = x is drawn.
+        markers: Whether points are marked.
+        log_x: Whether the axis across is logarithmic.
+    """
+
+    key: str
+    title: str
+    x_label: str
+    y_label: str
+    curves: Sequence[Curve]
+    x_range: tuple[float, float] = (0.0, 1.0)
+    y_range: tuple[float, float] = (0.0, 1.0)
+    diagonal: bool = False
+    markers: bool = False
+    log_x: bool = False
+
+
+@dataclass(frozen=True)
+class Point:
+    """An estimate with its interval; NaN ends are not drawn."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+
+@dataclass(frozen=True)
+class ForestRow:
+    """A row of a forest plot.
+
+    Attributes:
+        label: What it is about.
+        detail: Its size, in small type.
+        points: One a series; None where the series has none.
+    """
+
+    label: str
+    detail: str
+    points: Sequence[Point | None]
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Estimates with intervals, one row a domain or classifier.
+
+    Attributes:
+        key: Name of its files.
+        title: One line.
+        x_label: What is across.
+        names: Of the series; at most :data:`MOST_SERIES`.
+        tones: Colour and marker of each series, from 0.
+        rows: From top to bottom.
+        x_range: Ends of the axis.
+        lines: Values that are marked by a vertical line, with their names.
+    """
+
+    key: str
+    title: str
+    x_label: str
+    names: Sequence[str]
+    tones: Sequence[int]
+    rows: Sequence[ForestRow]
+    x_range: tuple[float, float]
+    lines: Sequence[tuple[float, str]] = ()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A confusion matrix.
+
+    Attributes:
+        name: Of the classifier.
+        tp: Positives decided positive.
+        fn: Positives decided negative.
+        fp: Negatives decided positive.
+        tn: Negatives decided negative.
+    """
+
+    name: str
+    tp: int
+    fn: int
+    fp: int
+    tn: int
+
+
+@dataclass(frozen=True)
+class Confusions:
+    """Confusion matrices side by side.
+
+    Attributes:
+        key: Name of the files.
+        title: One line.
+        classes: Names of the negative and the positive class.
+        panels: At least one.
+    """
+
+    key: str
+    title: str
+    classes: tuple[str, str]
+    panels: Sequence[Panel]
+
+
+Drawing: TypeAlias = Chart | Forest | Confusions
+Align = Literal["start", "middle", "end"]
+
+
+def ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round values inside a range: steps of 1, 2 or 5 times a power of ten, at most so many.
+
+    >>> ticks(0.0, 1.0)
+    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    """
+    span = high - low
+    if not span > 0:
+        return [low]
+    power = 10.0 ** math.floor(math.log10(span / most))
+    step = next(power * factor for factor in (1, 2, 5, 10, 20) if span / (power * factor) <= most - 1 + 1e-9)
+    first = math.ceil(low / step - 1e-9)
+    return [round(n * step, 10) for n in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def padded_range(
+    values: Sequence[float], least: float = 0.1, ends: tuple[float, float] = (-1.0, 1.0)
+) -> tuple[float, float]:
+    """A range that holds all finite values with some room, at least ``least`` wide, within ``ends``."""
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return ends
+    low, high = min(finite), max(finite)
+    room = max(0.05 * (high - low), (least - (high - low)) / 2, 0.01)
+    return max(ends[0], low - room), min(ends[1], high + room)

@@ -1,0 +1,158 @@
+"""Charts: ticks, ranges, SVG that stands in a page, files that are drawn once."""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atypia.errors import AbsentError
+from atypia.reports import chart_files
+from atypia.reports.chart_svg import chart_svg, forest_svg
+from atypia.reports.charts import Chart, Confusions, Curve, Forest, ForestRow, Panel, Point, padded_range, ticks
+from atypia.reports.study_plots import (
+    all_charts,
+    curve_charts,
+    difference_forest,
+    domain_forest,
+    learning_charts,
+    shortened,
+    tones,
+)
+
+from .findings import findings
+
+
+def chart(**changes: object) -> Chart:
+    given = {
+        "key": "roc",
+        "title": "ROC",
+        "x_label": "x",
+        "y_label": "y",
+        "curves": [Curve("a & b", [0, 0.5, 1], [0, 0.8, 1])],
+    }
+    return Chart(**{**given, **changes})  # pyright: ignore[reportArgumentType]
+
+
+@given(st.floats(-5, 5), st.floats(1e-3, 20))
+def test_ticks_are_round_few_and_inside(low: float, span: float) -> None:
+    marks = ticks(low, low + span)
+    assert 2 <= len(marks) <= 6
+    assert all(low - 1e-6 * span <= mark <= low + span * (1 + 1e-6) for mark in marks)
+    steps = [round((b - a) / span, 6) for a, b in pairwise(marks)]
+    assert max(steps) - min(steps) < 1e-4
+
+
+def test_range_holds_the_values() -> None:
+    assert padded_range([0.5, 0.6, math.nan], ends=(0.0, 1.0)) == pytest.approx((0.49, 0.61))
+    assert padded_range([0.98, 1.0], ends=(0.0, 1.0))[1] == 1.0
+    assert padded_range([math.nan]) == (-1.0, 1.0)
+
+
+def test_chart_is_well_formed_and_placed() -> None:
+    curve = Curve("a & b", [0, 0.5, 1], [0, 0.8, 1], [math.nan, 0.7, 0.9], [math.nan, 0.9, 1.0], tone=3)
+    root = ElementTree.fromstring(str(chart_svg(chart(curves=[curve], diagonal=True, markers=True))))
+    group = next(node for node in root.iter("g"))
+    assert group.get("class") == "s3"
+    assert [node.text for node in group.iter("title")] == ["a & b"]
+    points = [tuple(map(float, pair.split(","))) for pair in next(group.iter("polyline")).get("points", "").split()]
+    assert points[0] == (46.0, 290.0)
+    assert points[-1] == (330.0, 10.0)
+    assert points[1] == (188.0, 66.0)
+    assert len([node for node in group if node.get("class") == "bar"]) == 2
+    assert len([node for node in group if node.get("class") == "marker"]) == 3
+    assert not any("style" in node.attrib for node in root.iter())
+    log = ElementTree.fromstring(
+        str(chart_svg(chart(curves=[Curve("a", [1, 10, 100], [0, 0.5, 1])], x_range=(1, 100), log_x=True)))
+    )
+    points = next(log.iter("polyline")).get("points", "").split()
+    assert points[1].startswith("188.0,")
+
+
+def test_forest_is_well_formed_and_says_undefined() -> None:
+    rows = [
+        ForestRow("one <x>", "5 of 9", [Point(0.5, 0.4, 0.6), None]),
+        ForestRow("two", "", [Point(math.nan), Point(0.7)]),
+    ]
+    forest = Forest("f", "t", "x", ["a", "b"], [0, 2], rows, (0.3, 0.9), [(0.5, "chance")])
+    root = ElementTree.fromstring(str(forest_svg(forest)))
+    text = ["".join(node.itertext()) for node in root.iter("text")]
+    assert "one <x>5 of 9" in text
+    assert "n/a" in text
+    titles = [node.text for node in root.iter("title")]
+    assert titles == ["chance", "a: 0.500 (0.400 to 0.600)", "b: 0.700"]
+    assert len([node for node in root.iter("line") if node.get("class") == "bar"]) == 1
+
+
+def test_files_are_drawn_once_and_only_where_they_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    draw = chart_files.draw
+
+    def counted(one: object) -> object:
+        drawn.append(getattr(one, "key", ""))
+        return draw(one)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(chart_files, "draw", counted)
+    matrix = Confusions("matrix", "t", ("normal", "atypical"), [Panel("a", 1, 2, 3, 4), Panel("b", 0, 0, 0, 4)])
+    rows = [ForestRow("one", "n", [Point(0.5, 0.4, 0.6)])]
+    forest = Forest("forest", "t", "x", ["a"], [0], rows, (0.3, 0.9), [(0.5, "chance")])
+    paths = chart_files.write_charts([chart(), matrix, forest], tmp_path)
+    assert drawn == ["roc", "matrix", "forest"]
+    assert {path.name for path in paths} == {f"{k}{s}" for k in drawn for s in (".svg", ".png")}
+    first = (tmp_path / "roc.svg").read_bytes()
+    chart_files.write_charts([chart(), matrix, forest], tmp_path)
+    assert len(drawn) == 3
+    chart_files.write_charts([chart(title="other"), matrix], tmp_path)
+    assert drawn[3:] == ["roc"]
+    assert (tmp_path / "roc.svg").read_bytes() != first
+    assert not (tmp_path / "forest.png").exists()
+    (tmp_path / chart_files.DRAWN).write_text("damaged", "utf-8")
+    chart_files.write_charts([matrix], tmp_path)
+    assert drawn[4:] == ["matrix"]
+
+
+def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(AbsentError, match=r"atypia\[figures\]"):
+        chart_files.write_charts([chart()], tmp_path)
+    assert chart_files.write_charts([], tmp_path) == []
+
+
+def test_a_row_keeps_its_colour_on_all_places() -> None:
+    found = findings()
+    assert tones(found) == {0: 0, 1: 1, 2: 2}
+    roc = curve_charts(found, 1)[0]
+    assert [(curve.name, curve.tone) for curve in roc.curves] == [(s.label, i) for i, s in enumerate(found.series)]
+    forest = domain_forest(found, 0)
+    assert forest is not None
+    assert [row.label for row in forest.rows] == ["scanner 0", "scanner 1", "all figures"]
+    assert shortened(["only"]) == {"only": "only"}
+    assert len({one.key for one in all_charts(found)}) == len(all_charts(found)) == 11
+
+
+def test_differences_have_a_row_a_classifier_and_a_series_a_place() -> None:
+    forest = difference_forest(findings(40))
+    assert forest is not None
+    assert len(forest.rows) == 20
+    assert forest.lines == [(0.0, "no difference")]
+    low, high = forest.x_range
+    assert low < -0.1
+    assert high > 0
+    assert difference_forest(findings(differences=())) is None
+
+
+def test_learning_curves_come_from_shares_of_the_data() -> None:
+    from dataclasses import replace
+
+    found = findings()
+    groups = ["1 % of the data", "10 % of the data", "100 % of the data"]
+    series = tuple(replace(s, model="m", group=g) for s, g in zip(found.series, groups, strict=True))
+    (drawn,) = learning_charts(replace(found, series=series))
+    assert [list(curve.x) for curve in drawn.curves] == [[1, 10, 100]]
+    assert drawn.log_x
+    assert learning_charts(found) == []

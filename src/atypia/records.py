@@ -56,6 +56,15 @@ WIDTH_PX: Final = "width_px"
 HEIGHT_PX: Final = "height_px"
 SHA256: Final = "sha256"
 
+# Columns of figures that a generator made; a manifest of real figures alone does not have them.
+SYNTHETIC: Final = "synthetic"
+GENERATOR: Final = "generator"
+GENERATOR_FOLD: Final = "generator_fold"
+SEEN: Final = "seen"
+SAMPLE_SEED: Final = "sample_seed"
+SAMPLE_INDEX: Final = "sample_index"
+GUIDANCE: Final = "guidance"
+
 DOMAIN_PARTS: Final = (SCANNER, ORIGIN, SPECIES, TUMOUR)
 """The columns whose combination is a domain, in this order."""
 

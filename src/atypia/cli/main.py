@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from atypia import __version__
-from atypia.cli import data, demo, doctor, evaluate, export, predict, recipes, study, train
+from atypia.cli import data, demo, doctor, evaluate, export, predict, recipes, serve, study, synth, train
 from atypia.cli.console import messages
 from atypia.errors import AtypiaError
 
@@ -22,10 +22,12 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(study.app, name="study")
+app.add_typer(synth.app, name="synth")
 train.register(app)
 evaluate.register(app)
 predict.register(app)
 export.register(app)
+serve.register(app)
 recipes.register(app)
 doctor.register(app)
 demo.register(app)

@@ -14,7 +14,9 @@ from atypia.cli.options import Allow, Json, Overrides, Root, Seed
 
 if TYPE_CHECKING:
     from atypia.data.manifest import Manifest
+    from atypia.progress import Progress
     from atypia.splits.split import Split
+    from atypia.training.schema import Recipe
 
 EXAMPLE = (
     "Example: `atypia train probe --data ami-br --protocol official --backbone efficientnet-lite0 --out runs/probe`"
@@ -52,12 +54,27 @@ def register(app: typer.Typer) -> None:
             list[str] | None, typer.Option(help="Train this fold only; may be repeated.", show_default=False)
         ] = None,
         device: Annotated[str, typer.Option(help="Where networks are trained: auto, cpu or cuda.")] = "auto",
+        add_data: Annotated[
+            list[str] | None,
+            typer.Option(
+                help="Figures that are added to training parts only, for instance generated ones; `{fold}` stands "
+                "for the fold's name; may be repeated.",
+                show_default=False,
+            ),
+        ] = None,
+        add_ratio: Annotated[
+            float, typer.Option(help="Positives for each negative that added figures shall lead to.", min=0)
+        ] = 1.0,
+        add_negatives: Annotated[
+            float, typer.Option(help="Added negatives, as a share of the real ones.", min=0)
+        ] = 0.0,
         root: Root = None,
         as_json: Json = False,
     ) -> None:
         """Train every fold of a protocol. Complete folds are kept; the same command continues."""
         from atypia.cli.results import show_results
         from atypia.data.opening import open_data
+        from atypia.training.added import Addition, with_added
         from atypia.training.fit import check_recipe
         from atypia.training.fit import train as run
         from atypia.training.fitted import Training
@@ -69,17 +86,40 @@ def register(app: typer.Typer) -> None:
         chosen = chosen_split(protocol, protocol_set or [], split_file, seed)
         check_recipe(loaded, weights, device)
         manifest = open_data(data, root)
+        allowed, warnings = tuple(allow or ()), []
         with bars() as progress:
-            job = Training(
-                name, loaded, manifest, chosen, out, seed, tuple(allow or ()), weights, tuple(fold or ()), device
-            )
+            if add_data:
+                addition = Addition(tuple(add_data), add_ratio, add_negatives, seed)
+                given = divided(manifest, chosen, loaded, progress)
+                manifest, chosen, warnings = with_added(*given, addition, fold or (), root, allowed)
+            job = Training(name, loaded, manifest, chosen, out, seed, allowed, weights, tuple(fold or ()), device)
             trained = run(job, progress)
+        for warning in warnings:
+            warn(warning)
         for warning in trained.warnings:
             warn(warning)
         kept = len(trained.folds) - len(trained.fitted)
         note(f"{len(trained.fitted)} folds trained, {kept} kept, in {time.perf_counter() - started:.1f} s")
         show_results(out, as_json)
         note(f"files: {out}/ (one folder a fold; split.json, results.parquet)")
+
+
+def divided(
+    manifest: Manifest, chosen: Split | Callable[[Manifest], Split], recipe: Recipe, progress: Progress
+) -> tuple[Manifest, Split]:
+    """The figures and folds of a training to which others are to be added: those that it would have without them.
+
+    Figures whose images cannot be used are left out before a protocol divides the rest, as in any training.
+    """
+    from atypia.data.store import open_store
+    from atypia.splits.split import Split
+
+    if isinstance(chosen, Split):
+        chosen.check_manifest(manifest)
+        return manifest, chosen
+    store = open_store(manifest, recipe.geometry.build(), progress=progress)
+    usable = manifest if store.usable.all() else manifest.take(store.usable)
+    return usable, chosen(usable)
 
 
 def chosen_split(

@@ -21,7 +21,6 @@ from atypia.data.duplicates import (
     Copies,
     Pixels,
     across_findings,
-    case_scope,
     conflict_findings,
     file_copies,
     find_copies,
@@ -31,6 +30,7 @@ from atypia.data.duplicates import (
 from atypia.data.findings import AuditReport, Finding, by_severity, counted, raise_leakage
 from atypia.data.inspection import image_findings, table_findings
 from atypia.data.manifest import Manifest
+from atypia.data.pairs import generator_findings, measured_findings, pair_findings, shared_rows
 from atypia.errors import AbsentError, DataError, InputError
 from atypia.progress import Progress, silent
 
@@ -101,9 +101,13 @@ def audit(
     for manifest in manifests:
         findings += _pooled_contamination(manifest, root)
     for first, second in combinations(manifests, 2):
-        findings += _shared_rows(first, second, root)
+        findings += shared_rows(first, second, root)
+        findings += generator_findings(first, second, "generator-saw-set", root)
+        findings += generator_findings(second, first, "generator-saw-set", root)
     for name, parts in splits:
         findings += part_findings(name, parts, manifests[0], copies)
+        for other in manifests:
+            findings += measured_findings(name, parts, manifests[0], other, root)
     return AuditReport(tuple(described), by_severity(findings))
 
 
@@ -185,15 +189,11 @@ def check_pair(
     Raises:
         LeakageError: Tells what was found and the exception to name.
     """
-    findings = _shared_rows(train, test, root)
-    pair = [train, test]
-    if stores is None:
-        copies = file_copies(pair)
-    else:
-        copies = find_copies([Pixels.of_store(m, s) for m, s in zip(pair, stores, strict=True)], near=False)
-    if not any(finding.code == "figure-across-sets" for finding in findings):
-        # The same figures have the same pixels: that would say it twice.
-        findings += across_findings(copies, pair)
+    findings = pair_findings(train, test, stores, root)
+    findings += generator_findings(train, test, "generator-across-sets", root)
+    if test.synthetic.any():
+        message = f"{counted(int(test.synthetic.sum()), 'figure')} of {test.name} are generated"
+        findings.append(Finding("synthetic-measured", message))
     return raise_leakage(findings, allow, f"testing on {test.name} what was trained on {train.name}")
 
 
@@ -274,75 +274,3 @@ def _pooled_contamination(manifest: Manifest, root: Path | None) -> list[Finding
     for first, second in combinations(names, 2):
         findings += known_contamination(_only(manifest, first), _only(manifest, second), root)
     return findings
-
-
-def _shared_rows(a: Manifest, b: Manifest, root: Path | None) -> list[Finding]:
-    """Figures and cases that two sets share by name, and what is known of their sources."""
-    findings = known_contamination(a, b, root)
-    known = {frozenset(finding.facts["sets"]) for finding in findings}
-    same = _same_figures(a, b)
-    if same:
-        message = f"{a.name} and {b.name} share {counted(len(same), 'figure')}"
-        findings.append(Finding("figure-across-sets", message, tuple(same), {"n": len(same)}))
-    same_rows = set(same)
-    other_sets = {dataset for dataset in datasets(b) if _contradicted(a, b, dataset)}
-    cases: dict[str, set[str]] = {"certain": set(), "by name": set()}
-    figures: dict[str, list[str]] = {"certain": [], "by name": []}
-    own: dict[str, dict[str, str]] = {}  # case → scope → the data set that names it there
-    for dataset, case in _case_pairs(a):
-        own.setdefault(case, {})[case_scope(dataset, case)] = dataset
-    rows = zip(b.ids, b.column(r.DATASET), b.column(r.CASE_ID), strict=True)
-    for figure, dataset, case in rows:
-        if case is None or case not in own or figure in same_rows:
-            continue
-        scope = case_scope(dataset, case)
-        if scope in own[case]:
-            if frozenset((own[case][scope], dataset)) in known or dataset in other_sets:
-                continue
-            kind = "certain"
-        else:
-            kind = "by name"
-        cases[kind].add(case)
-        figures[kind].append(figure)
-    for kind, code in (("certain", "case-across-sets"), ("by name", "same-case-names")):
-        if cases[kind]:
-            findings.append(_case_finding(code, a, b, sorted(cases[kind]), figures[kind]))
-    return findings
-
-
-def _case_finding(code: str, a: Manifest, b: Manifest, cases: list[str], figures: list[str]) -> Finding:
-    shown = ", ".join(cases[:5]) + (", …" if len(cases) > 5 else "")
-    message = f"{a.name} and {b.name} share {counted(len(cases), 'case')} ({shown}): {counted(len(figures), 'figure')} of {b.name}"
-    if code == "same-case-names":
-        message = (
-            f"{a.name} and {b.name} use the same names for {counted(len(cases), 'case')} ({shown}); fix: if they are the "
-            "same patients do not test one on the other, else rename them"
-        )
-    return Finding(code, message, tuple(figures), {"n_cases": len(cases), "cases": cases})
-
-
-def _case_pairs(manifest: Manifest) -> set[tuple[str, str]]:
-    pairs = zip(manifest.column(r.DATASET), manifest.column(r.CASE_ID), strict=True)
-    return {(str(dataset), str(case)) for dataset, case in pairs if case is not None}
-
-
-def _keys(manifest: Manifest) -> dict[tuple[str, str], str | None]:
-    rows = zip(manifest.column(r.DATASET), manifest.ids, manifest.column(r.SHA256), strict=True)
-    return {(str(dataset), figure): checksum for dataset, figure, checksum in rows}
-
-
-def _same_figures(a: Manifest, b: Manifest) -> list[str]:
-    """Figures of one data set that are in both; not those whose files differ, which only share a name."""
-    own, other = _keys(a), _keys(b)
-    return [key[1] for key in other if key in own and _may_be_same(own[key], other[key])]
-
-
-def _contradicted(a: Manifest, b: Manifest, dataset: str) -> bool:
-    """Whether two sets of one name are different sets: they use the same ids for different files."""
-    own, other = _keys(a), _keys(b)
-    common = [key for key in other if key[0] == dataset and key in own]
-    return bool(common) and not any(_may_be_same(own[key], other[key]) for key in common)
-
-
-def _may_be_same(first: str | None, second: str | None) -> bool:
-    return first is None or second is None or first == second

@@ -56,6 +56,25 @@ is centred on the figure. ``part`` is the publisher's own division (``train``, `
 one exists. ``votes`` and ``phase`` have one element a rater, null where the rater is missing.
 ``width_px, height_px`` and ``sha256`` are those of the image file."""
 
+SYNTHETIC_SCHEMA = pa.schema(
+    [
+        *SCHEMA,
+        pa.field(r.SYNTHETIC, pa.bool_()),
+        pa.field(r.GENERATOR, pa.string()),
+        pa.field(r.GENERATOR_FOLD, pa.string()),
+        pa.field(r.SEEN, pa.string()),
+        pa.field(r.SAMPLE_SEED, pa.int64()),
+        pa.field(r.SAMPLE_INDEX, pa.int64()),
+        pa.field(r.GUIDANCE, pa.float64()),
+    ]
+)
+"""Columns of a set that holds generated figures (``synthetic`` true); null in rows of real ones.
+
+``generator`` is the content hash of the generator's checkpoint, ``generator_fold`` the fold that it
+was trained for, ``seen`` the fingerprint of the manifest of all figures that it learned from
+(:mod:`atypia.data.provenance`); ``sample_seed``, ``sample_index`` and ``guidance`` decide the sample.
+Sets of real figures keep :data:`SCHEMA`, and their fingerprints."""
+
 METADATA_KEY = b"atypia"
 
 
@@ -64,7 +83,7 @@ class Manifest:
     """A table of figures and where its images are.
 
     Attributes:
-        table: The rows, with :data:`SCHEMA`. Use :meth:`from_rows` to build a validated one.
+        table: The rows, with :data:`SCHEMA` or :data:`SYNTHETIC_SCHEMA`. Use :meth:`from_rows` to build a validated one.
         name: What messages and tables call it.
         task: Key of :data:`atypia.records.CLASS_NAMES`.
         root: Folder that ``image`` is relative to; None where the images are not at hand.
@@ -94,12 +113,13 @@ class Manifest:
         Raises:
             DataError: As :meth:`validate`, or a value has the wrong type.
         """
-        known = set(SCHEMA.names)
-        unknown = sorted({key for row in rows for key in row} - known)
+        given = {key for row in rows for key in row}
+        schema = SYNTHETIC_SCHEMA if given & (set(SYNTHETIC_SCHEMA.names) - set(SCHEMA.names)) else SCHEMA
+        unknown = sorted(given - set(SYNTHETIC_SCHEMA.names))
         if unknown:
             raise DataError(f"{name}: unknown columns {', '.join(unknown)}; known: {', '.join(SCHEMA.names)}")
         try:
-            table = pa.Table.from_pylist([_completed(row) for row in rows], schema=SCHEMA)
+            table = pa.Table.from_pylist([_completed(row) for row in rows], schema=schema)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise DataError(f"{name}: a value has the wrong type: {error}") from error
         manifest = cls(table, name, task, root, tuple(notes))
@@ -116,7 +136,7 @@ class Manifest:
         t = self.table
         if self.task not in r.CLASS_NAMES:
             raise DataError(must("task", " or ".join(r.CLASS_NAMES), self.task, "name one of them"))
-        if not t.schema.equals(SCHEMA):
+        if not (t.schema.equals(SCHEMA) or t.schema.equals(SYNTHETIC_SCHEMA)):
             raise DataError(f"{self.name}: the table has other columns than a manifest; fix: build it anew")
         if t.num_rows == 0:
             raise DataError(f"{self.name}: no figures; fix: check the folder or table that it was read from")
@@ -177,6 +197,13 @@ class Manifest:
         return self.table[r.LABEL].to_numpy().astype(np.int8)
 
     @property
+    def synthetic(self) -> npt.NDArray[np.bool_]:
+        """Which figures a generator made, shape (n,); all False where the table does not say."""
+        if r.SYNTHETIC not in self.table.column_names:
+            return np.zeros(len(self), dtype=bool)
+        return np.array([made is True for made in self.table[r.SYNTHETIC].to_pylist()], dtype=bool)
+
+    @property
     def cases(self) -> npt.NDArray[np.str_]:
         """Case of each figure: where it is unknown the slide, and a figure without either is a case of its own."""
         known = zip(self.table[r.CASE_ID].to_pylist(), self.table[r.SLIDE_ID].to_pylist(), self.ids, strict=True)
@@ -225,7 +252,9 @@ class Manifest:
         tables = [m.table if m.root is None else _absolute(m) for m in manifests]
         name = "+".join(m.name for m in manifests)
         notes = tuple(note for m in manifests for note in m.notes)
-        pooled = Manifest(pa.concat_tables(tables), name, manifests[0].task, Path("/"), notes)
+        pooled = Manifest(
+            pa.concat_tables(tables, promote_options="default"), name, manifests[0].task, Path("/"), notes
+        )
         pooled.validate()
         return pooled
 
@@ -254,7 +283,7 @@ class Manifest:
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{path} is no readable Parquet file ({error}); fix: build it anew") from error
         raw = (table.schema.metadata or {}).get(METADATA_KEY)
-        if raw is None or table.schema.names != SCHEMA.names:
+        if raw is None or table.schema.names not in (SCHEMA.names, SYNTHETIC_SCHEMA.names):
             raise DataError(f"{path} is Parquet but no Atypia manifest; fix: give a CSV, or import it")
         meta = json.loads(raw)
         root = meta.get("root")

@@ -12,7 +12,7 @@ from typing import Any
 from atypia.backbones.catalogue import BACKBONES
 from atypia.config import read_yaml
 from atypia.errors import InputError, must
-from atypia.studies.schema import DataConfig, Factor, Level, ModelConfig, Sized
+from atypia.studies.schema import DataConfig, Factor, Level, ModelConfig, Sized, SyntheticConfig
 from atypia.training.recipe import parse_recipe, shipped_recipes
 from atypia.training.schema import NetworkRecipe, Recipe
 
@@ -29,6 +29,8 @@ class Wish:
         recipe: The recipe with all changes.
         data: The training set.
         seed: Master seed.
+        synthetic: Generated figures that are added to training parts; None for none.
+        positives: Share of the positives of each training part that is used.
     """
 
     label: str
@@ -38,6 +40,8 @@ class Wish:
     recipe: Recipe
     data: DataConfig
     seed: int
+    synthetic: SyntheticConfig | None = None
+    positives: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,17 @@ def wishes(study: Sized) -> list[Wish]:
             recipe = parse_recipe(values, f"recipe {row.recipe_name} of «{label}»")
             _check_trackable(recipe, label)
             found += [
-                Wish(label, row.label, factors, row.recipe_name, recipe, data, seed)
+                Wish(
+                    label,
+                    row.label,
+                    factors,
+                    row.recipe_name,
+                    recipe,
+                    data,
+                    seed,
+                    _synthetic(study, row.model),
+                    row.model.positives,
+                )
                 for data in study.data.train
                 for seed in study.seeds
             ]
@@ -81,6 +95,15 @@ def wishes(study: Sized) -> list[Wish]:
     if study.baseline is not None and study.baseline not in labels:
         raise InputError(must("baseline", f"one of {', '.join(sorted(labels))}", study.baseline, "name a row"))
     return found
+
+
+def _synthetic(study: Sized, model: ModelConfig) -> SyntheticConfig | None:
+    if model.synthetic is None:
+        return None
+    if model.synthetic not in study.synthetic:
+        known = ", ".join(study.synthetic) or "none"
+        raise InputError(must("synthetic", f"a key of the study's `synthetic` ({known})", model.synthetic, "add it"))
+    return study.synthetic[model.synthetic]
 
 
 def _rows(models: Sequence[ModelConfig]) -> Iterator[_Row]:

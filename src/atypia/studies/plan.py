@@ -23,6 +23,7 @@ from atypia.studies import files
 from atypia.studies.cells import Wish, wishes
 from atypia.studies.datasets import open_set
 from atypia.studies.schema import DataConfig, ProtocolConfig, Sized
+from atypia.training.added import subset_of_positives
 from atypia.training.fit import FIT_VERSION
 from atypia.training.schema import NetworkRecipe
 
@@ -48,6 +49,9 @@ class Cell:
         seed: Master seed.
         weights_sha256: Of the backbone; None where none are used.
         lacks: Why it cannot be trained here, and what to do; empty where it can.
+        synthetic: Generated figures that are added, as :func:`atypia.studies.synthetic.planned` gives them; None
+            for none.
+        positives: Share of the positives of each training part that is used.
     """
 
     label: str
@@ -61,6 +65,8 @@ class Cell:
     seed: int
     weights_sha256: str | None = None
     lacks: str = ""
+    synthetic: Mapping[str, Any] | None = None
+    positives: float = 1.0
 
     @property
     def backbone(self) -> str:
@@ -259,13 +265,27 @@ class _Maker:
             weights_sha256=sha256,
             lacks=missing,
         )
+        cell = self.with_synthetic(cell, wish)
         if isinstance(opened, str):
             return replace(cell, lacks=opened)
         if opened.root is None:
             remedy = "fetch them with `atypia data get` or `atypia data import`, or set --root"
             missing = f"{opened.name}: its images are not on this machine, only its table; fix: {remedy}"
             cell = replace(cell, lacks=missing)
-        return replace(cell, manifest=opened.fingerprint, data=opened.name, split=self.split_key(opened, wish.seed))
+        split = self.split_key(opened, wish.seed, wish.positives)
+        return replace(cell, manifest=opened.fingerprint, data=opened.name, split=split)
+
+    def with_synthetic(self, cell: Cell, wish: Wish) -> Cell:
+        """The cell with what is added to its training parts, and what of that is not here."""
+        cell = replace(cell, positives=wish.positives)
+        if wish.synthetic is None:
+            return cell
+        from atypia.studies.synthetic import planned
+
+        pretrain = self.open(wish.synthetic.pretrain) if wish.synthetic.pretrain is not None else None
+        if isinstance(pretrain, str):
+            return replace(cell, lacks=pretrain)
+        return replace(cell, synthetic=planned(wish.synthetic, pretrain.fingerprint if pretrain else None))
 
     def weights(self, wish: Wish) -> tuple[str | None, str]:
         """Checksum of the weights that a recipe stands on, and what is missing."""
@@ -285,38 +305,43 @@ class _Maker:
                 self._weights[name] = (None, str(error))
         return self._weights[name]
 
-    def split_key(self, manifest: Manifest, seed: int) -> str:
+    def split_key(self, manifest: Manifest, seed: int, positives: float = 1.0) -> str:
         """Name of the split file, which is made where it is not there."""
         protocol = self.study.protocol
         fixed = PROTOCOLS[protocol.name].fixed_seed
         used = seed if fixed is None else fixed
-        key = fingerprint("split", protocol.name, protocol.options, used, manifest.fingerprint)
+        share = [] if positives == 1 else [positives, seed]
+        key = fingerprint("split", protocol.name, protocol.options, used, manifest.fingerprint, *share)
         if (key, 0) not in self._divided:
-            split = self._split(key, manifest, used)
+            split = self._split(key, manifest, used, positives, seed)
             self._divided[key, 0] = [
                 (fold.name, (len(fold.train), len(fold.val), len(fold.test)), fold_content(fold))
                 for fold in split.folds
             ]
         return key
 
-    def _split(self, key: str, manifest: Manifest, seed: int) -> Split:
+    def _split(self, key: str, manifest: Manifest, used: int, positives: float, seed: int) -> Split:
         path = self.out / files.SPLITS / f"{key}.json"
         if path.is_file():
             try:
                 return Split.load(path).for_manifest(manifest)
             except AtypiaError:
                 path.unlink()  # damaged: the same split is made again
-        split = make_split(self.study.protocol.name, manifest, seed, **self.study.protocol.options)
+        split = make_split(self.study.protocol.name, manifest, used, **self.study.protocol.options)
+        split = subset_of_positives(split, manifest, positives, seed)
         split.save(path)
         return split
 
     def runs(self, cell: Cell, number: int) -> list[Run]:
         """The runs of a cell."""
+        from atypia.studies.synthetic import generator_content
+
         about = cell_content(cell, self.study.data.allow)
-        return [
-            Run(fingerprint(about, name, content), number, name, sizes)
-            for name, sizes, content in self._divided[cell.split, 0]
-        ]
+        found = []
+        for name, sizes, content in self._divided[cell.split, 0]:
+            made = [] if cell.synthetic is None else generator_content(cell.synthetic, name)
+            found.append(Run(fingerprint(about, name, content, *made), number, name, sizes))
+        return found
 
     def tests(self) -> tuple[dict[str, str], dict[str, str]]:
         """Fingerprint and name of the test sets that are here, and name and reason of the others."""
@@ -340,4 +365,7 @@ def fold_content(fold: Fold) -> str:
 def cell_content(cell: Cell, allow: Sequence[str]) -> str:
     """Content hash of all that the folds of a cell share and that decides their results."""
     recipe = {key: value for key, value in cell.recipe.items() if key != "summary"}
-    return fingerprint(FORMAT, FIT_VERSION, recipe, cell.manifest, cell.seed, cell.weights_sha256, sorted(allow))
+    added = [] if cell.synthetic is None else [dict(cell.synthetic)]
+    return fingerprint(
+        FORMAT, FIT_VERSION, recipe, cell.manifest, cell.seed, cell.weights_sha256, sorted(allow), *added
+    )

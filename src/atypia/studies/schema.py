@@ -126,6 +126,43 @@ class Overrides(StrictModel):
         return {**self.set, **(self.probes if adaptation == "probe" else self.networks)}
 
 
+class SyntheticConfig(StrictModel):
+    """Generated figures that are added to training parts, as ``atypia synth`` and ``atypia train --add-data`` do.
+
+    The study trains what it needs into the cache, one generator for each fold and share of positives, on
+    that fold's training part alone.
+
+    Attributes:
+        generator: A generator recipe's name or YAML file; or the folders of generators that are trained
+            already, ``{fold}`` standing for the fold's name.
+        set: Changes of the recipe.
+        pretrain: Crops for the unlabelled stage; None: each fold's own training part.
+        guidance: Strength of classifier-free guidance.
+        steps: Denoising steps.
+        sampler: ``ddim`` or ``ddpm``.
+        ratio: Positives for each negative in the training part.
+        oversample: Crops that are generated for one that is wanted; above 1 where some are dropped.
+        drop_copies: Whether copies of training crops are left out.
+        min_p: Least probability of the intended class by a classifier that was trained on the fold's
+            training part; None asks none.
+        judge: Recipe of that classifier.
+        judge_set: Changes of it.
+    """
+
+    generator: str
+    set: Changes = Field(default_factory=dict)
+    pretrain: Data | None = None
+    guidance: float = Field(default=2.0, ge=0, le=100)
+    steps: int = Field(default=50, ge=1)
+    sampler: Literal["ddim", "ddpm"] = "ddim"
+    ratio: float = Field(default=1.0, gt=0)
+    oversample: float = Field(default=1.0, ge=1, le=20)
+    drop_copies: bool = False
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    judge: str = "probe"
+    judge_set: Changes = Field(default_factory=dict)
+
+
 class ModelConfig(Overrides):
     """Rows of a study's table: a recipe on one or several backbones.
 
@@ -133,9 +170,13 @@ class ModelConfig(Overrides):
         recipe: A shipped recipe's name, or the path of a YAML file.
         backbones: Entries of the backbone catalogue; empty for the recipe's own.
         label: What tables call it; ``{backbone}`` and ``{recipe}`` are replaced.
+        synthetic: Key of the study's ``synthetic``: figures that are added to training parts; None for none.
+        positives: Share of the positives of each training part that is used, for training and generators alike.
     """
 
     recipe: str
+    synthetic: str | None = None
+    positives: float = Field(default=1.0, gt=0, le=1)
     backbones: tuple[str, ...] = ()
     label: str = "{recipe} · {backbone}"
 
@@ -177,6 +218,7 @@ class SizeConfig(Overrides):
     models: tuple[ModelConfig, ...] | None = None
     factors: tuple[Factor, ...] | None = None
     baseline: str | None = None
+    synthetic: dict[str, SyntheticConfig] | None = None
 
 
 class StudyConfig(StrictModel):
@@ -194,6 +236,7 @@ class StudyConfig(StrictModel):
         decisions: At which thresholds results are reported.
         baseline: Label of the model to which others are compared fold by fold.
         weights: Weights files of the user's, by backbone.
+        synthetic: Generated figures that rows may add, by name.
         sizes: What each size changes.
     """
 
@@ -208,6 +251,7 @@ class StudyConfig(StrictModel):
     decisions: tuple[Literal["fixed", "fitted"], ...] = Field(default=(FIXED,), min_length=1)
     baseline: str | None = None
     weights: dict[str, str] = Field(default_factory=dict)
+    synthetic: dict[str, SyntheticConfig] = Field(default_factory=dict)
     sizes: dict[Literal["full", "cpu", "smoke"], SizeConfig] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -238,6 +282,7 @@ class StudyConfig(StrictModel):
             models=changed.models or self.models,
             factors=self.factors if changed.factors is None else changed.factors,
             baseline=changed.baseline or self.baseline,
+            synthetic=self.synthetic if changed.synthetic is None else changed.synthetic,
             changes=Overrides(set=changed.set, networks=changed.networks, probes=changed.probes),
         )
 
@@ -254,6 +299,7 @@ class Sized(StrictModel):
     factors: tuple[Factor, ...]
     baseline: str | None
     changes: Overrides
+    synthetic: dict[str, SyntheticConfig] = Field(default_factory=dict)
 
 
 def _no_repeats(names: list[str], what: str) -> None:

@@ -118,15 +118,26 @@ def _do(task: Task, progress: Progress) -> dict[str, Any]:
     recipe = parse_recipe(cell.recipe, f"recipe {cell.recipe_name} of «{cell.label}»")
     manifest_file = task.out / files.MANIFESTS / f"{cell.manifest}.parquet"
     manifest = _manifest(manifest_file)
-    _share(manifest_file, folder / runs.MANIFEST)
     split_file = task.out / files.SPLITS / f"{cell.split}.json"
     geometry = recipe.geometry.model_dump_json()
     own = _only(_checked(manifest_file, split_file, geometry, recipe, task.allow), task.run.fold)
+    split, ready = own.split, own
+    if cell.synthetic is not None:
+        from atypia.studies.synthetic import added
+
+        pretrain = cell.synthetic["pretrain"]
+        other = _manifest(task.out / files.MANIFESTS / f"{pretrain}.parquet") if pretrain else None
+        manifest, split = added(
+            cell.synthetic, manifest, own.split, cell.seed, other, task.allow, task.device, progress
+        )
+        manifest_file, ready = folder / runs.MANIFEST, None  # pooled: this run's own, checked when it is trained
+    else:
+        _share(manifest_file, folder / runs.MANIFEST)
     job = Training(
         name=cell.recipe_name,
         recipe=recipe,
         manifest=manifest,
-        split=own.split,
+        split=split,
         out=folder,
         seed=cell.seed,
         allow=task.allow,
@@ -134,7 +145,7 @@ def _do(task: Task, progress: Progress) -> dict[str, Any]:
         folds=(task.run.fold,),
         device=task.device,
     )
-    train(job, progress, own)
+    train(job, progress, ready)
     target = open_target(folder)
     for fingerprint in task.tests:
         test_file = task.out / files.MANIFESTS / f"{fingerprint}.parquet"

@@ -38,6 +38,7 @@ from atypia.methods.catalogue import PROBES
 from atypia.progress import Progress, silent
 from atypia.splits.leakage import check_split
 from atypia.splits.split import Fold, Split
+from atypia.training.added import check_added
 from atypia.training.deciding import decide
 from atypia.training.fitted import Fitted, Trainer, Training
 from atypia.training.schema import ProbeRecipe, Recipe
@@ -79,6 +80,7 @@ def check_data(job: Training, progress: Progress = silent) -> Checked:
     notes = [f"{job.manifest.name}: {text}" for text in job.manifest.notes]
     warnings = [*notes, *_quarantine_note(store), *split.warnings, *check_training(job.manifest, store, job.allow)]
     warnings += check_split(split, usable, job.allow, identical_groups(job.manifest, store))
+    warnings += check_added(split, usable, job.allow)
     return Checked(store, split, tuple(dict.fromkeys(warnings)))
 
 

@@ -1,0 +1,224 @@
+"""Generated figures in a study: one generator a fold and share of positives, its samples, and what is kept of them.
+
+All of it is derived and lies in the cache, named by what it was made from, so that rows which differ
+by the classifier alone share it, and a second process that needs it waits for the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from atypia import runs
+from atypia.artifacts import fingerprint, lock
+from atypia.config import parse
+from atypia.data.manifest import Manifest
+from atypia.data.opening import MANIFEST_NAME
+from atypia.errors import AbsentError, AtypiaError, InputError, WorkError, must
+from atypia.paths import cache_root
+from atypia.progress import Progress, silent
+from atypia.splits.protocol import make_split
+from atypia.splits.split import Split
+from atypia.studies.schema import SyntheticConfig
+from atypia.synthesis.fitting import SYNTHESIS_VERSION
+from atypia.synthesis.sampling import SAMPLING_VERSION
+from atypia.synthesis.schema import GeneratorRecipe, load_generator_recipe
+from atypia.training.added import FOLD, Addition, extended
+
+BATCH: Final = 64
+WAIT_S: Final = 7 * 86_400.0
+"""How long a process waits for another that trains the same generator."""
+
+
+def planned(config: SyntheticConfig, pretrain: str | None) -> dict[str, Any]:
+    """What a plan keeps of generated figures: the values, with the generator's recipe in full.
+
+    Args:
+        config: The study's part.
+        pretrain: Fingerprint of the crops of the unlabelled stage.
+
+    Raises:
+        InputError: A recipe is not valid, or trained generators are not told apart by ``{fold}``.
+        AbsentError: Trained generators are named that are not here.
+    """
+    values = config.model_dump(mode="json", exclude={"set", "pretrain"})
+    versions = {"versions": [SYNTHESIS_VERSION, SAMPLING_VERSION], "pretrain": pretrain}
+    if FOLD in config.generator:
+        if config.set or config.pretrain is not None:
+            fix = "leave `set` and `pretrain` out"
+            raise InputError(must("synthetic", "without changes of trained generators", config.generator, fix))
+        return {**values, **versions, "generator": str(Path(config.generator).absolute()), "recipe": None}
+    changes = [f"{key}={_yaml(value)}" for key, value in config.set.items()]
+    name, recipe = load_generator_recipe(config.generator, changes)
+    kept = recipe.model_dump(mode="json", exclude={"summary", "sheet_every"})
+    return {**values, **versions, "generator": name, "recipe": kept}
+
+
+def _yaml(value: Any) -> str:
+    from atypia.artifacts import canonical_json
+
+    return canonical_json(value)
+
+
+def generator_content(synthetic: Mapping[str, Any], fold: str) -> list[str]:
+    """What the id of a fold's run holds of a generator that is trained already; nothing where the study trains it.
+
+    A generator that is not there yet gives its absence, and the run fails with what to do.
+    """
+    if synthetic["recipe"] is not None:
+        return []
+    from atypia.synthesis.generator import load_generator
+
+    try:
+        return [load_generator(Path(str(synthetic["generator"]).replace(FOLD, fold))).fingerprint]
+    except AtypiaError:
+        return ["absent"]
+
+
+def added(
+    synthetic: Mapping[str, Any],
+    manifest: Manifest,
+    split: Split,
+    seed: int,
+    pretrain: Manifest | None,
+    allow: Sequence[str] = (),
+    device: str = "auto",
+    progress: Progress = silent,
+) -> tuple[Manifest, Split]:
+    """Adds generated figures to the training part of one fold, making what is not there yet.
+
+    Args:
+        synthetic: As :func:`planned` gives it.
+        manifest: The real figures.
+        split: One fold of them.
+        seed: Master seed of the cell.
+        pretrain: Crops of the unlabelled stage.
+        allow: Leakage findings that the study has named as exceptions.
+        device: Where networks run.
+        progress: Told about steps and crops.
+
+    Returns:
+        The pooled manifest and the fold of it.
+
+    Raises:
+        AbsentError: A trained generator is named that is not here.
+        LeakageError: It saw what the fold is measured on.
+    """
+    (fold,) = split.folds
+    labels = manifest.take(manifest.rows_of(fold.train)).labels
+    wanted = round(float(synthetic["ratio"]) * int((labels == 0).sum())) - int((labels == 1).sum())
+    if wanted <= 0:
+        said = f"{int((labels == 1).sum())} of {len(labels)}"
+        raise InputError(must(f"positives of {fold.name}", "fewer than `ratio` asks for", said, "raise `ratio`"))
+    generator = _generator(synthetic, manifest, split, seed, pretrain, allow, device, progress)
+    made = _samples(synthetic, generator, wanted, seed, device, progress)
+    if synthetic["drop_copies"] or synthetic["min_p"] is not None:
+        made = _picked(synthetic, made, manifest, split, seed, device, progress)
+    addition = Addition((), float(synthetic["ratio"]), 0.0, seed)
+    return extended(manifest, split, {fold.name: [made]}, addition)
+
+
+def _folder(*parts: Any) -> Path:
+    return cache_root() / "synthesis" / fingerprint(*parts)[:24]
+
+
+def _generator(
+    synthetic: Mapping[str, Any], manifest: Manifest, split: Split, seed: int, pretrain: Manifest | None,
+    allow: Sequence[str], device: str, progress: Progress,
+) -> Any:  # fmt: skip
+    """The fold's generator: the one that is named, or one that is trained now."""
+    from atypia.synthesis.fitting import Synthesis, train_generators
+    from atypia.synthesis.generator import META, load_generator
+
+    (fold,) = split.folds
+    if synthetic["recipe"] is None:
+        folder = Path(str(synthetic["generator"]).replace(FOLD, fold.name))
+        if not (folder / META).is_file():
+            raise AbsentError(
+                f"the generator {folder} is not here; fix: train it with `atypia synth train --fold {fold.name}`"
+            )
+        return load_generator(folder)
+    values = {"summary": "of a study", **synthetic["recipe"]}
+    recipe = parse(GeneratorRecipe, values, f"generator recipe {synthetic['generator']}")
+    name, about = str(synthetic["generator"]), [synthetic["recipe"], seed, synthetic["versions"]]
+    start, first_made = None, ""
+    if pretrain is not None:
+        first = Synthesis(name, recipe, _folder("pretrain", *about, pretrain.fingerprint), pretrain=pretrain, seed=seed,
+                          device=device)  # fmt: skip
+        with lock(first.out, WAIT_S):
+            made = train_generators(first, progress).generators[0]
+        start, first_made = made.folder, made.fingerprint
+    out = _folder("generator", *about, manifest.fingerprint, split.fingerprint, first_made, sorted(allow))
+    job = Synthesis(name, recipe, out, manifest, split, start=start, seed=seed, allow=tuple(allow), device=device)
+    with lock(out, WAIT_S):
+        return train_generators(job, progress).generators[0]
+
+
+def _samples(
+    synthetic: Mapping[str, Any], generator: Any, wanted: int, seed: int, device: str, progress: Progress
+) -> Manifest:
+    from atypia.synthesis.diffusion import SamplingConfig
+    from atypia.synthesis.sampling import Wanted, sample_set
+
+    count = round(wanted * float(synthetic["oversample"]))
+    settings = SamplingConfig(synthetic["guidance"], synthetic["steps"], synthetic["sampler"])
+    asked = Wanted(0, count, settings=settings, seed=seed, batch=BATCH)
+    key = [generator.fingerprint, synthetic["guidance"], synthetic["steps"], synthetic["sampler"], seed, count, BATCH]
+    out = _folder("samples", *key, SAMPLING_VERSION)
+    with lock(out, WAIT_S):
+        return sample_set(generator, out, asked, device, progress)
+
+
+def _picked(
+    synthetic: Mapping[str, Any], made: Manifest, manifest: Manifest, split: Split, seed: int, device: str,
+    progress: Progress,
+) -> Manifest:  # fmt: skip
+    """The samples that pass: no copies, and recognised by a classifier of the fold's own training part."""
+    from atypia.synthesis.memorisation import memorisation
+    from atypia.synthesis.picking import write_picked
+    from atypia.synthesis.score import Score, kept_rows, real_and_made
+
+    (fold,) = split.folds
+    filters = {name: synthetic[name] for name in ("drop_copies", "min_p", "judge", "judge_set")}
+    out = _folder("picked", made.fingerprint, split.fingerprint, filters, seed)
+    with lock(out, WAIT_S):
+        if (out / MANIFEST_NAME).is_file():
+            return Manifest.load(out / MANIFEST_NAME)
+        training = manifest.take(manifest.rows_of(fold.train))
+        judges = ()
+        if synthetic["min_p"] is not None:
+            judges = _judged(synthetic, made, training, seed, device, progress)
+        crops, real = real_and_made(made, training, progress)
+        memory = memorisation(crops, real, training.cases, progress) if synthetic["drop_copies"] else None
+        from atypia.data.provenance import makers
+
+        seen = makers(made)[0].seen
+        copies = memory.copies if memory is not None else ~made.synthetic
+        kept = kept_rows(Score({}, copies, judges, seen), made, synthetic["drop_copies"], synthetic["min_p"])
+        if not kept.any():
+            raise WorkError(
+                f"no generated figure of {fold.name} passes; fix: lower `min_p`, or train the generator longer"
+            )
+        why = f"{int(kept.sum())} of {len(made)} kept ({filters})"
+        return write_picked(made, kept, seen, judges, out, why)
+
+
+def _judged(
+    synthetic: Mapping[str, Any], made: Manifest, training: Manifest, seed: int, device: str, progress: Progress
+) -> tuple[Any, ...]:
+    """What a classifier says that saw nothing but the fold's training part, its own validation included."""
+    from atypia.synthesis.fidelity import judge
+    from atypia.training.fit import train
+    from atypia.training.fitted import Training
+    from atypia.training.recipe import load_recipe
+
+    changes = [f"{key}={_yaml(value)}" for key, value in synthetic["judge_set"].items()]
+    name, recipe = load_recipe(str(synthetic["judge"]), changes)
+    inner = make_split("kfold", training, seed, folds=max(2, min(5, len(set(training.cases.tolist())))))
+    own = replace(inner, folds=inner.folds[:1], positives={})
+    out = _folder("judge", recipe.model_dump(mode="json"), training.fingerprint, seed)
+    job = Training(name, recipe, training, own, out, seed, device=device)
+    trained = train(job, progress)
+    return tuple(judge(made, [folder / runs.BUNDLE for folder in trained.folds], None, progress))

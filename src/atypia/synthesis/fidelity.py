@@ -1,0 +1,123 @@
+"""Label fidelity: does a classifier that was trained on real crops recognise the class that was asked for?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from atypia import metrics, runs
+from atypia import records as r
+from atypia.data.findings import ERROR
+from atypia.data.manifest import Manifest
+from atypia.data.pairs import pair_findings
+from atypia.data.provenance import seen_table
+from atypia.errors import DataError
+from atypia.inference.bundle import Bundle, load_bundle
+from atypia.inference.predict import score
+from atypia.progress import Progress, silent
+from atypia.splits.split import Split
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What one classifier says of generated crops.
+
+    Attributes:
+        name: Of the classifier.
+        ids: Figures that it could read.
+        p: Probability of the positive class, shape (n,).
+        threshold: Its decision threshold.
+        seen: The figures that it was trained on; None where it does not tell.
+        shared: Of them, how many the generator had seen too; None where it cannot be told.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    p: npt.NDArray[np.float64]
+    threshold: float
+    seen: Manifest | None
+    shared: int | None
+
+    def as_dict(self, labels: npt.NDArray[np.int64]) -> dict[str, Any]:
+        """Shares of crops that are recognised as what they were to be.
+
+        Args:
+            labels: The intended class of each, shape (n,).
+        """
+        decided = (self.p >= self.threshold).astype(np.int8)
+        found: dict[str, Any] = {
+            "classifier": self.name,
+            "figures": len(labels),
+            "threshold": self.threshold,
+            "independent": None if self.shared is None else self.shared == 0,
+            "shared_training_figures": self.shared,
+        }
+        for label, name in ((1, "sensitivity"), (0, "specificity")):
+            own = decided[labels == label] == label
+            found[name] = float(own.mean()) if len(own) else None
+        both = len(np.unique(labels)) == 2
+        found["balanced_accuracy"] = metrics.balanced_accuracy(labels, decided) if both else None
+        found["auroc"] = metrics.auroc(labels, self.p) if both else None
+        return found
+
+
+def judge(
+    made: Manifest, folders: Sequence[Path], seen: Manifest | None, progress: Progress = silent
+) -> list[Judgement]:
+    """Scores generated crops with classifiers.
+
+    A classifier is independent of the generator where it was trained on none of the figures, cases or
+    files that the generator saw: one of the fold's own training part only tells whether both learned the
+    same. That is not refused but told.
+
+    Args:
+        made: Generated crops.
+        folders: Bundle folders, best inside a run folder, which tells what was trained on.
+        seen: What the generator learned from; None where it is not known.
+        progress: Told about crops decoded and scored.
+
+    Raises:
+        DataError: A folder holds no bundle.
+        AbsentError: A classifier's backbone is not here.
+        InputError: A classifier is of another task.
+    """
+    found = []
+    for folder in folders:
+        bundle = load_bundle(folder)
+        scored = score(bundle, made, progress=progress)
+        trained = trained_on(folder, bundle)
+        shared = None
+        if trained is not None and seen is not None:
+            findings = [one for one in pair_findings(seen, trained) if one.severity == ERROR]
+            shared = len({figure for one in findings for figure in one.figures})
+        found.append(
+            Judgement(bundle.name, tuple(scored.manifest.ids), scored.probabilities, bundle.threshold, trained, shared)
+        )
+    return found
+
+
+def trained_on(folder: Path, bundle: Bundle) -> Manifest | None:
+    """The figures that a bundle was trained on, from the run folder around it; None where it does not tell.
+
+    Validation figures count: the epoch, and with it what the classifier knows, was chosen by them.
+    """
+    run = folder.resolve().parent
+    try:
+        (fold,) = Split.load(run / runs.SPLIT).folds
+        manifest = Manifest.load(run.parent / runs.MANIFEST)
+        rows = manifest.rows_of([*fold.train, *fold.val])
+    except (DataError, ValueError):
+        return None
+    if bundle.training.get("data_fingerprint") != manifest.fingerprint:
+        return None
+    return seen_table([manifest.take(rows)], f"seen by {bundle.name}")
+
+
+def intended(made: Manifest, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+    """The class that each of these crops was to be, shape (n,)."""
+    return made.take(made.rows_of(ids)).table[r.LABEL].to_numpy().astype(np.int64)

@@ -1,0 +1,314 @@
+"""Training of generators: unlabelled pretraining, then one class-conditional generator a fold.
+
+The output folder holds::
+
+    synthesis.json   what was asked for; another request for the same folder is refused
+    split.json       the folds
+    pretrain/        the unlabelled generator, where crops for it were given
+    fold-1/ …        one generator a fold (see :mod:`atypia.synthesis.generator`)
+
+A fold's generator learns from that fold's training part alone. What the generator that it starts
+from had seen counts as seen by it, and may hold nothing that the fold is validated or tested on.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from atypia import records as r
+from atypia import runs
+from atypia.artifacts import fingerprint, lock, read_json, write_json
+from atypia.data.audit import check_training, identical_groups
+from atypia.data.findings import ERROR, Finding, raise_leakage
+from atypia.data.manifest import Manifest
+from atypia.data.pairs import pair_findings
+from atypia.data.provenance import seen_table
+from atypia.data.store import CropStore, open_store
+from atypia.errors import InputError, WorkError, must
+from atypia.progress import Progress, silent
+from atypia.splits.leakage import check_split
+from atypia.splits.split import Fold, Split
+from atypia.synthesis.generator import Generator, is_complete, load_generator
+from atypia.synthesis.schema import GeneratorRecipe
+from atypia.synthesis.stages import Training, train_stages
+
+IDENTITY: Final = "synthesis.json"
+PRETRAINED: Final = "pretrain"
+SYNTHESIS_VERSION: Final = 1
+"""Raised when a change makes trainings come out differently from the same inputs."""
+FEWEST: Final = 16
+"""Figures below which nothing is trained: a model of fewer can only copy them."""
+FREE_BYTES: Final = 200 << 20
+"""Free space below which no training starts: checkpoints are written twice."""
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """What is asked for.
+
+    Attributes:
+        name: The recipe's name.
+        recipe: The recipe.
+        out: Output folder.
+        manifest: Labelled figures; None trains the unlabelled generator alone.
+        split: Their folds.
+        pretrain: Crops for the unlabelled stage; None: each fold's own training part.
+        start: A trained generator to start from, instead of ``pretrain``.
+        folds: Names of the folds to train; empty for all.
+        seed: Master seed.
+        allow: Leakage findings that the user has named as exceptions.
+        device: ``auto``, ``cpu`` or ``cuda``.
+    """
+
+    name: str
+    recipe: GeneratorRecipe
+    out: Path
+    manifest: Manifest | None = None
+    split: Split | None = None
+    pretrain: Manifest | None = None
+    start: Path | None = None
+    folds: tuple[str, ...] = ()
+    seed: int = 0
+    allow: tuple[str, ...] = ()
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Made:
+    """What came out: the generators, those trained now by name, and warnings."""
+
+    generators: tuple[Generator, ...]
+    trained: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def train_generators(job: Synthesis, progress: Progress = silent) -> Made:
+    """Trains every generator that is not complete yet.
+
+    Raises:
+        InputError: Nothing to train on, too few figures, one class only, crops of mixed sizes, or the
+            folder holds another training.
+        LeakageError: The split leaks, or a fold's generator would see what the fold is measured on.
+        WorkError: The disk is full, or the loss is not finite.
+    """
+    from atypia.training.fit import DEVICES
+
+    if job.device not in DEVICES:
+        raise InputError(must("device", f"one of {', '.join(DEVICES)}", job.device, "leave it out"))
+    if job.manifest is None and job.pretrain is None:
+        raise InputError(must("data", "given", "nothing to train on", "pass --data, --pretrain or both"))
+    if job.pretrain is not None and job.start is not None:
+        raise InputError("`--pretrain` does not go with `--from`, which is pretrained; fix: leave one out")
+    if (job.manifest is None) != (job.split is None):
+        raise InputError(must("split", "given with labelled figures", "only one of them", "pass both"))
+    check_space(job.out, FREE_BYTES)
+    parent = load_generator(job.start) if job.start else None
+    warnings: list[str] = []
+    made: list[Generator] = []
+    fresh: list[str] = []
+    with lock(job.out / IDENTITY):
+        _claim(job, parent)
+        if job.pretrain is not None:
+            store = _store(job.recipe, job.pretrain, progress)
+            usable = job.pretrain.take(store.usable)
+            training = _training(job, PRETRAINED, usable, store, None)
+            parent, new = _one(training, job.out / PRETRAINED, progress)
+            made.append(parent)
+            fresh += [PRETRAINED] * new
+        if job.manifest is not None and job.split is not None:
+            store = _store(job.recipe, job.manifest, progress)
+            warnings += _checked(job, job.manifest, job.split, store, parent)
+            job.split.save(job.out / runs.SPLIT)
+            for fold in _wanted(job.split, job.folds):
+                rows = job.manifest.rows_of(fold.train)
+                rows = rows[np.asarray(store.usable)[rows]]
+                labelled = job.manifest.take(rows)
+                _check_labelled(labelled, fold.name)
+                training = _training(job, fold.name, labelled, store, parent, rows)
+                generator, new = _one(training, job.out / fold.name, progress)
+                made.append(generator)
+                fresh += [fold.name] * new
+    return Made(tuple(made), tuple(fresh), tuple(dict.fromkeys(warnings)))
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Refuses to start where the disk is nearly full.
+
+    Raises:
+        WorkError: Less is free than is needed.
+    """
+    nearest = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(nearest).free
+    if free < needed:
+        raise WorkError(
+            f"cannot write {folder}: {needed / 2**20:,.0f} MiB are needed, {free / 2**20:,.0f} MiB are free; "
+            "fix: free some space, or choose another --out"
+        )
+
+
+def _one(training: Training, folder: Path, progress: Progress) -> tuple[Generator, bool]:
+    """A generator, trained unless it is there; and whether it was trained now."""
+    if is_complete(folder, training.run_id):
+        return load_generator(folder), False
+    return train_stages(training, folder, progress), True
+
+
+def _training(
+    job: Synthesis,
+    name: str,
+    figures: Manifest,
+    store: CropStore,
+    parent: Generator | None,
+    rows: Any = None,
+) -> Training:
+    """What one generator is trained from."""
+    labelled = name != PRETRAINED
+    seen = seen_table([*([parent.seen()] if parent else []), figures], f"seen by {job.name}, {name}")
+    values = job.recipe.model_dump(mode="json", exclude={"summary", "sheet_every"})
+    run_id = fingerprint(
+        SYNTHESIS_VERSION,
+        values,
+        name,
+        job.seed,
+        store.fingerprint,
+        figures.ids,
+        parent.fingerprint if parent else None,
+    )
+    return Training(
+        name=job.name,
+        recipe=job.recipe,
+        figures=figures,
+        store=store,
+        rows=np.flatnonzero(store.usable) if rows is None else rows,
+        labelled=labelled,
+        fold=name if labelled else None,
+        split=job.split.fingerprint if labelled and job.split else None,
+        parent=parent,
+        seen=seen,
+        seed=job.seed,
+        run_id=run_id,
+        device=job.device,
+        mpp=_mpp(figures, job.recipe),
+    )
+
+
+def _store(recipe: GeneratorRecipe, manifest: Manifest, progress: Progress) -> CropStore:
+    geometry = recipe.geometry.build()
+    if geometry.is_whole:
+        _check_sizes(manifest)
+    store = open_store(manifest, geometry, progress=progress)
+    usable = int(np.asarray(store.usable).sum())
+    if usable < FEWEST:
+        raise InputError(
+            must(manifest.name, f"of at least {FEWEST} crops that can be read", usable, "give more crops: of so few "
+                 "a generator only makes copies")
+        )  # fmt: skip
+    return store
+
+
+def _check_sizes(manifest: Manifest) -> None:
+    """Refuses whole crops of several sizes: they would be scaled to one, and so show different fields."""
+    sizes = sorted(set(zip(*(manifest.table[name].to_pylist() for name in (r.WIDTH_PX, r.HEIGHT_PX)), strict=True)),
+                   key=str)  # fmt: skip
+    if len(sizes) > 1:
+        shown = ", ".join(f"{width}×{height}" for width, height in sizes[:4])
+        raise InputError(
+            must(f"crops of {manifest.name}", "of one size", f"{len(sizes)} sizes ({shown})",
+                 "cut one field from all: --set geometry.side_um=32, or geometry.side_px")
+        )  # fmt: skip
+
+
+def _check_labelled(figures: Manifest, fold: str) -> None:
+    labels = figures.table[r.LABEL].to_pylist()
+    counts = [labels.count(0), labels.count(1)]
+    words = r.CLASS_NAMES[figures.task]
+    if min(counts) < 2:
+        got = f"{counts[0]} {words[0]} and {counts[1]} {words[1]}"
+        fix = "give both classes; without labels, pass the crops as --pretrain"
+        raise InputError(must(f"training part of {fold}", "of both classes, two figures each", got, fix))
+    if sum(counts) < FEWEST:
+        got = f"{sum(counts)}"
+        raise InputError(must(f"training part of {fold}", f"of at least {FEWEST} figures", got, "give more crops"))
+
+
+def _checked(job: Synthesis, manifest: Manifest, split: Split, store: CropStore, parent: Generator | None) -> list[str]:
+    """Warnings of the checks of a split, and of what the generator that is started from had seen."""
+    split.check_manifest(manifest)
+    if manifest.synthetic.any():
+        found = Finding(
+            "synthetic-measured", f"{manifest.name} holds generated figures: a generator learns from real ones"
+        )
+        return raise_leakage([found], job.allow, f"training a generator on {manifest.name}")
+    warnings = [*split.warnings, *check_training(manifest, store, job.allow)]
+    warnings += check_split(split, manifest, job.allow, identical_groups(manifest, store))
+    if parent is not None:
+        seen, findings = parent.seen(), []
+        for fold in _wanted(split, job.folds):
+            findings += _seen_by_parent(parent, seen, fold, manifest)
+        warnings += raise_leakage(findings, job.allow, f"training a generator on {manifest.name}")
+    return warnings
+
+
+def _seen_by_parent(parent: Generator, seen: Manifest, fold: Fold, manifest: Manifest) -> list[Finding]:
+    ids = [*fold.val, *fold.test]
+    if not ids:
+        return []
+    measured = replace(manifest.take(manifest.rows_of(ids)), name=f"the validation and test part of {fold.name}")
+    shared = [found for found in pair_findings(seen, measured) if found.severity == ERROR]
+    if not shared:
+        return []
+    message = f"the pretrained generator {parent.fingerprint[:8]} saw what is in {measured.name}: " + "; ".join(
+        found.message for found in shared
+    )
+    return [Finding("generator-across-parts", message, shared[0].figures)]
+
+
+def _wanted(split: Split, names: Sequence[str]) -> list[Fold]:
+    known = {fold.name: fold for fold in split.folds}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise InputError(must("fold", f"one of {', '.join(known)}", unknown[0], "name a fold of this protocol"))
+    return [known[name] for name in names] if names else list(split.folds)
+
+
+def _claim(job: Synthesis, parent: Generator | None) -> None:
+    """Refuses a folder that holds another training."""
+    asked = {
+        "version": SYNTHESIS_VERSION,
+        "name": job.name,
+        "recipe": job.recipe.model_dump(mode="json"),
+        "seed": job.seed,
+        "data": job.manifest.fingerprint if job.manifest else None,
+        "split": job.split.fingerprint if job.split else None,
+        "pretrain": job.pretrain.fingerprint if job.pretrain else None,
+        "start": parent.fingerprint if parent else None,
+        "allow": sorted(job.allow),
+    }
+    path = job.out / IDENTITY
+    if path.exists():
+        there = read_json(path)
+        if there != asked:
+            differs = sorted(key for key in {*there, *asked} if there.get(key) != asked.get(key))
+            raise InputError(
+                f"{job.out} holds another training (it differs in: {', '.join(differs)}); "
+                "fix: choose another --out, or delete it"
+            )
+    else:
+        write_json(path, asked)
+
+
+def _mpp(figures: Manifest, recipe: GeneratorRecipe) -> float | None:
+    """µm/px of generated crops: where the field of all real ones is the same number; None else."""
+    geometry = recipe.geometry.build()
+    if geometry.side_um is not None:
+        return geometry.side_um / geometry.out_px
+    known = set(zip(*(figures.table[name].to_pylist() for name in (r.MPP, r.WIDTH_PX)), strict=True))
+    fields = {None if mpp is None else mpp * (geometry.side_px or width or 0) for mpp, width in known}
+    (field,) = fields if len(fields) == 1 else (None,)
+    return field / geometry.out_px if field else None

@@ -1,0 +1,85 @@
+"""A part of a generated set as a set of its own: without copies, or what a classifier recognises.
+
+A classifier that picks samples teaches its labels to whatever is trained on them. So what it was
+trained on counts as seen by the generator from then on; one that does not tell what it was trained
+on makes the picked set's origin unknown, which a training refuses.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from atypia import records as r
+from atypia.artifacts import atomic_folder, disk_errors
+from atypia.data.manifest import Manifest
+from atypia.data.opening import MANIFEST_NAME
+from atypia.data.provenance import SEEN_NAME, seen_table
+from atypia.errors import InputError, must
+from atypia.synthesis.fidelity import Judgement
+
+
+def write_picked(
+    made: Manifest,
+    kept: npt.NDArray[np.bool_],
+    seen: Manifest | None,
+    judges: Sequence[Judgement],
+    folder: Path,
+    why: str,
+) -> Manifest:
+    """Writes the crops that were kept as a set; images are linked where the file system has links.
+
+    Args:
+        made: The set.
+        kept: Which of it, shape (n,).
+        seen: What its generators learned from; None where they do not tell.
+        judges: Classifiers that decided; empty where none did.
+        folder: The new set's folder.
+        why: What was kept, for the manifest's notes.
+
+    Returns:
+        The manifest of the new set.
+
+    Raises:
+        InputError: Nothing is left, or the folder is there already.
+        WorkError: The disk is full or cannot be written.
+    """
+    if not kept.any():
+        raise InputError(must("crops kept", "at least one", "none", "ask for less"))
+    if folder.exists():
+        raise InputError(
+            must("folder", "a new one", f"{folder}, which is there", "choose another --keep, or delete it")
+        )
+    assert made.root is not None
+    tables = [seen, *(one.seen for one in judges)]
+    known = [table for table in tables if table is not None]
+    saw = seen_table(known, f"seen by what made {made.name}") if known and len(known) == len(tables) else None
+    part = made.take(kept)
+    column = part.table.schema.get_field_index(r.SEEN)
+    mark = saw.fingerprint if saw is not None else None
+    table = part.table.set_column(column, part.table.schema.field(column), pa.array([mark] * len(part), pa.string()))
+    folder = folder.resolve()
+    picked = replace(part, table=table, root=folder, notes=(*made.notes, why))
+    with disk_errors(folder), atomic_folder(folder) as new:
+        for image in part.table[r.IMAGE].to_pylist():
+            target = new / image
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _link(made.root / image, target)
+        if saw is not None:
+            saw.save(new / SEEN_NAME)
+        replace(picked, root=new).save(new / MANIFEST_NAME)
+    return Manifest.load(folder / MANIFEST_NAME)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,333 @@
+"""The score of a set of generated crops: how near to real ones, how many copies, and the right class?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from atypia import records as r
+from atypia.artifacts import atomic_file, write_json
+from atypia.backbones.features import open_features
+from atypia.backbones.weights import require
+from atypia.data.geometry import CropGeometry
+from atypia.data.manifest import Manifest
+from atypia.data.provenance import makers
+from atypia.data.store import CropStore, open_store
+from atypia.errors import DataError, InputError, must
+from atypia.progress import Progress, silent
+from atypia.seeds import generator
+from atypia.synthesis.fidelity import Judgement, intended, judge
+from atypia.synthesis.memorisation import Memorisation, memorisation
+from atypia.synthesis.quality import frechet_distance, kernel_distance, overlap
+
+BACKBONE: Final = "efficientnet-lite0"
+"""Features of the default: ImageNet weights that come in a package, so that nothing is downloaded."""
+SCORE, TABLE = "score.json", "score.md"
+SIDE_PX: Final = 128
+"""Side at which crops enter the features, so that generated and real ones do alike."""
+NEIGHBOURS: Final = 5
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """What is asked for.
+
+    Attributes:
+        made: Generated crops.
+        real: Real figures: those that the generator saw, and better others too.
+        backbone: Whose features are compared.
+        bundles: Classifiers that judge the class.
+        seed: Decides subsets.
+    """
+
+    made: Manifest
+    real: Manifest
+    backbone: str = BACKBONE
+    bundles: tuple[Path, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """What was found.
+
+    Attributes:
+        values: JSON-like values.
+        copies: Which generated crops are copies of training crops, shape (n,); quarantined ones are False.
+        judgements: What each classifier said.
+        seen: All figures that the generators saw; None where they do not tell.
+    """
+
+    values: dict[str, Any]
+    copies: npt.NDArray[np.bool_]
+    judgements: tuple[Judgement, ...]
+    seen: Manifest | None
+
+
+def score_set(job: ScoreJob, progress: Progress = silent) -> Score:
+    """Scores a set of generated crops.
+
+    Every distance stands beside the same one between two halves of real crops of equal number, which is
+    what a perfect generator would reach: distances of small sets are far from 0 by chance alone.
+
+    Raises:
+        AbsentError: The backbone's weights, or images, are not here.
+        InputError: No generated crops, too few real ones, or another task.
+    """
+    made, real = job.made, job.real
+    if not made.synthetic.all():
+        expected = "a set of generated crops"
+        raise InputError(must(made.name, expected, "real figures", "give the --out folder of `atypia synth sample`"))
+    if real.synthetic.any():
+        raise InputError(must(real.name, "real figures", "generated ones among them", "name the real set"))
+    require(job.backbone)
+    seen = _seen(made)
+    side = CropGeometry(out_px=SIDE_PX)
+    made_store, real_store = open_store(made, side, progress=progress), open_store(real, side, progress=progress)
+    made_rows = np.flatnonzero(made_store.usable)
+    training, others = _sides(real, seen, real_store)
+    vectors = (_vectors(made_store, job.backbone, progress), _vectors(real_store, job.backbone, progress))
+    values: dict[str, Any] = {
+        "set": made.name,
+        "generators": sorted(set(made.table[r.GENERATOR].to_pylist())),
+        "guidance": sorted(set(made.table[r.GUIDANCE].to_pylist())),
+        "real": real.name,
+        "features": f"{job.backbone} at {vectors[0][1]} px",
+        "figures": {"generated": len(made_rows), "training": len(training), "other": len(others)},
+        "classes": {},
+    }
+    labels = [np.array([-1 if y is None else y for y in m.table[r.LABEL].to_pylist()]) for m in (made, real)]
+    for label in (0, 1):
+        rows = made_rows[labels[0][made_rows] == label]
+        if not len(rows):
+            continue
+        sides = {
+            "training": training[labels[1][training] == label],
+            "other": others[labels[1][others] == label],
+        }
+        found = {name: _compared(vectors[1][0][there], vectors[0][0][rows], job.seed) for name, there in sides.items()}
+        values["classes"][r.CLASS_NAMES[made.task][label]] = found
+    memory = _memory(made_store, made_rows, real, real_store, training, progress)
+    values["memorisation"] = None if memory is None else _told(memory, made, made_rows, real, training)
+    copies = np.zeros(len(made), dtype=bool)
+    if memory is not None:
+        copies[made_rows] = memory.copies
+    judgements = judge(made, job.bundles, seen, progress)
+    values["label_fidelity"] = [one.as_dict(intended(made, one.ids)) for one in judgements]
+    return Score(values, copies, tuple(judgements), seen)
+
+
+def _seen(made: Manifest) -> Manifest | None:
+    from atypia.data.provenance import seen_table
+
+    tables = [maker.seen for maker in makers(made)]
+    known = [table for table in tables if table is not None]
+    return seen_table(known, f"seen by the generators of {made.name}") if known and len(known) == len(tables) else None
+
+
+def _sides(
+    real: Manifest, seen: Manifest | None, store: CropStore
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Rows of real figures that the generator saw, and of the others; all are «seen» where it does not tell."""
+    usable = np.asarray(store.usable)
+    if seen is None:
+        return np.flatnonzero(usable), np.zeros(0, dtype=np.int64)
+    known = set(zip(seen.table[r.DATASET].to_pylist(), seen.ids, strict=True))
+    rows = zip(real.table[r.DATASET].to_pylist(), real.ids, strict=True)
+    was_seen = np.array([row in known for row in rows], dtype=bool)
+    if not (was_seen & usable).any():
+        raise InputError(
+            must(f"real figures {real.name}", "those that the generator learned from, among others", "none of them",
+                 "pass --data as in `atypia synth train`")
+        )  # fmt: skip
+    return np.flatnonzero(was_seen & usable), np.flatnonzero(~was_seen & usable)
+
+
+def _vectors(store: CropStore, backbone: str, progress: Progress) -> tuple[npt.NDArray[np.float64], int]:
+    features = open_features(store, backbone, progress=progress)
+    return np.asarray(features.values, dtype=np.float64), features.input_px
+
+
+def _compared(real: npt.NDArray[np.float64], made: npt.NDArray[np.float64], seed: int) -> dict[str, Any] | None:
+    """All distances of two sets, and those between halves of the real one; None where there are too few."""
+    n = min(len(real), len(made))
+    if n < 2 * (NEIGHBOURS + 1):
+        return None
+    rng = generator(seed, "score")
+    own, other = real[rng.permutation(len(real))[:n]], made[rng.permutation(len(made))[:n]]
+    half = n // 2
+    floor = real[rng.permutation(len(real))[: 2 * half]]
+    return {
+        "figures": n,
+        **_distances(own, other, seed),
+        "half": {"figures": half, **_distances(own[:half], other[:half], seed)},
+        "real_halves": {"figures": half, **_distances(floor[:half], floor[half:], seed)},
+    }
+
+
+def _distances(real: npt.NDArray[np.float64], made: npt.NDArray[np.float64], seed: int) -> dict[str, Any]:
+    kernel = kernel_distance(real, made, seed=seed)
+    return {
+        "fid": frechet_distance(real, made),
+        "kid": kernel.mean,
+        "kid_sd": kernel.sd,
+        "kid_subset": kernel.subset,
+        **asdict(overlap(real, made, NEIGHBOURS)),
+    }
+
+
+def _memory(
+    made_store: CropStore,
+    made_rows: npt.NDArray[np.int64],
+    real: Manifest,
+    real_store: CropStore,
+    training: npt.NDArray[np.int64],
+    progress: Progress,
+) -> Memorisation | None:
+    cases = real.cases[training]
+    if len(training) < 2 or len(set(cases.tolist())) < 2:
+        return None
+    return memorisation(made_store.crops[made_rows], real_store.crops[training], cases, progress)
+
+
+def real_and_made(
+    made: Manifest, real: Manifest, progress: Progress = silent
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Crops of generated and of real figures at one size, in the order of their manifests."""
+    side = CropGeometry(out_px=SIDE_PX)
+    return open_store(made, side, progress=progress).crops, open_store(real, side, progress=progress).crops
+
+
+def _told(
+    memory: Memorisation,
+    made: Manifest,
+    made_rows: npt.NDArray[np.int64],
+    real: Manifest,
+    training: npt.NDArray[np.int64],
+) -> dict[str, Any]:
+    """The report of memorisation, with the nearest pairs by name."""
+    order = np.argsort(memory.distances, kind="stable")[:20]
+    pairs = [
+        {
+            "figure": made.ids[int(made_rows[i])],
+            "training_figure": real.ids[int(training[memory.nearest[i]])],
+            "distance": float(memory.distances[i]),
+            "copy": bool(memory.copies[i]),
+        }
+        for i in order
+    ]
+    return {**memory.as_dict(), "nearest_pairs": pairs}
+
+
+def write_score(score: Score, folder: Path) -> tuple[Path, Path]:
+    """Writes ``score.json`` and ``score.md``.
+
+    Raises:
+        WorkError: The disk is full or cannot be written.
+    """
+    write_json(folder / SCORE, _plain(score.values))
+    with atomic_file(folder / TABLE, "w") as file:
+        file.write(score_text(score.values))
+    return folder / SCORE, folder / TABLE
+
+
+def score_text(values: dict[str, Any]) -> str:
+    """The score for people, as Markdown."""
+    lines = [f"# {values['set']}", "", f"Features: {values['features']}. Real: {values['real']}.", ""]
+    lines += ["| class | against | figures | FID | KID | precision | recall | density | coverage |"]
+    lines += ["|---|---|---|---|---|---|---|---|---|"]
+    for name, sides in values["classes"].items():
+        for side, found in sides.items():
+            if found is None:
+                continue
+            lines.append(_line(name, f"real, {side}", found))
+            lines.append(_line(name, f"real, {side}, half", found["half"]))
+            lines.append(_line("real", f"real, {side}, halves", found["real_halves"]))
+    memory = values["memorisation"]
+    if memory is not None:
+        q = "q0.5"
+        lines += [
+            "",
+            f"Copies of training crops: {memory['copies']} ({100 * memory['share']:.1f} %; of fresh real crops "
+            f"{100 * memory['expected_share']:g} % would count). Median distance to the nearest training crop "
+            f"{memory['generated_to_training'][q]:.1f} grey levels; between real crops of different cases "
+            f"{memory['real_to_real'][q]:.1f}.",
+        ]
+    for one in values["label_fidelity"]:
+        parts = [f"{key} {one[key]:.3f}" for key in ("sensitivity", "specificity", "auroc") if one[key] is not None]
+        shared = one["shared_training_figures"]
+        known = "what it was trained on is not known" if shared is None else f"{shared} training figures shared"
+        lines += ["", f"Recognised by {one['classifier']}: {', '.join(parts)} ({known})."]
+    return "\n".join(lines) + "\n"
+
+
+def _line(name: str, against: str, found: dict[str, Any]) -> str:
+    shown = [f"{found['fid']:.2f}", f"{found['kid']:.4f}"]
+    shown += [f"{found[key]:.2f}" for key in ("precision", "recall", "density", "coverage")]
+    return f"| {name} | {against} | {found['figures']} | {' | '.join(shown)} |"
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: what is not defined is null."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def open_samples(reference: Path) -> Manifest:
+    """Opens a set of generated crops.
+
+    Raises:
+        InputError: The folder holds none.
+        DataError: It is damaged.
+    """
+    from atypia.data.opening import MANIFEST_NAME
+
+    path = reference / MANIFEST_NAME
+    if not path.is_file():
+        expected = "a folder of `atypia synth sample`"
+        raise InputError(must("samples", expected, f"{reference} (no {MANIFEST_NAME})", "let it be completed first"))
+    manifest = Manifest.load(path)
+    if not manifest.synthetic.any():
+        raise DataError(must(str(reference), "a set of generated crops", "real figures", "give another folder"))
+    return manifest
+
+
+def kept_rows(score: Score, made: Manifest, drop_copies: bool, min_p: float | None) -> npt.NDArray[np.bool_]:
+    """Which crops pass: no copies, and recognised as their class with at least this probability, on average.
+
+    Args:
+        score: Of the set.
+        made: The set.
+        drop_copies: Whether copies are left out.
+        min_p: Least probability of the intended class, the mean over classifiers; None keeps all.
+
+    Raises:
+        InputError: A probability is asked for without a classifier, or is not in [0, 1].
+    """
+    kept = np.ones(len(made), dtype=bool) if not drop_copies else ~score.copies
+    if min_p is None:
+        return kept
+    if not 0 <= min_p <= 1:
+        raise InputError(must("min_p", "between 0 and 1", min_p, "for instance 0.5"))
+    return kept & (intended_probability(score.judgements, made) >= min_p)
+
+
+def intended_probability(judgements: Sequence[Judgement], made: Manifest) -> npt.NDArray[np.float64]:
+    """Mean probability of the intended class over classifiers, shape (n,); 0 where none could read the crop."""
+    if not judgements:
+        raise InputError(must("min_p", "asked for with a classifier", "none", "pass --bundle DIR"))
+    sums, counts = np.zeros(len(made)), np.zeros(len(made))
+    for one in judgements:
+        rows = made.rows_of(one.ids)
+        labels = intended(made, one.ids)
+        sums[rows] += np.where(labels == 1, one.p, 1 - one.p)
+        counts[rows] += 1
+    return sums / np.maximum(counts, 1)

@@ -11,7 +11,7 @@ ifneq ($(ATYPIA_DATA),)
 export ATYPIA_DATA
 endif
 
-.PHONY: help setup demo model test test-all lint types layers unit format lock bench docs clean
+.PHONY: help setup demo model test test-all lint types layers unit browser format lock bench docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -47,7 +47,7 @@ model: $(READY)  ## the classifier that ships, from AMi-Br to the package (about
 
 test: lint types layers unit  ## lint, types, import layers, tests and doctests
 
-test-all: lint types layers $(READY)  ## the same with the long checks
+test-all: lint types layers browser $(READY)  ## the same with the long checks
 	$(BIN)/pytest -n 2
 
 lint: $(READY)
@@ -60,8 +60,14 @@ types: $(READY)
 layers: $(READY)
 	$(BIN)/lint-imports --no-logo
 
-unit: $(READY)
+unit: $(READY) browser
 	$(BIN)/pytest -n 2 -m "not slow"
+
+browser:  ## Chromium for the tests of pages, where Debian's packages can be installed; else they are skipped
+	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 \
+	  || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq \
+	       && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+	  || echo "no Chromium here: the tests of pages are skipped"
 
 format: $(READY)  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix .

@@ -161,7 +161,7 @@ def fit_novelty(
     if (val_features is None) == (held_out is None):
         got = "neither" if held_out is None else "both"
         raise InputError(must("held-out figures", "given as features or as novelty", got, "give one of them"))
-    count = len(held_out) if val_features is None else len(val_features)
+    count = sum(len(given) for given in (val_features, held_out) if given is not None)
     if not 0 < quantile < 1 or k < 1 or not count:
         got = f"quantile {quantile}, k {k}, {count} held-out figures"
         raise InputError(
@@ -194,7 +194,7 @@ def fit_novelty(
     inside, outside = _by_rows(features, d, unscaled.distances).mean(axis=0)
     # Where nothing lay outside the subspace in training, whatever does is far, but rounding is not.
     scaled = replace(unscaled, inside=float(inside), outside=max(float(outside), FLAT * total))
-    ordered = np.sort(held_out if val_features is None else scaled.apply(val_features))
+    ordered = np.sort(scaled.apply(val_features) if val_features is not None else np.asarray(held_out))
     rank = min(math.ceil((count + 1) * quantile - 1e-9), count)
     return replace(scaled, limit=float(ordered[rank - 1]))
 

@@ -24,7 +24,7 @@ from atypia.studies.cells import Wish, wishes
 from atypia.studies.datasets import open_set
 from atypia.studies.schema import DataConfig, ProtocolConfig, Sized
 from atypia.training.added import subset_of_positives
-from atypia.training.fit import FIT_VERSION
+from atypia.training.fitted import FIT_VERSION
 from atypia.training.schema import NetworkRecipe
 
 FORMAT: Final = 1

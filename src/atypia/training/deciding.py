@@ -14,7 +14,6 @@ from atypia.data.store import CropStore
 from atypia.errors import DataError, InputError, must
 from atypia.inference.bundle import Bundle, load_bundle
 from atypia.inference.decision import Decision, fit_decision
-from atypia.methods.network import NetworkSpec
 from atypia.splits.split import Split
 from atypia.training.fitted import Fitted, Training, stored_labels
 from atypia.training.schema import DecisionConfig
@@ -118,6 +117,8 @@ def out_of_fold(folder: Path, bundle: Bundle, job: Training, store: CropStore) -
 
 
 def _architecture(bundle: Bundle) -> tuple[object, ...]:
+    from atypia.methods.network import NetworkSpec  # torch: not on a probe's path
+
     spec = None if bundle.network is None else NetworkSpec.from_dict(bundle.network)
     return spec, bundle.backbone, bundle.input_px, bundle.geometry
 

@@ -40,14 +40,11 @@ from atypia.splits.leakage import check_split
 from atypia.splits.split import Fold, Split
 from atypia.training.added import check_added
 from atypia.training.deciding import decide
-from atypia.training.fitted import Fitted, Trainer, Training
+from atypia.training.fitted import FIT_VERSION, Fitted, Trainer, Training
 from atypia.training.schema import ProbeRecipe, Recipe
 
 DEVICES = ("auto", "cpu", "cuda")
 """Where networks may be trained."""
-
-FIT_VERSION = 2
-"""Raised when a change makes trainings come out differently from the same inputs."""
 
 
 @dataclass(frozen=True)

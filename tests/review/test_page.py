@@ -83,6 +83,13 @@ class Site:
         """What the server holds."""
         return self.review.desk.board.decision(rater, index)
 
+    def settle(self) -> None:
+        """Waits until the page has had an answer to everything that it sent."""
+        unsent = (
+            "Object.keys(localStorage).filter((key) => key.startsWith('atypia.unsent')).map((key) => localStorage[key])"
+        )
+        self.until(lambda: self.page.evaluate(unsent) == ["[]"])
+
     def until(self, condition: Callable[[], bool]) -> None:
         """Waits for something that only the server shows."""
         for _ in range(PATIENCE_MS // 50):
@@ -230,8 +237,8 @@ def test_story(serving: Callable[..., Site], scored: Figures) -> None:
 
     page.keyboard.press("z")
     site.until(lambda: site.decided("Ada", int(order[3])) is None)
+    site.until(lambda: site.current() == scored.id(int(order[3])))  # undo goes back to its figure
     page.locator(".card.current:not(.decided)").wait_for()
-    assert site.current() == scored.id(int(order[3])), "undo goes back to its figure"
     assert [event.kind for event in site.review.desk.whole_log()] == ["decision"] * 4 + ["undo"]
 
     page.locator("summary", has_text="Decision").click()
@@ -316,6 +323,7 @@ def test_blind_mode_hides_what_the_model_and_others_say(serving: Callable[..., S
     site.visit("queue")
     page.locator(".card .crop.loaded").first.wait_for()
     assert page.locator(".card .says .number").count() == 0
+    site.settle()
     page.reload()
     page.locator("#tools button[aria-pressed=true]").wait_for()  # reloading does not lift the veil
     board = site.review.desk.board
@@ -335,6 +343,7 @@ def test_a_note_is_text_and_nothing_else(serving: Callable[..., Site], figures: 
     page.keyboard.press("Control+Enter")
     site.until(lambda: site.review.desk.board.note("Ada", 0) == text)
     assert site.decided("Ada", 0) == "normal", "a note leaves the decision as it is"
+    site.settle()
     page.reload()
     page.locator(".card .noted").first.wait_for()
     page.locator(".card").first.dblclick()
@@ -349,9 +358,10 @@ def test_a_note_is_text_and_nothing_else(serving: Callable[..., Site], figures: 
 def test_an_unsent_decision_outlasts_a_reload(serving: Callable[..., Site], figures: Figures) -> None:
     site = serving(figures, "Ada")
     site.expected = ["Failed to load resource", "ERR_FAILED"]
+    gone = [True]
+    site.page.route("**/decisions", lambda route: route.abort() if gone else route.continue_())
     page = site.gallery()
     site.choose("Ada")
-    page.route("**/decisions", lambda route: route.abort())
     page.keyboard.press("a")
     page.locator("#banner", has_text="1 entry waits").wait_for()
     page.locator(".card.decided.is-atypical").wait_for()
@@ -363,7 +373,7 @@ def test_an_unsent_decision_outlasts_a_reload(serving: Callable[..., Site], figu
     page.reload()
     page.locator(".card.decided.is-atypical").wait_for()
     assert site.decided("Ada", 0) is None
-    page.unroute("**/decisions")
+    gone.clear()
     site.until(lambda: site.decided("Ada", 0) == "atypical")  # by itself, as soon as the server takes it
     page.locator("#banner").wait_for(state="hidden")
     assert site.decided("Ada", 1) is None
@@ -440,6 +450,22 @@ def test_large_view(serving: Callable[..., Site], phantom_folder: Path) -> None:
     page.keyboard.press("x")
     site.until(lambda: site.decided("Ada", 0) == "not-mitosis")
     assert page.locator("dialog.large header .number").inner_text() == "2 of 100"
+
+
+def test_import_of_another_raters_file(serving: Callable[..., Site], figures: Figures) -> None:
+    site = serving(figures, "Ada")
+    page = site.gallery()
+    site.choose("Ada")
+    site.visit("files")
+    rows = [f"{figures.id(0)},atypical,seen elsewhere", f"{figures.id(1)},normal,", "nobody's figure,normal,"]
+    data = "\n".join(["figure_id,decision,note", *rows]).encode()
+    page.get_by_label("File", exact=True).set_input_files({"name": "eve.csv", "mimeType": "text/csv", "buffer": data})
+    page.get_by_label("Rater", exact=True).fill("Eve")
+    page.get_by_role("button", name="Import", exact=True).click()
+    page.locator("output", has_text="2 taken, 0 skipped").wait_for()
+    assert (site.decided("Eve", 0), site.decided("Eve", 1)) == ("atypical", "normal")
+    site.visit("gallery")
+    page.locator(".card .rest [aria-label='Eve: atypical']").wait_for()
 
 
 def test_slide_view(serving: Callable[..., Site], region: Figures) -> None:

@@ -14,18 +14,10 @@ const tile = (value, text, kind = null, small = null) => h(
 );
 
 function table(titles, rows, caption) {
-  return h(
-    "div", { class: "scrolls" },
-    h("table", { "aria-label": caption }, h(
-      "thead", {}, h("tr", {}, titles.map((title) => h("th", { scope: "col" }, title)))
-    ),
-      h(
-        "tbody", {},
-        rows.map(
-          (row) => h("tr", {}, row.map((cell, i) => (i ? h("td", {}, cell) : h("th", { scope: "row" }, cell))))
-        )
-      )),
-  );
+  const head = h("thead", {}, h("tr", {}, titles.map((title) => h("th", { scope: "col" }, title))));
+  const cells = (row) => row.map((cell, i) => (i ? h("td", {}, cell) : h("th", { scope: "row" }, cell)));
+  const body = h("tbody", {}, rows.map((row) => h("tr", {}, cells(row))));
+  return h("div", { class: "scrolls" }, h("table", { "aria-label": caption }, head, body));
 }
 
 export class ConsensusView {

@@ -136,7 +136,7 @@ export class ExchangeView {
       async (form) => {
         const answer = await send("/imports", form);
         await store.loadRaters();
-        store.emit("rater"); // lists hold what was decided before
+        store.emit("imported"); // lists hold what was decided before
         return `${whole(answer.taken)} taken, ${whole(answer.skipped)} skipped (no decision, or nothing new), ${whole(answer.unknown)} of figures that are not here.`;
       },
     );

@@ -87,7 +87,9 @@ export class GalleryView {
     this.workspace.addEventListener("moved", () => this.#remember());
     this.workspace.addEventListener("large", () => this.#remember());
     store.addEventListener("blind", () => this.#blind());
-    store.addEventListener("rater", () => this.#query && this.#load(this.workspace.grid.position));
+    for (const event of ["rater", "imported"]) {
+      store.addEventListener(event, () => this.#query && this.#load(this.workspace.grid.position));
+    }
     store.addEventListener("preferences", () => (this.tile.value = store.preferences.tile));
     this.tile.value = store.preferences.tile;
     this.#offer();

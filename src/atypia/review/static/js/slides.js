@@ -73,7 +73,7 @@ export class SlidesView {
       "undone",
       ({ detail }) => this.#figures.some((one) => one.index === detail.index) && this.element.isConnected && this.#select(detail.index, false)
     );
-    for (const event of ["rater", "blind"]) {
+    for (const event of ["rater", "blind", "imported"]) {
       store.addEventListener(event, () => {
         if (this.element.isConnected && this.#slide !== null) this.#reread();
         else this.#slide = null;

@@ -23,7 +23,7 @@ export function keep(key, value) {
   }
 }
 
-/** Events: `rater`, `raters`, `blind`, `preferences`, `figure` (detail: {index, patch}). */
+/** Events: `rater`, `imported`, `raters`, `blind`, `preferences`, `figure` (detail: {index, patch}). */
 class Store extends EventTarget {
   session = null;
   rater = null;

@@ -24,7 +24,7 @@ def test_everything_is_listed_and_what_is_absent_has_a_remedy(atypia: Run) -> No
     by_area = {area: [c["name"] for c in checks if c["area"] == area] for area in {c["area"] for c in checks}}
     assert by_area["data"] == list(SOURCES) and by_area["backbones"] == list(BACKBONES)
     assert by_area["folders"] == ["data root", "home", "cache"]
-    assert {"python", "cores", "torch"} == set(by_area["machine"])
+    assert {"python", "cores", "torch", "classifier"} == set(by_area["machine"])
     assert {check["state"] for check in checks} <= {"ok", "absent"}
     assert all(check["remedy"] for check in checks if check["state"] == "absent")
     states = {check["name"]: check["state"] for check in checks}

@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from atypia import records as r
 from atypia.errors import AbsentError, InputError
@@ -24,6 +26,22 @@ from atypia.studies.run import run_study, study_status
 from atypia.studies.table import collect_study
 
 from .small import carried_out, comparable, counts, plan_of, values
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums over another number of threads differ in the last digits, and engines share the cores out differently.
+
+    Processes that are started inherit the one core, and so take one thread as well.
+    """
+    threads, cores = torch.get_num_threads(), os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    torch.set_num_threads(1)
+    if cores is not None:
+        os.sched_setaffinity(0, {min(cores, key=lambda core: (core + os.getpid()) % len(cores))})
+    yield
+    torch.set_num_threads(threads)
+    if cores is not None:
+        os.sched_setaffinity(0, cores)
 
 
 def test_from_plan_to_table(small_csv: Path, other_csv: Path, tmp_path: Path) -> None:

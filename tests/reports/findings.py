@@ -18,7 +18,6 @@ from atypia.evaluation.studied import (
     Curves,
     Difference,
     DomainScore,
-    Failure,
     Findings,
     FoldDifference,
     Gallery,
@@ -28,9 +27,9 @@ from atypia.evaluation.studied import (
     Raters,
     Score,
     Series,
-    StudyAbout,
     WrongCrop,
 )
+from atypia.evaluation.study_about import Failure, StudyAbout
 
 PIXEL = "/9j/4AAQSkZJRg=="
 NASTY = 'row <script>alert("1")</script> & more'

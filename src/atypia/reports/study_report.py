@@ -15,7 +15,8 @@ from typing import Final
 
 from atypia.artifacts import atomic_file
 from atypia.errors import AbsentError
-from atypia.evaluation.studied import Findings, StudyAbout
+from atypia.evaluation.studied import Findings
+from atypia.evaluation.study_about import StudyAbout
 from atypia.reports.chart_files import write_charts
 from atypia.reports.study_literature import LITERATURE, PUBLISHED_DIFFERENCES, literature_table, published_differences
 from atypia.reports.study_page import study_page

@@ -7,7 +7,8 @@ from collections import Counter
 
 from atypia import runs
 from atypia.evaluation.groups import BY_FOLD, NOT_INDEPENDENT
-from atypia.evaluation.studied import AdaptationTest, Difference, Findings, StudyAbout
+from atypia.evaluation.studied import AdaptationTest, Difference, Findings
+from atypia.evaluation.study_about import StudyAbout
 from atypia.reports.study_statistics import ADAPTATION_WORDS, as_best, interval_text, p_text, place_name
 from atypia.reports.tables import shown
 

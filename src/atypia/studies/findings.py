@@ -18,7 +18,8 @@ from atypia import runs
 from atypia.artifacts import atomic_file, file_sha256, fingerprint, read_json
 from atypia.data.manifest import Manifest
 from atypia.errors import AtypiaError
-from atypia.evaluation.studied import COMMON, Difference, Failure, Findings, Place, Score, Series, StudyAbout
+from atypia.evaluation.studied import COMMON, Difference, Findings, Place, Score, Series
+from atypia.evaluation.study_about import Failure, StudyAbout
 from atypia.metrics import METRICS
 from atypia.studies import files
 from atypia.studies.comparing import corrected, is_baseline, place_differences, reference_of

@@ -10,7 +10,7 @@ import typer
 from atypia.cli.console import note
 from atypia.cli.options import Root
 
-EXAMPLE = "Example: `atypia serve calls.parquet --data ami-br --rater Ada`"
+EXAMPLE = "Example: `atypia serve calls.parquet --data ami-br --rater first`"
 
 
 def register(app: typer.Typer) -> None:

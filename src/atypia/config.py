@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +38,35 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise InputError(must(str(path), "a YAML mapping", type(loaded).__name__, "see a shipped file"))
     return loaded
+
+
+def shipped_yaml(*folders: str) -> dict[str, Path]:
+    """Name and file of every YAML file in a folder of the package, in alphabetical order."""
+    folder = Path(str(resources.files("atypia"))).joinpath(*folders)
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def read_shipped(
+    what: str, reference: str, shipped: Mapping[str, Path], overrides: Iterable[str] = ()
+) -> tuple[str, dict[str, Any]]:
+    """Reads a shipped file by its name, or another by its path, and applies ``key=value`` overrides.
+
+    Args:
+        what: What it is, for the message («recipe»).
+        reference: A name in ``shipped``, or the path of a YAML file.
+        shipped: As :func:`shipped_yaml` gives it.
+        overrides: As ``--set`` takes them.
+
+    Returns:
+        The file's stem and its values.
+
+    Raises:
+        InputError: No such name and no YAML file, or an override does not fit.
+    """
+    path = shipped.get(reference) or Path(reference)
+    if reference not in shipped and path.suffix not in {".yaml", ".yml"}:
+        raise InputError(f"unknown {what} {reference!r}; choices: {', '.join(shipped)}, or a .yaml file")
+    return path.stem, with_overrides(read_yaml(path), overrides)
 
 
 def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import json
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -21,42 +20,16 @@ from atypia.inference.decision import CALLS
 from atypia.reports import case_page
 from atypia.reports.case_page import CasePage
 
+from . import html
 from .rows import crop_batch, refusals, results
 
 VOID = {"meta", "img", "input", "link", "br"}
 LINKS = {"src", "href", "action", "data", "poster", "srcset", "xlink:href"}
 
 
-class Page(HTMLParser):
-    """Elements with their attributes and the text of each kind of element; fails where tags do not match."""
-
+class Page(html.Page):
     def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.text: dict[str, list[str]] = {}
-        self._open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        assert len({name for name, _ in attrs}) == len(attrs)
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self._open:
-            self.text.setdefault(self._open[-1], []).append(data)
-
-    def all(self, tag: str) -> list[dict[str, str]]:
-        return [attributes for name, attributes in self.elements if name == tag]
+        super().__init__(text, VOID)
 
     @property
     def cards(self) -> list[dict[str, str]]:

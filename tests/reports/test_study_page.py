@@ -8,7 +8,6 @@ import hashlib
 import math
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -30,37 +29,10 @@ from atypia.reports.study_words import (
 from atypia.reports.tables import Column, Spread, Table
 
 from .findings import NASTY, UNDEFINED, about, findings, score
+from .html import Page
 
-VOID = {"meta", "img", "br"}
 DRAWN = {"line", "path", "polyline"}
 LOADS = {"src", "href", "action", "srcset", "xlink:href", "data", "poster"}
-
-
-class Page(HTMLParser):
-    """Elements with their attributes, and the text by element; fails where tags do not match."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.text: dict[str, list[str]] = {}
-        self._open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text.setdefault(self._open[-1] if self._open else "", []).append(data)
 
 
 def spread(value: object) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from atypia.cli.console import bars, note, show_json, warn, width
-from atypia.cli.options import Json, Root, Seed
+from atypia.cli.options import Json, ProtocolSet, Root, Seed
 
 app = typer.Typer(help="Published sources, own data, audits, splits and the phantom set.", no_args_is_help=True)
 
@@ -165,10 +165,7 @@ def split_data(
     data: Annotated[str, typer.Argument(help="A source, manifest, CSV or class folder.")],
     out: Annotated[Path, typer.Option(help="File to write (.json).")],
     protocol: Annotated[str, typer.Option(help="Name of the protocol; an unknown one lists the choices.")] = "official",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--protocol-set", metavar="KEY=VALUE", help="Parameter of the protocol.", show_default=False),
-    ] = None,
+    settings: ProtocolSet = None,
     seed: Seed = 0,
     root: Root = None,
 ) -> None:

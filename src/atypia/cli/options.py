@@ -25,3 +25,10 @@ Allow = Annotated[
     typer.Option(metavar="CODE", help="Go on in spite of this leakage finding; may be repeated.", show_default=False),
 ]
 Seed = Annotated[int, typer.Option(help="Master seed.", min=0)]
+ProtocolSet = Annotated[
+    list[str] | None,
+    typer.Option("--protocol-set", metavar="KEY=VALUE", help="Parameter of the protocol.", show_default=False),
+]
+SplitFile = Annotated[
+    Path | None, typer.Option("--split", help="A saved split, instead of a protocol.", show_default=False)
+]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atypia.cli.console import bars, note, show_json, warn, width
-from atypia.cli.options import Allow, Json, Overrides, Root, Seed
+from atypia.cli.options import Allow, Json, Overrides, ProtocolSet, Root, Seed, SplitFile
 
 if TYPE_CHECKING:
     from atypia.synthesis.generator import Generator
@@ -27,13 +27,8 @@ def train(
         str | None, typer.Option(help="Labelled figures: one generator a fold.", show_default=False)
     ] = None,
     protocol: Annotated[str, typer.Option(help="How the labelled figures are divided.")] = "official",
-    protocol_set: Annotated[
-        list[str] | None,
-        typer.Option("--protocol-set", metavar="KEY=VALUE", help="Parameter of the protocol.", show_default=False),
-    ] = None,
-    split_file: Annotated[
-        Path | None, typer.Option("--split", help="A saved split, instead of a protocol.", show_default=False)
-    ] = None,
+    protocol_set: ProtocolSet = None,
+    split_file: SplitFile = None,
     pretrain: Annotated[
         str | None,
         typer.Option(

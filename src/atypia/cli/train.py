@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atypia.cli.console import bars, note, warn
-from atypia.cli.options import Allow, Json, Overrides, Root, Seed
+from atypia.cli.options import Allow, Json, Overrides, ProtocolSet, Root, Seed, SplitFile
 
 if TYPE_CHECKING:
     from atypia.data.manifest import Manifest
@@ -37,13 +37,8 @@ def register(app: typer.Typer) -> None:
         protocol: Annotated[
             str, typer.Option(help="How the data is divided (`atypia data split --help`).")
         ] = "official",
-        protocol_set: Annotated[
-            list[str] | None,
-            typer.Option("--protocol-set", metavar="KEY=VALUE", help="Parameter of the protocol.", show_default=False),
-        ] = None,
-        split_file: Annotated[
-            Path | None, typer.Option("--split", help="A saved split, instead of a protocol.", show_default=False)
-        ] = None,
+        protocol_set: ProtocolSet = None,
+        split_file: SplitFile = None,
         overrides: Overrides = None,
         seed: Seed = 0,
         allow: Allow = None,

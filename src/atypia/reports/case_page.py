@@ -9,7 +9,6 @@ bounded choice of them is kept, so that a case of any size takes the same memory
 from __future__ import annotations
 
 import base64
-import hashlib
 import heapq
 import io
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from atypia.artifacts import atomic_file
 from atypia.errors import InputError, must
 from atypia.inference import results as res
 from atypia.reports.case import CaseSummary
+from atypia.reports.page import render
 from atypia.reports.tables import shown
 from atypia.seeds import derive_seed
 
@@ -177,32 +177,24 @@ class CasePage:
 
     def html(self) -> str:
         """The page."""
-        import jinja2
-        from markupsafe import Markup
-
-        style, script, template = (_part(name) for name in ("case.css", "case.js", "case.html.j2"))
-        environment = jinja2.Environment(
-            autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-        )
-        environment.filters["plain"] = shown
         crops = self.chosen()
         total = self.summary.total
-        return environment.from_string(template).render(
-            title=self.title,
-            policy=_policy(style, script),
-            style=Markup(style),  # noqa: S704 - the package's own file
-            script=Markup(script),  # noqa: S704 - the package's own file
-            answer=self.summary.sentence(),
-            notes=self.summary.notes,
-            table=_table_cells(self.summary),
-            facts=self.facts,
-            calls=[{"name": call, "symbol": symbol, "count": getattr(total, call)} for call, symbol in SYMBOLS.items()],
-            bars=_bars(self.histogram),
-            bins=_bin_rows(self.histogram),
-            thresholds=[round(value * 100, 3) for value in sorted(self.summary.thresholds)],
-            cards=[_card(crop) for crop in crops],
-            choice=self._choice(len(crops)),
-        )
+        values = {
+            "title": self.title,
+            "answer": self.summary.sentence(),
+            "notes": self.summary.notes,
+            "table": _table_cells(self.summary),
+            "facts": self.facts,
+            "calls": [
+                {"name": call, "symbol": symbol, "count": getattr(total, call)} for call, symbol in SYMBOLS.items()
+            ],
+            "bars": _bars(self.histogram),
+            "bins": _bin_rows(self.histogram),
+            "thresholds": [round(value * 100, 3) for value in sorted(self.summary.thresholds)],
+            "cards": [_card(crop) for crop in crops],
+            "choice": self._choice(len(crops)),
+        }
+        return render("case", values)
 
     def write(self, path: Path) -> Path:
         """Writes the page, atomically.
@@ -310,23 +302,6 @@ def _table_cells(summary: CaseSummary) -> dict[str, Any]:
         [shown(value, column.digits) for value, column in zip(row, table.columns, strict=True)] for row in table.rows
     ]
     return {"titles": [column.title for column in table.columns], "rows": rows}
-
-
-def _policy(style: str, script: str) -> str:
-    """A content security policy that allows the page's own style, script and embedded images, nothing else."""
-    style_hash, script_hash = (
-        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)
-    )
-    return (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{style_hash}'; "
-        f"script-src 'sha256-{script_hash}'; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _part(name: str) -> str:
-    from importlib.resources import files
-
-    return (files("atypia.reports") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _or(value: float | None, other: float) -> float:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Final
 
-from atypia.config import parse, read_yaml, with_overrides
-from atypia.errors import InputError
+from atypia.config import parse, read_shipped, shipped_yaml
 from atypia.studies.schema import StudyConfig
 
 PLAN: Final = "plan.json"
@@ -24,8 +22,7 @@ MATRIX: Final = "matrix.parquet"
 
 def shipped_studies() -> dict[str, Path]:
     """Name and file of every study that ships with Atypia, in alphabetical order."""
-    folder = Path(str(resources.files("atypia"))) / "studies" / "library"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return shipped_yaml("studies", "library")
 
 
 def load_study(reference: str, overrides: Sequence[str] = ()) -> StudyConfig:
@@ -38,8 +35,5 @@ def load_study(reference: str, overrides: Sequence[str] = ()) -> StudyConfig:
     Raises:
         InputError: No such study, or it is not valid.
     """
-    shipped = shipped_studies()
-    path = shipped.get(reference) or Path(reference)
-    if reference not in shipped and path.suffix not in {".yaml", ".yml"}:
-        raise InputError(f"unknown study {reference!r}; choices: {', '.join(shipped)}, or a .yaml file")
-    return parse(StudyConfig, with_overrides(read_yaml(path), overrides), f"study {reference}")
+    _, values = read_shipped("study", reference, shipped_studies(), overrides)
+    return parse(StudyConfig, values, f"study {reference}")

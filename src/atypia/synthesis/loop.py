@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from atypia.progress import Progress
 from atypia.seeds import derive_seed, generator
 from atypia.synthesis.parts import Part
 from atypia.synthesis.schema import PartConfig
-from atypia.training.checkpoints import clear_checkpoints, load_checkpoint, save_checkpoint
+from atypia.training.checkpoints import load_own_checkpoint, save_checkpoint
 from atypia.training.loop import stop_signal
 from atypia.training.optimisers import Schedule
 from atypia.training.schema import ScheduleConfig
@@ -202,13 +201,8 @@ class _Loop:
         self.saved_at = time.monotonic()
 
     def restore(self) -> None:
-        found = load_checkpoint(self.plan.folder)
+        found = load_own_checkpoint(self.plan.folder, self.plan.run_id)
         if found is None:
-            return
-        if found["run_id"] != self.plan.run_id:
-            text = f"{self.plan.folder}: the checkpoint is of another run; starting anew"
-            warnings.warn(text, RuntimeWarning, stacklevel=2)
-            clear_checkpoints(self.plan.folder)
             return
         self.part.modules.load_state_dict(found["modules"])
         for name, optimiser in self.part.optimisers.items():

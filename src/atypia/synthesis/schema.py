@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from atypia.config import StrictModel, parse, read_yaml, with_overrides
-from atypia.errors import InputError
+from atypia.config import StrictModel, parse, read_shipped, shipped_yaml
 from atypia.training.schema import GeometryConfig
 
 CLASS, DOMAIN, PHASE = "class", "domain", "phase"
@@ -188,8 +186,7 @@ class GeneratorRecipe(StrictModel):
 
 def shipped_generators() -> dict[str, Path]:
     """Name and file of every generator recipe that ships with Atypia, in alphabetical order."""
-    folder = Path(str(resources.files("atypia"))) / "synthesis" / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return shipped_yaml("synthesis", "recipes")
 
 
 def load_generator_recipe(reference: str, overrides: Sequence[str] = ()) -> tuple[str, GeneratorRecipe]:
@@ -205,9 +202,5 @@ def load_generator_recipe(reference: str, overrides: Sequence[str] = ()) -> tupl
     Raises:
         InputError: No such recipe, or it is not valid.
     """
-    shipped = shipped_generators()
-    path = shipped.get(reference) or Path(reference)
-    if reference not in shipped and path.suffix not in {".yaml", ".yml"}:
-        raise InputError(f"unknown generator recipe {reference!r}; choices: {', '.join(shipped)}, or a .yaml file")
-    values = with_overrides(read_yaml(path), overrides)
-    return path.stem, parse(GeneratorRecipe, values, f"generator recipe {reference}")
+    name, values = read_shipped("generator recipe", reference, shipped_generators(), overrides)
+    return name, parse(GeneratorRecipe, values, f"generator recipe {reference}")

@@ -89,6 +89,22 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     return None
 
 
+def load_own_checkpoint(folder: Path, run_id: str) -> dict[str, Any] | None:
+    """Reads the last good checkpoint of this very run; None where there is none.
+
+    Checkpoints of another run are removed, with a warning.
+
+    Raises:
+        DamagedCheckpointError: As :func:`load_checkpoint`.
+    """
+    state = load_checkpoint(folder)
+    if state is None or state["run_id"] == run_id:
+        return state
+    warnings.warn(f"{folder}: the checkpoint is of another run; starting anew", RuntimeWarning, stacklevel=2)
+    clear_checkpoints(folder)
+    return None
+
+
 def clear_checkpoints(folder: Path) -> None:
     """Removes the checkpoints of a run that is complete."""
     for name in ("checkpoint-new", LAST, PREVIOUS):

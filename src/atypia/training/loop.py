@@ -11,7 +11,6 @@ import json
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,7 +30,7 @@ from atypia.methods.losses import observed_positive_weight
 from atypia.methods.network import Network
 from atypia.progress import Progress, silent
 from atypia.seeds import derive_seed
-from atypia.training.checkpoints import clear_checkpoints, load_checkpoint, save_checkpoint
+from atypia.training.checkpoints import load_own_checkpoint, save_checkpoint
 from atypia.training.feed import Feed
 from atypia.training.objective import Objective, StepInput
 from atypia.training.optimisers import Schedule, clip, make_optimiser
@@ -271,14 +270,8 @@ class Loop:
 
     def restore(self) -> None:
         """Goes on from the last good checkpoint, where there is one of this run."""
-        state = load_checkpoint(self.plan.folder)
+        state = load_own_checkpoint(self.plan.folder, self.plan.run_id)
         if state is None:
-            return
-        if state["run_id"] != self.plan.run_id:
-            warnings.warn(
-                f"{self.plan.folder}: the checkpoint is of another run; starting anew", RuntimeWarning, stacklevel=2
-            )
-            clear_checkpoints(self.plan.folder)
             return
         self.network.load_trained(state["network"])
         self.objective.modules_trained.load_state_dict(state["objective"])

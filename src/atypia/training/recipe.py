@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from atypia.config import parse, read_yaml, with_overrides
+from atypia.config import parse, read_shipped, shipped_yaml
 from atypia.errors import InputError, must
 from atypia.training.schema import NetworkRecipe, ProbeRecipe, Recipe
 
@@ -22,8 +21,7 @@ SCHEMAS: dict[str, type[ProbeRecipe] | type[NetworkRecipe]] = {
 
 def shipped_recipes() -> dict[str, Path]:
     """Name and file of every recipe that ships with Atypia, in alphabetical order."""
-    folder = Path(str(resources.files("atypia"))) / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return shipped_yaml("recipes")
 
 
 def load_recipe(reference: str, overrides: Sequence[str] = ()) -> tuple[str, Recipe]:
@@ -39,11 +37,8 @@ def load_recipe(reference: str, overrides: Sequence[str] = ()) -> tuple[str, Rec
     Raises:
         InputError: No such recipe, or it is not valid.
     """
-    shipped = shipped_recipes()
-    path = shipped.get(reference) or Path(reference)
-    if reference not in shipped and path.suffix not in {".yaml", ".yml"}:
-        raise InputError(f"unknown recipe {reference!r}; choices: {', '.join(shipped)}, or a .yaml file")
-    return path.stem, parse_recipe(with_overrides(read_yaml(path), overrides), f"recipe {reference}")
+    name, values = read_shipped("recipe", reference, shipped_recipes(), overrides)
+    return name, parse_recipe(values, f"recipe {reference}")
 
 
 def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:

@@ -43,7 +43,7 @@ model: $(READY)  ## the classifier that ships, from AMi-Br to the package (about
 	$(TRAIN) atypia --data ami-br --protocol final --out $(RUNS)/final --set select.best=false \
 	  --set decision.out_of_fold=$(RUNS)/atypia --set 'distillation.teachers=[$(ALL_TEACHERS)]'
 	$(BIN)/python tools/ship.py $(RUNS)/final/all
-	$(BIN)/python tools/model_report.py --write docs/results/model.md --card
+	$(BIN)/python tools/model_report.py --trained $(RUNS)/final/all/bundle --write docs/results/model.md --card
 
 test: lint types layers unit  ## lint, types, import layers, tests and doctests
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -85,11 +87,19 @@ def test_a_network_scores_as_in_evaluation(backbone: str, adaptation: str, parts
     for stage in stages(network.encoder.net) if backbone == "tiny-cnn" else ():
         assert isinstance(stage, torch.nn.Sequential)
         stage[-1].register_forward_hook(lambda _module, _given, out: maps.append(out))
+    tokens: list[torch.Tensor] = []
+    net: Any = network.encoder.net
+    if backbone == "tiny-vit":
+        net.blocks[round(len(net.blocks) / 3) - 1].register_forward_hook(
+            lambda _module, _given, out: tokens.append(out)
+        )
     with torch.inference_mode():
         want = network(DeviceCrops(crops, BACKBONES[backbone], frame).plain_batch(np.arange(6)))
     # The last stage of each stride; the channel means of strides 8 and 16 follow the pooled features.
     of_side = {made.shape[-1]: made.mean((2, 3)) for made in maps}
-    expected = torch.cat([want.pooled, *(of_side[INPUT // stride] for stride in (8, 16) if maps)], dim=1)
+    middle = [of_side[INPUT // stride] for stride in (8, 16) if maps]
+    middle += [net.norm(made)[:, net.num_prefix_tokens :].mean(1) for made in tokens]
+    expected = torch.cat([want.pooled, *middle], dim=1)
 
     assert float(want.logits.std()) > 1e-3, "the network must tell the crops apart for the comparison to mean anything"
     torch.testing.assert_close(logits, want.logits, atol=1e-4, rtol=1e-4)

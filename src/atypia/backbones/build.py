@@ -56,7 +56,10 @@ class Encoder(nn.Module):
         """
         if self.pooling == "avg":
             return self.net(images)
-        tokens: Tensor = self.net.forward_features(images)  # pyright: ignore[reportCallIssue]
+        return self.pooled(self.net.forward_features(images))  # pyright: ignore[reportCallIssue]
+
+    def pooled(self, tokens: Tensor) -> Tensor:
+        """A transformer's features, shape (b, feature_dim), of its last tokens after the norm, shape (b, t, c)."""
         classes = tokens[:, 0]
         if self.pooling == "cls":
             return classes

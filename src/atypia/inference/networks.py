@@ -10,6 +10,7 @@ import torch
 from atypia.backbones.weights import locate
 from atypia.errors import InputError, must
 from atypia.inference.bundle import FULL, Bundle
+from atypia.inference.packing import unpack
 from atypia.inference.predict import check_weights
 from atypia.methods.network import Network, NetworkSpec, build_network
 
@@ -39,5 +40,5 @@ def load_network(bundle: Bundle, weights_file: Path | None = None) -> Network:
     if stands_on_weights:
         check_weights(bundle, locate(bundle.backbone, weights_file).sha256)
     network = build_network(spec, weights_file, pretrained=stands_on_weights)
-    network.load_trained({name: torch.from_numpy(np.array(value)) for name, value in bundle.tensors.items()})
+    network.load_trained({name: torch.from_numpy(np.array(value)) for name, value in unpack(bundle.tensors).items()})
     return network.merged().eval()

@@ -120,6 +120,12 @@ class Network(nn.Module):
             return self.after_maps(self.encoder.net.forward_features(images))  # pyright: ignore[reportCallIssue]
         return self._headed(self.encoder(images))
 
+    def after_last(self, last: Tensor) -> Output:
+        """Scores what a backbone gives last: feature maps (b, c, h, w), or a transformer's tokens (b, t, c)."""
+        if self.encoder.pooling != "avg":
+            return self._headed(self.encoder.pooled(last))
+        return self.after_maps(last)
+
     def after_maps(self, maps: Tensor) -> Output:
         """Scores the last feature maps (b, c, h, w) of a convolutional backbone."""
         aligned = maps if self.neck is None else self.neck(maps)

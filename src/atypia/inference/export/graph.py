@@ -70,10 +70,12 @@ class ProbeScorer(Scorer):
 NOVELTY_STRIDES: Final = (8, 16)
 """Strides of the stages whose channel means are features too: a tuned network's last features ignore whatever is no
 figure, these do not (docs/decision.md)."""
+NOVELTY_DEPTH: Final = 1 / 3
+"""The same of a transformer: the share of its blocks after which the mean of the tokens is taken."""
 
 
 class NetworkScorer(Scorer):
-    """A trained network. Its features: pooled, and for a convolutional one the channel means of two middle stages.
+    """A trained network. Its features: pooled, and the channel means of middle stages or of a middle block's tokens.
 
     Args:
         network: In evaluation mode, adapters merged.
@@ -82,11 +84,7 @@ class NetworkScorer(Scorer):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
-        net = network.encoder.net
-        info: Any = getattr(net, "feature_info", None)
-        has_maps = network.encoder.pooling == "avg" and info and hasattr(net, "forward_intermediates")
-        found = {stage["reduction"]: (index, stage["num_chs"]) for index, stage in enumerate(info)} if has_maps else {}
-        chosen = [found[stride] for stride in NOVELTY_STRIDES if stride in found]
+        chosen = middle(network)
         self.stages = [index for index, _ in chosen]
         self.feature_dim = network.encoder.feature_dim + sum(channels for _, channels in chosen)
 
@@ -96,9 +94,24 @@ class NetworkScorer(Scorer):
             out = self.network(images)
             return out.logits, out.pooled
         net: Any = self.network.encoder.net
-        last, maps = net.forward_intermediates(images, indices=self.stages)
-        out = self.network.after_maps(last)
+        # A transformer's middle tokens pass its last norm too, and so count like the pooled features.
+        norm = {} if self.network.encoder.pooling == "avg" else {"norm": True}
+        last, maps = net.forward_intermediates(images, indices=self.stages, **norm)
+        out = self.network.after_last(last)
         return out.logits, torch.cat([out.pooled, *(stage.mean((2, 3)) for stage in maps)], dim=1)
+
+
+def middle(network: Network) -> list[tuple[int, int]]:
+    """Which intermediate maps of a network are features too: their index and number of channels."""
+    net = network.encoder.net
+    info: Any = getattr(net, "feature_info", None)
+    if not info or not hasattr(net, "forward_intermediates"):
+        return []
+    if network.encoder.pooling == "avg":
+        found = {stage["reduction"]: (index, stage["num_chs"]) for index, stage in enumerate(info)}
+        return [found[stride] for stride in NOVELTY_STRIDES if stride in found]
+    blocks = len(info)
+    return [(max(0, round(blocks * NOVELTY_DEPTH) - 1), info[0]["num_chs"])]
 
 
 class Deployable(nn.Module):

@@ -2,12 +2,12 @@
 
 A convolutional network is quantised statically: the ranges of its activations are measured on
 calibration crops and stored. A transformer's activations have outliers that no fixed range fits,
-so it is quantised dynamically: its weights are stored in 8 bits and each activation's range is
-measured when it is there; what a crop is given then depends slightly on the others of its batch.
-Preprocessing, the first convolutions, which rounding hurts most, and the head stay in single precision.
+so it is quantised dynamically: the range of each token is measured when it is there
+(:mod:`atypia.inference.export.rows`). Preprocessing, the first convolutions, which rounding hurts most, and
+the head stay in single precision.
 
-Activations take 8 unsigned and weights 8 signed bits. Processors without VNNI instructions add products in
-16 bits, where the largest may overflow: measure on the kind of machine that will be used.
+In a convolutional network activations take 8 unsigned and weights 8 signed bits. Processors without VNNI
+instructions add products in 16 bits, where the largest may overflow: measure on the kind of machine that will be used.
 
 Rounding costs accuracy; :func:`measure_loss` says how much on labelled crops.
 """
@@ -27,6 +27,7 @@ from atypia.artifacts import atomic_file
 from atypia.errors import InputError, must
 from atypia.inference.bundle import Bundle
 from atypia.inference.export.onnx import preprocessing, require_export
+from atypia.inference.export.rows import quantise_rows
 from atypia.inference.runtimes import Runtime
 from atypia.metrics import auroc, balanced_accuracy
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 CALIBRATION_BATCH: Final = 16
 STATIC_OPS: Final = ["Conv", "Add", "Clip", "Relu"]
-DYNAMIC_OPS: Final = ["MatMul", "Gemm"]
 STEM_CONVOLUTIONS: Final = 3
 """First convolutions that are not quantised: stem and first block."""
 CHUNK: Final = 256
@@ -90,30 +90,29 @@ def quantise_onnx(source: Path, target: Path, crops: npt.NDArray[np.uint8] | Non
     """
     require_export("onnx", "onnxruntime")
     import onnx
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 
     model = onnx.load(source)
+    if any(node.op_type == "Softmax" for node in model.graph.node):
+        quantise_rows(model, [*_beginning(model, 0), _head(model)])
+        with atomic_file(target) as file:
+            file.write(model.SerializeToString())
+        return "dynamic"
+    if crops is None or not len(crops):
+        raise InputError(must("crops", "a few hundred crops to calibrate on", "none", "give --calibrate DATA"))
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
     carried = {entry.key: entry.value for entry in model.metadata_props}
     del model.graph.value_info[:]  # written for single precision: a quantiser would take them for facts
     model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")  # its advice does not apply
-    method: Method = "dynamic" if any(node.op_type == "Softmax" for node in model.graph.node) else "static"
-    outside = [*_beginning(model, STEM_CONVOLUTIONS if method == "static" else 0), _head(model)]
+    outside = [*_beginning(model, STEM_CONVOLUTIONS), _head(model)]
     with tempfile.TemporaryDirectory() as temporary:
         written = Path(temporary) / "model.onnx"
-        if method == "dynamic":
-            quantize_dynamic(
-                model, written, op_types_to_quantize=DYNAMIC_OPS, per_channel=True, nodes_to_exclude=outside,
-                weight_type=QuantType.QInt8,
-            )  # fmt: skip
-        else:
-            if crops is None or not len(crops):
-                raise InputError(must("crops", "a few hundred crops to calibrate on", "none", "give --calibrate DATA"))
-            quantize_static(
-                model, written, _reader(model.graph.input[0].name, crops), quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=STATIC_OPS, per_channel=True, nodes_to_exclude=outside,
-                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-                calibration_providers=["CPUExecutionProvider"],
-            )  # fmt: skip
+        quantize_static(
+            model, written, _reader(model.graph.input[0].name, crops), quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=STATIC_OPS, per_channel=True, nodes_to_exclude=outside,
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            calibration_providers=["CPUExecutionProvider"],
+        )  # fmt: skip
         quantised = onnx.load(written)
     del quantised.graph.value_info[:]
     del quantised.metadata_props[:]
@@ -121,7 +120,7 @@ def quantise_onnx(source: Path, target: Path, crops: npt.NDArray[np.uint8] | Non
         quantised.metadata_props.add(key=key, value=value)
     with atomic_file(target) as file:
         file.write(quantised.SerializeToString())
-    return method
+    return "static"
 
 
 def measure_loss(

@@ -2,20 +2,25 @@
 
 - *plan*: 10,000 runs (2,000 trainings of five folds) from a study whose data is open and divided;
 - *load and status*: of that plan, with a tenth of the runs complete, as `atypia study status` does it;
-- *report*: result rows from predictions, per million figures.
+- *report*: result rows from predictions, per million figures;
+- *large report*: the whole of `atypia study report` over 5 million predictions, in a process of its own: seconds of
+  wall and processor time, and its peak memory.
 
-Predicted before the first run: plan 1 s, load and status 0.5 s, report 12 s a million.
+Predicted before the first run: plan 1 s, load and status 0.5 s, report 12 s a million; the large one 50 s and 0.6 GiB.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from atypia import records as r
 from atypia import runs
@@ -29,6 +34,20 @@ from atypia.studies.schema import DataConfig, StudyConfig
 from atypia.studies.table import collect_study
 
 TRAININGS, FIGURES, REPORTED = 2000, 2000, 40
+LARGE = {"rows": 50, "folds": 5, "figures": 20_000, "cases": 400}
+REPORT = """
+import sys, time
+from pathlib import Path
+from atypia.cli.study import _report
+from atypia.studies.plan import Plan
+from atypia.studies.run import study_status
+out = Path(sys.argv[1])
+plan = Plan.load(out)
+_report(plan, out, False, study_status(plan, out))
+with open("/proc/self/status") as status:
+    peak = next(line.split()[1] for line in status if line.startswith("VmHWM"))
+sys.stderr.write(f"measured {time.process_time()} {peak}")
+"""
 
 
 def manifest(data: DataConfig) -> Manifest:
@@ -73,6 +92,31 @@ def complete(plan: Plan, out: Path, count: int) -> None:
         ledger.finish(run.id, 1.0, (), {"fold": run.fold})
 
 
+def large_report() -> dict[str, float]:
+    """Seconds and memory of the report over a large study's predictions, which are made first."""
+    from tests.studies.predicted import complete_study, figures
+
+    def drawn(row: str, fold: int, made: Manifest) -> npt.NDArray[np.float64]:
+        rng = np.random.default_rng([sum(map(ord, row)), fold, len(made)])
+        return np.clip(0.5 + (made.labels - 0.5) * 0.2 + rng.normal(0, 0.3, len(made)), 0.001, 0.999)
+
+    with TemporaryDirectory() as folder:
+        out = Path(folder)
+        test = figures("large", LARGE["figures"], 1, cases=LARGE["cases"])
+        names = [f"row {i}" for i in range(LARGE["rows"])]
+        complete_study(out, figures("own", 300, 0), [test], names, LARGE["folds"], drawn).save(out)
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", REPORT, folder], capture_output=True, text=True, check=True)
+        wall = time.perf_counter() - start
+        seconds, kib = done.stderr.rsplit("measured ", 1)[1].split()
+    return {
+        "large_report_predictions": LARGE["rows"] * LARGE["folds"] * LARGE["figures"],
+        "large_report_s": round(wall, 1),
+        "large_report_processor_s": round(float(seconds), 1),
+        "large_report_peak_mib": round(int(kib) / 1024),
+    }
+
+
 def measure() -> dict[str, Any]:
     """Seconds of each, and the number of runs."""
     with TemporaryDirectory() as folder:
@@ -98,6 +142,7 @@ def measure() -> dict[str, Any]:
             "plan_s": round(planned, 2),
             "load_and_status_s": round(asked, 2),
             "report_s_per_million": round(reported / (REPORTED * FIGURES) * 1e6, 1),
+            **large_report(),
         }
 
 

@@ -21,6 +21,7 @@ from atypia.reports.study_plots import (
     difference_forest,
     domain_forest,
     learning_charts,
+    rank_forests,
     shortened,
     tones,
 )
@@ -132,7 +133,7 @@ def test_a_row_keeps_its_colour_on_all_places() -> None:
     assert forest is not None
     assert [row.label for row in forest.rows] == ["scanner 0", "scanner 1", "all figures"]
     assert shortened(["only"]) == {"only": "only"}
-    assert len({one.key for one in all_charts(found)}) == len(all_charts(found)) == 11
+    assert len({one.key for one in all_charts(found)}) == len(all_charts(found)) == 12
 
 
 def test_differences_have_a_row_a_classifier_and_a_series_a_place() -> None:
@@ -144,6 +145,16 @@ def test_differences_have_a_row_a_classifier_and_a_series_a_place() -> None:
     assert low < -0.1
     assert high > 0
     assert difference_forest(findings(differences=())) is None
+
+
+def test_ranks_have_bars_of_the_critical_difference() -> None:
+    (forest,) = rank_forests(findings())
+    (ranked,) = findings().ranks
+    widths = [point.high - point.low for row in forest.rows for point in row.points if point is not None]
+    assert widths == [pytest.approx(ranked.ranking.critical_difference)] * len(ranked.ranking.names)
+    first = forest.rows[0].points[0]
+    assert forest.rows[0].label == "a" and first is not None and first.value == pytest.approx(1.2)
+    assert forest.x_range[0] < first.low and "5 test sets" in forest.x_label
 
 
 def test_learning_curves_come_from_shares_of_the_data() -> None:

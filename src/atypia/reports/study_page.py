@@ -27,6 +27,7 @@ from atypia.reports.study_plots import (
     drawn_scores,
     learning_charts,
     place_tones,
+    rank_forests,
     slug,
 )
 from atypia.reports.study_statistics import (
@@ -46,6 +47,7 @@ from atypia.reports.study_words import hours, overall_sentences, place_sentences
 from atypia.reports.tables import Column, Table, shown
 
 FAILURES_SHOWN: Final = 20
+MOST_RANKINGS: Final = 4
 TRACE_CHARACTERS: Final = 6000
 MATRICES: Final = 4
 LITERATURE_ROWS, MOST_LITERATURE = 10, 4
@@ -216,7 +218,13 @@ def _sections(found: Findings, tables: Mapping[str, Table]) -> list[dict[str, An
     if found.differences:
         shown_ones = {**tables, DIFFERENCES: compared_table(found, "")}
         comparing += _blocks(shown_ones, (DIFFERENCES,))
-    comparing += _blocks(tables, (FOLDS, RANKS, ADAPTATIONS))
+    comparing += _blocks(tables, (FOLDS,))
+    for forest in rank_forests(found)[:MOST_RANKINGS]:
+        legend = [{"swatch": swatch(0), "name": forest.names[0]}]
+        comparing.append(
+            _block(Markup('<figure class="single">{}</figure>').format(forest_svg(forest)), forest.title, legend)
+        )
+    comparing += _blocks(tables, (RANKS, ADAPTATIONS))
     sections = [
         ("comparisons", "Comparisons", comparing),
         ("human", "The human level", _blocks(tables, (RATERS,))),

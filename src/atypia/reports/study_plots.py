@@ -144,6 +144,31 @@ def difference_forest(found: Findings, metric: str = BA) -> Forest | None:
     )
 
 
+def rank_forests(found: Findings) -> list[Forest]:
+    """Mean ranks with half the critical difference on either side: rows whose bars are apart differ (Nemenyi)."""
+    forests = []
+    for number, ranked in enumerate(found.ranks):
+        ranking = ranked.ranking
+        half = ranking.critical_difference / 2
+        rows = [
+            ForestRow(name, "", [Point(rank, rank - half, rank + half)])
+            for name, rank in zip(ranking.names[:MOST_DIFFERENCES], ranking.mean_ranks, strict=False)
+        ]
+        group = f", {ranked.group}" if ranked.group else ""
+        forests.append(
+            Forest(
+                f"ranks-{number + 1}",
+                f"Mean ranks by {METRICS[ranked.metric].title.lower()}{group}",
+                f"mean rank over {ranking.n_blocks} test sets and domains, 1 is best; bars that are apart differ",
+                ["mean rank ± half the critical difference"],
+                [0],
+                rows,
+                padded_range(_ends(rows), ends=(-math.inf, math.inf)),
+            )
+        )
+    return forests
+
+
 def learning_charts(found: Findings) -> list[Chart]:
     """Balanced accuracy by the share of the data that was trained on, where a study has such shares."""
     charts = []
@@ -199,7 +224,7 @@ def all_charts(found: Findings) -> list[Drawing]:
     for place in range(len(found.places)):
         charts += curve_charts(found, place)
         charts += [chart for chart in (domain_forest(found, place), confusion_chart(found, place)) if chart is not None]
-    charts += learning_charts(found)
+    charts += [*learning_charts(found), *rank_forests(found)]
     charts += [forest for forest in (difference_forest(found),) if forest is not None]
     return charts
 

@@ -307,3 +307,11 @@ def test_the_suffix_decides_the_form(tmp_path: Path) -> None:
         assert path.read_text(encoding="utf-8") == TABLE.render(form)
     with pytest.raises(InputError, match=r"a name ending in .txt, .md, .csv, .tex, .json, got .html; fix: rename"):
         write_table(TABLE, tmp_path / "table.html")
+
+
+def test_wide_tables_are_shrunk_to_the_page_and_greek_letters_are_commands() -> None:
+    wide = Table("κ and α", [Column(f"c{i}") for i in range(9)], [list(range(9))], ["χ → 1"])
+    text = wide.render("latex")
+    assert text.startswith("% needs \\usepackage{booktabs} and \\usepackage{graphicx}\n")
+    assert "\\resizebox{\\linewidth}{!}{%\n\\begin{tabular}" in text and "\\end{tabular}}\n" in text
+    assert "\\caption{$\\kappa$ and $\\alpha$}" in text and "$\\chi$ $\\to$ 1" in text

@@ -13,7 +13,7 @@ import numpy as np
 
 from atypia.artifacts import fingerprint, read_json, write_json
 from atypia.errors import AbsentError, WorkError
-from atypia.reports.charts import Chart, Confusions, Drawing, Forest
+from atypia.reports.charts import Chart, Confusions, Drawing, Forest, Heat
 from atypia.reports.figures import (
     FAINT,
     INK,
@@ -77,6 +77,8 @@ def draw(chart: Drawing) -> Figure:
     """The matplotlib figure of a chart."""
     if isinstance(chart, Chart):
         return _draw_chart(chart)
+    if isinstance(chart, Heat):
+        return _draw_heat(chart)
     return _draw_forest(chart) if isinstance(chart, Forest) else _draw_confusions(chart)
 
 
@@ -173,6 +175,28 @@ def _draw_confusions(chart: Confusions) -> Figure:
     figure.suptitle(shown(chart.title), x=0.02, ha="left", fontsize=10)
     figure.subplots_adjust(left=0.1, right=0.98, top=1 - 0.65 / (2.5 * down + 0.4), bottom=0.13 / down + 0.05,
                            hspace=0.55, wspace=0.35)  # fmt: skip
+    return figure
+
+
+def _draw_heat(heat: Heat) -> Figure:
+    from matplotlib.figure import Figure
+
+    inches = 1.9 + 0.42 * len(heat.rows)
+    figure = Figure(figsize=(WIDTH_INCHES, inches))
+    axis = figure.subplots()
+    shades = np.array([[heat.strength(value) for value in line] for line in heat.values])
+    axis.imshow(shades, cmap="Blues", vmin=0, vmax=1.8, aspect="auto")
+    for (i, j), _ in np.ndenumerate(shades):
+        value = heat.values[i][j]
+        axis.text(j, i, "n/a" if math.isnan(value) else f"{value:.3f}", ha="center", va="center", color=INK, fontsize=8)
+    columns = [textwrap.fill(_short(name), 16) for name in heat.columns]
+    axis.set_xticks(range(len(columns)), columns, fontsize=6.5)
+    axis.set_yticks(range(len(heat.rows)), [_short(name, 40) for name in heat.rows], fontsize=7)
+    axis.tick_params(length=0)
+    axis.set_xlabel(heat.column_title)
+    axis.set_ylabel(heat.row_title)
+    axis.set_title(shown(heat.title), loc="left", wrap=True)
+    figure.subplots_adjust(left=0.3, right=0.98, top=1 - 0.4 / inches, bottom=1.1 / inches)
     return figure
 
 

@@ -12,13 +12,14 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
-from atypia.reports.charts import Align, Chart, Forest, Point, ticks
+from atypia.reports.charts import Align, Chart, Forest, Heat, Point, ticks
 from atypia.reports.tables import shown
 
 CHART_WIDTH, CHART_HEIGHT = 340, 330
 FOREST_WIDTH: Final = 400
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 40
 LABEL_HEIGHT, POINT_HEIGHT, ROW_GAP = 16, 12, 9
+HEAT_CHARACTERS, WIDE_CHARACTERS = 24, 64
 SHAPES: Final = (
     "M-3.2 0a3.2 3.2 0 1 0 6.4 0a3.2 3.2 0 1 0 -6.4 0z",
     "M-3 -3h6v6h-6z",
@@ -109,6 +110,33 @@ def forest_svg(forest: Forest) -> Markup:
     parts.append(f'<path class="axis" d="M{left} {bottom}H{left + width}"/>')
     parts.append(_text(left + width / 2, bottom + 31, forest.x_label) + "</svg>")
     return Markup("".join(parts))  # noqa: S704 - every text in it is escaped above
+
+
+def heat_svg(heat: Heat) -> Markup:
+    """A value for each pair; columns are numbered and named below, so that long names fit a narrow screen."""
+    names = [shown(name) for name in heat.rows]
+    left, side = 148, min(46.0, (FOREST_WIDTH - 152) / max(1, len(heat.columns)))
+    height = 26.0
+    bottom = 20 + height * len(heat.rows)
+    parts = [_open(FOREST_WIDTH, bottom + 22 + 14 * len(heat.columns), heat.title)]
+    parts += [_text(left + side * (j + 0.5), 14, str(j + 1)) for j, _ in enumerate(heat.columns)]
+    for i, (name, values) in enumerate(zip(names, heat.values, strict=True)):
+        y = 20 + height * i
+        short = name if len(name) <= HEAT_CHARACTERS else f"{name[: HEAT_CHARACTERS - 1]}…"
+        parts.append(f"<g><title>{escape(name)}</title>{_text(left - 6, y + height / 2 + 4, short, 'end')}</g>")
+        for j, value in enumerate(values):
+            said = f"{name}, {shown(heat.columns[j])}: {shown(value)}"
+            parts.append(
+                f'<g><title>{escape(said)}</title><rect class="heat" x="{left + side * j + 1:.1f}" y="{y + 1:.1f}" '
+                f'width="{side - 2:.1f}" height="{height - 2:.1f}" fill-opacity="{0.65 * heat.strength(value):.2f}"/>'
+                f"{_text(left + side * (j + 0.5), y + height / 2 + 4, 'n/a' if math.isnan(value) else f'{value:.2f}')}</g>"
+            )
+    parts.append(_text(4, bottom + 16, f"{heat.row_title} (rows), {heat.column_title} (columns):", "start"))
+    parts += [
+        _text(4, bottom + 30 + 14 * j, f"{j + 1}  {shown(name)[:WIDE_CHARACTERS]}", "start")
+        for j, name in enumerate(heat.columns)
+    ]
+    return Markup("".join([*parts, "</svg>"]))  # noqa: S704 - every text in it is escaped above
 
 
 def swatch(number: int) -> Markup:

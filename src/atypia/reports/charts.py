@@ -146,7 +146,37 @@ class Confusions:
     panels: Sequence[Panel]
 
 
-Drawing: TypeAlias = Chart | Forest | Confusions
+@dataclass(frozen=True)
+class Heat:
+    """A value for each pair of a row and a column.
+
+    Attributes:
+        key: Name of its files.
+        title: One line.
+        rows: Names, from top to bottom.
+        columns: Names, from left to right.
+        row_title: What the rows are.
+        column_title: What the columns are.
+        values: One list a row; NaN where there is none.
+        range: Values of the faintest and the strongest colour.
+    """
+
+    key: str
+    title: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    row_title: str
+    column_title: str
+    values: Sequence[Sequence[float]]
+    range: tuple[float, float]
+
+    def strength(self, value: float) -> float:
+        """Strength of a value's colour, in [0, 1]; 0 where there is none."""
+        low, high = self.range
+        return 0.0 if math.isnan(value) or high <= low else min(max((value - low) / (high - low), 0.0), 1.0)
+
+
+Drawing: TypeAlias = Chart | Forest | Confusions | Heat
 Align = Literal["start", "middle", "end"]
 
 

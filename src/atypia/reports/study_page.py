@@ -15,8 +15,9 @@ from markupsafe import Markup
 from atypia import runs
 from atypia.evaluation.studied import Findings, Gallery, Score, WrongCrop
 from atypia.evaluation.study_about import StudyAbout
-from atypia.reports.chart_svg import chart_svg, forest_svg, swatch
+from atypia.reports.chart_svg import chart_svg, forest_svg, heat_svg, swatch
 from atypia.reports.page import render
+from atypia.reports.study_heat import heat_charts
 from atypia.reports.study_html import notes_html, table_html
 from atypia.reports.study_literature import LITERATURE, OURS, PUBLISHED_DIFFERENCES
 from atypia.reports.study_plots import (
@@ -43,6 +44,7 @@ from atypia.reports.study_statistics import (
     pooling_note,
 )
 from atypia.reports.study_summary import headline_table
+from atypia.reports.study_tables import MATRIX
 from atypia.reports.study_words import hours, overall_sentences, place_sentences, progress_sentence, warnings_of
 from atypia.reports.tables import Column, Table, shown
 
@@ -215,6 +217,9 @@ def _sections(found: Findings, tables: Mapping[str, Table]) -> list[dict[str, An
         legend = [{"swatch": swatch(i), "name": curve.name} for i, curve in enumerate(chart.curves)]
         svg = Markup('<figure class="single">{}</figure>').format(chart_svg(chart))
         comparing.append(_block(svg, chart.title, legend))
+    for heat in heat_charts(tables.get(MATRIX)):
+        svg = Markup('<figure class="single">{}</figure>').format(heat_svg(heat))
+        comparing.append(_block(svg, heat.title))
     if found.differences:
         shown_ones = {**tables, DIFFERENCES: compared_table(found, "")}
         comparing += _blocks(shown_ones, (DIFFERENCES,))

@@ -18,12 +18,13 @@ from atypia.errors import AbsentError
 from atypia.evaluation.studied import Findings
 from atypia.evaluation.study_about import StudyAbout
 from atypia.reports.chart_files import write_charts
+from atypia.reports.study_heat import heat_charts
 from atypia.reports.study_literature import LITERATURE, PUBLISHED_DIFFERENCES, literature_table, published_differences
 from atypia.reports.study_page import study_page
 from atypia.reports.study_plots import all_charts
 from atypia.reports.study_statistics import statistics_tables
 from atypia.reports.study_summary import HEADLINE_NAME, headline_table
-from atypia.reports.study_tables import FOLDER, write_study
+from atypia.reports.study_tables import FOLDER, MATRIX, write_study
 from atypia.reports.tables import Table
 
 PAGE: Final = "index.html"
@@ -71,7 +72,7 @@ def write_report(
         with atomic_file(folder / name, "w") as file:
             file.write(text)
     try:
-        figures = write_charts(all_charts(found), folder / FIGURES)
+        figures = write_charts([*all_charts(found), *heat_charts(every.get(MATRIX))], folder / FIGURES)
     except AbsentError as error:
         return Written(folder / PAGE, markdown, (), (str(error),))
     return Written(folder / PAGE, markdown, tuple(figures))

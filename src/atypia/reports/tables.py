@@ -309,8 +309,12 @@ _LATEX: Final = str.maketrans(
         "–": "--",
         "—": "---",
         "…": r"\ldots{}",
+        **{c: rf"$\{name}$" for c, name in zip("ακχ→", ("alpha", "kappa", "chi", "to"), strict=True)},
     }
 )
+
+LATEX_COLUMNS: Final = 8
+"""Columns from which a table is shrunk to the width of the page."""
 
 
 def _to_latex(table: Table) -> str:
@@ -318,19 +322,21 @@ def _to_latex(table: Table) -> str:
     rows = [f"{' & '.join(line)} \\\\" for line in lines]
     notes = [shown(note).translate(_LATEX) for note in [*table.best_note("Bold:"), *table.notes]]
     notes += [rf"\textbf{{Warning:}} {shown(text).translate(_LATEX)}" for text in table.warnings]
+    wide = len(table.columns) > LATEX_COLUMNS
     return "\n".join(
         [
-            r"% needs \usepackage{booktabs}",
+            r"% needs \usepackage{booktabs}" + (r" and \usepackage{graphicx}" if wide else ""),
             r"\begin{table}",
             r"\centering",
             *([rf"\caption{{{shown(table.title).translate(_LATEX)}}}"] if table.title else []),
+            *([r"\resizebox{\linewidth}{!}{%"] if wide else []),
             rf"\begin{{tabular}}{{{''.join('r' if c.align == 'right' else 'l' for c in table.columns)}}}",
             r"\toprule",
             rows[0],
             r"\midrule",
             *rows[1:],
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}}" if wide else r"\end{tabular}",
             *(rf"\par\smallskip{{\footnotesize {note}}}" for note in notes),
             r"\end{table}",
             "",

@@ -1,0 +1,44 @@
+"""Heat maps of training against test domains."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from atypia.reports.chart_files import write_charts
+from atypia.reports.chart_svg import heat_svg
+from atypia.reports.study_heat import heat_charts
+from atypia.reports.tables import Column, Spread, Table
+
+DOMAINS = ["A | human | breast", "B <b> | human | breast", "C | human | breast"]
+
+
+def table(models: int = 1) -> Table:
+    names = ["model", "train_data", "trained_on", "tested_on", "part", "balanced_accuracy"]
+    rows = [
+        [f"m{number}", "set", one, other, "test", Spread(0.9 if one == other else 0.6, 0.01)]
+        for number in range(models) for one in DOMAINS for other in DOMAINS if (one, other) != (DOMAINS[2], DOMAINS[0])
+    ]  # fmt: skip
+    return Table("t: matrix", [Column(name, name) for name in names], rows)
+
+
+def test_each_model_has_a_map_of_all_pairs() -> None:
+    (heat,) = heat_charts(table())
+    assert heat.rows == heat.columns == ["A", "B <b>", "C"]
+    assert [row[i] for i, row in enumerate(heat.values)] == [0.9] * 3 and math.isnan(heat.values[2][0])
+    low, high = heat.range
+    assert low < 0.6 and high > 0.9
+    assert heat.strength(math.nan) == 0 and heat.strength(2) == 1
+    assert heat.strength(0.9) - heat.strength(0.6) == pytest.approx(0.3 / (high - low))
+    assert heat_charts(None) == [] and len(heat_charts(table(9))) == 6
+
+
+def test_it_is_drawn_on_the_page_and_as_files(tmp_path: Path) -> None:
+    (heat,) = heat_charts(table())
+    svg = str(heat_svg(heat))
+    assert svg.count("<rect") == 9 and "B &lt;b&gt;" in svg and "<b>" not in svg and "n/a" in svg
+    files = write_charts([heat], tmp_path)
+    assert [file.name for file in files] == ["matrix-m0.svg", "matrix-m0.png"]
+    assert all(file.stat().st_size > 1000 for file in files)

@@ -42,7 +42,7 @@ def quantise_rows(model: ModelProto, outside: Collection[str] = ()) -> int:
     Returns:
         How many were turned.
     """
-    from onnx import helper, numpy_helper
+    from onnx import TensorProto, helper, numpy_helper
 
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -66,7 +66,7 @@ def quantise_rows(model: ModelProto, outside: Collection[str] = ()) -> int:
             helper.make_node(
                 "MatMulInteger", [f"{tokens[source]}.int", name + INTEGERS, _ZERO, _NO_OFFSET], [f"{of}.int"], of
             ),
-            helper.make_node("Cast", [f"{of}.int"], [f"{of}.float"], f"{of}.cast", to=1),
+            helper.make_node("Cast", [f"{of}.int"], [f"{of}.float"], f"{of}.cast", to=TensorProto.FLOAT),
             helper.make_node("Mul", [f"{of}.float", f"{name}.step"], [f"{of}.unit"], f"{of}.scale"),
             helper.make_node("Mul", [f"{of}.unit", f"{tokens[source]}.max"], [node.output[0]], f"{of}.token"),
         ]

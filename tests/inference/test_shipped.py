@@ -46,8 +46,12 @@ def test_its_two_forms_agree(classifier: Classifier) -> None:
     crops[1] = 235
     fast = classifier.members[0].runtime
     assert fast.name == "onnx"
-    for one, other in zip(fast.run(crops), TorchRuntime(load_bundle(FOLDER)).run(crops), strict=True):
-        np.testing.assert_allclose(one, other, atol=2e-3, rtol=1e-3)
+    logits, features = fast.run(crops)
+    single, exact = TorchRuntime(load_bundle(FOLDER)).run(crops)
+    np.testing.assert_allclose(logits, single, atol=0.3)  # the exported network computes with integers
+    assert np.corrcoef(features.ravel(), exact.ravel())[0, 1] > 0.995
+    alone = [fast.run(crops[i : i + 1])[0][0] for i in range(3)]
+    assert alone == logits.tolist(), "what a crop is given does not depend on its batch"
 
 
 def test_it_refuses_what_is_no_figure(classifier: Classifier, tmp_path: Path) -> None:

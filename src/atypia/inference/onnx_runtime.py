@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -19,12 +20,12 @@ BATCH: Final = 8
 class OnnxRuntime:
     """A :class:`atypia.inference.runtimes.Runtime` through onnxruntime.
 
-    One session on all cores that this process may use. Its threads sleep while they wait: they share the
-    cores with the threads that decode images.
+    One session on one thread, which several threads call with a piece of the crops each: for pieces this small that
+    is faster than sharing out each layer's work (1.3 times on two cores for the model that ships).
 
     Args:
         model: What ``atypia export --to onnx`` wrote: the file, or its bytes.
-        threads: Threads of the session; None: all cores of this process.
+        threads: Pieces that are scored at once; None: one for each core of this process.
 
     Raises:
         DataError: The file is absent, no exported network, or damaged.
@@ -37,10 +38,9 @@ class OnnxRuntime:
         from onnxruntime.capi import onnxruntime_pybind11_state as state  # pyright: ignore[reportAttributeAccessIssue]
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or core_count()
+        options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors only: its warnings are about its own optimiser
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         source = model if isinstance(model, bytes) else str(model)
         where = "the model" if isinstance(model, bytes) else model
         unreadable = (
@@ -53,13 +53,15 @@ class OnnxRuntime:
             raise DataError(f"{where} cannot be opened ({str(error).strip()}); fix: export it again") from error
         self.config, self.decision = carried(self._session.get_modelmeta().custom_metadata_map, where)
         (crops,) = self._session.get_inputs()
+        count = threads or core_count()
+        self._workers = ThreadPoolExecutor(count, "onnx") if count > 1 else None
         self._input = crops.name
         self.side_px = int(crops.shape[1])
         self.feature_dim = int(self._session.get_outputs()[1].shape[1])
 
     def run(self, crops: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
         """See :meth:`atypia.inference.runtimes.Runtime.run`."""
-        return in_batches(crops, self.side_px, self.feature_dim, self._score, BATCH)
+        return in_batches(crops, self.side_px, self.feature_dim, self._score, BATCH, self._workers)
 
     def _score(self, crops: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
         logits, features = self._session.run(None, {self._input: crops})

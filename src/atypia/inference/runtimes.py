@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -194,6 +195,7 @@ def in_batches(
     feature_dim: int,
     score: Callable[[npt.NDArray[np.uint8]], tuple[npt.NDArray[Any], npt.NDArray[Any]]],
     batch: int = BATCH,
+    workers: Executor | None = None,
 ) -> tuple[Floats, Floats]:
     """Checks crops and scores them piece by piece, so that memory does not grow with their number.
 
@@ -203,6 +205,7 @@ def in_batches(
         feature_dim: Length of a feature vector.
         score: From a piece, contiguous, to its logits and features.
         batch: Crops in a piece.
+        workers: What scores pieces at the same time; None: one after the other.
 
     Raises:
         InputError: The crops have another shape or type.
@@ -212,9 +215,14 @@ def in_batches(
         raise InputError(must("crops", expected, f"{crops.shape} {crops.dtype}", "cut RGB crops of that side"))
     logits = np.empty(len(crops), np.float32)
     features = np.empty((len(crops), feature_dim), np.float32)
-    for start in range(0, len(crops), batch):
+
+    def fill(start: int) -> None:
         piece = slice(start, start + batch)
         logits[piece], features[piece] = score(np.ascontiguousarray(crops[piece]))
+
+    starts = range(0, len(crops), batch)
+    for _ in map(fill, starts) if workers is None or len(starts) < 2 else workers.map(fill, starts):
+        pass  # raises what a piece raised
     return logits, features
 
 

@@ -158,8 +158,8 @@ def rank_forests(found: Findings) -> list[Forest]:
         forests.append(
             Forest(
                 f"ranks-{number + 1}",
-                f"Mean ranks by {METRICS[ranked.metric].title.lower()}{group}",
-                f"mean rank over {ranking.n_blocks} test sets and domains, 1 is best; bars that are apart differ",
+                f"Mean ranks by {METRICS[ranked.metric].title.lower()}{group}; bars that are apart differ",
+                f"mean rank over {ranking.n_blocks} test sets and domains (1 is best)",
                 ["mean rank ± half the critical difference"],
                 [0],
                 rows,

@@ -235,7 +235,7 @@ def ranks_table(found: Findings, title: str) -> Table:
         left = f"; {ranked.left_out} left out (too few figures of a class, or no value)" if ranked.left_out else ""
         notes.append(
             f"{f'{ranked.group}: ' if ranked.group else ''}{METRICS[ranked.metric].short} on {ranking.n_blocks} test "
-            f"sets and domains{left}; Friedman's test with Iman and Davenport's F: p = {p_text(ranking.p_f)}; Nemenyi's "
+            f"sets and domains{left}; Friedman's test with Iman and Davenport's F: {p_said(ranking.p_f)}; Nemenyi's "
             f"critical difference {ranking.critical_difference:.2f} (α = {ranking.alpha:g}): mean ranks closer than "
             "that are not told apart"
         )
@@ -323,6 +323,12 @@ def p_text(p: float) -> str:
     if math.isnan(p):
         return "n/a"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_said(p: float) -> str:
+    """A p-value in a sentence: «p = 0.012», «p < 0.001»."""
+    said = p_text(p)
+    return f"p {said}" if said.startswith("<") else f"p = {said}"
 
 
 def _where(found: Findings, place: int) -> tuple[str, str]:

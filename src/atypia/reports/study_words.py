@@ -9,7 +9,7 @@ from atypia import runs
 from atypia.evaluation.groups import BY_FOLD, NOT_INDEPENDENT
 from atypia.evaluation.studied import AdaptationTest, Difference, Findings
 from atypia.evaluation.study_about import StudyAbout
-from atypia.reports.study_statistics import ADAPTATION_WORDS, as_best, interval_text, p_text, place_name
+from atypia.reports.study_statistics import ADAPTATION_WORDS, as_best, interval_text, p_said, place_name
 from atypia.reports.tables import shown
 
 ALPHA = 0.05
@@ -68,7 +68,7 @@ def _differences(found: Findings, differences: list[Difference]) -> str:
         verdict = "the data tell them apart" if apart else "the data do not tell them apart"
         return (
             f"{found.series[one.series].label} differs from {named} by {one.value.estimate:+.3f}"
-            f"{_bracket(interval_text(one.value))}, p = {p_text(one.p_holm)} after Holm's correction: {verdict}."
+            f"{_bracket(interval_text(one.value))}, {p_said(one.p_holm)} after Holm's correction: {verdict}."
         )
     directions = Counter("better" if d.value.estimate > 0 else "worse" for d in apart)
     count = f"{len(apart)} of {len(differences)} rows"
@@ -98,7 +98,7 @@ def overall_sentences(found: Findings) -> list[str]:
         verdict = "differ" if ranking.p_f < ALPHA else "cannot be told apart"
         sentences.append(
             f"Ranked over {ranking.n_blocks} test sets and domains{f' ({ranked.group})' if ranked.group else ''}, the "
-            f"rows {verdict} (Friedman, p = {p_text(ranking.p_f)}); within the critical difference of the best: {named}."
+            f"rows {verdict} (Friedman, {p_said(ranking.p_f)}); within the critical difference of the best: {named}."
         )
     sentences += [_adaptation(found, one) for one in found.adaptations]
     if found.adaptations:
@@ -122,7 +122,7 @@ def _adaptation(found: Findings, one: AdaptationTest) -> str:
     by_row = next((test.outcome for test in one.tests if test.unit != BY_FOLD), None)
     words = f"{ADAPTATION_WORDS[one.first]} {shown(one.mean_first)}, {ADAPTATION_WORDS[one.second]} {shown(one.mean_second)}"
     values = [
-        f"p = {p_text(outcome.p)} by {unit} ({outcome.n_first} and {outcome.n_second} values)"
+        f"{p_said(outcome.p)} by {unit} ({outcome.n_first} and {outcome.n_second} values)"
         for unit, outcome in (("fold", by_fold), ("row", by_row))
         if outcome is not None
     ]

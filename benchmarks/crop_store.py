@@ -32,6 +32,7 @@ from atypia.data.geometry import CropGeometry
 from atypia.data.manifest import Manifest
 from atypia.data.store import open_store
 from atypia.paths import data_root
+from benchmarks.memory import status_kib
 
 PAIRS = 7
 DIFFERENT = 500
@@ -156,10 +157,7 @@ def _child(manifest_path: Path, cache: Path) -> None:
 
 
 def _peak_mb() -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise RuntimeError("this system does not tell a process's greatest memory")
+    return status_kib("VmHWM") * 1024 / 1e6
 
 
 def _remove(folder: Path) -> None:

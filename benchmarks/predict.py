@@ -43,18 +43,16 @@ from benchmarks.training import data
 BACKBONE, SIDE, VIEW = "efficientnet-lite0", 128, 0.6
 CROPS, ROUNDS = 512, 3
 MANY, MANY_FILES = 100_000, 500
-# VmHWM, not ru_maxrss: that starts from the peak of the process which started this one.
 PEAK = """
 import sys
 from atypia.cli.main import main
+from benchmarks.memory import status_kib
 sys.argv = ["atypia", *sys.argv[1:]]
 try:
     main()
 except SystemExit:
     pass
-with open("/proc/self/status") as status:
-    peak = next(line.split()[1] for line in status if line.startswith("VmHWM"))
-sys.stderr.write("peak_kib " + peak)
+sys.stderr.write(f"peak_kib {status_kib('VmHWM')}")
 """
 
 

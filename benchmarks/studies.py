@@ -41,12 +41,11 @@ from pathlib import Path
 from atypia.cli.study import _report
 from atypia.studies.plan import Plan
 from atypia.studies.run import study_status
+from benchmarks.memory import status_kib
 out = Path(sys.argv[1])
 plan = Plan.load(out)
 _report(plan, out, False, study_status(plan, out))
-with open("/proc/self/status") as status:
-    peak = next(line.split()[1] for line in status if line.startswith("VmHWM"))
-sys.stderr.write(f"measured {time.process_time()} {peak}")
+sys.stderr.write(f"measured {time.process_time()} {status_kib('VmHWM')}")
 """
 
 

@@ -36,6 +36,7 @@ from atypia.synthesis.networks import Denoiser, build_autoencoder, parameter_cou
 from atypia.synthesis.parts import DenoiserPart, cpu_state
 from atypia.synthesis.sampling import Wanted, sample_set
 from atypia.synthesis.schema import load_generator_recipe, shipped_generators
+from benchmarks.memory import status_kib
 
 ROUNDS = 3
 BATCHES = {"cpu": 16, "cuda": 256}
@@ -173,14 +174,9 @@ def written(count: int) -> None:
         quick = SamplingConfig(1.0, 2)
         sample_set(made, Path(folder) / "first", Wanted(0, 64, settings=quick), "cpu")  # caches, kernels
         Path("/proc/self/clear_refs").write_text("5")
-        before = _status("VmRSS")
+        before = status_kib("VmRSS")
         sample_set(made, Path(folder) / "set", Wanted(0, count, settings=quick), "cpu")
-        print(json.dumps({"crops": count, "added_mb": round((_status("VmHWM") - before) / 1024, 1)}))
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+        print(json.dumps({"crops": count, "added_mb": round((status_kib("VmHWM") - before) / 1024, 1)}))
 
 
 def measure() -> dict[str, Any]:

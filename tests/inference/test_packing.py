@@ -13,6 +13,7 @@ from tests.inference.graphs import STORED, network_bundle, random_crops, write_b
 
 from atypia.errors import InputError
 from atypia.inference.bundle import MODEL_FILE, load_bundle
+from atypia.inference.export.compact import save_compact
 from atypia.inference.export.rows import quantise_rows, share
 from atypia.inference.networks import load_network
 from atypia.inference.onnx_runtime import OnnxRuntime
@@ -98,15 +99,8 @@ def test_nodes_outside_and_small_matrices_stay(tmp_path: Path) -> None:
 
 
 def test_a_bundle_with_packed_weights_is_whole_and_its_graph_shares_them(tmp_path: Path) -> None:
-    import sys
-
-    sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-    try:
-        from ship import ship  # pyright: ignore[reportMissingImports]
-    finally:
-        sys.path.pop(0)
     trained = network_bundle("tiny-vit", "lora")
-    written = ship(trained, tmp_path / "model", "small")
+    written = save_compact(trained, tmp_path / "model", "small")
     bundle = load_bundle(tmp_path / "model")
     crops = random_crops(9, STORED)
     exact = load_network(trained).state_dict()

@@ -49,8 +49,8 @@ class Bundle:
             stands on none (a full network, a backbone without weights).
         input_px: Side at which crops enter the backbone.
         geometry: How crops are cut.
-        tensors: What was learned, by name; large matrices may be packed (:mod:`atypia.inference.packing`). A probe has :data:`WEIGHT`, shape (feature_dim,), on
-            raw features, and :data:`BIAS`, shape (1,), both float64.
+        tensors: What was learned, by name; large matrices may be packed (:mod:`atypia.inference.packing`).
+            A probe has :data:`WEIGHT`, shape (feature_dim,), on raw features, and :data:`BIAS`, shape (1,), both float64.
         decision: From logits (and features) to calibrated probabilities, decisions and calls.
         network: The architecture (:class:`atypia.methods.network.NetworkSpec`); None for a probe.
         training: Facts about the training: recipe, data, split, fold, chosen options.

@@ -210,25 +210,20 @@ def _sections(found: Findings, tables: Mapping[str, Table]) -> list[dict[str, An
     comparing: list[dict[str, Any]] = []
     forest = difference_forest(found)
     if forest is not None:
-        legend = [{"swatch": swatch(i), "name": name} for i, name in enumerate(forest.names)]
-        comparing.append(_block(Markup('<figure class="single">{}</figure>').format(forest_svg(forest)),
-                                f"{forest.title}{' from the baseline' if found.baseline else ''}", legend))  # fmt: skip
-    for chart in learning_charts(found):
-        legend = [{"swatch": swatch(i), "name": curve.name} for i, curve in enumerate(chart.curves)]
-        svg = Markup('<figure class="single">{}</figure>').format(chart_svg(chart))
-        comparing.append(_block(svg, chart.title, legend))
-    for heat in heat_charts(tables.get(MATRIX)):
-        svg = Markup('<figure class="single">{}</figure>').format(heat_svg(heat))
-        comparing.append(_block(svg, heat.title))
+        title = f"{forest.title}{' from the baseline' if found.baseline else ''}"
+        comparing.append(_drawn(forest_svg(forest), title, forest.names))
+    comparing += [
+        _drawn(chart_svg(chart), chart.title, [curve.name for curve in chart.curves])
+        for chart in learning_charts(found)
+    ]
+    comparing += [_drawn(heat_svg(heat), heat.title) for heat in heat_charts(tables.get(MATRIX))]
     if found.differences:
         shown_ones = {**tables, DIFFERENCES: compared_table(found, "")}
         comparing += _blocks(shown_ones, (DIFFERENCES,))
     comparing += _blocks(tables, (FOLDS,))
-    for forest in rank_forests(found)[:MOST_RANKINGS]:
-        legend = [{"swatch": swatch(0), "name": forest.names[0]}]
-        comparing.append(
-            _block(Markup('<figure class="single">{}</figure>').format(forest_svg(forest)), forest.title, legend)
-        )
+    comparing += [
+        _drawn(forest_svg(forest), forest.title, forest.names) for forest in rank_forests(found)[:MOST_RANKINGS]
+    ]
     comparing += _blocks(tables, (RANKS, ADAPTATIONS))
     sections = [
         ("comparisons", "Comparisons", comparing),
@@ -280,6 +275,12 @@ def _blocks(tables: Mapping[str, Table], names: Sequence[str], folded: bool = Fa
 
 def _block(body: Markup, title: str = "", legend: Sequence[Mapping[str, Any]] = (), folded: str = "") -> dict[str, Any]:
     return {"title": title, "legend": list(legend), "body": body, "folded": folded}
+
+
+def _drawn(svg: Markup, title: str, names: Sequence[str] = ()) -> dict[str, Any]:
+    """A block with one drawing, and a legend of its series in their order."""
+    legend = [{"swatch": swatch(number), "name": name} for number, name in enumerate(names)]
+    return _block(Markup('<figure class="single">{}</figure>').format(svg), title, legend)
 
 
 def _bounded(table: Table, name: str) -> Table:

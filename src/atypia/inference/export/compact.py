@@ -1,0 +1,76 @@
+"""A classifier as small as it goes: adapters merged, weights rounded, both its forms in one folder.
+
+A transformer's matrices are stored in 8-bit integers, once: the exported network computes with them and reads them from
+the bundle's file. Other networks are stored in half precision and exported in single.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from atypia.artifacts import atomic_file
+from atypia.inference.bundle import FULL, MODEL_FILE, Bundle
+from atypia.inference.export.onnx import export_onnx
+from atypia.inference.export.quantise import quantise_onnx
+from atypia.inference.export.rows import share
+from atypia.inference.networks import load_network
+from atypia.inference.packing import SCALE, pack
+from atypia.inference.runtimes import ONNX_FILE
+from atypia.methods.network import build_network
+
+
+def _whole(bundle: Bundle) -> Bundle:
+    """The bundle with all weights of its network, adapters merged: it stands on no other file."""
+    merged = load_network(bundle)
+    spec = replace(merged.spec, adaptation=FULL, lora_rank=0)
+    names = build_network(spec, pretrained=False).trained_names
+    tensors = {name: value.numpy() for name, value in merged.state_dict().items() if name in names}
+    return replace(bundle, adaptation=FULL, weights_sha256=None, network=spec.as_dict(), tensors=tensors)
+
+
+def _halved(tensors: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Tensors with those in single precision, but for scales of integers, in half."""
+    half = {name: value.dtype == np.float32 and not name.endswith(SCALE) for name, value in tensors.items()}
+    return {name: value.astype(np.float16) if half[name] else value for name, value in tensors.items()}
+
+
+def save_compact(trained: Bundle, folder: Path, name: str) -> Bundle:
+    """Writes a network's bundle and its exported form into a folder, as small as they go.
+
+    Args:
+        trained: Not a probe; its backbone's weights must be here where it stands on them.
+        folder: Gets the bundle and ``model.onnx``.
+        name: The new bundle's.
+
+    Returns:
+        The bundle as it is stored: it stands on no other file, and its weights are rounded.
+
+    Raises:
+        InputError: The bundle is a probe.
+        AbsentError: The backbone's weights, or packages of the extra ``export``, are not here.
+        WorkError: The exported graph gives other numbers than torch before its products are rounded.
+    """
+    import onnx
+
+    bundle = _whole(trained)
+    packed = pack(bundle.tensors)
+    is_packed = len(packed) > len(bundle.tensors)
+    bundle = replace(bundle, name=name, tensors=_halved(packed))
+    bundle.save(folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        single = Path(temporary) / ONNX_FILE
+        export_onnx(bundle, single)
+        if is_packed:
+            quantise_onnx(single, single)
+        model = onnx.load(single)
+        if is_packed:
+            share(model, folder / MODEL_FILE)
+        with atomic_file(folder / ONNX_FILE) as file:
+            file.write(model.SerializeToString())
+    return bundle

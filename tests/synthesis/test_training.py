@@ -57,6 +57,17 @@ def test_the_loss_falls_on_the_phantom_set(phantom_folder: Path, tmp_path: Path)
     ]
 
 
+def test_a_cosine_falls_where_it_is_asked_for(toys: Path, tmp_path: Path) -> None:
+    changes = ("pretrain.autoencoder.schedule=cosine", "pretrain.denoiser.schedule=constant")
+    train_generators(
+        Synthesis("toy", toy_recipe(*changes), tmp_path / "out", pretrain=open_data(str(toys)).take(range(24)))
+    )
+    lines = [json.loads(line) for line in (tmp_path / "out" / "pretrain" / "metrics.jsonl").read_text().splitlines()]
+    rates = {part: [line["lr"] for line in lines if line["part"] == part] for part in ("autoencoder", "denoiser")}
+    assert rates["denoiser"] == [0.003, 0.003]
+    assert rates["autoencoder"] == pytest.approx([0.0015, 0.0])  # half of a cosine, and its end
+
+
 def test_a_generator_saw_its_training_part_alone(trained: Path, toys: Path) -> None:
     manifest = open_data(str(toys))
     for fold in halves(manifest).folds:

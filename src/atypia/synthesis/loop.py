@@ -97,7 +97,7 @@ class _Loop:
         config = plan.config
         self.batch = min(config.batch_size, len(plan.rows))
         self.steps = max(1, len(plan.rows) // self.batch)
-        shape = ScheduleConfig(name="constant", warmup_epochs=config.warmup_epochs)
+        shape = ScheduleConfig(name=config.schedule, warmup_epochs=config.warmup_epochs)
         self.schedules = {
             name: Schedule(shape, optimiser, optimiser.param_groups[0]["lr"], max(1, config.epochs), self.steps)
             for name, optimiser in part.optimisers.items()

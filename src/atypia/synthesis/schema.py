@@ -112,6 +112,8 @@ class PartConfig(StrictModel):
     """How one part (autoencoder or denoiser) is trained in one stage; ``epochs: 0`` leaves the stage out.
 
     ``balanced``: classes are drawn equally often (labelled figures only).
+    ``schedule``: the learning rate after the warm-up. A denoiser is sampled from its moving average, which does
+    what falling rates do; an autoencoder has none, and a short training gains by a cosine.
     """
 
     epochs: int = Field(ge=0)
@@ -119,6 +121,7 @@ class PartConfig(StrictModel):
     lr: float = Field(default=1e-4, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
     warmup_epochs: float = Field(default=0.0, ge=0)
+    schedule: Literal["constant", "cosine"] = "constant"
     clip_norm: float | None = Field(default=1.0, gt=0)
     balanced: bool = False
 

@@ -171,3 +171,21 @@ add(
     licence="Apache-2.0",
     paper=Paper("Huang et al. 2017", "https://arxiv.org/abs/1608.06993"),
 )
+add(
+    name="inception-v3",
+    title="Inception v3",
+    timm_name="inception_v3",
+    weights=HubWeights("timm/inception_v3.tv_in1k"),
+    feature_dim=2048,
+    params_m=21.8,
+    input_px=299,
+    multiple_px=1,
+    mean=HALF,
+    std=HALF,
+    pooling="avg",
+    lora_reason=NO_LORA_CNN,
+    licence="Apache-2.0",
+    paper=Paper("Szegedy et al. 2016", "https://arxiv.org/abs/1512.00567"),
+    note="for scores of generated crops: the network that gave the Fréchet Inception Distance its name. Published "
+    "values use another copy of its weights and resize images otherwise, so they are near these and not equal.",
+)

@@ -186,6 +186,28 @@ def test_two_calls_share_the_work(small_csv: Path, tmp_path: Path) -> None:
     assert set(counts(plan, out).values()) == {(1, 1)}
 
 
+def test_sigterm_ends_the_workers_too(small_csv: Path, tmp_path: Path) -> None:
+    """As a scheduler does at the end of a job's time; the worker writes its checkpoint and ends."""
+    from atypia.studies.ledger import read_claim
+
+    given = values(small_csv, [], epochs=500)
+    _, out = plan_of({**given, "models": given["models"][1:]}, tmp_path)
+    command = [sys.executable, "-m", "atypia.cli.main", "study", "run", str(tmp_path / "small.yaml"), "--size", "smoke"]
+    process = subprocess.Popen([*command, "--workers", "1", "--out", str(out)], stderr=subprocess.PIPE, text=True)
+    checkpoints: list[Path] = []
+    until = time.monotonic() + 120
+    while not checkpoints and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+        checkpoints = list(out.glob("runs/*/*/metrics.jsonl"))  # an epoch of the network is over
+    claims = [claim for path in out.glob("runs/*/claim.json") if (claim := read_claim(path)) is not None]
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[1]
+    assert (process.returncode, len(checkpoints), len(claims)) == (130, 1, 1), said
+    assert "the same command continues" in said
+    with pytest.raises(ProcessLookupError):
+        os.kill(claims[0].pid, 0)
+
+
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments_change_nothing(small_csv: Path, other_csv: Path, tmp_path: Path) -> None:
     given = values(small_csv, [other_csv], epochs=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated, Final
 
@@ -53,7 +54,9 @@ def root(
 
 
 def main() -> None:
-    """Runs the command line; errors become one message and an exit code (1 work, 2 input, 130 Ctrl-C)."""
+    """Runs the command line; errors become one message and an exit code (1 work, 2 input, 130 Ctrl-C or SIGTERM)."""
+    # Schedulers stop jobs with SIGTERM, which by itself would leave a study's workers behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except AtypiaError as error:

@@ -65,6 +65,7 @@ def complete_study(
     scores: Scores = noisy,
     common: int = 30,
     adaptations: Mapping[str, str] | None = None,
+    factors: Mapping[str, Mapping[str, str]] | None = None,
     **changes: Any,
 ) -> Plan:
     """Writes a study whose runs are done: the first figures are every fold's test part, the rest are divided.
@@ -78,6 +79,7 @@ def complete_study(
         scores: What each fold's model says.
         common: Figures of the test part.
         adaptations: Label to adaptation; else probes.
+        factors: Label to the row's levels; else none.
         changes: Values of the plan.
     """
     for one in (train, *tests):
@@ -87,7 +89,8 @@ def complete_study(
     rest = np.arange(common, len(train))
     for number, label in enumerate(rows):
         recipe = {"backbone": f"tiny-{label.rpartition(' ')[2]}", "adaptation": (adaptations or {}).get(label, "probe")}
-        cells.append(Cell(label, label, {}, "probe", recipe, train.fingerprint, train.name, "split", 0))
+        own = dict((factors or {}).get(label, {}))
+        cells.append(Cell(label, label, own, "probe", recipe, train.fingerprint, train.name, "split", 0))
         for fold in range(folds):
             held = held_out(len(train), common, folds, fold)
             run = Run(

@@ -241,6 +241,33 @@ class Ranked:
 
 
 @dataclass(frozen=True)
+class Effect:
+    """A factor's main effect: one level less the first, the mean over pairs of rows that differ in nothing else.
+
+    Attributes:
+        place: Position of the place.
+        metric: Name of the metric, of the pooled probabilities.
+        factor: One of the study's factors, or ``adaptation``, ``backbone``, ``decision``.
+        level: The level.
+        reference: The factor's first level.
+        n_pairs: Pairs of rows.
+        value: Mean difference with its interval over cases; the rows are those of the study, not a sample of rows.
+        least: Smallest difference of a pair.
+        most: Largest difference of a pair.
+    """
+
+    place: int
+    metric: str
+    factor: str
+    level: str
+    reference: str
+    n_pairs: int
+    value: Interval
+    least: float
+    most: float
+
+
+@dataclass(frozen=True)
 class AdaptationTest:
     """Two ways to adapt backbones, compared on a place by balanced accuracy.
 
@@ -350,6 +377,7 @@ class Findings:
         folds: The same fold by fold, where each fold has its own held-out part.
         ranks: Over test sets and domains, where there are enough.
         adaptations: Ways to adapt backbones, compared.
+        effects: Main effects of factors, where a study crosses some.
         raters: The human level, where votes are known.
         galleries: Confidently wrong figures.
         baseline: Whether references are the study's baseline; else each is the best row of its group and place.
@@ -365,6 +393,7 @@ class Findings:
     folds: tuple[FoldDifference, ...] = ()
     ranks: tuple[Ranked, ...] = ()
     adaptations: tuple[AdaptationTest, ...] = ()
+    effects: tuple[Effect, ...] = ()
     raters: tuple[Raters, ...] = ()
     galleries: tuple[Gallery, ...] = ()
     baseline: bool = False

@@ -26,6 +26,7 @@ from atypia.reports.study_plots import (
     difference_forest,
     domain_forest,
     drawn_scores,
+    effect_forest,
     learning_charts,
     place_tones,
     rank_forests,
@@ -34,11 +35,13 @@ from atypia.reports.study_plots import (
 from atypia.reports.study_statistics import (
     ADAPTATIONS,
     DIFFERENCES,
+    EFFECTS,
     FOLDS,
     INTERVALS,
     RANKS,
     RATERS,
     compared_table,
+    moved_table,
     place_name,
     place_table,
     pooling_note,
@@ -206,8 +209,13 @@ def _crop(crop: WrongCrop, gallery: Gallery, positive: str) -> dict[str, Any]:
 
 def _sections(found: Findings, tables: Mapping[str, Table]) -> list[dict[str, Any]]:
     """Comparisons, ranks, people and papers; then every other table, folded."""
-    used = {DIFFERENCES, FOLDS, RANKS, ADAPTATIONS, RATERS, LITERATURE, PUBLISHED_DIFFERENCES}
+    used = {DIFFERENCES, FOLDS, EFFECTS, RANKS, ADAPTATIONS, RATERS, LITERATURE, PUBLISHED_DIFFERENCES}
     comparing: list[dict[str, Any]] = []
+    forest = effect_forest(found)
+    if forest is not None:
+        comparing.append(_drawn(forest_svg(forest), forest.title, forest.names))
+    if found.effects:
+        comparing += _blocks({**tables, EFFECTS: moved_table(found, "")}, (EFFECTS,))
     forest = difference_forest(found)
     if forest is not None:
         title = f"{forest.title}{' from the baseline' if found.baseline else ''}"

@@ -23,7 +23,7 @@ from atypia.reports.charts import (
     Point,
     padded_range,
 )
-from atypia.reports.study_statistics import place_name
+from atypia.reports.study_statistics import ADAPTATION_WORDS, place_name
 
 BA: Final = "balanced_accuracy"
 _SHARE: Final = re.compile(r"([0-9.e+-]+) % of the data")
@@ -169,6 +169,32 @@ def rank_forests(found: Findings) -> list[Forest]:
     return forests
 
 
+def effect_forest(found: Findings, metric: str = BA) -> Forest | None:
+    """What each factor moves, one row a level, one series a place; None where nothing is crossed."""
+    effects = [one for one in found.effects if one.metric == metric and found.places[one.place].part != runs.VALIDATION]
+    places = list(dict.fromkeys(one.place for one in effects))[:MOST_SERIES]
+    rows = []
+    for key in dict.fromkeys((one.factor, one.level, one.reference) for one in effects):
+        of_level = {one.place: one for one in effects if (one.factor, one.level, one.reference) == key}
+        points = [_point(of_level[place].value) if place in of_level else None for place in places]
+        level, reference = (ADAPTATION_WORDS.get(name, name) for name in key[1:])
+        pairs = max(one.n_pairs for one in of_level.values())
+        name = f"{key[0]}: {level} less {reference}"
+        rows.append(ForestRow(name, f"{pairs} pairs" if pairs > 1 else "1 pair", points))
+    if not rows:
+        return None
+    return Forest(
+        f"effects-{slug(metric)}",
+        f"What moves {METRICS[metric].title.lower()}, everything else being equal",
+        "mean difference, 95 % interval over cases",
+        [place_name(found.places[place]) for place in places],
+        list(range(len(places))),
+        rows,
+        padded_range([*_ends(rows), 0.0]),
+        [(0.0, "no difference")],
+    )
+
+
 def learning_charts(found: Findings) -> list[Chart]:
     """Balanced accuracy by the share of the data that was trained on, where a study has such shares."""
     charts = []
@@ -225,7 +251,7 @@ def all_charts(found: Findings) -> list[Drawing]:
         charts += curve_charts(found, place)
         charts += [chart for chart in (domain_forest(found, place), confusion_chart(found, place)) if chart is not None]
     charts += [*learning_charts(found), *rank_forests(found)]
-    charts += [forest for forest in (difference_forest(found),) if forest is not None]
+    charts += [forest for forest in (effect_forest(found), difference_forest(found)) if forest is not None]
     return charts
 
 

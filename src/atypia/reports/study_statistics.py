@@ -9,13 +9,13 @@ from atypia import runs
 from atypia.evaluation.groups import BY_FOLD, NOT_INDEPENDENT
 from atypia.evaluation.intervals import Interval
 from atypia.evaluation.multiple import Ranking
-from atypia.evaluation.studied import COMMON, Difference, Findings, Place, Score
+from atypia.evaluation.studied import COMMON, Difference, Effect, Findings, Place, Score
 from atypia.metrics import METRICS
 from atypia.reports.benchmark import HEADLINE, PART_WORDS
 from atypia.reports.tables import Column, Spread, Table, Value, shown
 
-INTERVALS, DIFFERENCES, FOLDS, RANKS, ADAPTATIONS, RATERS, CONFUSION = (
-    "intervals", "differences", "fold-differences", "ranks", "adaptations", "raters", "confusion",
+INTERVALS, DIFFERENCES, FOLDS, EFFECTS, RANKS, ADAPTATIONS, RATERS, CONFUSION = (
+    "intervals", "differences", "fold-differences", "effects", "ranks", "adaptations", "raters", "confusion",
 )  # fmt: skip
 """Names of the tables, and of their files."""
 
@@ -36,6 +36,7 @@ def statistics_tables(found: Findings, title: str) -> dict[str, Table]:
         INTERVALS: intervals_table(found, title),
         DIFFERENCES: differences_table(found, title),
         FOLDS: folds_table(found, title),
+        EFFECTS: effects_table(found, title),
         RANKS: ranks_table(found, title),
         ADAPTATIONS: adaptations_table(found, title),
         RATERS: raters_table(found, title),
@@ -165,6 +166,52 @@ def differences_table(found: Findings, title: str) -> Table:
         "not corrected: for comparison with papers",
     ]
     return Table(f"{title}: differences", columns, rows, notes, found.limits)
+
+
+def effects_table(found: Findings, title: str) -> Table:
+    """One line a factor's level, place and metric: the mean difference from the factor's first level."""
+    columns = [
+        Column("factor"), Column("level"), Column("less", "reference"), Column("data set", "dataset"), Column("part"),
+        Column("metric"), Column("pairs", "n_pairs", "right"), Column("difference", align="right"),
+        Column("low", align="right"), Column("high", align="right"), Column("least", align="right"),
+        Column("most", align="right"),
+    ]  # fmt: skip
+    rows: list[list[Value]] = [
+        [one.factor, ADAPTATION_WORDS.get(one.level, one.level), ADAPTATION_WORDS.get(one.reference, one.reference),
+         *_where(found, one.place), METRICS[one.metric].short, one.n_pairs, one.value.estimate, one.value.low,
+         one.value.high, one.least, one.most]
+        for one in found.effects
+    ]  # fmt: skip
+    notes = [
+        "mean difference over pairs of rows that differ in nothing else, of pooled probabilities; interval over cases "
+        "(the rows are these, not a sample of rows); least and most: of single pairs",
+    ]
+    return Table(f"{title}: what each factor moves", columns, rows, notes, found.limits)
+
+
+def moved_table(found: Findings, title: str) -> Table:
+    """The effects for a page: one line a level and place, both metrics side by side."""
+    columns = [
+        Column("factor"), Column("level"), Column("less", "reference"), Column("on", "place"),
+        Column("pairs", "n_pairs", "right"), Column("Δ BA", "ba", "right"), Column("95 %", "ba_interval", "right"),
+        Column("of single pairs", "ba_range", "right"), Column("Δ AUROC", "auroc", "right"),
+        Column("95 %", "auroc_interval", "right"),
+    ]  # fmt: skip
+    full = effects_table(found, title)
+    by_key: dict[tuple[int, str, str, str], dict[str, Effect]] = {}
+    for one in found.effects:
+        by_key.setdefault((one.place, one.factor, one.level, one.reference), {})[one.metric] = one
+    rows: list[list[Value]] = []
+    for (place, factor, level, reference), by_metric in by_key.items():
+        ba, area = by_metric.get("balanced_accuracy"), by_metric.get("auroc")
+        words = [ADAPTATION_WORDS.get(name, name) for name in (level, reference)]
+        rows.append(
+            [factor, *words, place_name(found.places[place]), (ba or area or next(iter(by_metric.values()))).n_pairs,
+             *((ba.value.estimate, interval_text(ba.value), f"{shown(ba.least)} to {shown(ba.most)}") if ba
+               else (None, None, None)),
+             *((area.value.estimate, interval_text(area.value)) if area else (None, None))]
+        )  # fmt: skip
+    return Table(full.title, columns, rows, full.notes, found.limits)
 
 
 def compared_table(found: Findings, title: str) -> Table:

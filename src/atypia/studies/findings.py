@@ -18,11 +18,12 @@ from atypia import runs
 from atypia.artifacts import atomic_file, file_sha256, fingerprint, read_json
 from atypia.data.manifest import Manifest
 from atypia.errors import AtypiaError
-from atypia.evaluation.studied import COMMON, Difference, Findings, Place, Score, Series
+from atypia.evaluation.studied import COMMON, Difference, Effect, Findings, Place, Score, Series
 from atypia.evaluation.study_about import Failure, StudyAbout
 from atypia.metrics import METRICS
 from atypia.studies import files
 from atypia.studies.comparing import corrected, is_baseline, place_differences, reference_of
+from atypia.studies.effects import place_effects
 from atypia.studies.foldwise import FoldResults, adaptation_tests, fold_differences, ranks
 from atypia.studies.gallery import gallery, raters
 from atypia.studies.ledger import Ledger
@@ -33,7 +34,7 @@ from atypia.studies.scoring import DRAWN, DRAWS, Entry, entry, place_scores
 from atypia.studies.shift import domain_groups
 from atypia.studies.table import StudyResults, collect_study, evaluations
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Raised when the same predictions give other findings, or these another layout."""
 KEPT: Final = "findings.json"
 TABLES: Final = (files.RESULTS, files.RUN_TABLE, files.DELTAS, files.SHIFT, files.MATRIX)
@@ -139,6 +140,8 @@ def compute(pool: Pool, results: StudyResults) -> Findings:
         places = dict(list(places.items())[:SHOWN_PLACES])
     scores: list[Score] = []
     differences: list[Difference] = []
+    effects: list[Effect] = []
+    crossed = any(one.factors for one in series)
     galleries, humans = [], []
     for number, (key, place) in enumerate(places.items()):
         entries = _entries(pool, key, place, position)
@@ -147,6 +150,8 @@ def compute(pool: Pool, results: StudyResults) -> Findings:
         scores += place_scores(number, entries, figures, drawn, limits, title)
         references = reference_of(entries, series, plan.baseline)
         differences += place_differences(number, entries, references, series, figures, limits, title)
+        if crossed:
+            effects += place_effects(number, entries, series, figures, limits, title)
         shown = gallery(number, entries, figures) if key[1] != runs.VALIDATION or len(places) == 1 else None
         galleries += [] if shown is None else [shown]
         every = np.unique(np.concatenate([one.sample.rows for one in entries]))
@@ -162,6 +167,7 @@ def compute(pool: Pool, results: StudyResults) -> Findings:
         folds=fold_differences(folds, series, results.runs, plan.baseline),
         ranks=ranks(folds, series),
         adaptations=adaptation_tests(folds, series),
+        effects=tuple(effects),
         raters=tuple(humans),
         galleries=tuple(galleries),
         baseline=plan.baseline is not None,

@@ -20,15 +20,13 @@ from atypia.evaluation.studied import (
     DomainScore,
     Findings,
     FoldDifference,
-    Gallery,
     Line,
     Place,
     Ranked,
-    Raters,
     Score,
     Series,
-    WrongCrop,
 )
+from atypia.evaluation.studied_figures import Gallery, Raters, WrongCrop
 from atypia.evaluation.study_about import Failure, StudyAbout
 
 PIXEL = "/9j/4AAQSkZJRg=="

@@ -13,7 +13,8 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from atypia import runs
-from atypia.evaluation.studied import Findings, Gallery, Score, WrongCrop
+from atypia.evaluation.studied import Findings, Score
+from atypia.evaluation.studied_figures import Gallery, WrongCrop
 from atypia.evaluation.study_about import StudyAbout
 from atypia.reports.chart_svg import chart_svg, forest_svg, heat_svg, swatch
 from atypia.reports.page import render

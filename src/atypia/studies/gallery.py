@@ -19,7 +19,7 @@ from atypia.data.slides import open_slide
 from atypia.errors import AtypiaError
 from atypia.evaluation.agreement import agreement, majority_of_others, vote_matrix
 from atypia.evaluation.intervals import Bootstrap, Interval, bootstrap_intervals
-from atypia.evaluation.studied import Gallery, Raters, WrongCrop
+from atypia.evaluation.studied_figures import Gallery, Raters, WrongCrop
 from atypia.metrics import UndefinedMetricWarning
 from atypia.studies.pooled import Figures
 from atypia.studies.scoring import BA, Entry, codes_of, draws_for, rate_statistic

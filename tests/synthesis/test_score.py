@@ -64,6 +64,12 @@ def test_a_score_tells_distances_and_copies(copied: Manifest, toys: Path, tmp_pa
     assert json.loads(report.read_text())["set"] == copied.name
     assert table.read_text() == score_text(values)
     assert "Copies of training crops: " in table.read_text()
+    with Image.open(tmp_path / "report" / "score.png") as sheet:
+        shown = np.asarray(sheet)
+    # Ten columns would not do: of the atypical class eight training figures are there, and of the others fewer made.
+    columns = min(8, int((copied.labels == 0).sum()), int((copied.labels == 1).sum()))
+    assert shown.shape[1] > columns * 128 and shown.shape[0] > 6 * 128, "both classes and the nearest pairs"
+    assert shown.shape[1] < (columns + 1) * 160
 
     kept = kept_rows(score, copied, drop_copies=True, min_p=None)
     assert not kept[-1] and kept.sum() == 16 - score.copies.sum()

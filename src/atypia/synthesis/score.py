@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from atypia import records as r
-from atypia.artifacts import atomic_file, write_json
+from atypia.artifacts import atomic_file, disk_errors, write_json
 from atypia.backbones.features import open_features
 from atypia.backbones.weights import require
 from atypia.data.geometry import CropGeometry
@@ -24,10 +25,11 @@ from atypia.seeds import generator
 from atypia.synthesis.fidelity import Judgement, intended, judge
 from atypia.synthesis.memorisation import Memorisation, memorisation
 from atypia.synthesis.quality import frechet_distance, kernel_distance, overlap
+from atypia.synthesis.sheets import SCORED, save_sheet, score_sheet
 
 BACKBONE: Final = "efficientnet-lite0"
 """Features of the default: ImageNet weights that come in a package, so that nothing is downloaded."""
-SCORE, TABLE = "score.json", "score.md"
+SCORE, TABLE, SHEET = "score.json", "score.md", "score.png"
 SIDE_PX: Final = 128
 """Side at which crops enter the features, so that generated and real ones do alike."""
 NEIGHBOURS: Final = 5
@@ -61,12 +63,14 @@ class Score:
         copies: Which generated crops are copies of training crops, shape (n,); quarantined ones are False.
         judgements: What each classifier said.
         seen: All figures that the generators saw; None where they do not tell.
+        sheet: Real crops beside generated ones by class, and the nearest pairs; None where there is nothing to show.
     """
 
     values: dict[str, Any]
     copies: npt.NDArray[np.bool_]
     judgements: tuple[Judgement, ...]
     seen: Manifest | None
+    sheet: Image.Image | None = None
 
 
 def score_set(job: ScoreJob, progress: Progress = silent) -> Score:
@@ -119,7 +123,31 @@ def score_set(job: ScoreJob, progress: Progress = silent) -> Score:
         copies[made_rows] = memory.copies
     judgements = judge(made, job.bundles, seen, progress)
     values["label_fidelity"] = [one.as_dict(intended(made, one.ids)) for one in judgements]
-    return Score(values, copies, tuple(judgements), seen)
+    stores, picked = (real_store.crops, made_store.crops), (training, made_rows)
+    return Score(values, copies, tuple(judgements), seen, _sheet(stores, picked, labels, memory, job))
+
+
+def _sheet(
+    crops: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]],
+    rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+    labels: Sequence[npt.NDArray[np.int64]],
+    memory: Memorisation | None,
+    job: ScoreJob,
+) -> Image.Image | None:
+    """Training crops and generated ones of each class, drawn at random; then those nearest to a training crop."""
+    rng = generator(job.seed, "sheet")
+    (real, made), (training, generated) = crops, rows
+    lines: list[tuple[str, int | None, npt.NDArray[np.uint8]]] = []
+    for label in (0, 1):
+        mine, theirs = generated[labels[0][generated] == label], training[labels[1][training] == label]
+        if len(mine) and len(theirs):
+            lines.append(("real", label, real[np.sort(rng.permutation(theirs)[:SCORED])]))
+            lines.append(("generated", label, made[np.sort(rng.permutation(mine)[:SCORED])]))
+    if memory is not None and lines:
+        nearest = np.argsort(memory.distances, kind="stable")[:SCORED]
+        lines.append(("nearest", None, made[generated[nearest]]))
+        lines.append(("to this", None, real[training[memory.nearest[nearest]]]))
+    return score_sheet(lines, job.made.name, job.made.task) if lines else None
 
 
 def _seen(made: Manifest) -> Manifest | None:
@@ -225,7 +253,7 @@ def _told(
 
 
 def write_score(score: Score, folder: Path) -> tuple[Path, Path]:
-    """Writes ``score.json`` and ``score.md``.
+    """Writes ``score.json``, ``score.md`` and ``score.png``, which holds crops of the data.
 
     Raises:
         WorkError: The disk is full or cannot be written.
@@ -233,6 +261,9 @@ def write_score(score: Score, folder: Path) -> tuple[Path, Path]:
     write_json(folder / SCORE, _plain(score.values))
     with atomic_file(folder / TABLE, "w") as file:
         file.write(score_text(score.values))
+    if score.sheet is not None:
+        with disk_errors(folder):
+            save_sheet(score.sheet, folder / SHEET)
     return folder / SCORE, folder / TABLE
 
 

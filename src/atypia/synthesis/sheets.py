@@ -1,7 +1,8 @@
-"""Sheets drawn while a generator is trained: reconstructions, and samples of each class."""
+"""Sheets: reconstructions and samples of each class while a generator is trained, real beside generated crops after."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from atypia.synthesis.pixels import as_crops, scaled
 from atypia.synthesis.schema import CLASS
 
 COLUMNS = 8
+SCORED = 10
+"""Crops in a line of a score's sheet."""
 SETTINGS = SamplingConfig(guidance=2.0, steps=25)
 """How sheets are sampled: fewer steps than a set, always the same noise."""
 
@@ -31,7 +34,7 @@ def reconstruction_sheet(autoencoder: Any, crops: npt.NDArray[np.uint8], title: 
     images = scaled(crops, device)
     made = as_crops(autoencoder.decode(autoencoder.encode(images).latent_dist.mean).sample)
     captions = ["real"] * len(crops) + ["made"] * len(crops)
-    _save(contact_sheet(np.concatenate([crops, made]), captions, len(crops), title=title), path)
+    save_sheet(contact_sheet(np.concatenate([crops, made]), captions, len(crops), title=title), path)
 
 
 @torch.inference_mode()
@@ -77,9 +80,25 @@ def denoiser_sheet(
     captions = [name for name in names for _ in range(COLUMNS)]
     marks = [label for label in labels for _ in range(COLUMNS)]
     said = f"{title}: generated, guidance {settings.guidance:g}"
-    _save(contact_sheet(crops, captions, COLUMNS, title=said, labels=marks, task=task), path)
+    save_sheet(contact_sheet(crops, captions, COLUMNS, title=said, labels=marks, task=task), path)
 
 
-def _save(sheet: Image.Image, path: Path) -> None:
+def score_sheet(rows: Sequence[tuple[str, int | None, npt.NDArray[np.uint8]]], title: str, task: str) -> Image.Image:
+    """Real crops beside generated ones: one line a group, as many columns as the smallest group has crops.
+
+    Args:
+        rows: Caption, class and crops of each group, shape (n, h, h, 3), n ≥ 1, one side for all.
+        title: Of the sheet.
+        task: Key of :data:`atypia.records.CLASS_NAMES`.
+    """
+    columns = min(SCORED, *(len(crops) for _, _, crops in rows))
+    crops = np.concatenate([crops[:columns] for _, _, crops in rows])
+    captions = [caption for caption, _, _ in rows for _ in range(columns)]
+    labels = [label for _, label, _ in rows for _ in range(columns)]
+    return contact_sheet(crops, captions, columns, title=title, labels=labels, task=task)
+
+
+def save_sheet(sheet: Image.Image, path: Path) -> None:
+    """Writes a sheet as PNG."""
     with atomic_file(path) as file:
         sheet.save(file, "PNG")

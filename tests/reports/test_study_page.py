@@ -206,6 +206,10 @@ def test_literature_stands_beside_the_rows_of_the_same_data() -> None:
     assert any("doi 10.59275" in note for note in table.notes)
     # Another study is placed beside every paper that reports on its data; without any there is no table.
     assert literature_table(findings(), "mine", "mine").rows
+    lodo = literature_table(findings(), "mine", "mine", "lodo (by domain)")
+    assert {row[4] for row in lodo.rows if row[0] == OURS} == {"test of lodo"}
+    assert any("other figures" in note for note in lodo.notes)
+    assert not any("other figures" in note for note in table.notes)
     elsewhere = replace(findings(), places=tuple(replace(p, dataset="own") for p in findings().places))
     assert literature_table(elsewhere, "mine", "mine").rows == []
     far = literature_table(elsewhere, "banerjee-mine", "mine")

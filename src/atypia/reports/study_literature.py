@@ -18,6 +18,8 @@ from atypia.reports.tables import Column, Spread, Table, Value
 LITERATURE, PUBLISHED_DIFFERENCES = "literature", "literature-differences"
 """Names of the tables, and of their files."""
 OURS: Final = "this study"
+OFFICIAL: Final = "official"
+"""The protocol whose test parts are those that papers report on."""
 SHOWN: Final = (*HEADLINE, "weighted_f1", "f1")
 
 
@@ -26,7 +28,7 @@ def paper_of(name: str) -> str | None:
     return next((paper for paper in PAPERS if name == paper or name.startswith(f"{paper}-")), None)
 
 
-def literature_table(found: Findings, name: str, title: str) -> Table:
+def literature_table(found: Findings, name: str, title: str, protocol: str = OFFICIAL) -> Table:
     """One line a published result on a data set of the study, and one a row of the study there.
 
     Published results of the study's own paper are shown whatever their data set; those of other papers only where
@@ -36,6 +38,7 @@ def literature_table(found: Findings, name: str, title: str) -> Table:
         found: The study's findings.
         name: Of the study.
         title: Of the report.
+        protocol: The study's, as it is described; the test part of any other than :data:`OFFICIAL` is named after it.
 
     Returns:
         A table by data set and falling balanced accuracy; without rows where no paper reports on these data.
@@ -49,7 +52,9 @@ def literature_table(found: Findings, name: str, title: str) -> Table:
     if not published:
         return Table(f"{title}: literature", [Column("source")], [])
     metrics = [metric for metric in SHOWN if any(row.metric == metric for row in published)]
-    lines = [*_ours(found, metrics, {row.dataset for row in published}), *_theirs(published, metrics)]
+    division = protocol.partition(" ")[0]
+    own = "" if division == OFFICIAL else division
+    lines = [*_ours(found, metrics, {row.dataset for row in published}, own), *_theirs(published, metrics)]
     place = metrics.index("balanced_accuracy") + 5 if "balanced_accuracy" in metrics else 5
     shared = [dataset for dataset in datasets if any(row.dataset == dataset for row in published)]
     order = {dataset: number for number, dataset in enumerate(shared)}
@@ -63,6 +68,11 @@ def literature_table(found: Findings, name: str, title: str) -> Table:
     notes.append(
         f"{OURS}: mean ± population sd (ddof 0) over runs; as the papers have it: mean ± their sd, where given"
     )
+    parts = {place.part for place in found.places if any(row.dataset == place.dataset for row in published)}
+    if own and runs.TEST in parts:
+        notes.append(
+            f"test parts of this study are of protocol {own}, the papers' are the published ones: other figures"
+        )
     if paper is not None and not any(row.paper == paper for row in published if row.dataset in datasets):
         notes.append("the paper's results are on other data than this study's: a context, not a comparison")
     return Table(f"{title}: beside the literature", columns, lines, notes)
@@ -122,7 +132,7 @@ def _subject(row: PublishedRow) -> tuple[str | None, ...]:
     return row.paper, row.model, row.adaptation, row.dataset, row.setting, row.metric
 
 
-def _ours(found: Findings, metrics: list[str], datasets: set[str]) -> list[list[Value]]:
+def _ours(found: Findings, metrics: list[str], datasets: set[str], protocol: str) -> list[list[Value]]:
     lines: list[list[Value]] = []
     for score in found.scores:
         place, series = found.places[score.place], found.series[score.series]
@@ -133,7 +143,9 @@ def _ours(found: Findings, metrics: list[str], datasets: set[str]) -> list[list[
             for metric in metrics
         ]
         words = ADAPTATION_WORDS.get(series.adaptation, series.adaptation)
-        setting = ", ".join(text for text in (PART_WORDS.get(place.part, place.part), series.group) if text)
+        part = PART_WORDS.get(place.part, place.part)
+        told = f"{part} of {protocol}" if protocol and place.part == runs.TEST else part
+        setting = ", ".join(text for text in (told, series.group) if text)
         lines.append([OURS, series.model, words, place.dataset, setting, *values])
     return lines
 

@@ -84,7 +84,7 @@ def _more_tables(about: StudyAbout, found: Findings) -> dict[str, Table]:
     tables = {
         HEADLINE_NAME: headline_table(found, f"{title}: headline"),
         **statistics_tables(found, title),
-        LITERATURE: literature_table(found, about.name, title),
+        LITERATURE: literature_table(found, about.name, title, about.protocol),
         PUBLISHED_DIFFERENCES: published_differences(found, about.name, title),
     }
     return {

@@ -221,7 +221,7 @@ def about_study(plan: Plan, out: Path, status: Status, warnings: Sequence[str] =
     return StudyAbout(
         name=plan.name,
         size=plan.size,
-        summary=str(plan.study.get("summary") or ""),
+        summary=_summary(plan),
         source=str(plan.study.get("source") or ""),
         protocol=f"{plan.protocol[0]} ({options})" if options else plan.protocol[0],
         counts=dict(status.counts),
@@ -238,6 +238,14 @@ def about_study(plan: Plan, out: Path, status: Status, warnings: Sequence[str] =
         study_yaml=yaml.safe_dump(_plain(plan.study), sort_keys=False, allow_unicode=True),
         warnings=tuple(dict.fromkeys(warnings)),
     )
+
+
+def _summary(plan: Plan) -> str:
+    """The study's line, and the size's, which may do with other data and models."""
+    own = str(plan.study.get("summary") or "")
+    size = (plan.study.get("sizes") or {}).get(plan.size) or {}
+    told = str(size.get("summary") or "")
+    return f"{own}. At this size: {told}" if own and told else own or told
 
 
 def _environment(path: Path) -> dict[str, str]:

@@ -201,7 +201,9 @@ def _picked(
             raise WorkError(
                 f"no generated figure of {fold.name} passes; fix: lower `min_p`, or train the generator longer"
             )
-        why = f"{int(kept.sum())} of {len(made)} kept ({filters})"
+        why = f"{int(kept.sum())} of {len(made)} kept{', copies dropped' if synthetic['drop_copies'] else ''}"
+        if synthetic["min_p"] is not None:
+            why += f", probability of the class at least {synthetic['min_p']:g} by `{synthetic['judge']}`"
         return write_picked(made, kept, seen, judges, out, why)
 
 

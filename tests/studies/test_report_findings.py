@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -216,6 +216,9 @@ def test_what_a_report_says_of_the_study(tmp_path: Path) -> None:
     assert (about.failures[0].reason, about.lacking) == ("why", {"weights": ("uni",)})
     assert str(tmp_path) not in "".join(about.commands)
     assert about.study_yaml == "name: mine\nsummary: a test\n"
+    assert about.summary == "a test"
+    sized = replace(plan, study={"name": "mine", "summary": "a test", "sizes": {"smoke": {"summary": "less of it"}}})
+    assert about_study(sized, tmp_path, study_status(sized, tmp_path)).summary == "a test. At this size: less of it"
 
 
 def published_results() -> tuple[pa.Table, list[Series], list[Place]]:

@@ -87,6 +87,15 @@ def test_rows_are_paired_by_every_other_level() -> None:
     }
 
 
+def test_ways_to_adapt_are_compared_with_the_probe() -> None:
+    rows = [("full", "a"), ("lora", "b"), ("probe", "a"), ("probe", "b")]
+    levels = {number: {"adaptation": how, "backbone": which, "": ""} for number, (how, which) in enumerate(rows)}
+    found = pairs_of(levels)
+    assert found["adaptation", "full", "probe"] == [(0, 2)]
+    assert found["adaptation", "lora", "probe"] == [(1, 3)]
+    assert found["backbone", "b", "a"] == [(3, 2)]
+
+
 def test_the_report_shows_effects(found: Findings) -> None:
     table = effects_table(found, "mine")
     places = {one.place for one in found.effects}

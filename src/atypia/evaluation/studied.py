@@ -242,14 +242,14 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Effect:
-    """A factor's main effect: one level less the first, the mean over pairs of rows that differ in nothing else.
+    """A factor's main effect: one level less a reference, the mean over pairs of rows that differ in nothing else.
 
     Attributes:
         place: Position of the place.
         metric: Name of the metric, of the pooled probabilities.
         factor: One of the study's factors, or ``adaptation``, ``backbone``, ``decision``.
         level: The level.
-        reference: The factor's first level.
+        reference: The factor's first level; of the adaptation, the probe.
         n_pairs: Pairs of rows.
         value: Mean difference with its interval over cases; the rows are those of the study, not a sample of rows.
         least: Smallest difference of a pair.

@@ -169,7 +169,7 @@ def differences_table(found: Findings, title: str) -> Table:
 
 
 def effects_table(found: Findings, title: str) -> Table:
-    """One line a factor's level, place and metric: the mean difference from the factor's first level."""
+    """One line a factor's level, place and metric: the mean difference from the factor's reference level."""
     columns = [
         Column("factor"), Column("level"), Column("less", "reference"), Column("data set", "dataset"), Column("part"),
         Column("metric"), Column("pairs", "n_pairs", "right"), Column("difference", align="right"),

@@ -18,6 +18,7 @@ from atypia.studies.scoring import AUROC, AUROC_BUDGET, BA, Entry, codes_of, dra
 
 ADAPTATION, BACKBONE, DECISION = "adaptation", "backbone", "decision"
 """Factors that every study has, beside those that it names."""
+PROBE: Final = "probe"
 MOST_PAIRS: Final = 200
 """Pairs that an effect is averaged over at most: the first."""
 
@@ -27,7 +28,7 @@ def place_effects(
 ) -> list[Effect]:
     """Main effects on a place: for each level the mean over pairs of rows that differ in nothing else.
 
-    The reference of a factor is its first level in the order of the study. All pairs of an effect are drawn
+    The reference of a factor is its first level in the order of the study; of the adaptation, the probe. All pairs of an effect are drawn
     together, so that an interval is about their mean; rows of other figures than the most are left out.
 
     Args:
@@ -91,6 +92,8 @@ def pairs_of(levels: Mapping[int, Mapping[str, str]]) -> dict[tuple[str, str, st
                 rest = tuple(sorted((name, level) for name, level in own.items() if name != factor))
                 first.setdefault(rest, {}).setdefault(own[factor], row)
         order = list(dict.fromkeys(own[factor] for own in levels.values() if factor in own))
+        if factor == ADAPTATION and PROBE in order:  # the only one that every backbone has
+            order = [PROBE, *(level for level in order if level != PROBE)]
         for block in first.values():
             for level in order[1:]:
                 if level in block and order[0] in block:

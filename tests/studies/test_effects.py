@@ -103,8 +103,8 @@ def test_the_report_shows_effects(found: Findings) -> None:
     assert len(moved_table(found, "mine").rows) == 2 * len(places)
     forest = effect_forest(found)
     assert forest is not None
-    assert [row.label for row in forest.rows] == ["view: middle less whole", "labels: soft less hard"]
-    assert [row.detail for row in forest.rows] == ["2 pairs", "2 pairs"]
+    assert [row.label for row in forest.rows] == ["middle less whole", "soft less hard"]
+    assert [row.detail for row in forest.rows] == ["view, 2 pairs", "labels, 2 pairs"]
     value = effect(found, "view", "balanced_accuracy").value
     point = forest.rows[0].points[0]
     assert point is not None

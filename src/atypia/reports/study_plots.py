@@ -179,8 +179,8 @@ def effect_forest(found: Findings, metric: str = BA) -> Forest | None:
         points = [_point(of_level[place].value) if place in of_level else None for place in places]
         level, reference = (ADAPTATION_WORDS.get(name, name) for name in key[1:])
         pairs = max(one.n_pairs for one in of_level.values())
-        name = f"{key[0]}: {level} less {reference}"
-        rows.append(ForestRow(name, f"{pairs} pairs" if pairs > 1 else "1 pair", points))
+        counted = f"{pairs} pairs" if pairs > 1 else "1 pair"
+        rows.append(ForestRow(f"{level} less {reference}", f"{key[0]}, {counted}", points))
     if not rows:
         return None
     return Forest(

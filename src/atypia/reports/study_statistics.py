@@ -182,11 +182,7 @@ def effects_table(found: Findings, title: str) -> Table:
          one.value.high, one.least, one.most]
         for one in found.effects
     ]  # fmt: skip
-    notes = [
-        "mean difference over pairs of rows that differ in nothing else, of pooled probabilities; interval over cases "
-        "(the rows are these, not a sample of rows); least and most: of single pairs",
-    ]
-    return Table(f"{title}: what each factor moves", columns, rows, notes, found.limits)
+    return _effects_as(columns, rows, found, title)
 
 
 def moved_table(found: Findings, title: str) -> Table:
@@ -197,7 +193,6 @@ def moved_table(found: Findings, title: str) -> Table:
         Column("of single pairs", "ba_range", "right"), Column("Δ AUROC", "auroc", "right"),
         Column("95 %", "auroc_interval", "right"),
     ]  # fmt: skip
-    full = effects_table(found, title)
     by_key: dict[tuple[int, str, str, str], dict[str, Effect]] = {}
     for one in found.effects:
         by_key.setdefault((one.place, one.factor, one.level, one.reference), {})[one.metric] = one
@@ -211,7 +206,15 @@ def moved_table(found: Findings, title: str) -> Table:
                else (None, None, None)),
              *((area.value.estimate, interval_text(area.value)) if area else (None, None))]
         )  # fmt: skip
-    return Table(full.title, columns, rows, full.notes, found.limits)
+    return _effects_as(columns, rows, found, title)
+
+
+def _effects_as(columns: list[Column], rows: list[list[Value]], found: Findings, title: str) -> Table:
+    notes = [
+        "mean difference over pairs of rows that differ in nothing else, of pooled probabilities; interval over cases "
+        "(the rows are these, not a sample of rows); least and most: of single pairs",
+    ]
+    return Table(f"{title}: what each factor moves", columns, rows, notes, found.limits)
 
 
 def compared_table(found: Findings, title: str) -> Table:

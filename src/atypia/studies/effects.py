@@ -18,6 +18,8 @@ from atypia.studies.scoring import AUROC, AUROC_BUDGET, BA, Entry, codes_of, dra
 
 ADAPTATION, BACKBONE, DECISION = "adaptation", "backbone", "decision"
 """Factors that every study has, beside those that it names."""
+GROUP: Final = ""
+"""Stands for the group beside the factors, none of which has this name: rows of two groups are never a pair."""
 PROBE: Final = "probe"
 MOST_PAIRS: Final = 200
 """Pairs that an effect is averaged over at most: the first."""
@@ -28,8 +30,9 @@ def place_effects(
 ) -> list[Effect]:
     """Main effects on a place: for each level the mean over pairs of rows that differ in nothing else.
 
-    The reference of a factor is its first level in the order of the study; of the adaptation, the probe. All pairs of an effect are drawn
-    together, so that an interval is about their mean; rows of other figures than the most are left out.
+    The reference of a factor is its first level in the order of the study; of the adaptation, the probe. All
+    pairs of an effect are drawn together, so that an interval is about their mean; rows of other figures than
+    the most are left out.
 
     Args:
         place: Its position.
@@ -50,13 +53,12 @@ def place_effects(
     codes, n_cases = codes_of(figures.cases[next(iter(members.values())).sample.rows])
     found: list[Effect] = []
     for metric in (BA, AUROC):
-        pairs = {key: some for key, some in pairs_of(levels).items() if metric == BA or key[0] != DECISION}
-        if metric == AUROC:  # the same for every decision
-            one = next(iter(levels.values()))[DECISION]
-            pairs = {key: [p for p in some if levels[p[0]][DECISION] == one] for key, some in pairs.items()}
+        # AUROC is the same for every decision: without that factor, the first of such rows stands for all.
+        hidden = DECISION if metric == AUROC else None
+        pairs = pairs_of({row: {k: v for k, v in own.items() if k != hidden} for row, own in levels.items()})
         if any(len(some) > MOST_PAIRS for some in pairs.values()):
             limits.append(f"{name}: effects over the first {MOST_PAIRS} pairs")
-        pairs = {key: some[:MOST_PAIRS] for key, some in pairs.items() if some}
+        pairs = {key: some[:MOST_PAIRS] for key, some in pairs.items()}
         found += _effects(place, metric, pairs, members, codes, n_cases)
     return found
 
@@ -69,7 +71,7 @@ def levels_of(series: Series) -> dict[str, str]:
         ADAPTATION: series.adaptation,
         BACKBONE: series.backbone,
         DECISION: series.decision,
-        "": series.group,
+        GROUP: series.group,
     }
 
 
@@ -84,7 +86,7 @@ def pairs_of(levels: Mapping[int, Mapping[str, str]]) -> dict[tuple[str, str, st
         factor that no two rows differ in alone is left out; of rows that have all levels in common the first counts.
     """
     found: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
-    factors = list(dict.fromkeys(name for own in levels.values() for name in own if name))
+    factors = list(dict.fromkeys(name for own in levels.values() for name in own if name != GROUP))
     for factor in factors:
         first: dict[tuple[tuple[str, str], ...], dict[str, int]] = {}
         for row, own in levels.items():

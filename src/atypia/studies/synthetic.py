@@ -177,7 +177,7 @@ def _picked(
 ) -> Manifest:  # fmt: skip
     """The samples that pass: no copies, and recognised by a classifier of the fold's own training part."""
     from atypia.synthesis.memorisation import memorisation
-    from atypia.synthesis.picking import write_picked
+    from atypia.synthesis.picking import reason, write_picked
     from atypia.synthesis.score import Score, kept_rows, real_and_made
 
     (fold,) = split.folds
@@ -201,9 +201,7 @@ def _picked(
             raise WorkError(
                 f"no generated figure of {fold.name} passes; fix: lower `min_p`, or train the generator longer"
             )
-        why = f"{int(kept.sum())} of {len(made)} kept{', copies dropped' if synthetic['drop_copies'] else ''}"
-        if synthetic["min_p"] is not None:
-            why += f", probability of the class at least {synthetic['min_p']:g} by `{synthetic['judge']}`"
+        why = reason(kept, synthetic["drop_copies"], synthetic["min_p"], synthetic["judge"])
         return write_picked(made, kept, seen, judges, out, why)
 
 

@@ -78,6 +78,23 @@ def write_picked(
     return Manifest.load(folder / MANIFEST_NAME)
 
 
+def reason(kept: npt.NDArray[np.bool_], drop_copies: bool, min_p: float | None, judge: str = "") -> str:
+    """What was kept and by which rule, for notes: «3 of 9 kept, copies dropped, probability … at least 0.5».
+
+    Args:
+        kept: Which of a set, shape (n,).
+        drop_copies: Whether copies were left out.
+        min_p: Least probability of the intended class; None asked none.
+        judge: Name of the classifier, where it is one recipe's.
+    """
+    said = [f"{int(kept.sum())} of {len(kept)} kept"]
+    if drop_copies:
+        said.append("copies dropped")
+    if min_p is not None:
+        said.append(f"probability of the class at least {min_p:g}" + (f" by `{judge}`" if judge else ""))
+    return ", ".join(said)
+
+
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from atypia import records as r
-from atypia.artifacts import atomic_file, disk_errors, write_json
+from atypia.artifacts import atomic_file, write_json
 from atypia.backbones.features import open_features
 from atypia.backbones.weights import require
 from atypia.data.geometry import CropGeometry
@@ -262,8 +262,7 @@ def write_score(score: Score, folder: Path) -> tuple[Path, Path]:
     with atomic_file(folder / TABLE, "w") as file:
         file.write(score_text(score.values))
     if score.sheet is not None:
-        with disk_errors(folder):
-            save_sheet(score.sheet, folder / SHEET)
+        save_sheet(score.sheet, folder / SHEET)
     return folder / SCORE, folder / TABLE
 
 

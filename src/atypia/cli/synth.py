@@ -21,7 +21,7 @@ Device = Annotated[str, typer.Option(help="Where it runs: auto, cpu or cuda.")]
 
 @app.command("train", epilog="Example: `atypia synth train tiny --data ami-br --protocol official --out synth/tiny`")
 def train(
-    recipe: Annotated[str, typer.Argument(help="tiny, middle, benito, or a YAML file.")],
+    recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe (`atypia synth recipes`), or a YAML file.")],
     out: Annotated[Path, typer.Option(help="Output folder; the same command continues there.")],
     data: Annotated[
         str | None, typer.Option(help="Labelled figures: one generator a fold.", show_default=False)
@@ -152,7 +152,7 @@ def score(
 ) -> None:
     """FID, KID, precision, recall, density, coverage, copies of training crops, and label fidelity."""
     from atypia.data.opening import open_data
-    from atypia.synthesis.picking import write_picked
+    from atypia.synthesis.picking import reason, write_picked
     from atypia.synthesis.score import ScoreJob, kept_rows, open_samples, score_set, score_text, write_score
 
     if (drop_copies or min_p is not None) and keep is None:
@@ -168,8 +168,7 @@ def score(
         print(score_text(found.values), end="")
     if keep is not None:
         kept = kept_rows(found, made, drop_copies, min_p)
-        why = f"{int(kept.sum())} of {len(made)} kept" + (", copies dropped" if drop_copies else "")
-        why += f", probability of the class at least {min_p:g}" if min_p is not None else ""
+        why = reason(kept, drop_copies, min_p)
         judges = found.judgements if min_p is not None else ()
         write_picked(made, kept, found.seen, judges, keep, why)
         note(f"{why}: {keep}")

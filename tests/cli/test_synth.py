@@ -66,7 +66,7 @@ def test_from_crops_to_a_table(small_csv: Path, atypia: Callable[..., Any], tmp_
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["train", "tinny", "--out", "x"], "unknown generator recipe 'tinny'; choices: benito, middle, tiny"),
+        (["train", "tinny", "--out", "x"], "unknown generator recipe 'tinny'; choices: benito, middle, small, tiny"),
         (["train", "tiny", "--out", "x"], "nothing to train on; fix: pass --data, --pretrain or both"),
         (["sample", "nowhere", "--out", "x"], "must be the folder of a complete generator"),
         (["sample", "nowhere", "--out", "x", "--sampler", "euler"], "euler is none of ddim, ddpm"),

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from atypia import records as r
 from atypia.artifacts import read_json
+from atypia.cli.synth import app
 from atypia.data.manifest import Manifest
 from atypia.errors import InputError
+from atypia.reports.gain_plots import gain_charts
 from atypia.studies.engines import Setup
 from atypia.studies.files import load_study
 from atypia.studies.gains import gains_table, study_gains
@@ -112,6 +115,15 @@ def test_a_study_makes_what_it_adds_and_compares_in_pairs(toys: Path, tmp_path: 
     assert (found[0].n_positives, found[1].n_positives) == (8, 4)
     assert found[0].mean == pytest.approx(np.mean(found[0].each))
     assert gains_table(found).num_rows == 2
+
+    (chart,) = gain_charts(found)
+    assert [(row.label, row.detail) for row in chart.rows] == [
+        ("balanced", "8 positives a fold"), ("half · picked", "4 positives a fold")
+    ]  # fmt: skip
+    assert [row.points[0].value for row in chart.rows if row.points[0]] == [one.mean for one in found]
+    ended = CliRunner().invoke(app, ["gain", str(out), "--metric", "auroc"])
+    assert ended.exit_code == 0
+    assert "no difference" in (out / "gains" / "gain-auroc.svg").read_text("utf-8")
 
 
 def test_what_cannot_be_planned(toys: Path, tmp_path: Path) -> None:

@@ -207,18 +207,24 @@ def gain(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """What generated figures gain in a study: paired folds, with minus without, by number of positives."""
+    """What generated figures gain in a study: paired folds, with minus without, by number of positives.
+
+    Writes gains.parquet, and one chart a metric into gains/ (SVG and PNG).
+    """
     from dataclasses import asdict
 
     import pyarrow.parquet as pq
 
     from atypia.artifacts import atomic_file
+    from atypia.reports.chart_files import write_charts
+    from atypia.reports.gain_plots import gain_charts
     from atypia.reports.listing import columns_table
     from atypia.studies.gains import METRICS, gains_table, study_gains
 
     found = study_gains(study, metric or METRICS)
     with atomic_file(study / "gains.parquet") as file:
         pq.write_table(gains_table(found), file)
+    charts = write_charts(gain_charts(found), study / "gains")
     if as_json:
         plain = [{k: None if isinstance(v, float) and v != v else v for k, v in asdict(one).items()} for one in found]
         show_json(plain)
@@ -230,7 +236,7 @@ def gain(
     ]  # fmt: skip
     heads = ["row", "against", "positives", "data", "part", "metric", "folds", "gain", "95 % interval"]
     print(columns_table(heads, rows).to_text(width()), end="")
-    note(f"table: {study}/gains.parquet")
+    note(f"table: {study}/gains.parquet; charts: {', '.join(str(path) for path in charts if path.suffix == '.svg')}")
 
 
 def _generators(folder: Path, out: Path) -> list[tuple[Generator, Path]]:

@@ -34,7 +34,7 @@ from atypia.studies.scoring import DRAWN, DRAWS, Entry, entry, place_scores
 from atypia.studies.shift import domain_groups
 from atypia.studies.table import StudyResults, collect_study, evaluations
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Raised when the same predictions give other findings, or these another layout."""
 KEPT: Final = "findings.json"
 TABLES: Final = (files.RESULTS, files.RUN_TABLE, files.DELTAS, files.SHIFT, files.MATRIX)

@@ -36,6 +36,7 @@ from atypia.inference.predictions import read_predictions
 from atypia.metrics import UndefinedMetricWarning
 from atypia.studies import files
 from atypia.studies.ledger import DONE, Ledger
+from atypia.studies.notes import gathered
 from atypia.studies.plan import Cell, Plan, Run
 from atypia.studies.run import LACKING
 from atypia.studies.schema import FITTED
@@ -186,7 +187,7 @@ def collect_study(
     for name, table in ((files.RUN_TABLE, about), (files.MATRIX, matrix)):
         with atomic_file(out / name) as file:
             pq.write_table(table, file, compression="zstd")
-    return StudyResults(rows, about, deltas, shift, matrix, tuple(dict.fromkeys(notes)))
+    return StudyResults(rows, about, deltas, shift, matrix, gathered(notes))
 
 
 def model_label(cell: Cell, decision: str, plan: Plan) -> str:

@@ -5,8 +5,9 @@ step) by networks of random weights, whose speed is that of trained ones. Settin
 alternate, so that all meet the same machine; figures are medians, and ratios to the recipe's own.
 
 **Memory.** A fresh process loads a generator, resets the kernel's record of its greatest resident
-memory and writes a set; what it added at its peak is told for two sizes of set. Each size of network
-has its arithmetic beside it: bytes of weights, gradients and AdamW's moments.
+memory and writes a set; what it added at its peak is told for two sizes of set. Training takes steps of
+two small batches for each size of network, each in a fresh process, and the line through both gives the
+peak at the recipe's own batch, which for the larger sizes would take minutes a step here.
 
 On a GPU the size named «middle» is timed too, for training as well.
 """
@@ -33,15 +34,17 @@ from atypia.synthesis.diffusion import SamplingConfig
 from atypia.synthesis.generator import Facts, Generator, Sampler, save_generator
 from atypia.synthesis.latents import Latents
 from atypia.synthesis.networks import Denoiser, build_autoencoder, parameter_count
-from atypia.synthesis.parts import DenoiserPart, cpu_state
+from atypia.synthesis.parts import AutoencoderPart, DenoiserPart, cpu_state
 from atypia.synthesis.sampling import Wanted, sample_set
-from atypia.synthesis.schema import load_generator_recipe, shipped_generators
+from atypia.synthesis.schema import AUTOENCODER, DENOISER, load_generator_recipe, shipped_generators
 from benchmarks.memory import status_kib
 
 ROUNDS = 3
 BATCHES = {"cpu": 16, "cuda": 256}
 SETTINGS = SamplingConfig(2.0, 50)
-MEMORY_COUNTS = (128, 1024)
+MEMORY_COUNTS = (1_000, 10_000)
+ON_CPU = ("tiny", "small")
+SMALL_BATCHES = (2, 6)
 WORDS = {"class": ("normal", "atypical")}
 
 
@@ -141,7 +144,7 @@ def training(name: str, device: str, batch: int | None = None) -> dict[str, Any]
 
 
 def sizes() -> dict[str, dict[str, float]]:
-    """Parameters and bytes of each shipped size: weights in fp32, and what AdamW and the average add in training."""
+    """Parameters of each shipped size, megabytes of weights, and peak memory of a training of each part on a CPU."""
     found = {}
     for name in shipped_generators():
         recipe = load_generator_recipe(name)[1]
@@ -150,44 +153,71 @@ def sizes() -> dict[str, dict[str, float]]:
                 parameter_count(build_autoencoder(recipe.autoencoder, recipe.geometry.out_px)),
                 parameter_count(Denoiser(recipe, WORDS)),
             )
-        # Training: weights, gradients and two moments; the denoiser has its moving average besides.
         found[name] = {
             "autoencoder_millions": round(counts[0] / 1e6, 2),
             "denoiser_millions": round(counts[1] / 1e6, 2),
-            "sampling_mb": round(4 * sum(counts) / 1e6, 1),
-            "training_mb": round(max(16 * counts[0], 4 * counts[0] + 20 * counts[1]) / 1e6, 1),
+            "weights_mb": round(4 * sum(counts) / 1e6, 1),
         }
+        for part in (AUTOENCODER, DENOISER):
+            least, most = SMALL_BATCHES
+            low, high = (in_process("stepped", name, part, batch)["added_mb"] for batch in SMALL_BATCHES)
+            batch = recipe.pretrain.part(part).batch_size
+            found[name][f"{part}_training_mb"] = round(low + (high - low) * (batch - least) / (most - least))
     return found
 
 
-def memory(count: int) -> dict[str, float]:
-    """MB that writing a set of tiny crops adds at its peak, in a fresh process; Linux only."""
-    code = "import sys; from benchmarks.synthesis import written; written(int(sys.argv[1]))"
-    run = subprocess.run([sys.executable, "-c", code, str(count)], check=True, capture_output=True, text=True)
-    return json.loads(run.stdout)
+def stepped(name: str, part: str, batch: str) -> None:
+    """Two training steps of a part, and what they added at their peak to standard output."""
+    recipe = load_generator_recipe(name, ("checkpointing=false",))[1]
+    device, rng, size = torch.device("cpu"), np.random.default_rng(0), int(batch)
+    side, latent = recipe.geometry.out_px, (recipe.autoencoder.latent_channels, recipe.latent_px, recipe.latent_px)
+    before = fresh_peak()
+    config = recipe.pretrain.part(part)
+    if part == AUTOENCODER:
+        crops = rng.integers(0, 255, (size, side, side, 3), dtype=np.uint8)
+        trained: Any = AutoencoderPart(recipe, config, build_autoencoder(recipe.autoencoder, side), crops, device)
+    else:
+        moments = rng.normal(size=(size, 1, 2, *latent)).astype(np.float16)
+        latents = Latents(moments, np.zeros(latent[0]), np.ones(latent[0]))
+        trained = DenoiserPart(recipe, config, Denoiser(recipe, WORDS), latents, np.zeros((size, 1), dtype=np.int64))
+    for step in range(2):
+        trained.step(np.arange(size), torch.Generator().manual_seed(step), epoch=100)
+    print(json.dumps({"added_mb": round((status_kib("VmHWM") - before) / 1024, 1)}))
 
 
-def written(count: int) -> None:
-    """Writes a set, and what that added at its peak to standard output."""
+def fresh_peak() -> int:
+    """Resets the kernel's record of this process's greatest resident memory, and gives what is resident, in KiB."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return status_kib("VmRSS")
+
+
+def in_process(function: str, *words: Any) -> dict[str, float]:
+    """What a function of this module prints, in a fresh process; Linux only."""
+    code = f"import sys; from benchmarks.synthesis import {function}; {function}(*sys.argv[1:])"
+    command = [sys.executable, "-c", code, *map(str, words)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def written(count: str) -> None:
+    """Writes a set of tiny crops, and what that added at its peak to standard output."""
     with TemporaryDirectory() as folder:
         made = random_generator("tiny", Path(folder) / "generator")
         quick = SamplingConfig(1.0, 2)
         sample_set(made, Path(folder) / "first", Wanted(0, 64, settings=quick), "cpu")  # caches, kernels
-        Path("/proc/self/clear_refs").write_text("5")
-        before = status_kib("VmRSS")
-        sample_set(made, Path(folder) / "set", Wanted(0, count, settings=quick), "cpu")
-        print(json.dumps({"crops": count, "added_mb": round((status_kib("VmHWM") - before) / 1024, 1)}))
+        before = fresh_peak()
+        sample_set(made, Path(folder) / "set", Wanted(0, int(count), settings=quick), "cpu")
+        print(json.dumps({"crops": int(count), "added_mb": round((status_kib("VmHWM") - before) / 1024, 1)}))
 
 
 def measure() -> dict[str, Any]:
     """All figures: the machine's load, sizes, samples a second, memory."""
     found: dict[str, Any] = {"load_before": os.getloadavg()[0], "threads": torch.get_num_threads(), "sizes": sizes()}
-    found["tiny on cpu"] = {**sampling("tiny", "cpu"), **training("tiny", "cpu")}
+    for name in ON_CPU:
+        found[f"{name} on cpu"] = {**sampling(name, "cpu"), **training(name, "cpu")}
     if torch.cuda.is_available():
-        for name in ("tiny", "middle"):
+        for name in (*ON_CPU, "middle"):
             found[f"{name} on {torch.cuda.get_device_name(0)}"] = {**sampling(name, "cuda"), **training(name, "cuda")}
-    if Path("/proc/self/clear_refs").exists():
-        found["memory"] = [memory(count) for count in MEMORY_COUNTS]
+    found["memory"] = [in_process("written", count) for count in MEMORY_COUNTS]
     return found
 
 
@@ -197,7 +227,7 @@ def main() -> None:
     print(f"load before {found.pop('load_before'):.1f}, {found.pop('threads')} threads")
     for name, about in found.pop("sizes").items():
         print(f"  {name:8s} " + ", ".join(f"{key} {value}" for key, value in about.items()))
-    for row in found.pop("memory", ()):
+    for row in found.pop("memory"):
         print(f"  {row['crops']:>6,} crops: peak memory + {row['added_mb']:.0f} MB")
     for name, about in found.items():
         print(f"  {name}: " + ", ".join(f"{key} {value}" for key, value in about.items()))

@@ -20,6 +20,8 @@ from atypia.review.opening import Opening, open_figures
 from atypia.review.predicting import Predictor
 from atypia.review.safety import Access
 
+from .browser import chromium, serving  # noqa: F401  fixtures of the tests in a browser
+
 ADDRESS = "http://127.0.0.1:8470"
 
 

@@ -87,6 +87,11 @@ def test_bad_input_is_told(
 
 
 def test_recipes_are_listed_and_shown(atypia: Callable[..., Any]) -> None:
-    assert [one["name"] for one in json.loads(atypia("synth", "recipes", "--json").out)] == ["benito", "middle", "small", "tiny"]
+    assert [one["name"] for one in json.loads(atypia("synth", "recipes", "--json").out)] == [
+        "benito",
+        "middle",
+        "small",
+        "tiny",
+    ]
     assert "DiT-S/2" in atypia("synth", "recipes").out
     assert atypia("synth", "recipes", "tiny").out.startswith("# Trains on two cores")

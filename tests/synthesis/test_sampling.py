@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,17 @@ def test_a_set_is_an_ordinary_data_set_that_tells_its_origin(samples: Manifest, 
     assert maker.seen is not None and sorted(maker.seen.ids) == sorted(generator.seen().ids)
     picture = Image.open(samples.root / row[r.IMAGE])
     assert (picture.size, picture.mode) == ((16, 16), "RGB")
+
+
+def test_a_set_says_whose_features_its_generator_was_taught_by(
+    samples: Manifest, generator: Generator, tmp_path: Path
+) -> None:
+    """A perceptual term makes crops look right to its backbone, whose distances say less from then on."""
+    assert not any("flatter" in note for note in samples.notes)
+    recipe = toy_recipe("autoencoder.perceptual={backbone: efficientnet-lite0}").model_dump(mode="json")
+    taught = replace(generator, facts=replace(generator.facts, recipe=recipe))
+    made = sample_set(taught, tmp_path / "made", Wanted(1, 1, settings=FEW), "cpu")
+    assert "right to efficientnet-lite0, so that distances on its features flatter" in made.notes[0]
 
 
 def test_the_same_seed_gives_the_same_files(samples: Manifest, generator: Generator, tmp_path: Path) -> None:

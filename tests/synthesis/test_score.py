@@ -64,6 +64,7 @@ def test_a_score_tells_distances_and_copies(copied: Manifest, toys: Path, tmp_pa
     assert json.loads(report.read_text())["set"] == copied.name
     assert table.read_text() == score_text(values)
     assert "Copies of training crops: " in table.read_text()
+    assert f"Note: {copied.notes[0]}." in table.read_text()
     with Image.open(tmp_path / "report" / "score.png") as sheet:
         shown = np.asarray(sheet)
     # Ten columns would not do: of the atypical class eight training figures are there, and of the others fewer made.

@@ -98,6 +98,7 @@ def score_set(job: ScoreJob, progress: Progress = silent) -> Score:
     vectors = (_vectors(made_store, job.backbone, progress), _vectors(real_store, job.backbone, progress))
     values: dict[str, Any] = {
         "set": made.name,
+        "notes": list(made.notes),
         "generators": sorted(set(made.table[r.GENERATOR].to_pylist())),
         "guidance": sorted(set(made.table[r.GUIDANCE].to_pylist())),
         "real": real.name,
@@ -269,6 +270,7 @@ def write_score(score: Score, folder: Path) -> tuple[Path, Path]:
 def score_text(values: dict[str, Any]) -> str:
     """The score for people, as Markdown."""
     lines = [f"# {values['set']}", "", f"Features: {values['features']}. Real: {values['real']}.", ""]
+    lines += [line for note in values["notes"] for line in (f"Note: {note}.", "")]
     lines += ["| class | against | figures | FID | KID | precision | recall | density | coverage |"]
     lines += ["|---|---|---|---|---|---|---|---|---|"]
     for name, sides in values["classes"].items():

@@ -32,7 +32,7 @@ from atypia.data.geometry import CropGeometry
 from atypia.data.manifest import Manifest
 from atypia.data.store import open_store
 from atypia.paths import data_root
-from benchmarks.memory import status_kib
+from benchmarks.memory import reset_peak, status_kib
 
 PAIRS = 7
 DIFFERENT = 500
@@ -150,7 +150,7 @@ def _memory(base: Path, count: int) -> dict[str, float]:
 
 def _child(manifest_path: Path, cache: Path) -> None:
     manifest = Manifest.load(manifest_path)
-    Path("/proc/self/clear_refs").write_text("5")
+    reset_peak()
     before = _peak_mb()
     store = open_store(manifest, CropGeometry(), cache)
     print(json.dumps({"before_mb": before, "added_mb": _peak_mb() - before, "store_mb": store.crops.nbytes / 1e6}))

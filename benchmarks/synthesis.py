@@ -36,8 +36,8 @@ from atypia.synthesis.latents import Latents
 from atypia.synthesis.networks import Denoiser, build_autoencoder, parameter_count
 from atypia.synthesis.parts import AutoencoderPart, DenoiserPart, cpu_state
 from atypia.synthesis.sampling import Wanted, sample_set
-from atypia.synthesis.schema import AUTOENCODER, DENOISER, load_generator_recipe, shipped_generators
-from benchmarks.memory import status_kib
+from atypia.synthesis.schema import AUTOENCODER, DENOISER, GeneratorRecipe, load_generator_recipe, shipped_generators
+from benchmarks.memory import RECORD, reset_peak, status_kib
 
 ROUNDS = 3
 BATCHES = {"cpu": 16, "cuda": 256}
@@ -109,15 +109,22 @@ def sampling(name: str, device: str) -> dict[str, Any]:
     return found
 
 
+def denoiser_part(
+    recipe: GeneratorRecipe, count: int, device: str = "cpu", amp: torch.dtype | None = None
+) -> DenoiserPart:
+    """A denoiser in training on invented latents of some figures."""
+    latent = (recipe.autoencoder.latent_channels, recipe.latent_px, recipe.latent_px)
+    moments = np.random.default_rng(0).normal(size=(count, 1, 2, *latent)).astype(np.float16)
+    latents = Latents(moments, np.zeros(latent[0]), np.ones(latent[0]))
+    network, codes = Denoiser(recipe, WORDS).to(device), np.zeros((count, 1), dtype=np.int64)
+    return DenoiserPart(recipe, recipe.pretrain.denoiser, network, latents, codes, amp)
+
+
 def training(name: str, device: str, batch: int | None = None) -> dict[str, Any]:
     """Images a second of the denoiser's training on latents that are at hand, plain and compiled."""
     tasks: dict[str, Callable[[], None]] = {}
     recipe = load_generator_recipe(name)[1]
     size = batch or recipe.pretrain.denoiser.batch_size
-    latent = (recipe.autoencoder.latent_channels, recipe.latent_px, recipe.latent_px)
-    rng = np.random.default_rng(0)
-    moments = rng.normal(size=(64, 1, 2, *latent)).astype(np.float16)
-    latents = Latents(moments, np.zeros(latent[0]), np.ones(latent[0]))
     for label, changes in (("plain", ()), ("compiled", ("compile=true",))):
         if label == "compiled" and device == "cpu":
             continue
@@ -125,8 +132,7 @@ def training(name: str, device: str, batch: int | None = None) -> dict[str, Any]
         from atypia.training.loop import autocast_dtype
 
         amp = autocast_dtype(own.precision, torch.device(device))
-        network = Denoiser(own, WORDS).to(device)
-        part = DenoiserPart(own, own.pretrain.denoiser, network, latents, np.zeros((64, 1), dtype=np.int64), amp)
+        part = denoiser_part(own, 64, device, amp)
 
         def run(part: DenoiserPart = part) -> None:
             rows = np.arange(size, dtype=np.int64) % 64
@@ -158,7 +164,7 @@ def sizes() -> dict[str, dict[str, float]]:
             "denoiser_millions": round(counts[1] / 1e6, 2),
             "weights_mb": round(4 * sum(counts) / 1e6, 1),
         }
-        for part in (AUTOENCODER, DENOISER):
+        for part in (AUTOENCODER, DENOISER) if RECORD.exists() else ():
             least, most = SMALL_BATCHES
             low, high = (in_process("stepped", name, part, batch)["added_mb"] for batch in SMALL_BATCHES)
             batch = recipe.pretrain.part(part).batch_size
@@ -169,26 +175,18 @@ def sizes() -> dict[str, dict[str, float]]:
 def stepped(name: str, part: str, batch: str) -> None:
     """Two training steps of a part, and what they added at their peak to standard output."""
     recipe = load_generator_recipe(name, ("checkpointing=false",))[1]
-    device, rng, size = torch.device("cpu"), np.random.default_rng(0), int(batch)
-    side, latent = recipe.geometry.out_px, (recipe.autoencoder.latent_channels, recipe.latent_px, recipe.latent_px)
-    before = fresh_peak()
-    config = recipe.pretrain.part(part)
+    size, side = int(batch), recipe.geometry.out_px
+    reset_peak()
+    before = status_kib("VmRSS")
     if part == AUTOENCODER:
-        crops = rng.integers(0, 255, (size, side, side, 3), dtype=np.uint8)
-        trained: Any = AutoencoderPart(recipe, config, build_autoencoder(recipe.autoencoder, side), crops, device)
+        crops = np.random.default_rng(0).integers(0, 255, (size, side, side, 3), dtype=np.uint8)
+        network = build_autoencoder(recipe.autoencoder, side)
+        trained: Any = AutoencoderPart(recipe, recipe.pretrain.autoencoder, network, crops, torch.device("cpu"))
     else:
-        moments = rng.normal(size=(size, 1, 2, *latent)).astype(np.float16)
-        latents = Latents(moments, np.zeros(latent[0]), np.ones(latent[0]))
-        trained = DenoiserPart(recipe, config, Denoiser(recipe, WORDS), latents, np.zeros((size, 1), dtype=np.int64))
+        trained = denoiser_part(recipe, size)
     for step in range(2):
         trained.step(np.arange(size), torch.Generator().manual_seed(step), epoch=100)
     print(json.dumps({"added_mb": round((status_kib("VmHWM") - before) / 1024, 1)}))
-
-
-def fresh_peak() -> int:
-    """Resets the kernel's record of this process's greatest resident memory, and gives what is resident, in KiB."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return status_kib("VmRSS")
 
 
 def in_process(function: str, *words: Any) -> dict[str, float]:
@@ -204,7 +202,8 @@ def written(count: str) -> None:
         made = random_generator("tiny", Path(folder) / "generator")
         quick = SamplingConfig(1.0, 2)
         sample_set(made, Path(folder) / "first", Wanted(0, 64, settings=quick), "cpu")  # caches, kernels
-        before = fresh_peak()
+        reset_peak()
+        before = status_kib("VmRSS")
         sample_set(made, Path(folder) / "set", Wanted(0, int(count), settings=quick), "cpu")
         print(json.dumps({"crops": int(count), "added_mb": round((status_kib("VmHWM") - before) / 1024, 1)}))
 
@@ -217,7 +216,8 @@ def measure() -> dict[str, Any]:
     if torch.cuda.is_available():
         for name in (*ON_CPU, "middle"):
             found[f"{name} on {torch.cuda.get_device_name(0)}"] = {**sampling(name, "cuda"), **training(name, "cuda")}
-    found["memory"] = [in_process("written", count) for count in MEMORY_COUNTS]
+    if RECORD.exists():
+        found["memory"] = [in_process("written", count) for count in MEMORY_COUNTS]
     return found
 
 
@@ -227,7 +227,7 @@ def main() -> None:
     print(f"load before {found.pop('load_before'):.1f}, {found.pop('threads')} threads")
     for name, about in found.pop("sizes").items():
         print(f"  {name:8s} " + ", ".join(f"{key} {value}" for key, value in about.items()))
-    for row in found.pop("memory"):
+    for row in found.pop("memory", ()):
         print(f"  {row['crops']:>6,} crops: peak memory + {row['added_mb']:.0f} MB")
     for name, about in found.items():
         print(f"  {name}: " + ", ".join(f"{key} {value}" for key, value in about.items()))

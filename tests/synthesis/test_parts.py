@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from atypia.errors import InputError
 from atypia.synthesis.networks import Denoiser, build_autoencoder, parameter_count
@@ -23,9 +25,9 @@ BACKBONE = "efficientnet-lite0"
 COUNT = 6
 
 
-def part_of(*changes: str, name: str = "small") -> AutoencoderPart:
+def part_of(*changes: str) -> AutoencoderPart:
     """A part on noisy discs, with random weights."""
-    recipe = load_generator_recipe(name, ["turns=false", *changes])[1]
+    recipe = load_generator_recipe("small", ["turns=false", *changes])[1]
     side = recipe.geometry.out_px
     torch.manual_seed(3)
     return AutoencoderPart(
@@ -47,7 +49,7 @@ def step(part: AutoencoderPart, epoch: int) -> dict[str, float]:
 
 
 def state(module: torch.nn.Module) -> torch.Tensor:
-    return torch.cat([value.detach().flatten().clone() for value in module.parameters()])
+    return parameters_to_vector(module.parameters()).detach().clone()
 
 
 def test_the_loss_is_the_sum_of_its_terms() -> None:
@@ -92,10 +94,8 @@ def test_the_discriminator_learns_from_its_own_loss_alone() -> None:
 
 
 def judge_before(judge: torch.nn.Module, weights: torch.Tensor) -> Any:
-    from copy import deepcopy
-
     earlier = deepcopy(judge)
-    torch.nn.utils.vector_to_parameters(weights, earlier.parameters())
+    vector_to_parameters(weights, earlier.parameters())
     return earlier.eval()
 
 
@@ -112,7 +112,7 @@ def test_the_adversarial_term_teaches_the_autoencoder() -> None:
 
         weights, before = state(judge), said()
         part.step(np.arange(COUNT), torch.Generator().manual_seed(1), 0)
-        torch.nn.utils.vector_to_parameters(weights, judge.parameters())  # the same judge, before and after
+        vector_to_parameters(weights, judge.parameters())  # the same judge, before and after
         return said() - before
 
     assert moved("autoencoder.adversarial.weight=1000.0") > moved("autoencoder.adversarial.weight=1.0e-6")

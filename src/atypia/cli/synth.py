@@ -216,6 +216,7 @@ def gain(
     import pyarrow.parquet as pq
 
     from atypia.artifacts import atomic_file
+    from atypia.errors import AbsentError
     from atypia.reports.chart_files import write_charts
     from atypia.reports.gain_plots import gain_charts
     from atypia.reports.listing import columns_table
@@ -224,7 +225,11 @@ def gain(
     found = study_gains(study, metric or METRICS)
     with atomic_file(study / "gains.parquet") as file:
         pq.write_table(gains_table(found), file)
-    charts = write_charts(gain_charts(found), study / "gains")
+    try:
+        charts = write_charts(gain_charts(found), study / "gains")
+    except AbsentError as error:  # tables do not wait for matplotlib, as in a study's report
+        charts = []
+        note(str(error))
     if as_json:
         plain = [{k: None if isinstance(v, float) and v != v else v for k, v in asdict(one).items()} for one in found]
         show_json(plain)
@@ -236,7 +241,7 @@ def gain(
     ]  # fmt: skip
     heads = ["row", "against", "positives", "data", "part", "metric", "folds", "gain", "95 % interval"]
     print(columns_table(heads, rows).to_text(width()), end="")
-    note(f"table: {study}/gains.parquet; charts: {', '.join(str(path) for path in charts if path.suffix == '.svg')}")
+    note(", ".join([f"table: {study}/gains.parquet", *(str(path) for path in charts)]))
 
 
 def _generators(folder: Path, out: Path) -> list[tuple[Generator, Path]]:

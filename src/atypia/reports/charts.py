@@ -180,6 +180,25 @@ Drawing: TypeAlias = Chart | Forest | Confusions | Heat
 Align = Literal["start", "middle", "end"]
 
 
+def row_ends(rows: Sequence[ForestRow]) -> list[float]:
+    """All values of a forest's rows, ends of intervals among them."""
+    return [end for row in rows for point in row.points if point for end in (point.value, point.low, point.high)]
+
+
+def zero_forest(key: str, title: str, x_label: str, names: Sequence[str], rows: Sequence[ForestRow]) -> Forest:
+    """A forest of differences: zero is in sight and marked, and series take the tones in their order.
+
+    Args:
+        key: As in :class:`Forest`, like the others.
+        title: One line.
+        x_label: What is across.
+        names: Of the series.
+        rows: From top to bottom.
+    """
+    x_range = padded_range([*row_ends(rows), 0.0])
+    return Forest(key, title, x_label, names, list(range(len(names))), rows, x_range, [(0.0, "no difference")])
+
+
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Round values inside a range: steps of 1, 2 or 5 times a power of ten, at most so many.
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from atypia.metrics import METRICS
 from atypia.reports.benchmark import PART_WORDS
-from atypia.reports.charts import MOST_SERIES, Forest, ForestRow, Point, padded_range
+from atypia.reports.charts import MOST_SERIES, Forest, ForestRow, Point, zero_forest
+from atypia.reports.study_plots import slug
 from atypia.studies.gains import Gain
 
 
@@ -35,14 +36,10 @@ def _forest(metric: str, gains: Sequence[Gain]) -> Forest:
         )
         for row, found in by_row.items()
     ]
-    ends = [end for one in gains for end in (one.mean, one.low, one.high)]
-    return Forest(
-        f"gain-{metric.replace('_', '-')}",
+    return zero_forest(
+        f"gain-{slug(metric)}",
         f"What generated figures gain, {METRICS[metric].short}",
         "with less without, mean over paired folds, 95 % interval",
         [f"{dataset}, {PART_WORDS.get(part, part)}" for dataset, part in places],
-        list(range(len(places))),
         rows,
-        padded_range([*ends, 0.0]),
-        [(0.0, "no difference")],
     )

@@ -22,6 +22,8 @@ from atypia.reports.charts import (
     Panel,
     Point,
     padded_range,
+    row_ends,
+    zero_forest,
 )
 from atypia.reports.study_statistics import ADAPTATION_WORDS, place_name
 
@@ -109,7 +111,7 @@ def domain_forest(found: Findings, place: int) -> Forest | None:
         [found.series[score.series].label for score in scores],
         [of_score[score.series] for score in scores],
         rows,
-        padded_range([*_ends(rows), *human], ends=(0.0, 1.0)),
+        padded_range([*row_ends(rows), *human], ends=(0.0, 1.0)),
         [(0.5, "chance"), *((level, "raters, mean") for level in human)],
     )
 
@@ -131,17 +133,8 @@ def difference_forest(found: Findings, metric: str = BA) -> Forest | None:
         references = list(dict.fromkeys(found.series[d.reference].label for d in differences if d.place == place))
         less = f", less {references[0]}" if len(references) == 1 else ", less the best row of its group"
         names.append(f"{place_name(found.places[place])}{less}")
-    values = [*_ends(rows), 0.0]
-    return Forest(
-        f"differences-{slug(metric)}",
-        f"Differences in {METRICS[metric].title.lower()}",
-        "difference, 95 % interval over cases",
-        names,
-        list(range(len(places))),
-        rows,
-        padded_range(values),
-        [(0.0, "no difference")],
-    )
+    title = f"Differences in {METRICS[metric].title.lower()}"
+    return zero_forest(f"differences-{slug(metric)}", title, "difference, 95 % interval over cases", names, rows)
 
 
 def rank_forests(found: Findings) -> list[Forest]:
@@ -163,7 +156,7 @@ def rank_forests(found: Findings) -> list[Forest]:
                 ["mean rank ± half the critical difference"],
                 [0],
                 rows,
-                padded_range(_ends(rows), ends=(-math.inf, math.inf)),
+                padded_range(row_ends(rows), ends=(-math.inf, math.inf)),
             )
         )
     return forests
@@ -183,15 +176,12 @@ def effect_forest(found: Findings, metric: str = BA) -> Forest | None:
         rows.append(ForestRow(f"{level} less {reference}", f"{key[0]}, {counted}", points))
     if not rows:
         return None
-    return Forest(
+    return zero_forest(
         f"effects-{slug(metric)}",
         f"What moves {METRICS[metric].title.lower()}, everything else being equal",
         "mean difference, 95 % interval over cases",
         [place_name(found.places[place]) for place in places],
-        list(range(len(places))),
         rows,
-        padded_range([*_ends(rows), 0.0]),
-        [(0.0, "no difference")],
     )
 
 
@@ -279,7 +269,3 @@ def _line(curves: Curves | None, pick: str) -> Line:
 
 def _point(interval: Interval) -> Point:
     return Point(interval.estimate, interval.low, interval.high)
-
-
-def _ends(rows: Sequence[ForestRow]) -> list[float]:
-    return [end for row in rows for point in row.points if point for end in (point.value, point.low, point.high)]

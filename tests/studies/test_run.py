@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from atypia import records as r
+from atypia.engines.engine import Setup
 from atypia.errors import AbsentError, InputError
 from atypia.evaluation import rows as e
 from atypia.inference.predictions import read_predictions
-from atypia.studies.engines import Setup, gpus, worker_count
 from atypia.studies.ledger import Ledger
 from atypia.studies.plan import Plan
 from atypia.studies.run import run_study, study_status
@@ -276,18 +276,6 @@ def test_bad_setup(small_csv: Path, tmp_path: Path) -> None:
         run_study(plan, out, "local", Setup(address="auto"))
     with pytest.raises(InputError, match="no run of small is complete"):
         collect_study(plan, out)
-
-
-def test_gpus_are_shared_out(tmp_path: Path) -> None:
-    for number in (0, 1):
-        (tmp_path / f"nvidia{number}").touch()
-    (tmp_path / "nvidiactl").touch()
-    assert gpus({}, tmp_path) == ["0", "1"]
-    assert gpus({"CUDA_VISIBLE_DEVICES": "3"}, tmp_path) == ["3"]
-    assert gpus({"CUDA_VISIBLE_DEVICES": ""}, tmp_path) == []
-    assert worker_count(10, None, 2, cores=16) == 2
-    assert worker_count(10, None, 0, cores=1) == 1
-    assert worker_count(10, 4, 2, cores=2) == 4
 
 
 def test_a_damaged_prediction_file_is_named(small_csv: Path, tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from atypia import records as r
 from atypia.artifacts import read_json
 from atypia.cli.synth import app
 from atypia.data.manifest import Manifest
+from atypia.engines.engine import Setup
 from atypia.errors import InputError
 from atypia.reports.gain_plots import gain_charts
-from atypia.studies.engines import Setup
 from atypia.studies.files import load_study
 from atypia.studies.gains import gains_table, study_gains
 from atypia.studies.plan import Plan, make_plan

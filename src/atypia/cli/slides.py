@@ -58,7 +58,7 @@ def check_forms(forms: Sequence[str]) -> None:
 
 
 def slide_work(job: SlideJob, folder: Path, settings: SlideSettings) -> Mapping[str, Any]:
-    """Classifies the figures of one slide: a :data:`atypia.inference.many_tasks.Work`.
+    """Classifies the figures of one slide: a :data:`atypia.inference.many_tasks.SlideWork`.
 
     Writes ``results.FORM`` in every form and ``summary.json`` into the folder.
 

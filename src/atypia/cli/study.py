@@ -91,8 +91,8 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Do every run that is not complete, then write the tables. The same command continues, or shares the work."""
+    from atypia.engines.engine import ENGINES, Setup
     from atypia.errors import WorkError
-    from atypia.studies.engines import ENGINES, Setup
     from atypia.studies.files import load_study
     from atypia.studies.run import run_study, study_status
 

@@ -18,18 +18,27 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from atypia import records as r
 from atypia.artifacts import atomic_file, disk_errors, file_sha256, fingerprint
 from atypia.data.textfiles import number, read_table
+from atypia.engines.engine import ENGINES, Setup
 from atypia.errors import AtypiaError, DataError, InputError, must
-from atypia.inference.many_tasks import COLUMNS, SlideJob, SlideOutcome, SlideSettings, Task, Work, evidence
+from atypia.inference.many_tasks import (
+    COLUMNS,
+    SLIDES,
+    SlideJob,
+    SlideOutcome,
+    SlideSettings,
+    SlideWork,
+    Task,
+    evidence,
+)
 from atypia.progress import Progress, silent
-from atypia.registry import Registry
 
 TABLE: Final = "slides.csv"
 TABLE_EVERY_S: Final = 30.0
@@ -37,43 +46,11 @@ NAME_BYTES: Final = 100
 _SLIDE, _POINTS, _NAME = "slide", "points", "name"
 
 
-class Engine(Protocol):
-    """Runs tasks on workers."""
-
-    def __call__(self, tasks: Sequence[Task], workers: int | None, address: str | None) -> Iterator[SlideOutcome]:
-        """Yields the outcome of :func:`run_task` for each task as soon as it is there, in any order.
-
-        Args:
-            tasks: At least one.
-            workers: How many at once; None for as many as suit the machine.
-            address: Of a cluster; None where there is none.
-        """
-        ...
-
-
-def _local(tasks: Sequence[Task], workers: int | None, address: str | None) -> Iterator[SlideOutcome]:
-    from atypia.inference.many_local import run_local
-
-    return run_local(tasks, workers, address)
-
-
-def _ray(tasks: Sequence[Task], workers: int | None, address: str | None) -> Iterator[SlideOutcome]:
-    from atypia.inference.many_ray import run_ray
-
-    return run_ray(tasks, workers, address)
-
-
-ENGINES = Registry[Engine]("engine")
-"""What runs the slides: processes of this machine, or Ray."""
-ENGINES.add("local", _local)
-ENGINES.add("ray", _ray)
-
-
 def run_slides(
     jobs: Sequence[SlideJob],
     out: Path,
     settings: SlideSettings,
-    work: Work,
+    work: SlideWork,
     *,
     engine: str = "local",
     address: str | None = None,
@@ -90,7 +67,7 @@ def run_slides(
         out: Folder of the results; two calls may share it.
         settings: What decides the results.
         work: What is done with a slide: ``atypia.cli.slides.slide_work``.
-        engine: Name in :data:`ENGINES`.
+        engine: Name in :data:`atypia.engines.engine.ENGINES`.
         address: Of a Ray cluster; None starts one on this machine.
         workers: Slides at once; None for one to four cores.
         progress: Told about the slides that are over.
@@ -103,9 +80,7 @@ def run_slides(
         AbsentError: A model, or what the engine needs, is not here.
         WorkError: ``out`` cannot be written.
     """
-    run = ENGINES[engine]
-    if workers is not None and workers < 1:
-        raise InputError(must("workers", "a positive whole number", workers, "leave it out"))
+    run, setup = ENGINES[engine], Setup(workers, address)
     named = distinct(jobs)
     found_models, models = _models(settings.models)
     settings = replace(settings, models=found_models)
@@ -127,12 +102,11 @@ def run_slides(
         if kept is not None:
             over[job.name] = kept
             continue
-        task.attempts_file.unlink(missing_ok=True)
         tasks.append(task)
     written = time.monotonic()
     try:
         progress(len(over), len(named), "slides")
-        for outcome in run(tasks, workers, address) if tasks else ():
+        for outcome in run(tasks, SLIDES, setup):
             over[outcome.name] = outcome
             progress(len(over), len(named), "slides")
             if time.monotonic() - written > TABLE_EVERY_S:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from glob import escape
 from pathlib import Path
 from typing import Any, Final
 
-from atypia.artifacts import atomic_folder, disk_errors, file_sha256, fingerprint, lock, read_json, write_json
+from atypia.artifacts import atomic_folder, file_sha256, fingerprint, lock, read_json, write_json
 from atypia.data.points.base import BoxFormat
+from atypia.engines.engine import Work
 from atypia.errors import AtypiaError, DataError, WorkError
 from atypia.inference.requests import Request
+from atypia.progress import Progress, silent
 
 DONE: Final = "done"
 KEPT: Final = "kept"
@@ -22,8 +24,6 @@ FAILED: Final = "failed"
 DONE_FILE: Final = "done.json"
 FORMAT: Final = 1
 """Raised when the same inputs would give other files; what was made before is then repeated."""
-ATTEMPTS: Final = 2
-"""How often a slide is begun before the workers that died at it are taken for its fault."""
 _SAMPLE_BYTES = 1 << 16
 
 
@@ -110,7 +110,7 @@ class SlideOutcome:
 COLUMNS: Final = tuple(SlideOutcome.__dataclass_fields__)
 """Columns of ``slides.csv``."""
 
-Work = Callable[[SlideJob, Path, SlideSettings], Mapping[str, Any]]
+SlideWork = Callable[[SlideJob, Path, SlideSettings], Mapping[str, Any]]
 """Writes a slide's files into a folder and returns JSON-able facts: at least ``figures``, ``atypical`` and ``rate``
 (None where it is undefined). A function of a module, which worker processes import by its name."""
 
@@ -130,18 +130,13 @@ class Task:
     job: SlideJob
     out: Path
     settings: SlideSettings
-    work: Work
+    work: SlideWork
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
         """Where its files go."""
         return self.out / self.job.name
-
-    @property
-    def attempts_file(self) -> Path:
-        """As many bytes as workers have begun this slide and not come back."""
-        return self.out / f".{self.job.name}.attempts"
 
     @property
     def fingerprint(self) -> str:
@@ -176,15 +171,12 @@ class Task:
         return SlideOutcome(self.job.name, str(self.job.slide), FAILED, reason=reason)
 
 
-def run_task(task: Task) -> SlideOutcome:
-    """Does one slide, in a worker; whatever goes wrong becomes the outcome's reason.
-
-    An exception might not survive the way between processes and would stop the others; its words do not.
-    """
-    with ThreadPoolExecutor(1, thread_name_prefix="slide") as pool:
-        future = pool.submit(_run, task)
-        error = future.exception()
-    return future.result() if error is None else task.failed(words(error))
+def run_task(task: Task, progress: Progress = silent) -> SlideOutcome:
+    """Does one slide, in a worker; whatever goes wrong with it becomes the outcome's reason."""
+    try:
+        return _run(task)
+    except Exception as error:  # noqa: BLE001 - one slide must not stop the others
+        return task.failed(words(error))
 
 
 def words(error: BaseException) -> str:
@@ -202,7 +194,7 @@ def _run(task: Task) -> SlideOutcome:
         there = task.kept()  # another call may have done it meanwhile, or a worker that died right after
         if there is not None:
             return replace(there, status=DONE)
-        with atomic_folder(task.folder) as part, _attempt(task):
+        with atomic_folder(task.folder) as part:
             start = time.perf_counter()
             facts = dict(task.work(task.job, part, task.settings))
             seconds = time.perf_counter() - start
@@ -218,30 +210,19 @@ def _run(task: Task) -> SlideOutcome:
         return task.outcome(DONE, facts, seconds)
 
 
-@contextmanager
-def _attempt(task: Task) -> Iterator[None]:
-    """Leaves a trace while a slide is worked on, by which the next worker sees that this one died.
-
-    Raises:
-        WorkError: :data:`ATTEMPTS` workers died.
-    """
-    file = task.attempts_file
-    begun = file.stat().st_size if file.exists() else 0
-    try:
-        if begun >= ATTEMPTS:
-            fix = "give it more memory (fewer workers), or fetch the slide again"
-            raise WorkError(
-                f"the worker died {begun} times at this slide: out of memory, or a damaged file; fix: {fix}"
-            )
-        with disk_errors(file), open(file, "ab") as trace:
-            trace.write(b".")
-        yield
-    finally:
-        file.unlink(missing_ok=True)
-
-
 def _sizes(folder: Path, names: Sequence[str] | Mapping[str, Any]) -> dict[str, int]:
     return {name: (folder / name).stat().st_size for name in names}
+
+
+def lost(task: Task, reason: str) -> SlideOutcome:
+    """The outcome of a slide at which workers died; what they left half-made is removed."""
+    for left in task.out.glob(f".{escape(task.job.name)}.*.part"):
+        shutil.rmtree(left, ignore_errors=True)
+    return task.failed(reason)
+
+
+SLIDES: Final[Work[Task, SlideOutcome]] = Work(run_task, lost, cores=4, attempts=2)
+"""What engines do with slides: each is read by one thread while the network has the worker's other cores."""
 
 
 def evidence(job: SlideJob, hashes: dict[Path, str]) -> dict[str, Any]:

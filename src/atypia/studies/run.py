@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from atypia.engines.engine import ENGINES, Setup
 from atypia.errors import AbsentError
 from atypia.progress import silent
-from atypia.studies.engines import ENGINES, Setup
 from atypia.studies.ledger import DONE, FAILED, PENDING, RUNNING, STATES, Ledger
 from atypia.studies.plan import Plan, Run
-from atypia.studies.work import BUSY, KEPT, Outcome, Task
+from atypia.studies.work import BUSY, KEPT, RUNS, Outcome, Task
 
 LACKING: Final = "lacking"
 """State of runs whose data or weights are not on this machine."""
@@ -54,7 +54,7 @@ def run_study(
     Args:
         plan: The study's plan.
         out: Its folder; several calls may share it, on several machines.
-        engine: Name in :data:`atypia.studies.engines.ENGINES`.
+        engine: Name in :data:`atypia.engines.engine.ENGINES`.
         setup: How runs are carried out.
         retry: Whether runs that failed before are tried again.
         reuse: Folders of other studies whose complete runs are taken over.
@@ -94,7 +94,7 @@ def run_study(
         if not ready:
             time.sleep(POLL_S)
             continue
-        for outcome in carry_out(ready, inner):
+        for outcome in carry_out(ready, RUNS, inner):
             _note(outcome, todo, done, kept, failed)
             setup.progress(len(wanted) - len(todo), len(wanted), "runs")
     return Ran(tuple(done), tuple(kept), failed, adopted)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from atypia import runs
 from atypia.data.manifest import Manifest
+from atypia.engines.engine import Work
 from atypia.errors import AtypiaError, WorkError
 from atypia.evaluation.external import CheckedSet, check_set, evaluate, open_target
 from atypia.progress import Progress, silent
@@ -94,6 +95,18 @@ def execute(task: Task, progress: Progress = silent) -> Outcome:
             return Outcome(run, DONE, seconds)
         ledger.fail(run, caught.reason, caught.trace)
         return Outcome(run, FAILED, time.perf_counter() - started, caught.reason)
+
+
+def lost(task: Task, reason: str) -> Outcome:
+    """The outcome of a run that gave none, written down like other failures."""
+    Ledger(task.out).fail(task.run.id, reason)
+    return Outcome(task.run.id, FAILED, reason=reason)
+
+
+RUNS: Final[Work[Task, Outcome]] = Work(
+    execute, lost, cores=2, attempts=3, on_gpu=True, repeat="run again with --retry"
+)
+"""What engines do with runs: small networks gain little from more than two cores."""
 
 
 class _Caught:

@@ -1,0 +1,1 @@
+"""Carrying tasks out, whatever they are: in this process, in processes of this machine, on a Ray cluster."""

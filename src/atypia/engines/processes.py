@@ -1,0 +1,161 @@
+"""Tasks in processes of this machine: long-lived workers that share its cores and GPUs; one that dies is replaced."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from typing import Any, Generic, TypeVar
+
+from atypia.cores import core_count
+from atypia.engines.binding import keep_to_cores
+from atypia.engines.engine import Setup, Work, gpus, worker_count
+from atypia.errors import InputError, must
+from atypia.progress import silent
+
+R = TypeVar("R")
+
+STOP_S = 60.0
+"""How long a stopped worker may take to write its checkpoint before it is killed."""
+
+
+def run_local(items: Sequence[Any], work: Work[Any, R], setup: Setup) -> Iterator[R]:
+    """Does items in processes; see :class:`atypia.engines.engine.Engine`.
+
+    A worker that dies is replaced, and its item is begun again; an item at which as many workers died as the work
+    allows is lost. Scripts that call this need the usual ``if __name__ == "__main__":``.
+
+    Raises:
+        InputError: An address is given.
+    """
+    if setup.address is not None:
+        raise InputError(must("address", "left out with the local engine", setup.address, "choose the engine ray"))
+    if not items:
+        return
+    cards = gpus() if work.on_gpu else []
+    count = worker_count(len(items), setup.workers, len(cards), work.cores)
+    share = max(1, core_count() // count)
+    pool = [_Worker(work, share, cards[i % len(cards)] if cards else None) for i in range(count)]
+    waiting, deaths = deque(enumerate(items)), Counter[int]()
+    try:
+        while True:
+            over = _hand_out(pool, waiting)
+            busy = [worker for worker in pool if worker.busy]
+            if busy:
+                wait([worker.pipe for worker in busy])  # an answer, or the end of the process
+            for worker in busy:
+                if not worker.pipe.poll():
+                    continue
+                place, item = worker.given
+                answers = worker.answer()
+                if answers:
+                    over += answers
+                    continue
+                worker.start()
+                deaths[place] += 1
+                if deaths[place] < work.attempts:
+                    waiting.appendleft((place, item))
+                else:
+                    over.append(work.lost(item, work.died))
+            over += _hand_out(
+                pool, waiting
+            )  # first, so that no worker waits for what the caller does with the outcomes
+            yield from over
+            if not waiting and not any(worker.busy for worker in pool):
+                return
+    finally:
+        for worker in pool:
+            worker.stop()
+        for worker in pool:
+            worker.join()
+
+
+def _hand_out(pool: Sequence[_Worker[R]], waiting: deque[tuple[int, Any]]) -> list[R]:
+    """Gives every idle worker an item; the outcomes of those that cannot be sent to a process."""
+    lost: list[R] = []
+    for worker in pool:
+        while not worker.busy and waiting:
+            place, item = waiting.popleft()
+            reason = worker.give(place, item)
+            if reason:
+                lost.append(worker.work.lost(item, reason))
+    return lost
+
+
+class _Worker(Generic[R]):
+    """A process that does one item after the other.
+
+    Attributes:
+        busy: Whether it has an item.
+        given: Place and item that it has, or had last.
+    """
+
+    def __init__(self, work: Work[Any, R], share: int, gpu: str | None) -> None:
+        self.work, self.share, self.gpu = work, share, gpu
+        self.given: tuple[int, Any] = (-1, None)
+        self.start()
+
+    def start(self) -> None:
+        # Spawned, not forked: threads of the caller (a network's, a progress bar's) do not survive a fork.
+        context = get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process: Any = context.Process(target=_serve, args=(theirs, self.share, self.gpu), daemon=True)
+        self.process.start()
+        theirs.close()  # so that the end of the process is the end of the pipe
+        self.busy = False
+
+    def give(self, place: int, item: Any) -> str:
+        """Sends an item; why it could not be sent, else empty."""
+        try:
+            self.pipe.send((self.work.do, item))
+        except ConnectionError:
+            pass  # it died while it waited: `answer` finds the pipe closed
+        except Exception as error:  # noqa: BLE001 - objects decide themselves how they refuse to be sent
+            return f"{type(error).__name__}: it cannot be sent to a process ({' '.join(str(error).split())})"
+        self.busy, self.given = True, (place, item)
+        return ""
+
+    def answer(self) -> list[R]:
+        """The outcome of its item; none where the process has ended instead."""
+        try:
+            outcome, error = self.pipe.recv()
+        except (EOFError, ConnectionError):
+            self.process.join()
+            self.pipe.close()
+            return []
+        self.busy = False
+        return [self.work.lost(self.given[1], error) if error else outcome]
+
+    def stop(self) -> None:
+        if self.busy and self.process.is_alive():
+            self.process.terminate()  # a network's training writes its checkpoint first
+        self.pipe.close()
+
+    def join(self) -> None:
+        self.process.join(STOP_S)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+def _serve(pipe: Connection, share: int, gpu: str | None) -> None:
+    """What a worker does until its pipe is closed."""
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before anything starts CUDA
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once
+    keep_to_cores(share)
+    with suppress(EOFError, ConnectionError, KeyboardInterrupt):  # the caller ended, or asked to stop
+        while True:
+            pipe.send(_done(*pipe.recv()))
+
+
+def _done(do: Any, item: Any) -> tuple[Any, str]:
+    """Outcome and error of an item; an exception might not survive the way between processes, its words do."""
+    try:
+        return do(item, silent), ""
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the worker of the others
+        return None, f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,0 +1,76 @@
+"""Tasks on a Ray cluster: the caller's, or one of this machine's cores that ends with the work."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+from atypia.engines.binding import keep_to_cores
+from atypia.engines.cluster import INSTALL, cluster
+from atypia.engines.engine import Setup, Work
+from atypia.errors import AbsentError
+from atypia.progress import silent
+
+R = TypeVar("R")
+
+
+def run_ray(items: Sequence[Any], work: Work[Any, R], setup: Setup) -> Iterator[R]:
+    """Does items on Ray; see :class:`atypia.engines.engine.Engine`.
+
+    Ray replaces a worker or a machine that is lost and begins its item again. What items name (slides, models,
+    folders) must have the same paths on all machines.
+
+    Raises:
+        AbsentError: Ray is not installed, or there is no cluster at the address.
+    """
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise AbsentError(f"ray is not installed ({error}); fix: {INSTALL}") from error
+    if not items:
+        return
+    with cluster(setup.address):
+        count, share, cards = _room(len(items), work, setup.workers)
+        options: dict[str, Any] = {"num_cpus": share, "max_retries": work.attempts - 1, "retry_exceptions": False}
+        if cards:
+            options["num_gpus"] = 1
+        remote = ray.remote(**options)(_do)
+        waiting, running = deque(items), dict[Any, Any]()
+        over: list[R] = []
+        while waiting or running or over:
+            while waiting and len(running) < count:
+                item = waiting.popleft()
+                running[remote.remote(work.do, item, share)] = item
+            yield from over  # after the workers have got their next items
+            over = []
+            if not running:
+                continue
+            ready, _ = ray.wait(list(running), num_returns=1)
+            item = running.pop(ready[0])
+            try:
+                over.append(ray.get(ready[0]))
+            except ray.exceptions.WorkerCrashedError:
+                over.append(work.lost(item, work.died))
+            except ray.exceptions.RayError as error:
+                over.append(work.lost(item, " ".join(str(error).split())))
+
+
+def _room(items: int, work: Work[Any, Any], workers: int | None) -> tuple[int, int, int]:
+    """Items at once, cores of each, and GPUs, so that all find room on the machines there are."""
+    import ray
+
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cores = [int(node.get("CPU", 0)) for node in alive]
+    cards = sum(int(node.get("GPU", 0)) for node in alive) if work.on_gpu else 0
+    largest = max([1, *cores])
+    share = min(work.cores, largest) if workers is None else max(1, min(largest, sum(cores) // workers))
+    count = workers or cards or max(1, sum(n // share for n in cores))
+    return min(items, count), share, cards
+
+
+def _do(do: Any, item: Any, share: int) -> Any:
+    """Does an item in a worker of the cluster, on as many cores as it was given."""
+    keep_to_cores(share)
+    return do(item, silent)

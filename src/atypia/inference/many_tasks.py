@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -179,12 +178,13 @@ class Task:
 def run_task(task: Task) -> SlideOutcome:
     """Does one slide, in a worker; whatever goes wrong becomes the outcome's reason.
 
-    An exception might not survive the way between processes and would stop the others; its words do not.
+    An exception might not survive the way between processes and would stop the others; its words do. What is no
+    error is passed on: Ctrl-C, the end of the process.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="slide") as pool:
-        future = pool.submit(_run, task)
-        error = future.exception()
-    return future.result() if error is None else task.failed(words(error))
+    try:
+        return _run(task)
+    except Exception as error:  # noqa: BLE001
+        return task.failed(words(error))
 
 
 def words(error: BaseException) -> str:

@@ -216,7 +216,9 @@ def test_batches_of_too_few_domains_are_counted_and_said() -> None:
     assert [float(one["idle_adversarial"]) for one in found.values()] == [0, 0, 0, 1]
     assert [bool(one["loss_alignment"] > 0) for one in found.values()] == [True, False, False, False]
 
-    said = idle_terms("fold-1", [{"idle_alignment": 0.5, "idle_adversarial": 0.0}, {"idle_alignment": 0.25, "idle_adversarial": 0.0}])
+    said = idle_terms(
+        "fold-1", [{"idle_alignment": 0.5, "idle_adversarial": 0.0}, {"idle_alignment": 0.25, "idle_adversarial": 0.0}]
+    )
     assert said == [
         "fold-1: alignment had no effect in 38% of the batches, which held figures of too few known domains; "
         "a larger batch_size makes them fewer"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -92,7 +92,8 @@ def signed_rank(first: npt.ArrayLike, second: npt.ArrayLike) -> RankTest:
     ranks = rankdata(np.abs(gaps))
     smaller = min(float(ranks[gaps > 0].sum()), float(ranks[gaps < 0].sum()))
     if n > MOST_SIGNED:
-        p = float(wilcoxon(gaps, method="asymptotic", correction=True)[1])
+        outcome: Any = wilcoxon(gaps, method="asymptotic", correction=True)
+        p = float(outcome.pvalue)
         return RankTest(SIGNED_RANK, smaller, p, n, n, zeros, ASYMPTOTIC, _too_many(f"{n} pairs"))
     shares = _sum_distribution(_doubled(ranks))
     p = min(1.0, 2 * float(shares[: round(2 * smaller) + 1].sum()))

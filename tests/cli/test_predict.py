@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -166,5 +167,12 @@ def test_the_most_probable_or_the_named_are_picked(tmp_path: Path) -> None:
     named.add(crops, results)
     assert sorted(figure for _, figure, _ in top._held) == sorted(f"f{i}" for i in range(28, 40))
     assert sorted(figure for _, figure, _ in named._held) == ["f3", "f7"]
+    # A figure without a probability was refused: it is never among the most probable, and shown where it is named.
+    column = results.schema.get_field_index("p_atypical")
+    refused = results.set_column(column, "p_atypical", pa.array([None, *p[1:]], pa.float64()))
+    for one in (Picked(), Picked(("f0", "f39"))):
+        one.add(crops, refused)
+        assert ("f0" in {figure for _, figure, _ in one._held}) == bool(one.names)
+        assert max(one._held)[1] == "f39"
     with pytest.raises(InputError, match="`figure` must be a figure of the inputs that was scored, got nothing"):
         Picked(("nothing",)).explained("m", tmp_path)

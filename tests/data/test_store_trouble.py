@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -165,7 +164,7 @@ print(len(calls), int(store.crops.astype("int64").sum()), store.fingerprint)
 
 
 def test_opening_again_reads_no_pixels(tmp_path: Path) -> None:
-    """100 MB of crops open at once, and memory holds only what is read."""
+    """Memory holds only what is read of 100 MB of crops."""
     root = tmp_path / "data"
     root.mkdir()
     Image.new("RGB", (32, 32), "white").save(root / "0.png")
@@ -180,13 +179,11 @@ def test_opening_again_reads_no_pixels(tmp_path: Path) -> None:
 
     if not Path("/proc/self/statm").exists():
         pytest.skip("memory is measured through /proc, which this system does not have")
-    before, start = resident(), time.perf_counter()
+    before = resident()
     store: CropStore = open_store(manifest, geometry, tmp_path / "cache")
-    took = time.perf_counter() - start
     assert store.crops.nbytes > 100e6
     assert int(store.crops[30].min()) == 255
     assert resident() - before < 30e6
-    assert took < 2
 
 
 @pytest.mark.real

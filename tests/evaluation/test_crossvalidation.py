@@ -65,6 +65,10 @@ def test_undefined() -> None:
         assert math.isnan(corrected_t([0.1, 0.1], 4, 1).p)
     with pytest.warns(UndefinedMetricWarning, match="do not vary"):
         assert math.isnan(corrected_t([0.1], 4, 1).t)
+    for scale in (1.0, 100.0):  # equal up to the rounding of what they were subtracted from
+        first, second = np.array([0.873, 0.861, 0.9]) * scale, np.array([0.861, 0.849, 0.888]) * scale
+        with pytest.warns(UndefinedMetricWarning, match="do not vary"):
+            assert math.isnan(corrected_t(first - second, 4, 1).p)
     with pytest.warns(UndefinedMetricWarning, match="a difference is missing"):
         assert math.isnan(corrected_t([0.1, math.nan, 0.2], 4, 1).p)
     with pytest.raises(InputError, match="`n_train and n_test` must be positive"):

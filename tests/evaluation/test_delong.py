@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -138,6 +139,46 @@ def test_undefined() -> None:
     assert math.isnan(same.p)
     with pytest.warns(UndefinedMetricWarning, match="fewer than two"):
         assert np.isnan(auroc_covariance([1, 0, 0], [[1, 2, 3]])[1]).all()
+
+
+@pytest.mark.parametrize("logit", [True, False])
+@pytest.mark.parametrize("labels", [[1, 1, 1, 0, 0, 0, 0], [1, 1, 0, 0, 0]])
+@pytest.mark.parametrize("cases", [None, "abcabca"])
+def test_a_formula_that_sees_no_spread_gives_no_interval(labels: list[int], logit: bool, cases: str | None) -> None:
+    """All scores tied: 0.5 with a width of 0 would be certainty."""
+    of = None if cases is None else list(cases)[: len(labels)]
+    with pytest.warns(UndefinedMetricWarning, match="its variance is 0, as where all scores are equal"):
+        found = auroc_interval(labels, [0.1 + 0.2] * len(labels), of, logit=logit)
+    assert (found.estimate, found.se) == (0.5, 0.0)
+    assert np.isnan([found.low, found.high]).all()
+
+
+def test_classes_that_do_not_overlap_give_no_interval() -> None:
+    with pytest.warns(UndefinedMetricWarning, match="its variance is 0"):
+        found = auroc_interval([1, 1, 0, 0], [0.9, 0.8, 0.1, 0.2], logit=False)
+    assert found.estimate == 1.0 and np.isnan([found.low, found.high]).all()
+
+
+def test_a_difference_that_is_the_same_at_every_figure() -> None:
+    right, wrong = [0.9, 0.8, 0.7, 0.1, 0.2, 0.3], [0.1, 0.2, 0.3, 0.9, 0.8, 0.7]
+    with pytest.warns(UndefinedMetricWarning, match="the difference is the same at every figure"):
+        found = compare_aurocs([1, 1, 1, 0, 0, 0], right, wrong)
+    assert (found.difference.estimate, found.difference.se) == (1.0, 0.0)
+    assert np.isnan([found.z, found.p, found.difference.low]).all()
+
+
+def test_one_pair_of_many_is_a_difference() -> None:
+    """Its variance is 2e-16, far below the rounding of V₁₁ + V₂₂ − 2 V₁₂ at other scales, and no rounding itself."""
+    n = 10_000
+    labels, scores = np.repeat([1, 0], n), np.random.default_rng(0).normal(size=2 * n)
+    other = scores.copy()
+    order = np.argsort(scores)
+    pair = next((a, b) for a, b in itertools.pairwise(order) if labels[a] == 0 and labels[b] == 1)
+    other[list(pair)] = other[list(pair[::-1])]
+    found = compare_aurocs(labels, scores, other)
+    assert found.difference.estimate == pytest.approx(1 / n**2)
+    assert found.difference.se == pytest.approx(np.sqrt(2 / n**4), rel=1e-3)
+    assert found.p == pytest.approx(0.48, abs=0.01)
 
 
 def test_wrong_input() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal
@@ -16,7 +15,8 @@ from scipy import stats
 
 from atypia import metrics
 from atypia.errors import InputError
-from atypia.evaluation.intervals import Bootstrap, Interval, difference_intervals, metric_intervals
+from atypia.evaluation.casestats import Sums
+from atypia.evaluation.intervals import Bootstrap, Interval, bootstrap_intervals, difference_intervals, metric_intervals
 from atypia.evaluation.resampling import Predicted, case_codes, metric_statistic
 from atypia.metrics import METRICS, UndefinedMetricWarning, compute
 from atypia.seeds import generator
@@ -267,12 +267,42 @@ def test_wrong_input() -> None:
         metric_intervals([], Predicted([], []), [])
 
 
-def test_speed_of_balanced_accuracy() -> None:
-    rng = np.random.default_rng(0)
-    y, p = (rng.random(10_000) < 0.2).astype(int), rng.random(10_000)
-    predicted, cases = Predicted(p, (p >= 0.5).astype(int)), np.arange(10_000) % 200
+def test_models_in_another_order_are_the_same_classifier() -> None:
+    """Their means differ by rounding alone, −5.6e-17 once, which is no difference and has no interval."""
+    rng = np.random.default_rng(3)
+    y, cases = (rng.random(90) < 0.3).astype(int), np.arange(90) % 15
+    p = np.clip(rng.random((5, 90)) * 0.7 + 0.3 * y, 0, 1)
+    first = Predicted(p, (p >= 0.5).astype(int))
+    for order in ([4, 3, 2, 1, 0], [2, 0, 4, 1, 3], [1, 2, 3, 4, 0]):
+        second = Predicted(p[order], (p[order] >= 0.5).astype(int))
+        for name in METRICS:
+            with pytest.warns(UndefinedMetricWarning, match=f"interval of {name} is undefined: all draws are equal"):
+                found = difference_intervals(y, first, second, cases, [name], Bootstrap(draws=200))[name]
+            assert (found.estimate, found.se) == (0.0, 0.0), name
+            assert np.isnan([found.low, found.high]).all(), name
 
-    start = time.process_time()
-    metric_intervals(y, predicted, cases, ["balanced_accuracy"], Bootstrap(draws=2000))
 
-    assert time.process_time() - start < 2  # measured: 0.02 s
+def test_a_difference_is_told_from_rounding_however_the_models_are_ordered() -> None:
+    """One decision of one model differs: a real difference, with the same interval in any order of the models."""
+    rng = np.random.default_rng(4)
+    y, cases = (rng.random(90) < 0.3).astype(int), np.arange(90) % 15
+    p = rng.random((5, 90))
+    d = (p >= 0.5).astype(int)
+    changed = d.copy()
+    changed[0, 7] = 1 - changed[0, 7]
+    ends = []
+    for order in ([0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 0, 4, 1, 3]):
+        found = difference_intervals(
+            y, Predicted(p, d), Predicted(p[order], changed[order]), cases, ["accuracy"], Bootstrap(draws=500)
+        )["accuracy"]
+        assert abs(found.estimate) == pytest.approx(1 / (5 * 90)) and 0.0 in (found.low, found.high)
+        ends.append((found.low, found.high))
+    np.testing.assert_allclose(ends, [ends[0]] * 3, rtol=1e-9)
+
+
+def test_a_statistic_of_small_numbers_keeps_its_spread() -> None:
+    """The tolerance follows the scale: values of 1e-9 that differ by a tenth do differ."""
+    values = np.random.default_rng(0).uniform(0.9e-9, 1.1e-9, (40, 1))
+    mean = Sums(np.hstack([values, np.ones((40, 1))]), lambda sums: sums[:, 0] / sums[:, 1])
+    found = bootstrap_intervals({"mean": mean}, 40, 40, Bootstrap(draws=500))["mean"]
+    assert 0.9e-9 < found.low < found.estimate < found.high < 1.1e-9

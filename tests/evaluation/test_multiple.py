@@ -116,6 +116,12 @@ def test_f_by_hand_and_the_direction_of_ranks() -> None:
     assert (perfect.f, perfect.p_f) == (math.inf, 0.0)
 
 
+def test_values_that_print_alike_tie() -> None:
+    # 0.1 + 0.2 and 0.3 differ in the last bit.
+    found = rank_models([[0.1 + 0.2, 0.3, 0.5]] * 4, ["a", "b", "c"])
+    assert dict(zip(found.names, found.mean_ranks, strict=True)) == {"a": 2.5, "b": 2.5, "c": 1.0}
+
+
 def test_no_model_differs() -> None:
     with pytest.warns(UndefinedMetricWarning, match="Friedman test is undefined: no model differs"):
         found = rank_models(np.ones((3, 3)), ["a", "b", "c"])

@@ -125,3 +125,18 @@ def test_no_test_where_there_is_no_metric() -> None:
 def test_equal_classifiers_have_p_one() -> None:
     y, case, first, _ = classifiers(5, 3)
     assert swap_test(y, first, first, case, ["brier"], draws=100)["brier"].p == 1.0
+
+
+def test_models_in_another_order_of_pairs_do_not_differ_by_rounding() -> None:
+    rng = np.random.default_rng(3)
+    y, case = (rng.random(90) < 0.3).astype(int), np.arange(90) % 15
+    p = rng.random((5, 90))
+    first, second = (Predicted(p[order], (p[order] >= 0.5).astype(int)) for order in ([0, 1, 2, 3, 4], [4, 2, 0, 3, 1]))
+    for name, found in swap_test(y, first, second, case, draws=100).items():
+        assert found.difference == 0.0 and found.p == 1.0, name
+
+
+def test_no_figures_are_refused() -> None:
+    empty = Predicted([], [])
+    with pytest.raises(InputError, match="`labels` must be of at least one figure"):
+        swap_test([], empty, empty, [])

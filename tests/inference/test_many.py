@@ -205,6 +205,19 @@ def test_a_second_call_keeps_what_is_valid(run: Any, tmp_path: Path) -> None:
     assert kept["rate"] == "0.25" and kept["status"] == KEPT
 
 
+@pytest.mark.parametrize("ends", [SystemExit(3), KeyboardInterrupt()])
+def test_the_end_of_the_process_is_no_failure_of_a_slide(
+    ends: BaseException, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(job: SlideJob, folder: Path, settings: SlideSettings) -> Mapping[str, Any]:
+        raise ends
+
+    monkeypatch.setitem(globals(), "inline_work", stop)
+    with pytest.raises(type(ends)):
+        run(texts(tmp_path / "slides", one="abcd"))
+    assert not (tmp_path / "out" / "one").exists()
+
+
 def test_what_changed_is_repeated(run: Any, tmp_path: Path, settings: SlideSettings, model: Path) -> None:
     jobs = texts(tmp_path / "slides", one="abcd", two="efgh")
     folder = tmp_path / "out" / "one"

@@ -122,7 +122,9 @@ def test_a_bundle_with_packed_weights_is_whole_and_its_graph_shares_them(tmp_pat
     together = runtime.run(crops)
     for i in range(9):
         for one, all_of_them in zip(runtime.run(crops[i : i + 1]), together, strict=True):
-            np.testing.assert_array_equal(one[0], all_of_them[i])
+            # Integers are exact; what is computed in single precision between them is rounded as kernels do it. A range
+            # taken over the batch instead of the token would move answers by a hundredth and more.
+            np.testing.assert_allclose(one[0], all_of_them[i], rtol=1e-5, atol=1e-5)
     from atypia.inference.torch_runtime import TorchRuntime
 
     single = TorchRuntime(bundle).run(crops)

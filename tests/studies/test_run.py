@@ -139,6 +139,22 @@ def test_a_failed_run_stops_no_other_and_is_tried_again_on_request(
     assert Ledger(out).failure(bad) is None
 
 
+def test_the_end_of_the_process_is_no_failure_of_a_run(
+    small_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from atypia.studies import work
+
+    plan, out = plan_of(values(small_csv, [], models=values(small_csv, [])["models"][:1]), tmp_path)
+
+    def stop(*_: object) -> object:
+        raise SystemExit(3)
+
+    monkeypatch.setattr(work, "train", stop)
+    with pytest.raises(SystemExit):
+        run_study(plan, out, "inline")
+    assert all(Ledger(out).failure(run.id) is None for run in plan.runs)
+
+
 def test_a_worker_that_is_killed_is_replaced(small_csv: Path, other_csv: Path, tmp_path: Path) -> None:
     given = values(small_csv, [other_csv])
     plan, out = plan_of(given, tmp_path, "undisturbed")

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 
 from atypia.errors import InputError, WorkError
+from atypia.methods.network import build_network
 from atypia.training import checkpoints
-from atypia.training.objective import Objective
+from atypia.training.networks import idle_terms, network_spec
+from atypia.training.objective import Objective, StepInput
 
 LOOPS = Path(__file__).with_name("loops.py")
 
@@ -194,3 +196,30 @@ def test_gradient_accumulation_is_a_larger_batch_where_nothing_depends_on_the_ba
 def test_domain_methods_refuse_a_single_domain(changes: dict[str, object]) -> None:
     with pytest.raises(InputError, match=r"at least two domains.*fix: "):
         Objective(loops.recipe(**changes), 8, 1)
+
+
+def test_batches_of_too_few_domains_are_counted_and_said() -> None:
+    """Alignment needs two known domains in a batch and an adversary one; without them the term is 0, and not silently."""
+    recipe = loops.recipe(
+        alignment={"weight": 1.0}, adversarial={}, distillation=None, ema=None, select={"metric": "auroc"}
+    )
+    network = build_network(network_spec(recipe), None, False, 0)
+    objective = Objective(recipe, network.encoder.feature_dim, 2)
+    objective.start_epoch(0, 1.0)
+    found = {
+        str(codes): objective(network, None, StepInput(
+            torch.rand(4, 3, 32, 32), torch.tensor([0.0, 1.0, 0.0, 1.0]), torch.tensor(codes), 0.5, 0
+        ))
+        for codes in ([0, 1, 0, 1], [1, 1, 1, 1], [-1, -1, -1, 0], [-1, -1, -1, -1])
+    }  # fmt: skip
+    assert [float(one["idle_alignment"]) for one in found.values()] == [0, 1, 1, 1]
+    assert [float(one["idle_adversarial"]) for one in found.values()] == [0, 0, 0, 1]
+    assert [bool(one["loss_alignment"] > 0) for one in found.values()] == [True, False, False, False]
+
+    said = idle_terms(
+        "fold-1", [{"idle_alignment": 0.5, "idle_adversarial": 0.0}, {"idle_alignment": 0.25, "idle_adversarial": 0.0}]
+    )
+    assert said == [
+        "fold-1: alignment had no effect in 38% of the batches, which held figures of too few known domains; "
+        "a larger batch_size makes them fewer"
+    ]

@@ -85,7 +85,9 @@ def test_each_fold_may_have_its_own_teacher(phantom: Manifest, teachers: Path, t
 def test_a_fold_needs_its_own_teacher_alone(phantom: Manifest, teachers: Path, tmp_path: Path) -> None:
     shutil.copytree(teachers / "fold-1", tmp_path / "some" / "fold-1")
     path = f"{tmp_path}/some/{{fold}}/bundle"
-    run(phantom, tmp_path / "s", "backbone=tiny-cnn", "input_px=64", f'distillation.teachers=["{path}"]')
+    folder = run(phantom, tmp_path / "s", "backbone=tiny-cnn", "input_px=64", f'distillation.teachers=["{path}"]')
+    assert '"loss_distillation"' in (folder / runs.METRICS).read_text()
+    assert not (tmp_path / "some" / "fold-2").exists()
 
 
 def test_a_teacher_of_another_fold_is_leakage(phantom: Manifest, teachers: Path, tmp_path: Path) -> None:

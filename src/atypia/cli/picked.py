@@ -30,12 +30,14 @@ class Picked:
     _held: list[tuple[float, str, Any]] = field(default_factory=list)
 
     def add(self, crops: CropBatch, results: pa.RecordBatch) -> None:
-        """Looks through a batch and its results."""
+        """Looks through a batch and its results; a named figure without a probability comes last."""
         probabilities = results.column("p_atypical").to_pylist()
         for figure, p, pixels in zip(crops.ids, probabilities, crops.crops, strict=True):
             if self.names:
                 if figure in self.names:
-                    self._held.append((p, figure, pixels.copy()))
+                    self._held.append((-1.0 if p is None else p, figure, pixels.copy()))
+            elif p is None:  # refused: it has no place among the most probable
+                continue
             elif len(self._held) < MOST or p > self._held[0][0]:
                 push = heapq.heappush if len(self._held) < MOST else heapq.heapreplace
                 push(self._held, (p, figure, pixels.copy()))
@@ -44,7 +46,7 @@ class Picked:
         """Writes the overlays of one model.
 
         Raises:
-            InputError: A figure that was named did not come by.
+            InputError: A requested figure was not found, or none was scored.
         """
         import numpy as np
 

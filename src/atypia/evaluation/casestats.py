@@ -202,6 +202,30 @@ class Repeated:
         return left_out(self, self.cases, len(self.labels))
 
 
+RESOLUTION = 1e-12
+"""Share of a statistic's scale below which two values of it are one value, rounded in two ways: sums of some
+thousand shares in double precision are good to about 1e-13, and figures are too few to differ by so little."""
+
+
+def scale_of(statistic: CaseStatistic, cases: int) -> float:
+    """How large the numbers are that a statistic is computed from.
+
+    The difference of two metrics of about 0.8 is rounded at the scale of 0.8, however small it is.
+
+    Args:
+        statistic: A metric, or a combination of metrics.
+        cases: Number of cases.
+
+    Returns:
+        Σ |coefficient| · scale of the part; of a single metric its value on all cases, 0 where that is NaN.
+    """
+    if isinstance(statistic, Combination):
+        parts = zip(statistic.coefficients, statistic.parts, strict=True)
+        return float(sum(abs(c) * scale_of(part, cases) for c, part in parts))
+    value = abs(float(statistic.of(np.ones((1, cases)))[0]))
+    return 0.0 if np.isnan(value) else value
+
+
 def left_out(statistic: CaseStatistic, cases: int, figures: int) -> FloatArray:
     """Jackknife values by computing each, shape (cases,); memory is bounded.
 

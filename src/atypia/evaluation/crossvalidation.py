@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.errors import InputError, must
+from atypia.evaluation.casestats import RESOLUTION
 from atypia.metrics import UndefinedMetricWarning
 
 
@@ -111,7 +112,8 @@ def corrected_t(differences: npt.ArrayLike, n_train: float, n_test: float, level
         raise InputError(must("level", "between 0 and 1", level, "use 0.95"))
     mean, df = float(np.mean(d)), len(d) - 1
     se = math.sqrt((1 / len(d) + n_test / n_train) * float(np.var(d, ddof=1))) if df > 0 else math.nan
-    if not se > 1e-15:
+    # Equal differences vary by the rounding of the results that they were subtracted from, which are about 1 or more.
+    if not se > RESOLUTION * max(1.0, float(np.abs(d).max())):
         why = "a difference is missing" if df > 0 and math.isnan(se) else "the differences do not vary"
         warnings.warn(f"corrected t-test is undefined: {why}", UndefinedMetricWarning, stacklevel=2)
         return CorrectedT(mean, se, math.nan, df, math.nan, math.nan, math.nan, level)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from atypia.confusion import FloatArray, IntArray, check_binary
 from atypia.errors import InputError, must
+from atypia.evaluation.casestats import RESOLUTION
 from atypia.evaluation.intervals import Interval
 from atypia.evaluation.resampling import case_codes
 from atypia.metrics import UndefinedMetricWarning
@@ -61,8 +62,9 @@ def auroc_interval(
         logit: Whether to work on the logit scale.
 
     Returns:
-        The interval; its ends are NaN with a warning where a class is in fewer than two cases, or,
-        on the logit scale, where the AUROC is 0 or 1.
+        The interval; its ends are NaN with a warning where a class is in fewer than two cases, where the
+        variance is 0 (the classes do not overlap, or all scores are equal: a formula that sees no spread does
+        not know the AUROC without error), or, on the logit scale, where the AUROC is 0 or 1.
     """
     from scipy.special import expit, ndtri
 
@@ -75,14 +77,16 @@ def auroc_interval(
     low = high = math.nan
     if math.isnan(se):
         _warn("a class is in fewer than two cases")
+    elif logit and not 0 < area < 1:
+        _warn(f"the AUROC is {area:g} and has no logit")
+    elif se == 0:
+        _warn("its variance is 0, as where all scores are equal or the classes do not overlap")
     elif not logit:
         low, high = max(0.0, area - z * se), min(1.0, area + z * se)
-    elif 0 < area < 1:
+    else:
         half = z * se / (area * (1 - area))
         centre = math.log(area / (1 - area))
         low, high = float(expit(centre - half)), float(expit(centre + half))
-    else:
-        _warn(f"the AUROC is {area:g} and has no logit")
     return Interval(area, low, high, level, method, se, n, n_cases)
 
 
@@ -115,15 +119,14 @@ def compare_aurocs(
     if both[0].shape != both[1].shape:
         got = f"shapes {both[0].shape} and {both[1].shape}"
         raise InputError(must("scores", "of the same figures", got, "align them by figure"))
-    areas, covariance, n_cases = _covariance(labels, np.stack(both), cases)
-    gap = float(areas[0] - areas[1])
-    variance = math.nan
-    if covariance is not None:
-        variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
-    n = np.size(first)
-    # Equal rankings give a variance that is 0 up to rounding.
-    if math.isnan(variance) or variance <= 1e-15:
-        _warn("a class is in fewer than two cases" if math.isnan(variance) else "the two rankings do not differ")
+    areas, spread, n_cases = _spread(labels, np.stack(both), cases)
+    gap, n = float(areas[0] - areas[1]), np.size(first)
+    # The variance of the differences, figure by figure, and not V₁₁ + V₂₂ − 2 V₁₂, in which nearly equal numbers
+    # cancel: equal rankings have exactly 0, and rankings that differ in one of a million pairs have more.
+    variance = math.nan if spread is None else float(spread.contrast(0, 1).covariance()[0, 0])
+    if not variance > 0:
+        why = "the two rankings do not differ" if gap == 0 else "the difference is the same at every figure"
+        _warn("a class is in fewer than two cases" if math.isnan(variance) else why)
         se = math.nan if math.isnan(variance) else 0.0
         return AurocComparison(Interval(gap, math.nan, math.nan, level, DELONG, se, n, n_cases), math.nan, math.nan)
     se, half = math.sqrt(variance), float(ndtri((1 + level) / 2)) * math.sqrt(variance)
@@ -152,9 +155,58 @@ def auroc_covariance(
     return areas, covariance
 
 
+@dataclass(frozen=True, eq=False)
+class _Spread:
+    """What the variance of AUROCs is computed from: each case's share of the placements' deviations.
+
+    Attributes:
+        positives: Sums over a case's positives, shape (classifiers, cases).
+        negatives: Sums over its negatives, same shape.
+        p: Positive figures.
+        n: Negative figures.
+        with_positives: Cases with a positive, at least 2.
+        with_negatives: Cases with a negative, at least 2.
+    """
+
+    positives: FloatArray
+    negatives: FloatArray
+    p: int
+    n: int
+    with_positives: int
+    with_negatives: int
+
+    def contrast(self, first: int, second: int) -> _Spread:
+        """The same of the difference of two classifiers."""
+        gaps = [without_rounding(side[[first]] - side[[second]]) for side in (self.positives, self.negatives)]
+        return replace(self, positives=gaps[0], negatives=gaps[1])
+
+    def covariance(self) -> FloatArray:
+        """Shape (classifiers, classifiers)."""
+        cases = self.positives.shape[1]
+        within_p = self.positives @ self.positives.T * self.with_positives / ((self.with_positives - 1) * self.p)
+        within_n = self.negatives @ self.negatives.T * self.with_negatives / ((self.with_negatives - 1) * self.n)
+        across = self.positives @ self.negatives.T * cases / (cases - 1)
+        return within_p / self.p + within_n / self.n + (across + across.T) / (self.p * self.n)
+
+
+def without_rounding(deviations: FloatArray) -> FloatArray:
+    """Deviations of placements, which lie in [−1, 1], with 0 for those that rounding alone made.
+
+    The least that is not rounding is half a figure of the other class, 5e-10 with a milliard of them.
+    """
+    return np.where(np.abs(deviations) <= RESOLUTION, 0.0, deviations)
+
+
 def _covariance(
     labels: npt.ArrayLike, scores: npt.NDArray[Any], cases: Sequence[Any] | npt.NDArray[Any] | None
 ) -> tuple[FloatArray, FloatArray | None, int]:
+    areas, spread, n_cases = _spread(labels, scores, cases)
+    return areas, None if spread is None else spread.covariance(), n_cases
+
+
+def _spread(
+    labels: npt.ArrayLike, scores: npt.NDArray[Any], cases: Sequence[Any] | npt.NDArray[Any] | None
+) -> tuple[FloatArray, _Spread | None, int]:
     y = check_binary("labels", labels)
     if scores.ndim != 2 or scores.shape[1] != len(y):
         got = f"shape {scores.shape[-1:] if scores.shape[0] == 1 else scores.shape}"
@@ -167,16 +219,12 @@ def _covariance(
         return np.full(len(scores), np.nan), None, n_cases
     wins, losses = _placements(y, scores.astype(np.float64))
     areas = wins.mean(axis=1)
-    # Each case's share of the deviations, shape (classifiers, cases).
-    of_positives = _by_case(wins - areas[:, None], codes[y], n_cases)
-    of_negatives = _by_case(losses - areas[:, None], codes[~y], n_cases)
     with_positives, with_negatives = len(np.unique(codes[y])), len(np.unique(codes[~y]))
     if with_positives < 2 or with_negatives < 2:
         return areas, None, n_cases
-    within_p = of_positives @ of_positives.T * with_positives / ((with_positives - 1) * p)
-    within_n = of_negatives @ of_negatives.T * with_negatives / ((with_negatives - 1) * n)
-    across = of_positives @ of_negatives.T * n_cases / (n_cases - 1)
-    return areas, within_p / p + within_n / n + (across + across.T) / (p * n), n_cases
+    of_positives = _by_case(without_rounding(wins - areas[:, None]), codes[y], n_cases)
+    of_negatives = _by_case(without_rounding(losses - areas[:, None]), codes[~y], n_cases)
+    return areas, _Spread(of_positives, of_negatives, p, n, with_positives, with_negatives), n_cases
 
 
 def _placements(y: npt.NDArray[np.bool_], scores: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from atypia.confusion import FloatArray, check_binary
 from atypia.errors import InputError, must
-from atypia.evaluation.casestats import CaseStatistic, Combination, chunks
+from atypia.evaluation.casestats import RESOLUTION, CaseStatistic, Combination, chunks, scale_of
 from atypia.evaluation.resampling import Predicted, case_codes, statistics_of
 from atypia.metrics import UndefinedMetricWarning
 from atypia.seeds import generator
 
 BCA = "bca"
 PERCENTILE = "percentile"
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,8 @@ def difference_intervals(
 
 
 def bootstrap_intervals(
-    statistics: Mapping[str, CaseStatistic], n: int, n_cases: int, options: Bootstrap | None = None
-) -> dict[str, Interval]:
+    statistics: Mapping[K, CaseStatistic], n: int, n_cases: int, options: Bootstrap | None = None
+) -> dict[K, Interval]:
     """Intervals of statistics of the same cases, on the same draws.
 
     Percentile: the quantiles (1 ∓ level)/2 of the draws, interpolated linearly. BCa (Efron 1987;
@@ -160,7 +161,7 @@ def bootstrap_intervals(
     half) and a = Σ d³ / (6 (Σ d²)^1.5) with d = jackknife mean − jackknife value over cases.
 
     Args:
-        statistics: Name to statistic.
+        statistics: Name to statistic; a name may be anything that keys a dictionary, and is shown in warnings.
         n: Number of figures.
         n_cases: Number of cases.
         options: How to draw.
@@ -168,6 +169,9 @@ def bootstrap_intervals(
     Returns:
         Name to interval. Its ends are NaN, with an :class:`atypia.metrics.UndefinedMetricWarning`, where
         there is one case only, too many draws are undefined, all draws are equal, or BCa has no answer.
+
+    Values that differ by less than :data:`atypia.evaluation.casestats.RESOLUTION` of the statistic's scale are
+    equal: a difference of two classifiers that say the same is 0, not what rounding left of it.
     """
     options = options or Bootstrap()
     rng = generator(options.seed, "case bootstrap", n_cases)
@@ -188,13 +192,14 @@ def _draw(rng: np.random.Generator, rows: int, n_cases: int) -> FloatArray:
 
 
 def _interval(
-    name: str, statistic: CaseStatistic, values: FloatArray, n: int, n_cases: int, options: Bootstrap
+    name: Hashable, statistic: CaseStatistic, values: FloatArray, n: int, n_cases: int, options: Bootstrap
 ) -> Interval:
-    estimate = float(statistic.of(np.ones((1, n_cases)))[0])
     defined = values[~np.isnan(values)]
     undefined = len(values) - len(defined)
+    same = RESOLUTION * max(scale_of(statistic, n_cases), float(np.abs(defined).max(initial=0.0)))
+    estimate = _rounded(float(statistic.of(np.ones((1, n_cases)))[0]), same)
     low = high = math.nan
-    se = float(np.std(defined, ddof=1)) if len(defined) > 1 else math.nan
+    se = _rounded(float(np.std(defined, ddof=1)), same) if len(defined) > 1 else math.nan
     why = None
     if math.isnan(estimate):
         why = "the metric itself is undefined"
@@ -202,16 +207,16 @@ def _interval(
         why = "there is one case only, so the spread between cases is unknown"
     elif undefined > options.most_undefined * options.draws:
         why = f"it is undefined in {undefined} of {options.draws} draws: a class is in too few cases"
-    elif defined.min() == defined.max():
+    elif defined.max() - defined.min() <= same:
         why = "all draws are equal"
     else:
         tails = np.array([(1 - options.level) / 2, (1 + options.level) / 2])
         if options.method == BCA:
-            tails = _bca_tails(tails, estimate, defined, statistic.without_each())
+            tails = _bca_tails(tails, estimate, defined, statistic.without_each(), same)
         if np.isnan(tails).any():
             why = f"{BCA} has no answer here; fix: use {PERCENTILE}"
         else:
-            low, high = (float(end) for end in np.quantile(defined, tails))
+            low, high = (_rounded(float(end), same) for end in np.quantile(defined, tails))
     if why is not None:
         if n_cases < 2:
             se = math.nan
@@ -219,11 +224,17 @@ def _interval(
     return Interval(estimate, low, high, options.level, options.method, se, n, n_cases, options.draws, undefined)
 
 
-def _bca_tails(tails: FloatArray, estimate: float, draws: FloatArray, jackknife: FloatArray) -> FloatArray:
+def _rounded(value: float, same: float) -> float:
+    """The value, or 0 where it differs from 0 by rounding alone; NaN stays NaN."""
+    return 0.0 if abs(value) <= same else value
+
+
+def _bca_tails(tails: FloatArray, estimate: float, draws: FloatArray, jackknife: FloatArray, same: float) -> FloatArray:
     from scipy.special import ndtr, ndtri
 
-    share = (np.mean(draws < estimate) + np.mean(draws <= estimate)) / 2
+    share = (np.mean(draws < estimate - same) + np.mean(draws <= estimate + same)) / 2
     gaps = jackknife.mean() - jackknife  # NaN where a class is in one case only: there is no answer then
+    gaps[np.abs(gaps) <= same] = 0.0
     spread = np.sum(gaps**2)
     bias = ndtri(share)
     acceleration = np.sum(gaps**3) / (6 * spread**1.5) if spread > 0 else 0.0

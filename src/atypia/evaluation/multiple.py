@@ -107,14 +107,15 @@ def rank_models(
     n, k = values.shape
     if len(names) != k:
         raise InputError(must("names", f"one a model ({k})", len(names), "name each column"))
-    ranks = rankdata(-values if higher_is_better else values, axis=1)
+    # Rounded far below what is ever printed, as in the rank tests, so that values that print alike tie.
+    ranks = rankdata(np.round(-values if higher_is_better else values, 12), axis=1)
     between = float(((ranks.sum(axis=0) - n * (k + 1) / 2) ** 2).sum())
     within = float((ranks**2).sum()) - n * k * (k + 1) ** 2 / 4
     chi2 = f = p = p_f = math.nan
     if within > 0:
         chi2 = (k - 1) * between / within
         rest = n * (k - 1) - chi2
-        f = (n - 1) * chi2 / rest if rest > 1e-12 else math.inf
+        f = (n - 1) * chi2 / rest if rest > 1e-12 * n * (k - 1) else math.inf
         p = float(chi2_distribution.sf(chi2, k - 1))
         p_f = float(f_distribution.sf(f, k - 1, (k - 1) * (n - 1))) if math.isfinite(f) else 0.0
     else:

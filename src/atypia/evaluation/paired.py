@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from atypia.confusion import check_binary, check_length
 from atypia.errors import InputError, must
-from atypia.evaluation.casestats import CaseStatistic, Combination, chunks
+from atypia.evaluation.casestats import RESOLUTION, CaseStatistic, Combination, chunks
 from atypia.evaluation.resampling import Predicted, case_codes, metric_statistic, statistics_of
 from atypia.metrics import METRICS, UndefinedMetricWarning
 from atypia.seeds import generator
@@ -154,6 +154,8 @@ def swap_test(
         raise InputError(must("draws", "at least 100", draws, "use 2000"))
     y = check_binary("labels", labels)
     codes, n_cases = case_codes(cases, len(y))
+    if not len(y):
+        raise InputError(must("labels", "of at least one figure", "none", "choose another part"))
     chosen = list(METRICS if names is None else names)
     for predicted in (first, second):
         statistics_of(y, predicted, codes, chosen)  # for its checks
@@ -197,6 +199,7 @@ def _outcome(name: str, difference: float, values: npt.NDArray[np.float64], n_ca
     if math.isnan(difference) or bool(np.isnan(values).any()):
         warnings.warn(f"test of {name} is undefined: so is the metric", UndefinedMetricWarning, stacklevel=3)
         return SwapTest(difference, math.nan, len(values), n_cases)
-    # A difference that is equal but for rounding counts as equal.
-    extreme = int(np.count_nonzero(np.abs(values) >= abs(difference) - 1e-12))
+    # A difference that is equal but for rounding counts as equal; metrics are about 1.
+    difference = 0.0 if abs(difference) <= RESOLUTION else difference
+    extreme = int(np.count_nonzero(np.abs(values) >= abs(difference) - RESOLUTION))
     return SwapTest(difference, (1 + extreme) / (1 + len(values)), len(values), n_cases)

@@ -114,7 +114,7 @@ class Bundle:
             features: Raw features of the backbone, shape (n, feature_dim).
 
         Returns:
-            Shape (n,): features · weight + bias, in float64.
+            Shape (n,): features · weight + bias, in float64; the same bits for a figure in any batch.
 
         Raises:
             InputError: This is no probe, or the features have another dimension than its head.
@@ -124,10 +124,9 @@ class Bundle:
         weight, bias = self.tensors[WEIGHT], float(self.tensors[BIAS][0])
         if features.ndim != 2 or features.shape[1] != len(weight):
             raise InputError(must("features", f"of shape (n, {len(weight)})", features.shape, "use its backbone"))
-        logits = np.empty(len(features))
-        for start in range(0, len(features), 4096):  # bounds the float64 copy of half-precision features
-            logits[start : start + 4096] = features[start : start + 4096].astype(np.float64) @ weight + bias
-        return logits
+        from atypia.methods.head import linear_logits  # not on the way of networks, which start faster without it
+
+        return linear_logits(features, weight, bias)
 
     def probabilities(self, features: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
         """A probe's calibrated probability of the positive class, shape (n,), in [0, 1]; see :meth:`logits`.

@@ -53,7 +53,8 @@ def alignment_loss(features: Tensor, domains: Tensor) -> Tensor:
     """``1/C Σ_c log(1 + s_c²)`` with s_c² the variance of the domain means (Atey et al., section 2 B).
 
     ``s_c² = 1/D Σ_d (μ_dc − μ̄_c)²`` over the D domains of the batch, ``μ̄_c`` their mean. With
-    fewer than two known domains in the batch there is nothing to align and the loss is 0.
+    fewer than two known domains in the batch there is nothing to align and the loss is 0; a training
+    counts such batches (``idle_alignment`` in its metrics) and says so.
 
     Args:
         features: Shape (b, c) or (b, c, h, w).

@@ -129,7 +129,7 @@ def _effects(
     if metric == AUROC:  # ranks cost by the figure
         draws = int(min(draws, max(200, AUROC_BUDGET / (n * count) // 100 * 100)))
     gaps = {
-        str(key): Combination(
+        key: Combination(
             tuple(of_row(row) for pair in some for row in pair), (1 / len(some), -1 / len(some)) * len(some)
         )
         for key, some in pairs.items()
@@ -145,7 +145,7 @@ def _effects(
             metric,
             *key,
             len(some),
-            values[str(key)],
+            values[key],
             min(single[a] - single[b] for a, b in some),
             max(single[a] - single[b] for a, b in some),
         )

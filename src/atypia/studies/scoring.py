@@ -209,15 +209,14 @@ def _group_intervals(
     found: list[tuple[dict[str, Interval], dict[str, Interval]]] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UndefinedMetricWarning)  # shows as n/a
-        named = {str(key): statistic for key, statistic in statistics.items()}
-        drawn = bootstrap_intervals(named, n, n_cases, Bootstrap(draws=draws))
+        drawn = bootstrap_intervals(statistics, n, n_cases, Bootstrap(draws=draws))
         for number, one in enumerate(rows):
             kinds: tuple[dict[str, Interval], dict[str, Interval]] = ({}, {})
             for several in (False, True) if one.several else (False,):
                 for metric in RATES:
-                    known = drawn.get(str((number, several, metric)))
+                    known = drawn.get((number, several, metric))
                     kinds[several][metric] = known or _bare(one.sample, metric, several, n_cases)
-            y, area = one.sample.labels, drawn.get(str((number, False, AUROC)))
+            y, area = one.sample.labels, drawn.get((number, False, AUROC))
             kinds[False][AUROC] = area or auroc_interval(y, one.sample.p, codes)
             if one.several and one.sample.each is not None:
                 mean = mean_auroc_interval(y, one.sample.each, codes, n_cases, means or number < DETAILED)
@@ -257,7 +256,7 @@ def mean_auroc_interval(
     areas, covariance = auroc_covariance(labels, scores, cases)
     area, se = float(areas.mean()), math.sqrt(max(float(covariance.mean()), 0.0))
     low = high = math.nan
-    if 0 < area < 1 and not math.isnan(se):
+    if 0 < area < 1 and se > 0:  # NaN where a class is in one case only, 0 where no model tells any two figures apart
         half = float(ndtri((1 + LEVEL) / 2)) * se / (area * (1 - area))
         low, high = float(expit(logit(area) - half)), float(expit(logit(area) + half))
     return Interval(area, low, high, LEVEL, DELONG_LOGIT, se, scores.shape[1], n_cases)

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 from atypia import runs
@@ -88,13 +87,17 @@ def execute(task: Task, progress: Progress = silent) -> Outcome:
             return Outcome(run, FAILED, reason=str(failure.get("reason", "")))
         ledger.record(run, "start", label=task.cell.label, fold=task.run.fold)
         started = time.perf_counter()
-        with _Caught() as caught:
+        try:
             facts = _do(task, progress)
             seconds = time.perf_counter() - started
             ledger.finish(run, seconds, task.tests, facts)
-            return Outcome(run, DONE, seconds)
-        ledger.fail(run, caught.reason, caught.trace)
-        return Outcome(run, FAILED, time.perf_counter() - started, caught.reason)
+        # Any error becomes the run's, so that others go on; Ctrl-C and the end of the process are no Exception.
+        except Exception as error:  # noqa: BLE001
+            text = " ".join(str(error).split())
+            reason = text if isinstance(error, AtypiaError) else f"{type(error).__name__}: {text}"
+            ledger.fail(run, reason, "".join(traceback.format_exception(error)))
+            return Outcome(run, FAILED, time.perf_counter() - started, reason)
+        return Outcome(run, DONE, seconds)
 
 
 def lost(task: Task, reason: str) -> Outcome:
@@ -107,23 +110,6 @@ RUNS: Final[Work[Task, Outcome]] = Work(
     execute, lost, cores=2, attempts=3, on_gpu=True, repeat="run again with --retry"
 )
 """What engines do with runs: small networks gain little from more than two cores."""
-
-
-class _Caught:
-    """Keeps any error of a run, so that others go on; not what is no error: Ctrl-C, the end of the process."""
-
-    reason = trace = ""
-
-    def __enter__(self) -> _Caught:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
-        if not isinstance(error, Exception):
-            return False
-        text = " ".join(str(error).split())
-        self.reason = text if isinstance(error, AtypiaError) else f"{type(error).__name__}: {text}"
-        self.trace = "".join(traceback.format_exception(kind, error, at))
-        return True
 
 
 def _do(task: Task, progress: Progress) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Wanted:
         settings: Guidance, steps and sampler.
         seed: Master seed.
         batch: Crops drawn at once. A crop is the same to rounding whatever it is (at most one grey level in
-            few pixels), and the same to the last bit for the same one, on one machine.
+            few pixels), and the same to the last bit for the same one, on one machine with one number of threads.
     """
 
     normal: int | None = None

@@ -110,10 +110,12 @@ def train(job: Training, progress: Progress = silent, checked: Checked | None = 
         if not _is_saved(job.manifest, job.out / runs.MANIFEST):
             job.manifest.save(job.out / runs.MANIFEST)
         write_json(job.out / runs.TRAINING, {**asked, "warnings": warnings})
+        seen: list[str] = []
         for fitted in trainer.fit(todo, run_ids, progress) if todo else ():
-            _write_run(job, store, split, fitted, run_ids[fitted.fold.name], warnings)
+            _write_run(job, store, split, fitted, run_ids[fitted.fold.name], [*warnings, *fitted.warnings])
+            seen += fitted.warnings
     folders = tuple(job.out / fold.name for fold in wanted)
-    return Trained(folders, tuple(fold.name for fold in todo), tuple(warnings))
+    return Trained(folders, tuple(fold.name for fold in todo), (*warnings, *seen))
 
 
 def check_recipe(recipe: Recipe, weights_file: Path | None = None, device: str = "auto") -> None:

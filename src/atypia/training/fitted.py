@@ -63,6 +63,7 @@ class Fitted:
         info: Facts for the bundle's card.
         history: One line an epoch, or one line.
         seconds: Wall time of the fit.
+        warnings: What its tables must say about it.
     """
 
     fold: Fold
@@ -74,6 +75,7 @@ class Fitted:
     info: Mapping[str, Any]
     history: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     seconds: float = 0.0
+    warnings: Sequence[str] = ()
 
 
 class Trainer(Protocol):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +29,7 @@ from atypia.splits.split import Fold
 from atypia.training.feed import Feed
 from atypia.training.fitted import Fitted, Training, stored_labels
 from atypia.training.loop import FoldPlan, Outcome, run_fold
-from atypia.training.objective import Objective
+from atypia.training.objective import IDLE, Objective
 from atypia.training.sampling import Population
 from atypia.training.schema import NetworkRecipe
 from atypia.training.teachers import as_teachers, leakage_of_teachers, load_teachers, teacher_paths
@@ -154,6 +156,7 @@ class NetworkTrainer:
             info=info,
             history=outcome.history,
             seconds=time.perf_counter() - started,
+            warnings=idle_terms(fold.name, outcome.history),
         )
 
     def population(self, fold: Fold) -> tuple[Population, int]:
@@ -172,16 +175,35 @@ class NetworkTrainer:
         return Population(rows, labels, targets, domains, slides), count
 
     def write_tensorboard(self, fold: Fold, outcome: Outcome) -> None:
-        """Writes the epochs' lines for TensorBoard, where it is installed."""
+        """Writes the epochs' lines for TensorBoard; says so where it is not installed."""
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
+            said = f"no curves for TensorBoard, which is not installed; they are in {runs.METRICS}, or: pip install tensorboard"
+            warnings.warn(said, RuntimeWarning, stacklevel=2)
             return
         with SummaryWriter(str(self.job.out / runs.TENSORBOARD / fold.name)) as writer:
             for line in outcome.history:
                 for key, value in line.items():
                     if key != "epoch" and isinstance(value, int | float):
                         writer.add_scalar(key.replace("val_", "val/", 1), value, line["epoch"])
+
+
+def idle_terms(fold: str, history: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One sentence for each term that was 0 in some batches because they held too few domains.
+
+    Args:
+        fold: Its name.
+        history: Lines of the epochs, with shares named as :data:`atypia.training.objective.IDLE` says.
+    """
+    names = sorted({key for line in history for key in line if key.startswith(IDLE)})
+    shares = {name.removeprefix(IDLE): float(np.mean([line.get(name, 0.0) for line in history])) for name in names}
+    return [
+        f"{fold}: {term} had no effect in {share:.0%} of the batches, which held figures of too few known domains; "
+        "a larger batch_size makes them fewer"
+        for term, share in shares.items()
+        if share > 0
+    ]
 
 
 def _codes(values: Sequence[str | None], unknown: int = -1) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

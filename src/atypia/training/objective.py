@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from atypia.methods.losses import LOSSES, mean, smoothed
 from atypia.methods.mixing import mixup
 from atypia.seeds import derive_seed
 from atypia.training.schema import NetworkRecipe
+
+IDLE: Final = "idle_"
+"""Before the name of a term: the share of batches in which it was 0 because the batch had too few domains."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,11 @@ class Objective:
         self.epoch, self.positive_weight = epoch, positive_weight
 
     def __call__(self, network: Callable[[Tensor], Any], ema: EMA | None, given: StepInput) -> dict[str, Tensor]:
-        """Loss (``loss``, with gradient) and its parts by name, each a scalar."""
+        """Loss (``loss``, with gradient) and its parts by name, each a scalar.
+
+        For each term that needs domains also 1 where the batch gave it nothing to work on, else 0, named with
+        :data:`IDLE`: an alignment without two known domains, an adversary without one.
+        """
         recipe = self.recipe
         images, targets = given.images, given.targets
         if recipe.mixup is not None:
@@ -96,9 +103,10 @@ class Objective:
         gamma = {"gamma": recipe.loss.gamma} if recipe.loss.name == "focal" else {}
         smooth = smoothed(targets, recipe.loss.label_smoothing)
         parts = {"main": mean(self.loss(logits, smooth, self.positive_weight, **gamma))}
-        total = parts["main"]
+        total, idle = parts["main"], dict[str, bool]()
         if recipe.alignment is not None:
             parts["alignment"] = alignment_loss(out.aligned.float(), given.domains)
+            idle["alignment"] = len(given.domains[given.domains >= 0].unique()) < 2
             total = total + recipe.alignment.weight * _ramp(recipe.alignment.ramp, given.done) * parts["alignment"]
         if recipe.adversarial is not None:
             strength = _ramp(recipe.adversarial.ramp, given.done)
@@ -107,6 +115,7 @@ class Objective:
                 strength = 0.0
             logits_d = head(pooled, strength)
             parts["adversarial"] = domain_cross_entropy(logits_d, given.domains)
+            idle["adversarial"] = not bool((given.domains >= 0).any())
             total = total + recipe.adversarial.weight * parts["adversarial"]
         if recipe.contrastive is not None:
             c = recipe.contrastive
@@ -119,7 +128,8 @@ class Objective:
             parts["distillation"] = mean(distillation_loss(logits, teacher, d.temperature))
             epoch = given.done * recipe.epochs
             total = total + d.weight * linear_warmup(epoch, d.warmup_epochs) * parts["distillation"]
-        return {"loss": total, **{f"loss_{name}": value for name, value in parts.items()}}
+        found = {"loss": total, **{f"loss_{name}": value for name, value in parts.items()}}
+        return found | {IDLE + name: logits.new_tensor(float(nothing)) for name, nothing in idle.items()}
 
     def _mixed(self, images: Tensor, targets: Tensor, given: StepInput) -> tuple[Tensor, Tensor]:
         config = self.recipe.mixup

@@ -13,8 +13,9 @@ from atypia.errors import InputError, must
 from atypia.inference.bundle import Bundle, load_bundle
 from atypia.inference.export.challenge import replaceable, write_challenge
 from atypia.inference.export.onnx import Exported, export_onnx, require_export
-from atypia.inference.export.openvino import BIN_FILE, check_replaceable, export_openvino, folder_bytes, save_ir
+from atypia.inference.export.openvino import check_replaceable, export_openvino, folder_bytes, save_ir
 from atypia.inference.export.quantise import Loss, Method, calibrate_and_quantise
+from atypia.inference.integrity import BIN_FILE
 from atypia.inference.runtimes import IR_FILE
 from atypia.registry import Registry
 

@@ -22,11 +22,10 @@ from atypia.artifacts import atomic_folder, canonical_json, file_sha256, fingerp
 from atypia.data.geometry import CropGeometry
 from atypia.errors import DataError, InputError, must
 from atypia.inference.decision import Decision
-from atypia.inference.integrity import CARD_FILE, CONFIG_FILE, MODEL_FILE, hashed_config, read_bundle
+from atypia.inference.integrity import CARD_FILE, CONFIG_FILE, FORMAT, MODEL_FILE, hashed_config, read_bundle
 from atypia.inference.novelty import PREFIX as NOVELTY_PREFIX
 from atypia.records import CLASS_NAMES
 
-FORMAT: Final = 1
 WEIGHT, BIAS = "head.weight", "head.bias"
 """Names of a probe's tensors."""
 PROBE: Final = "probe"

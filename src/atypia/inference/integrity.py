@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from atypia.artifacts import atomic_file, file_sha256
-from atypia.errors import DataError
+from atypia.errors import DataError, must
 
+FORMAT: Final = 1
+"""Of a bundle."""
 FILES: Final = "files"
 """Key in ``config.json`` of the hashes of the files beside it."""
 CONFIG_SHA256: Final = "config_sha256"
@@ -31,6 +33,8 @@ CONFIG_SHA256: Final = "config_sha256"
 MODEL_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "card.md"
 BIN_FILE: Final = "model.bin"
 """Weights of an OpenVINO network, beside its ``.xml``."""
+TRAIN: Final = "train it again, or put the original back (of a model that ships: install Atypia again)"
+EXPORT: Final = "export it again, or put the original back"
 HEX: Final = 64
 ZEROS: Final = "0" * HEX
 SEALED: Final = "atypia.sealed"
@@ -109,17 +113,16 @@ def read_bundle(folder: Path, wanted: Iterable[str] = (), given: Mapping[str, by
             raise DataError(_missing(folder, name))
         have = _sha256(contents[name]) if name in contents else file_sha256(folder / name)
         if have != want:
-            raise DataError(changed(folder / name))
+            raise DataError(_changed(folder / name))
     return Checked(config, frozenset(files), contents)
 
 
-def changed(path: Path | str) -> str:
-    """Message about a file that is not what was written."""
-    return f"{path} was changed after it was written, or is damaged; fix: put the original back, or write it again"
+def _changed(path: Path | str, again: str = TRAIN) -> str:
+    return f"{path} was changed after it was written, or is damaged; fix: {again}"
 
 
 def _missing(folder: Path, name: str) -> str:
-    return f"{folder} is a damaged bundle: {name} is missing; fix: put the original back, or write it again"
+    return f"{folder} is no bundle: {name} is missing; fix: {TRAIN}"
 
 
 def _read_config(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -128,20 +131,20 @@ def _read_config(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
     try:
         config = json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{path} is damaged ({error}); fix: put the original back, or train the bundle again"
-        ) from error
+        raise DataError(f"{path} is damaged ({error}); fix: {TRAIN}") from error
     if not isinstance(config, dict):
-        raise DataError(f"{folder} is a damaged bundle ({CONFIG_FILE} holds no mapping); fix: train it again")
+        raise DataError(f"{folder} is a damaged bundle ({CONFIG_FILE} holds no mapping); fix: {TRAIN}")
+    if config.get("format", FORMAT) != FORMAT:
+        raise DataError(must(f"{folder} format", str(FORMAT), config["format"], "update Atypia"))
     if FILES not in config and CONFIG_SHA256 not in config:
         return config, {}
     files, own = config.pop(FILES, None), config.pop(CONFIG_SHA256, None)
     entry = f'"{CONFIG_SHA256}": "{own}"'.encode()
     blank = f'"{CONFIG_SHA256}": "{ZEROS}"'.encode()
     if not isinstance(own, str) or data.count(entry) != 1 or _sha256(data.replace(entry, blank)) != own:
-        raise DataError(changed(path))
+        raise DataError(_changed(path))
     if not isinstance(files, dict) or not files or any(Path(name).name != name for name in files):
-        raise DataError(f"{folder} is a damaged bundle ({FILES} names no files); fix: train it again")
+        raise DataError(f"{folder} is a damaged bundle ({FILES} names no files); fix: {TRAIN}")
     return config, files
 
 
@@ -190,17 +193,17 @@ def check_exported(data: bytes, where: Path | str, weights: bytes | None = None)
     end = len(data) - HEX
     if data[max(0, end - len(ONNX_END)) : max(0, end)] == ONNX_END:
         if _sha256(data[:end]).encode() != data[end:]:
-            raise DataError(changed(where))
+            raise DataError(_changed(where, EXPORT))
         return True
     found = XML_END.search(data, max(0, len(data) - BEGINNING))
     if found is not None:
         if _sha256(data[: found.start(2)] + data[found.end(2) :]).encode() != found[2]:
-            raise DataError(changed(where))
+            raise DataError(_changed(where, EXPORT))
         if weights is None or _sha256(weights).encode() != found[1]:
-            raise DataError(changed(f"{BIN_FILE} of {where}"))
+            raise DataError(_changed(f"{BIN_FILE} of {where}", EXPORT))
         return True
     if SEALED.encode() in data[:BEGINNING]:
-        raise DataError(changed(where))
+        raise DataError(_changed(where, EXPORT))
     return False
 
 

@@ -113,7 +113,7 @@ def read_bundle(folder: Path, wanted: Iterable[str] = (), given: Mapping[str, by
             raise DataError(_missing(folder, name))
         have = _sha256(contents[name]) if name in contents else file_sha256(folder / name)
         if have != want:
-            raise DataError(_changed(folder / name))
+            raise DataError(f"{folder} is a damaged bundle: {_changed(name)}")
     return Checked(config, frozenset(files), contents)
 
 
@@ -268,6 +268,14 @@ def read_network(path: Path) -> Network:
     hashed = own or path.name in bundle.names
     beside = {name: content for name, content in bundle.contents.items() if name != path.name}
     return Network(path, data, beside, bundle.config, hashed)
+
+
+def hashed_names(folder: Path) -> frozenset[str]:
+    """Files that a bundle's configuration holds hashes of; none where it is no bundle, or is damaged."""
+    try:
+        return frozenset(_read_config(folder)[1])
+    except (OSError, DataError):
+        return frozenset()
 
 
 def old_form(path: Path) -> str | None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from atypia.cli.console import bars, note, warn
-from atypia.cli.options import Allow, Json, Root
+from atypia.cli.options import Allow, Device, Json, Root
 from atypia.errors import WorkError
 
 EXAMPLE = "Example: `atypia evaluate runs/probe --on atnorm-br`"
@@ -38,6 +38,7 @@ def register(app: typer.Typer) -> None:
         weights: Annotated[
             Path | None, typer.Option(help="The backbone's weights in a local file.", show_default=False)
         ] = None,
+        device: Device = "auto",
         root: Root = None,
         as_json: Json = False,
         formats: Annotated[
@@ -61,7 +62,7 @@ def register(app: typer.Typer) -> None:
         with bars() as progress:
             for manifest in manifests:
                 checked = check_set(opened, manifest, tuple(allow or ()), progress)
-                _, warnings = run(opened, manifest, tuple(allow or ()), weights, progress, checked)
+                _, warnings = run(opened, manifest, tuple(allow or ()), weights, progress, checked, device)
                 for warning in warnings:
                     warn(warning)
                 if checked.left_out:

@@ -111,6 +111,7 @@ def evaluate(
     weights_file: Path | None = None,
     progress: Progress = silent,
     checked: CheckedSet | None = None,
+    device: str = "auto",
 ) -> tuple[list[Path], list[str]]:
     """Writes the predictions of every fold's bundle on a data set, unless they are there and valid.
 
@@ -121,6 +122,7 @@ def evaluate(
         weights_file: The backbone's weights, where they are in a file of the user's.
         progress: Told about crops, features and figures.
         checked: What :func:`check_set` gave for a target of the same training data and geometry.
+        device: Where networks run: ``auto``, ``cpu`` or ``cuda``.
 
     Returns:
         The prediction files, one a fold, and warnings (quarantined figures, allowed leakage).
@@ -140,7 +142,7 @@ def evaluate(
             path = folder / f"{name}.parquet"
             facts = _expected(bundle, manifest, warnings)
             if _facts(path) != facts:
-                scored = score(bundle, manifest, store, weights_file, progress)
+                scored = score(bundle, manifest, store, weights_file, progress, device)
                 table = predictions_table(
                     scored.manifest,
                     scored.probabilities,

@@ -99,6 +99,21 @@ def test_the_system_saw_no_socket(runtime: str, place: Path) -> None:
     assert [line for line in calls if "socket(" in line or "connect(" in line] == []
 
 
+def test_what_is_handed_on_shows_no_folders(place: Path) -> None:
+    damaged = place / "work/crops/damaged.png"
+    damaged.write_bytes(b"no image")
+    pages = ["case.html", "case.json", "case.txt"]
+    for summary in pages[1:]:
+        command = [sys.executable, "-m", "atypia.cli.main", "predict", str(place / "work/crops"), "--page", pages[0],
+                   "--summary", summary]  # fmt: skip
+        subprocess.run(
+            command, cwd=place / "work", env=environment(place), check=True, capture_output=True, timeout=180
+        )
+    for page in pages:
+        text = (place / "work" / page).read_text("utf-8")
+        assert "crops" in text and str(place) not in text
+
+
 @pytest.mark.parametrize("start", ["atypia", "atypia.cli.main", "atypia.challenge", "atypia.inference.onnx_runtime"])
 def test_reports_are_switched_off_before_anything_is_imported(start: str) -> None:
     code = (

@@ -105,7 +105,7 @@ def atomic_folder(path: Path, private: bool = False) -> Iterator[Path]:
 
     Args:
         path: The final folder.
-        private: Whether only the owner may enter it (:data:`PRIVATE_FOLDER`); what is in it is then out of reach too.
+        private: Whether only the owner may enter it and read what is in it (:data:`PRIVATE_FOLDER`).
     """
     with disk_errors(path):
         _parents(path, private)
@@ -117,6 +117,9 @@ def atomic_folder(path: Path, private: bool = False) -> Iterator[Path]:
         part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
         try:
             yield part
+            if private:
+                for inside in part.rglob("*"):
+                    inside.chmod(PRIVATE_FOLDER if inside.is_dir() else PRIVATE_FILE)
             part.chmod(PRIVATE_FOLDER if private else 0o777 & ~_umask())
             if path.exists():
                 old = part.with_suffix(".old")
@@ -193,6 +196,8 @@ def build_once(
         ``path``.
     """
     if not is_valid(path):
+        if private:
+            private_folder(path.parent)
         with lock(path):
             if not is_valid(path):
                 with atomic_folder(path, private) as part:
@@ -200,9 +205,9 @@ def build_once(
     return path
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON for people (indented, sorted keys), atomically."""
-    with atomic_file(path, "w") as file:
+def write_json(path: Path, value: Any, private: bool = False) -> None:
+    """Writes JSON for people (indented, sorted keys), atomically; ``private`` as for :func:`atomic_file`."""
+    with atomic_file(path, "w", private) as file:
         json.dump(value, file, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
         file.write("\n")
 

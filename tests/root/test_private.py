@@ -52,5 +52,6 @@ def test_private_folders_are_built_closed_and_others_follow_the_mask(tmp_path: P
     build_once(tmp_path / "built", Path.exists, lambda part: (part / "file").touch(), private=True)
     with atomic_folder(tmp_path / "open"):
         pass
+    assert mode(tmp_path / "closed" / "file") == mode(tmp_path / "built" / "file") == 0o600
     assert mode(tmp_path / "closed") == mode(tmp_path / "built") == 0o700
     assert mode(tmp_path / "open") == 0o777

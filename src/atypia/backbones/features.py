@@ -122,6 +122,7 @@ def open_features(
         (cache or cache_root()) / "features" / key,
         lambda path: _opened(path, job) is not None,
         lambda path: _compute(path, job, progress),
+        private=True,
     )
     opened = _opened(folder, job)
     if opened is None:

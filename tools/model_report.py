@@ -21,10 +21,11 @@ from atypia.data.opening import open_data
 from atypia.data.store import open_store
 from atypia.evaluation.intervals import Bootstrap, Interval, metric_intervals
 from atypia.evaluation.resampling import Predicted
-from atypia.inference.bundle import CARD_FILE, load_bundle
+from atypia.inference.bundle import load_bundle
 from atypia.inference.classifier import SHIPPED, Classifier, find_model
 from atypia.inference.decision import REFUSED, UNCERTAIN, Verdicts
 from atypia.inference.export.quantise import measure_loss
+from atypia.inference.integrity import CARD_FILE, write_hashes
 from atypia.inference.torch_runtime import TorchRuntime
 from atypia.metrics import UndefinedMetricWarning
 from atypia.reports.listing import columns_table
@@ -140,6 +141,7 @@ def main() -> None:
         before, _, after = CARD.read_text("utf-8").split(MARK)
         text = "\n".join(lines)
         (model / CARD_FILE).write_text(f"{before}{text}\n{after}", "utf-8")
+        write_hashes(model)
     text = "\n".join([*lines, *(rounding(classifier, asked.trained, tests) if asked.trained else ())])
     if asked.write is None:
         sys.stdout.write(text + "\n")

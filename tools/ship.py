@@ -2,11 +2,15 @@
 
 Writes it into the package by :func:`atypia.inference.export.compact.save_compact` and compares both its forms with the
 trained network. The decision is the one that the training fitted.
+
+``python tools/ship.py --hashes`` writes nothing but the hashes of the model's files, into its ``config.json``: after its
+card was written, or for a model of the form before hashes. What can be checked of it is checked first.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -16,9 +20,11 @@ import numpy.typing as npt
 from atypia import runs
 from atypia.data.opening import open_data
 from atypia.data.store import open_store
+from atypia.errors import AtypiaError
 from atypia.inference.bundle import load_bundle
 from atypia.inference.classifier import MODELS, SHIPPED
 from atypia.inference.export.compact import save_compact
+from atypia.inference.integrity import CONFIG_FILE, CONFIG_SHA256, FILES, write_hashes
 from atypia.inference.onnx_runtime import OnnxRuntime
 from atypia.inference.runtimes import ONNX_FILE
 from atypia.inference.torch_runtime import TorchRuntime
@@ -32,11 +38,17 @@ COMPARED = 256
 def main() -> None:
     """Writes the model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("run", type=Path, help="a fold's run folder")
+    parser.add_argument("run", type=Path, nargs="?", help="a fold's run folder")
+    parser.add_argument("--hashes", action="store_true", help="only write the hashes of the model that is there")
     parser.add_argument("--data", default="ami-br")
     parser.add_argument("--name", default=SHIPPED)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
+    if asked.hashes == (asked.run is not None):
+        raise SystemExit("give a run folder, or --hashes alone")
+    if asked.hashes:
+        hash_again(asked.out or MODELS / asked.name)
+        return
     trained = load_bundle(asked.run / runs.BUNDLE)
     if trained.decision.novelty is None:
         raise SystemExit(f"{asked.run} has no fitted decision; fix: train it by a recipe with a `decision` section")
@@ -57,6 +69,24 @@ def main() -> None:
         f"weights' logits, of standard deviation {exact.std():.2f}: stored {_rms(stored - exact):.1e}, "
         f"exported {_rms(exported - exact):.1e}\n"
     )
+
+
+def hash_again(folder: Path) -> None:
+    """Writes a model's hashes anew, where its fingerprint is right and its exported form is of the same bundle."""
+    path = folder / CONFIG_FILE
+    before = path.read_bytes()
+    kept = {key: value for key, value in json.loads(before).items() if key not in (FILES, CONFIG_SHA256)}
+    try:
+        # Without hashes the fingerprint of the configuration and the weights is what is compared.
+        path.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", "utf-8")
+        load_bundle(folder)
+        OnnxRuntime(folder / ONNX_FILE)
+    except AtypiaError:
+        path.write_bytes(before)
+        raise
+    write_hashes(folder)
+    load_bundle(folder)
+    sys.stdout.write(path.read_text("utf-8"))
 
 
 def _rms(values: npt.NDArray[np.float32]) -> float:

@@ -24,6 +24,8 @@ from filelock import FileLock, Timeout
 from atypia.errors import WorkError
 
 CHUNK_BYTES = 1 << 20
+PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
+"""Modes of what Atypia itself decides to keep of patients: crops, features, decisions. Only their owner reads them."""
 
 
 def canonical_json(value: Any) -> str:
@@ -64,18 +66,19 @@ def file_sha256(path: Path) -> str:
 
 
 @contextmanager
-def atomic_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+def atomic_file(path: Path, mode: str = "wb", private: bool = False) -> Iterator[IO[Any]]:
     """Opens a temporary file beside ``path`` that takes its name when the block ends well.
 
     Args:
         path: The final file; its folder is created. An existing file is replaced at the end.
         mode: ``"wb"`` or ``"w"`` (UTF-8, ``\\n`` line ends).
+        private: Whether only the owner may read it (:data:`PRIVATE_FILE`), and the folders that are created for it.
 
     Raises:
         WorkError: The disk is full, or the folder cannot be written. Nothing is left behind.
     """
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _parents(path, private)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         part = Path(name)
         try:
@@ -86,22 +89,26 @@ def atomic_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            part.chmod(0o666 & ~_umask())
+            part.chmod(PRIVATE_FILE if private else 0o666 & ~_umask())
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, private: bool = False) -> Iterator[Path]:
     """Gives a temporary folder beside ``path`` that takes its name when the block ends well.
 
     An existing folder at ``path`` is replaced. A killed process leaves only hidden
     ``.NAME.*.part`` and ``.old`` folders, which the next writer of the same name removes (callers hold
     :func:`lock` on the name where two may write at once).
+
+    Args:
+        path: The final folder.
+        private: Whether only the owner may enter it and read what is in it (:data:`PRIVATE_FOLDER`).
     """
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _parents(path, private)
         # The middle has no dot: what a writer of «NAME.more» is filling is left alone.
         left_behind = re.compile(rf"\.{re.escape(path.name)}\.[^.]+\.(part|old)")
         for stale in path.parent.iterdir():
@@ -110,7 +117,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
         try:
             yield part
-            part.chmod(0o777 & ~_umask())
+            if private:
+                for inside in part.rglob("*"):
+                    inside.chmod(PRIVATE_FOLDER if inside.is_dir() else PRIVATE_FILE)
+            part.chmod(PRIVATE_FOLDER if private else 0o777 & ~_umask())
             if path.exists():
                 old = part.with_suffix(".old")
                 path.rename(old)
@@ -144,28 +154,60 @@ def lock(path: Path, timeout_s: float = 3600.0) -> Iterator[None]:
         held.release()
 
 
-def build_once(path: Path, is_valid: Callable[[Path], bool], build: Callable[[Path], None]) -> Path:
+def private_folder(path: Path) -> Path:
+    """Makes sure that a folder is there; those that are created are open to their owner alone.
+
+    Folders that were there keep their mode: they are the user's.
+    """
+    with disk_errors(path):
+        absent = [folder for folder in (path, *path.parents) if not folder.exists()]
+        for folder in reversed(absent):
+            folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+        path.mkdir(exist_ok=True)
+    return path
+
+
+def private_file(path: Path) -> Path:
+    """Makes sure that a file is there that its owner alone may read and write.
+
+    An existing file keeps its content. For files that another library opens by name, such as SQLite, which gives
+    the files that it puts beside it the same mode.
+    """
+    private_folder(path.parent)
+    with disk_errors(path):
+        handle = os.open(path, os.O_CREAT | os.O_RDWR, PRIVATE_FILE)
+        os.close(handle)
+        path.chmod(PRIVATE_FILE)
+    return path
+
+
+def build_once(
+    path: Path, is_valid: Callable[[Path], bool], build: Callable[[Path], None], private: bool = False
+) -> Path:
     """Builds a folder unless a valid one is there; safe when many processes ask at once.
 
     Args:
         path: The final folder.
         is_valid: Tells whether the folder at ``path`` can be used as it is; must be cheap.
         build: Fills a temporary folder, which then becomes ``path``.
+        private: As :func:`atomic_folder` takes it.
 
     Returns:
         ``path``.
     """
     if not is_valid(path):
+        if private:
+            private_folder(path.parent)
         with lock(path):
             if not is_valid(path):
-                with atomic_folder(path) as part:
+                with atomic_folder(path, private) as part:
                     build(part)
     return path
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON for people (indented, sorted keys), atomically."""
-    with atomic_file(path, "w") as file:
+def write_json(path: Path, value: Any, private: bool = False) -> None:
+    """Writes JSON for people (indented, sorted keys), atomically; ``private`` as for :func:`atomic_file`."""
+    with atomic_file(path, "w", private) as file:
         json.dump(value, file, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
         file.write("\n")
 
@@ -219,6 +261,13 @@ def environment() -> Mapping[str, str]:
         except PackageNotFoundError:
             found[package] = "absent"
     return found
+
+
+def _parents(path: Path, private: bool) -> None:
+    if private:
+        private_folder(path.parent)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _umask() -> int:

@@ -1,8 +1,12 @@
-"""How many cores this process may use."""
+"""How many cores this process may use, and what the devices are called that networks run on."""
 
 from __future__ import annotations
 
 import os
+from typing import Final
+
+DEVICES: Final = ("auto", "cpu", "cuda")
+"""What ``--device`` takes; ``auto`` is a GPU where there is one."""
 
 
 def core_count() -> int:

@@ -80,6 +80,58 @@ def test_figures_without_labels_cannot_be_evaluated(
     assert ended.code == 2 and "20 of 20 figures have no label; fix: label or drop them" in ended.err
 
 
+@pytest.fixture
+def unreadable(paint: Callable[..., Path], tmp_path: Path) -> Path:
+    """A set of 40 figures of which one cannot be read."""
+    table = paint(tmp_path / "new", cases=4, seed=9)
+    path = table.with_name("s9-003.png")
+    path.write_bytes(path.read_bytes()[:-300])
+    return table
+
+
+def test_images_that_cannot_be_read_are_no_success(atypia: Run, training: Path, unreadable: Path) -> None:
+    ended = atypia("evaluate", training, "--on", unreadable)
+    assert ended.code == 1 and "BA" in ended.out
+    assert "1 of 40 figures of figures cannot be read and are in no number above; fix: repair" in ended.err
+
+    accepted = atypia("evaluate", training, "--on", unreadable, "--skip-unreadable")
+    assert accepted.code == 0 and "1 figures left out" in accepted.err
+
+
+def test_a_bundle_is_only_read(
+    atypia: Run, training: Path, other_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundle = training / "fold-1" / runs.BUNDLE
+    before = {path: path.stat().st_mtime_ns for path in training.rglob("*")}
+    ended = atypia("evaluate", bundle, "--on", other_csv)
+    assert ended.code == 0, ended.err
+    (folder,) = (tmp_path / "evaluations").iterdir()
+    assert (folder / runs.RESULTS).is_file() and f"files: evaluations/{folder.name}/" in ended.err
+
+    assert atypia("evaluate", bundle, "--on", other_csv, "--out", tmp_path / "sent").code == 0
+    assert (tmp_path / "sent" / runs.RESULTS).is_file()
+    assert {path: path.stat().st_mtime_ns for path in training.rglob("*")} == before
+
+
+def test_the_model_that_ships_is_known_by_its_name_and_only_read(
+    atypia: Run, other_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from atypia.inference.classifier import MODELS
+
+    monkeypatch.chdir(tmp_path)
+    shipped = MODELS / "atypia"
+    before = {path.name: path.stat().st_mtime_ns for path in shipped.iterdir()}
+    for out in (shipped / "model.onnx", shipped / "new.onnx"):
+        ended = atypia("export", "atypia", "--to", "onnx", "--out", out)
+        assert ended.code == 2 and "`out` must be outside the model that is exported" in ended.err
+    ended = atypia("evaluate", "atypia", "--on", "nothing.csv")
+    assert ended.code == 2 and "nothing.csv does not exist" in ended.err  # the model was found
+    ended = atypia("evaluate", "atypie", "--on", other_csv)
+    assert ended.code == 2 and "atypie holds no training, run or bundle" in ended.err
+    assert {path.name: path.stat().st_mtime_ns for path in shipped.iterdir()} == before
+
+
 # Recipes and demo -----------------------------------------------------------------------------
 
 

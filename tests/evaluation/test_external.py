@@ -106,16 +106,34 @@ def test_what_is_damaged_is_predicted_anew(training: Path, other: Manifest, scor
     assert read_predictions(files[1])[0].equals(before)
 
 
-def test_one_fold_and_one_bundle_give_the_same_predictions_as_the_training(training: Path, other: Manifest) -> None:
+def test_one_fold_and_one_bundle_give_the_same_predictions_as_the_training(
+    training: Path, other: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     whole, _ = evaluate(open_target(training), other)
     fold, _ = evaluate(open_target(training / "fold-2"), other)
-    lone, _ = evaluate(open_target(training / "fold-2" / runs.BUNDLE), other)
+    target = open_target(training / "fold-2" / runs.BUNDLE)
+    lone, _ = evaluate(target, other)
 
     expected = read_predictions(whole[1])[0][r.P_ATYPICAL].to_pylist()
     assert [file.stem for file in fold] == ["fold-2"] and [file.stem for file in lone] == ["bundle"]
     for file in (*fold, *lone):
         assert read_predictions(file)[0][r.P_ATYPICAL].to_pylist() == expected
-    assert collect(training / "fold-2" / runs.BUNDLE).rows[r.DATASET].unique().to_pylist() == ["figures"]
+    assert collect(target.out, about=target.folder).rows[r.DATASET].unique().to_pylist() == ["figures"]
+    (_, bundle), *_ = target.bundles
+    assert target.out == Path("evaluations") / f"{bundle.name}-{bundle.fingerprint[:8]}"
+    assert sorted(file.name for file in target.folder.iterdir()) == ["card.md", "config.json", "model.safetensors"]
+
+
+def test_evaluations_go_where_they_are_sent_and_are_not_mixed(training: Path, other: Manifest, tmp_path: Path) -> None:
+    out = tmp_path / "sent"
+    files, _ = evaluate(open_target(training / "fold-1", out), other)
+    assert files[0].parent.parent.parent == out and not (training / "fold-1" / runs.EVALUATIONS).exists()
+    open_target(training, out)  # the training's first fold is the same classifier
+    with pytest.raises(InputError, match=r"`out` must be new, or of the same classifier, got .*; fix: choose another"):
+        open_target(training / "fold-2", out)
+    with pytest.raises(InputError, match="holds another's"):
+        open_target("atypia", out)
 
 
 @pytest.mark.parametrize("part", [".", "fold-1", "fold-1/bundle"])

@@ -87,6 +87,7 @@ def open_features(
     cache: Path | None = None,
     dtype: Precision = "auto",
     progress: Progress = silent,
+    device: str = "auto",
 ) -> Features:
     """Opens the features of a store's crops, computing them where they are not there yet.
 
@@ -102,6 +103,7 @@ def open_features(
         cache: Folder of derived files; None for the usual one.
         dtype: How values are stored.
         progress: Told about crops while features are computed.
+        device: Where they are computed, if they are not there yet: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
         InputError: No such backbone, a side that it does not take, or weights that do not fit.
@@ -115,11 +117,12 @@ def open_features(
     side = nearest_input_px(entry, crop_px) if input_px is None else check_input_px(entry, input_px)
     located = locate(backbone, weights_file)
     key = fingerprint("features", FEATURES_VERSION, store.fingerprint, entry.facts, located.sha256, side, dtype)
-    job = _Job(store, entry, side, weights_file, located, dtype, key)
+    job = _Job(store, entry, side, weights_file, located, dtype, key, device)
     folder = build_once(
         (cache or cache_root()) / "features" / key,
         lambda path: _opened(path, job) is not None,
         lambda path: _compute(path, job, progress),
+        private=True,
     )
     opened = _opened(folder, job)
     if opened is None:
@@ -136,6 +139,7 @@ class _Job:
     located: Located
     dtype: Precision
     key: str
+    device: str = "auto"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -222,7 +226,7 @@ def _extractor(job: _Job) -> Iterator[tuple[Extract, str, int]]:
     from atypia.backbones.build import build, folded, preprocess
 
     encoder: Encoder = build(job.entry.name, job.side, job.weights_file)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = "cuda" if torch.cuda.is_available() and job.device != "cpu" else "cpu"
     if job.entry.pooling == "avg":
         encoder = folded(encoder).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     encoder = encoder.to(device).requires_grad_(False)

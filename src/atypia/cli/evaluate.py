@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from atypia.cli.console import bars, note, warn
-from atypia.cli.options import Allow, Json, Root
+from atypia.cli.options import Allow, Device, Json, Root
+from atypia.errors import WorkError
 
 EXAMPLE = "Example: `atypia evaluate runs/probe --on atnorm-br`"
 
@@ -18,12 +19,26 @@ def register(app: typer.Typer) -> None:
 
     @app.command("evaluate", epilog=EXAMPLE)
     def evaluate(
-        target: Annotated[Path, typer.Argument(help="A training's folder, one fold's, or a bundle.")],
+        target: Annotated[
+            str, typer.Argument(help="A training's folder, one fold's, a bundle, or a shipped model's name.")
+        ],
         on: Annotated[list[str], typer.Option(help="A source, manifest, CSV or folder; may be repeated.")],
+        out: Annotated[
+            Path | None,
+            typer.Option(
+                help="Folder of predictions and metrics. Default: the training's own; of a bundle or a shipped model "
+                "evaluations/NAME in the current folder.",
+                show_default=False,
+            ),
+        ] = None,
         allow: Allow = None,
+        skip_unreadable: Annotated[
+            bool, typer.Option("--skip-unreadable", help="End well though images cannot be read and are left out.")
+        ] = False,
         weights: Annotated[
             Path | None, typer.Option(help="The backbone's weights in a local file.", show_default=False)
         ] = None,
+        device: Device = "auto",
         root: Root = None,
         as_json: Json = False,
         formats: Annotated[
@@ -31,19 +46,30 @@ def register(app: typer.Typer) -> None:
             typer.Option("--write", metavar="FILE", help="Also write the table: .md, .csv, .tex, .json or .txt."),
         ] = None,
     ) -> None:
-        """Score other data sets with every fold's classifier, and print the table of all results."""
+        """Score other data sets with every fold's classifier, and print the table of all results.
+
+        Figures whose images cannot be read are in no number; the exit code is then 1.
+        """
         from atypia.cli.results import show_results, table_files
         from atypia.data.opening import open_data
+        from atypia.evaluation.external import check_set, open_target
         from atypia.evaluation.external import evaluate as run
-        from atypia.evaluation.external import open_target
 
         files = table_files(formats or [])
-        opened = open_target(target)
+        opened = open_target(target, out)
         manifests = [open_data(reference, root) for reference in on]
+        left_out: dict[str, tuple[int, int]] = {}
         with bars() as progress:
             for manifest in manifests:
-                _, warnings = run(opened, manifest, tuple(allow or ()), weights, progress)
+                checked = check_set(opened, manifest, tuple(allow or ()), progress)
+                _, warnings = run(opened, manifest, tuple(allow or ()), weights, progress, checked, device)
                 for warning in warnings:
                     warn(warning)
-        show_results(target, as_json, files)
-        note(f"files: {target}/evaluations/ (predictions), {target}/results.parquet (metrics)")
+                if checked.left_out:
+                    left_out[manifest.name] = (checked.left_out, len(manifest))
+        show_results(opened.out, as_json, files, about=opened.folder)
+        note(f"files: {opened.out}/evaluations/ (predictions), {opened.out}/results.parquet (metrics)")
+        if left_out and not skip_unreadable:
+            said = ", ".join(f"{count} of {total} figures of {name}" for name, (count, total) in left_out.items())
+            raise WorkError(f"{said} cannot be read and are in no number above; "
+                            "fix: repair or remove them (`atypia data audit`), or say --skip-unreadable")  # fmt: skip

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command("export", epilog=EXAMPLE)
     def export(
-        bundle: Annotated[Path, typer.Argument(help="A bundle's folder.")],
+        bundle: Annotated[str, typer.Argument(help="A bundle's folder, or a shipped model's name.")],
         to: Annotated[str, typer.Option(help="onnx, openvino or challenge (a container for MIDOG 2025, track 2).")],
         out: Annotated[Path, typer.Option(help="File (onnx) or folder to write.")],
         half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.")] = False,
@@ -37,10 +37,11 @@ def register(app: typer.Typer) -> None:
 
         The exported network is compared with torch before it is written.
         """
+        from atypia.inference.classifier import named_model
         from atypia.inference.export.forms import Options
         from atypia.inference.export.forms import export as run
 
-        report = run(bundle, to, out, Options(half, int8, calibrate, weights, root))
+        report = run(named_model(bundle), to, out, Options(half, int8, calibrate, weights, root))
         exported, loss = report.exported, report.loss
         if as_json:
             show_json(report.as_dict())

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from atypia import __version__
-from atypia.cli import data, demo, doctor, evaluate, export, predict, recipes, serve, study, synth, train
+from atypia.cli import cache, data, demo, doctor, evaluate, export, predict, recipes, serve, study, synth, train
 from atypia.cli.console import messages
 from atypia.errors import AtypiaError
 
@@ -22,6 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
+app.add_typer(cache.app, name="cache")
 app.add_typer(study.app, name="study")
 app.add_typer(synth.app, name="synth")
 train.register(app)

@@ -14,6 +14,7 @@ Root = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Device = Annotated[str, typer.Option(help="Where networks run: auto, cpu or cuda.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(

@@ -25,7 +25,13 @@ def table_files(names: Sequence[str]) -> list[Path]:
     return files
 
 
-def show_results(folder: Path, as_json: bool = False, files: Sequence[Path] = (), domains: bool = False) -> None:
+def show_results(
+    folder: Path,
+    as_json: bool = False,
+    files: Sequence[Path] = (),
+    domains: bool = False,
+    about: Path | None = None,
+) -> None:
     """Recomputes the results under a folder, prints their table and writes it to files.
 
     Args:
@@ -33,13 +39,14 @@ def show_results(folder: Path, as_json: bool = False, files: Sequence[Path] = ()
         as_json: Print JSON instead of text.
         files: Files to write; the suffix decides the form (.md, .csv, .tex, .json, .txt).
         domains: One line a domain.
+        about: What was trained or evaluated, where that is another folder.
     """
     from atypia.evaluation.collect import collect
     from atypia.evaluation.summary import summarise
     from atypia.reports.benchmark import benchmark_table
     from atypia.reports.tables import write_table
 
-    collected = collect(folder)
+    collected = collect(folder, about)
     table = benchmark_table(summarise(collected.rows), warnings=collected.warnings, domains=domains)
     sys.stdout.write(table.render("json") if as_json else table.to_text(width=width()))
     for path in files:

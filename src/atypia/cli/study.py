@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atypia.cli.console import bars, note, show_json, warn, width
-from atypia.cli.options import Json, Root
+from atypia.cli.options import Device, Json, Root
 
 if TYPE_CHECKING:
     from atypia.studies.plan import Plan
@@ -85,7 +85,7 @@ def run(
         list[Path] | None,
         typer.Option(metavar="DIR", help="Take complete runs over from another study's folder.", show_default=False),
     ] = None,
-    device: Annotated[str, typer.Option(help="Where networks are trained: auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     overrides: Changes = None,
     root: Root = None,
     as_json: Json = False,

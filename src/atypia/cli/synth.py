@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atypia.cli.console import bars, note, show_json, warn, width
-from atypia.cli.options import Allow, Json, Overrides, ProtocolSet, Root, Seed, SplitFile
+from atypia.cli.options import Allow, Device, Json, Overrides, ProtocolSet, Root, Seed, SplitFile
 
 if TYPE_CHECKING:
     from atypia.synthesis.generator import Generator
 
 app = typer.Typer(help="Generate crops: train, sample, score.", no_args_is_help=True)
-
-Device = Annotated[str, typer.Option(help="Where it runs: auto, cpu or cuda.")]
 
 
 @app.command("train", epilog="Example: `atypia synth train tiny --data ami-br --protocol official --out synth/tiny`")

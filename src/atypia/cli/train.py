@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atypia.cli.console import bars, note, warn
-from atypia.cli.options import Allow, Json, Overrides, ProtocolSet, Root, Seed, SplitFile
+from atypia.cli.options import Allow, Device, Json, Overrides, ProtocolSet, Root, Seed, SplitFile
 
 if TYPE_CHECKING:
     from atypia.data.manifest import Manifest
@@ -48,7 +48,7 @@ def register(app: typer.Typer) -> None:
         fold: Annotated[
             list[str] | None, typer.Option(help="Train this fold only; may be repeated.", show_default=False)
         ] = None,
-        device: Annotated[str, typer.Option(help="Where networks are trained: auto, cpu or cuda.")] = "auto",
+        device: Device = "auto",
         add_data: Annotated[
             list[str] | None,
             typer.Option(

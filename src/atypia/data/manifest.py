@@ -258,14 +258,14 @@ class Manifest:
         pooled.validate()
         return pooled
 
-    def save(self, path: Path) -> Path:
-        """Writes the manifest as Parquet, atomically."""
+    def save(self, path: Path, private: bool = False) -> Path:
+        """Writes the manifest as Parquet, atomically; ``private`` as for :func:`atypia.artifacts.atomic_file`."""
         meta = {"name": self.name, "task": self.task, "notes": list(self.notes), "fingerprint": self.fingerprint}
         if self.root is not None:
             inside = self.root == path.parent
             meta["root"] = "." if inside else str(self.root)
         table = self.table.replace_schema_metadata({METADATA_KEY: json.dumps(meta).encode()})
-        with atomic_file(path) as file:
+        with atomic_file(path, private=private) as file:
             pq.write_table(table, file, compression="zstd")
         return path
 

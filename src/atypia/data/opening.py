@@ -155,7 +155,7 @@ def record_import(name: str, folder: Path) -> Path:
         DataError: The folder does not hold its published layout; names what was looked for.
     """
     found = _required_layout(SOURCES[name], Path(folder).expanduser().resolve())
-    write_json(_import_record(name), {"path": str(found)})
+    write_json(_import_record(name), {"path": str(found)}, private=True)
     return found
 
 
@@ -282,5 +282,5 @@ def _cached(name: str, key: str, build: Callable[[], Manifest]) -> Manifest:
         except DataError:
             pass  # a damaged cache file is replaced below; the data itself is intact
     manifest = build()
-    manifest.save(path)
+    manifest.save(path, private=True)
     return manifest

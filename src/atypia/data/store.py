@@ -153,7 +153,7 @@ def open_store(
 
     if manifest.root is None and not is_valid(path):
         raise _absent(manifest)
-    return _opened(build_once(path, is_valid, build), geometry)
+    return _opened(build_once(path, is_valid, build, private=True), geometry)
 
 
 def _key(manifest: Manifest, geometry: CropGeometry) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from atypia.cores import core_count
 from atypia.errors import AbsentError
+from atypia.telemetry import SWITCHES
 
 INSTALL: Final = "pip install 'atypia[scale]'"
 PASSED_ON: Final = ("ATYPIA_HOME", "ATYPIA_CACHE", "ATYPIA_DATA", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_HOME")
@@ -36,10 +37,9 @@ def cluster(address: str | None) -> Iterator[None]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     try:
         if where:
-            settings = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+            settings = {name: os.environ[name] for name in (*PASSED_ON, *SWITCHES) if name in os.environ}
             ray.init(address=where, runtime_env={"env_vars": settings}, **quiet)
         else:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this machine
             ray.init(address="local", num_cpus=core_count(), include_dashboard=False, **quiet)
     except Exception as error:  # what Ray raises where a start takes too long has no class of its own
         ray.shutdown()  # what had started of it

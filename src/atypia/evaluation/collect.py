@@ -26,11 +26,12 @@ class Collected:
     warnings: tuple[str, ...]
 
 
-def collect(folder: Path) -> Collected:
-    """Computes the result rows of all predictions under a training's folder and writes ``results.parquet``.
+def collect(folder: Path, about: Path | None = None) -> Collected:
+    """Computes the result rows of all predictions under a folder and writes ``results.parquet`` there.
 
     Args:
-        folder: A training's folder, one run's, or that of a bundle that was evaluated.
+        folder: A training's folder, one run's, or one that evaluations were written to.
+        about: What was trained or evaluated, where that is another folder: a training's, a run's or a bundle.
 
     Raises:
         InputError: There are no predictions.
@@ -39,7 +40,7 @@ def collect(folder: Path) -> Collected:
     files = runs.prediction_files(folder)
     if not files:
         raise InputError(f"{folder} holds no predictions; fix: train, or evaluate a bundle, first")
-    classifier, notes = describe(folder)
+    classifier, notes = describe(about or folder)
     with warnings.catch_warnings():
         # A domain without one of the classes is common and shows as n/a in the table.
         warnings.simplefilter("ignore", UndefinedMetricWarning)

@@ -13,8 +13,9 @@ from atypia.data.audit import check_pair, check_pair_names
 from atypia.data.findings import Finding, raise_leakage
 from atypia.data.manifest import Manifest
 from atypia.data.store import CropStore, open_store
-from atypia.errors import AbsentError, AtypiaError, InputError
-from atypia.inference.bundle import Bundle, load_bundle
+from atypia.errors import AbsentError, AtypiaError, InputError, must
+from atypia.inference.bundle import MODEL_FILE, Bundle, load_bundle
+from atypia.inference.classifier import named_model
 from atypia.inference.predict import check_task, score
 from atypia.inference.predictions import predictions_table, read_predictions, write_predictions
 from atypia.progress import Progress, silent
@@ -25,34 +26,48 @@ class Target:
     """What is evaluated: a training's folder, one run, or a bundle.
 
     Attributes:
-        folder: Where evaluations are written, under ``evaluations/``.
+        folder: What was given.
+        out: Where evaluations are written, under ``evaluations/``, and ``results.parquet``.
         bundles: Name of each fold, and its bundle.
         manifest: The figures that it was trained on, where they are recorded.
     """
 
     folder: Path
+    out: Path
     bundles: tuple[tuple[str, Bundle], ...]
     manifest: Manifest | None
 
 
-def open_target(path: Path) -> Target:
-    """Opens a training's folder, one run's folder, or a bundle.
+def open_target(given: str | Path, out: Path | None = None) -> Target:
+    """Opens a training's folder, one run's folder, a bundle, or a model that ships.
+
+    Args:
+        given: Its path, or the shipped model's name.
+        out: Where evaluations are written. None: a training's or run's own folder, whose table they belong to; of a
+            bundle ``evaluations/NAME-FINGERPRINT`` in the current folder, as nothing is written into a bundle.
 
     Raises:
-        InputError: The path holds none of these.
+        InputError: The path holds none of these, or ``out`` holds evaluations of another classifier.
         DataError: A bundle is damaged.
     """
-    if (path / "model.safetensors").is_file():
-        folders = [("bundle", path)]
-    else:
-        folders = [(run.name, run / runs.BUNDLE) for run in runs.run_folders(path)]
+    path = named_model(given)
+    is_bundle = (path / MODEL_FILE).is_file()
+    folders = [("bundle", path)] if is_bundle else [(run.name, run / runs.BUNDLE) for run in runs.run_folders(path)]
     if not folders:
         raise InputError(f"{path} holds no training, run or bundle; fix: give the --out folder of `atypia train`")
     # The path is a training's own folder, a run's one below it, or the bundle's in the run.
     around = (path, *path.resolve().parents[:2])
     training = next((folder for folder in around if (folder / runs.TRAINING).is_file()), None)
     manifest = Manifest.load(training / runs.MANIFEST) if training else None
-    return Target(path, tuple((name, load_bundle(folder)) for name, folder in folders), manifest)
+    bundles = tuple((name, load_bundle(folder)) for name, folder in folders)
+    if out is not None:
+        _check_own(out, bundles)
+    elif is_bundle:
+        (_, bundle), *_ = bundles
+        out = Path(runs.EVALUATIONS) / f"{_slug(bundle.name)}-{bundle.fingerprint[:8]}"
+    else:
+        out = path
+    return Target(path, out, bundles, manifest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +76,11 @@ class CheckedSet:
 
     store: CropStore
     warnings: tuple[str, ...]
+
+    @property
+    def left_out(self) -> int:
+        """Figures whose images cannot be used: in no number."""
+        return len(self.store.quarantined)
 
 
 def check_set(target: Target, manifest: Manifest, allow: Iterable[str] = (), progress: Progress = silent) -> CheckedSet:
@@ -91,6 +111,7 @@ def evaluate(
     weights_file: Path | None = None,
     progress: Progress = silent,
     checked: CheckedSet | None = None,
+    device: str = "auto",
 ) -> tuple[list[Path], list[str]]:
     """Writes the predictions of every fold's bundle on a data set, unless they are there and valid.
 
@@ -101,6 +122,7 @@ def evaluate(
         weights_file: The backbone's weights, where they are in a file of the user's.
         progress: Told about crops, features and figures.
         checked: What :func:`check_set` gave for a target of the same training data and geometry.
+        device: Where networks run: ``auto``, ``cpu`` or ``cuda``.
 
     Returns:
         The prediction files, one a fold, and warnings (quarantined figures, allowed leakage).
@@ -113,14 +135,14 @@ def evaluate(
     check_task(target.bundles[0][1], manifest)
     checked = checked or check_set(target, manifest, allow, progress)
     store, warnings = checked.store, list(checked.warnings)
-    folder = target.folder / runs.EVALUATIONS / f"{_slug(manifest.name)}-{manifest.fingerprint[:8]}"
+    folder = target.out / runs.EVALUATIONS / f"{_slug(manifest.name)}-{manifest.fingerprint[:8]}"
     files: list[Path] = []
     with lock(folder):
         for name, bundle in target.bundles:
             path = folder / f"{name}.parquet"
             facts = _expected(bundle, manifest, warnings)
             if _facts(path) != facts:
-                scored = score(bundle, manifest, store, weights_file, progress)
+                scored = score(bundle, manifest, store, weights_file, progress, device)
                 table = predictions_table(
                     scored.manifest,
                     scored.probabilities,
@@ -150,6 +172,16 @@ def _check_same_data(bundle: Bundle, manifest: Manifest, allow: Iterable[str]) -
         return []
     found = Finding("figure-across-sets", f"{bundle.name} was trained on the figures of {manifest.name}")
     return raise_leakage([found], allow, f"testing {bundle.name} on {manifest.name}")
+
+
+def _check_own(out: Path, bundles: tuple[tuple[str, Bundle], ...]) -> None:
+    """Refuses to mix evaluations of several classifiers, which one table would call by one name."""
+    own = {bundle.fingerprint for _, bundle in bundles}
+    for path in runs.prediction_files(out):
+        facts = _facts(path)
+        if path.parent.parent.name == runs.EVALUATIONS and facts is not None and facts.get("bundle") not in own:
+            fix = "choose another folder"
+            raise InputError(must("out", "new, or of the same classifier", f"{out}, which holds another's", fix))
 
 
 def _expected(bundle: Bundle, manifest: Manifest, warnings: list[str]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ network's holds all its weights.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,23 +16,22 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 
-from atypia.artifacts import atomic_folder, canonical_json, fingerprint
+from atypia.artifacts import atomic_folder, canonical_json, file_sha256, fingerprint
 from atypia.data.geometry import CropGeometry
 from atypia.errors import DataError, InputError, must
 from atypia.inference.decision import Decision
+from atypia.inference.integrity import CARD_FILE, CONFIG_FILE, FORMAT, MODEL_FILE, hashed_config, read_bundle
 from atypia.inference.novelty import PREFIX as NOVELTY_PREFIX
 from atypia.records import CLASS_NAMES
 
-FORMAT: Final = 1
 WEIGHT, BIAS = "head.weight", "head.bias"
 """Names of a probe's tensors."""
 PROBE: Final = "probe"
 FULL: Final = "full"
 FINGERPRINT: Final = "fingerprint"
-"""Key of the content hash in ``config.json``, by which damage is noticed."""
-MODEL_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "card.md"
+"""Key of the content hash in ``config.json``: what a classifier is, whatever file holds it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,31 +140,32 @@ class Bundle:
             # Unlike ascontiguousarray this leaves a scalar (the count of a batch norm) without axes.
             tensors = {name: np.asarray(tensor, order="C") for name, tensor in self.stored.items()}
             (part / MODEL_FILE).write_bytes(save(tensors))
-            config = {**self.config, FINGERPRINT: self.fingerprint}
-            (part / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
             (part / CARD_FILE).write_text(card(self), "utf-8")
+            # No answer depends on the card: its owner may write more into it.
+            config = {**self.config, FINGERPRINT: self.fingerprint}
+            (part / CONFIG_FILE).write_bytes(hashed_config(config, {MODEL_FILE: file_sha256(part / MODEL_FILE)}))
         return folder
 
 
 def load_bundle(folder: Path) -> Bundle:
-    """Reads a bundle.
+    """Reads a bundle, after every file that it names was compared with its hash (:mod:`atypia.inference.integrity`).
+
+    A bundle that was written before there were hashes is compared with its fingerprint.
 
     Raises:
         DataError: The folder is no bundle, is damaged or was changed, or is of another version.
     """
     try:
-        config = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
-        tensors = load_file(folder / MODEL_FILE)
+        read = read_bundle(folder, (MODEL_FILE,))
+        config, tensors = read.config, load(read.contents.pop(MODEL_FILE))
     except FileNotFoundError as error:
         raise DataError(
             f"{folder} is no bundle: {Path(error.filename or MODEL_FILE).name} is missing; fix: train it"
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+    except SafetensorError as error:
         raise DataError(f"{folder} is a damaged bundle ({error}); fix: train it again") from error
     except OSError as error:
         raise DataError(f"{folder} cannot be read ({error.strerror}); fix: name a bundle that you may read") from error
-    if not isinstance(config, dict):
-        raise DataError(f"{folder} is a damaged bundle ({CONFIG_FILE} holds no mapping); fix: train it again")
     if config.get("format") != FORMAT:
         raise DataError(must(f"{folder} format", str(FORMAT), config.get("format"), "update Atypia"))
     try:
@@ -184,7 +183,8 @@ def load_bundle(folder: Path) -> Bundle:
             training=config["training"],
             field_um=config.get("field_um"),
         )
-        whole = bundle.fingerprint == config[FINGERPRINT] and bundle.config["classes"] == config["classes"]
+        whole = bundle.config["classes"] == config["classes"]
+        whole = whole and (bool(read.names) or bundle.fingerprint == config[FINGERPRINT])
     except (KeyError, TypeError, AttributeError, InputError) as error:
         raise DataError(f"{folder} is a damaged bundle: {error} is missing or wrong; fix: train it again") from error
     if not whole:

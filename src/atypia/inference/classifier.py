@@ -249,10 +249,7 @@ def find_model(model: str | Path) -> Path:
     Raises:
         AbsentError: There is no model of this name, and nothing at this path.
     """
-    shipped = MODELS / str(model)
-    if isinstance(model, str) and model.isidentifier() and shipped.is_dir():
-        return shipped
-    path = Path(model)
+    path = named_model(model)
     if path.exists():
         return path
     names = sorted(folder.name for folder in MODELS.glob("*/") if folder.is_dir()) if MODELS.is_dir() else []
@@ -260,6 +257,14 @@ def find_model(model: str | Path) -> Path:
     raise AbsentError(
         must("model", f"a bundle's folder, an exported file, or a shipped model ({known})", model, "check it")
     )
+
+
+def named_model(model: str | Path) -> Path:
+    """The folder of the shipped model of this name, else the name as a path, which need not exist."""
+    shipped = MODELS / str(model)
+    if isinstance(model, str) and model.isidentifier() and shipped.is_dir():
+        return shipped
+    return Path(model)
 
 
 def with_threshold(classifier: Classifier, threshold: float) -> Classifier:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from atypia.backbones.weights import locate
+from atypia.cores import DEVICES
 from atypia.errors import InputError, must
 from atypia.inference.bundle import FULL, Bundle
 from atypia.inference.packing import unpack
@@ -18,6 +19,22 @@ from atypia.methods.network import Network, NetworkSpec, build_network
 def best_device() -> torch.device:
     """A GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_of(name: str) -> torch.device:
+    """The device that an option ``--device`` names.
+
+    Args:
+        name: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        InputError: It is none of these, or this machine has no GPU.
+    """
+    if name not in DEVICES:
+        raise InputError(must("device", f"one of {', '.join(DEVICES)}", name, "leave it out for the best there is"))
+    if name == "cuda" and best_device().type != name:
+        raise InputError(must("device", "one that this machine has", name, "leave it out, or pass --device cpu"))
+    return best_device() if name == "auto" else torch.device(name)
 
 
 def load_network(bundle: Bundle, weights_file: Path | None = None) -> Network:

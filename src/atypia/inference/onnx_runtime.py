@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from atypia.cores import core_count
 from atypia.errors import DataError
-from atypia.inference.runtimes import Floats, carried, in_batches
+from atypia.inference.integrity import Network
+from atypia.inference.runtimes import Floats, in_batches, opened_network, settings
 
 BATCH: Final = 8
 """Crops that pass at once: what a layer gives for so few stays in the processor's cache, some 8 % faster than for 32."""
@@ -28,7 +29,7 @@ class OnnxRuntime:
         threads: Pieces that are scored at once; None: one for each core of this process.
 
     Raises:
-        DataError: The file is absent, no exported network, or damaged.
+        DataError: The file, or one that it depends on, is absent, damaged or was changed; or it is no exported network.
     """
 
     name = "onnx"
@@ -41,17 +42,16 @@ class OnnxRuntime:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors only: its warnings are about its own optimiser
-        source = model if isinstance(model, bytes) else str(model)
-        where = "the model" if isinstance(model, bytes) else model
+        network = opened_network(model)
         unreadable = (
             state.Fail, state.InvalidProtobuf, state.InvalidGraph, state.InvalidArgument, state.NoSuchFile,
             state.NotImplemented, state.RuntimeException,
         )  # fmt: skip
         try:
-            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            self._session = _session(network, options)
         except unreadable as error:
-            raise DataError(f"{where} cannot be opened ({str(error).strip()}); fix: export it again") from error
-        self.config, self.decision = carried(self._session.get_modelmeta().custom_metadata_map, where)
+            raise DataError(f"{network.path} cannot be opened ({str(error).strip()}); fix: export it again") from error
+        self.config, self.decision = settings(self._session.get_modelmeta().custom_metadata_map, network)
         (crops,) = self._session.get_inputs()
         count = threads or core_count()
         self._workers = ThreadPoolExecutor(count, "onnx") if count > 1 else None
@@ -66,3 +66,20 @@ class OnnxRuntime:
     def _score(self, crops: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
         logits, features = self._session.run(None, {self._input: crops})
         return np.asarray(logits), np.asarray(features)
+
+
+def _session(network: Network, options: Any) -> Any:
+    """A session of the bytes that were compared with their hashes."""
+    import onnxruntime
+
+    def opened(source: bytes | str) -> Any:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+    if not network.shares_weights:
+        return opened(network.data)
+    if not hasattr(options, "add_external_initializers_from_files_in_memory"):  # older versions read files only
+        with network.on_disk() as file:
+            return opened(str(file))
+    names, contents = list(network.beside), list(network.beside.values())
+    options.add_external_initializers_from_files_in_memory(names, contents, [len(content) for content in contents])
+    return opened(network.data)

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from atypia.cores import core_count
 from atypia.errors import DataError
-from atypia.inference.runtimes import CONFIG_KEY, TENSORS_KEY, Floats, carried, in_batches
+from atypia.inference.integrity import BIN_FILE, Network
+from atypia.inference.runtimes import CONFIG_KEY, TENSORS_KEY, Floats, in_batches, opened_network, settings
 
 
 class OpenVinoRuntime:
@@ -24,7 +25,7 @@ class OpenVinoRuntime:
         threads: Threads; None: all cores of this process.
 
     Raises:
-        DataError: The file is absent, no exported network, or damaged.
+        DataError: The file, or one that it depends on, is absent, damaged or was changed; or it is no exported network.
     """
 
     name = "openvino"
@@ -32,16 +33,17 @@ class OpenVinoRuntime:
     def __init__(self, model: Path, threads: int | None = None) -> None:
         import openvino
 
-        settings = {
+        how = {
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": threads or core_count(),
             "PERFORMANCE_HINT": "LATENCY",
         }
+        network = opened_network(model)
         try:
             core = openvino.Core()
-            read = core.read_model(model)
-            self.config, self.decision = carried(metadata(read), model)
-            self._compiled = core.compile_model(read, "CPU", settings)
+            read = _read(core, network)
+            self.config, self.decision = settings(metadata(read), network)
+            self._compiled = core.compile_model(read, "CPU", how)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise DataError(f"{model} cannot be opened ({reason}); fix: export it again") from error
@@ -55,6 +57,18 @@ class OpenVinoRuntime:
     def _score(self, crops: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
         answer = self._compiled(crops)
         return answer[0], answer[1]
+
+
+def _read(core: Any, network: Network) -> Any:
+    """The model of a network's bytes: those that were compared with their hashes."""
+    if network.path.suffix == ".xml":
+        return core.read_model(network.data, network.beside[BIN_FILE])
+    if not network.shares_weights:
+        return core.read_model(network.data)
+    # OpenVINO takes weights beside an ONNX network from files only, which it would go on reading while it runs.
+    core.set_property({"ENABLE_MMAP": False})
+    with network.on_disk() as file:
+        return core.read_model(file)
 
 
 def metadata(model: Any) -> dict[str, str]:

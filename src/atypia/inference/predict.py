@@ -43,6 +43,7 @@ def score(
     store: CropStore | None = None,
     weights_file: Path | None = None,
     progress: Progress = silent,
+    device: str = "auto",
 ) -> Scored:
     """Scores every figure whose crop can be read.
 
@@ -52,6 +53,7 @@ def score(
         store: Their crops, where they are open already; must have the bundle's geometry.
         weights_file: The backbone's weights, where they are in a file of the user's.
         progress: Told about crops decoded and features computed.
+        device: Where networks run: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
         AbsentError: The backbone's weights are not here, or are others than the bundle was made with.
@@ -64,25 +66,32 @@ def score(
         store = open_store(manifest, bundle.geometry, progress=progress)
     rows = np.flatnonzero(store.usable)
     if bundle.adaptation == PROBE:
-        features = open_features(store, bundle.backbone, bundle.input_px, weights_file=weights_file, progress=progress)
+        features = open_features(
+            store, bundle.backbone, bundle.input_px, weights_file=weights_file, progress=progress, device=device
+        )
         check_weights(bundle, features.weights_sha256)
         values: npt.NDArray[Any] = features.values
         probabilities = bundle.probabilities(values if len(rows) == len(manifest) else values[rows])
     else:
-        probabilities = _through_network(bundle, store, rows, weights_file, progress)
+        probabilities = _through_network(bundle, store, rows, weights_file, progress, device)
     usable = manifest if len(rows) == len(manifest) else manifest.take(rows)
     return Scored(usable, probabilities, dict(store.quarantined))
 
 
 def _through_network(
-    bundle: Bundle, store: CropStore, rows: npt.NDArray[np.int64], weights_file: Path | None, progress: Progress
+    bundle: Bundle,
+    store: CropStore,
+    rows: npt.NDArray[np.int64],
+    weights_file: Path | None,
+    progress: Progress,
+    device: str,
 ) -> npt.NDArray[np.float64]:
     from atypia.inference.crops import DeviceCrops, Frame
-    from atypia.inference.networks import best_device, load_network
+    from atypia.inference.networks import device_of, load_network
 
-    device = best_device()
-    network = load_network(bundle, weights_file).to(device)
-    crops = DeviceCrops(store.crops, BACKBONES[bundle.backbone], Frame(bundle.input_px, network.spec.view), device)
+    where = device_of(device)
+    network = load_network(bundle, weights_file).to(where)
+    crops = DeviceCrops(store.crops, BACKBONES[bundle.backbone], Frame(bundle.input_px, network.spec.view), where)
     found = []
     for start in range(0, len(rows), CHUNK):
         found.append(crops.logits(network, rows[start : start + CHUNK]))

@@ -1,8 +1,14 @@
 """Runtimes: what runs a classifier's network, from uint8 crops to logits and features.
 
-Three of them give the same numbers up to rounding: ``onnx`` (onnxruntime) and ``openvino`` read what
-``atypia export`` wrote and load neither torch nor timm; ``torch`` reads any bundle. What is exported
-carries the bundle's configuration, so that one file is enough to predict.
+``onnx`` (onnxruntime) and ``openvino`` read what ``atypia export`` wrote and load neither torch nor timm; ``torch``
+reads any bundle. What is exported carries the bundle's configuration, so that one file is enough to predict.
+
+A network in single precision gives the same numbers in all three, up to rounding. One in 8-bit integers, as the model
+that ships, does not: torch computes with its rounded weights alone, onnxruntime and OpenVINO round what passes between
+the layers too, each by its own kernels (``docs/export.md`` has the differences). Results that are compared should come
+from one runtime.
+
+Every file that an answer depends on is compared with its hash first (:mod:`atypia.inference.integrity`).
 """
 
 from __future__ import annotations
@@ -19,8 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.errors import AbsentError, DataError, InputError, must
-from atypia.inference.bundle import CONFIG_FILE, FINGERPRINT, MODEL_FILE
+from atypia.inference.bundle import FINGERPRINT, MODEL_FILE, load_bundle
 from atypia.inference.decision import Decision
+from atypia.inference.integrity import Network, check_exported, read_network
 from atypia.registry import Registry
 
 Floats = npt.NDArray[np.float32]
@@ -43,7 +50,7 @@ class Runtime(Protocol):
     Attributes:
         name: Key in :data:`RUNTIMES`.
         side_px: Side of the crops that it takes.
-        config: What ``config.json`` of its bundle holds.
+        config: What ``config.json`` of its bundle holds, without the hashes.
         decision: From its logits and features to verdicts.
     """
 
@@ -110,7 +117,6 @@ def _onnx(file: Path, weights_file: Path | None) -> Runtime:
 
 
 def _torch(file: Path, weights_file: Path | None) -> Runtime:
-    from atypia.inference.bundle import load_bundle
     from atypia.inference.torch_runtime import TorchRuntime
 
     return TorchRuntime(load_bundle(file.parent), weights_file)
@@ -156,12 +162,45 @@ def open_runtime(path: Path, prefer: str | None = None, weights_file: Path | Non
         raise DataError(must(str(path), "a bundle or an exported network", "neither", "name a trained bundle's folder"))
     for kind, file in found:
         if kind.installed:
-            opened = kind.open(file, weights_file)
-            if file.name != MODEL_FILE:
-                _check_current(opened, file)
-            return opened
+            return kind.open(file, weights_file)
     kind, _ = found[0]
     raise AbsentError(f"{kind.package} is not installed, and {path} needs it; fix: {kind.install}")
+
+
+def opened_network(model: Path | bytes) -> Network:
+    """An exported network's bytes, compared with its hashes; see :func:`atypia.inference.integrity.read_network`.
+
+    Args:
+        model: The file, or its bytes, which then refer to no other file.
+
+    Raises:
+        DataError: It is missing, damaged or was changed, or its bundle is.
+    """
+    if isinstance(model, bytes):
+        where = Path("the model")
+        return Network(where, model, {}, None, check_exported(model, where))
+    network = read_network(model)
+    if network.shares_weights and not network.hashed:
+        load_bundle(model.parent)  # of the form before hashes: its fingerprint covers the weights
+    return network
+
+
+def settings(values: Mapping[str, str], network: Network) -> tuple[dict[str, Any], Decision]:
+    """The configuration and the decision that a network carries, which must be those of the bundle beside it.
+
+    Args:
+        values: Its metadata.
+        network: What :func:`opened_network` gave.
+
+    Raises:
+        DataError: It carries none, or damaged ones, or was exported from another state of the bundle.
+    """
+    config, decision = carried(values, network.path)
+    beside = network.config
+    if beside is not None and (beside.get(FINGERPRINT) != config.get(FINGERPRINT) or beside != config):
+        fix = f"export the bundle again to {network.path}"
+        raise DataError(f"{network.path} was exported from another state of the bundle beside it; fix: {fix}")
+    return config, decision
 
 
 def carried(values: Mapping[str, str], where: Path | str) -> tuple[dict[str, Any], Decision]:
@@ -230,17 +269,3 @@ def _remedy(prefer: str, path: Path) -> str:
     if prefer == "torch":
         return "name a bundle's folder"
     return f"`atypia export {path} --to onnx --out {path}/{ONNX_FILE}`"
-
-
-def _check_current(runtime: Runtime, file: Path) -> None:
-    """Refuses an exported file beside a bundle that has changed since."""
-    try:
-        beside = json.loads((file.parent / CONFIG_FILE).read_text("utf-8"))
-    except FileNotFoundError:
-        return  # a file alone
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file.parent / CONFIG_FILE} is damaged ({error}); fix: train the bundle again") from error
-    if not isinstance(beside, dict) or beside.get(FINGERPRINT) != runtime.config.get(FINGERPRINT):
-        raise DataError(
-            f"{file} was exported from another state of the bundle beside it; fix: export the bundle again to {file}"
-        )

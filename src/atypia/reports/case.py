@@ -19,6 +19,7 @@ from atypia import records as r
 from atypia.artifacts import atomic_file
 from atypia.errors import InputError, must
 from atypia.inference import results as res
+from atypia.reports.names import short_names, without_folders
 from atypia.reports.tables import Column, Table, Value
 
 CONFIDENCE: Final = 0.95
@@ -150,6 +151,7 @@ class CaseSummary:
             self.total.add(call, decision)
             self._of(image if x is not None else _group(image)).add(call, decision)
             if call == res.CALLED_REFUSED:
+                reason = without_folders(reason, image)
                 known = reason in self.reasons or len(self.reasons) < MAX_REASONS
                 self.reasons[reason if known else OTHERS] += 1
         self.models.update(batch.column(res.MODEL).unique().to_pylist())
@@ -199,13 +201,15 @@ class CaseSummary:
             Column("uncertain", align="right"),
             Column("share uncertain", "share_uncertain", align="right"),
         ]
-        rows = [_row(name, counts) for name, counts in self.images.items()]
+        shown = short_names(self.images)
+        rows = [_row(shown[name], counts) for name, counts in self.images.items()]
         if len(rows) != 1:
             rows.append(_row("all", self.total))
         return Table("Atypical mitotic figures of the case", columns, rows, self.notes)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able values; what is undefined is None."""
+        shown = short_names(self.images)
         return {
             **_facts(self.total),
             "confidence": CONFIDENCE,
@@ -218,7 +222,7 @@ class CaseSummary:
             "reasons": dict(self.reasons.most_common()),
             "models": sorted(self.models),
             "thresholds": sorted(self.thresholds),
-            "images": [{r.IMAGE: name, **_facts(counts)} for name, counts in self.images.items()],
+            "images": [{r.IMAGE: shown[name], **_facts(counts)} for name, counts in self.images.items()],
             "notes": self.notes,
         }
 

@@ -25,6 +25,7 @@ from atypia.artifacts import atomic_file
 from atypia.errors import InputError, must
 from atypia.inference import results as res
 from atypia.reports.case import CaseSummary
+from atypia.reports.names import file_name, without_folders
 from atypia.reports.page import render
 from atypia.reports.tables import shown
 from atypia.seeds import derive_seed
@@ -251,9 +252,9 @@ def _card(crop: ShownCrop) -> dict[str, Any]:
     if novelty is not None:
         lines.append((res.NOVELTY, f"{novelty:.3g}"))
     if row[r.X_PX] is not None and row[r.Y_PX] is not None:
-        lines += [("x, y", f"{row[r.X_PX]:.1f}, {row[r.Y_PX]:.1f} px"), ("image", shown(row[r.IMAGE]))]
+        lines += [("x, y", f"{row[r.X_PX]:.1f}, {row[r.Y_PX]:.1f} px"), ("image", shown(file_name(row[r.IMAGE])))]
     if row[res.REASON] is not None:
-        lines.append((res.REASON, shown(row[res.REASON])))
+        lines.append((res.REASON, shown(without_folders(row[res.REASON], row[r.IMAGE]))))
     return {
         "figure": figure,
         "call": call,

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from atypia import records as r
 from atypia.inference import results as res
+from atypia.reports.names import file_name, without_folders
 
 FIGURES: Final = uuid.UUID("6d1c3a52-9c5e-5f0b-8f0e-6a0f2f4f9b11")
 """Name space of the UUIDs that stand for figure ids."""
@@ -67,7 +68,8 @@ def feature(row: Mapping[str, Any], uncertainty: float | None, field_px: float |
         res.NOVELTY: row[res.NOVELTY],
         r.THRESHOLD: row[r.THRESHOLD],
     }
-    metadata = {r.IMAGE: row[r.IMAGE], res.MODEL: row[res.MODEL], res.REASON: row[res.REASON]}
+    reason = row[res.REASON] and without_folders(row[res.REASON], row[r.IMAGE])
+    metadata = {r.IMAGE: file_name(row[r.IMAGE]), res.MODEL: row[res.MODEL], res.REASON: reason}
     return {
         "type": "Feature",
         "id": figure_uuid(row[r.FIGURE_ID]),

@@ -221,4 +221,4 @@ def _judged(
     out = _folder("judge", recipe.model_dump(mode="json"), training.fingerprint, seed)
     job = Training(name, recipe, training, own, out, seed, device=device)
     trained = train(job, progress)
-    return tuple(judge(made, [folder / runs.BUNDLE for folder in trained.folds], None, progress))
+    return tuple(judge(made, [folder / runs.BUNDLE for folder in trained.folds], None, progress, device))

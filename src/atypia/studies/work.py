@@ -149,7 +149,7 @@ def _do(task: Task, progress: Progress) -> dict[str, Any]:
     for fingerprint in task.tests:
         test_file = task.out / files.MANIFESTS / f"{fingerprint}.parquet"
         ready = _checked_set(folder, manifest_file, test_file, geometry, task.allow)
-        evaluate(target, _manifest(test_file), task.allow, task.weights, progress, ready)
+        evaluate(target, _manifest(test_file), task.allow, task.weights, progress, ready, task.device)
     return {"fold": task.run.fold, "label": cell.label}
 
 

@@ -67,7 +67,11 @@ class Judgement:
 
 
 def judge(
-    made: Manifest, folders: Sequence[Path], seen: Manifest | None, progress: Progress = silent
+    made: Manifest,
+    folders: Sequence[Path],
+    seen: Manifest | None,
+    progress: Progress = silent,
+    device: str = "auto",
 ) -> list[Judgement]:
     """Scores generated crops with classifiers.
 
@@ -80,6 +84,7 @@ def judge(
         folders: Bundle folders, best inside a run folder, which tells what was trained on.
         seen: What the generator learned from; None where it is not known.
         progress: Told about crops decoded and scored.
+        device: Where classifiers run: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
         DataError: A folder holds no bundle.
@@ -89,7 +94,7 @@ def judge(
     found = []
     for folder in folders:
         bundle = load_bundle(folder)
-        scored = score(bundle, made, progress=progress)
+        scored = score(bundle, made, progress=progress, device=device)
         trained = trained_on(folder, bundle)
         shared = None
         if trained is not None and seen is not None:

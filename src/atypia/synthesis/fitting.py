@@ -24,6 +24,7 @@ import numpy as np
 from atypia import records as r
 from atypia import runs
 from atypia.artifacts import fingerprint, lock, read_json, write_json
+from atypia.cores import DEVICES
 from atypia.data.audit import check_training, identical_groups
 from atypia.data.findings import ERROR, Finding, raise_leakage
 from atypia.data.manifest import Manifest
@@ -97,8 +98,6 @@ def train_generators(job: Synthesis, progress: Progress = silent) -> Made:
         LeakageError: The split leaks, or a fold's generator would see what the fold is measured on.
         WorkError: The disk is full, or the loss is not finite.
     """
-    from atypia.training.fit import DEVICES
-
     if job.device not in DEVICES:
         raise InputError(must("device", f"one of {', '.join(DEVICES)}", job.device, "leave it out"))
     if job.manifest is None and job.pretrain is None:

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from PIL import Image, UnidentifiedImageError
 
 from atypia import records as r
@@ -22,7 +21,7 @@ from atypia.data.manifest import Manifest
 from atypia.data.opening import MANIFEST_NAME
 from atypia.data.provenance import DATASET_NAME, SEEN_NAME
 from atypia.errors import DataError, InputError, must
-from atypia.inference.networks import best_device
+from atypia.inference.networks import device_of
 from atypia.progress import Progress, silent
 from atypia.seeds import derive_seed
 from atypia.synthesis.diffusion import SamplingConfig
@@ -127,7 +126,7 @@ def sample_set(
         check_space(out, total * side * side * 3)
         generator.seen().save(out / SEEN_NAME)
         write_json(out / ASKED, {**asked, "counts": list(counts)})
-        where = best_device() if device == "auto" else torch.device(device)
+        where = device_of(device)
         sampler = Sampler(generator, where, wanted.settings)
         rows: list[dict[str, Any]] = []
         for label, count in zip((0, 1, None), counts, strict=True):

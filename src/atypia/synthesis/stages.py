@@ -19,7 +19,7 @@ from atypia import runs
 from atypia.artifacts import disk_errors, environment, fingerprint, write_json
 from atypia.data.manifest import Manifest
 from atypia.data.store import CropStore
-from atypia.inference.networks import best_device
+from atypia.inference.networks import device_of
 from atypia.progress import Progress
 from atypia.seeds import derive_seed
 from atypia.synthesis.conditions import condition_words, joint_counts, manifest_codes
@@ -96,7 +96,7 @@ def train_stages(job: Training, folder: Path, progress: Progress) -> Generator:
         WorkError: The loss is not finite, or the disk is full; the last good checkpoint stays.
     """
     started = time.perf_counter()
-    device = best_device() if job.device == "auto" else torch.device(job.device)
+    device = device_of(job.device)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / META).unlink(missing_ok=True)  # of another run: this folder is not complete any more

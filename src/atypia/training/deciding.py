@@ -68,9 +68,9 @@ def decide(config: DecisionConfig, bundle: Bundle, fitted: Fitted, job: Training
     known: dict[str, Any] = {}
     if config.novelty:
         known = {
-            "features_train": features_of(bundle, store, train, job.weights_file),
+            "features_train": features_of(bundle, store, train, job),
             "labels_train": labels[train],
-            "features_val": None if held_out is not None else features_of(bundle, store, val, job.weights_file),
+            "features_val": None if held_out is not None else features_of(bundle, store, val, job),
             "novelty_held_out": held_out,
         }
     return fit_decision(logits, labels[val], calibration=config.calibration, coverage=config.coverage, **known)
@@ -106,7 +106,7 @@ def out_of_fold(folder: Path, bundle: Bundle, job: Training, store: CropStore) -
         if fellow.decision.novelty is None:
             raise InputError(must(f"{fold.name}", "with a novelty", "none", "train it with a `decision` section"))
         mine = job.manifest.rows_of(fold.val)
-        z, features = _run(fellow, store, mine, job.weights_file)
+        z, features = _run(fellow, store, mine, job)
         rows.append(mine)
         logits.append(z)
         novelty.append(fellow.decision.novelty.apply(features))
@@ -124,19 +124,20 @@ def _architecture(bundle: Bundle) -> tuple[object, ...]:
 
 
 def features_of(
-    bundle: Bundle, store: CropStore, rows: npt.NDArray[np.int64], weights_file: Path | None
+    bundle: Bundle, store: CropStore, rows: npt.NDArray[np.int64], job: Training
 ) -> npt.NDArray[np.float32]:
     """Features of these rows as the exported network gives them, shape (n, d)."""
-    return _run(bundle, store, rows, weights_file)[1]
+    return _run(bundle, store, rows, job)[1]
 
 
 def _run(
-    bundle: Bundle, store: CropStore, rows: npt.NDArray[np.int64], weights_file: Path | None
+    bundle: Bundle, store: CropStore, rows: npt.NDArray[np.int64], job: Training
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Logits (n,) and features (n, d) of these rows."""
+    from atypia.inference.networks import device_of
     from atypia.inference.torch_runtime import TorchRuntime
 
-    runtime = TorchRuntime(bundle, weights_file)
+    runtime = TorchRuntime(bundle, job.weights_file, device_of(job.device))
     pieces = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
     found = [runtime.run(np.ascontiguousarray(store.crops[piece])) for piece in pieces]
     return np.concatenate([z for z, _ in found]), np.concatenate([features for _, features in found])

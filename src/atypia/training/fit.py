@@ -26,6 +26,7 @@ from atypia import records as r
 from atypia import runs
 from atypia.artifacts import atomic_folder, environment, fingerprint, lock, read_json, write_json
 from atypia.backbones.weights import require
+from atypia.cores import DEVICES
 from atypia.data.audit import check_training, identical_groups
 from atypia.data.geometry import CropGeometry
 from atypia.data.manifest import METADATA_KEY, Manifest
@@ -43,7 +44,6 @@ from atypia.training.deciding import decide
 from atypia.training.fitted import FIT_VERSION, Fitted, Trainer, Training
 from atypia.training.schema import ProbeRecipe, Recipe
 
-DEVICES = ("auto", "cpu", "cuda")
 """Where networks may be trained."""
 
 
@@ -127,17 +127,18 @@ def check_recipe(recipe: Recipe, weights_file: Path | None = None, device: str =
     """
     if device not in DEVICES:
         raise InputError(must("device", f"one of {', '.join(DEVICES)}", device, "leave it out for the best there is"))
+    if device == "cuda":
+        from atypia.inference.networks import device_of
+
+        device_of(device)
     if isinstance(recipe, ProbeRecipe):
         require(recipe.backbone, weights_file)
         PROBES[recipe.probe].parse_options(recipe.options)
         return
     from atypia.data.augment.pipeline import augmentation
-    from atypia.inference.networks import best_device
     from atypia.methods.losses import LOSSES
     from atypia.training.networks import network_spec
 
-    if device == "cuda" and best_device().type != "cuda":
-        raise InputError(must("device", "one that this machine has", device, "leave it out, or pass --device cpu"))
     network_spec(recipe)
     _ = augmentation(recipe.augment), LOSSES[recipe.loss.name]
     if recipe.pretrained:

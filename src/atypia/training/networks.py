@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from atypia import records as r
 from atypia import runs
@@ -21,7 +20,7 @@ from atypia.data.store import CropStore
 from atypia.errors import InputError, must
 from atypia.inference.bundle import Bundle
 from atypia.inference.crops import Frame
-from atypia.inference.networks import best_device
+from atypia.inference.networks import device_of
 from atypia.methods.network import NetworkSpec, build_network, check_spec
 from atypia.progress import Progress
 from atypia.seeds import derive_seed
@@ -89,7 +88,7 @@ class NetworkTrainer:
         self.job, self.recipe, self.store = job, recipe, store
         self.spec = network_spec(recipe)
         self.augment = augmentation(recipe.augment)
-        self.device = best_device() if job.device == "auto" else torch.device(job.device)
+        self.device = device_of(job.device)
         self.weights_sha256 = locate(recipe.backbone, job.weights_file).sha256 if recipe.pretrained else None
         self.taught_by = recipe.distillation.teachers if recipe.distillation else ()
         self._teachers: dict[str, list[Bundle]] = {}

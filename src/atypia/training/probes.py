@@ -34,7 +34,12 @@ class ProbeTrainer:
         self.probe = PROBES[recipe.probe]
         self.options = self.probe.parse_options(recipe.options)
         self.features = open_features(
-            store, recipe.backbone, recipe.input_px, weights_file=job.weights_file, progress=progress
+            store,
+            recipe.backbone,
+            recipe.input_px,
+            weights_file=job.weights_file,
+            progress=progress,
+            device=job.device,
         )
 
     def inputs(self, fold: Fold) -> str:

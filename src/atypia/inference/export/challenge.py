@@ -32,7 +32,7 @@ DOCKERFILE = """\
 # MIDOG 2025, track 2: classifies a stack of mitotic figures as normal or atypical.
 FROM --platform=linux/amd64 python:{python}-slim
 
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 ORT_DISABLE_TELEMETRY=1
 RUN groupadd --system user && useradd --system --create-home --gid user user
 
 WORKDIR /opt/app

@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from atypia.artifacts import atomic_file
 from atypia.inference.bundle import FULL, MODEL_FILE, Bundle
-from atypia.inference.export.onnx import export_onnx
+from atypia.inference.export.onnx import export_onnx, serialised
 from atypia.inference.export.quantise import quantise_onnx
 from atypia.inference.export.rows import share
+from atypia.inference.integrity import write_hashes
 from atypia.inference.networks import load_network
 from atypia.inference.packing import SCALE, pack
 from atypia.inference.runtimes import ONNX_FILE
@@ -72,5 +73,6 @@ def save_compact(trained: Bundle, folder: Path, name: str) -> Bundle:
         if is_packed:
             share(model, folder / MODEL_FILE)
         with atomic_file(folder / ONNX_FILE) as file:
-            file.write(model.SerializeToString())
+            file.write(serialised(model))
+    write_hashes(folder)
     return bundle

@@ -11,10 +11,12 @@ from typing import Any
 from atypia.artifacts import atomic_file, atomic_folder
 from atypia.errors import InputError, must
 from atypia.inference.bundle import Bundle, load_bundle
+from atypia.inference.classifier import MODELS
 from atypia.inference.export.challenge import replaceable, write_challenge
 from atypia.inference.export.onnx import Exported, export_onnx, require_export
-from atypia.inference.export.openvino import BIN_FILE, check_replaceable, export_openvino, folder_bytes, save_ir
+from atypia.inference.export.openvino import check_replaceable, export_openvino, folder_bytes, save_ir
 from atypia.inference.export.quantise import Loss, Method, calibrate_and_quantise
+from atypia.inference.integrity import BIN_FILE, hashed_names
 from atypia.inference.runtimes import IR_FILE
 from atypia.registry import Registry
 
@@ -133,6 +135,13 @@ for _form in (
     FORMS.add(_form.name, _form)
 
 
+def _check_apart(folder: Path, out: Path) -> None:
+    """Refuses to write into a model that ships, or over a file that a bundle's hashes name."""
+    inside = out.resolve().parent == folder.resolve() or out.resolve() == folder.resolve()
+    if inside and (folder.resolve().parent == MODELS or out.name in hashed_names(folder)):
+        raise InputError(must("out", "outside the model that is exported", str(out), "choose another place"))
+
+
 def export(folder: Path, form: str, out: Path, options: Options = Options()) -> Report:
     """Exports a bundle.
 
@@ -156,6 +165,7 @@ def export(folder: Path, form: str, out: Path, options: Options = Options()) -> 
         given = "--int8" if options.int8 else "--calibrate"
         raise InputError(must(given, "given with the other", "alone", "give --int8 --calibrate DATA, or neither"))
     chosen.check(out)
+    _check_apart(folder, out)
     bundle = load_bundle(folder)
     if not options.int8:
         return Report(form, chosen.direct(bundle, out, options))

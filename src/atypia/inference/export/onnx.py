@@ -21,6 +21,7 @@ from atypia import __version__
 from atypia.artifacts import atomic_file, canonical_json
 from atypia.errors import InputError, WorkError, must
 from atypia.inference.bundle import Bundle
+from atypia.inference.integrity import SEALED, sealed_onnx
 from atypia.inference.runtimes import CONFIG_KEY, TENSORS_KEY, Floats
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def export_onnx(bundle: Bundle, path: Path, half: bool = False, weights_file: Pa
     traced = trace(bundle, weights_file, half)
     if half:
         halve(traced.model)
-    data = traced.model.SerializeToString()
+    data = serialised(traced.model)
     differences = checked(traced, OnnxRuntime(data).run, half)
     with atomic_file(path) as file:
         file.write(data)
@@ -201,6 +202,19 @@ def metadata(config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]])
     if tensors:
         values[TENSORS_KEY] = b64encode(save({k: np.ascontiguousarray(v) for k, v in tensors.items()})).decode()
     return values
+
+
+def serialised(model: ModelProto) -> bytes:
+    """A graph's file, which ends with its hash (:mod:`atypia.inference.integrity`).
+
+    Whatever is made of a graph is written through this: an older hash among its metadata is dropped.
+    """
+    kept = {entry.key: entry.value for entry in model.metadata_props if entry.key in (CONFIG_KEY, TENSORS_KEY)}
+    del model.metadata_props[:]
+    for key, value in kept.items():
+        model.metadata_props.add(key=key, value=value)
+    model.domain = SEALED
+    return sealed_onnx(model.SerializeToString())
 
 
 def halve(model: ModelProto) -> int:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Final
 
 from atypia.artifacts import atomic_folder
 from atypia.errors import InputError, must
 from atypia.inference.bundle import Bundle
-from atypia.inference.export.onnx import Exported, checked, halve, require_export, trace
+from atypia.inference.export.onnx import Exported, checked, halve, require_export, serialised, trace
+from atypia.inference.integrity import BIN_FILE, sealed_xml
 from atypia.inference.runtimes import IR_FILE
-
-BIN_FILE: Final = "model.bin"
 
 
 def export_openvino(bundle: Bundle, folder: Path, half: bool = False, weights_file: Path | None = None) -> Exported:
@@ -37,7 +35,7 @@ def export_openvino(bundle: Bundle, folder: Path, half: bool = False, weights_fi
     if half:
         halve(traced.model)
     with atomic_folder(folder) as part:
-        save_ir(traced.model.SerializeToString(), part)
+        save_ir(serialised(traced.model), part)
         differences = checked(traced, OpenVinoRuntime(part / IR_FILE).run, half)
     return Exported(folder, folder_bytes(folder), *differences)
 
@@ -61,6 +59,8 @@ def save_ir(model: bytes, folder: Path) -> None:
             read.set_rt_info(value, [key])
         # Its own compression to half precision would take the preprocessing too, and such a model does not open.
         openvino.save_model(read, folder / IR_FILE, compress_to_fp16=False)
+    network = folder / IR_FILE
+    network.write_bytes(sealed_xml(network.read_bytes(), (folder / BIN_FILE).read_bytes()))
 
 
 def check_replaceable(folder: Path, names: tuple[str, ...]) -> None:

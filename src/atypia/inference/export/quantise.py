@@ -26,7 +26,7 @@ import numpy.typing as npt
 from atypia.artifacts import atomic_file
 from atypia.errors import InputError, must
 from atypia.inference.bundle import Bundle
-from atypia.inference.export.onnx import preprocessing, require_export
+from atypia.inference.export.onnx import preprocessing, require_export, serialised
 from atypia.inference.export.rows import quantise_rows
 from atypia.inference.runtimes import Runtime
 from atypia.metrics import auroc, balanced_accuracy
@@ -95,7 +95,7 @@ def quantise_onnx(source: Path, target: Path, crops: npt.NDArray[np.uint8] | Non
     if any(node.op_type == "Softmax" for node in model.graph.node):
         quantise_rows(model, [*_beginning(model, 0), _head(model)])
         with atomic_file(target) as file:
-            file.write(model.SerializeToString())
+            file.write(serialised(model))
         return "dynamic"
     if crops is None or not len(crops):
         raise InputError(must("crops", "a few hundred crops to calibrate on", "none", "give --calibrate DATA"))
@@ -119,7 +119,7 @@ def quantise_onnx(source: Path, target: Path, crops: npt.NDArray[np.uint8] | Non
     for key, value in carried.items():
         quantised.metadata_props.add(key=key, value=value)
     with atomic_file(target) as file:
-        file.write(quantised.SerializeToString())
+        file.write(serialised(quantised))
     return "static"
 
 

@@ -1,0 +1,89 @@
+"""``atypia cache``: what is kept on this machine, and how it goes away."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from atypia.cli.console import note, show_json, warn, width
+from atypia.cli.options import Json
+
+if TYPE_CHECKING:
+    from atypia.cachefiles import Entry
+
+app = typer.Typer(
+    help="What Atypia keeps on this machine: list it, clear it.",
+    invoke_without_command=True,
+    epilog="Example: `atypia cache clear --kind crops --older-than 30`",
+)
+
+
+@app.callback()
+def show(context: typer.Context, as_json: Json = False) -> None:
+    """List what is kept, by kind, with sizes; `atypia cache clear` deletes what is derived."""
+    if context.invoked_subcommand is not None:
+        return
+    from atypia.cachefiles import summary
+    from atypia.reports.listing import columns_table
+
+    rows = summary()
+    if as_json:
+        show_json(rows)
+        return
+    cells = [
+        [row["name"], f"{row['entries']:,}", megabytes(row["size_bytes"]), "yes" if row["derived"] else "no",
+         row["holds"] + (", of patients where the data are" if row["of_patients"] else "")]
+        for row in rows
+    ]  # fmt: skip
+    print(columns_table(["kind", "entries", "MB", "can be cleared", "what"], cells).to_text(width()), end="")
+    for folder in dict.fromkeys(row["folder"].rsplit(row["name"], 1)[0] for row in rows):
+        note(f"in {folder}")
+
+
+@app.command("clear", epilog="Example: `atypia cache clear --kind crops --kind features --older-than 30 --yes`")
+def clear(
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this kind; may be repeated. Default: all that is derived.", show_default=False),
+    ] = None,
+    older_than: Annotated[
+        float | None,
+        typer.Option(metavar="DAYS", help="Only what was written more than so many days ago.", show_default=False),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete derived files; they are made anew when they are needed. Decisions of reviewers are never deleted."""
+    from atypia.cachefiles import chosen, delete
+    from atypia.errors import InputError, must
+
+    found = chosen(kind or (), older_than)
+    size = sum(entry.size_bytes for entry in found)
+    if found and not yes:
+        if not sys.stdin.isatty():
+            raise InputError(must("--yes", "given where nobody can be asked", "no answer", "say --yes"))
+        typer.confirm(f"Delete {len(found):,} entries, {megabytes(size)} MB?", abort=True, err=True)
+    gone, left = delete(found)
+    for entry in left:
+        warn(f"{entry.path} is in use and was left")
+    if as_json:
+        show_json({"deleted": _facts(gone), "in_use": _facts(left)})
+    note(f"{len(gone):,} entries deleted, {megabytes(sum(entry.size_bytes for entry in gone))} MB")
+
+
+def megabytes(size: int) -> str:
+    """Bytes as megabytes, for people."""
+    return f"{size / 1e6:,.1f}"
+
+
+def _facts(found: Sequence[Entry]) -> list[dict[str, Any]]:
+    written = "%Y-%m-%dT%H:%M:%SZ"
+    return [
+        {"kind": one.kind, "path": str(one.path), "size_bytes": one.size_bytes,
+         "written": time.strftime(written, time.gmtime(one.written))}
+        for one in found
+    ]  # fmt: skip

@@ -66,7 +66,7 @@ def decoded(data: bytes, name: str) -> tuple[str, str]:
             try:
                 return data.decode(codec), called
             except UnicodeDecodeError as error:
-                raise DataError(f"{name} is damaged {called} ({error.reason}); fix: save it as UTF-8") from None
+                raise DataError(f"{name} is damaged {called} ({error.reason}); fix: save it as UTF-8 CSV") from None
     if b"\0" in data[:4096]:
         # Letters of European languages have a zero byte in UTF-16, all on one side.
         for codec, first in (("utf-16-le", 1), ("utf-16-be", 0)):
@@ -198,4 +198,5 @@ def number(text: str, column: str, where: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise DataError(f"{where}: {must(column, 'a number', repr(text), 'correct the cell')}") from None
+        fix = "write decimals with a point" if is_number(text) else "correct the cell"
+        raise DataError(f"{where}: {must(column, 'a number', repr(text), fix)}") from None

@@ -82,8 +82,8 @@ class SlideSettings:
     def request(self, job: SlideJob) -> Request:
         """What is to be classified for a job."""
         mpp = self.mpp if job.mpp is None else job.mpp
-        asked = (self.point_format, self.box_format, tuple(self.classes), job.beside)
-        return Request((str(job.slide),), job.points, mpp, *asked)
+        asked = (self.point_format, self.box_format, tuple(self.classes))
+        return Request((str(job.slide),), job.points, mpp, *asked, beside=job.beside)
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ class Request:
         point_format: Name in :data:`atypia.data.points.reading.POINT_FORMATS`; None tells by the content.
         box_format: How boxes are written, where the file does not tell.
         classes: Only points that the file calls one of these; ``all`` for all of several, empty where there is one.
-        beside: Other slides whose points the file may hold.
         batch_size: Crops in a batch.
+        beside: Other slides whose points the file may hold.
     """
 
     inputs: tuple[str, ...]
@@ -44,8 +44,8 @@ class Request:
     point_format: str | None = None
     box_format: BoxFormat = "auto"
     classes: tuple[str, ...] = ()
-    beside: tuple[str, ...] = ()
     batch_size: int = DEFAULT_BATCH
+    beside: tuple[str, ...] = ()
 
 
 @dataclass

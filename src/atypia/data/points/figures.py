@@ -12,6 +12,7 @@ import numpy.typing as npt
 from atypia.data.points.base import NO_MARK, Mark, Points, Scale
 from atypia.data.points.classes import class_key, is_derived
 from atypia.data.points.names import SHOWN_NAMES
+from atypia.errors import InputError
 
 MAX_FIGURE_UM: Final = 100.0
 """Nothing wider or higher than this is a cell."""
@@ -20,8 +21,8 @@ MAX_FIGURE_PX: Final = 400
 LARGE_UM: Final = 32.0
 LARGE_PX: Final = 128
 """An annotation wider than this, the field of a figure, may be a region: its neighbours tell."""
-SAME_PX: Final = 1.0
-"""Two positions no further apart are one."""
+SAME_PX: Final = 0.01
+"""Two positions no further apart are one: written twice, maybe rounded."""
 NEAR_UM: Final = 3.0
 NEAR_PX: Final = 10.0
 """Two positions no further apart are one cell where they are of different kinds: annotation and detection, two focal
@@ -42,7 +43,11 @@ def figures_on(points: Points, scale: Scale, classes: Sequence[str] = ()) -> Poi
         InputError: There are several classes and none is named; tells also what was left out before.
     """
     figures = once(without_regions(points, scale), scale, compatible)
-    return once(figures.of_classes(classes), scale, lambda _, __: True)
+    try:
+        wanted = figures.of_classes(classes)
+    except InputError as error:
+        raise InputError("; ".join((str(error), *figures.notes))) from None
+    return once(wanted, scale, lambda _, __: True)
 
 
 def without_regions(points: Points, scale: Scale) -> Points:
@@ -185,7 +190,7 @@ class _Cells:
         self.keys = [class_key(name) for name in points.classes or [None] * len(points)]
         mixed = len({(mark.kind, mark.plane) for mark in self.marks}) > 1 or len(set(self.keys)) > 1
         mpp = scale() if mixed else None
-        self.near = (NEAR_PX if mpp is None else max(SAME_PX, NEAR_UM / mpp)) if mixed else SAME_PX
+        self.near = (NEAR_PX if mpp is None else NEAR_UM / mpp) if mixed else SAME_PX
 
     def candidates(self) -> Iterator[tuple[int, list[tuple[int, int, int]]]]:
         """Rows that share a square with another, in order, with those squares."""

@@ -329,9 +329,11 @@ def _completed(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _known(column: str, value: Any) -> Any:
+    if column not in _DESCRIBING:
+        return value
     if isinstance(value, float) and math.isnan(value):
         return None
-    return known(value) if column in _DESCRIBING and isinstance(value, str) else value
+    return known(value) if isinstance(value, str) else value
 
 
 def _absolute(manifest: Manifest) -> pa.Table:

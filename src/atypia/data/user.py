@@ -29,7 +29,7 @@ from atypia.data.manifest import SCHEMA, Manifest
 from atypia.data.textfiles import TextTable, known, number, read_table
 from atypia.errors import DataError, must
 
-VERSION = 1
+VERSION = 2
 """Raised when a reader returns something else for the same files."""
 
 VOTE_COLUMN = re.compile(r"(?i)(vote|rater|expert)[ _-]?\d+(_label)?")
@@ -200,8 +200,8 @@ def _label(text: str, column: str, where: str, task: str) -> int | None:
     try:
         return class_label(known(text), task)
     except KeyError:
-        known = ", ".join(CLASS_WORDS[task])
-        raise DataError(f"{where}: {must(column, f'one of {known}', repr(text), 'correct the cell')}") from None
+        words = ", ".join(CLASS_WORDS[task])
+        raise DataError(f"{where}: {must(column, f'one of {words}', repr(text), 'correct the cell')}") from None
 
 
 def _value(column: str, text: str, where: str) -> Any:

@@ -94,10 +94,12 @@ def classify_stream(
         crops: Receive crops with their results as soon as they are judged, in whatever order.
         progress: Told how many figures are done.
     """
+    from atypia.data.streams import CropBatch
+
     ordered = InOrder(rows)
     done = 0
     for item, results in classifier.judged(items):
-        if hasattr(item, "crops"):
+        if isinstance(item, CropBatch):
             for take in crops:
                 take(item, results)
             ordered.add(item.at, results)

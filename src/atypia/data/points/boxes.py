@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from atypia.data.points.base import BOX_FORMATS, BoxFormat
+from atypia.data.points.base import BoxFormat
 from atypia.data.points.shapes import Shape, box
 
 XYWH: Final[BoxFormat] = "xywh"
@@ -74,7 +74,9 @@ def decide(boxes: Numbers, areas: Numbers, images: Numbers, marked: bool) -> Box
     """
     whole = np.isfinite(boxes).all(axis=1)
     boxes, areas, images = boxes[whole], areas[whole], images[whole]
-    fits = {reading: _fits(corners(boxes, reading), areas, images) for reading in (XYWH, XYXY)}
+    fits: dict[BoxFormat, npt.NDArray[np.bool_]] = {
+        reading: _fits(corners(boxes, reading), areas, images) for reading in (XYWH, XYXY)
+    }
     # A box without width or height under one reading may be flat under the right one: it has no say.
     ordered = corners(boxes, XYXY)
     flat = (ordered[:, 2:] == ordered[:, :2]).any(axis=1) | (boxes[:, 2:] == 0).any(axis=1)
@@ -83,7 +85,7 @@ def decide(boxes: Numbers, areas: Numbers, images: Numbers, marked: bool) -> Box
     either = int(np.count_nonzero(fits[XYXY] & fits[XYWH] & ~flat))
     if only_xyxy > only_xywh:
         return XYXY
-    same = [reading for reading in (XYWH, XYXY) if _one_size(corners(boxes[~flat], reading))]
+    same: list[BoxFormat] = [reading for reading in (XYWH, XYXY) if _one_size(corners(boxes[~flat], reading))]
     if only_xywh > only_xyxy and only_xywh > either:
         return XYWH
     if len(same) == 1:
@@ -111,11 +113,6 @@ def decide_centre(boxes: Numbers, images: Numbers) -> BoxFormat | None:
     if corner == centre:
         return None
     return XYWH if corner else CXCYWH
-
-
-def check_format(box_format: str) -> bool:
-    """Whether this is the name of a form of boxes."""
-    return box_format in BOX_FORMATS
 
 
 def _fits(sides: Numbers, areas: Numbers, images: Numbers) -> npt.NDArray[np.bool_]:

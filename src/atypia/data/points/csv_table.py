@@ -13,7 +13,17 @@ import numpy as np
 
 from atypia import records as r
 from atypia.data.points import columns as c
-from atypia.data.points.base import POINT_FORMATS, BoxFormat, Collector, Mark, PointFormat, Points, Reading, ScaleError
+from atypia.data.points.base import (
+    NO_MARK,
+    POINT_FORMATS,
+    BoxFormat,
+    Collector,
+    Mark,
+    PointFormat,
+    Points,
+    Reading,
+    ScaleError,
+)
 from atypia.data.points.boxes import AUTO, CXCYWH, XYWH, XYXY, decide_centre, shape_of
 from atypia.data.points.geojson import object_kind
 from atypia.data.points.shapes import Shape, dot
@@ -75,8 +85,8 @@ def read(table: TextTable, reading: Reading) -> Points:
             " ".join(row[plane] for plane in planes) or None,
             row[name] if name and not row[name].startswith("Path") else None,
         )
-        cells = (row[column] if column else None for column in (figure, image, named))
-        collector.add(where, found, *cells, *((mark,) if marked or mark.form else ()))
+        own, on, called = (row[column] if column else None for column in (figure, image, named))
+        collector.add(where, found, own, on, called, mark if marked or mark.form else NO_MARK)
     return collector.points()
 
 

@@ -46,7 +46,8 @@ def read(table: TextTable, reading: Reading) -> Points:
         if shape is None:
             collector.skip("lines without a shape")
             continue
-        collector.add(where, shape, *(row[column] if column else None for column in (figure, image, named)))
+        own, on, called = (row[column] if column else None for column in (figure, image, named))
+        collector.add(where, shape, own, on, called)
     return collector.points()
 
 

@@ -66,13 +66,13 @@ def polygons(shapes: Sequence[Sequence[npt.NDArray[np.float64]]]) -> Shape:
 
 
 def _position(areas: Sequence[Geometry]) -> tuple[float, float]:
-    from shapely import union_all
+    from shapely import MultiPolygon, union_all
 
     whole = areas[0] if len(areas) == 1 else union_all(list(areas))
     parts = sorted(_parts(whole), key=lambda part: -part.area)
     if not parts:
         return 0.0, 0.0
-    centre = whole.centroid
+    centre = MultiPolygon(parts).centroid
     if any(part.contains(centre) for part in parts) or (len(areas) > 1 and _in_division(parts)):
         return centre.x, centre.y
     own = parts[0].centroid

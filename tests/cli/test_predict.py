@@ -176,3 +176,48 @@ def test_the_most_probable_or_the_named_are_picked(tmp_path: Path) -> None:
         assert max(one._held)[1] == "f39"
     with pytest.raises(InputError, match="`figure` must be a figure of the inputs that was scored, got nothing"):
         Picked(("nothing",)).explained("m", tmp_path)
+
+
+def test_rows_come_in_the_order_of_the_points_with_class_and_refused_ones_in_place(
+    atypia: Run, model: Path, slide: Path, tmp_path: Path
+) -> None:
+    points = tmp_path / "far.csv"
+    places = [(112, 16), (9999, 3), (16, 16), (80, 16), (48, 16)]
+    points.write_text("figure_id,x,y,class\n" + "".join(f"f{i},{x},{y},Mitosis\n" for i, (x, y) in enumerate(places)))
+    arguments = ("--points", points, "--mpp", 0.25, "--model", model)
+    for suffix in (".csv", ".json", ".parquet", ".geojson"):
+        out = tmp_path / f"calls{suffix}"
+        ended = atypia("predict", slide, *arguments, "--out", out, "--page", tmp_path / "case.html", "--batch-size", 2)
+        assert ended.code == 0, ended.err
+    rows = list(csv.DictReader((tmp_path / "calls.csv").open(encoding="utf-8")))
+    assert [row["figure_id"] for row in rows] == [f"f{i}" for i in range(5)]
+    assert {row["class"] for row in rows} == {"Mitosis"} and rows[1]["call"] == "refused"
+    assert [row["class"] for row in json.loads((tmp_path / "calls.json").read_text("utf-8"))] == ["Mitosis"] * 5
+    features = json.loads((tmp_path / "calls.geojson").read_text("utf-8"))["features"]
+    assert [feature["properties"]["name"] for feature in features] == [f"f{i}" for i in range(5)]
+    assert features[0]["properties"]["metadata"]["class"] == "Mitosis"
+    assert "Mitosis" in (tmp_path / "case.html").read_text("utf-8")
+
+
+def test_a_uuid_of_a_feature_comes_back_and_several_classes_are_two(
+    atypia: Run, model: Path, slide: Path, tmp_path: Path
+) -> None:
+    own = "cd44e1ba-0a43-4d9e-b334-7ce900a709c6"
+    features = [
+        {
+            "type": "Feature",
+            "id": own if i == 0 else f"x{i}",
+            "geometry": {"type": "Point", "coordinates": [16 + 32 * i, 16]},
+            "properties": {"classification": {"name": name}},
+        }
+        for i, name in enumerate(("Mitosis", "Other"))
+    ]
+    points, out = tmp_path / "p.geojson", tmp_path / "calls.geojson"
+    points.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    arguments = ("predict", slide, "--points", points, "--mpp", 0.25, "--model", model, "--out", out)
+    ended = atypia(*arguments)
+    assert ended.code == 2 and "1 Mitosis, 1 Other" in ended.err and not out.exists()
+    assert atypia(*arguments, "--class", "all").code == 0
+    written = json.loads(out.read_text("utf-8"))["features"]
+    assert [feature["properties"]["name"] for feature in written] == [own, "x1"]
+    assert written[0]["id"] == own and written[1]["id"] != "x1"

@@ -164,7 +164,7 @@ def test_the_fingerprint_is_of_rows_and_task_only(tmp_path: Path) -> None:
         manifest.take([1, 0, 2, 3]),
         manifest.take([0, 1, 2]),
         Manifest.from_rows([row(0, label=1), *rows()[1:]], "set"),
-        Manifest.from_rows([row(0, case_id=""), *rows()[1:]], "set"),
+        Manifest.from_rows([row(0, case_id="other"), *rows()[1:]], "set"),
     ]
     assert len({m.fingerprint for m in [manifest, *others]}) == len(others) + 1
 

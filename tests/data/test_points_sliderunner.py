@@ -65,7 +65,8 @@ def test_annotations(tmp_path: Path) -> None:
         "left out: 1 annotations without a position",
         "left out: 1 deleted annotations",
         "left out: 1 labels of whole images",
-        "left out: 1 shapes of more than 1000 px, which are regions and no figures",
+        "left out: `mitotic figure`, a shape of 9000 × 9000 px: a region, no figure"
+        " (µm/px is not known: what is larger than 400 px is taken for a region)",
     ]
 
 

@@ -231,3 +231,25 @@ def test_unknown_class_word() -> None:
     assert class_label("Mitotic figure", r.MITOSIS_TASK) == 1
     with pytest.raises(KeyError):
         class_label("mitotic figure")
+
+
+@pytest.mark.parametrize("word", ["NA", "nan", "NULL", "None", "unknown", "n/a", "-", "?", "<NA>"])
+def test_words_for_not_known_are_nobodys_case(base: Path, word: str) -> None:
+    """Figures of unknown patients are not one patient, and an unknown label is none."""
+    text = f"image,label,case_id,scanner,votes,mpp\na.png,{word},{word},{word},{word}|1,{word}\nb.png,0,{word},{word},{word},0.25\n"
+    manifest = user.read_csv(write(base, text))
+    rows = manifest.table.to_pylist()
+    assert [row[r.CASE_ID] for row in rows] == [None, None] == [row[r.SCANNER] for row in rows]
+    assert rows[0][r.LABEL] == 1 and rows[0][r.VOTES] == [None, 1] and rows[0][r.MPP] is None
+    assert len(set(manifest.cases.tolist())) == 2 and rows[0][r.DOMAIN] is None
+
+
+def test_a_table_in_another_encoding_is_read_with_a_note(base: Path) -> None:
+    manifest = user.read_csv(write(base, "image,case_id\na.png,Müller\n", encoding="latin-1"))
+    assert manifest.table[r.CASE_ID].to_pylist() == ["Müller"]
+    assert manifest.notes == ("mine.csv is no UTF-8 and was read as Windows-1252",)
+
+
+def test_a_table_without_a_header_says_so(base: Path) -> None:
+    with pytest.raises(DataError, match=r"has no header line, it begins with numbers; fix: write the names"):
+        user.read_csv(write(base, "1,2,3\n4,5,6\n"))

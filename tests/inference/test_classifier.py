@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,11 +209,15 @@ def test_points_in_a_folder_are_found_by_the_slides_name(tmp_path: Path) -> None
     folder = tmp_path / "points"
     folder.mkdir()
     request = Request((str(slide),), points=folder, mpp=0.5)
-    with pytest.raises(InputError, match=r"must be one file named case-1.\*, got none"):
+    with pytest.raises(
+        InputError, match=r"must be a file named case-1\.geojson or case-1\.png\.geojson .*, got none of 0 files"
+    ):
         points_of(str(slide), request)
     (folder / "case-1.csv").write_text("x,y,class\n8,8,mitosis\n24,8,other\n")
-    assert len(points_of(str(slide), request)) == 2
-    assert len(points_of(str(slide), Request((str(slide),), points=folder, mpp=0.5, classes=("mitosis",)))) == 1
+    with pytest.raises(InputError, match="`class` must be named where points are of several, got 1 mitosis, 1 other"):
+        points_of(str(slide), request)
+    for classes, count in ((("mitosis",), 1), (("all",), 2)):
+        assert len(points_of(str(slide), replace(request, classes=classes))) == count
 
 
 def test_slides_need_the_models_field(tmp_path: Path) -> None:

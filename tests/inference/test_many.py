@@ -151,7 +151,7 @@ def test_lists_of_slides(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no column `points`"):
         read_jobs(listed)
     assert read_jobs(listed, Path("p")) == [SlideJob(tmp_path / "a.svs", Path("p"))]
-    for wrong in ("0", "nan", "0,25"):
+    for wrong in ("0", "inf", "0,25"):
         listed.write_text(f'slide,points,mpp\na,p,"{wrong}"\n')
         with pytest.raises(DataError, match=r"slides\.csv, line 2: `mpp` must be a .*number"):
             read_jobs(listed)

@@ -48,6 +48,7 @@ def test_schema_is_the_contract() -> None:
         ("image", "string"),
         ("x_px", "double"),
         ("y_px", "double"),
+        ("class", "string"),
         ("p_atypical", "double"),
         ("decision", "int8"),
         ("call", "string"),
@@ -67,6 +68,7 @@ def test_rows_of_a_slide() -> None:
         "image": "slide.svs",
         "x_px": 0.5,
         "y_px": 7.0,
+        "class": None,
         "p_atypical": 0.9,
         "decision": 1,
         "call": "atypical",
@@ -134,7 +136,7 @@ def test_other_columns_are_refused() -> None:
 
 def test_rows_hold_none_for_nan() -> None:
     batch = res.refusal_batch([Refusal("f", "i", "why")], "m", 0.5)
-    with_nan = batch.set_column(4, batch.schema.field(4), pa.array([math.nan]))
+    with_nan = batch.set_column(5, batch.schema.field(5), pa.array([math.nan]))
     assert res.rows_of(with_nan)[0]["p_atypical"] is None
     assert list(res.rows_of(with_nan)[0]) == res.RESULTS_SCHEMA.names
 
@@ -160,7 +162,7 @@ from atypia.inference import results as res
 from atypia.reports.outputs import SUFFIXES, open_writer
 n = 2
 ids = ["a", "b"]
-crops = types.SimpleNamespace(ids=ids, images=["s.svs"] * n, x_px=np.ones(n), y_px=np.ones(n))
+crops = types.SimpleNamespace(ids=ids, images=["s.svs"] * n, x_px=np.ones(n), y_px=np.ones(n), classes=None)
 verdicts = types.SimpleNamespace(
     p=np.array([0.2, 0.9]), decision=np.array([0, 1], np.int8), call=["normal", "refused"], novelty=np.array([1, np.nan])
 )

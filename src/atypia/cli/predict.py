@@ -87,10 +87,16 @@ def register(app: typer.Typer) -> None:
         ] = None,
         classes: Annotated[
             list[str] | None,
-            typer.Option("--class", help="Only points that the file calls so; may be repeated.", show_default=False),
+            typer.Option(
+                "--class",
+                help="Only points that the file calls so, and classes derived from it; may be repeated. all: every class.",
+                show_default=False,
+            ),
         ] = None,
         point_format: Annotated[str | None, typer.Option(help="Format of the points.", show_default=False)] = None,
-        box_format: Annotated[str, typer.Option(help="Boxes in JSON: auto, xywh or xyxy.")] = "auto",
+        box_format: Annotated[
+            str, typer.Option(help="Numbers of boxes: auto, xywh (corner), xyxy or cxcywh (centre).")
+        ] = "auto",
         fields: Annotated[
             bool, typer.Option("--fields", help="GeoJSON: squares of the field instead of points.")
         ] = False,
@@ -218,6 +224,7 @@ def classify(
     from contextlib import ExitStack
 
     from atypia.cli.slides import field_px
+    from atypia.inference.ordered import classify_stream
     from atypia.inference.requests import Told, only_slide, open_stream
     from atypia.reports.case import CaseSummary
     from atypia.reports.outputs import check_suffix, open_writer
@@ -236,18 +243,11 @@ def classify(
     with ExitStack() as stack:
         progress = stack.enter_context(bars())
         writer = stack.enter_context(open_writer(out, field_px=side)) if out is not None else None
-        done = 0
-        for crops, results in classifier.stream(stream):
-            if writer is not None:
-                writer.write(results)
-            if html is not None:
-                html.add(crops, results)
-            else:
-                total.add(results)
-            if picked is not None and crops is not None:
-                picked.add(crops, results)
-            done += results.num_rows
-            progress(done, 0, "figures")
+        rows = [] if writer is None else [writer.write]
+        shown = [] if html is None else [html.offer]
+        wanted = [] if picked is None else [picked.add]
+        count = total.add if html is None else html.count
+        classify_stream(classifier, stream, rows=[*rows, count], crops=[*shown, *wanted], progress=progress)
     if html is not None and page is not None:
         html.write(page)
     if told.skipped.count:

@@ -68,6 +68,7 @@ def slide_work(job: SlideJob, folder: Path, settings: SlideSettings) -> Mapping[
     from contextlib import ExitStack
 
     from atypia.cli.predict import facts
+    from atypia.inference.ordered import classify_stream
     from atypia.inference.requests import Told, open_stream
     from atypia.reports.case import CaseSummary
     from atypia.reports.outputs import open_writer
@@ -84,13 +85,13 @@ def slide_work(job: SlideJob, folder: Path, settings: SlideSettings) -> Mapping[
     with ExitStack() as stack:
         files = [folder / f"{RESULTS}.{form}" for form in settings.forms if form != PAGE]
         writers = [stack.enter_context(open_writer(file, field_px=side)) for file in files]
-        for crops, results in classifier.stream(open_stream(request, classifier, told)):
-            for writer in writers:
-                writer.write(results)
-            if page is None:
-                summary.add(results)
-            else:
-                page.add(crops, results)
+        count = summary.add if page is None else page.count
+        classify_stream(
+            classifier,
+            open_stream(request, classifier, told),
+            rows=[*(writer.write for writer in writers), count],
+            crops=[] if page is None else [page.offer],
+        )
     if page is not None:
         page.write(folder / f"{RESULTS}.{PAGE}")
     summary.write(folder / SUMMARY_FILE)

@@ -7,6 +7,7 @@ its fingerprint, so the same data in another folder has the same fingerprint.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +23,7 @@ import pyarrow.parquet as pq
 from atypia import records as r
 from atypia.artifacts import atomic_file, fingerprint
 from atypia.content import content_hashes
+from atypia.data.textfiles import known
 from atypia.errors import DataError, must
 
 SCHEMA = pa.schema(
@@ -76,6 +78,7 @@ was trained for, ``seen`` the fingerprint of the manifest of all figures that it
 Sets of real figures keep :data:`SCHEMA`, and their fingerprints."""
 
 METADATA_KEY = b"atypia"
+_DESCRIBING = frozenset({r.CASE_ID, r.SLIDE_ID, r.PART, *r.DOMAIN_PARTS, r.DOMAIN})
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +111,8 @@ class Manifest:
         """Builds and validates a manifest from one mapping a figure; absent columns are null.
 
         ``domain`` is derived from scanner, origin, species and tumour where it is not given.
-        ``n_raters`` and ``soft_label`` are derived from ``votes`` where they are not given.
+        ``n_raters`` and ``soft_label`` are derived from ``votes`` where they are not given. Words for «not known» and
+        NaN, as data frames write them, are null where a text describes a figure: they are nobody's case.
 
         Raises:
             DataError: As :meth:`validate`, or a value has the wrong type.
@@ -311,7 +315,7 @@ def domain_name(scanner: str | None, origin: str | None, species: str | None, tu
 
 
 def _completed(row: Mapping[str, Any]) -> dict[str, Any]:
-    full = dict(row)
+    full = {key: _known(key, value) for key, value in row.items()}
     votes = full.get(r.VOTES)
     if votes is not None:
         given = [vote for vote in votes if vote is not None]
@@ -322,6 +326,14 @@ def _completed(row: Mapping[str, Any]) -> dict[str, Any]:
     if full.get(r.DOMAIN) is None:
         full[r.DOMAIN] = domain_name(*(full.get(part) for part in r.DOMAIN_PARTS))
     return full
+
+
+def _known(column: str, value: Any) -> Any:
+    if column not in _DESCRIBING:
+        return value
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return known(value) if isinstance(value, str) else value
 
 
 def _absolute(manifest: Manifest) -> pa.Table:

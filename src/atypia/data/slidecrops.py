@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import numpy.typing as npt
 
 from atypia.data.geometry import CropGeometry, check_field, resize
 from atypia.data.images import DEFAULT_LIMITS, ImageLimits
-from atypia.data.points.base import DEFAULT_POINT_LIMITS, BoxFormat, PointLimits, Points, ScaleError
-from atypia.data.points.reading import read_points
+from atypia.data.points.base import DEFAULT_POINT_LIMITS, BoxFormat, PointLimits, Points
+from atypia.data.points.figures import figures_on
+from atypia.data.points.names import points_file
+from atypia.data.points.reading import check_mpp, read_scaled
 from atypia.data.slides import Slide, open_slide
 from atypia.data.streams import DEFAULT_BATCH, Crop, CropBatch, Refusal, batched
 from atypia.errors import DataError, InputError, must
@@ -30,6 +33,8 @@ def slide_crops(
     limits: ImageLimits = DEFAULT_LIMITS,
 ) -> Iterator[CropBatch | Refusal]:
     """Crops around points, in the order of tiles (rows of tiles from the top, in a tile by row and column).
+
+    The place of each among the points goes with it (:attr:`CropBatch.at`), so that results can be put in their order.
 
     A point outside the slide and a damaged place become refusals. What a field shows beyond the
     border is the slide's reflection. The same pixels give the same crop whether they are cut
@@ -64,25 +69,46 @@ def slide_points(
     mpp: float | None = None,
     format: str | None = None,  # noqa: A002  the word that users know
     box_format: BoxFormat = "auto",
+    classes: Sequence[str] = (),
+    beside: Sequence[str | Path] = (),
     limits: PointLimits = DEFAULT_POINT_LIMITS,
 ) -> Points:
-    """Reads the points of one slide from a file that may hold those of many.
+    """The figures of one slide from a file that may hold those of many, or a folder with one file a slide.
 
-    Positions in µm are turned into pixels by ``mpp``, else by what the slide states.
+    Lengths in µm are turned into pixels by ``mpp``, else by what the slide states. Regions of tissue are left out, and
+    a cell that is in the file twice is one figure; notes say so.
+
+    Args:
+        slide_path: The slide.
+        points_path: A file of points, or a folder of such files (:func:`atypia.data.points.names.points_file`).
+        mpp: µm/px of the slide.
+        format: Name in :data:`POINT_FORMATS`; None to tell it from the content.
+        box_format: What the four numbers of a box are.
+        classes: Classes that are wanted (:func:`atypia.data.points.classes.chosen`); ``all`` for all of several.
+        beside: Other slides whose points the file may hold.
+        limits: What is too large.
 
     Raises:
-        DataError: As :func:`read_points`, no point is on this slide, or the µm/px is needed and
-            neither given nor stated.
+        DataError: As :func:`read_points`; no point is on this slide, or it cannot be told which are; or the µm/px is
+            needed and neither given nor stated.
+        InputError: The points are of several classes and none is named; or the folder has no file for the slide, or
+            several.
     """
-    try:
-        points = read_points(points_path, format=format, mpp=mpp, box_format=box_format, limits=limits)
-    except ScaleError:
+    file = Path(points_path)
+    if file.is_dir():
+        file = points_file(file, slide_path)
+    if mpp is not None:
+        check_mpp(mpp)
+
+    @cache
+    def scale() -> float | None:
+        if mpp is not None:
+            return mpp
         with open_slide(slide_path) as slide:
-            stated = slide.mpp
-        if stated is None:
-            raise
-        points = read_points(points_path, format=format, mpp=stated, box_format=box_format, limits=limits)
-    return points.on_image(slide_path)
+            return slide.mpp
+
+    points = read_scaled(file, scale, format=format, box_format=box_format, limits=limits)
+    return figures_on(points.on_image(slide_path, beside), scale, classes)
 
 
 def tile_order(x_px: npt.NDArray[np.float64], y_px: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
@@ -102,12 +128,13 @@ def _cut(
         side = _field_px(slide, geometry, mpp)
         for row in tile_order(points.x_px, points.y_px).tolist():
             figure = f"{path.name}#{points.ids[row]}" if points.numbered else points.ids[row]
+            named = None if points.classes is None else points.classes[row]
             x, y = float(points.x_px[row]), float(points.y_px[row])
             inside = 0 <= x < slide.width_px and 0 <= y < slide.height_px
             try:
-                yield Crop(figure, str(path), resize(slide.read(x, y, side), geometry.out_px), x, y)
+                yield Crop(figure, str(path), resize(slide.read(x, y, side), geometry.out_px), x, y, named, row)
             except DataError as error:
-                yield Refusal(figure, str(path), str(error), x, y)
+                yield Refusal(figure, str(path), str(error), x, y, named, row)
                 if inside:
                     # After an error OpenSlide refuses everything else from the same handle.
                     slide.close()

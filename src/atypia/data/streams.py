@@ -2,7 +2,8 @@
 
 Every stream yields a :class:`CropBatch` whenever one is full, the rest at the end, and a
 :class:`Refusal` for each figure that gives no crop as soon as that is known. Crops keep the
-order that each function names; a refusal may come before crops that precede it.
+order that each function names; a refusal may come before crops that precede it. Each knows its place in the input
+(``at``), by which results are put in order.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -51,6 +52,9 @@ class CropBatch:
         images: The file or slide that each came from, as the user named it.
         x_px: Centres on the slide, shape (b,), float64; NaN for crops that are files or pages.
         y_px: Centres on the slide, shape (b,), float64.
+        classes: What the file of points calls each; None where it has no classes.
+        at: The place of each in its input, from 0, shape (b,), int64: crops of slides come in another order. None
+            where they come in the input's.
     """
 
     ids: list[str]
@@ -58,6 +62,8 @@ class CropBatch:
     images: list[str]
     x_px: npt.NDArray[np.float64]
     y_px: npt.NDArray[np.float64]
+    classes: list[str | None] | None = None
+    at: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -73,6 +79,8 @@ class Refusal:
         reason: Why, and what can be done.
         x_px: Its centre on a slide; NaN for crops.
         y_px: Its centre on a slide; NaN for crops.
+        named: What the file of points calls it; None where it does not.
+        at: Its place in the input, from 0; None where figures come in the input's order.
     """
 
     figure_id: str
@@ -80,6 +88,8 @@ class Refusal:
     reason: str
     x_px: float = float("nan")
     y_px: float = float("nan")
+    named: str | None = None
+    at: int | None = None
 
 
 class Crop(NamedTuple):
@@ -90,6 +100,8 @@ class Crop(NamedTuple):
     pixels: npt.NDArray[np.uint8]
     x_px: float = float("nan")
     y_px: float = float("nan")
+    named: str | None = None
+    at: int | None = None
 
 
 @dataclass
@@ -124,7 +136,9 @@ def batched(items: Iterable[Crop | Refusal], batch_size: int, out_px: int) -> It
 def _batched(items: Iterable[Crop | Refusal], batch_size: int, out_px: int) -> Iterator[CropBatch | Refusal]:
     held: list[Crop] = []
     pixels = np.empty((0, out_px, out_px, 3), np.uint8)
-    for item in items:
+    for place, item in enumerate(items):
+        if item.at is None:  # in the input's order, refusals among them
+            item = item._replace(at=place) if isinstance(item, Crop) else replace(item, at=place)
         if isinstance(item, Refusal):
             yield item
             continue
@@ -147,6 +161,8 @@ def _batch(held: list[Crop], pixels: npt.NDArray[np.uint8]) -> CropBatch:
         [crop.image for crop in held],
         np.array([crop.x_px for crop in held], np.float64),
         np.array([crop.y_px for crop in held], np.float64),
+        [crop.named for crop in held] if any(crop.named is not None for crop in held) else None,
+        np.array([crop.at for crop in held], np.int64),
     )
 
 

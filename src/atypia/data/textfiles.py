@@ -2,15 +2,91 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from atypia.errors import DataError, must
 
 _DELIMITERS = (",", ";", "\t")
+
+MISSING: Final = frozenset(
+    {
+        "", "na", "n/a", "n.a.", "n/d", "nd", "#n/a", "#na", "<na>", "nan", "nat", "null", "(null)", "nil", "none",
+        "unknown", "undefined", "unspecified", "missing", "not available", "not applicable", "not known", "unbekannt",
+        "k.a.", "-", "--", "---", "\u2013", "\u2014", "?", "??", "???", ".",
+    }
+)  # fmt: skip
+"""Words for «not known», in lower case; they are null, never the name of a patient or a scanner."""
+
+UTF8: Final = "UTF-8"
+_MARKS: Final = (
+    (codecs.BOM_UTF8, "utf-8-sig", UTF8),
+    (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),
+    (codecs.BOM_UTF32_BE, "utf-32", "UTF-32"),
+    (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
+    (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
+)
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+
+
+def known(text: str | None) -> str | None:
+    """The text without surrounding spaces; None where it is one of :data:`MISSING`.
+
+    >>> known(" Berlin "), known("N/A"), known("unknown"), known("")
+    ('Berlin', None, None, None)
+    """
+    bare = (text or "").strip()
+    return None if bare.casefold() in MISSING else bare
+
+
+def decoded(data: bytes, name: str) -> tuple[str, str]:
+    """Text of a file, in whatever of the usual encodings it is written.
+
+    UTF-8 and UTF-16 with or without a byte order mark; what is neither is taken for Windows-1252, of which Latin-1
+    is a part.
+
+    Args:
+        data: The file's bytes.
+        name: What messages call it.
+
+    Returns:
+        The text without a byte order mark, and the name of the encoding.
+
+    Raises:
+        DataError: It is no text.
+    """
+    for mark, codec, called in _MARKS:
+        if data.startswith(mark):
+            try:
+                return data.decode(codec), called
+            except UnicodeDecodeError as error:
+                raise DataError(f"{name} is damaged {called} ({error.reason}); fix: save it as UTF-8 CSV") from None
+    if b"\0" in data[:4096]:
+        # Letters of European languages have a zero byte in UTF-16, all on one side.
+        for codec, first in (("utf-16-le", 1), ("utf-16-be", 0)):
+            if data[first:4096:2].count(0) * 2 > len(data[first:4096:2]) and 0 not in data[1 - first : 4096 : 2]:
+                try:
+                    return data.decode(codec), "UTF-16"
+                except UnicodeDecodeError:
+                    break
+    try:
+        text, called = data.decode("utf-8"), UTF8
+    except UnicodeDecodeError:
+        try:
+            text, called = data.decode("cp1252"), "Windows-1252"
+        except UnicodeDecodeError:
+            text, called = data.decode("latin-1"), "Latin-1"
+    if "\0" in text:
+        raise DataError(f"{name} is no text (it holds zero bytes); fix: save it as UTF-8 CSV")
+    if called != UTF8 and _CONTROL.search(text):
+        raise DataError(f"{name} is no UTF-8 text, nor another (it holds control bytes); fix: save it as UTF-8 CSV")
+    return text, called
 
 
 @dataclass(frozen=True)
@@ -22,12 +98,26 @@ class TextTable:
         columns: Header, without surrounding spaces.
         rows: One mapping a line, values without surrounding spaces; absent cells are empty.
         lines: Line number of each row in the file, from 1.
+        delimiter: What stands between cells.
+        encoding: How the file is written.
     """
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[dict[str, str], ...]
     lines: tuple[int, ...]
+    delimiter: str = ","
+    encoding: str = UTF8
+
+    @property
+    def has_header(self) -> bool:
+        """Whether the first line may be a header: names, not numbers."""
+        return sum(is_number(column) for column in self.columns) < min(2, len(self.columns))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of how the file was read."""
+        return () if self.encoding == UTF8 else (f"{self.path.name} is no UTF-8 and was read as {self.encoding}",)
 
     def require(self, *columns: str) -> None:
         """Checks that columns are there.
@@ -36,6 +126,9 @@ class TextTable:
             DataError: One is missing; names it and those that are there.
         """
         missing = [column for column in columns if column not in self.columns]
+        if missing and not self.has_header:
+            fix = f"write the names of the columns ({', '.join(columns)} …) into its first line"
+            raise DataError(f"{self.path.name} has no header line, it begins with numbers; fix: {fix}")
         if missing:
             there = ", ".join(self.columns)
             raise DataError(f"{self.path.name}: no column `{missing[0]}`; there are: {there}; fix: name the columns so")
@@ -44,20 +137,17 @@ class TextTable:
 def read_table(path: Path) -> TextTable:
     """Reads a table delimited by commas, semicolons or tabs, told from its header line.
 
-    A byte order mark and Windows line ends are accepted; empty lines are skipped.
+    A byte order mark and Windows line ends are accepted; empty lines are skipped. The encoding is told by
+    :func:`decoded`.
 
     Raises:
-        DataError: The file is absent, empty, not UTF-8 text, has an unnamed or repeated column
+        DataError: The file is absent, empty, no text, has an unnamed or repeated column
             beside the first, or a line with more cells than the header.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text, encoding = decoded(path.read_bytes(), path.name)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; fix: check the path") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path.name} is no UTF-8 text ({error.reason}); fix: save it as UTF-8 CSV") from None
-    if "\0" in text:
-        raise DataError(f"{path.name} is no text (it holds zero bytes); fix: save it as UTF-8 CSV")
     header = next((line for line in text.splitlines() if line.strip()), "")
     if not header:
         raise DataError(f"{path.name} is empty; fix: write a header line and one line a figure")
@@ -77,7 +167,7 @@ def read_table(path: Path) -> TextTable:
             if len(cells) > len(columns) and any(stripped[len(columns) :]):
                 raise DataError(
                     f"{path.name}, line {reader.line_num}: {len(cells)} cells under {len(columns)} columns; "
-                    "fix: quote cells that hold the delimiter"
+                    "fix: quote cells that hold the delimiter, or write decimals with a point"
                 )
             padded = stripped + [""] * (len(columns) - len(stripped))
             rows.append(dict(zip(columns, padded, strict=False)))
@@ -87,7 +177,16 @@ def read_table(path: Path) -> TextTable:
     repeated = [column for column, count in Counter(columns).items() if count > 1]
     if repeated:
         raise DataError(f"{path.name}: column `{repeated[0]}` occurs twice; fix: keep one")
-    return TextTable(path, columns, tuple(rows), tuple(lines))
+    return TextTable(path, columns, tuple(rows), tuple(lines), delimiter, encoding)
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell is a number, with a point or a comma for decimals."""
+    try:
+        float(text.replace(",", ".", 1))
+    except ValueError:
+        return False
+    return True
 
 
 def number(text: str, column: str, where: str) -> float:
@@ -99,4 +198,5 @@ def number(text: str, column: str, where: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise DataError(f"{where}: {must(column, 'a number', repr(text), 'correct the cell')}") from None
+        fix = "write decimals with a point" if is_number(text) else "correct the cell"
+        raise DataError(f"{where}: {must(column, 'a number', repr(text), fix)}") from None

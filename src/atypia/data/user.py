@@ -26,10 +26,10 @@ from atypia.data.layouts import (
     make_unique,
 )
 from atypia.data.manifest import SCHEMA, Manifest
-from atypia.data.textfiles import TextTable, number, read_table
+from atypia.data.textfiles import TextTable, known, number, read_table
 from atypia.errors import DataError, must
 
-VERSION = 1
+VERSION = 2
 """Raised when a reader returns something else for the same files."""
 
 VOTE_COLUMN = re.compile(r"(?i)(vote|rater|expert)[ _-]?\d+(_label)?")
@@ -56,10 +56,11 @@ def read_csv(path: Path, task: str = r.ATYPICAL_TASK) -> Manifest:
     The one required column is ``image``: a path, relative to the table or absolute. ``label`` may
     be 0 or 1 or a class word, in any case; the other columns of a manifest are taken where they are
     there. Votes are one column ``votes`` («1|0|1») or one column a rater (``expert1``, ``vote_2``).
-    A label that is not given is the majority of the votes, null where they are even.
+    A label that is not given is the majority of the votes, null where they are even. Words for «not known»
+    (:data:`atypia.data.textfiles.MISSING`: NA, null, unknown, - …) are null in every column but ``image``.
 
     Args:
-        path: CSV, delimited by commas, semicolons or tabs; UTF-8, with or without a byte order mark.
+        path: CSV, delimited by commas, semicolons or tabs, in any encoding of :func:`read_table`.
         task: Key of :data:`atypia.records.CLASS_NAMES`.
 
     Returns:
@@ -81,7 +82,7 @@ def read_csv(path: Path, task: str = r.ATYPICAL_TASK) -> Manifest:
     rows: list[dict[str, Any]] = []
     for cells, line, image in zip(table.rows, table.lines, images, strict=True):
         where = f"{path.name}, line {line}"
-        if not cells[r.IMAGE]:
+        if known(cells[r.IMAGE]) is None:
             raise DataError(f"{where}: `image` is empty; fix: name the image file")
         row = _row(cells, voters, where, task)
         row[r.IMAGE] = image.relative_to(root).as_posix()
@@ -89,7 +90,7 @@ def read_csv(path: Path, task: str = r.ATYPICAL_TASK) -> Manifest:
         row.setdefault(r.FIGURE_ID, _figure_id(cells[r.IMAGE], row))
         rows.append(row)
     _refuse_repeated(rows, table)
-    notes = [f"ignored columns: {', '.join(ignored)}"] if ignored else []
+    notes = [*table.notes, *([f"ignored columns: {', '.join(ignored)}"] if ignored else [])]
     return _finish(rows, root, path.stem, task, notes)
 
 
@@ -177,15 +178,17 @@ def _check_columns(table: TextTable, voters: Sequence[str]) -> list[str]:
 
 def _row(cells: dict[str, str], voters: Sequence[str], where: str, task: str) -> dict[str, Any]:
     row: dict[str, Any] = {}
-    for column, text in cells.items():
-        if column in _DERIVED or column in (r.IMAGE, r.LABEL, r.VOTES) or column not in SCHEMA.names or not text:
+    for column, given in cells.items():
+        text = known(given)
+        if column in _DERIVED or column in (r.IMAGE, r.LABEL, r.VOTES) or column not in SCHEMA.names or text is None:
             continue
         row[column] = _value(column, text, where)
-    if any(cells.get(part) for part in r.DOMAIN_PARTS):
-        row |= domain_columns(*(cells.get(part) for part in r.DOMAIN_PARTS))
-    if votes := cells.get(r.VOTES):
+    parts = [known(cells.get(part)) for part in r.DOMAIN_PARTS]
+    if any(parts):
+        row |= domain_columns(*parts)
+    if votes := known(cells.get(r.VOTES)):
         row[r.VOTES] = [_label(vote, r.VOTES, where, task) for vote in votes.split(LIST_SEPARATOR)]
-    elif voters and any(cells[voter] for voter in voters):
+    elif voters and any(known(cells[voter]) for voter in voters):
         row[r.VOTES] = [_label(cells[voter], voter, where, task) for voter in voters]
     row[r.LABEL] = _label(cells.get(r.LABEL, ""), r.LABEL, where, task)
     if row[r.LABEL] is None and r.VOTES in row:
@@ -195,16 +198,16 @@ def _row(cells: dict[str, str], voters: Sequence[str], where: str, task: str) ->
 
 def _label(text: str, column: str, where: str, task: str) -> int | None:
     try:
-        return class_label(text, task)
+        return class_label(known(text), task)
     except KeyError:
-        known = ", ".join(CLASS_WORDS[task])
-        raise DataError(f"{where}: {must(column, f'one of {known}', repr(text), 'correct the cell')}") from None
+        words = ", ".join(CLASS_WORDS[task])
+        raise DataError(f"{where}: {must(column, f'one of {words}', repr(text), 'correct the cell')}") from None
 
 
 def _value(column: str, text: str, where: str) -> Any:
     kind = SCHEMA.field(column).type
     if pa.types.is_list(kind):
-        return [part.strip() or None for part in text.split(LIST_SEPARATOR)]
+        return [known(part) for part in text.split(LIST_SEPARATOR)]
     if pa.types.is_string(kind):
         return text
     value = number(text, column, where)

@@ -162,15 +162,14 @@ class Classifier:
         verdicts = [member.decision.apply(*self._outputs(member, crops)) for member in self.members]
         return verdicts[0] if len(verdicts) == 1 else combined(verdicts, self.threshold, self.classes)
 
-    def stream(self, items: Stream) -> Iterator[tuple[CropBatch | None, pa.RecordBatch]]:
-        """Judges a stream of crops, in constant memory.
+    def judged(self, items: Stream) -> Iterator[tuple[CropBatch | Refusal, pa.RecordBatch]]:
+        """Judges a stream of crops, in constant memory; :mod:`atypia.inference.ordered` puts the results in order.
 
         Args:
             items: Batches of crops, and refusals of figures that gave none.
 
         Yields:
-            A batch and its results (:data:`atypia.inference.results.RESULTS_SCHEMA`); None and the results for
-            figures that gave no crop.
+            Each item with its results (:data:`atypia.inference.results.RESULTS_SCHEMA`).
         """
         from atypia.data.streams import CropBatch
         from atypia.inference.results import refusal_batch, result_batch
@@ -179,7 +178,14 @@ class Classifier:
             if isinstance(item, CropBatch):
                 yield item, result_batch(item, self.judge(item.crops), self.name, self.threshold)
             else:
-                yield None, refusal_batch([item], self.name, self.threshold)
+                yield item, refusal_batch([item], self.name, self.threshold)
+
+    def stream(self, items: Stream) -> Iterator[tuple[CropBatch | None, pa.RecordBatch]]:
+        """Judges a stream of crops; like :meth:`judged`, with None for figures that gave no crop."""
+        from atypia.data.streams import CropBatch
+
+        for item, results in self.judged(items):
+            yield item if isinstance(item, CropBatch) else None, results
 
     def predict_files(self, inputs: Sequence[str | Path], *, mpp: float | None = None) -> pa.Table:
         """Judges image files, folders and patterns; one row a figure. ``mpp`` as for :func:`crop_files`.
@@ -193,7 +199,7 @@ class Classifier:
         return self._table(crop_files(inputs, self.geometry if mpp is None else self.slide_geometry, mpp=mpp))
 
     def predict_slide(self, slide: str | Path, points: Points, *, mpp: float | None = None) -> pa.Table:
-        """Judges figures on a slide or a region image; one row a point.
+        """Judges figures on a slide or a region image; one row a point, in their order.
 
         Args:
             slide: The file.
@@ -210,9 +216,12 @@ class Classifier:
     def _table(self, items: Stream) -> pa.Table:
         import pyarrow as pa
 
+        from atypia.inference.ordered import classify_stream
         from atypia.inference.results import RESULTS_SCHEMA
 
-        return pa.Table.from_batches([results for _, results in self.stream(items)], schema=RESULTS_SCHEMA)
+        batches: list[pa.RecordBatch] = []
+        classify_stream(self, items, rows=[batches.append])
+        return pa.Table.from_batches(batches, schema=RESULTS_SCHEMA)
 
     def _outputs(self, member: Member, crops: Crops) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         if not self.tta:

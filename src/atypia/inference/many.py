@@ -25,7 +25,8 @@ from typing import Final
 
 from atypia import records as r
 from atypia.artifacts import atomic_file, disk_errors, file_sha256, fingerprint
-from atypia.data.textfiles import number, read_table
+from atypia.data.points.names import bare_stem, loose
+from atypia.data.textfiles import known, number, read_table
 from atypia.engines.engine import ENGINES, Setup
 from atypia.errors import AtypiaError, DataError, InputError, must
 from atypia.inference.many_tasks import (
@@ -146,7 +147,7 @@ def safe_name(text: str) -> str:
 
 
 def distinct(jobs: Sequence[SlideJob]) -> list[SlideJob]:
-    """The jobs with absolute paths, each with a folder of its own.
+    """The jobs with absolute paths, each with a folder of its own, and with the slides that are named alike.
 
     Where several would have one name (in any case of letters), each gets a hash of its paths after it, so that its
     name does not depend on the order.
@@ -158,9 +159,21 @@ def distinct(jobs: Sequence[SlideJob]) -> list[SlideJob]:
         raise InputError(must("jobs", "at least one slide", "none", "name one"))
     full = [
         replace(
-            job, slide=job.slide.absolute(), points=job.points.absolute(), name=safe_name(job.name or job.slide.stem)
+            job,
+            slide=job.slide.absolute(),
+            points=job.points.absolute(),
+            name=safe_name(job.name or bare_stem(job.slide.name)),
         )
         for job in jobs
+    ]
+    alike: dict[str, list[str]] = {}
+    for job in full:
+        alike.setdefault(loose(bare_stem(job.slide.name)), []).append(str(job.slide))
+    full = [
+        replace(
+            job, beside=tuple(other for other in alike[loose(bare_stem(job.slide.name))] if other != str(job.slide))
+        )
+        for job in full
     ]
     counts = Counter(job.name.casefold() for job in full)
     counts[TABLE] += 1  # a folder of that name would be in the way of the table
@@ -194,12 +207,12 @@ def read_jobs(path: Path, points: Path | None = None) -> list[SlideJob]:
     table.require(_SLIDE, *(() if points else (_POINTS,)))
     jobs = []
     for row, line in zip(table.rows, table.lines, strict=True):
-        slide, own = row[_SLIDE], row.get(_POINTS, "")
+        slide, own, name = (known(row.get(column)) for column in (_SLIDE, _POINTS, _NAME))
         if not slide or not (own or points):
             raise DataError(f"{path.name}, line {line}: no {_POINTS if slide else _SLIDE}; fix: fill the cell")
         chosen = path.parent / own if own else points
         assert chosen is not None  # one of the two is there
-        jobs.append(SlideJob(path.parent / slide, chosen, row.get(_NAME, ""), _mpp(row.get(r.MPP, ""), path, line)))
+        jobs.append(SlideJob(path.parent / slide, chosen, name or "", _mpp(row.get(r.MPP, ""), path, line)))
     if not jobs:
         raise DataError(f"{path.name} lists no slide; fix: write one line a slide")
     return jobs
@@ -208,7 +221,7 @@ def read_jobs(path: Path, points: Path | None = None) -> list[SlideJob]:
 def _mpp(text: str, path: Path, line: int) -> float | None:
     """µm/px of a cell; None where it is empty."""
     where = f"{path.name}, line {line}"
-    value = number(text, r.MPP, where) if text else None
+    value = number(text, r.MPP, where) if known(text) else None
     if value is not None and not (math.isfinite(value) and value > 0):
         raise DataError(f"{where}: {must(r.MPP, 'a positive number of µm/px', text, 'correct the cell')}")
     return value

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from atypia.artifacts import atomic_folder, file_sha256, fingerprint, lock, read_json, write_json
 from atypia.data.points.base import BoxFormat
+from atypia.data.points.names import points_file
 from atypia.engines.engine import Work
 from atypia.errors import AtypiaError, DataError, WorkError
 from atypia.inference.requests import Request
@@ -22,7 +23,7 @@ DONE: Final = "done"
 KEPT: Final = "kept"
 FAILED: Final = "failed"
 DONE_FILE: Final = "done.json"
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised when the same inputs would give other files; what was made before is then repeated."""
 _SAMPLE_BYTES = 1 << 16
 
@@ -36,12 +37,14 @@ class SlideJob:
         points: The file of points, which may hold those of other slides too; or a folder with one file a slide.
         name: Name of its folder; empty for the slide's own name without suffix.
         mpp: Its µm/px, where it does not state it or is wrong; None for the settings'.
+        beside: Other slides of the list that are named alike, whose points the file may hold.
     """
 
     slide: Path
     points: Path
     name: str = ""
     mpp: float | None = None
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class SlideSettings:
         mpp: µm/px, where the slides do not state it or are wrong.
         point_format: Format of the points; None tells by the content.
         box_format: What the four numbers of a JSON box are.
-        classes: Only points that the file calls one of these; empty for all.
+        classes: Only points that the file calls one of these; ``all`` for all of several, empty where there is one.
         forms: Suffixes of the results that are written, without the dot; ``html`` is the case page.
         fields: Whether GeoJSON shows squares of the field instead of points.
     """
@@ -79,7 +82,8 @@ class SlideSettings:
     def request(self, job: SlideJob) -> Request:
         """What is to be classified for a job."""
         mpp = self.mpp if job.mpp is None else job.mpp
-        return Request((str(job.slide),), job.points, mpp, self.point_format, self.box_format, tuple(self.classes))
+        asked = (self.point_format, self.box_format, tuple(self.classes))
+        return Request((str(job.slide),), job.points, mpp, *asked, beside=job.beside)
 
 
 @dataclass(frozen=True)
@@ -237,16 +241,14 @@ def evidence(job: SlideJob, hashes: dict[Path, str]) -> dict[str, Any]:
 
     Raises:
         DataError: A file is absent or cannot be read.
+        InputError: The folder of points has no file for the slide, or several.
     """
     try:
-        files = [job.points]
-        if job.points.is_dir():
-            files = sorted(path for path in job.points.iterdir() if path.is_file() and path.stem == job.slide.stem)
-        for file in files:
-            if file not in hashes:
-                hashes[file] = file_sha256(file)
-        points = {file.name: hashes[file] for file in files}
-        return {"slide": _slide_evidence(job.slide), "points": points, "mpp": job.mpp}
+        file = points_file(job.points, job.slide) if job.points.is_dir() else job.points
+        if file not in hashes:
+            hashes[file] = file_sha256(file)
+        beside = {"beside": job.beside} if job.beside else {}
+        return {"slide": _slide_evidence(job.slide), "points": {file.name: hashes[file]}, "mpp": job.mpp, **beside}
     except OSError as error:
         shown = error.filename or job.slide
         raise DataError(f"{shown} cannot be read: {error.strerror}; fix: check the path") from error

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -29,12 +29,13 @@ class Request:
     Attributes:
         inputs: Files, folders and patterns of crops; multi-page TIFF stacks; slides or regions.
         points: Where the figures on the slides are: a file, or a folder with one file a slide of the slide's name
-            (without its suffix). Given, every input is a slide.
+            (:mod:`atypia.data.points.names`). Given, every input is a slide.
         mpp: µm/px of the images, where the files do not state it or are wrong.
         point_format: Name in :data:`atypia.data.points.reading.POINT_FORMATS`; None tells by the content.
         box_format: How boxes are written, where the file does not tell.
-        classes: Only points that the file calls one of these; empty for all.
+        classes: Only points that the file calls one of these; ``all`` for all of several, empty where there is one.
         batch_size: Crops in a batch.
+        beside: Other slides whose points the file may hold.
     """
 
     inputs: tuple[str, ...]
@@ -44,6 +45,7 @@ class Request:
     box_format: BoxFormat = "auto"
     classes: tuple[str, ...] = ()
     batch_size: int = DEFAULT_BATCH
+    beside: tuple[str, ...] = ()
 
 
 @dataclass
@@ -55,7 +57,9 @@ class Told:
 
 
 def open_stream(request: Request, classifier: Classifier, told: Told) -> Iterator[CropBatch | Refusal]:
-    """Crops of everything that is asked for, in the order of the inputs, in constant memory.
+    """Crops of everything that is asked for, input after input, in constant memory.
+
+    Each knows its place (``at``) in what is asked for; on a slide they come in another order.
 
     Args:
         request: What to classify.
@@ -93,21 +97,23 @@ def points_of(slide: str, request: Request) -> Points:
 
     Raises:
         DataError: The points cannot be read, or none is on this slide.
-        InputError: There is no file for this slide in the folder of points.
+        InputError: There is no file for this slide in the folder of points, or the points are of several classes and
+            none is named.
     """
     from atypia.data.slidecrops import slide_points
 
     if request.points is None:
         raise InputError(must("points", f"given for the slide {slide}", "none", "pass --points FILE"))
-    file = request.points
-    if file.is_dir():
-        found = sorted(path for path in file.iterdir() if path.is_file() and path.stem == Path(slide).stem)
-        if len(found) != 1:
-            got = ", ".join(path.name for path in found) or "none"
-            raise InputError(must(f"points in {file}", f"one file named {Path(slide).stem}.*", got, "name it so"))
-        file = found[0]
-    points = slide_points(slide, file, mpp=request.mpp, format=request.point_format, box_format=request.box_format)
-    return points.of_classes(request.classes) if request.classes else points
+    beside = [other for other in (*request.inputs, *request.beside) if other != slide]
+    return slide_points(
+        slide,
+        request.points,
+        mpp=request.mpp,
+        format=request.point_format,
+        box_format=request.box_format,
+        classes=request.classes,
+        beside=beside,
+    )
 
 
 def _stream(
@@ -118,18 +124,30 @@ def _stream(
 
     size, mpp = request.batch_size, request.mpp
     whole = classifier.geometry if mpp is None else classifier.slide_geometry
+    before = 0  # figures of the inputs that are over
     for kind, group in groupby(kinds, key=lambda pair: pair[0]):
         inputs = [given for _, given in group]
         if kind == CROPS:
-            yield from crop_files(inputs, whole, batch_size=size, mpp=mpp, skipped=told.skipped)
+            stream = crop_files(inputs, whole, batch_size=size, mpp=mpp, skipped=told.skipped)
+            before = yield from _numbered(stream, before)
             continue
         for given in inputs:
             if kind == STACK:
-                yield from stack_pages(given, whole, batch_size=size, mpp=mpp)
-                continue
-            points = points_of(given, request)
-            told.notes.extend(f"{given}: {note}" for note in points.notes)
-            yield from slide_crops(given, points, classifier.slide_geometry, mpp=mpp, batch_size=size)
+                stream = stack_pages(given, whole, batch_size=size, mpp=mpp)
+            else:
+                points = points_of(given, request)
+                told.notes.extend(f"{given}: {note}" for note in points.notes)
+                stream = slide_crops(given, points, classifier.slide_geometry, mpp=mpp, batch_size=size)
+            before = yield from _numbered(stream, before)
+
+
+def _numbered(stream: Iterator[CropBatch | Refusal], before: int) -> Generator[CropBatch | Refusal, None, int]:
+    """A stream whose places count on from the inputs before it; returns how many figures there are by its end."""
+    count = 0
+    for item in stream:
+        count += len(item) if isinstance(item, CropBatch) else 1
+        yield item if item.at is None else replace(item, at=item.at + before)
+    return before + count
 
 
 def only_slide(request: Request) -> str:

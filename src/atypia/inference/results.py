@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from atypia.data.streams import CropBatch, Refusal
     from atypia.inference.decision import Verdicts
 
+CLASS: Final = "class"
 CALL: Final = "call"
 NOVELTY: Final = "novelty"
 REASON: Final = "reason"
@@ -35,6 +36,7 @@ RESULTS_SCHEMA: Final = pa.schema(
         pa.field(r.IMAGE, pa.string(), nullable=False),
         pa.field(r.X_PX, pa.float64()),
         pa.field(r.Y_PX, pa.float64()),
+        pa.field(CLASS, pa.string()),
         pa.field(r.P_ATYPICAL, pa.float64()),
         pa.field(r.DECISION, pa.int8()),
         pa.field(CALL, pa.string(), nullable=False),
@@ -45,11 +47,15 @@ RESULTS_SCHEMA: Final = pa.schema(
     ]
 )
 """Columns, in order. ``image`` is the file or slide, as the user named it; ``x_px, y_px`` the
-figure's centre in pixels of the slide's level 0, null for plain crops. ``p_atypical`` is the
+figure's centre in pixels of the slide's level 0, null for plain crops; ``class`` what the file of
+points calls the figure, null where it does not. ``p_atypical`` is the
 calibrated probability of *atypical*, in [0, 1], and ``decision`` 1 where it reaches ``threshold``;
 both are null for a figure that was refused before it was scored. ``call`` is one of
 :data:`atypia.inference.decision.CALLS`, ``reason`` says why a figure was refused, and ``novelty``
 how far it lies from the training data (null where the model does not tell)."""
+
+LATER_COLUMNS: Final = (CLASS,)
+"""Nullable columns that results of earlier versions do not have."""
 
 
 def result_batch(batch: CropBatch, verdicts: Verdicts, model: str, threshold: float) -> pa.RecordBatch:
@@ -91,6 +97,7 @@ def result_batch(batch: CropBatch, verdicts: Verdicts, model: str, threshold: fl
             r.IMAGE: _texts(batch.images),
             r.X_PX: _numbers(batch.x_px),
             r.Y_PX: _numbers(batch.y_px),
+            CLASS: _texts(batch.classes or [None] * n),
             r.P_ATYPICAL: _numbers(p),
             r.DECISION: _primitive(pa.int8(), decision.astype(np.int8), scored),
             CALL: _texts(calls),
@@ -121,6 +128,7 @@ def refusal_batch(refusals: Sequence[Refusal], model: str, threshold: float) -> 
             r.IMAGE: _texts([refusal.image for refusal in refusals]),
             r.X_PX: _numbers([refusal.x_px for refusal in refusals]),
             r.Y_PX: _numbers([refusal.y_px for refusal in refusals]),
+            CLASS: _texts([refusal.named for refusal in refusals]),
             r.P_ATYPICAL: pa.nulls(n, pa.float64()),
             r.DECISION: pa.nulls(n, pa.int8()),
             CALL: _texts([CALLED_REFUSED] * n),
@@ -172,6 +180,24 @@ def check_results(batch: pa.RecordBatch) -> pa.RecordBatch:
         got = ", ".join(f"{field.name} {field.type}" for field in batch.schema)
         raise InputError(must("results", "a record batch with RESULTS_SCHEMA", got, "build it with result_batch"))
     return batch
+
+
+def is_results(columns: Sequence[str]) -> bool:
+    """Whether these are the columns of results, of this version or an earlier one."""
+    return [name for name in RESULTS_SCHEMA.names if name in columns or name not in LATER_COLUMNS] == list(columns)
+
+
+def completed(table: pa.Table) -> pa.Table:
+    """Results of any version with :data:`RESULTS_SCHEMA`; what an earlier one did not have is null.
+
+    Raises:
+        pyarrow.ArrowInvalid: The columns are not those of results.
+    """
+    for name in LATER_COLUMNS:
+        if name not in table.column_names:
+            field = RESULTS_SCHEMA.field(name)
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table.select(RESULTS_SCHEMA.names).cast(RESULTS_SCHEMA)
 
 
 def _batch(columns: dict[str, pa.Array], model: str, threshold: float) -> pa.RecordBatch:

@@ -60,11 +60,13 @@ class ShownCrop:
         row: Values of :data:`atypia.inference.results.RESULTS_SCHEMA`, None where unknown.
         uncertainty: Binary entropy of the probability in bits; None without a probability.
         pixels: RGB, uint8, shape (side, side, 3), at most :data:`THUMBNAIL_PX` a side.
+        at: Its place in the input.
     """
 
     row: Mapping[str, Any]
     uncertainty: float | None
     pixels: npt.NDArray[np.uint8]
+    at: int = 0
 
 
 class _Highest:
@@ -140,19 +142,32 @@ class CasePage:
         Raises:
             InputError: Crops and rows differ in number.
         """
-        if crops is not None and len(crops.crops) != results.num_rows:
-            raise InputError(must("crops", f"one for each of {results.num_rows} rows", len(crops.crops), "pass both"))
+        if crops is not None:
+            self.offer(crops, results)
+        self.count(results)
+
+    def count(self, results: pa.RecordBatch) -> None:
+        """Counts rows, with or without crops; in the order in which the page shall name their images."""
         self.summary.add(results)
-        rows = res.rows_of(results)
-        for row in rows:
+        for row in res.rows_of(results):
             p = row[r.P_ATYPICAL]
             if p is not None and row[res.CALL] in self.histogram:
                 self.histogram[row[res.CALL]][min(int(p * BINS), BINS - 1)] += 1
-        if crops is not None:
-            for row, bits, pixels in zip(rows, res.uncertainty_of(rows), crops.crops, strict=True):
-                self._offer(row, bits, pixels)
 
-    def _offer(self, row: Mapping[str, Any], bits: float | None, pixels: npt.NDArray[np.uint8]) -> None:
+    def offer(self, crops: CropBatch, results: pa.RecordBatch) -> None:
+        """Takes in crops that may be shown, in any order; :meth:`count` counts their rows.
+
+        Raises:
+            InputError: Crops and rows differ in number.
+        """
+        if len(crops.crops) != results.num_rows:
+            raise InputError(must("crops", f"one for each of {results.num_rows} rows", len(crops.crops), "pass both"))
+        rows = res.rows_of(results)
+        places = range(self.seen, self.seen + len(rows)) if crops.at is None else crops.at.tolist()
+        for row, bits, pixels, at in zip(rows, res.uncertainty_of(rows), crops.crops, places, strict=True):
+            self._offer(row, bits, pixels, at)
+
+    def _offer(self, row: Mapping[str, Any], bits: float | None, pixels: npt.NDArray[np.uint8], at: int) -> None:
         self.seen += 1
         tie = derive_seed(self.seed, "case page", row[r.FIGURE_ID])
         keys = [(self._by_chance, float(tie))]
@@ -160,12 +175,12 @@ class CasePage:
             keys += [(self._by_probability, row[r.P_ATYPICAL]), (self._by_uncertainty, bits)]
         taking = [(heap, key) for heap, key in keys if heap.takes(key, tie)]
         if taking:
-            item = ShownCrop(row, bits, _thumbnail(pixels))
+            item = ShownCrop(row, bits, _thumbnail(pixels), at)
             for heap, key in taking:
                 heap.put(key, tie, item)
 
     def chosen(self) -> list[ShownCrop]:
-        """The crops to show, by falling probability; those without one stand last."""
+        """The crops to show, by falling probability, equal ones in the order of the input; those without one stand last."""
         if self.seen <= self.limit:
             picked = self._by_chance.items()
         else:
@@ -174,7 +189,7 @@ class CasePage:
                 taken = {id(crop) for crop in picked}
                 rest = [crop for crop in heap.items() if id(crop) not in taken]
                 picked += rest[: min(room, self.limit - len(picked))]
-        return sorted(picked, key=lambda crop: (-_or(crop.row[r.P_ATYPICAL], -1.0), crop.row[r.FIGURE_ID]))
+        return sorted(picked, key=lambda crop: (-_or(crop.row[r.P_ATYPICAL], -1.0), crop.at))
 
     def html(self) -> str:
         """The page."""
@@ -248,7 +263,8 @@ def _card(crop: ShownCrop) -> dict[str, Any]:
     figure = shown(row[r.FIGURE_ID])
     known = f"probability of atypical {p:.3f}" if p is not None else "no probability"
     bits = crop.uncertainty
-    lines = [] if bits is None else [("uncertainty", f"{bits:.2f} bit")]
+    lines = [] if row[res.CLASS] is None else [(res.CLASS, shown(row[res.CLASS]))]
+    lines += [] if bits is None else [("uncertainty", f"{bits:.2f} bit")]
     if novelty is not None:
         lines.append((res.NOVELTY, f"{novelty:.3g}"))
     if row[r.X_PX] is not None and row[r.Y_PX] is not None:

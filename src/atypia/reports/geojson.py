@@ -8,6 +8,7 @@ slide's level 0, x to the right and y down, as QuPath takes them; they are no lo
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
 from typing import Any, Final
@@ -18,6 +19,8 @@ from atypia.reports.names import file_name, without_folders
 
 FIGURES: Final = uuid.UUID("6d1c3a52-9c5e-5f0b-8f0e-6a0f2f4f9b11")
 """Name space of the UUIDs that stand for figure ids."""
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 CALL_COLOURS: Final[dict[str, tuple[int, int, int]]] = {
     res.CALLED_NORMAL: (86, 180, 233),
@@ -35,11 +38,17 @@ TAIL: Final = "\n]}\n"
 
 
 def figure_uuid(figure_id: str) -> str:
-    """The UUID (version 5) of a figure id: the same in every file.
+    """The UUID of a figure id: itself where it is one, so that QuPath knows its object again; else one derived from it.
+
+    Derived ones (version 5) are the same in every file.
 
     >>> figure_uuid("a") == figure_uuid("a"), figure_uuid("a") == figure_uuid("b")
     (True, False)
+    >>> figure_uuid("cd44e1ba-0a43-4d9e-b334-7ce900a709c6")
+    'cd44e1ba-0a43-4d9e-b334-7ce900a709c6'
     """
+    if _UUID.fullmatch(figure_id):
+        return figure_id
     return str(uuid.uuid5(FIGURES, figure_id))
 
 
@@ -68,8 +77,12 @@ def feature(row: Mapping[str, Any], uncertainty: float | None, field_px: float |
         res.NOVELTY: row[res.NOVELTY],
         r.THRESHOLD: row[r.THRESHOLD],
     }
-    reason = row[res.REASON] and without_folders(row[res.REASON], row[r.IMAGE])
-    metadata = {r.IMAGE: file_name(row[r.IMAGE]), res.MODEL: row[res.MODEL], res.REASON: reason}
+    metadata = {
+        r.IMAGE: file_name(row[r.IMAGE]),
+        res.CLASS: row[res.CLASS],
+        res.MODEL: row[res.MODEL],
+        res.REASON: row[res.REASON] and without_folders(row[res.REASON], row[r.IMAGE]),
+    }
     return {
         "type": "Feature",
         "id": figure_uuid(row[r.FIGURE_ID]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from atypia import records as r
 from atypia.data.catalogue import SOURCES
 from atypia.data.manifest import Manifest
 from atypia.data.opening import figure_positions
+from atypia.data.points.names import match
 from atypia.errors import AbsentError, DataError
 from atypia.inference import results as res
 from atypia.review.figures import UNKNOWN_LABEL, Coded, Codes, Figures, Floats, Places, coded, floats, nothing_coded
@@ -224,11 +225,22 @@ def _published_positions(
                 known.update(figure_positions(name, root))
             except AbsentError:
                 continue
-    there = {path.stem: path for path in sorted(slides.iterdir()) if path.is_file()} if known else {}
+    there = {path.name: path for path in sorted(slides.iterdir()) if path.is_file()} if known else {}
+    found = {name: _one_slide(name, there) for name in {place[0] for place in known.values()}}
     files: dict[Path, int] = {}
     for row, figure in enumerate(manifest.ids if known else ()):
         place = known.get(figure)
-        path = None if place is None else there.get(Path(place[0]).stem)
+        path = None if place is None else found[place[0]]
         if place is not None and path is not None:
             on[row], x[row], y[row] = files.setdefault(path, len(files)), place[1], place[2]
     return tuple(files), on, x, y
+
+
+def _one_slide(name: str, there: Mapping[str, Path]) -> Path | None:
+    """The file of a folder that a published table means by a slide's name; None where it is not there.
+
+    Raises:
+        DataError: Several files fit equally.
+    """
+    found = match(name, there)
+    return None if found is None else there[found.name]

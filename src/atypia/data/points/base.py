@@ -10,25 +10,44 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from atypia import records as r
+from atypia.data.points.classes import chosen, class_name
+from atypia.data.points.names import SHOWN_NAMES, matching
+from atypia.data.points.shapes import Shape
+from atypia.data.textfiles import known
 from atypia.errors import DataError, InputError, must
 from atypia.registry import Registry
 
-MAX_FIGURE_PX = 1000
-"""A shape wider or higher than this is a region of tissue, not one figure (100 µm at 0.1 µm/px)."""
-
-BoxFormat = Literal["auto", "xywh", "xyxy"]
-SHOWN_NAMES = 5
+BoxFormat = Literal["auto", "xywh", "xyxy", "cxcywh"]
+BOX_FORMATS: Final[tuple[BoxFormat, ...]] = get_args(BoxFormat)
 
 
 class ScaleError(DataError):
     """Positions are in µm and the µm/px that would turn them into pixels is not known."""
+
+
+class Mark(NamedTuple):
+    """What a file says of how a figure was drawn; None where it does not say.
+
+    Attributes:
+        kind: QuPath's type of object: ``annotation``, ``detection``, ``cell``.
+        form: ``rectangle``, ``ellipse``, ``outline``; None for a point.
+        plane: The focal plane or time.
+        name: What the object is called, beside its class.
+    """
+
+    kind: str | None = None
+    form: str | None = None
+    plane: str | None = None
+    name: str | None = None
+
+
+NO_MARK: Final = Mark()
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +55,7 @@ class Points:
     """Figures on one slide or on several.
 
     Attributes:
-        ids: One a figure, each once.
+        ids: One a figure, each once on a slide.
         x_px: Centres, shape (n,), float64, finite.
         y_px: Centres, shape (n,), float64, finite.
         images: Which slide each is on, by the name in the file; None where the file names none.
@@ -46,9 +65,10 @@ class Points:
             no classes.
         numbered: Whether ``ids`` are only positions in the file («1», «2», …).
         notes: What was left out, and why.
+        marks: How each figure was drawn; None where nothing is known of it.
 
     Raises:
-        InputError: Lengths differ, an id occurs twice, or a position is not finite.
+        InputError: Lengths differ, an id occurs twice on a slide, or a position is not finite.
     """
 
     ids: list[str]
@@ -59,17 +79,20 @@ class Points:
     classes: list[str | None] | None = None
     numbered: bool = False
     notes: tuple[str, ...] = ()
+    marks: list[Mark] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.ids)
-        for name in ("x_px", "y_px", "images", "sizes_px", "classes"):
+        for name in ("x_px", "y_px", "images", "sizes_px", "classes", "marks"):
             values = getattr(self, name)
             if values is not None and len(values) != count:
                 raise InputError(must(name, f"of {count} figures", f"{len(values)}", "give one value a figure"))
         if not (np.isfinite(self.x_px).all() and np.isfinite(self.y_px).all()):
             raise InputError(must("positions", "finite", "NaN or infinity", "leave those figures out"))
-        if len(set(self.ids)) != count:
-            twice = next(figure for figure, times in Counter(self.ids).items() if times > 1)
+        places = self.ids if self.images is None else list(zip(self.images, self.ids, strict=True))
+        if len(set(places)) != count:
+            twice = next(place for place, times in Counter(places).items() if times > 1)
+            twice = twice if isinstance(twice, str) else twice[1]
             raise InputError(must("ids", "different", f"{twice!r} twice", "give each figure its own id"))
 
     @classmethod
@@ -99,43 +122,38 @@ class Points:
             images=None if self.images is None else [self.images[i] for i in picked],
             sizes_px=None if self.sizes_px is None else self.sizes_px[picked],
             classes=None if self.classes is None else [self.classes[i] for i in picked],
+            marks=None if self.marks is None else [self.marks[i] for i in picked],
         )
 
-    def of_classes(self, names: Collection[str]) -> Points:
-        """The figures whose class is one of these names, in any case.
+    def noted(self, *notes: str) -> Points:
+        """The same figures with further notes."""
+        return replace(self, notes=(*self.notes, *notes)) if notes else self
+
+    def of_classes(self, names: Collection[str] = ()) -> Points:
+        """The figures of these classes, as :func:`atypia.data.points.classes.chosen` takes them.
 
         Raises:
-            InputError: The file has no classes, or no figure is of any of these; names those there are.
+            InputError: There are several classes and no name is given, or no figure is of one of these; names those
+                there are.
         """
-        wanted = {name.strip().casefold() for name in names}
-        mask = [(name or "").strip().casefold() in wanted for name in self.classes or ()]
-        if not any(mask):
-            there = ", ".join(sorted({name for name in self.classes or () if name})) or "none"
-            raise InputError(must("classes", "among those of the points", ", ".join(names), f"name one of: {there}"))
-        return self.take(np.array(mask))
+        mask, notes = chosen(self.classes or [None] * len(self), names)
+        return self.take(mask).noted(*notes)
 
-    def on_image(self, slide: str | Path) -> Points:
-        """The figures of one slide; all of them where the file names no slides.
+    def on_image(self, slide: str | Path, beside: Sequence[str | Path] = ()) -> Points:
+        """The figures of one slide, by the rule of :mod:`atypia.data.points.names`; all where the file names none.
 
-        Folders are ignored. The file's name counts; where no figure has it, the name without
-        its suffix; «name - series», as QuPath writes it, stands for the name.
+        Args:
+            slide: The slide's path.
+            beside: Other slides that the file may speak of.
 
         Raises:
-            DataError: No figure is on that slide; names slides that have some.
+            DataError: No figure is on that slide, or names of several slides fit it; lists them.
         """
         if self.images is None:
             return self
-        name = _file_name(str(slide))
-        names = [_file_name(image) for image in self.images]
-        mask = [other == name or other.startswith(f"{name} - ") for other in names]
-        if not any(mask):
-            stem = PurePosixPath(name).stem
-            mask = [other == stem or PurePosixPath(other).stem == stem for other in names]
-        if not any(mask):
-            there = sorted(set(names))
-            shown = ", ".join(there[:SHOWN_NAMES]) + (" …" if len(there) > SHOWN_NAMES else "")
-            raise DataError(f"no point is on {name!r}; the points are on {len(there)} others: {shown}; fix: see names")
-        return self.take(np.array(mask))
+        mask, found = matching(slide, self.images, beside)
+        note = () if found.exact else (f"points of {found.name!r} are taken for {Path(slide).name}",)
+        return self.take(np.array(mask)).noted(*note)
 
 
 @dataclass(frozen=True)
@@ -154,22 +172,36 @@ class PointLimits:
 DEFAULT_POINT_LIMITS = PointLimits()
 
 
+Scale = Callable[[], float | None]
+"""Gives µm/px of a slide, None where it is not known. Asked only where it matters: the slide may have to be opened."""
+
+
+def unknown_scale() -> float | None:
+    """The scale where nothing is known of the slide."""
+    return None
+
+
 @dataclass(frozen=True)
 class Reading:
     """How a file is to be read.
 
     Attributes:
         path: The file.
-        mpp: µm/px of the slide; used for positions in µm only.
-        box_format: What four numbers of a JSON box are: ``xywh`` (left, top, width, height),
-            ``xyxy`` (left, top, right, bottom), or ``auto``: told from the file where it can be.
+        scale: Gives the slide's µm/px, None where it is not known; asked only where lengths in µm are to be read.
+        box_format: What four numbers of a box are: ``xywh`` (left, top, width, height), ``xyxy`` (left, top,
+            right, bottom), ``cxcywh`` (centre, width, height), or ``auto``: told from the file where it can be.
         limits: What is too large.
     """
 
     path: Path
-    mpp: float | None = None
+    scale: Scale = unknown_scale
     box_format: BoxFormat = "auto"
     limits: PointLimits = DEFAULT_POINT_LIMITS
+
+    @property
+    def mpp(self) -> float | None:
+        """µm/px of the slide; None where it is not known."""
+        return self.scale()
 
 
 @dataclass(frozen=True)
@@ -207,7 +239,10 @@ class Collector:
     sizes: list[tuple[float, float]] = field(default_factory=list)
     images: list[str | None] = field(default_factory=list)
     classes: list[str | None] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
+    refused: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def add(
         self,
@@ -215,16 +250,18 @@ class Collector:
         shape: Shape,
         figure: str | None = None,
         image: str | None = None,
-        named: str | None = None,
+        named: Any = None,
+        mark: Mark = NO_MARK,
     ) -> None:
-        """Adds a figure, unless its shape is that of a region.
+        """Adds a figure.
 
         Args:
             where: The place in the file, for messages.
-            shape: Centre and size.
-            figure: Its id; None or empty where it has none.
-            image: Its slide.
-            named: Its class.
+            shape: Position and size.
+            figure: Its id; None, empty or a word for «not known» where it has none.
+            image: Its slide, likewise.
+            named: Its class, as :func:`atypia.data.points.classes.class_name` takes it.
+            mark: How it was drawn.
 
         Raises:
             DataError: The position is not finite, or there are too many figures.
@@ -232,114 +269,87 @@ class Collector:
         x, y, width, height = shape
         if not (math.isfinite(x) and math.isfinite(y)):
             raise DataError(f"{where}: {must('position', 'finite', f'({x}, {y})', 'correct it or leave it out')}")
-        if width > MAX_FIGURE_PX or height > MAX_FIGURE_PX:
-            self.skip(f"shapes of more than {MAX_FIGURE_PX} px, which are regions and no figures")
-            return
         if len(self.x) >= self.reading.limits.max_points:
             most = f"{self.reading.limits.max_points:,}"
             raise DataError(must(self.reading.path.name, f"a file of at most {most} points", "more", "split the file"))
-        self.ids.append(figure or None)
+        self.ids.append(known(figure))
         self.x.append(x)
         self.y.append(y)
         self.sizes.append((width, height))
-        self.images.append(image or None)
-        self.classes.append(named or None)
+        self.images.append(known(image))
+        self.classes.append(class_name(named))
+        self.marks.append(mark)
 
     def skip(self, what: str) -> None:
         """Counts something that is left out, in words that follow a number («regions»)."""
         self.skipped[what] += 1
 
+    def refuse(self, what: str) -> None:
+        """Leaves out one damaged figure, in words that name it («annotation 3, a box of 0 × 50 px»)."""
+        self.refused.append(what)
+
     def points(self) -> Points:
         """Everything that was gathered.
 
         Raises:
-            DataError: Nothing was; an id occurs twice; only some figures name their slide.
+            DataError: Nothing was; positions are shares of the image; only some figures name their slide.
         """
         name = self.reading.path.name
-        notes = tuple(f"left out: {count:,} {what}" for what, count in self.skipped.items())
+        notes = [f"left out: {count:,} {what}" for what, count in self.skipped.items()]
+        if self.refused:
+            more = f", and {len(self.refused) - SHOWN_NAMES:,} more" if len(self.refused) > SHOWN_NAMES else ""
+            notes.append(f"left out: {'; '.join(self.refused[:SHOWN_NAMES])}{more}")
         if not self.x:
             why = f" ({'; '.join(notes)})" if notes else ""
             raise DataError(f"{name} holds no points{why}; fix: export the figures' positions again")
+        x, y = np.array(self.x, dtype=np.float64), np.array(self.y, dtype=np.float64)
+        self._refuse_shares(x, y)
+        images = [image for image in self.images if image is not None]
+        if images and len(images) != len(self.ids):
+            fix = "name it for all or for none"
+            raise DataError(f"{name}: {len(self.ids) - len(images)} points name no slide and others do; fix: {fix}")
         numbered = not any(self.ids)
         ids = [figure or (str(n) if numbered else f"#{n}") for n, figure in enumerate(self.ids, 1)]
-        twice = [figure for figure, times in Counter(ids).items() if times > 1]
-        if twice:
-            shown = ", ".join(repr(figure) for figure in twice[:SHOWN_NAMES])
-            fix = f"give each figure its own `{r.FIGURE_ID}`, or none"
-            raise DataError(f"{name}: {len(twice)} ids occur more than once ({shown}); fix: {fix}")
-        images = [image for image in self.images if image is not None]
-        if images and len(images) != len(ids):
-            fix = "name it for all or for none"
-            raise DataError(f"{name}: {len(ids) - len(images)} points name no slide and others do; fix: {fix}")
+        ids, settled = _settled(ids, self.images)
         sizes = np.array(self.sizes, dtype=np.float64)
         return Points(
             ids=ids,
-            x_px=np.array(self.x, dtype=np.float64),
-            y_px=np.array(self.y, dtype=np.float64),
+            x_px=x,
+            y_px=y,
             images=images or None,
             sizes_px=None if np.isnan(sizes).all() else sizes,
             classes=self.classes if any(self.classes) else None,
             numbered=numbered,
-            notes=notes,
+            notes=(*self.notes, *notes, *settled),
+            marks=self.marks if any(mark is not NO_MARK for mark in self.marks) else None,
         )
 
-
-Shape = tuple[float, float, float, float]
-"""x and y of the centre, width, height; the last two are NaN where only a point was drawn."""
-
-
-def dot(x: float, y: float) -> Shape:
-    """The shape of a point."""
-    return x, y, math.nan, math.nan
-
-
-def box(left: float, top: float, right: float, bottom: float) -> Shape:
-    """The shape of a box given by its corners.
-
-    >>> box(10, 20, 30, 60)
-    (20.0, 40.0, 20, 40)
-    """
-    return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
+    def _refuse_shares(self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> None:
+        """Several figures in the first pixel, or one at a fraction of it, are shares of the image."""
+        within = bool(((x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)).all())
+        if within and (len(x) > 1 or not (x[0].is_integer() and y[0].is_integer())):
+            fix = "multiply them by the image's width and height in pixels"
+            got = "between 0 and 1, which are shares of the image"
+            raise DataError(f"{self.reading.path.name}: {must('positions', 'in pixels', got, fix)}")
 
 
-def polygons(shapes: Sequence[Sequence[npt.NDArray[np.float64]]]) -> Shape:
-    """The shape of polygons that are one figure: their common centre of area and their extent.
-
-    Args:
-        shapes: For each polygon its rings, shape (k, 2), the first the outline, others holes.
-            A ring may repeat its first vertex at its end; its direction does not count.
-
-    Returns:
-        Centre of area; the middle of the extent where there is no area.
-
-    >>> square = np.array([[0, 0], [4, 0], [4, 4], [0, 4]], dtype=float)
-    >>> polygons([[square, square / 4]])
-    (2.1, 2.1, 4.0, 4.0)
-    """
-    outline = np.concatenate([rings[0] for rings in shapes])
-    (left, top), (right, bottom) = outline.min(axis=0), outline.max(axis=0)
-    middle = np.array([(left + right) / 2, (top + bottom) / 2])
-    area, moment = 0.0, np.zeros(2)
-    for rings in shapes:
-        for at, ring in enumerate(rings):
-            part, centre = _ring(ring - middle)
-            weight = -part if at else part
-            area += weight
-            moment += weight * centre
-    if area > 0:
-        middle = middle + moment / area
-    return float(middle[0]), float(middle[1]), float(right - left), float(bottom - top)
-
-
-def _ring(ring: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
-    """Area (never negative) and centre of area of a closed line, by the shoelace formula."""
-    after = np.roll(ring, -1, axis=0)
-    cross = ring[:, 0] * after[:, 1] - after[:, 0] * ring[:, 1]
-    twice = float(cross.sum())
-    if twice == 0 or not math.isfinite(twice):
-        return 0.0, np.zeros(2)
-    return abs(twice) / 2, ((ring + after) * cross[:, None]).sum(axis=0) / (3 * twice)
-
-
-def _file_name(text: str) -> str:
-    return PurePosixPath(text.replace("\\", "/")).name
+def _settled(ids: list[str], images: Sequence[str | None]) -> tuple[list[str], list[str]]:
+    """Ids of which each occurs once on a slide: what occurs again becomes ``id~2``, with a note."""
+    places = list(zip(images, ids, strict=True))
+    if len(set(places)) == len(places):
+        return ids, []
+    there, again, kept = set(places), Counter[tuple[str | None, str]](), []
+    seen: set[tuple[str | None, str]] = set()
+    for image, figure in places:
+        own = figure
+        while (image, own) in seen:
+            again[image, figure] += 1
+            free = f"{figure}~{again[image, figure] + 1}"
+            own = free if (image, free) not in there else own
+        seen.add((image, own))
+        kept.append(own)
+    first = next(iter(again))[1]
+    count = sum(own != figure for own, figure in zip(kept, ids, strict=True))
+    return kept, [
+        f"{count:,} figures have the id of another and got one of their own (first: {first!r}, now '{first}~2')"
+    ]

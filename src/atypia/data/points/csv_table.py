@@ -1,97 +1,109 @@
-"""Tables with a line a figure: plain ones, QuPath's measurement exports, tables of boxes."""
+"""Tables with a line a figure: plain ones, QuPath's measurement exports, tables of boxes.
+
+What the columns mean is in :mod:`atypia.data.points.columns`.
+"""
 
 from __future__ import annotations
 
 import math
-import unicodedata
+import re
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from atypia import records as r
+from atypia.data.points import columns as c
 from atypia.data.points.base import (
+    NO_MARK,
     POINT_FORMATS,
+    BoxFormat,
     Collector,
+    Mark,
     PointFormat,
     Points,
     Reading,
     ScaleError,
-    Shape,
-    box,
-    dot,
 )
-from atypia.data.textfiles import TextTable, number
+from atypia.data.points.boxes import AUTO, CXCYWH, XYWH, XYXY, decide_centre, shape_of
+from atypia.data.points.geojson import object_kind
+from atypia.data.points.shapes import Shape, dot
+from atypia.data.textfiles import TextTable, known, number
 from atypia.errors import DataError, must
 
-# Column names are compared without case, with «_» for spaces and hyphens and «um» for µm.
-POSITIONS_PX = (
-    (r.X_PX, r.Y_PX),
-    ("x", "y"),
-    ("centroid_x_px", "centroid_y_px"),
-    ("coordinatex", "coordinatey"),
-)
-POSITIONS_UM = (("x_um", "y_um"), ("centroid_x_um", "centroid_y_um"))
-BOXES = (
-    ("xmin", "ymin", "xmax", "ymax"),
-    ("x_min", "y_min", "x_max", "y_max"),
-    ("x1", "y1", "x2", "y2"),
-    ("left", "top", "right", "bottom"),
-)
-IDS = (r.FIGURE_ID, "object_id", "unique_identifier", "id")
-IMAGES = (r.IMAGE, "image_name", "filename", "file_name", "slide", "slide_name", r.SLIDE_ID)
-CLASSES = ("class", "classification", "class_name", "annotation_type", "category", r.LABEL)
-
 Cells = dict[str, str]
+ShapeOf = Callable[[Cells, str], Shape | str]
+
+_NOT_FIGURES = frozenset({"root", "tile", "tma_core", "tmacore"})
+_LINES = frozenset({"line", "polyline"})
+_PAIR = re.compile(r"(?:point)?\s*z?\s*[(\[]?\s*([^\s,;()\[\]]+)\s*[,;\s]\s*([^\s,;()\[\]]+)\s*[)\]]?", re.IGNORECASE)
+_THREE_DIGITS = re.compile(r"-?[1-9]\d{0,2},\d{3}")
+_THOUSANDS = ((re.compile(r"-?\d{1,3}(\.\d{3})+,\d+"), "."), (re.compile(r"-?\d{1,3}(,\d{3})+\.\d+"), ","))
 
 
 def read(table: TextTable, reading: Reading) -> Points:
     """Reads a table delimited by commas, semicolons or tabs.
 
-    Positions in pixels go before those in µm, a centre before a box; the size is that of the box
-    where there is one. Other columns are not looked at.
+    Positions in pixels go before those in µm or mm, a centre before a box; the size is that of the box where there is
+    one, else that of QuPath's area and perimeter. Other columns are not looked at. Lines of tiles, cores, lines and
+    sets of several points, which have no one position, are left out and counted.
 
     Raises:
-        DataError: No columns of positions (names those that are there), two columns of one
-            name, a cell that is no finite number, or as :meth:`Collector.points`.
-        ScaleError: Only positions in µm, and no µm/px is given.
+        DataError: No columns of positions (names those that are there), no header, two columns of one name, a cell
+            that is no finite number, positions that may be a corner or a centre, or as :meth:`Collector.points`.
+        ScaleError: Only positions in µm or mm, and no µm/px is given.
     """
-    columns = plain_columns(table)
-    shape = _shape_reader(table, columns, reading)
-    figure, image, named = (first_column(columns, names) for names in (IDS, IMAGES, CLASSES))
-    collector = Collector(reading)
+    columns = c.plain_columns(table)
+    collector = Collector(reading, notes=list(table.notes))
+    shape = _shape_reader(table, columns, reading, collector)
+    figure, image, named = (c.first_column(columns, names) for names in (c.IDS, c.IMAGES, c.CLASSES))
+    kind, name, roi, count = (c.first_column(columns, names) for names in (c.KINDS, c.NAMES, c.ROIS, c.COUNTS))
+    planes = [columns[plane] for plane in c.PLANES if plane in columns]
+    measured = _measured(columns, reading)
+    marked = any((kind, roi, planes))
     for row, line in zip(table.rows, table.lines, strict=True):
         where = f"{table.path.name}, line {line}"
-        collector.add(where, shape(row, where), *(row[column] if column else None for column in (figure, image, named)))
+        drawn = object_kind(row[kind]) if kind else ""
+        form = row[roi].casefold() if roi else ""
+        if drawn in _NOT_FIGURES:
+            collector.skip("tiles, cores and other objects that are no figures")
+            continue
+        if form in _LINES:
+            collector.skip("lines")
+            continue
+        if form == "points" and count and row[count] not in ("", "1", "1.0"):
+            collector.skip("sets of several points, of which the table has the middle only (export them as GeoJSON)")
+            continue
+        found = shape(row, where)
+        if isinstance(found, str):
+            collector.refuse(f"line {line}, {found}")
+            continue
+        if math.isnan(found[2]) and measured is not None and form not in ("point", "points"):
+            found = (found[0], found[1], *measured(row))
+        mark = Mark(
+            drawn or None,
+            None if math.isnan(found[2]) else form if form in ("rectangle", "ellipse") else "shape",
+            " ".join(row[plane] for plane in planes) or None,
+            row[name] if name and not row[name].startswith("Path") else None,
+        )
+        own, on, called = (row[column] if column else None for column in (figure, image, named))
+        collector.add(where, found, own, on, called, mark if marked or mark.form else NO_MARK)
     return collector.points()
 
 
-def plain_columns(table: TextTable) -> dict[str, str]:
-    """The table's columns by their plain names.
-
-    Raises:
-        DataError: Two columns have the same plain name.
-    """
-    columns: dict[str, str] = {}
-    for column in table.columns:
-        name = _plain(column)
-        if name in columns and name:
-            twice = f"`{columns[name]}` and `{column}`"
-            raise DataError(f"{table.path.name}: the columns {twice} have one meaning; fix: keep one")
-        columns[name] = column
-    return columns
-
-
-def first_column(columns: dict[str, str], names: Sequence[str]) -> str | None:
-    """The first of these that the table has, as the table spells it."""
-    return next((columns[name] for name in names if name in columns), None)
-
-
-def coordinate(row: Cells, column: str, where: str) -> float:
+def coordinate(row: Cells, column: str, where: str, decimal_comma: bool = False) -> float:
     """A finite number of a cell.
 
     Raises:
         DataError: It is none; names line and column.
     """
     text = row[column]
-    if text.count(",") == 1 and text.replace(",", "").removeprefix("-").isdecimal():
+    for form, thousands in _THOUSANDS:
+        if form.fullmatch(text):
+            text = text.replace(thousands, "")
+            decimal_comma = True
+    if "," in text and text.count(",") == 1 and decimal_comma:
+        text = text.replace(",", ".")
+    elif text.count(",") == 1 and text.replace(",", "").removeprefix("-").isdecimal():
         fix = "write decimals with a point"
         raise DataError(f"{where}: {must(column, 'a number', repr(text), fix)}")
     value = number(text, column, where)
@@ -100,52 +112,236 @@ def coordinate(row: Cells, column: str, where: str) -> float:
     return value
 
 
-def _plain(column: str) -> str:
-    # NFKC makes the micro sign a Greek mu; «Âµ» is what a wrong decoding makes of it.
-    name = unicodedata.normalize("NFKC", column).casefold().replace("âμ", "μ").replace("μm", "um")
-    return name.strip().replace(" ", "_").replace("-", "_")
+def decimal_commas(table: TextTable, columns: Sequence[str]) -> bool:
+    """Whether numbers are written with a decimal comma.
+
+    A comma is one where a number has another count of digits than three behind it, or more than three before it: then
+    it cannot stand for thousands.
+
+    Raises:
+        DataError: All numbers with a comma could be thousands as well (``1,720``).
+    """
+    cells = [(row[column], line) for row, line in zip(table.rows, table.lines, strict=True) for column in columns]
+    commas = [(text, line) for text, line in cells if "," in text and "." not in text]
+    if not commas or any(not _THREE_DIGITS.fullmatch(text) for text, _ in commas):
+        return bool(commas)
+    text, line = commas[0]
+    what = must(
+        columns[0], "a number", f"{text!r}, which is with thousands or with decimals", "write decimals with a point"
+    )
+    raise DataError(f"{table.path.name}, line {line}: {what}")
 
 
-def _shape_reader(table: TextTable, columns: dict[str, str], reading: Reading) -> Callable[[Cells, str], Shape]:
-    centre, in_um, corners = (_all_of(columns, sets) for sets in (POSITIONS_PX, POSITIONS_UM, BOXES))
-    scale = 1.0
-    if centre is None and corners is None:
-        if in_um is None:
-            there = ", ".join(column for column in table.columns if column) or "none with a name"
-            raise DataError(
-                f"{table.path.name}: no columns of positions; there are: {there}; "
-                f"fix: name them `{r.X_PX}` and `{r.Y_PX}`, or xmin, ymin, xmax, ymax"
-            )
-        if reading.mpp is None:
-            what = f"`{in_um[0]}` is in µm and the slide's µm/px is not known"
-            raise ScaleError(f"{table.path.name}: {what}; fix: give mpp, for instance 0.25")
-        centre, scale = in_um, reading.mpp
+def _shape_reader(table: TextTable, columns: dict[str, str], reading: Reading, collector: Collector) -> ShapeOf:
+    corners, sizes = c.find(columns, c.CORNERS), c.find(columns, c.SIZES)
+    certain, maybe = c.find(columns, c.CENTRES), c.find(columns, c.BARE)
+    unit = _unit_column(table, columns)
+    if certain is not None:
+        box = (corners, XYXY) if corners is not None else (_joined(certain, sizes), CXCYWH)
+        return _centres(table, certain, box, reading, unit, collector)
+    top_left = c.find(columns, c.TOP_LEFT)
+    if corners is None and top_left is not None and sizes is not None and maybe is None:
+        return _boxes(table, _pair(top_left, sizes), XYWH, reading, unit, collector)
+    if maybe is not None and (corners is not None or sizes is None):
+        return _centres(table, maybe, (corners, XYXY), reading, unit, collector)
+    if corners is not None:
+        return _boxes(table, corners, XYXY, reading, unit, collector)
+    either = c.find(columns, c.MAYBE_CORNERS)
+    if either is not None and sizes is not None:
+        both = _pair(either, sizes)
+        return _boxes(table, both, _corner_or_centre(table, columns, both, reading), reading, unit, collector)
+    rows_first = c.find(columns, (c.ROWS_FIRST,))
+    if rows_first is not None:
+        names = f"`{rows_first.columns[1]}`, `{rows_first.columns[0]}`"
+        collector.notes.append(f"{names} are taken as row and column (y and x), as scikit-image numbers them")
+        return _centres(table, rows_first, (None, XYXY), reading, unit, collector)
+    pair = c.first_column(columns, c.PAIRS)
+    if pair is not None:
+        return _pairs(pair, collector)
+    raise DataError(_no_positions(table, either or top_left))
+
+
+def _no_positions(table: TextTable, corner: c.Found | None) -> str:
+    name = table.path.name
+    if not table.has_header:
+        first = ",".join(["x", "y", *(f"column{n}" for n in range(3, len(table.columns) + 1))])
+        return (
+            f"{name} has no header line, it begins with numbers; fix: write one that names the columns, for "
+            f"instance `{first}` where the first two are x and y"
+        )
+    if corner is not None:
+        names = " and ".join(f"`{column}`" for column in corner.columns)
+        fix = "add the columns width and height, or name them x and y if they are centres"
+        return f"{name}: {names} are a corner of a box and its size is not there; fix: {fix}"
+    there = ", ".join(column for column in table.columns if column) or "none with a name"
+    return (
+        f"{name}: no columns of positions; there are: {there}; "
+        f"fix: name them `{r.X_PX}` and `{r.Y_PX}`, or xmin, ymin, xmax, ymax"
+    )
+
+
+def _pair(start: c.Found, sizes: c.Found) -> c.Found:
+    return c.Found((*start.columns, *sizes.columns), start.unit or sizes.unit)
+
+
+def _joined(centre: c.Found, sizes: c.Found | None) -> c.Found | None:
+    """A centre with its size; none where the size may be in another unit."""
+    return None if sizes is None or centre.unit not in ("", sizes.unit) else _pair(centre, sizes)
+
+
+def _unit_column(table: TextTable, columns: dict[str, str]) -> str:
+    """The unit that a column ``unit`` states for all lines; empty where there is none."""
+    column = c.first_column(columns, ("unit", "units"))
+    if column is None:
+        return ""
+    stated = {unit for row in table.rows if (unit := c.split_unit(f"x_{c.plain(row[column])}")[1])}
+    if len(stated) > 1:
+        got = " and ".join(sorted(stated))
+        raise DataError(f"{table.path.name}: {must(column, 'one unit', got, 'write all positions in pixels')}")
+    return next(iter(stated), "")
+
+
+def _scale(table: TextTable, found: c.Found, reading: Reading, stated: str) -> float:
+    """What numbers of these columns are divided by to be pixels."""
+    unit = found.unit or stated
+    if unit == "share":
+        got = "shares of the image"
+        fix = "multiply them by the image's width and height"
+        raise DataError(f"{table.path.name}: {must(found.columns[0], 'in pixels, µm or mm', got, fix)}")
+    if unit in ("", c.PX):
+        return 1.0
+    if reading.mpp is None:
+        what = f"`{found.columns[0]}` is in {unit.replace('um', 'µm')} and the slide's µm/px is not known"
+        raise ScaleError(f"{table.path.name}: {what}; fix: give mpp, for instance 0.25")
+    return reading.mpp / c.UM_IN[unit]
+
+
+def _centres(
+    table: TextTable, found: c.Found, box: tuple[c.Found | None, BoxFormat], reading: Reading, unit: str,
+    collector: Collector,
+) -> ShapeOf:  # fmt: skip
+    """Reads centres; their size is that of a box where the table has one too."""
+    scale, commas = _scale(table, found, reading, unit), decimal_commas(table, found.columns)
+    drawn = None if box[0] is None else _boxes(table, box[0], box[1], reading, unit, collector)
 
     def shape(row: Cells, where: str) -> Shape:
-        drawn = None
-        if corners is not None:
-            left, top, right, bottom = (coordinate(row, column, where) for column in corners)
-            for name, low, high in ((corners[2], left, right), (corners[3], top, bottom)):
-                if high < low:
-                    fix = "give corners, not width and height"
-                    raise DataError(f"{where}: {must(name, f'at least {low:g}', f'{high:g}', fix)}")
-            drawn = box(left, top, right, bottom)
-        if centre is None and drawn is not None:
-            return drawn
-        assert centre is not None
-        x, y = (coordinate(row, column, where) / scale for column in centre)
-        return dot(x, y) if drawn is None else (x, y, drawn[2], drawn[3])
+        x, y = (coordinate(row, column, where, commas) / scale for column in found.columns)
+        around = drawn(row, where) if drawn is not None else ""
+        if isinstance(around, str):
+            return dot(x, y)
+        if abs(x - around[0]) > around[2] / 2 or abs(y - around[1]) > around[3] / 2:
+            names = "` and `".join(found.columns)
+            got = f"({x:g}, {y:g}), and the box is around ({around[0]:g}, {around[1]:g})"
+            raise DataError(f"{where}: {must(names, 'inside the box', got, 'keep the columns of one of the two')}")
+        return x, y, around[2], around[3]
 
     return shape
 
 
-def _all_of(columns: dict[str, str], sets: Sequence[tuple[str, ...]]) -> tuple[str, ...] | None:
-    found = next((names for names in sets if all(name in columns for name in names)), None)
-    return None if found is None else tuple(columns[name] for name in found)
+def _boxes(
+    table: TextTable, found: c.Found, written: BoxFormat, reading: Reading, unit: str, collector: Collector
+) -> ShapeOf:
+    scale, commas = _scale(table, found, reading, unit), decimal_commas(table, found.columns)
+    if reading.box_format not in (AUTO, written):
+        got = f"{reading.box_format}, and {', '.join(found.columns)} are {written}"
+        raise DataError(f"{table.path.name}: {must('box_format', f'{AUTO} or {written}', got, 'leave it out')}")
+    names = f"{found.columns[2]}` and `{found.columns[3]}"
+    if written == XYXY and len(table.rows) > 0:
+        sides = [_numbers(row, found.columns, commas) for row in table.rows]
+        if sum(right < left or bottom < top for left, top, right, bottom in sides) * 2 > len(sides):
+            fix = "give corners, or name them width and height"
+            got = "smaller in most lines"
+            raise DataError(f"{table.path.name}: {must(names, 'at least the other corner', got, fix)}")
+
+    def shape(row: Cells, where: str) -> Shape | str:
+        sides = [coordinate(row, column, where, commas) / scale for column in found.columns]
+        return shape_of((sides[0], sides[1], sides[2], sides[3]), written)
+
+    return shape
+
+
+def _numbers(row: Cells, columns: Sequence[str], commas: bool) -> tuple[float, ...]:
+    try:
+        return tuple(coordinate(row, column, "", commas) for column in columns)
+    except DataError:
+        return (math.nan,) * len(columns)  # refused with its place when it is read
+
+
+def _corner_or_centre(table: TextTable, columns: dict[str, str], found: c.Found, reading: Reading) -> BoxFormat:
+    """Whether x and y beside a width and a height are a corner or the centre.
+
+    Raises:
+        DataError: Nothing tells.
+    """
+    if reading.box_format != AUTO:
+        if reading.box_format == XYXY:
+            got = f"xyxy, and the columns are named {', '.join(found.columns)}"
+            raise DataError(f"{table.path.name}: {must('box_format', 'xywh or cxcywh', got, 'give one of these')}")
+        return reading.box_format
+    commas = decimal_commas(table, found.columns)
+    boxes = np.array([_numbers(row, found.columns, commas) for row in table.rows], np.float64).reshape(-1, 4)
+    sizes = c.find(columns, c.IMAGE_SIZES)
+    images = np.full((len(boxes), 2), np.nan)
+    if sizes is not None:
+        images = np.array([_numbers(row, sizes.columns, commas) for row in table.rows], np.float64).reshape(-1, 2)
+    decided = decide_centre(boxes, images)
+    if decided is None:
+        names = f"`{found.columns[0]}`, `{found.columns[1]}` beside `{found.columns[2]}`, `{found.columns[3]}`"
+        raise DataError(
+            f"{table.path.name}: it cannot be told whether {names} are the upper left corner or the centre of a box; "
+            "fix: pass --box-format xywh (corner) or --box-format cxcywh (centre)"
+        )
+    return decided
+
+
+def _pairs(column: str, collector: Collector) -> ShapeOf:
+    """Reads a column with both coordinates: «(12, 34)», «[12, 34]», «12 34», «POINT (12 34)»."""
+    collector.notes.append(f"`{column}` is taken as (x, y)")
+
+    def shape(row: Cells, where: str) -> Shape:
+        found = _PAIR.fullmatch(row[column])
+        if found is None:
+            got, fix = repr(row[column][:80]), "write the columns x and y"
+            raise DataError(f"{where}: {must(column, 'a position like (12, 34)', got, fix)}")
+        return dot(*(coordinate({column: text}, column, where) for text in found.groups()))
+
+    return shape
+
+
+def _measured(columns: dict[str, str], reading: Reading) -> Callable[[Cells], tuple[float, float]] | None:
+    """The size of a shape from QuPath's measurements: the rectangle of the same area and perimeter, in px."""
+    unit = next((unit for unit in (c.PX, *c.UM_IN) if f"area_{unit}^2" in columns), None)
+    if unit is None:
+        return None
+    mpp = 1.0 if unit == c.PX else reading.mpp
+    if mpp is None:
+        return None
+    scale = mpp / c.UM_IN.get(unit, 1.0)
+    area, perimeter = columns[f"area_{unit}^2"], columns.get(f"perimeter_{unit}")
+
+    def size(row: Cells) -> tuple[float, float]:
+        covered = _measurement(row, area) / scale**2
+        if not covered > 0:
+            return math.nan, math.nan
+        half = math.nan if perimeter is None else _measurement(row, perimeter) / scale / 2
+        root = half**2 / 4 - covered  # of the sides' equation: their sum is half, their product the area
+        if not root >= 0:
+            return math.sqrt(covered), math.sqrt(covered)
+        return half / 2 + math.sqrt(root), half / 2 - math.sqrt(root)
+
+    return size
+
+
+def _measurement(row: Cells, column: str) -> float:
+    text = known(row[column])
+    try:
+        return math.nan if text is None else float(text.replace(",", "."))
+    except ValueError:
+        return math.nan
 
 
 def _takes(table: TextTable) -> bool:
-    return "vector" not in plain_columns(table)
+    return "vector" not in c.plain_columns(table)
 
 
 POINT_FORMATS.add(

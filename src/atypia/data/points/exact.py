@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from atypia import records as r
-from atypia.data.points.base import POINT_FORMATS, Collector, PointFormat, Points, Reading, Shape, box, dot, polygons
-from atypia.data.points.csv_table import IDS, first_column, plain_columns
-from atypia.data.textfiles import TextTable
+from atypia.data.points.base import POINT_FORMATS, Collector, PointFormat, Points, Reading
+from atypia.data.points.columns import IDS, first_column, plain_columns
+from atypia.data.points.shapes import Shape, box, dot, polygons
+from atypia.data.textfiles import TextTable, known
 from atypia.errors import DataError, must
 
 VECTOR = "vector"
@@ -35,7 +36,7 @@ def read(table: TextTable, reading: Reading) -> Points:
         raise DataError(f"{table.path.name}: no column `{VECTOR}`; there are: {', '.join(table.columns)}; fix: name it")
     vector, deleted = columns[VECTOR], columns.get("deleted")
     figure, image, named = (first_column(columns, names) for names in (_IDS, _IMAGES, _CLASSES))
-    collector = Collector(reading)
+    collector = Collector(reading, notes=list(table.notes))
     for row, line in zip(table.rows, table.lines, strict=True):
         where = f"{table.path.name}, line {line}"
         if deleted is not None and row[deleted].casefold() in _TRUE:
@@ -45,12 +46,13 @@ def read(table: TextTable, reading: Reading) -> Points:
         if shape is None:
             collector.skip("lines without a shape")
             continue
-        collector.add(where, shape, *(row[column] if column else None for column in (figure, image, named)))
+        own, on, called = (row[column] if column else None for column in (figure, image, named))
+        collector.add(where, shape, own, on, called)
     return collector.points()
 
 
 def _shape(text: str, where: str) -> Shape | None:
-    if text.casefold() in ("", "null", "none", "nan", "{}"):
+    if known(text) is None or text == "{}":
         return None
     try:
         # Exports that went through a data frame have the quotes of Python.

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atypia.data.points.base import POINT_FORMATS, Collector, PointFormat, Points, Reading, Shape, dot, polygons
+from atypia.data.points.base import POINT_FORMATS, Collector, Mark, PointFormat, Points, Reading
+from atypia.data.points.classes import unpack
+from atypia.data.points.shapes import Shape, dot, polygons
 from atypia.errors import DataError, must
 
 _TYPES = ("FeatureCollection", "Feature")
-_NOT_FIGURES = frozenset({"root", "tile", "tma_core"})
+_NOT_FIGURES = frozenset({"root", "tile", "tma_core", "tmacore"})
 # QuPath 0.2 wrote the kind of object where the id belongs, the same for all objects.
 _KINDS_AS_IDS = frozenset(
     {
@@ -28,6 +30,7 @@ _KINDS_AS_IDS = frozenset(
         "TMACoreObject",
     }
 )
+_CLASS_NAMES = ("classification", "class", "class_name", "label", "category", "type")
 _LINES = frozenset({"LineString", "MultiLineString"})
 
 
@@ -35,8 +38,8 @@ def read(content: Any, reading: Reading) -> Points:
     """Reads a FeatureCollection, one Feature, or a list of Features.
 
     A Point is a figure, each position of a MultiPoint is one, a Polygon or MultiPolygon is one
-    at its centre of area. Child objects are read too. Left out and counted: tiles, cores, lines,
-    objects without a geometry, and shapes larger than a figure (regions).
+    at its centre of area or inside it. Child objects are read too. Left out and counted: tiles, cores, lines,
+    and objects without a geometry.
 
     Raises:
         DataError: A feature or a geometry is damaged or of another type, or as
@@ -64,6 +67,7 @@ def _features(content: Any, name: str) -> Iterator[dict[str, Any]]:
             raise DataError(must(f"{name}: features", "of the type Feature", got, "export it again"))
         yield feature
         children = _properties(feature).get("childObjects")
+        children = unpack(children) if isinstance(children, str) else children
         if children:
             waiting.append(_listed(children, name))
 
@@ -77,11 +81,12 @@ def _listed(features: Any, name: str) -> Iterator[Any]:
 
 def _add(collector: Collector, feature: dict[str, Any], where: str) -> None:
     properties = _properties(feature)
-    kind = str(properties.get("objectType", properties.get("object_type")) or "").casefold()
+    kind = object_kind(str(properties.get("objectType", properties.get("object_type")) or ""))
     if kind in _NOT_FIGURES:
         collector.skip("tiles, cores and other objects that are no figures")
         return
     geometry = feature.get("nucleusGeometry") or feature.get("geometry")
+    geometry = unpack(geometry) if isinstance(geometry, str) else geometry
     if not geometry:
         collector.skip("objects without a geometry")
         return
@@ -91,10 +96,42 @@ def _add(collector: Collector, feature: dict[str, Any], where: str) -> None:
     shapes = _shapes(geometry, where)
     given = feature.get("id")
     figure = None if given is None or given in _KINDS_AS_IDS else str(given)
-    named = _class(properties)
+    named = next((properties[name] for name in _CLASS_NAMES if properties.get(name) is not None), None)
+    name = properties.get("name")
+    mark = Mark(kind or None, _form(geometry), _plane(geometry), name if isinstance(name, str) else None)
     for at, shape in enumerate(shapes, 1):
         own = figure if figure is None or len(shapes) == 1 else f"{figure}#{at}"
-        collector.add(where, shape, own, None, named)
+        collector.add(where, shape, own, None, named, mark)
+
+
+def object_kind(text: str) -> str:
+    """QuPath's type of object in one spelling.
+
+    >>> object_kind("PathDetectionObject"), object_kind("TMA core")
+    ('detection', 'tma_core')
+    """
+    return text.strip().casefold().removeprefix("path").removesuffix("object").strip().replace(" ", "_")
+
+
+def _form(geometry: Any) -> str | None:
+    """What was drawn; None for points."""
+    kind, coordinates = geometry["type"], geometry["coordinates"]
+    if kind in ("Point", "MultiPoint"):
+        return None
+    if kind == "Polygon" and len(coordinates) == 1:
+        ring = _array(coordinates[0])
+        sides = [len(np.unique(axis)) for axis in ring.T]
+        if len(ring) in (4, 5) and sides == [2, 2]:
+            return "rectangle"
+    return "outline"
+
+
+def _plane(geometry: Any) -> str | None:
+    """QuPath's plane of a geometry, where it is not the first."""
+    plane = geometry.get("plane")
+    if not isinstance(plane, dict):
+        return None
+    return ", ".join(f"{axis} {plane[axis]}" for axis in ("z", "t") if plane.get(axis)) or None
 
 
 def _shapes(geometry: Any, where: str) -> list[Shape]:
@@ -109,7 +146,7 @@ def _shapes(geometry: Any, where: str) -> list[Shape]:
             return [polygons([[_array(ring) for ring in coordinates]])]
         if kind == "MultiPolygon":
             return [polygons([[_array(ring) for ring in rings] for rings in coordinates])]
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         got = f"a damaged one ({error})"
         raise DataError(f"{where}: {must('geometry', f'a {kind} with coordinates', got, 'export it again')}") from error
     expected = "Point, MultiPoint, Polygon or MultiPolygon"
@@ -124,21 +161,9 @@ def _array(positions: Any) -> npt.NDArray[np.float64]:
     return array[:, :2]
 
 
-def _class(properties: dict[str, Any]) -> str | None:
-    classification = properties.get("classification")
-    if isinstance(classification, str):
-        return classification
-    if not isinstance(classification, dict):
-        return None
-    names = classification.get("names")
-    if isinstance(names, list) and names:
-        return ": ".join(str(name) for name in names)
-    name = classification.get("name")
-    return None if name is None else str(name)
-
-
 def _properties(feature: dict[str, Any]) -> dict[str, Any]:
     properties = feature.get("properties")
+    properties = unpack(properties) if isinstance(properties, str) else properties
     return properties if isinstance(properties, dict) else {}
 
 

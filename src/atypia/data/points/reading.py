@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from atypia.data.points.base import (
+    BOX_FORMATS,
     DEFAULT_POINT_LIMITS,
     POINT_FORMATS,
     BoxFormat,
@@ -16,8 +17,10 @@ from atypia.data.points.base import (
     PointLimits,
     Points,
     Reading,
+    Scale,
 )
-from atypia.data.textfiles import read_table
+from atypia.data.points.figures import without_regions
+from atypia.data.textfiles import decoded, read_table
 from atypia.errors import DataError, InputError, must
 
 _SQLITE = b"SQLite format 3\0"
@@ -26,7 +29,6 @@ _NOT_READ = (
     (b"PK\x03\x04", "a zip archive or a spreadsheet", "unpack it, or save the sheet as CSV"),
     (b"<", "XML", "export GeoJSON or CSV instead"),
 )
-_BOXES: tuple[BoxFormat, ...] = ("auto", "xywh", "xyxy")
 
 
 def read_points(
@@ -45,15 +47,16 @@ def read_points(
         path: The file.
         format: Name in :data:`POINT_FORMATS`; None to tell it from the content.
         mpp: µm/px of the slide, for tables whose positions are in µm.
-        box_format: What the four numbers of a JSON box are; ``auto`` to tell it from the file.
+        box_format: What the four numbers of a box are; ``auto`` to tell it from the file.
         limits: What is too large.
 
     Returns:
-        At least one point, in the file's order.
+        Points in the file's order, without regions of tissue. A cell that is in the file twice is there twice, and
+        figures of several classes are not told apart: :func:`atypia.data.slidecrops.slide_points` does.
 
     Raises:
         DataError: The file is absent, too large, of no known format, damaged, or holds no point;
-            a column is missing, a position is no finite number, an id occurs twice, or it cannot
+            a column is missing, a position is no finite number or a share of the image, or it cannot
             be told what a box's numbers are.
         ScaleError: Positions are in µm and ``mpp`` is not given.
         InputError: An argument is out of range.
@@ -62,15 +65,41 @@ def read_points(
         >>> read_points("detections.geojson").x_px  # doctest: +SKIP
         array([1043.5, 2210.2])
     """
+    if mpp is not None:
+        check_mpp(mpp)
+    points = read_scaled(path, lambda: mpp, format=format, box_format=box_format, limits=limits)
+    return without_regions(points, lambda: mpp)
+
+
+def read_scaled(
+    path: str | Path,
+    scale: Scale,
+    *,
+    format: str | None = None,  # noqa: A002  the word that users know
+    box_format: BoxFormat = "auto",
+    limits: PointLimits = DEFAULT_POINT_LIMITS,
+) -> Points:
+    """All that is drawn, regions among it; otherwise :func:`read_points`.
+
+    ``scale`` is asked for the µm/px only where the file needs it.
+    """
     path = Path(path)
-    if mpp is not None and not (math.isfinite(mpp) and mpp > 0):
-        raise InputError(must("mpp", "a positive number of µm/px", mpp, "for instance 0.25"))
-    if box_format not in _BOXES:
-        raise InputError(must("box_format", "auto, xywh or xyxy", box_format, "name one of them"))
+    if box_format not in BOX_FORMATS:
+        raise InputError(must("box_format", " or ".join(BOX_FORMATS), box_format, "name one of them"))
     wanted = None if format is None else POINT_FORMATS[format]
     kind, content = _parsed(path, limits)
     chosen = _chosen(path, wanted, kind, content)
-    return chosen.read(content, Reading(path, mpp, box_format, limits))
+    return chosen.read(content, Reading(path, scale, box_format, limits))
+
+
+def check_mpp(mpp: float) -> None:
+    """Refuses what is no µm/px.
+
+    Raises:
+        InputError: It is not positive, or not finite.
+    """
+    if not (math.isfinite(mpp) and mpp > 0):
+        raise InputError(must("mpp", "a positive number of µm/px", mpp, "for instance 0.25"))
 
 
 def _chosen(path: Path, wanted: PointFormat | None, kind: str, content: Any) -> PointFormat:
@@ -101,7 +130,8 @@ def _parsed(path: Path, limits: PointLimits) -> tuple[Literal["json", "table", "
     if found.st_size > limits.max_bytes:
         expected = f"at most {limits.max_bytes:,} bytes"
         raise DataError(must(path.name, expected, f"{found.st_size:,}", "split the file, or raise the limit"))
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    # UTF-16 has a zero byte beside each sign of these.
+    start = head.removeprefix(b"\xef\xbb\xbf").removeprefix(b"\xff\xfe").removeprefix(b"\xfe\xff").lstrip(b"\0 \t\r\n")
     for sign, what, fix in _NOT_READ:
         if start.startswith(sign):
             raise DataError(must(path.name, "a file of points", what, fix))
@@ -112,6 +142,6 @@ def _parsed(path: Path, limits: PointLimits) -> tuple[Literal["json", "table", "
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(decoded(path.read_bytes(), path.name)[0])
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path.name} is no valid JSON ({error}); fix: export it again") from error

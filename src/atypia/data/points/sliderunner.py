@@ -13,7 +13,8 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from atypia.data.points.base import POINT_FORMATS, Collector, PointFormat, Points, Reading, Shape, box, dot, polygons
+from atypia.data.points.base import POINT_FORMATS, Collector, PointFormat, Points, Reading
+from atypia.data.points.shapes import Shape, box, dot, polygons
 from atypia.errors import DataError
 
 _TABLES = {
@@ -107,7 +108,7 @@ def _add(collector: Collector, annotation: tuple[Any, ...], vertices: list[tuple
         shape = _shape(kind, np.array(vertices, dtype=np.float64))
     except (TypeError, ValueError) as error:
         raise DataError(f"{name}, annotation {uid}: a coordinate is no number ({error}); fix: correct it") from error
-    collector.add(f"{name}, annotation {uid}", shape, str(figure), slide, named)
+    collector.add(f"{name}, annotation {uid}", shape, str(figure), None if slide is None else str(slide), named)
 
 
 def _shape(kind: Any, vertices: npt.NDArray[np.float64]) -> Shape:

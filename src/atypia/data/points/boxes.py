@@ -125,13 +125,20 @@ def _fits(sides: Numbers, areas: Numbers, images: Numbers) -> npt.NDArray[np.boo
 
 
 def _one_size(sides: Numbers) -> bool:
-    """Whether more than half of the boxes, and three at least, have one size."""
+    """Whether more than half of the boxes, and three at least, have one size, at different places.
+
+    Boxes at one place have one size under either reading.
+    """
     if len(sides) < 3:
         return False
     size = sides[:, 2:] - sides[:, :2]
     middle = np.median(size, axis=0)
-    close = (np.abs(size - middle) <= SAME_SIZE * np.abs(middle)).all(axis=1) & (size > 0).all(axis=1)
-    return int(np.count_nonzero(close)) * 2 > len(sides) and int(np.count_nonzero(close)) >= 3
+    allowed = SAME_SIZE * np.abs(middle)
+    close = (np.abs(size - middle) <= allowed).all(axis=1) & (size > 0).all(axis=1)
+    count = int(np.count_nonzero(close))
+    if count * 2 <= len(sides) or count < 3:
+        return False
+    return bool((np.ptp(sides[close, :2], axis=0) > 4 * allowed + 1).all())
 
 
 def _spread(sides: Numbers) -> float:

@@ -118,10 +118,9 @@ def _form(geometry: Any) -> str | None:
     kind, coordinates = geometry["type"], geometry["coordinates"]
     if kind in ("Point", "MultiPoint"):
         return None
-    if kind == "Polygon" and len(coordinates) == 1:
-        ring = _array(coordinates[0])
-        sides = [len(np.unique(axis)) for axis in ring.T]
-        if len(ring) in (4, 5) and sides == [2, 2]:
+    if kind == "Polygon" and len(coordinates) == 1 and len(coordinates[0]) in (4, 5):
+        across, down = ({vertex[axis] for vertex in coordinates[0]} for axis in (0, 1))
+        if len(across) == len(down) == 2:
             return "rectangle"
     return "outline"
 

@@ -66,8 +66,10 @@ def polygons(shapes: Sequence[Sequence[npt.NDArray[np.float64]]]) -> Shape:
 
 
 def _position(areas: Sequence[Geometry]) -> tuple[float, float]:
-    from shapely import MultiPolygon, union_all
+    from shapely import MultiPolygon, Polygon, union_all
 
+    if len(areas) == 1 and isinstance(areas[0], Polygon) and areas[0].contains(own := areas[0].centroid):
+        return own.x, own.y  # nearly all
     whole = areas[0] if len(areas) == 1 else union_all(list(areas))
     parts = sorted(_parts(whole), key=lambda part: -part.area)
     if not parts:

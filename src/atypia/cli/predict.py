@@ -181,8 +181,18 @@ def opened(
     """The classifier that the options ask for."""
     from atypia.inference.classifier import Classifier, with_threshold
 
+    warn_of_old_forms(models)
     classifier = Classifier.load(models, point=at, coverage=coverage, runtime=runtime, tta=tta)
     return classifier if threshold is None else with_threshold(classifier, threshold)
+
+
+def warn_of_old_forms(models: tuple[str, ...]) -> None:
+    """Says which models hold no hashes, so that not every damage of them would be noticed."""
+    from atypia.inference.classifier import named_model
+    from atypia.inference.integrity import old_form
+
+    for text in filter(None, (old_form(named_model(model)) for model in models)):
+        warn(text)
 
 
 def many(
@@ -195,6 +205,7 @@ def many(
     from atypia.cli.slides import predict_slides
     from atypia.inference.many import read_jobs
 
+    warn_of_old_forms(settings.models)
     jobs = read_jobs(slides, points)
     with bars() as progress:
         outcomes = predict_slides(

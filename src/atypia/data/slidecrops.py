@@ -12,7 +12,8 @@ from atypia.data.geometry import CropGeometry, check_field, resize
 from atypia.data.images import DEFAULT_LIMITS, ImageLimits
 from atypia.data.points.base import DEFAULT_POINT_LIMITS, BoxFormat, PointLimits, Points, ScaleError
 from atypia.data.points.reading import read_points
-from atypia.data.slides import Slide, open_slide
+from atypia.data.regions import Slide
+from atypia.data.slides import open_slide
 from atypia.data.streams import DEFAULT_BATCH, Crop, CropBatch, Refusal, batched
 from atypia.errors import DataError, InputError, must
 

@@ -23,7 +23,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from atypia.data.images import ImageLimits
-from atypia.data.slides import Slide, open_slide
+from atypia.data.regions import Slide
+from atypia.data.slides import open_slide
 from atypia.errors import AtypiaError, DataError, must
 
 if TYPE_CHECKING:

@@ -87,14 +87,15 @@ def slide_file(path: str | Path) -> Path:
 class _OpenSlideSlide(Slide):
     """What OpenSlide reads."""
 
-    def __init__(self, name: str, slide: OpenSlide, layout: Layout) -> None:
+    def __init__(self, name: str, slide: OpenSlide, layout: Layout | None) -> None:
         properties = slide.properties
         vendor = properties.get("openslide.vendor", "")
-        found = list(layout.statements)
-        if vendor != GENERIC_TIFF:  # what it says of these it takes from the resolution tags, which were read
+        found = [] if layout is None else list(layout.statements)
+        notes = () if layout is None else layout.notes
+        if vendor != GENERIC_TIFF or layout is None:  # what it says of these it takes from the resolution tags
             sides = [_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy"]
             found = statement(OPENSLIDE, f"file: {vendor}/openslide", sides[0], sides[1]) + found
-        facts = Facts(tuple(found), _bounds(slide), layout.notes, by_openslide=True)
+        facts = Facts(tuple(found), _bounds(slide), notes, by_openslide=True)
         super().__init__(name, *slide.dimensions, facts)
         self._slide = slide
         colour = properties.get("openslide.background-color", "ffffff")
@@ -142,11 +143,11 @@ def _by_openslide(path: Path, is_tiff: bool) -> Slide | None:
         if vendor is None:
             return None
         # Of other formats OpenSlide knows which page is the slide; Leica's own words on size it does not give.
-        layout = _layout(path) if is_tiff and vendor in (GENERIC_TIFF, LEICA) else Layout((0,))
+        layout = _layout(path) if is_tiff and vendor in (GENERIC_TIFF, LEICA) else None
         if vendor == GENERIC_TIFF and layout is not None and layout.pages != (0,):
             return None
-        if layout is None or vendor == LEICA:
-            layout = Layout((0,), () if layout is None else tuple(s for s in layout.statements if s.place == SCN))
+        if vendor == LEICA and layout is not None:
+            layout = Layout((0,), tuple(one for one in layout.statements if one.place == SCN))
         return _OpenSlideSlide(str(path), OpenSlide(path), layout)
     except OpenSlideError as error:
         if path.suffix.lower() not in SLIDE_SUFFIXES:

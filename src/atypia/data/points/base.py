@@ -25,6 +25,8 @@ MAX_FIGURE_PX = 1000
 
 BoxFormat = Literal["auto", "xywh", "xyxy"]
 SHOWN_NAMES = 5
+CANVAS, BOUNDS = "canvas", "bounds"
+"""What positions count from: the corner of a slide's whole picture, or that of its scanned area."""
 
 
 class ScaleError(DataError):
@@ -46,6 +48,8 @@ class Points:
             no classes.
         numbered: Whether ``ids`` are only positions in the file («1», «2», …).
         notes: What was left out, and why.
+        origin: What positions count from, :data:`CANVAS` or :data:`BOUNDS`, by what wrote the file (QuPath
+            counts from the scanned area); None where it does not tell. Most slides make no difference between them.
 
     Raises:
         InputError: Lengths differ, an id occurs twice, or a position is not finite.
@@ -59,6 +63,7 @@ class Points:
     classes: list[str | None] | None = None
     numbered: bool = False
     notes: tuple[str, ...] = ()
+    origin: str | None = None
 
     def __post_init__(self) -> None:
         count = len(self.ids)
@@ -208,6 +213,7 @@ class Collector:
     images: list[str | None] = field(default_factory=list)
     classes: list[str | None] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
+    origin: str | None = None
 
     def add(
         self,
@@ -281,6 +287,7 @@ class Collector:
             classes=self.classes if any(self.classes) else None,
             numbered=numbered,
             notes=notes,
+            origin=self.origin,
         )
 
 

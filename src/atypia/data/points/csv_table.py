@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 
 from atypia import records as r
 from atypia.data.points.base import (
+    BOUNDS,
+    CANVAS,
     POINT_FORMATS,
     Collector,
     PointFormat,
@@ -37,6 +39,8 @@ BOXES = (
 )
 IDS = (r.FIGURE_ID, "object_id", "unique_identifier", "id")
 IMAGES = (r.IMAGE, "image_name", "filename", "file_name", "slide", "slide_name", r.SLIDE_ID)
+ORIGIN = "origin"
+"""A column of Atypia's own results: what their positions count from."""
 CLASSES = ("class", "classification", "class_name", "annotation_type", "category", r.LABEL)
 
 Cells = dict[str, str]
@@ -56,7 +60,7 @@ def read(table: TextTable, reading: Reading) -> Points:
     columns = plain_columns(table)
     shape = _shape_reader(table, columns, reading)
     figure, image, named = (first_column(columns, names) for names in (IDS, IMAGES, CLASSES))
-    collector = Collector(reading)
+    collector = Collector(reading, origin=_origin(table, columns))
     for row, line in zip(table.rows, table.lines, strict=True):
         where = f"{table.path.name}, line {line}"
         collector.add(where, shape(row, where), *(row[column] if column else None for column in (figure, image, named)))
@@ -142,6 +146,14 @@ def _shape_reader(table: TextTable, columns: dict[str, str], reading: Reading) -
 def _all_of(columns: dict[str, str], sets: Sequence[tuple[str, ...]]) -> tuple[str, ...] | None:
     found = next((names for names in sets if all(name in columns for name in names)), None)
     return None if found is None else tuple(columns[name] for name in found)
+
+
+def _origin(table: TextTable, columns: dict[str, str]) -> str | None:
+    """What positions count from: by their column, which is Atypia's, or by the names that QuPath gives."""
+    said = {row[columns[ORIGIN]] for row in table.rows} if ORIGIN in columns else set()
+    if len(said) == 1 and said <= {CANVAS, BOUNDS}:
+        return said.pop()
+    return BOUNDS if any("centroid_x_" in name for name in columns) else None
 
 
 def _takes(table: TextTable) -> bool:

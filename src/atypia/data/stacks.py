@@ -147,11 +147,11 @@ def stack_pages(
 
 def _grey_figures(path: Path, chain: _Chain) -> list[tuple[int, ...]] | None:
     """Which pages are R, G and B of one figure each; None where every page is a figure."""
+    if not chain.ended or not _is_grey(path, chain):
+        return None
     try:
         import tifffile
     except ImportError:
-        return None
-    if not chain.ended:
         return None
     try:
         with tifffile.TiffFile(path) as tiff:
@@ -160,6 +160,19 @@ def _grey_figures(path: Path, chain: _Chain) -> list[tuple[int, ...]] | None:
         raise
     except TIFF_DAMAGE:
         return None  # each page is read, or refused, by itself
+
+
+def _is_grey(path: Path, chain: _Chain) -> bool:
+    """Whether the first page of three or more is grey; other stacks need no second look."""
+    if len(chain.offsets) < 3:
+        return False
+    try:
+        with open(path, "rb", buffering=0) as file:
+            first = _FromPage(file, chain, chain.offsets[0])
+            with Image.open(first, formats=("TIFF",)) as page:  # pyright: ignore[reportArgumentType]
+                return page.mode == "L" or page.mode.startswith("I;16")
+    except (*_DAMAGE, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return False
 
 
 def _pages(

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from atypia.artifacts import atomic_folder, disk_errors, file_sha256, fingerprint, lock, read_json, write_json
+from atypia.data.origins import AUTO, NO_OFFSET
 from atypia.data.points.base import BoxFormat
+from atypia.data.slides import slide_file
 from atypia.errors import AtypiaError, DataError, WorkError
 from atypia.inference.requests import Request
 
@@ -20,7 +22,7 @@ DONE: Final = "done"
 KEPT: Final = "kept"
 FAILED: Final = "failed"
 DONE_FILE: Final = "done.json"
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised when the same inputs would give other files; what was made before is then repeated."""
 ATTEMPTS: Final = 2
 """How often a slide is begun before the workers that died at it are taken for its fault."""
@@ -35,13 +37,19 @@ class SlideJob:
         slide: The file.
         points: The file of points, which may hold those of other slides too; or a folder with one file a slide.
         name: Name of its folder; empty for the slide's own name without suffix.
-        mpp: Its µm/px, where it does not state it or is wrong; None for the settings'.
+        mpp: Its µm/px, where it does not state it; None for the settings'.
+        mpp_from: Whom to believe where statements of µm/px contradict each other; empty for the settings'.
+        origin: What positions on it count from; empty for the settings'.
+        offset_px: Added to positions on it; None for the settings'.
     """
 
     slide: Path
     points: Path
     name: str = ""
     mpp: float | None = None
+    mpp_from: str = ""
+    origin: str = ""
+    offset_px: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,10 @@ class SlideSettings:
         classes: Only points that the file calls one of these; empty for all.
         forms: Suffixes of the results that are written, without the dot; ``html`` is the case page.
         fields: Whether GeoJSON shows squares of the field instead of points.
+        mpp_from: Whom to believe where statements of µm/px contradict each other.
+        given_as: How ``mpp`` was given, for messages and results.
+        origin: What positions on slides count from.
+        offset_px: Added to positions, for slides that were converted and cropped.
     """
 
     models: tuple[str, ...]
@@ -75,11 +87,26 @@ class SlideSettings:
     classes: tuple[str, ...] = ()
     forms: tuple[str, ...] = ("parquet", "geojson")
     fields: bool = False
+    mpp_from: str = AUTO
+    given_as: str = "--mpp"
+    origin: str = AUTO
+    offset_px: tuple[float, float] = NO_OFFSET
 
     def request(self, job: SlideJob) -> Request:
         """What is to be classified for a job."""
-        mpp = self.mpp if job.mpp is None else job.mpp
-        return Request((str(job.slide),), job.points, mpp, self.point_format, self.box_format, tuple(self.classes))
+        mpp, given_as = (self.mpp, self.given_as) if job.mpp is None else (job.mpp, "column mpp")
+        return Request(
+            (str(job.slide),),
+            job.points,
+            mpp,
+            self.point_format,
+            self.box_format,
+            tuple(self.classes),
+            mpp_from=job.mpp_from or self.mpp_from,
+            given_as=given_as,
+            origin=job.origin or self.origin,
+            offset_px=self.offset_px if job.offset_px is None else job.offset_px,
+        )
 
 
 @dataclass(frozen=True)
@@ -265,7 +292,8 @@ def evidence(job: SlideJob, hashes: dict[Path, str]) -> dict[str, Any]:
             if file not in hashes:
                 hashes[file] = file_sha256(file)
         points = {file.name: hashes[file] for file in files}
-        return {"slide": _slide_evidence(job.slide), "points": points, "mpp": job.mpp}
+        own = {"mpp": job.mpp, "mpp_from": job.mpp_from, "origin": job.origin, "offset_px": job.offset_px}
+        return {"slide": _slide_evidence(slide_file(job.slide)), "points": points, **own}
     except OSError as error:
         shown = error.filename or job.slide
         raise DataError(f"{shown} cannot be read: {error.strerror}; fix: check the path") from error

@@ -6,14 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from atypia.data.dicom import dicom_series
+from atypia.data.origins import AUTO, NO_OFFSET
 from atypia.data.points.base import BoxFormat, Points
 from atypia.data.stacks import classify_input
 from atypia.data.streams import DEFAULT_BATCH, CropBatch, Refusal, Skipped, crop_files
 from atypia.errors import InputError, must
 
 if TYPE_CHECKING:
+    from atypia.data.regions import Bounds
+    from atypia.data.slidecrops import SlideReading
     from atypia.inference.classifier import Classifier
 
 CROPS: Final = "crop"
@@ -35,6 +39,12 @@ class Request:
         box_format: How boxes are written, where the file does not tell.
         classes: Only points that the file calls one of these; empty for all.
         batch_size: Crops in a batch.
+        mpp_from: Whom to believe where statements of µm/px contradict each other.
+        given_as: How ``mpp`` was given, for messages and results.
+        origin: What positions on slides count from; ``auto`` tells by the files.
+        offset_px: Added to positions, for slides that were converted and cropped.
+
+    The last four are those of :class:`atypia.data.slidecrops.SlideReading`.
     """
 
     inputs: tuple[str, ...]
@@ -44,14 +54,37 @@ class Request:
     box_format: BoxFormat = "auto"
     classes: tuple[str, ...] = ()
     batch_size: int = DEFAULT_BATCH
+    mpp_from: str = AUTO
+    given_as: str = "--mpp"
+    origin: str = AUTO
+    offset_px: tuple[float, float] = NO_OFFSET
+
+    @property
+    def reading(self) -> SlideReading:
+        """How its slides are read."""
+        from atypia.data.slidecrops import SlideReading
+
+        return SlideReading(self.mpp, self.mpp_from, self.given_as, self.origin, self.offset_px)
 
 
 @dataclass
 class Told:
-    """What is said beside the results, filled while a stream runs: files in folders that are no images; notes."""
+    """What is said beside the results, filled while a stream runs.
+
+    Attributes:
+        skipped: Files in folders that are no images.
+        notes: What was decided and left out.
+        bounds: The scanned area of slides whose canvas is larger, by their names.
+    """
 
     skipped: Skipped = field(default_factory=Skipped)
     notes: list[str] = field(default_factory=list)
+    bounds: dict[str, Bounds] = field(default_factory=dict)
+
+    def qupath_zero(self, slide: str) -> tuple[float, float]:
+        """Where QuPath's zero lies on the canvas of a slide."""
+        found = self.bounds.get(slide)
+        return (0.0, 0.0) if found is None else (float(found.x_px), float(found.y_px))
 
 
 def open_stream(request: Request, classifier: Classifier, told: Told) -> Iterator[CropBatch | Refusal]:
@@ -66,6 +99,7 @@ def open_stream(request: Request, classifier: Classifier, told: Told) -> Iterato
         InputError: An input does not exist, or a slide has no points. Later inputs are looked at before the first
             is read.
     """
+    request.reading.check()
     kinds = [(kind_of(given, request.points is not None), given) for given in request.inputs]
     if not kinds:
         raise InputError(must("inputs", "at least one file, folder or pattern", "none", "name one"))
@@ -76,16 +110,23 @@ def open_stream(request: Request, classifier: Classifier, told: Told) -> Iterato
 
 
 def kind_of(given: str, has_points: bool) -> str:
-    """Whether an input is crops, a stack or a slide.
+    """Whether an input is crops, a stack or a slide. A folder of DICOM files alone is a slide.
 
     Raises:
-        InputError: A folder or pattern is given with points.
+        InputError: A pattern, or a folder without DICOM, is given with points.
         DataError: The file is absent or no image.
     """
+    if Path(given).is_dir() and _is_dicom(Path(given), has_points):
+        return SLIDE
     several = Path(given).is_dir() or (bool(_WILDCARDS & set(given)) and not Path(given).exists())
     if several and has_points:
         raise InputError(must("inputs", "slides where points are given", given, "name the slide files"))
     return CROPS if several else classify_input(given, has_points=has_points)
+
+
+def _is_dicom(folder: Path, has_points: bool) -> bool:
+    """Whether a folder stands for a slide; without points only where DICOM files lie directly in it."""
+    return (has_points or any(folder.glob("*.dcm"))) and bool(dicom_series(folder))
 
 
 def points_of(slide: str, request: Request) -> Points:
@@ -106,30 +147,34 @@ def points_of(slide: str, request: Request) -> Points:
             got = ", ".join(path.name for path in found) or "none"
             raise InputError(must(f"points in {file}", f"one file named {Path(slide).stem}.*", got, "name it so"))
         file = found[0]
-    points = slide_points(slide, file, mpp=request.mpp, format=request.point_format, box_format=request.box_format)
+    points = slide_points(
+        slide, file, format=request.point_format, box_format=request.box_format, reading=request.reading
+    )
     return points.of_classes(request.classes) if request.classes else points
 
 
 def _stream(
     request: Request, classifier: Classifier, told: Told, kinds: Sequence[tuple[str, str]]
 ) -> Iterator[CropBatch | Refusal]:
-    from atypia.data.slidecrops import slide_crops
+    from atypia.data.slidecrops import SlideLog, slide_crops
     from atypia.data.stacks import stack_pages
 
     size, mpp = request.batch_size, request.mpp
     whole = classifier.geometry if mpp is None else classifier.slide_geometry
+    size_of: dict[str, Any] = {"mpp": mpp, "given_as": request.given_as, "assumed_um": classifier.field_um}
     for kind, group in groupby(kinds, key=lambda pair: pair[0]):
         inputs = [given for _, given in group]
         if kind == CROPS:
-            yield from crop_files(inputs, whole, batch_size=size, mpp=mpp, skipped=told.skipped)
+            yield from crop_files(inputs, whole, batch_size=size, skipped=told.skipped, **size_of)
             continue
         for given in inputs:
             if kind == STACK:
-                yield from stack_pages(given, whole, batch_size=size, mpp=mpp)
+                yield from stack_pages(given, whole, batch_size=size, notes=told.notes, **size_of)
                 continue
             points = points_of(given, request)
             told.notes.extend(f"{given}: {note}" for note in points.notes)
-            yield from slide_crops(given, points, classifier.slide_geometry, mpp=mpp, batch_size=size)
+            geometry, log = classifier.slide_geometry, SlideLog(told.notes, told.bounds)
+            yield from slide_crops(given, points, geometry, batch_size=size, reading=request.reading, log=log)
 
 
 def only_slide(request: Request) -> str:

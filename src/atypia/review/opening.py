@@ -17,7 +17,7 @@ from atypia.data.manifest import Manifest
 from atypia.data.opening import open_data
 from atypia.errors import DataError, InputError, must
 from atypia.inference.predictions import PREDICTIONS_SCHEMA
-from atypia.inference.results import CALL, RESULTS_SCHEMA
+from atypia.inference.results import CALL, FIRST_COLUMNS, RESULTS_SCHEMA, completed
 from atypia.review import scores
 from atypia.review.building import from_manifest, from_results
 from atypia.review.figures import Figures
@@ -91,9 +91,9 @@ def kind_of(reference: str) -> str:
             names = pq.read_schema(path).names
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"{path} is no readable Parquet file ({error}); fix: make it anew") from error
-        return {tuple(RESULTS_SCHEMA.names): "results", tuple(PREDICTIONS_SCHEMA.names): "predictions"}.get(
-            tuple(names), "data"
-        )
+        if tuple(names) == tuple(PREDICTIONS_SCHEMA.names):
+            return "predictions"
+        return "results" if set(FIRST_COLUMNS) <= set(names) <= set(RESULTS_SCHEMA.names) else "data"
     if suffix == ".csv" and path.is_file():
         with open(path, encoding="utf-8-sig", errors="replace") as file:
             header = file.readline(4096)
@@ -127,18 +127,19 @@ def read_results(path: Path) -> pa.Table:
     try:
         if path.suffix.lower() == ".parquet":
             with pq.ParquetFile(path) as file:  # unlike `read_table`, it does not load pandas
-                return file.read().cast(RESULTS_SCHEMA)
+                return completed(file.read())
         from pyarrow import csv
 
         options = csv.ConvertOptions(
             column_types=RESULTS_SCHEMA,
             include_columns=RESULTS_SCHEMA.names,
+            include_missing_columns=True,
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
             null_values=[""],
         )
         parsing = csv.ParseOptions(newlines_in_values=True)
-        return csv.read_csv(path, parse_options=parsing, convert_options=options).cast(RESULTS_SCHEMA)
+        return completed(csv.read_csv(path, parse_options=parsing, convert_options=options))
     except (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowNotImplementedError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path} holds no results of this version ({reason}); fix: predict again") from error

@@ -130,10 +130,11 @@ def read_results(path: Path) -> pa.Table:
                 return completed(file.read())
         from pyarrow import csv
 
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            there = file.readline(4096).strip().replace('"', "").split(",")
         options = csv.ConvertOptions(
             column_types=RESULTS_SCHEMA,
-            include_columns=RESULTS_SCHEMA.names,
-            include_missing_columns=True,
+            include_columns=[name for name in RESULTS_SCHEMA.names if name in there or name in FIRST_COLUMNS],
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
             null_values=[""],

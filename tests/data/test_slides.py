@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from atypia.data.images import ImageLimits
-from atypia.data.slides import Slide, open_slide
+from atypia.data.regions import Slide
+from atypia.data.slides import open_slide
 from atypia.errors import AbsentError, DataError
 
 tifffile = pytest.importorskip("tifffile", reason="needs the extra `slides`")

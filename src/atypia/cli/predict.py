@@ -56,6 +56,23 @@ def register(app: typer.Typer) -> None:
         mpp: Annotated[
             float | None, typer.Option(help="µm/px, where the files do not state it.", show_default=False)
         ] = None,
+        magnification: Annotated[
+            float | None, typer.Option(help="Instead of --mpp: 40 is 0.25 µm/px, 20 is 0.5.", show_default=False)
+        ] = None,
+        mpp_from: Annotated[
+            str,
+            typer.Option(help="Whom to believe where µm/px differ: given, openslide, ome, scn, imagej, tiff or dpi."),
+        ] = "auto",
+        origin: Annotated[
+            str,
+            typer.Option(help="Points count from the slide's canvas (as in OpenSlide) or its bounds (as in QuPath)."),
+        ] = "auto",
+        offset: Annotated[
+            str | None,
+            typer.Option(
+                help="X,Y: pixels added to points, for slides that were converted and cropped.", show_default=False
+            ),
+        ] = None,
         at: Annotated[
             str | None,
             typer.Option(help="Operating point of the model, for instance sensitivity-0.90.", show_default=False),
@@ -104,7 +121,7 @@ def register(app: typer.Typer) -> None:
         slides: Annotated[
             Path | None,
             typer.Option(
-                help="CSV of slides: slide, points, name, mpp. One folder a slide under --out.",
+                help="CSV of slides: slide, points, name, mpp … One folder a slide under --out.",
                 show_default=False,
                 rich_help_panel=SLIDES,
             ),
@@ -128,18 +145,22 @@ def register(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Tell which mitotic figures are atypical, how sure that is, and the atypical rate. Works offline."""
+        from atypia.data.origins import offset_of
+        from atypia.data.scale import magnified
         from atypia.inference.classifier import SHIPPED
         from atypia.inference.many_tasks import SlideSettings
         from atypia.inference.requests import Request
 
         models = tuple(model or [SHIPPED])
+        mpp, given_as = magnified(mpp, magnification)
+        place = (mpp_from, given_as, origin, offset_of(offset))
         box = cast("BoxFormat", box_format)
         if slides is not None:
             if inputs or out is None or page or summary or explain:
                 raise typer.BadParameter("give --out FOLDER, and neither inputs nor --page, --summary or --explain "
                                          "(--form html writes each slide's page)", param_hint="--slides")  # fmt: skip
             settings = SlideSettings(models, at, coverage, threshold, runtime, tta, mpp, point_format, box,
-                                     tuple(classes or ()), tuple(forms or ("parquet", "geojson")), fields)  # fmt: skip
+                                     tuple(classes or ()), tuple(forms or ("parquet", "geojson")), fields, *place)  # fmt: skip
             many(slides, points, out, settings, engine, address, workers, as_json)
             return
         if not inputs or engine != "local" or address or workers or forms:
@@ -149,7 +170,7 @@ def register(app: typer.Typer) -> None:
                 else "name crops, stacks or slides"
             )
             raise typer.BadParameter(what, param_hint="--slides" if inputs else "inputs")
-        request = Request(tuple(inputs), points, mpp, point_format, box, tuple(classes or ()), batch_size)
+        request = Request(tuple(inputs), points, mpp, point_format, box, tuple(classes or ()), batch_size, *place)
         classifier = opened(models, at, coverage, threshold, runtime, tta)
         if classifier.passes > 1:
             views = ", 8 views" if tta else ""
@@ -253,7 +274,11 @@ def classify(
     stream = open_stream(request, classifier, told)
     with ExitStack() as stack:
         progress = stack.enter_context(bars())
-        writer = stack.enter_context(open_writer(out, field_px=side)) if out is not None else None
+        writer = (
+            stack.enter_context(open_writer(out, field_px=side, qupath_zero=told.qupath_zero))
+            if out is not None
+            else None
+        )
         rows = [] if writer is None else [writer.write]
         shown = [] if html is None else [html.offer]
         wanted = [] if picked is None else [picked.add]

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from atypia.errors import DataError, InputError, must
+from atypia.errors import InputError, must
 from atypia.inference.many import run_slides
 from atypia.inference.many_tasks import SlideJob, SlideOutcome, SlideSettings
 from atypia.progress import Progress, silent
@@ -84,7 +84,9 @@ def slide_work(job: SlideJob, folder: Path, settings: SlideSettings) -> Mapping[
     side = field_px(classifier, request) if settings.fields and "geojson" in settings.forms else None
     with ExitStack() as stack:
         files = [folder / f"{RESULTS}.{form}" for form in settings.forms if form != PAGE]
-        writers = [stack.enter_context(open_writer(file, field_px=side)) for file in files]
+        writers = [
+            stack.enter_context(open_writer(file, field_px=side, qupath_zero=told.qupath_zero)) for file in files
+        ]
         count = summary.add if page is None else page.count
         classify_stream(
             classifier,
@@ -106,16 +108,14 @@ def field_px(classifier: Classifier, request: Request) -> int:
     Raises:
         DataError: The slide cannot be opened, or its µm/px is not known.
     """
+    from atypia.data.scale import unknown
     from atypia.data.slides import open_slide
 
-    known = request.mpp
-    if known is None:
-        with open_slide(request.inputs[0]) as slide:
-            known = slide.mpp
     geometry = classifier.slide_geometry
-    if known is None and geometry.side_um is not None:
-        expected = f"known to draw a field of {geometry.side_um:g} µm"
-        raise DataError(must("mpp", expected, f"nothing in {request.inputs[0]}", "give mpp, for instance 0.25"))
+    with open_slide(request.inputs[0]) as slide:
+        known = request.reading.scale(slide).mpp
+        if known is None and geometry.side_um is not None:
+            raise unknown(slide.name, slide.facts.statements, geometry.side_um)
     side = geometry.source_side_px(known)
     assert side is not None  # a geometry for slides has a side
     return side

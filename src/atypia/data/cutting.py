@@ -23,7 +23,8 @@ from atypia.artifacts import atomic_file, environment, fingerprint, write_json
 from atypia.data.geometry import CropGeometry, apply, resize
 from atypia.data.images import read_bytes, read_rgb
 from atypia.data.manifest import Manifest
-from atypia.data.slides import Slide, open_slide
+from atypia.data.regions import Slide
+from atypia.data.slides import open_slide
 from atypia.errors import DataError
 from atypia.progress import Progress
 

@@ -3,24 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from atypia.data.advice import advice, is_glass
 from atypia.data.geometry import CropGeometry, check_field, resize
 from atypia.data.images import DEFAULT_LIMITS, ImageLimits
+from atypia.data.origins import AUTO, NO_OFFSET, Zero, check_origin, zero_of
 from atypia.data.points.base import DEFAULT_POINT_LIMITS, BoxFormat, PointLimits, Points
 from atypia.data.points.figures import figures_on
 from atypia.data.points.names import points_file
 from atypia.data.points.reading import check_mpp, read_scaled
-from atypia.data.slides import Slide, open_slide
+from atypia.data.readas import ReadAs
+from atypia.data.regions import Bounds, Slide
+from atypia.data.scale import GIVEN, Scale, check_choice, chosen, unknown, unused
+from atypia.data.slides import open_slide
 from atypia.data.streams import DEFAULT_BATCH, Crop, CropBatch, Refusal, batched
 from atypia.errors import DataError, InputError, must
 
 TILE_PX = 1024
 """Points are read in the order of tiles of this side, so that neighbours share decoded data."""
+
+
+@dataclass(frozen=True)
+class SlideReading:
+    """How a slide and the positions on it are to be read, where the files leave it open or are wrong.
+
+    Attributes:
+        mpp: µm/px of the slide; None for what its file states.
+        mpp_from: Whom to believe where statements differ by more than 5 %: one of
+            :data:`atypia.data.scale.CHOICES`.
+        given_as: How ``mpp`` was given, for messages and results.
+        origin: What positions count from: ``canvas``, ``bounds``, or ``auto``: told by the files.
+        offset_px: Added to positions, in pixels of level 0 of the file that is read: where the corner of an
+            uncropped slide lies in a cropped copy.
+    """
+
+    mpp: float | None = None
+    mpp_from: str = AUTO
+    given_as: str = "--mpp"
+    origin: str = AUTO
+    offset_px: tuple[float, float] = NO_OFFSET
+
+    def check(self) -> None:
+        """Refuses values that nothing can be read with.
+
+        Raises:
+            InputError: A value is out of its range.
+        """
+        check_choice(self.mpp_from, self.mpp)
+        check_origin(self.origin)
+
+    def scale(self, slide: Slide) -> Scale:
+        """The µm/px of a slide.
+
+        Raises:
+            DataError: Its statements contradict each other, or what was given.
+        """
+        return chosen(slide.name, slide.facts.statements, self.mpp, self.mpp_from, self.given_as)
+
+
+@dataclass
+class SlideLog:
+    """What is said of slides while their figures are cut.
+
+    Attributes:
+        notes: What was decided, and hints.
+        bounds: The scanned area of each slide that has one within a larger canvas, by its name.
+    """
+
+    notes: list[str] = field(default_factory=list)
+    bounds: dict[str, Bounds] = field(default_factory=dict)
 
 
 def slide_crops(
@@ -31,6 +88,8 @@ def slide_crops(
     mpp: float | None = None,
     batch_size: int = DEFAULT_BATCH,
     limits: ImageLimits = DEFAULT_LIMITS,
+    reading: SlideReading | None = None,
+    log: SlideLog | None = None,
 ) -> Iterator[CropBatch | Refusal]:
     """Crops around points, in the order of tiles (rows of tiles from the top, in a tile by row and column).
 
@@ -45,21 +104,31 @@ def slide_crops(
         points: Figures on it (see :meth:`Points.on_image`). Numbered ids become ``name#number``
             with the slide's file name; others are kept.
         geometry: The field, in µm or in pixels, and the side of the crops.
-        mpp: µm/px of the slide. Given, it goes before what the file states.
+        mpp: µm/px of the slide, where its file does not state it.
         batch_size: Crops in a batch.
         limits: Bounds an image that has to be decoded as a whole.
+        reading: Everything else that the files may leave open; ``mpp`` goes before its own.
+        log: Receives what was decided, and hints.
+
+    Returns:
+        Batches whose positions are those of ``points``, whatever they count from.
 
     Raises:
         InputError: ``geometry`` has no field of its own, or there are no points.
-        DataError: The slide cannot be opened, its µm/px is not known and needed, or the field does
-            not fit it. Raised when the first batch is asked for.
+        DataError: The slide cannot be opened, its µm/px is not known and needed or contradicted, the field does
+            not fit it, or it cannot be told what the positions count from. Raised when the first batch is
+            asked for.
     """
     if geometry.is_whole:
         fix = "give side_um, for instance 32.0"
         raise InputError(must("geometry", "one with side_um or side_px", "the whole image", fix))
     if len(points) == 0:
         raise InputError(f"{slide_path}: there are no points; fix: give at least one")
-    return batched(_cut(Path(slide_path), points, geometry, mpp, limits), batch_size, geometry.out_px)
+    how = reading or SlideReading()
+    how = how if mpp is None else replace(how, mpp=mpp)
+    how.check()
+    cut = _cut(Path(slide_path), points, geometry, how, limits, log or SlideLog())
+    return batched(cut, batch_size, geometry.out_px)
 
 
 def slide_points(
@@ -72,6 +141,7 @@ def slide_points(
     classes: Sequence[str] = (),
     beside: Sequence[str | Path] = (),
     limits: PointLimits = DEFAULT_POINT_LIMITS,
+    reading: SlideReading | None = None,
 ) -> Points:
     """The figures of one slide from a file that may hold those of many, or a folder with one file a slide.
 
@@ -97,15 +167,18 @@ def slide_points(
     file = Path(points_path)
     if file.is_dir():
         file = points_file(file, slide_path)
-    if mpp is not None:
-        check_mpp(mpp)
+    how = reading or SlideReading()
+    how = how if mpp is None else replace(how, mpp=mpp)
+    how.check()
+    if how.mpp is not None:
+        check_mpp(how.mpp)
 
     @cache
     def scale() -> float | None:
-        if mpp is not None:
-            return mpp
+        if how.mpp is not None and how.mpp_from in (AUTO, GIVEN):
+            return how.mpp
         with open_slide(slide_path) as slide:
-            return slide.mpp
+            return how.scale(slide).mpp
 
     points = read_scaled(file, scale, format=format, box_format=box_format, limits=limits)
     return figures_on(points.on_image(slide_path, beside), scale, classes)
@@ -121,34 +194,61 @@ def tile_order(x_px: npt.NDArray[np.float64], y_px: npt.NDArray[np.float64]) -> 
 
 
 def _cut(
-    path: Path, points: Points, geometry: CropGeometry, mpp: float | None, limits: ImageLimits
+    path: Path, points: Points, geometry: CropGeometry, how: SlideReading, limits: ImageLimits, log: SlideLog
 ) -> Iterator[Crop | Refusal]:
     slide = open_slide(path, limits)
+    outside = glass = 0
     try:
-        side = _field_px(slide, geometry, mpp)
+        scale, zero = how.scale(slide), zero_of(slide, points, how.origin, how.offset_px)
+        _say(log, str(path), slide, zero)
+        side = _field_px(slide, geometry, scale.mpp)
+        read_as = _read_as(scale, zero)
         for row in tile_order(points.x_px, points.y_px).tolist():
             figure = f"{path.name}#{points.ids[row]}" if points.numbered else points.ids[row]
             named = None if points.classes is None else points.classes[row]
             x, y = float(points.x_px[row]), float(points.y_px[row])
-            inside = 0 <= x < slide.width_px and 0 <= y < slide.height_px
+            across, down = x + zero.x_px, y + zero.y_px
+            inside = 0 <= across < slide.width_px and 0 <= down < slide.height_px
             try:
-                yield Crop(figure, str(path), resize(slide.read(x, y, side), geometry.out_px), x, y, named, row)
+                crop = resize(slide.read(across, down, side), geometry.out_px)
+                glass += is_glass(crop)
+                yield Crop(figure, str(path), crop, x, y, named, row, read_as)
             except DataError as error:
-                yield Refusal(figure, str(path), str(error), x, y, named, row)
+                yield Refusal(figure, str(path), str(error), x, y, named, row, read_as)
+                outside += not inside
                 if inside:
                     # After an error OpenSlide refuses everything else from the same handle.
                     slide.close()
                     slide = open_slide(path, limits)
+        log.notes += advice(slide, points, zero, scale.mpp, side, outside, glass)
     finally:
         slide.close()
 
 
+def _say(log: SlideLog, name: str, slide: Slide, zero: Zero) -> None:
+    log.notes += [f"{name}: {note}" for note in slide.facts.notes] + unused(name, slide.facts.statements)
+    if zero.note is not None:
+        log.notes.append(f"{name}: {zero.note}")
+    if slide.facts.bounds is not None:
+        log.bounds[name] = slide.facts.bounds
+
+
+def _read_as(scale: Scale, zero: Zero) -> ReadAs:
+    moved = zero.origin is not None or (zero.x_px, zero.y_px) != NO_OFFSET
+    nan = float("nan")
+    return ReadAs(
+        nan if scale.mpp is None else scale.mpp,
+        scale.source,
+        zero.origin,
+        zero.x_px if moved else nan,
+        zero.y_px if moved else nan,
+    )
+
+
 def _field_px(slide: Slide, geometry: CropGeometry, mpp: float | None) -> int:
-    known = slide.mpp if mpp is None else mpp
-    if geometry.side_um is not None and known is None:
-        expected = f"known to cut a field of {geometry.side_um:g} µm"
-        raise DataError(must("mpp", expected, f"nothing in {slide.name}", "give mpp, for instance 0.25"))
-    side = geometry.source_side_px(known)
+    if geometry.side_um is not None and mpp is None:
+        raise unknown(slide.name, slide.facts.statements, geometry.side_um)
+    side = geometry.source_side_px(mpp)
     assert side is not None  # a geometry of the whole image was refused
     check_field(side, slide.width_px, slide.height_px)
     return side

@@ -10,7 +10,7 @@ import io
 import os
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -20,6 +20,7 @@ from PIL import Image
 
 from atypia.data.geometry import CropGeometry, apply
 from atypia.data.images import FORMATS, ImageLimits, image_format, read_header, read_rgb
+from atypia.data.readas import check_one_figure, read_crop_as
 from atypia.data.slides import SLIDE_SUFFIXES
 from atypia.data.streams import (
     CROP_LIMITS,
@@ -31,6 +32,7 @@ from atypia.data.streams import (
     batched,
     field_of_crops,
 )
+from atypia.data.tifflayout import TIFF_DAMAGE, figures_of
 from atypia.errors import DataError, must
 
 MAX_PAGES = 100_000
@@ -89,10 +91,14 @@ def stack_pages(
     mpp: float | None = None,
     limits: ImageLimits = CROP_LIMITS,
     max_pages: int = MAX_PAGES,
+    given_as: str = "--mpp",
+    assumed_um: float | None = None,
+    notes: list[str] | None = None,
 ) -> Iterator[CropBatch | Refusal]:
     """Crops from the pages of a TIFF, in order; a file of one page is a stack of one.
 
-    The figure id is ``name#page`` with the file's name and the page's number from 1. Colour
+    The figure id is ``name#page`` with the file's name and the page's number from 1. Of grey pages that are R, G
+    and B of a figure each (:func:`atypia.data.tifflayout.figures_of`), three are one crop. Colour
     modes are handled as by :func:`atypia.data.images.read_rgb`. A page that is damaged, too large
     or in a refused mode becomes a refusal.
 
@@ -104,9 +110,13 @@ def stack_pages(
             whole page is the field.
         limits: A page of more pixels is refused before it is decoded.
         max_pages: A file of more pages is refused.
+        given_as: How ``mpp`` was given, for results.
+        assumed_um: The field that a whole page is taken for, for results; None where the model does not say.
+        notes: Receives what a user should know of how the pages were taken.
 
     Raises:
-        DataError: The file is absent, no TIFF, has too many pages, or ``mpp`` does not fit.
+        DataError: The file is absent, no TIFF, has too many pages, ``mpp`` does not fit, or it cannot be told
+            whether its grey pages are figures or R, G and B.
     """
     path = Path(path)
     field = field_of_crops(geometry, mpp)
@@ -121,18 +131,65 @@ def stack_pages(
         raise DataError(must(str(path), f"a TIFF of at most {max_pages:,} pages", "more", "split the stack"))
     if not chain.offsets:
         raise DataError(f"{path} is truncated or damaged: its first page is missing; fix: fetch the file again")
-    return batched(_pages(path, chain, field, mpp, limits), batch_size, field.out_px)
+    figures = _grey_figures(path, chain)
+    if figures is not None and notes is not None:
+        notes.append(f"{path}: its {len(chain.offsets)} grey pages are R, G and B of {len(figures)} figures")
+    assumed = assumed_um if geometry.side_um is None else geometry.side_um
+
+    def cut(image: npt.NDArray[np.uint8], figure: str) -> Crop:
+        height, width = image.shape[:2]
+        check_one_figure(figure, width, height, field, mpp)
+        read_as = read_crop_as(width, height, field, mpp, given_as, assumed)
+        return Crop(figure, str(path), apply(image, field, mpp), read_as=read_as)
+
+    return batched(_pages(path, chain, figures, cut, limits), batch_size, field.out_px)
+
+
+def _grey_figures(path: Path, chain: _Chain) -> list[tuple[int, ...]] | None:
+    """Which pages are R, G and B of one figure each; None where every page is a figure."""
+    if not chain.ended or not _is_grey(path, chain):
+        return None
+    try:
+        import tifffile
+    except ImportError:
+        return None
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return figures_of(tiff, str(path))
+    except DataError:
+        raise
+    except TIFF_DAMAGE:
+        return None  # each page is read, or refused, by itself
+
+
+def _is_grey(path: Path, chain: _Chain) -> bool:
+    """Whether the first page of three or more is grey; other stacks need no second look."""
+    if len(chain.offsets) < 3:
+        return False
+    try:
+        with open(path, "rb", buffering=0) as file:
+            first = _FromPage(file, chain, chain.offsets[0])
+            with Image.open(first, formats=("TIFF",)) as page:  # pyright: ignore[reportArgumentType]
+                return page.mode == "L" or page.mode.startswith("I;16")
+    except (*_DAMAGE, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return False
 
 
 def _pages(
-    path: Path, chain: _Chain, field: CropGeometry, mpp: float | None, limits: ImageLimits
+    path: Path,
+    chain: _Chain,
+    figures: list[tuple[int, ...]] | None,
+    cut: Callable[[npt.NDArray[np.uint8], str], Crop],
+    limits: ImageLimits,
 ) -> Iterator[Crop | Refusal]:
     # Without a buffer: libtiff moves the position of the same open file.
     with open(path, "rb", buffering=0) as file:
-        for number, offset in enumerate(chain.offsets, 1):
+        for number, pages in enumerate(figures or [(page,) for page in range(len(chain.offsets))], 1):
             figure = f"{path.name}#{number}"
             try:
-                yield Crop(figure, str(path), apply(_decoded(file, chain, offset, figure, limits), field, mpp))
+                parts = [_decoded(file, chain, chain.offsets[page], figure, limits) for page in pages]
+                image = parts[0] if len(parts) == 1 else np.stack([part[..., 0] for part in parts], axis=2)
+                yield cut(image, figure)
             except DataError as error:
                 yield Refusal(figure, str(path), str(error))
     if not chain.ended:

@@ -25,6 +25,7 @@ from atypia.cores import core_count
 from atypia.data.geometry import CropGeometry, apply
 from atypia.data.images import ImageLimits, image_format, read_header, read_rgb
 from atypia.data.layouts import IMAGE_SUFFIXES, walk_files
+from atypia.data.readas import UNKNOWN, ReadAs, check_one_figure, read_crop_as
 from atypia.errors import DataError, InputError, must
 
 MAX_CROP_PX = 2048
@@ -55,6 +56,7 @@ class CropBatch:
         classes: What the file of points calls each; None where it has no classes.
         at: The place of each in its input, from 0, shape (b,), int64: crops of slides come in another order. None
             where they come in the input's.
+        read_as: The size and place that each was read with; empty where nothing is known of any.
     """
 
     ids: list[str]
@@ -64,6 +66,7 @@ class CropBatch:
     y_px: npt.NDArray[np.float64]
     classes: list[str | None] | None = None
     at: npt.NDArray[np.int64] | None = None
+    read_as: tuple[ReadAs, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -81,6 +84,7 @@ class Refusal:
         y_px: Its centre on a slide; NaN for crops.
         named: What the file of points calls it; None where it does not.
         at: Its place in the input, from 0; None where figures come in the input's order.
+        read_as: The size and place that it was to be read with.
     """
 
     figure_id: str
@@ -90,6 +94,7 @@ class Refusal:
     y_px: float = float("nan")
     named: str | None = None
     at: int | None = None
+    read_as: ReadAs = UNKNOWN
 
 
 class Crop(NamedTuple):
@@ -102,6 +107,7 @@ class Crop(NamedTuple):
     y_px: float = float("nan")
     named: str | None = None
     at: int | None = None
+    read_as: ReadAs = UNKNOWN
 
 
 @dataclass
@@ -163,6 +169,7 @@ def _batch(held: list[Crop], pixels: npt.NDArray[np.uint8]) -> CropBatch:
         np.array([crop.y_px for crop in held], np.float64),
         [crop.named for crop in held] if any(crop.named is not None for crop in held) else None,
         np.array([crop.at for crop in held], np.int64),
+        tuple(crop.read_as for crop in held),
     )
 
 
@@ -194,6 +201,8 @@ def crop_files(
     mpp: float | None = None,
     workers: int | None = None,
     skipped: Skipped | None = None,
+    given_as: str = "--mpp",
+    assumed_um: float | None = None,
 ) -> Iterator[CropBatch | Refusal]:
     """Crops from image files, folders and patterns, decoded in threads, in the inputs' order.
 
@@ -210,12 +219,15 @@ def crop_files(
             whole image is the field.
         workers: Threads that decode; None for one a core, at most 8.
         skipped: Where skipped files are counted.
+        given_as: How ``mpp`` was given, for results.
+        assumed_um: The field that a whole crop is taken for, for results; None where the model does not say.
 
     Raises:
         InputError: An input does not exist, a pattern matches nothing, or a number is not positive.
         DataError: ``mpp`` does not fit; or, once all inputs were searched, they hold no image.
     """
     field = field_of_crops(geometry, mpp)
+    assumed = assumed_um if geometry.side_um is None else geometry.side_um
     threads = min(MOST_WORKERS, core_count()) if workers is None else workers
     if threads < 1:
         raise InputError(must("workers", "a positive whole number", threads, "leave it out"))
@@ -229,7 +241,7 @@ def crop_files(
     ahead = max(2 * threads, -(-2 * min(batch_size, 1024) // unit))
 
     def decode(files: list[_File]) -> list[Crop | Refusal]:
-        return [_crop(file, field, mpp) for file in files]
+        return [_crop(file, field, mpp, given_as, assumed) for file in files]
 
     def items() -> Iterator[Crop | Refusal]:
         for done in _in_order(decode, _units(_named(sources, counts), unit), threads, ahead):
@@ -318,12 +330,17 @@ def _looks_like_image(path: Path) -> bool:
         return False
 
 
-def _crop(file: _File, geometry: CropGeometry, mpp: float | None) -> Crop | Refusal:
+def _crop(
+    file: _File, geometry: CropGeometry, mpp: float | None, given_as: str, assumed_um: float | None
+) -> Crop | Refusal:
     try:
         image = read_rgb(file.path, CROP_LIMITS, name=file.image)
         if max(image.shape) > MAX_CROP_PX:
             return Refusal(file.figure_id, file.image, _region(file.image, image.shape[1], image.shape[0]))
-        return Crop(file.figure_id, file.image, apply(image, geometry, mpp))
+        height, width = image.shape[:2]
+        check_one_figure(file.image, width, height, geometry, mpp)
+        read_as = read_crop_as(width, height, geometry, mpp, given_as, assumed_um)
+        return Crop(file.figure_id, file.image, apply(image, geometry, mpp), read_as=read_as)
     except DataError as error:
         return Refusal(file.figure_id, file.image, _reason(file, error))
 

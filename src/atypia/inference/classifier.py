@@ -196,22 +196,39 @@ class Classifier:
         """
         from atypia.data.streams import crop_files
 
-        return self._table(crop_files(inputs, self.geometry if mpp is None else self.slide_geometry, mpp=mpp))
+        geometry = self.geometry if mpp is None else self.slide_geometry
+        return self._table(crop_files(inputs, geometry, mpp=mpp, given_as="given", assumed_um=self.field_um))
 
-    def predict_slide(self, slide: str | Path, points: Points, *, mpp: float | None = None) -> pa.Table:
+    def predict_slide(
+        self,
+        slide: str | Path,
+        points: Points,
+        *,
+        mpp: float | None = None,
+        mpp_from: str = "auto",
+        origin: str = "auto",
+        offset_px: tuple[float, float] = (0.0, 0.0),
+    ) -> pa.Table:
         """Judges figures on a slide or a region image; one row a point, in their order.
 
         Args:
             slide: The file.
             points: Where the figures are, in pixels of level 0.
-            mpp: µm/px; None for what the file states.
+            mpp: µm/px, where the file does not state it.
+            mpp_from: Whom to believe where statements of µm/px differ: ``given``, or a place of the file
+                (:data:`atypia.data.scale.CHOICES`).
+            origin: What the points count from on a slide whose scanned area is smaller than its canvas:
+                ``canvas`` (as OpenSlide), ``bounds`` (as QuPath), or ``auto``: told by the points.
+            offset_px: Added to the points, in pixels of the file, for a slide that was converted and cropped.
 
         Raises:
-            DataError: The slide cannot be read, or its µm/px is not known.
+            DataError: The slide cannot be read, its µm/px is not known or contradicted, or it cannot be told
+                what the points count from.
         """
-        from atypia.data.slidecrops import slide_crops
+        from atypia.data.slidecrops import SlideReading, slide_crops
 
-        return self._table(slide_crops(slide, points, self.slide_geometry, mpp=mpp))
+        how = SlideReading(mpp, mpp_from, "given", origin, offset_px)
+        return self._table(slide_crops(slide, points, self.slide_geometry, reading=how))
 
     def _table(self, items: Stream) -> pa.Table:
         import pyarrow as pa

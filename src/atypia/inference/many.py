@@ -25,7 +25,9 @@ from typing import Final
 
 from atypia import records as r
 from atypia.artifacts import atomic_file, disk_errors, file_sha256, fingerprint
+from atypia.data.origins import AUTO, check_origin, offset_of
 from atypia.data.points.names import bare_stem, loose
+from atypia.data.scale import GIVEN, check_choice
 from atypia.data.textfiles import known, number, read_table
 from atypia.engines.engine import ENGINES, Setup
 from atypia.errors import AtypiaError, DataError, InputError, must
@@ -45,6 +47,7 @@ TABLE: Final = "slides.csv"
 TABLE_EVERY_S: Final = 30.0
 NAME_BYTES: Final = 100
 _SLIDE, _POINTS, _NAME = "slide", "points", "name"
+_MPP_FROM, _ORIGIN, _OFFSET = "mpp_from", "origin", "offset"
 
 
 def run_slides(
@@ -191,7 +194,8 @@ def distinct(jobs: Sequence[SlideJob]) -> list[SlideJob]:
 
 
 def read_jobs(path: Path, points: Path | None = None) -> list[SlideJob]:
-    """Reads a list of slides: a table with the columns ``slide``, ``points`` and, where wanted, ``name`` and ``mpp``.
+    """Reads a list of slides: a table with the columns ``slide``, ``points`` and, where wanted, ``name``, ``mpp``,
+    ``mpp_from``, ``origin`` and ``offset`` (two numbers, «X;Y» or quoted «X,Y»).
 
     Paths are relative to the folder of the table.
 
@@ -200,8 +204,8 @@ def read_jobs(path: Path, points: Path | None = None) -> list[SlideJob]:
         points: For slides without points of their own: a file that holds those of all, or a folder.
 
     Raises:
-        DataError: The table cannot be read, has no column ``slide``, or a line has no slide, no points, or a µm/px
-            that is no positive number.
+        DataError: The table cannot be read, has no column ``slide``, or a line has no slide, no points, a µm/px
+            that is no positive number, or another word than the option of a column takes.
     """
     table = read_table(path)
     table.require(_SLIDE, *(() if points else (_POINTS,)))
@@ -212,7 +216,14 @@ def read_jobs(path: Path, points: Path | None = None) -> list[SlideJob]:
             raise DataError(f"{path.name}, line {line}: no {_POINTS if slide else _SLIDE}; fix: fill the cell")
         chosen = path.parent / own if own else points
         assert chosen is not None  # one of the two is there
-        jobs.append(SlideJob(path.parent / slide, chosen, name or "", _mpp(row.get(r.MPP, ""), path, line)))
+        mpp, mpp_from, origin = _mpp(row.get(r.MPP, ""), path, line), row.get(_MPP_FROM, ""), row.get(_ORIGIN, "")
+        try:
+            check_choice(mpp_from or AUTO, mpp if mpp_from != GIVEN else mpp or 1.0)
+            check_origin(origin or AUTO)
+            offset = offset_of(row[_OFFSET]) if row.get(_OFFSET) else None
+        except InputError as error:
+            raise DataError(f"{path.name}, line {line}: {error}") from error
+        jobs.append(SlideJob(path.parent / slide, chosen, name or "", mpp, mpp_from, origin, offset))
     if not jobs:
         raise DataError(f"{path.name} lists no slide; fix: write one line a slide")
     return jobs

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from atypia.artifacts import atomic_folder, file_sha256, fingerprint, lock, read_json, write_json
+from atypia.data.origins import AUTO, NO_OFFSET
 from atypia.data.points.base import BoxFormat
 from atypia.data.points.names import points_file
+from atypia.data.slides import slide_file
 from atypia.engines.engine import Work
 from atypia.errors import AtypiaError, DataError, WorkError
 from atypia.inference.requests import Request
@@ -36,7 +38,10 @@ class SlideJob:
         slide: The file.
         points: The file of points, which may hold those of other slides too; or a folder with one file a slide.
         name: Name of its folder; empty for the slide's own name without suffix.
-        mpp: Its µm/px, where it does not state it or is wrong; None for the settings'.
+        mpp: Its µm/px, where it does not state it; None for the settings'.
+        mpp_from: Whom to believe where statements of µm/px contradict each other; empty for the settings'.
+        origin: What positions on it count from; empty for the settings'.
+        offset_px: Added to positions on it; None for the settings'.
         beside: Other slides of the list that are named alike, whose points the file may hold.
     """
 
@@ -44,6 +49,9 @@ class SlideJob:
     points: Path
     name: str = ""
     mpp: float | None = None
+    mpp_from: str = ""
+    origin: str = ""
+    offset_px: tuple[float, float] | None = None
     beside: tuple[str, ...] = ()
 
 
@@ -64,6 +72,10 @@ class SlideSettings:
         classes: Only points that the file calls one of these; ``all`` for all of several, empty where there is one.
         forms: Suffixes of the results that are written, without the dot; ``html`` is the case page.
         fields: Whether GeoJSON shows squares of the field instead of points.
+        mpp_from: Whom to believe where statements of µm/px contradict each other.
+        given_as: How ``mpp`` was given, for messages and results.
+        origin: What positions on slides count from.
+        offset_px: Added to positions, for slides that were converted and cropped.
     """
 
     models: tuple[str, ...]
@@ -78,12 +90,27 @@ class SlideSettings:
     classes: tuple[str, ...] = ()
     forms: tuple[str, ...] = ("parquet", "geojson")
     fields: bool = False
+    mpp_from: str = AUTO
+    given_as: str = "--mpp"
+    origin: str = AUTO
+    offset_px: tuple[float, float] = NO_OFFSET
 
     def request(self, job: SlideJob) -> Request:
         """What is to be classified for a job."""
-        mpp = self.mpp if job.mpp is None else job.mpp
-        asked = (self.point_format, self.box_format, tuple(self.classes))
-        return Request((str(job.slide),), job.points, mpp, *asked, beside=job.beside)
+        mpp, given_as = (self.mpp, self.given_as) if job.mpp is None else (job.mpp, "column mpp")
+        return Request(
+            (str(job.slide),),
+            job.points,
+            mpp,
+            self.point_format,
+            self.box_format,
+            tuple(self.classes),
+            mpp_from=job.mpp_from or self.mpp_from,
+            given_as=given_as,
+            origin=job.origin or self.origin,
+            beside=job.beside,
+            offset_px=self.offset_px if job.offset_px is None else job.offset_px,
+        )
 
 
 @dataclass(frozen=True)
@@ -247,8 +274,10 @@ def evidence(job: SlideJob, hashes: dict[Path, str]) -> dict[str, Any]:
         file = points_file(job.points, job.slide) if job.points.is_dir() else job.points
         if file not in hashes:
             hashes[file] = file_sha256(file)
+        own = {"mpp": job.mpp, "mpp_from": job.mpp_from, "origin": job.origin, "offset_px": job.offset_px}
         beside = {"beside": job.beside} if job.beside else {}
-        return {"slide": _slide_evidence(job.slide), "points": {file.name: hashes[file]}, "mpp": job.mpp, **beside}
+        slide = _slide_evidence(slide_file(job.slide))
+        return {"slide": slide, "points": {file.name: hashes[file]}, **own, **beside}
     except OSError as error:
         shown = error.filename or job.slide
         raise DataError(f"{shown} cannot be read: {error.strerror}; fix: check the path") from error

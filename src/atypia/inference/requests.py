@@ -6,14 +6,18 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from atypia.data.dicom import dicom_series
+from atypia.data.origins import AUTO, NO_OFFSET
 from atypia.data.points.base import BoxFormat, Points
 from atypia.data.stacks import classify_input
 from atypia.data.streams import DEFAULT_BATCH, CropBatch, Refusal, Skipped, crop_files
 from atypia.errors import InputError, must
 
 if TYPE_CHECKING:
+    from atypia.data.regions import Bounds
+    from atypia.data.slidecrops import SlideReading
     from atypia.inference.classifier import Classifier
 
 CROPS: Final = "crop"
@@ -35,7 +39,13 @@ class Request:
         box_format: How boxes are written, where the file does not tell.
         classes: Only points that the file calls one of these; ``all`` for all of several, empty where there is one.
         batch_size: Crops in a batch.
+        mpp_from: Whom to believe where statements of µm/px contradict each other.
+        given_as: How ``mpp`` was given, for messages and results.
+        origin: What positions on slides count from; ``auto`` tells by the files.
+        offset_px: Added to positions, for slides that were converted and cropped.
         beside: Other slides whose points the file may hold.
+
+    ``mpp_from``, ``given_as``, ``origin`` and ``offset_px`` are those of :class:`atypia.data.slidecrops.SlideReading`.
     """
 
     inputs: tuple[str, ...]
@@ -45,15 +55,38 @@ class Request:
     box_format: BoxFormat = "auto"
     classes: tuple[str, ...] = ()
     batch_size: int = DEFAULT_BATCH
+    mpp_from: str = AUTO
+    given_as: str = "--mpp"
+    origin: str = AUTO
+    offset_px: tuple[float, float] = NO_OFFSET
     beside: tuple[str, ...] = ()
+
+    @property
+    def reading(self) -> SlideReading:
+        """How its slides are read."""
+        from atypia.data.slidecrops import SlideReading
+
+        return SlideReading(self.mpp, self.mpp_from, self.given_as, self.origin, self.offset_px)
 
 
 @dataclass
 class Told:
-    """What is said beside the results, filled while a stream runs: files in folders that are no images; notes."""
+    """What is said beside the results, filled while a stream runs.
+
+    Attributes:
+        skipped: Files in folders that are no images.
+        notes: What was decided and left out.
+        bounds: The scanned area of slides whose canvas is larger, by their names.
+    """
 
     skipped: Skipped = field(default_factory=Skipped)
     notes: list[str] = field(default_factory=list)
+    bounds: dict[str, Bounds] = field(default_factory=dict)
+
+    def qupath_zero(self, slide: str) -> tuple[float, float]:
+        """Where QuPath's zero lies on the canvas of a slide."""
+        found = self.bounds.get(slide)
+        return (0.0, 0.0) if found is None else (float(found.x_px), float(found.y_px))
 
 
 def open_stream(request: Request, classifier: Classifier, told: Told) -> Iterator[CropBatch | Refusal]:
@@ -70,6 +103,7 @@ def open_stream(request: Request, classifier: Classifier, told: Told) -> Iterato
         InputError: An input does not exist, or a slide has no points. Later inputs are looked at before the first
             is read.
     """
+    request.reading.check()
     kinds = [(kind_of(given, request.points is not None), given) for given in request.inputs]
     if not kinds:
         raise InputError(must("inputs", "at least one file, folder or pattern", "none", "name one"))
@@ -80,16 +114,23 @@ def open_stream(request: Request, classifier: Classifier, told: Told) -> Iterato
 
 
 def kind_of(given: str, has_points: bool) -> str:
-    """Whether an input is crops, a stack or a slide.
+    """Whether an input is crops, a stack or a slide. A folder of DICOM files alone is a slide.
 
     Raises:
-        InputError: A folder or pattern is given with points.
+        InputError: A pattern, or a folder without DICOM, is given with points.
         DataError: The file is absent or no image.
     """
+    if Path(given).is_dir() and _is_dicom(Path(given), has_points):
+        return SLIDE
     several = Path(given).is_dir() or (bool(_WILDCARDS & set(given)) and not Path(given).exists())
     if several and has_points:
         raise InputError(must("inputs", "slides where points are given", given, "name the slide files"))
     return CROPS if several else classify_input(given, has_points=has_points)
+
+
+def _is_dicom(folder: Path, has_points: bool) -> bool:
+    """Whether a folder stands for a slide; without points only where DICOM files lie directly in it."""
+    return (has_points or any(folder.glob("*.dcm"))) and bool(dicom_series(folder))
 
 
 def points_of(slide: str, request: Request) -> Points:
@@ -108,36 +149,38 @@ def points_of(slide: str, request: Request) -> Points:
     return slide_points(
         slide,
         request.points,
-        mpp=request.mpp,
         format=request.point_format,
         box_format=request.box_format,
         classes=request.classes,
         beside=beside,
+        reading=request.reading,
     )
 
 
 def _stream(
     request: Request, classifier: Classifier, told: Told, kinds: Sequence[tuple[str, str]]
 ) -> Iterator[CropBatch | Refusal]:
-    from atypia.data.slidecrops import slide_crops
+    from atypia.data.slidecrops import SlideLog, slide_crops
     from atypia.data.stacks import stack_pages
 
     size, mpp = request.batch_size, request.mpp
     whole = classifier.geometry if mpp is None else classifier.slide_geometry
+    size_of: dict[str, Any] = {"mpp": mpp, "given_as": request.given_as, "assumed_um": classifier.field_um}
     before = 0  # figures of the inputs that are over
     for kind, group in groupby(kinds, key=lambda pair: pair[0]):
         inputs = [given for _, given in group]
         if kind == CROPS:
-            stream = crop_files(inputs, whole, batch_size=size, mpp=mpp, skipped=told.skipped)
+            stream = crop_files(inputs, whole, batch_size=size, skipped=told.skipped, **size_of)
             before = yield from _numbered(stream, before)
             continue
         for given in inputs:
             if kind == STACK:
-                stream = stack_pages(given, whole, batch_size=size, mpp=mpp)
+                stream = stack_pages(given, whole, batch_size=size, notes=told.notes, **size_of)
             else:
                 points = points_of(given, request)
                 told.notes.extend(f"{given}: {note}" for note in points.notes)
-                stream = slide_crops(given, points, classifier.slide_geometry, mpp=mpp, batch_size=size)
+                geometry, log = classifier.slide_geometry, SlideLog(told.notes, told.bounds)
+                stream = slide_crops(given, points, geometry, batch_size=size, reading=request.reading, log=log)
             before = yield from _numbered(stream, before)
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from atypia import records as r
+from atypia.data.readas import UNKNOWN, ReadAs
 from atypia.errors import InputError, must
 from atypia.inference.decision import CALLS
 
@@ -26,6 +27,11 @@ CALL: Final = "call"
 NOVELTY: Final = "novelty"
 REASON: Final = "reason"
 MODEL: Final = "model"
+MPP_SOURCE: Final = "mpp_source"
+ORIGIN: Final = "origin"
+"""What positions on a slide count from. (In a manifest the column of this name is the laboratory.)"""
+ORIGIN_X_PX: Final = "origin_x_px"
+ORIGIN_Y_PX: Final = "origin_y_px"
 CALLED_NORMAL, CALLED_ATYPICAL, CALLED_UNCERTAIN, CALLED_REFUSED = CALLS
 UNLIKE_TRAINING: Final = "unlike the training data"
 """Reason of a figure that was scored and then refused for its novelty."""
@@ -44,17 +50,25 @@ RESULTS_SCHEMA: Final = pa.schema(
         pa.field(r.THRESHOLD, pa.float64(), nullable=False),
         pa.field(REASON, pa.string()),
         pa.field(MODEL, pa.string(), nullable=False),
+        pa.field(r.MPP, pa.float64()),
+        pa.field(MPP_SOURCE, pa.string()),
+        pa.field(ORIGIN, pa.string()),
+        pa.field(ORIGIN_X_PX, pa.float64()),
+        pa.field(ORIGIN_Y_PX, pa.float64()),
     ]
 )
 """Columns, in order. ``image`` is the file or slide, as the user named it; ``x_px, y_px`` the
-figure's centre in pixels of the slide's level 0, null for plain crops; ``class`` what the file of
-points calls the figure, null where it does not. ``p_atypical`` is the
+figure's centre in pixels of the slide's level 0, as the user's points have it, null for plain crops; ``class`` what
+the file of points calls the figure, null where it does not. ``p_atypical`` is the
 calibrated probability of *atypical*, in [0, 1], and ``decision`` 1 where it reaches ``threshold``;
 both are null for a figure that was refused before it was scored. ``call`` is one of
 :data:`atypia.inference.decision.CALLS`, ``reason`` says why a figure was refused, and ``novelty``
-how far it lies from the training data (null where the model does not tell)."""
+how far it lies from the training data (null where the model does not tell). ``mpp`` is the µm/px that
+was used and ``mpp_source`` where it comes from. ``origin`` is ``canvas`` or ``bounds`` where a slide's
+scanned area is smaller than its canvas, and ``origin_x_px, origin_y_px`` the place of the positions' zero in
+the image that was read (null for its corner): added to the position they give its place there."""
 
-LATER_COLUMNS: Final = (CLASS,)
+LATER_COLUMNS: Final = (CLASS, r.MPP, MPP_SOURCE, ORIGIN, ORIGIN_X_PX, ORIGIN_Y_PX)
 """Nullable columns that results of earlier versions do not have."""
 
 
@@ -103,6 +117,7 @@ def result_batch(batch: CropBatch, verdicts: Verdicts, model: str, threshold: fl
             CALL: _texts(calls),
             NOVELTY: _numbers(novelty),
             REASON: _texts(reasons),
+            **_read_as(batch.read_as or [UNKNOWN] * n),
         },
         model,
         threshold,
@@ -134,6 +149,7 @@ def refusal_batch(refusals: Sequence[Refusal], model: str, threshold: float) -> 
             CALL: _texts([CALLED_REFUSED] * n),
             NOVELTY: pa.nulls(n, pa.float64()),
             REASON: _texts([refusal.reason for refusal in refusals]),
+            **_read_as([refusal.read_as for refusal in refusals]),
         },
         model,
         threshold,
@@ -198,6 +214,16 @@ def completed(table: pa.Table) -> pa.Table:
             field = RESULTS_SCHEMA.field(name)
             table = table.append_column(field, pa.nulls(table.num_rows, field.type))
     return table.select(RESULTS_SCHEMA.names).cast(RESULTS_SCHEMA)
+
+
+def _read_as(ways: Sequence[ReadAs]) -> dict[str, pa.Array]:
+    return {
+        r.MPP: _numbers([way.mpp for way in ways]),
+        MPP_SOURCE: _texts([way.mpp_source for way in ways]),
+        ORIGIN: _texts([way.origin for way in ways]),
+        ORIGIN_X_PX: _numbers([way.origin_x_px for way in ways]),
+        ORIGIN_Y_PX: _numbers([way.origin_y_px for way in ways]),
+    }
 
 
 def _batch(columns: dict[str, pa.Array], model: str, threshold: float) -> pa.RecordBatch:

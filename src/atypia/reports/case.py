@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from atypia import records as r
 from atypia.artifacts import atomic_file
+from atypia.data.readas import ASSUMED
 from atypia.errors import InputError, must
 from atypia.inference import results as res
 from atypia.reports.names import short_names, without_folders
@@ -26,9 +27,14 @@ CONFIDENCE: Final = 0.95
 MAX_IMAGES: Final = 1000
 """Images that a summary keeps apart; figures of further ones are counted together."""
 MAX_REASONS: Final = 20
+MAX_SCALES: Final = 4
+"""µm/px of one image that a summary keeps apart (crops of several sizes have several)."""
 OTHERS: Final = "others"
 STACKS: Final = (".tif", ".tiff")
 """Files that may hold many crops and so are an image of the summary; other crops count by folder."""
+
+_Scale = tuple[float | None, str | None, str | None]
+"""µm/px, where it comes from, what positions count from."""
 
 
 @dataclass
@@ -127,6 +133,8 @@ class CaseSummary:
         images: Figures by image, in the order in which images appeared: the slide or region
             where figures have positions, the TIFF stack, and the folder of other crops.
         reasons: Refused figures by reason, at most :data:`MAX_REASONS` and :data:`OTHERS`.
+        scales: µm/px by image, each with its source, and what positions count from; at most
+            :data:`MAX_SCALES` an image.
         models: Names of the classifiers.
         thresholds: Their decision thresholds.
     """
@@ -135,6 +143,7 @@ class CaseSummary:
         self.total = Counts()
         self.images: dict[str, Counts] = {}
         self.reasons: Counter[str] = Counter()
+        self.scales: dict[str, dict[_Scale, None]] = {}
         self.models: set[str] = set()
         self.thresholds: set[float] = set()
 
@@ -145,11 +154,15 @@ class CaseSummary:
             InputError: It has not :data:`atypia.inference.results.RESULTS_SCHEMA`.
         """
         res.check_results(batch)
-        names = (res.CALL, r.DECISION, r.IMAGE, r.X_PX, res.REASON)
+        names = (res.CALL, r.DECISION, r.IMAGE, r.X_PX, res.REASON, r.MPP, res.MPP_SOURCE, res.ORIGIN)
         columns = [batch.column(name).to_pylist() for name in names]
-        for call, decision, image, x, reason in zip(*columns, strict=True):
+        for call, decision, image, x, reason, *scale in zip(*columns, strict=True):
             self.total.add(call, decision)
-            self._of(image if x is not None else _group(image)).add(call, decision)
+            name = self._name(image if x is not None else _group(image))
+            self.images[name].add(call, decision)
+            kept = self.scales.setdefault(name, {})
+            if scale[1] is not None and len(kept) <= MAX_SCALES:
+                kept[(scale[0], scale[1], scale[2])] = None
             if call == res.CALLED_REFUSED:
                 reason = without_folders(reason, image)
                 known = reason in self.reasons or len(self.reasons) < MAX_REASONS
@@ -157,10 +170,12 @@ class CaseSummary:
         self.models.update(batch.column(res.MODEL).unique().to_pylist())
         self.thresholds.update(batch.column(r.THRESHOLD).unique().to_pylist())
 
-    def _of(self, image: str) -> Counts:
+    def _name(self, image: str) -> str:
+        """What figures of an image are counted under."""
         if image not in self.images and len(self.images) >= MAX_IMAGES:
             image = OTHERS
-        return self.images.setdefault(image, Counts())
+        self.images.setdefault(image, Counts())
+        return image
 
     @property
     def notes(self) -> list[str]:
@@ -181,10 +196,28 @@ class CaseSummary:
         if t.refused:
             reasons = "; ".join(f"{reason} ({n:,})" for reason, n in self.reasons.most_common())
             notes.append(f"Refused, and in no rate: {reasons}.")
+        notes += self._sizes()
         if OTHERS in self.images:
             notes.append(f"Beyond {MAX_IMAGES:,} images, figures are counted together as «{OTHERS}».")
         if self.models:
             notes.append(f"Model: {', '.join(sorted(self.models))}. Research use only; not a medical device.")
+        return notes
+
+    def _sizes(self) -> list[str]:
+        """µm/px that were used and where they come from, and what positions count from, alike images together."""
+        alike: dict[tuple[_Scale, ...], list[str]] = {}
+        for image, kept in self.scales.items():
+            if kept:
+                alike.setdefault(tuple(kept), []).append(PurePosixPath(image.replace("\\", "/")).name or image)
+        notes = []
+        for scales, images in list(alike.items())[:MAX_REASONS]:
+            few, more = scales[:MAX_SCALES], " and others" if len(scales) > MAX_SCALES else ""
+            sizes = "; ".join(f"{mpp:.4g}, {source}" for mpp, source, _ in few if mpp is not None) + more
+            origins = sorted({origin for *_, origin in few if origin})
+            what = images[0] if len(images) == 1 else f"{len(images)} images, as {images[0]}"
+            words = f"; positions count from the slide's {' and '.join(origins)}" if origins else ""
+            guess = "; --mpp or --magnification says otherwise" if ASSUMED in sizes else ""
+            notes.append(f"µm/px of {what}: {sizes}{words}{guess}.")
         return notes
 
     def table(self) -> Table:
@@ -222,7 +255,10 @@ class CaseSummary:
             "reasons": dict(self.reasons.most_common()),
             "models": sorted(self.models),
             "thresholds": sorted(self.thresholds),
-            "images": [{r.IMAGE: shown[name], **_facts(counts)} for name, counts in self.images.items()],
+            "images": [
+                {r.IMAGE: shown[name], **_facts(counts), **_scale_facts(self.scales.get(name, {}))}
+                for name, counts in self.images.items()
+            ],
             "notes": self.notes,
         }
 
@@ -273,6 +309,12 @@ def _group(image: str) -> str:
     """What a crop without a position is counted under."""
     path = PurePosixPath(image.replace("\\", "/"))
     return image if path.suffix.lower() in STACKS else str(path.parent)
+
+
+def _scale_facts(kept: Mapping[_Scale, None]) -> dict[str, Any]:
+    """µm/px, its source and the origin of positions; None where they are not known, or several."""
+    one = next(iter(kept)) if len(kept) == 1 else (None, None, None)
+    return dict(zip((r.MPP, res.MPP_SOURCE, res.ORIGIN), one, strict=True))
 
 
 def _row(name: str, counts: Counts) -> list[Value]:

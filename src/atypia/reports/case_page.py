@@ -268,7 +268,11 @@ def _card(crop: ShownCrop) -> dict[str, Any]:
     if novelty is not None:
         lines.append((res.NOVELTY, f"{novelty:.3g}"))
     if row[r.X_PX] is not None and row[r.Y_PX] is not None:
-        lines += [("x, y", f"{row[r.X_PX]:.1f}, {row[r.Y_PX]:.1f} px"), ("image", shown(file_name(row[r.IMAGE])))]
+        counted = f" ({row[res.ORIGIN]})" if row[res.ORIGIN] else ""
+        place = f"{row[r.X_PX]:.1f}, {row[r.Y_PX]:.1f} px{counted}"
+        lines += [("x, y", place), ("image", shown(file_name(row[r.IMAGE])))]
+    if row[r.MPP] is not None:
+        lines.append(("µm/px", f"{row[r.MPP]:.4g}, {row[res.MPP_SOURCE]}"))
     if row[res.REASON] is not None:
         lines.append((res.REASON, shown(without_folders(row[res.REASON], row[r.IMAGE]))))
     return {

@@ -10,7 +10,7 @@ import csv
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
@@ -19,10 +19,13 @@ import pyarrow as pa
 
 from atypia import records as r
 from atypia.artifacts import atomic_file
+from atypia.data.points.base import CANVAS
 from atypia.errors import InputError, must
 from atypia.inference import results as res
 from atypia.reports import geojson
 
+SlideZero = Callable[[str], tuple[float, float]]
+"""A place on the canvas of a slide, x and y in pixels of level 0, by the slide's name."""
 ROW_GROUP: Final = 65_536
 """Rows of a Parquet row group: small batches are collected, so that readers meet few, large ones."""
 
@@ -151,15 +154,17 @@ class GeoJsonWriter(_ListWriter):
     Args:
         file: Open for text.
         field_px: None for points; else the side in level-0 pixels of the squares drawn.
+        qupath_zero: Where QuPath's zero lies on the canvas of a slide, by its name; None for its corner.
     """
 
     head, tail = geojson.HEAD, geojson.TAIL
 
-    def __init__(self, file: IO[Any], field_px: float | None = None) -> None:
+    def __init__(self, file: IO[Any], field_px: float | None = None, qupath_zero: SlideZero | None = None) -> None:
         if field_px is not None and not (math.isfinite(field_px) and field_px > 0):
             raise InputError(must("field_px", "a positive length in pixels", field_px, "leave it out for points"))
         super().__init__(file)
         self._field_px = field_px
+        self._qupath_zero = qupath_zero
         self._image: str | None = None
 
     def _write(self, batch: pa.RecordBatch) -> None:
@@ -176,7 +181,14 @@ class GeoJsonWriter(_ListWriter):
             elif row[r.IMAGE] != self._image:
                 got = f"{self._image} and {row[r.IMAGE]}"
                 raise InputError(must("GeoJSON", "of one slide", got, "write one GeoJSON file a slide"))
-            self._item(geojson.feature(row, bits, self._field_px))
+            self._item(geojson.feature(self._as_in_qupath(row), bits, self._field_px))
+
+    def _as_in_qupath(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row with a position that counts from the scanned area, as QuPath counts."""
+        if row[res.ORIGIN] != CANVAS or self._qupath_zero is None:
+            return row
+        x, y = self._qupath_zero(row[r.IMAGE])
+        return {**row, r.X_PX: row[r.X_PX] - x, r.Y_PX: row[r.Y_PX] - y}
 
 
 SUFFIXES: Final[dict[str, type[Writer]]] = {
@@ -202,13 +214,15 @@ def check_suffix(path: Path) -> str:
 
 
 @contextmanager
-def open_writer(path: Path, *, field_px: float | None = None) -> Iterator[Writer]:
+def open_writer(path: Path, *, field_px: float | None = None, qupath_zero: SlideZero | None = None) -> Iterator[Writer]:
     """Opens a file for results; it takes its name when the block ends well.
 
     Args:
         path: The file; its suffix, one of :data:`SUFFIXES`, decides the form.
         field_px: For GeoJSON: side in level-0 pixels of the square to draw for each figure; None
             draws points. Other forms have no use for it.
+        qupath_zero: For GeoJSON: where the corner of a slide's scanned area lies on its canvas, by the slide's
+            name; it is asked when figures are written.
 
     Yields:
         The writer; call :meth:`Writer.write` with record batches of
@@ -220,7 +234,7 @@ def open_writer(path: Path, *, field_px: float | None = None) -> Iterator[Writer
     """
     kind = SUFFIXES[check_suffix(path)]
     with atomic_file(path, kind.mode) as file:
-        writer = GeoJsonWriter(file, field_px) if kind is GeoJsonWriter else kind(file)
+        writer = GeoJsonWriter(file, field_px, qupath_zero) if kind is GeoJsonWriter else kind(file)
         whole = False
         try:
             yield writer

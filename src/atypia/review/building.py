@@ -17,10 +17,22 @@ from atypia import records as r
 from atypia.data.catalogue import SOURCES
 from atypia.data.manifest import Manifest
 from atypia.data.opening import figure_positions
+from atypia.data.points.base import BOUNDS
 from atypia.data.points.names import match
 from atypia.errors import AbsentError, DataError
 from atypia.inference import results as res
-from atypia.review.figures import UNKNOWN_LABEL, Coded, Codes, Figures, Floats, Places, coded, floats, nothing_coded
+from atypia.review.figures import (
+    UNKNOWN_LABEL,
+    Coded,
+    Codes,
+    Figures,
+    Floats,
+    Places,
+    Zeros,
+    coded,
+    floats,
+    nothing_coded,
+)
 from atypia.review.scores import Scores, positions
 
 
@@ -106,6 +118,8 @@ def from_results(
     folders = tuple(dict.fromkeys([Path.cwd(), *(path.parent.resolve() for path, _ in tables)]))
     places = Places(folders if manifest is None or manifest.root is None else (*folders, manifest.root), slides)
     x, y = floats(table[r.X_PX]), floats(table[r.Y_PX])
+    zeros = _zeros(table)
+    x, y = x + zeros.x_px, y + zeros.y_px
     cut = np.isfinite(x)
     files, on = _slides_of(table[r.IMAGE], cut, places)
     n = table.num_rows
@@ -120,7 +134,7 @@ def from_results(
         x_px=x,
         y_px=y,
         cut=cut,
-        mpp=np.full(n, np.nan),
+        mpp=np.where(cut, floats(table[r.MPP]), np.nan),  # that of crops may be assumed
         side_px=np.full(n, np.nan),
         case=_named_by_slide(files, on),
         domain=nothing_coded(n),
@@ -130,8 +144,15 @@ def from_results(
         label=np.full(n, UNKNOWN_LABEL, np.int8),
         threshold=float(np.mean(np.unique(floats(table[r.THRESHOLD])))),
         rows=np.full(n, -1, np.int64),
+        zeros=zeros,
     )
     return found if manifest is None else _with_data(found, manifest)
+
+
+def _zeros(table: pa.Table) -> Zeros:
+    x, y = (np.nan_to_num(floats(table[name])) for name in (res.ORIGIN_X_PX, res.ORIGIN_Y_PX))
+    origins = coded(table[res.ORIGIN])
+    return Zeros(x, y, origins.mask((BOUNDS,)))
 
 
 def _with_data(figures: Figures, manifest: Manifest) -> Figures:
@@ -150,7 +171,7 @@ def _with_data(figures: Figures, manifest: Manifest) -> Figures:
     return replace(
         figures,
         title=manifest.name,
-        mpp=floats(picked[r.MPP]),
+        mpp=np.where(figures.cut & np.isfinite(figures.mpp), figures.mpp, floats(picked[r.MPP])),
         side_px=np.fmin(floats(picked[r.WIDTH_PX]), floats(picked[r.HEIGHT_PX])),
         case=coded(picked[r.CASE_ID]),
         domain=coded(picked[r.DOMAIN]),

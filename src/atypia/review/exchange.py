@@ -133,10 +133,11 @@ def _feature(
     known = {name: value if value == value else None for name, value in (
         (r.P_ATYPICAL, float(figures.p[index])), (res.NOVELTY, float(figures.novelty[index])),
     )}  # fmt: skip
+    x, y = figures.in_qupath(index, _corner(shelf, int(figures.slide[index])))
     row = {
         r.FIGURE_ID: figures.id(index),
-        r.X_PX: float(figures.x_px[index]),
-        r.Y_PX: float(figures.y_px[index]),
+        r.X_PX: x,
+        r.Y_PX: y,
         r.THRESHOLD: figures.threshold,
         r.IMAGE: figures.slides[figures.slide[index]].name,
         res.CALL: res.CALLED_UNCERTAIN,  # replaced below: a decision is no call
@@ -153,6 +154,14 @@ def _feature(
     call, note = figures.call.at(index), desk.board.note(rater, index)
     properties["metadata"] |= {key: text for key, text in ((res.CALL, call), (NOTE, note)) if text}
     return json.dumps(made, ensure_ascii=False, allow_nan=False)
+
+
+def _corner(shelf: SlideShelf, slide: int) -> tuple[float, float]:
+    """Corner of a slide's scanned area, from which QuPath counts; that of its canvas where it cannot be read."""
+    try:
+        return shelf.facts(slide).corner
+    except DataError:
+        return 0.0, 0.0
 
 
 def decision_word(text: str) -> str | None:

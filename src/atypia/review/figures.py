@@ -118,7 +118,22 @@ class Places:
         candidates = [folder / name for folder in self.folders]  # an absolute name stays as it is
         if self.by_name is not None:
             candidates.insert(0, self.by_name / Path(name).name)
-        return next((path for path in candidates if path.is_file()), candidates[-1] if candidates else Path(name))
+        return next((path for path in candidates if path.exists()), candidates[-1] if candidates else Path(name))
+
+
+@dataclass(frozen=True, eq=False)
+class Zeros:
+    """What the positions of figures counted from in the file that was opened.
+
+    Attributes:
+        x_px: Place of their zero on the slide's canvas, shape (n,); 0 for its corner.
+        y_px: Likewise, downwards.
+        from_bounds: Whether they counted from the scanned area, as QuPath does, shape (n,).
+    """
+
+    x_px: Floats
+    y_px: Floats
+    from_bounds: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +148,7 @@ class Figures:
         places: Where these are looked for.
         slides: Slides and regions that figures lie on.
         slide: Position in ``slides``; -1 for a figure that lies on none.
-        x_px: Centre on the slide, in its level-0 pixels; NaN where unknown.
+        x_px: Centre on the slide's canvas, in its level-0 pixels; NaN where unknown.
         y_px: Likewise, downwards.
         cut: Whether a figure's crop is cut from its slide (else ``images`` holds the crop itself).
         mpp: µm/px as the data states it; NaN where unknown.
@@ -151,6 +166,7 @@ class Figures:
         rows: Row of each figure in it; -1 for none.
         runs: Folders of the trainings that the predictions come from.
         notes: What a user should know about the opening.
+        zeros: What positions counted from; None where from the canvas.
     """
 
     title: str
@@ -178,6 +194,7 @@ class Figures:
     rows: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     runs: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
+    zeros: Zeros | None = None
 
     def __len__(self) -> int:
         return len(self.p)
@@ -185,6 +202,20 @@ class Figures:
     def id(self, index: int) -> str:
         """Id of one figure."""
         return self.ids[index].as_py()
+
+    def in_qupath(self, index: int, corner: tuple[float, float]) -> tuple[float, float]:
+        """Where QuPath has a figure that lies on a slide.
+
+        Args:
+            index: Which figure.
+            corner: Of the slide's scanned area, on its canvas: QuPath's zero.
+        """
+        x, y = float(self.x_px[index]), float(self.y_px[index])
+        if self.zeros is not None:
+            x, y = x - float(self.zeros.x_px[index]), y - float(self.zeros.y_px[index])
+            if self.zeros.from_bounds[index]:
+                return x, y
+        return x - corner[0], y - corner[1]
 
     def image(self, index: int) -> Path:
         """File of one figure's crop, or of the slide that it is cut from."""

@@ -23,7 +23,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from atypia.data.images import ImageLimits
-from atypia.data.slides import Slide, open_slide
+from atypia.data.regions import Slide
+from atypia.data.slides import open_slide, slide_file
 from atypia.errors import AtypiaError, DataError, must
 
 if TYPE_CHECKING:
@@ -88,11 +89,12 @@ class ByteCache:
 
 @dataclass(frozen=True)
 class SlideFacts:
-    """Size of a slide at full resolution, and its µm/px where the file states it."""
+    """Size of a slide at full resolution, its µm/px where the file states it, and the corner of its scanned area."""
 
     width_px: int
     height_px: int
     mpp: float | None
+    corner: tuple[float, float] = (0.0, 0.0)
 
     @property
     def top(self) -> int:
@@ -153,7 +155,8 @@ class SlideShelf:
         try:
             with self._using(number) as opened:
                 slide = opened.slide
-                found = self._facts[number] = SlideFacts(slide.width_px, slide.height_px, slide.mpp)
+                corner = (0.0, 0.0) if slide.facts.bounds is None else slide.facts.bounds[:2]
+                found = self._facts[number] = SlideFacts(slide.width_px, slide.height_px, slide.mpp, corner)
         except DataError as error:
             self._unreadable[number] = (time.monotonic(), str(error))
             raise
@@ -271,7 +274,8 @@ def _opened(path: Path) -> _Opened:
     except ImportError:
         return _Opened(slide, None)
     try:
-        return _Opened(slide, OpenSlide(path) if OpenSlide.detect_format(path) is not None else None)
+        # Of a file that OpenSlide would read another page of, its levels are not those of the slide.
+        return _Opened(slide, OpenSlide(slide_file(path)) if slide.facts.by_openslide else None)
     except OpenSlideError:
         return _Opened(slide, None)
 

@@ -15,6 +15,7 @@ from atypia.data.manifest import Manifest
 from atypia.errors import InputError, must
 from atypia.review.board import Board
 from atypia.review.figures import UNKNOWN_LABEL, Figures
+from atypia.review.listing import scale
 from atypia.review.slides import SlideShelf
 from atypia.review.words import IS_NOT_MITOSIS, IS_UNSURE, NO_DECISION, TIE, VOTES, code_of
 
@@ -122,7 +123,7 @@ def _own_row(figures: Figures, shelf: SlideShelf, index: int) -> dict[str, Any]:
             r.X_PX: float(figures.x_px[index]),
             r.Y_PX: float(figures.y_px[index]),
             r.SLIDE_ID: path.stem,
-            r.MPP: shelf.mpp(int(figures.slide[index])),
+            r.MPP: scale(figures, shelf, index)[0],
         }
     return row
 

@@ -25,6 +25,8 @@ from atypia.registry import Registry
 
 BoxFormat = Literal["auto", "xywh", "xyxy", "cxcywh"]
 BOX_FORMATS: Final[tuple[BoxFormat, ...]] = get_args(BoxFormat)
+CANVAS, BOUNDS = "canvas", "bounds"
+"""What positions count from: the corner of a slide's whole picture, or that of its scanned area."""
 
 
 class ScaleError(DataError):
@@ -66,6 +68,8 @@ class Points:
         numbered: Whether ``ids`` are only positions in the file («1», «2», …).
         notes: What was left out, and why.
         marks: How each figure was drawn; None where nothing is known of it.
+        origin: What positions count from, :data:`CANVAS` or :data:`BOUNDS`, by what wrote the file (QuPath
+            counts from the scanned area); None where it does not tell. Most slides make no difference between them.
 
     Raises:
         InputError: Lengths differ, an id occurs twice on a slide, or a position is not finite.
@@ -80,6 +84,7 @@ class Points:
     numbered: bool = False
     notes: tuple[str, ...] = ()
     marks: list[Mark] | None = None
+    origin: str | None = None
 
     def __post_init__(self) -> None:
         count = len(self.ids)
@@ -243,6 +248,7 @@ class Collector:
     skipped: Counter[str] = field(default_factory=Counter)
     refused: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    origin: str | None = None
 
     def add(
         self,
@@ -322,6 +328,7 @@ class Collector:
             numbered=numbered,
             notes=(*self.notes, *notes, *settled),
             marks=self.marks if any(mark is not NO_MARK for mark in self.marks) else None,
+            origin=self.origin,
         )
 
     def _refuse_shares(self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> None:

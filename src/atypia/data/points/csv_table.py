@@ -14,6 +14,8 @@ import numpy as np
 from atypia import records as r
 from atypia.data.points import columns as c
 from atypia.data.points.base import (
+    BOUNDS,
+    CANVAS,
     NO_MARK,
     POINT_FORMATS,
     BoxFormat,
@@ -30,6 +32,8 @@ from atypia.data.points.shapes import Shape, dot
 from atypia.data.textfiles import TextTable, known, number
 from atypia.errors import DataError, must
 
+ORIGIN = "origin"
+"""A column of Atypia's own results: what their positions count from."""
 Cells = dict[str, str]
 ShapeOf = Callable[[Cells, str], Shape | str]
 
@@ -53,7 +57,7 @@ def read(table: TextTable, reading: Reading) -> Points:
         ScaleError: Only positions in µm or mm, and no µm/px is given.
     """
     columns = c.plain_columns(table)
-    collector = Collector(reading, notes=list(table.notes))
+    collector = Collector(reading, notes=list(table.notes), origin=_origin(table, columns))
     shape = _shape_reader(table, columns, reading, collector)
     figure, image, named = (c.first_column(columns, names) for names in (c.IDS, c.IMAGES, c.CLASSES))
     kind, name, roi, count = (c.first_column(columns, names) for names in (c.KINDS, c.NAMES, c.ROIS, c.COUNTS))
@@ -338,6 +342,14 @@ def _measurement(row: Cells, column: str) -> float:
         return math.nan if text is None else float(text.replace(",", "."))
     except ValueError:
         return math.nan
+
+
+def _origin(table: TextTable, columns: dict[str, str]) -> str | None:
+    """What positions count from: by their column, which is Atypia's, or by the names that QuPath gives."""
+    said = {row[columns[ORIGIN]] for row in table.rows} if ORIGIN in columns else set()
+    if len(said) == 1 and said <= {CANVAS, BOUNDS}:
+        return said.pop()
+    return BOUNDS if any("centroid_x_" in name for name in columns) else None
 
 
 def _takes(table: TextTable) -> bool:

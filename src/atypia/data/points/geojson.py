@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atypia.data.points.base import POINT_FORMATS, Collector, Mark, PointFormat, Points, Reading
+from atypia.data.points.base import BOUNDS, POINT_FORMATS, Collector, Mark, PointFormat, Points, Reading
 from atypia.data.points.classes import unpack
 from atypia.data.points.shapes import Shape, dot, polygons
 from atypia.errors import DataError, must
@@ -32,6 +32,8 @@ _KINDS_AS_IDS = frozenset(
 )
 _CLASS_NAMES = ("classification", "class", "class_name", "label", "category", "type")
 _LINES = frozenset({"LineString", "MultiLineString"})
+_QUPATH = frozenset({"objectType", "object_type", "isLocked"})
+"""Properties that QuPath writes."""
 
 
 def read(content: Any, reading: Reading) -> Points:
@@ -81,6 +83,8 @@ def _listed(features: Any, name: str) -> Iterator[Any]:
 
 def _add(collector: Collector, feature: dict[str, Any], where: str) -> None:
     properties = _properties(feature)
+    if _QUPATH & properties.keys() or feature.get("id") in _KINDS_AS_IDS or "nucleusGeometry" in feature:
+        collector.origin = BOUNDS
     kind = object_kind(str(properties.get("objectType", properties.get("object_type")) or ""))
     if kind in _NOT_FIGURES:
         collector.skip("tiles, cores and other objects that are no figures")

@@ -240,6 +240,7 @@ def test_the_folder_holds_all_that_the_image_needs(folder: Path) -> None:
     for source in re.findall(r"^COPY (.+) \S+$", docker, re.MULTILINE):
         for name in source.split():
             assert (folder / name).exists(), f"{name} is copied and not there"
+    assert re.search(r"^ENV .*\bORT_DISABLE_TELEMETRY=1\b", docker, re.MULTILINE)  # nothing is reported
     lines = docker.splitlines()
     assert lines.index("USER user") < next(i for i, line in enumerate(lines) if line.startswith("ENTRYPOINT"))
     assert f"FROM --platform=linux/amd64 python:{sys.version_info[0]}.{sys.version_info[1]}-slim" in lines

@@ -27,6 +27,12 @@ from atypia.training.fitted import Training
 from atypia.training.recipe import load_recipe
 
 
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluations of lone bundles go to the current folder."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def training(trained_folder: Path, tmp_path: Path) -> Path:
     """A copy of the trained folder that a test may change."""
@@ -106,10 +112,7 @@ def test_what_is_damaged_is_predicted_anew(training: Path, other: Manifest, scor
     assert read_predictions(files[1])[0].equals(before)
 
 
-def test_one_fold_and_one_bundle_give_the_same_predictions_as_the_training(
-    training: Path, other: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_one_fold_and_one_bundle_give_the_same_predictions_as_the_training(training: Path, other: Manifest) -> None:
     whole, _ = evaluate(open_target(training), other)
     fold, _ = evaluate(open_target(training / "fold-2"), other)
     target = open_target(training / "fold-2" / runs.BUNDLE)

@@ -175,6 +175,7 @@ def test_json_form(kind: str) -> None:
         ([1.0, 2.0, 3.0], [0, 1, 1], [0, 1, 1], "`labels` must be of both classes"),
         ([1.0, np.nan, np.inf], [0, 1, 1], None, "`logits` must be finite, got NaN or infinity in 2 of 3"),
         ([2.0, 2.0, 2.0], [0, 1, 1], None, "`logits` must be of at least two values, got 2 everywhere"),
+        ([2.0, 2.0000002, 1.9999998], [0, 1, 1], None, "`logits` must be of at least two values, got 2 everywhere"),
         ([1.0, 2.0], [0, 1, 1], None, "`logits` must be as long as `labels`"),
         ([1.0, 2.0, 3.0], [0, 1, 1], [1, 1], "`weights` must be as long as `labels`"),
         ([1.0, 2.0, 3.0], [0, 1, 1], [1, 1, -1], "`weights` must be ≥ 0, got -1"),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -136,6 +140,44 @@ def test_a_piece_has_one_thread_whatever_runs_beside_it(workers, items):
         return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
     assert list(each(threads, range(items), workers)) == [{1}] * items
+
+
+BESIDE_AND_ALONE = """
+import numpy as np
+from atypia.methods.catalogue import PROBES
+from atypia.methods.head import FoldRows
+
+rng = np.random.default_rng(0)
+x, y = rng.standard_normal((240, 96)).astype(np.float32), (np.arange(240) % 3 == 0).astype(np.int8)
+x[:, 0] += y
+cases, third = np.array([f"c{i % 24}" for i in range(240)]), np.arange(240) % 24 // 8
+folds = [FoldRows(np.flatnonzero(third != k), np.flatnonzero(third == k)) for k in range(3)]
+for name in PROBES:
+    probe, options = PROBES[name], PROBES[name].parse_options({})
+    for fold, beside in zip(folds, probe.fit_folds(x, y, cases, folds, 0, options)):
+        (alone,) = probe.fit_folds(x, y, cases, [fold], 0, options)
+        gap = np.abs(alone.logits(x) - beside.logits(x)).max()
+        print(name, gap)
+"""
+
+
+@pytest.mark.parametrize("kernels", ["Haswell", "SkylakeX", "Nehalem"])
+def test_a_fold_alone_is_the_same_fold_beside_others_whatever_the_kernels(kernels):
+    """To the last bit with AVX2 and later; older kernels add up by where an array lies in memory, which moves a logit by
+    1e-12. With threads shared among the folds it was 1e-8. A BLAS that does not know the name takes its usual kernels."""
+    if kernels == "SkylakeX" and "avx512f" not in cpu_flags():
+        pytest.skip("this processor has no AVX-512, without which these kernels end the process")
+    environment = {**os.environ, "OPENBLAS_CORETYPE": kernels}
+    done = subprocess.run([sys.executable, "-c", BESIDE_AND_ALONE], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = [line.split() for line in done.stdout.splitlines()]
+    assert {name for name, _ in said} == set(PROBES) and len(said) == 3 * len(list(PROBES))
+    assert max(float(gap) for _, gap in said) < 1e-10
+
+
+def cpu_flags() -> str:
+    info = Path("/proc/cpuinfo")
+    return info.read_text() if info.exists() else ""
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

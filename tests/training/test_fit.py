@@ -32,6 +32,8 @@ from atypia.training.fitted import Training
 from atypia.training.recipe import load_recipe, shipped_recipes
 
 SMALL = ("backbone=tiny-cnn", "geometry.out_px=32", "input_px=32")
+SAME = 1e-9
+"""What is promised of a fold that is fitted alone, on any processor; with AVX2 and later it is the same to the last bit."""
 PROBE_RECIPES = [name for name in shipped_recipes() if load_recipe(name)[1].adaptation == "probe"]
 
 
@@ -77,7 +79,7 @@ def rewrite(table: Path, change: Callable[[list[dict[str, str]]], None]) -> Path
 
 
 @pytest.mark.parametrize("recipe", PROBE_RECIPES)
-def test_every_probe_trains_on_the_phantom_set_and_a_fold_refitted_alone_is_bit_equal(
+def test_every_probe_trains_on_the_phantom_set_and_a_fold_refitted_alone_is_the_same(
     recipe: str, phantom_folder: Path, tmp_path: Path
 ) -> None:
     manifest = open_data(str(phantom_folder))
@@ -92,7 +94,7 @@ def test_every_probe_trains_on_the_phantom_set_and_a_fold_refitted_alone_is_bit_
     before = probabilities(tmp_path / "out" / "fold-2")
     (tmp_path / "out" / "fold-2" / runs.RUN).unlink()
     assert fit(manifest, tmp_path / "out", recipe=recipe).fitted == ("fold-2",)
-    assert probabilities(tmp_path / "out" / "fold-2") == before
+    assert probabilities(tmp_path / "out" / "fold-2") == pytest.approx(before, abs=SAME)
 
 
 def test_a_run_folder_holds_what_is_promised(trained_folder: Path) -> None:
@@ -158,7 +160,7 @@ def test_a_fold_whose_files_are_damaged_is_fitted_anew_and_the_other_is_kept(
     path.write_bytes(path.read_bytes()[:-20])
 
     assert fit(small_csv, out).fitted == ("fold-1",)
-    assert probabilities(out / "fold-1") == before
+    assert probabilities(out / "fold-1") == pytest.approx(before, abs=SAME)
     assert stamps(out / "fold-2") == kept
 
 
@@ -248,7 +250,7 @@ def test_a_killed_training_leaves_nothing_that_is_read_as_whole(small_csv: Path,
     fit(small_csv, undisturbed)
     assert not list(out.glob(".*.part"))
     for name in ("fold-1", "fold-2"):
-        assert probabilities(out / name) == probabilities(undisturbed / name)
+        assert probabilities(out / name) == pytest.approx(probabilities(undisturbed / name), abs=SAME)
 
 
 # Leakage --------------------------------------------------------------------------------------

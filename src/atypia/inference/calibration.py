@@ -37,6 +37,8 @@ from atypia.registry import Registry
 Floats = npt.NDArray[np.float64]
 KIND: Final = "kind"
 """Key of a calibration's kind in its JSON form."""
+SAME: Final = 1e-6
+"""Logits whose range is this share of the largest are one value: networks compute in single precision, good to 1e-7."""
 SLOPE_RANGE: Final = (1e-3, 1e3)
 """Bounds of a fitted slope on logits of deviation 1: the order of the figures is never reversed."""
 
@@ -252,8 +254,9 @@ def _fitting_data(
     if min(normal, atypical) <= 0:
         got = f"weight {atypical:g} of atypical and {normal:g} of normal figures"
         raise InputError(must("labels", "of both classes", got, "choose a validation part that has both"))
-    if np.ptp(z[w > 0]) == 0:
-        raise InputError(must("logits", "of at least two values", f"{z[w > 0][0]:g} everywhere", "train the model"))
+    used = z[w > 0]
+    if np.ptp(used) <= SAME * max(1.0, float(np.abs(used).max())):  # a slope through rounding would be no calibration
+        raise InputError(must("logits", "of at least two values", f"{used[0]:g} everywhere", "train the model"))
     targets = np.where(y, (atypical + 1) / (atypical + 2), 1 / (normal + 2))
     return z, targets, w
 

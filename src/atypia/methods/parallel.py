@@ -24,7 +24,8 @@ R = TypeVar("R")
 def each(work: Callable[[T], R], items: Sequence[T], workers: int | None = None) -> Iterator[R]:
     """Results of ``work`` in the order of the items; every piece has one thread, of its own.
 
-    On one machine a piece gives the same bits beside any others and with any number of workers.
+    On one machine a piece gives the same bits beside any others and with any number of workers, where the kernels
+    do not depend on where an array lies in memory (x86 with AVX2 and later); else the same up to rounding.
 
     Args:
         work: Called with one item; most of its time must be inside NumPy, which frees the interpreter.

@@ -2,7 +2,7 @@
 
 ::
 
-    python tests/golden/make.py
+    python -m tests.golden.make
 
 writes ``tests/golden/vMAJOR.MINOR/`` from the installed code, and refuses where that folder is there: what a
 release wrote is never written again. Run it once when a release is tagged, read the report of sizes, and commit
@@ -17,7 +17,6 @@ tests unpack them); files of the same bytes are kept once. All figures are phant
 
 from __future__ import annotations
 
-import csv
 import json
 import lzma
 import os
@@ -31,11 +30,12 @@ from typing import Any
 import numpy as np
 import yaml
 
+from .inputs import LORA, PROBE, SIDE, STUDY, coarse, every_key, make_data
+from .reading import EXPECTED, READERS, SAME, as_json, unpacked
+
 HERE = Path(__file__).parent
 WORK = Path("/tmp/atypia-golden")
-SIDE = 16
-"""Side of the crops in pixels: their middle, 64 of the phantom's 128 px, made smaller."""
-LIMIT_BYTES = 330_000
+LIMIT_BYTES = 350_000
 PACKED_FROM = 3_000
 """Files above this size are kept as ``.xz``, where that saves a sixth."""
 OF_FLOATS = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 2, "pb": 2}
@@ -43,8 +43,8 @@ OF_BYTES = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}
 NEVER_PACKED = (".csv", ".png", ".yaml")
 """What people write, and what is packed already."""
 HOST = "golden"
-SAME, SAME_FROM = "same.json", 1_000
-"""Of files with the same bytes above this size one is kept; this file names which, for each that is not."""
+SAME_FROM = 1_000
+"""Of files with the same bytes above this size one is kept; :data:`.reading.SAME` names which, for each that is not."""
 
 
 def atypia(*words: str) -> None:
@@ -60,61 +60,6 @@ def write_yaml(path: Path, values: Any) -> Path:
     return path
 
 
-# Figures --------------------------------------------------------------------------------------
-
-
-def make_data() -> None:
-    """``data/crops`` (32 figures of 8 cases) and ``data/elsewhere`` (8 figures of 4 other cases), as own tables."""
-    from atypia.data.phantom.dataset import write_phantom
-
-    for name, seed, n, cases, each in (("crops", 0, 200, 8, (2, 2)), ("elsewhere", 7, 100, 4, (1, 1))):
-        phantom = WORK / "phantom" / name
-        manifest = write_phantom(phantom, n, seed, workers=1)
-        rows = picked(manifest.table.to_pylist(), cases, each)
-        folder = WORK / "data" / name
-        folder.mkdir(parents=True)
-        with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(
-                ("image", "label", "case_id", "votes", "phase", "scanner", "origin", "species", "tumour", "mpp", "part")
-            )
-            for row in rows:
-                shrink(phantom / row["image"], folder / Path(row["image"]).name)
-                lists = ["|".join("" if v is None else str(v) for v in row[key]) for key in ("votes", "phase")]
-                facts = [row[key] for key in ("scanner", "origin", "species", "tumour")]
-                image = Path(row["image"]).name
-                writer.writerow((image, row["label"], row["case_id"], *lists, *facts, 0.25 * 64 / SIDE, row["part"]))
-
-
-def picked(rows: list[dict[str, Any]], cases: int, each: tuple[int, int]) -> list[dict[str, Any]]:
-    """The first figures of both classes of the first cases that have enough of them."""
-    found: list[dict[str, Any]] = []
-    by_case: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        by_case.setdefault(row["case_id"], []).append(row)
-    for members in by_case.values():
-        classes = [[row for row in members if row["label"] == label] for label in (0, 1)]
-        if cases and all(len(there) >= n for there, n in zip(classes, each, strict=True)):
-            found += [*classes[0][: each[0]], *classes[1][: each[1]]]
-            cases -= 1
-    assert cases == 0
-    return found
-
-
-def coarse(value: int) -> int:
-    """A level of 8 for one of 256."""
-    return value // 32 * 32 + 16
-
-
-def shrink(source: Path, target: Path) -> None:
-    """The middle of a crop at :data:`SIDE` pixels in 8 levels a channel, so that it packs well."""
-    from PIL import Image
-
-    with Image.open(source) as image:
-        small = image.crop((32, 32, 96, 96)).resize((SIDE, SIDE))
-        small.point(coarse).save(target, "PNG", optimize=True)
-
-
 def make_tables() -> None:
     """``manifest``, ``split`` and ``store``: what is derived of figures."""
     from atypia.data.geometry import CropGeometry
@@ -128,112 +73,6 @@ def make_tables() -> None:
     other = open_data("data/elsewhere/elsewhere.csv")
     store = open_store(other, CropGeometry(SIDE))
     shutil.copytree(store.path, WORK / "store" / store.path.name)
-
-
-# What people write ----------------------------------------------------------------------------
-
-PROBE: dict[str, Any] = {
-    "summary": "a linear probe on random features",
-    "adaptation": "probe",
-    "backbone": "tiny-cnn",
-    "probe": "atypia",
-    "geometry": {"out_px": SIDE},
-    "input_px": 32,
-}
-LORA: dict[str, Any] = {
-    "summary": "adapters of rank 1 in a tiny transformer, with a decision",
-    "adaptation": "lora",
-    "backbone": "tiny-vit",
-    "geometry": {"out_px": SIDE},
-    "input_px": 32,
-    "epochs": 2,
-    "batch_size": 8,
-    "lora": {"rank": 1, "alpha": 4.0},
-    "optimiser": {"lr": 0.01},
-    "ema": {"momentum": 0.5},
-    "decision": {"calibration": "platt", "coverage": 0.8, "novelty": False},
-}
-STUDY: dict[str, Any] = {
-    "name": "golden",
-    "summary": "a probe and adapters, two folds",
-    "data": {"train": "data/crops/crops.csv", "tests": ["data/elsewhere/elsewhere.csv"]},
-    "protocol": {"name": "kfold", "options": {"folds": 2}},
-    "models": [
-        {"recipe": "recipe/probe.yaml", "label": "probe"},
-        {"recipe": "recipe/lora.yaml", "label": "adapters", "set": {"epochs": 1, "decision": None}},
-    ],
-    "baseline": "probe",
-}
-
-
-def every_key() -> dict[str, Any]:
-    """Recipes and a study in which every key is there, with values that are no defaults where that may be."""
-    from atypia.studies.schema import StudyConfig
-    from atypia.synthesis.schema import GeneratorRecipe
-    from atypia.training.schema import NetworkRecipe, ProbeRecipe
-
-    about = {"summary": "every key", "geometry": {"out_px": 64, "side_um": 32.0}, "input_px": 64, "threshold": 0.4}
-    decision = {"calibration": "isotonic", "coverage": 0.8, "novelty": False, "out_of_fold": "runs/cv"}
-    network = {
-        **about, "adaptation": "lora", "backbone": "tiny-vit", "decision": decision, "view": 0.6, "epochs": 3,
-        "batch_size": 16, "accumulate": 2, "clip_norm": 1.0, "precision": "fp32", "channels_last": False,
-        "checkpointing": True, "train_last_blocks": 1, "drop_path": 0.1, "augment": "robust",
-        "head": {"hidden": [16], "dropout": 0.1}, "lora": {"rank": 4, "alpha": 4.0, "dropout": 0.1},
-        "optimiser": {"name": "nadam", "lr": 0.002, "weight_decay": 0.02, "betas": [0.8, 0.99], "eps": 1e-7,
-                      "momentum": 0.8, "head_lr_factor": 2.0, "decay_norms": False},
-        "schedule": {"name": "plateau", "warmup_epochs": 0.5, "min_lr": 0.0001, "peak_at": 0.4, "restart_epochs": 3,
-                     "factor": 0.4, "patience": 2},
-        "loss": {"name": "focal", "soft_labels": True, "label_smoothing": 0.1, "positive_weight": "observed",
-                 "gamma": 1.5},
-        "sampler": {"name": "domain-aware", "draws": 64, "positive_share": 0.4, "hard_share": 0.1, "hard_factor": 3.0},
-        "select": {"metric": "auroc", "of": "ema", "best": True, "patience": 2},
-        "mixup": {"alpha": 0.3, "probability": 0.5, "across_domains": True},
-        "mixstyle": {"stages": [0], "alpha": 0.2, "probability": 0.4}, "cbam": True,
-        "alignment": {"weight": 0.5, "ramp": False}, "adversarial": {"weight": 0.2, "ramp": False, "bounded": True},
-        "contrastive": {"weight": 0.4, "temperature": 0.2, "epsilon": 0.2}, "ema": {"momentum": 0.99, "debias": True},
-        "distillation": {"weight": 0.4, "temperature": 3.0, "warmup_epochs": 1.0, "teachers": ["runs/t/{fold}/bundle"],
-                         "draw": 1},
-    }  # fmt: skip
-    probe = {**about, "adaptation": "probe", "backbone": "tiny-cnn", "probe": "ammeling", "decision": decision}
-    part = {"epochs": 2, "batch_size": 8, "lr": 0.001, "weight_decay": 0.02, "warmup_epochs": 0.5,
-            "schedule": "cosine", "clip_norm": 2.0, "balanced": True}  # fmt: skip
-    generator = {
-        "summary": "every key", "geometry": {"out_px": 32, "side_um": 32.0},
-        "autoencoder": {"channels": [8, 16], "layers": 2, "latent_channels": 2, "groups": 4, "attention": True,
-                        "reconstruction": "l2", "kl_weight": 0.01,
-                        "perceptual": {"backbone": "tiny-cnn", "weight": 0.2, "maps": 2},
-                        "adversarial": {"weight": 0.2, "start_epoch": 2, "channels": 16, "lr": 0.001}},
-        "denoiser": {"layers": 2, "heads": 2, "head_dim": 16, "patch": 4},
-        "diffusion": {"steps": 50, "schedule": "squaredcos_cap_v2", "prediction": "v",
-                      "conditions": ["class", "domain", "phase"], "condition_dropout": 0.2, "ema": 0.9},
-        "pretrain": {"autoencoder": part, "denoiser": part}, "finetune": {"autoencoder": part, "denoiser": part},
-        "turns": False, "precision": "fp32", "channels_last": False, "checkpointing": True, "sheet_every": 5,
-    }  # fmt: skip
-    data = {"open": "crops.csv", "where": {"part": ["train"]}, "name": "crops"}
-    phantom = {"phantom": {"n": 40, "seed": 3, "domains": ["rose"]}, "name": "rendered"}
-    model = {"recipe": "probe", "synthetic": "generated", "positives": 0.5, "backbones": ["tiny-cnn"],
-             "label": "{recipe} on {backbone}", "set": {"input_px": 32}, "networks": {"epochs": 2},
-             "probes": {"threshold": 0.4}}  # fmt: skip
-    levels = [{"label": "small", "adaptations": ["probe"], "set": {"geometry.out_px": 32}}]
-    synthetic = {"generated": {"generator": "tiny", "set": {"turns": False}, "pretrain": data, "guidance": 1.5,
-                               "steps": 10, "sampler": "ddpm", "ratio": 0.5, "oversample": 2.0, "drop_copies": True,
-                               "min_p": 0.4, "judge": "probe", "judge_set": {"backbone": "tiny-cnn"}}}  # fmt: skip
-    size = {"summary": "small", "data": {"train": [phantom], "tests": [data], "allow": ["near-duplicate"]},
-            "protocol": {"name": "kfold", "options": {"folds": 2}}, "seeds": [1], "models": [model],
-            "factors": [{"name": "side", "levels": levels}], "baseline": "probe on tiny-cnn", "synthetic": synthetic,
-            "set": {"threshold": 0.5}, "networks": {"epochs": 1}, "probes": {"threshold": 0.6}}  # fmt: skip
-    study = {
-        "name": "every-key", "summary": "every key", "source": "nobody 2026, table 1", "data": size["data"],
-        "protocol": size["protocol"], "seeds": [0, 1], "models": [model], "factors": size["factors"],
-        "decisions": ["fixed", "fitted"], "baseline": "probe on tiny-cnn", "weights": {"tiny-cnn": "weights.pth"},
-        "synthetic": synthetic, "sizes": {"cpu": size, "smoke": size},
-    }  # fmt: skip
-    return {
-        "recipe/every-key-network.yaml": NetworkRecipe.model_validate(network).model_dump(mode="json"),
-        "recipe/every-key-probe.yaml": ProbeRecipe.model_validate(probe).model_dump(mode="json"),
-        "generator-recipe/every-key.yaml": GeneratorRecipe.model_validate(generator).model_dump(mode="json"),
-        "study-file/every-key.yaml": StudyConfig.model_validate(study).model_dump(mode="json"),
-    }
 
 
 def make_written() -> None:
@@ -330,7 +169,7 @@ def whole_network() -> Any:
 
     def bundle(decision: Decision) -> Bundle:
         return Bundle("golden-full", "atypical", "full", "tiny-cnn", None, 32, CropGeometry(SIDE), tensors, decision,
-                      spec.as_dict(), {"recipe": "none: made by tests/golden/make.py"}, round(0.25 * 64, 4))  # fmt: skip
+                      spec.as_dict(), {"recipe": "none: made by tests/golden"}, round(0.25 * 64, 4))  # fmt: skip
 
     logits, features = TorchRuntime(bundle(Decision(0.5))).run(crops)
     train, val = np.arange(0, len(crops), 2), np.arange(1, len(crops), 2)
@@ -471,6 +310,16 @@ def collect(version: Path) -> None:
     part.rename(version)
 
 
+def expect(version: Path) -> None:
+    """Writes what must be read from each format, by the readers of the tests."""
+    target = unpacked(version, WORK / "read")
+    os.chdir(target)
+    os.environ["ATYPIA_CACHE"] = str(WORK / "read-cache")
+    found = {name: as_json(READERS[name]()) for name in FORMATS}
+    text = json.dumps(found, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    (version / f"{EXPECTED}.xz").write_bytes(lzma.compress((text + "\n").encode(), filters=[OF_BYTES]))
+
+
 def check(version: Path) -> None:
     """Reports sizes; fails where the folder is too large or names this machine."""
     files = [path for path in sorted(version.rglob("*")) if path.is_file()]
@@ -503,11 +352,13 @@ def main() -> None:
     os.chdir(WORK)
     os.environ["ATYPIA_HOME"] = str(WORK / "home")
     os.environ.pop("ATYPIA_CACHE", None)
-    for step in (make_data, make_written, make_tables, make_trainings, make_classifiers, make_slide, make_results,
-                 make_decisions, leave_two_behind, anonymous):  # fmt: skip
+    make_data(WORK)
+    for step in (make_written, make_tables, make_trainings, make_classifiers, make_slide, make_results, make_decisions,
+                 leave_two_behind, anonymous):  # fmt: skip
         print(f"-- {step.__name__}", flush=True)
         step()
     collect(version)
+    expect(version)
     check(version)
 
 

@@ -10,7 +10,6 @@ import csv
 import json
 import lzma
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atypia.cli.main import main
 from atypia.studies.plan import Plan
 from atypia.synthesis.diffusion import SamplingConfig
 from atypia.synthesis.generator import load_generator
 from atypia.synthesis.sampling import Wanted, sample_set
 
-from .reading import CROPS, ELSEWHERE, EXPECTED, READERS, as_json, unpacked
+from .reading import CROPS, ELSEWHERE, EXPECTED, READERS, as_json
 
 HERE = Path(__file__).parent
 VERSIONS = sorted(path.name for path in HERE.glob("v*"))
@@ -36,50 +34,7 @@ def expected_of(version: str) -> dict[str, Any]:
     return json.loads(lzma.decompress((HERE / version / f"{EXPECTED}.xz").read_bytes()))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
-
-
-@pytest.fixture
-def golden(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of a version as it was written; the current folder. Nothing else of that machine is there."""
-    folder = unpacked(HERE / request.param, tmp_path / "golden")
-    monkeypatch.chdir(folder)
-    monkeypatch.delenv("ATYPIA_DATA", raising=False)
-    return folder
-
-
-@pytest.fixture
-def version(request: pytest.FixtureRequest, golden: Path) -> str:
-    """The version of :func:`golden`."""
-    return request.node.callspec.params["golden"]
-
-
 every_version = pytest.mark.parametrize("golden", VERSIONS, indirect=True)
-
-
-@pytest.fixture
-def atypia(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs a command that must succeed, and gives what it prints."""
-    monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setenv("NO_COLOR", "1")
-
-    def run(*words: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["atypia", *map(str, words)])
-        capsys.readouterr()
-        code: Any = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-        said = capsys.readouterr()
-        assert not code, said.err
-        return said.out + said.err
-
-    return run
 
 
 def differences(expected: Any, got: Any, where: str = "") -> Iterator[str]:
@@ -160,6 +115,9 @@ def test_predict_with_the_bundle_of_an_old_run(golden: Path, version: str, atypi
 
 @every_version
 def test_old_trainings_are_evaluated_on_a_set_and_tabulated(golden: Path, atypia: Callable[..., str]) -> None:
+    # The crops have moved since: the same training tells the folder where they are, and trains nothing.
+    said = atypia("train", "recipe/probe.yaml", "--data", CROPS, "--protocol-set", "folds=2", "--out", "training/probe")
+    assert "0 folds trained, 2 kept" in said
     said = atypia("evaluate", "training/probe", "--on", ELSEWHERE)
     assert "probe · tiny-cnn" in said and "elsewhere" in said and "trained on crops" in said
 

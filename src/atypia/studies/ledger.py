@@ -148,17 +148,25 @@ class Ledger:
             path.unlink(missing_ok=True)
         return len(there)
 
-    def adopt(self, run: str, others: Iterable[Path]) -> bool:
-        """Takes a complete run over from another study's folder, by links where the file system has them."""
-        for other in others:
+    def adopt(self, run: str, others: Mapping[Path, str]) -> bool:
+        """Takes a complete run over from another study's folder, by links where the file system has them.
+
+        Args:
+            run: Id of the run.
+            others: Folders, and by which id the run would be there.
+        """
+        for other, name in others.items():
             source = Ledger(other)
-            if source.done(run) is None:
+            facts = source.done(name)
+            if facts is None:
                 continue
             self.runs.mkdir(parents=True, exist_ok=True)
             part = Path(tempfile.mkdtemp(prefix=f".{run}.", suffix=".part", dir=self.runs))
             try:
                 ignored = shutil.ignore_patterns(CLAIM, EVENTS, FAILED_FILE, ".*")
-                shutil.copytree(source.folder(run), part, copy_function=_link, ignore=ignored, dirs_exist_ok=True)
+                shutil.copytree(source.folder(name), part, copy_function=_link, ignore=ignored, dirs_exist_ok=True)
+                if name != run:
+                    write_json(part / DONE_FILE, {**facts, "run": run})  # a new file: the other study's stays
                 if not self.folder(run).exists():
                     part.chmod(0o755)
                     part.rename(self.folder(run))

@@ -6,8 +6,8 @@ A plan is a file (``plan.json``) beside the manifests and splits that it names, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,17 +18,20 @@ from atypia.errors import AbsentError, AtypiaError, InputError, WorkError
 from atypia.progress import Progress, silent
 from atypia.splits.catalogue import PROTOCOLS
 from atypia.splits.protocol import make_split
-from atypia.splits.split import Fold, Split
+from atypia.splits.split import Split
 from atypia.studies import files
 from atypia.studies.cells import Wish, wishes
 from atypia.studies.datasets import open_set
+from atypia.studies.identity import first_run_id, fold_content, is_first, run_id
 from atypia.studies.schema import DataConfig, ProtocolConfig, Sized
 from atypia.training.added import subset_of_positives
-from atypia.training.fitted import FIT_VERSION
 from atypia.training.schema import NetworkRecipe
 
 FORMAT: Final = 1
-"""Raised when the layout of ``plan.json`` changes, or what a run's id is made of."""
+"""Raised when the layout of ``plan.json`` changes."""
+
+KNOWN: Final = "known"
+"""Key of :attr:`Plan.known` in ``plan.json``; absent in plans of version 0.1."""
 
 Opener = Callable[[DataConfig], Manifest]
 
@@ -84,7 +87,8 @@ class Run:
     """One fold of a cell.
 
     Attributes:
-        id: Content hash of the recipe, the fold's figures in their manifest, seed and weights.
+        id: Content hash of what of the recipe can change its result, the fold's figures in their manifest, seed and
+            weights (:mod:`atypia.studies.identity`); for a run that an earlier version planned, the id that it has.
         cell: Position of the cell in the plan.
         fold: Name of the fold.
         sizes: Figures in its training, validation and test part.
@@ -113,6 +117,7 @@ class Plan:
         decisions: At which thresholds results are reported.
         baseline: Label of the model that others are compared with.
         weights: Weights files of the user's, by backbone.
+        known: Ids that runs would get, where they are there by other ids, and these.
     """
 
     name: str
@@ -127,6 +132,7 @@ class Plan:
     decisions: tuple[str, ...]
     baseline: str | None
     weights: Mapping[str, str]
+    known: Mapping[str, str] = field(default_factory=dict)
 
     def to_do(self) -> list[Run]:
         """The runs that can be done here, each id once."""
@@ -216,6 +222,7 @@ def make_plan(
         decisions=study.study.decisions,
         baseline=study.baseline,
         weights=study.study.weights,
+        known=maker.known,
     )
 
 
@@ -230,8 +237,9 @@ class _Maker:
 
     def __init__(self, study: Sized, out: Path, opener: Opener, fetch: bool) -> None:
         self.study, self.out, self.opener, self.fetch = study, out, opener, fetch
+        self.known = known_ids(out)
         self._opened: dict[str, Manifest | str] = {}
-        self._divided: dict[tuple[str, int], list[tuple[str, tuple[int, int, int], str]]] = {}
+        self._divided: dict[str, list[tuple[str, tuple[int, int, int], str]]] = {}
         self._weights: dict[str, tuple[str | None, str]] = {}
 
     def open(self, data: DataConfig) -> Manifest | str:
@@ -312,9 +320,9 @@ class _Maker:
         used = seed if fixed is None else fixed
         share = [] if positives == 1 else [positives, seed]
         key = fingerprint("split", protocol.name, protocol.options, used, manifest.fingerprint, *share)
-        if (key, 0) not in self._divided:
+        if key not in self._divided:
             split = self._split(key, manifest, used, positives, seed)
-            self._divided[key, 0] = [
+            self._divided[key] = [
                 (fold.name, (len(fold.train), len(fold.val), len(fold.test)), fold_content(fold))
                 for fold in split.folds
             ]
@@ -334,13 +342,14 @@ class _Maker:
 
     def runs(self, cell: Cell, number: int) -> list[Run]:
         """The runs of a cell."""
-        from atypia.studies.synthetic import generator_content
-
-        about = cell_content(cell, self.study.data.allow)
-        found = []
-        for name, sizes, content in self._divided[cell.split, 0]:
-            made = [] if cell.synthetic is None else generator_content(cell.synthetic, name)
-            found.append(Run(fingerprint(about, name, content, *made), number, name, sizes))
+        allow, found = self.study.data.allow, []
+        for name, sizes, content in self._divided[cell.split]:
+            new = run_id(cell, allow, name, content)
+            if new not in self.known and is_first(cell.recipe):
+                first = first_run_id(cell, allow, name, content)
+                if (self.out / files.RUNS / first).is_dir() and not (self.out / files.RUNS / new).is_dir():
+                    self.known[new] = first
+            found.append(Run(self.known.get(new, new), number, name, sizes))
         return found
 
     def tests(self) -> tuple[dict[str, str], dict[str, str]]:
@@ -357,15 +366,32 @@ class _Maker:
         return here, absent
 
 
-def fold_content(fold: Fold) -> str:
-    """Content hash of the figures of a fold's parts."""
-    return fingerprint(list(fold.train), list(fold.val), list(fold.test))
+def known_ids(out: Path) -> dict[str, str]:
+    """The runs of a study's folder that are there by other ids than today's: the id of today, and that one.
+
+    Empty where the folder holds no plan that can be read.
+    """
+    try:
+        plan = Plan.load(out)
+        is_of_today = KNOWN in read_json(out / files.PLAN)
+    except AtypiaError:
+        return {}
+    return dict(plan.known) if is_of_today else _ids_of_first(plan, out)
 
 
-def cell_content(cell: Cell, allow: Sequence[str]) -> str:
-    """Content hash of all that the folds of a cell share and that decides their results."""
-    recipe = {key: value for key, value in cell.recipe.items() if key != "summary"}
-    added = [] if cell.synthetic is None else [dict(cell.synthetic)]
-    return fingerprint(
-        FORMAT, FIT_VERSION, recipe, cell.manifest, cell.seed, cell.weights_sha256, sorted(allow), *added
-    )
+def _ids_of_first(plan: Plan, out: Path) -> dict[str, str]:
+    """The same of a plan of version 0.1, from the values that it keeps."""
+    found: dict[str, str] = {}
+    figures: dict[str, dict[str, str]] = {}
+    for run in plan.runs:
+        cell = plan.cells[run.cell]
+        try:
+            if cell.split not in figures:
+                split = Split.load(out / files.SPLITS / f"{cell.split}.json")
+                figures[cell.split] = {fold.name: fold_content(fold) for fold in split.folds}
+            content = figures[cell.split][run.fold]
+            if is_first(cell.recipe) and first_run_id(cell, plan.allow, run.fold, content) == run.id:
+                found[run_id(cell, plan.allow, run.fold, content)] = run.id
+        except (AtypiaError, KeyError):
+            continue  # nothing that could still be asked for
+    return found

@@ -13,7 +13,7 @@ from atypia.engines.engine import ENGINES, Setup
 from atypia.errors import AbsentError
 from atypia.progress import silent
 from atypia.studies.ledger import DONE, FAILED, PENDING, RUNNING, STATES, Ledger
-from atypia.studies.plan import Plan, Run
+from atypia.studies.plan import Plan, Run, known_ids
 from atypia.studies.work import BUSY, KEPT, RUNS, Outcome, Task
 
 LACKING: Final = "lacking"
@@ -73,7 +73,7 @@ def run_study(
     ledger = Ledger(out)
     ledger.runs.mkdir(parents=True, exist_ok=True)
     states = ledger.states((run.id for run in wanted), plan.tests)
-    adopted = tuple(run.id for run in wanted if states[run.id] == PENDING and reuse and ledger.adopt(run.id, reuse))
+    adopted = _adopted(plan, ledger, [run.id for run in wanted if states[run.id] == PENDING], reuse)
     if adopted:
         states = ledger.states((run.id for run in wanted), plan.tests)
     if retry:
@@ -98,6 +98,18 @@ def run_study(
             _note(outcome, todo, done, kept, failed)
             setup.progress(len(wanted) - len(todo), len(wanted), "runs")
     return Ran(tuple(done), tuple(kept), failed, adopted)
+
+
+def _adopted(plan: Plan, ledger: Ledger, pending: Sequence[str], reuse: Sequence[Path]) -> tuple[str, ...]:
+    """Takes complete runs over from other studies, by whatever ids they are there."""
+    others = {other: known_ids(other) for other in reuse}
+    of_today = {here: new for new, here in plan.known.items()}
+
+    def names(run: str) -> dict[Path, str]:
+        new = of_today.get(run, run)
+        return {other: known.get(new, new) for other, known in others.items()}
+
+    return tuple(run for run in pending if ledger.adopt(run, names(run))) if others else ()
 
 
 def _task(plan: Plan, run: Run, out: Path, device: str) -> Task:

@@ -22,10 +22,11 @@ from atypia.progress import Progress, silent
 from atypia.splits.protocol import make_split
 from atypia.splits.split import Split
 from atypia.studies.schema import SyntheticConfig
-from atypia.synthesis.fitting import SYNTHESIS_VERSION
+from atypia.synthesis.fitting import ASKED, SYNTHESIS_VERSION, generator_recipe_content
 from atypia.synthesis.sampling import SAMPLING_VERSION
 from atypia.synthesis.schema import GeneratorRecipe, load_generator_recipe
 from atypia.training.added import FOLD, Addition, extended
+from atypia.training.identity import content
 
 BATCH: Final = 64
 WAIT_S: Final = 7 * 86_400.0
@@ -54,6 +55,25 @@ def planned(config: SyntheticConfig, pretrain: str | None) -> dict[str, Any]:
     name, recipe = load_generator_recipe(config.generator, changes)
     kept = recipe.model_dump(mode="json", exclude={"summary", "sheet_every"})
     return {**values, **versions, "generator": name, "recipe": kept}
+
+
+def synthetic_content(synthetic: Mapping[str, Any]) -> dict[str, Any]:
+    """What of generated figures, as :func:`planned` gives them, can change a result.
+
+    Raises:
+        InputError: The values are not valid, or not any more.
+    """
+    given = {name: synthetic[name] for name in SyntheticConfig.model_fields if name in synthetic}
+    found = content(parse(SyntheticConfig, given, "synthetic"), frozenset())
+    rest = {"versions": synthetic["versions"], "pretrain": synthetic["pretrain"]}
+    if synthetic["recipe"] is None:
+        return {**found, **rest}
+    return {**found, **rest, "generator": None, "recipe": generator_recipe_content(_recipe(synthetic))}
+
+
+def _recipe(synthetic: Mapping[str, Any]) -> GeneratorRecipe:
+    values = {"summary": "of a study", **synthetic["recipe"]}
+    return parse(GeneratorRecipe, values, f"generator recipe {synthetic['generator']}")
 
 
 def _yaml(value: Any) -> str:
@@ -140,17 +160,25 @@ def _generator(
                 f"the generator {folder} is not here; fix: train it with `atypia synth train --fold {fold.name}`"
             )
         return load_generator(folder)
-    values = {"summary": "of a study", **synthetic["recipe"]}
-    recipe = parse(GeneratorRecipe, values, f"generator recipe {synthetic['generator']}")
-    name, about = str(synthetic["generator"]), [synthetic["recipe"], seed, synthetic["versions"]]
+    recipe = _recipe(synthetic)
+    name = str(synthetic["generator"])
+
+    def place(kind: str, *made_from: Any) -> Path:
+        """Folder of a generator; the one that version 0.1 named by every key of the recipe, where it is there."""
+        first, now = (
+            _folder(kind, about, seed, synthetic["versions"], *made_from)
+            for about in (synthetic["recipe"], generator_recipe_content(recipe))
+        )
+        return first if (first / ASKED).is_file() else now
+
     start, first_made = None, ""
     if pretrain is not None:
-        first = Synthesis(name, recipe, _folder("pretrain", *about, pretrain.fingerprint), pretrain=pretrain, seed=seed,
+        first = Synthesis(name, recipe, place("pretrain", pretrain.fingerprint), pretrain=pretrain, seed=seed,
                           device=device)  # fmt: skip
         with lock(first.out, WAIT_S):
             made = train_generators(first, progress).generators[0]
         start, first_made = made.folder, made.fingerprint
-    out = _folder("generator", *about, manifest.fingerprint, split.fingerprint, first_made, sorted(allow))
+    out = place("generator", manifest.fingerprint, split.fingerprint, first_made, sorted(allow))
     job = Synthesis(name, recipe, out, manifest, split, start=start, seed=seed, allow=tuple(allow), device=device)
     with lock(out, WAIT_S):
         return train_generators(job, progress).generators[0]
@@ -212,13 +240,14 @@ def _judged(
     from atypia.synthesis.fidelity import judge
     from atypia.training.fit import train
     from atypia.training.fitted import Training
+    from atypia.training.identity import recipe_content as classifier_content
     from atypia.training.recipe import load_recipe
 
     changes = [f"{key}={_yaml(value)}" for key, value in synthetic["judge_set"].items()]
     name, recipe = load_recipe(str(synthetic["judge"]), changes)
     inner = make_split("kfold", training, seed, folds=max(2, min(5, len(set(training.cases.tolist())))))
     own = replace(inner, folds=inner.folds[:1], positives={})
-    out = _folder("judge", recipe.model_dump(mode="json"), training.fingerprint, seed)
+    out = _folder("judge", classifier_content(recipe), training.fingerprint, seed)
     job = Training(name, recipe, training, own, out, seed, device=device)
     trained = train(job, progress)
     return tuple(judge(made, [folder / runs.BUNDLE for folder in trained.folds], None, progress, device))

@@ -24,6 +24,7 @@ import numpy as np
 from atypia import records as r
 from atypia import runs
 from atypia.artifacts import fingerprint, lock, read_json, write_json
+from atypia.config import parse
 from atypia.cores import DEVICES
 from atypia.data.audit import check_training, identical_groups
 from atypia.data.findings import ERROR, Finding, raise_leakage
@@ -38,11 +39,25 @@ from atypia.splits.split import Fold, Split
 from atypia.synthesis.generator import Generator, is_complete, load_generator
 from atypia.synthesis.schema import GeneratorRecipe
 from atypia.synthesis.stages import Training, train_stages
+from atypia.training.identity import (
+    IDENTITY,
+    SCHEME,
+    Asked,
+    asks_for,
+    content,
+    refuse_other,
+    same_folds,
+    without_wording,
+)
 
-IDENTITY: Final = "synthesis.json"
+ASKED: Final = "synthesis.json"
 PRETRAINED: Final = "pretrain"
 SYNTHESIS_VERSION: Final = 1
-"""Raised when a change makes trainings come out differently from the same inputs."""
+"""Raised when a change makes trainings come out differently from the same inputs, or a default of a recipe changes."""
+FIRST_VERSION: Final = 1
+"""Version of all trainings under the identities of Atypia 0.1 (:mod:`atypia.training.identity`)."""
+WORDING: Final = frozenset({"summary", "sheet_every"})
+"""Keys of a recipe that change no generator."""
 FEWEST: Final = 16
 """Figures below which nothing is trained: a model of fewer can only copy them."""
 FREE_BYTES: Final = 200 << 20
@@ -111,12 +126,12 @@ def train_generators(job: Synthesis, progress: Progress = silent) -> Made:
     warnings: list[str] = []
     made: list[Generator] = []
     fresh: list[str] = []
-    with lock(job.out / IDENTITY):
-        _claim(job, parent)
+    with lock(job.out / ASKED):
+        asked = _claim(job, parent)
         if job.pretrain is not None:
             store = _store(job.recipe, job.pretrain, progress)
             usable = job.pretrain.take(store.usable)
-            training = _training(job, PRETRAINED, usable, store, None)
+            training = _training(job, asked, PRETRAINED, usable, store, None)
             parent, new = _one(training, job.out / PRETRAINED, progress)
             made.append(parent)
             fresh += [PRETRAINED] * new
@@ -129,7 +144,7 @@ def train_generators(job: Synthesis, progress: Progress = silent) -> Made:
                 rows = rows[np.asarray(store.usable)[rows]]
                 labelled = job.manifest.take(rows)
                 _check_labelled(labelled, fold.name)
-                training = _training(job, fold.name, labelled, store, parent, rows)
+                training = _training(job, asked, fold.name, labelled, store, parent, rows)
                 generator, new = _one(training, job.out / fold.name, progress)
                 made.append(generator)
                 fresh += [fold.name] * new
@@ -160,6 +175,7 @@ def _one(training: Training, folder: Path, progress: Progress) -> tuple[Generato
 
 def _training(
     job: Synthesis,
+    asked: Asked,
     name: str,
     figures: Manifest,
     store: CropStore,
@@ -169,16 +185,11 @@ def _training(
     """What one generator is trained from."""
     labelled = name != PRETRAINED
     seen = seen_table([*([parent.seen()] if parent else []), figures], f"seen by {job.name}, {name}")
-    values = job.recipe.model_dump(mode="json", exclude={"summary", "sheet_every"})
-    run_id = fingerprint(
-        SYNTHESIS_VERSION,
-        values,
-        name,
-        job.seed,
-        store.fingerprint,
-        figures.ids,
-        parent.fingerprint if parent else None,
-    )
+    made_from = [name, job.seed, store.fingerprint, figures.ids, parent.fingerprint if parent else None]
+    if asked.recipe is not None:
+        run_id = fingerprint(FIRST_VERSION, without_wording(asked.recipe, WORDING), *made_from)
+    else:
+        run_id = fingerprint("generator", SYNTHESIS_VERSION, generator_recipe_content(job.recipe), *made_from)
     return Training(
         name=job.name,
         recipe=job.recipe,
@@ -276,30 +287,49 @@ def _wanted(split: Split, names: Sequence[str]) -> list[Fold]:
     return [known[name] for name in names] if names else list(split.folds)
 
 
-def _claim(job: Synthesis, parent: Generator | None) -> None:
-    """Refuses a folder that holds another training."""
-    asked = {
-        "version": SYNTHESIS_VERSION,
-        "name": job.name,
-        "recipe": job.recipe.model_dump(mode="json"),
-        "seed": job.seed,
-        "data": job.manifest.fingerprint if job.manifest else None,
-        "split": job.split.fingerprint if job.split else None,
-        "pretrain": job.pretrain.fingerprint if job.pretrain else None,
-        "start": parent.fingerprint if parent else None,
-        "allow": sorted(job.allow),
-    }
-    path = job.out / IDENTITY
-    if path.exists():
-        there = read_json(path)
-        if there != asked:
-            differs = sorted(key for key in {*there, *asked} if there.get(key) != asked.get(key))
-            raise InputError(
-                f"{job.out} holds another training (it differs in: {', '.join(differs)}); "
-                "fix: choose another --out, or delete it"
-            )
-    else:
-        write_json(path, asked)
+def _claim(job: Synthesis, parent: Generator | None) -> Asked:
+    """What the folder was begun with; written where it is new.
+
+    Raises:
+        InputError: It holds another training.
+    """
+    asked = Asked(
+        {
+            IDENTITY: SCHEME,
+            "version": SYNTHESIS_VERSION,
+            "name": job.name,
+            "recipe": job.recipe.model_dump(mode="json"),
+            "seed": job.seed,
+            "data": job.manifest.fingerprint if job.manifest else None,
+            "split": job.split.fingerprint if job.split else None,
+            "pretrain": job.pretrain.fingerprint if job.pretrain else None,
+            "start": parent.fingerprint if parent else None,
+            "allow": sorted(job.allow),
+        }
+    )
+    path = job.out / ASKED
+    if not path.exists():
+        write_json(path, asked.values)
+        return asked
+    there = read_json(path)
+    if not isinstance(there, dict):
+        raise WorkError(f"{path} is damaged (it holds no mapping); fix: choose another --out, or delete the folder")
+    differs = [key for key in ("version", "seed", "data", "pretrain", "start", "allow")
+               if there.get(key) != asked.values[key]]  # fmt: skip
+    if not asks_for(
+        there.get("recipe"), generator_recipe_content(job.recipe),
+        lambda values: generator_recipe_content(parse(GeneratorRecipe, values, "recipe")),
+    ):  # fmt: skip
+        differs.append("recipe")
+    if there.get("split") != asked.values["split"] and not (job.split and same_folds(job.out, job.split)):
+        differs.append("split")
+    refuse_other(job.out, differs)
+    return Asked(there)
+
+
+def generator_recipe_content(recipe: GeneratorRecipe) -> dict[str, Any]:
+    """What of a generator's recipe can change the generator."""
+    return content(recipe, WORDING)
 
 
 def _mpp(figures: Manifest, recipe: GeneratorRecipe) -> float | None:

@@ -28,6 +28,7 @@ from atypia.synthesis.diffusion import SamplingConfig
 from atypia.synthesis.fitting import check_space
 from atypia.synthesis.generator import Generator, Sampler
 from atypia.synthesis.schema import DOMAIN, PHASE
+from atypia.training.identity import refuse_other
 
 ASKED: Final = "sampling.json"
 SAMPLING_VERSION: Final = 1
@@ -220,8 +221,8 @@ def _check_folder(out: Path, asked: dict[str, Any], counts: Sequence[int]) -> No
         there = read_json(path)
         if not isinstance(there, dict) or there.get("key") != asked["key"]:
             old = there if isinstance(there, dict) else {}
-            differs = ", ".join(key for key in asked if key != "key" and old.get(key) != asked[key])
-            raise InputError(f"{out} holds another set of samples (it differs in: {differs}); fix: {remedy}")
+            differs = [key for key in asked if key != "key" and old.get(key) != asked[key]]
+            refuse_other(out, differs or ["key"], "set of samples")
         if any(old > new for old, new in zip(there.get("counts", (0, 0, 0)), counts, strict=True)):
             raise InputError(f"{out} holds more crops of a class ({there['counts']}) than are asked for; fix: {remedy}")
     elif any(entry for entry in out.iterdir() if not entry.name.startswith(".")) if out.is_dir() else False:

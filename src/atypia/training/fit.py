@@ -24,14 +24,14 @@ import yaml
 
 from atypia import records as r
 from atypia import runs
-from atypia.artifacts import atomic_folder, environment, fingerprint, lock, read_json, write_json
+from atypia.artifacts import atomic_folder, environment, lock, read_json, write_json
 from atypia.backbones.weights import require
 from atypia.cores import DEVICES
 from atypia.data.audit import check_training, identical_groups
 from atypia.data.geometry import CropGeometry
 from atypia.data.manifest import METADATA_KEY, Manifest
 from atypia.data.store import CropStore, open_store
-from atypia.errors import AtypiaError, InputError, WorkError, must
+from atypia.errors import AtypiaError, InputError, must
 from atypia.inference.bundle import Bundle, load_bundle
 from atypia.inference.decision import Decision
 from atypia.inference.predictions import predictions_table, read_predictions, write_predictions
@@ -41,10 +41,9 @@ from atypia.splits.leakage import check_split
 from atypia.splits.split import Fold, Split
 from atypia.training.added import check_added
 from atypia.training.deciding import decide
-from atypia.training.fitted import FIT_VERSION, Fitted, Trainer, Training
+from atypia.training.fitted import Fitted, Trainer, Training
+from atypia.training.identity import begun, request, run_id
 from atypia.training.schema import ProbeRecipe, Recipe
-
-"""Where networks may be trained."""
 
 
 @dataclass(frozen=True)
@@ -100,16 +99,17 @@ def train(job: Training, progress: Progress = silent, checked: Checked | None = 
     store, split, warnings = checked.store, checked.split, list(checked.warnings)
     wanted = _wanted(split, job.folds)
     with lock(job.out / runs.TRAINING):
-        asked = _identity(job, split)
-        _refuse_other(job.out, asked)
+        data = {"name": job.manifest.name, "fingerprint": job.manifest.fingerprint, "task": job.manifest.task}
+        asked = request(job.name, job.recipe, job.seed, data, split, job.allow)
+        asked = begun(job.out, asked, job.recipe, split)
         trainer = _trainer(job, store, progress)
         warnings += trainer.check(wanted)
-        run_ids = {fold.name: _run_id(job, trainer, fold) for fold in wanted}
+        run_ids = {fold.name: run_id(job.recipe, job.seed, trainer.inputs(fold), fold, asked.recipe) for fold in wanted}
         todo = [fold for fold in wanted if not _complete(job.out / fold.name, run_ids[fold.name])]
         split.save(job.out / runs.SPLIT)
         if not _is_saved(job.manifest, job.out / runs.MANIFEST):
             job.manifest.save(job.out / runs.MANIFEST)
-        write_json(job.out / runs.TRAINING, {**asked, "warnings": warnings})
+        write_json(job.out / runs.TRAINING, {**asked.values, runs.WARNINGS: warnings})
         seen: list[str] = []
         for fitted in trainer.fit(todo, run_ids, progress) if todo else ():
             _write_run(job, store, split, fitted, run_ids[fitted.fold.name], [*warnings, *fitted.warnings])
@@ -182,40 +182,6 @@ def _quarantine_note(store: CropStore) -> list[str]:
         return []
     figure, reason = next(iter(store.quarantined.items()))
     return [f"{len(store.quarantined)} figures were left out: their images cannot be used (first {figure}: {reason})"]
-
-
-def _identity(job: Training, split: Split) -> dict[str, Any]:
-    """What makes this training this one; compared when the folder is used again."""
-    return {
-        "version": FIT_VERSION,
-        "name": job.name,
-        "recipe": job.recipe.model_dump(mode="json"),
-        "seed": job.seed,
-        "data": {"name": job.manifest.name, "fingerprint": job.manifest.fingerprint, "task": job.manifest.task},
-        "split": {"protocol": split.protocol, "fingerprint": split.fingerprint},
-        "allow": sorted(job.allow),
-    }
-
-
-def _refuse_other(out: Path, asked: Mapping[str, Any]) -> None:
-    path = out / runs.TRAINING
-    if not path.exists():
-        return
-    there = read_json(path)
-    if not isinstance(there, dict):
-        raise WorkError(f"{path} is damaged (it holds no mapping); fix: choose another --out, or delete the folder")
-    there.pop("warnings", None)
-    if there != asked:
-        differs = ", ".join(sorted(key for key in {*there, *asked} if there.get(key) != asked.get(key)))
-        raise InputError(
-            f"{out} holds another training (it differs in: {differs}); fix: choose another --out, or delete it"
-        )
-
-
-def _run_id(job: Training, trainer: Trainer, fold: Fold) -> str:
-    recipe = job.recipe.model_dump(mode="json", exclude={"summary"})
-    parts = [list(part) for part in (fold.train, fold.val, fold.test)]
-    return fingerprint(FIT_VERSION, recipe, job.seed, trainer.inputs(fold), parts, fold.name)
 
 
 def _is_saved(manifest: Manifest, path: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,6 @@ from atypia.progress import Progress
 from atypia.records import LABEL
 from atypia.splits.split import Fold, Split
 from atypia.training.schema import Recipe
-
-FIT_VERSION: Final = 2
-"""Raised when a change makes trainings come out differently from the same inputs."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,86 @@
+"""Ids of a study's runs: what changes their result, and nothing else; and by what names earlier plans know them.
+
+A run's id is the name of its folder. Runs that were planned by version 0.1, which hashed every key, keep the ids that
+they have: a plan carries on which id of today each of them is (:attr:`atypia.studies.plan.Plan.known`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from atypia.artifacts import fingerprint
+from atypia.splits.split import Fold
+from atypia.training.identity import FIRST_VERSION, fit_version, recipe_content, without_wording
+from atypia.training.recipe import parse_recipe
+
+FIRST_FORMAT: Final = 1
+"""Format of plans that version 0.1 hashed into ids."""
+
+
+class Trained(Protocol):
+    """What a run's id takes of a cell; see :class:`atypia.studies.plan.Cell`."""
+
+    @property
+    def recipe(self) -> Mapping[str, Any]: ...
+    @property
+    def recipe_name(self) -> str: ...
+    @property
+    def manifest(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def weights_sha256(self) -> str | None: ...
+    @property
+    def synthetic(self) -> Mapping[str, Any] | None: ...
+
+
+def fold_content(fold: Fold) -> str:
+    """Content hash of the figures of a fold's parts."""
+    return fingerprint(list(fold.train), list(fold.val), list(fold.test))
+
+
+def run_id(cell: Trained, allow: Sequence[str], fold: str, figures: str) -> str:
+    """Id of the run of a cell on a fold.
+
+    Args:
+        cell: The cell.
+        allow: Named leakage exceptions.
+        fold: The fold's name.
+        figures: As :func:`fold_content` gives it.
+
+    Raises:
+        InputError: The cell's recipe is not valid, or not any more.
+    """
+    recipe = parse_recipe(cell.recipe, f"recipe {cell.recipe_name}")
+    shared = [cell.manifest, cell.seed, cell.weights_sha256, sorted(allow)]
+    about = ["study", fit_version(recipe), recipe_content(recipe), *shared]
+    if cell.synthetic is None:
+        return fingerprint(*about, fold, figures)
+    from atypia.studies.synthetic import generator_content, synthetic_content
+
+    return fingerprint(
+        *about, fold, figures, synthetic_content(cell.synthetic), *generator_content(cell.synthetic, fold)
+    )
+
+
+def first_run_id(cell: Trained, allow: Sequence[str], fold: str, figures: str) -> str:
+    """The id that version 0.1 gave such a run, whose cell has the keys that there were then."""
+    from atypia.studies.synthetic import generator_content
+
+    added = [] if cell.synthetic is None else [dict(cell.synthetic)]
+    made = [] if cell.synthetic is None else generator_content(cell.synthetic, fold)
+    about = fingerprint(
+        FIRST_FORMAT, FIRST_VERSION, without_wording(cell.recipe), cell.manifest, cell.seed, cell.weights_sha256,
+        sorted(allow), *added,
+    )  # fmt: skip
+    return fingerprint(about, fold, figures, *made)
+
+
+def is_first(recipe: Mapping[str, Any]) -> bool:
+    """Whether a recipe's trainings still come out as version 0.1 made them.
+
+    Raises:
+        InputError: The recipe is not valid, or not any more.
+    """
+    return fit_version(parse_recipe(recipe, "a recipe that is kept")) == FIRST_VERSION

@@ -1,0 +1,193 @@
+"""What makes a training this one: all that changes its result, and nothing else.
+
+A value that is its key's default is left out, and so are summaries and names: a key that a later version adds, and
+another wording, leave every run what it was. What the code itself changes is a version, raised by hand
+(:data:`FIT_VERSIONS`); so is a default that gets another value.
+
+Version 0.1 hashed every key. A folder that was begun then keeps its identities (:func:`begun`): they are computed
+from the values that it keeps, so its runs are known by whatever keys there are today.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from atypia import runs
+from atypia.artifacts import fingerprint, read_json
+from atypia.config import StrictModel
+from atypia.errors import AtypiaError, InputError, WorkError
+from atypia.methods.catalogue import PROBES
+from atypia.splits.split import Fold, Split
+from atypia.training.recipe import parse_recipe
+from atypia.training.schema import ProbeRecipe, Recipe
+
+FIT_VERSIONS: Final = {"probe": 2, "network": 2}
+"""For each kind of training a number that is raised when the code makes it come out differently from the same inputs,
+or when a default of its recipe changes."""
+IDENTITY: Final = "identity"
+"""Key of :data:`SCHEME` in the files that say what was asked for; absent in those of version 0.1."""
+SCHEME: Final = 2
+FIRST_VERSION: Final = 2
+"""Version of all trainings under version 0.1's identities."""
+WORDING: Final = frozenset({"summary"})
+"""Keys of a recipe that change no result."""
+
+
+def content(values: StrictModel, without: frozenset[str] = WORDING) -> dict[str, Any]:
+    """What of a configuration can change a result, JSON-like: neither defaults nor the keys ``without``."""
+    return values.model_dump(mode="json", exclude_defaults=True, exclude=set(without))
+
+
+def recipe_content(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe can change a result; a probe's own options by the probe's schema.
+
+    >>> from atypia.training.recipe import parse_recipe
+    >>> values = {"summary": "any words", "adaptation": "probe", "backbone": "tiny-cnn", "probe": "atypia"}
+    >>> recipe_content(parse_recipe({**values, "threshold": 0.5}, "a recipe"))
+    {'backbone': 'tiny-cnn', 'adaptation': 'probe', 'probe': 'atypia'}
+    """
+    found = content(recipe)
+    if isinstance(recipe, ProbeRecipe):
+        options = content(PROBES[recipe.probe].parse_options(recipe.options), frozenset())
+        return {key: value for key, value in {**found, "options": options}.items() if key != "options" or options}
+    return found
+
+
+def fit_version(recipe: Recipe) -> int:
+    """The version of a recipe's kind of training."""
+    return FIT_VERSIONS["probe" if isinstance(recipe, ProbeRecipe) else "network"]
+
+
+def run_id(recipe: Recipe, seed: int, inputs: str, fold: Fold, begun_with: Mapping[str, Any] | None = None) -> str:
+    """Identity of the training of one fold.
+
+    Args:
+        recipe: The recipe.
+        seed: Master seed.
+        inputs: Fingerprint of crops or features, weights and teachers.
+        fold: The fold.
+        begun_with: The recipe's values as a folder of version 0.1 keeps them; None for any other folder.
+    """
+    parts = [list(part) for part in (fold.train, fold.val, fold.test)]
+    if begun_with is not None:
+        return fingerprint(FIRST_VERSION, without_wording(begun_with), seed, inputs, parts, fold.name)
+    return fingerprint("run", fit_version(recipe), recipe_content(recipe), seed, inputs, parts, fold.name)
+
+
+def without_wording(values: Mapping[str, Any], wording: frozenset[str] = WORDING) -> dict[str, Any]:
+    """A recipe's kept values as version 0.1 hashed them: every key but those that change no result."""
+    return {key: value for key, value in values.items() if key not in wording}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a training's folder was asked for, as ``training.json`` keeps it.
+
+    Attributes:
+        values: The file's values, without the warnings.
+    """
+
+    values: Mapping[str, Any]
+
+    @property
+    def recipe(self) -> Mapping[str, Any] | None:
+        """The recipe's values, where the folder was begun by version 0.1, whose run ids are made of them."""
+        return None if IDENTITY in self.values else self.values["recipe"]
+
+
+def request(name: str, recipe: Recipe, seed: int, data: Mapping[str, Any], split: Split, allow: Sequence[str]) -> Asked:
+    """What is asked for, for ``training.json``; names and the whole recipe are there for people."""
+    return Asked(
+        {
+            IDENTITY: SCHEME,
+            "version": fit_version(recipe),
+            "name": name,
+            "recipe": recipe.model_dump(mode="json"),
+            "seed": seed,
+            "data": dict(data),
+            "split": {"protocol": split.protocol, "fingerprint": split.fingerprint},
+            "allow": sorted(allow),
+        }
+    )
+
+
+def begun(out: Path, asked: Asked, recipe: Recipe, split: Split) -> Asked:
+    """What a folder was begun with; ``asked`` itself where it is new.
+
+    Raises:
+        InputError: The folder holds another training.
+        WorkError: Its ``training.json`` is damaged.
+    """
+    path = out / runs.TRAINING
+    if not path.exists():
+        return asked
+    there = read_json(path)
+    if not isinstance(there, dict):
+        raise WorkError(f"{path} is damaged (it holds no mapping); fix: choose another --out, or delete the folder")
+    there.pop(runs.WARNINGS, None)
+    now = asked.values
+    same = {
+        "version": there.get("version") == now["version"],
+        "recipe": asks_for(there.get("recipe"), recipe_content(recipe), kept_content),
+        "seed": there.get("seed") == now["seed"],
+        "data": _part(there, "data", "fingerprint") == now["data"]["fingerprint"],
+        "split": _part(there, "split", "fingerprint") == split.fingerprint or same_folds(out, split),
+        "allow": there.get("allow") == now["allow"],
+    }
+    refuse_other(out, [key for key, value in same.items() if not value])
+    return Asked(there)
+
+
+def asks_for(
+    values: object, wanted: Mapping[str, Any], content_of: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+) -> bool:
+    """Whether kept values of a recipe, of whatever version, ask for the same.
+
+    Args:
+        values: As a file keeps them.
+        wanted: What of the wanted recipe can change a result.
+        content_of: The same of kept values; values that are not valid any more ask for something else.
+    """
+    try:
+        return isinstance(values, dict) and content_of(values) == wanted
+    except AtypiaError:
+        return False
+
+
+def kept_content(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a recipe that a file keeps can change a result.
+
+    Raises:
+        InputError: The recipe is not valid any more.
+    """
+    return recipe_content(parse_recipe(values, "a recipe that is kept"))
+
+
+def refuse_other(out: Path, differs: Sequence[str], what: str = "training") -> None:
+    """Refuses a folder that was begun with another request.
+
+    Raises:
+        InputError: It differs in something.
+    """
+    if differs:
+        raise InputError(
+            f"{out} holds another {what} (it differs in: {', '.join(sorted(differs))}); fix: choose another --out, "
+            "or delete it"
+        )
+
+
+def _part(there: Mapping[str, Any], key: str, name: str) -> object:
+    inner = there.get(key)
+    return inner.get(name) if isinstance(inner, dict) else None
+
+
+def same_folds(out: Path, split: Split) -> bool:
+    """Whether the folder's own split has the same folds, whatever options of the protocol there are by now."""
+    try:
+        there = Split.load(out / runs.SPLIT)
+    except AtypiaError:
+        return False
+    return (there.protocol, there.manifest, there.folds) == (split.protocol, split.manifest, split.folds)

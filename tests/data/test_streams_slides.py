@@ -16,7 +16,7 @@ from atypia.data import slidecrops
 from atypia.data.geometry import CropGeometry, apply
 from atypia.data.images import ImageLimits
 from atypia.data.points.base import Points, ScaleError
-from atypia.data.slidecrops import slide_crops, slide_points, tile_order
+from atypia.data.slidecrops import SlideReading, slide_crops, slide_points, tile_order
 from atypia.data.slides import open_slide
 from atypia.data.stacks import stack_pages
 from atypia.data.streams import CropBatch, Refusal, crop_files
@@ -139,11 +139,15 @@ def test_unknown_scale_is_refused_unless_given_or_not_needed(tmp_path: Path, pas
     assert gathered(slide_crops(path, points, CropGeometry(128, side_px=128)))[0]
 
 
-def test_given_scale_goes_before_the_files(tmp_path: Path, pasted: np.ndarray) -> None:
+def test_given_scale_goes_before_the_files_where_that_is_said(tmp_path: Path, pasted: np.ndarray) -> None:
     path = write(tmp_path / "s.tiff", pasted, "plain")
     points = Points.at([320.0], [320.0])
     stated, _ = gathered(slide_crops(path, points, TRAINED))
-    given, _ = gathered(slide_crops(path, points, TRAINED, mpp=0.5))
+    with pytest.raises(
+        DataError, match=r"0\.5 \(--mpp\) and 0\.25 \(file: TIFF resolution\); fix: --mpp-from given or"
+    ):
+        list(slide_crops(path, points, TRAINED, mpp=0.5))
+    given, _ = gathered(slide_crops(path, points, TRAINED, reading=SlideReading(0.5, "given")))
     np.testing.assert_array_equal(stated["s.tiff#1"], pasted[256:384, 256:384])
     np.testing.assert_array_equal(given["s.tiff#1"], apply(pasted[288:352, 288:352], CropGeometry(128)))
 

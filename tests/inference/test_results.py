@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scipy.stats import entropy
 
 from atypia import records as r
+from atypia.data.readas import ReadAs
 from atypia.data.streams import CropBatch, Refusal
 from atypia.errors import InputError
 from atypia.inference import results as res
@@ -56,6 +57,11 @@ def test_schema_is_the_contract() -> None:
         ("threshold", "double"),
         ("reason", "string"),
         ("model", "string"),
+        ("mpp", "double"),
+        ("mpp_source", "string"),
+        ("origin", "string"),
+        ("origin_x_px", "double"),
+        ("origin_y_px", "double"),
     ]
 
 
@@ -76,8 +82,30 @@ def test_rows_of_a_slide() -> None:
         "threshold": 0.5,
         "reason": None,
         "model": "m",
+        "mpp": None,
+        "mpp_source": None,
+        "origin": None,
+        "origin_x_px": None,
+        "origin_y_px": None,
     }
     assert batch.column(r.DECISION).to_pylist() == [1, 0]
+
+
+def test_size_and_origin_are_told() -> None:
+    ways = (ReadAs(0.25, "--mpp"), ReadAs(0.5, "file: OME-XML", "bounds", 1000.0, 600.0))
+    batch = res.result_batch(crops(read_as=ways), verdicts([0.9, 0.1], ["atypical", "normal"]), "m", 0.5)
+    batch.validate(full=True)
+    told = [[row[name] for name in res.RESULTS_SCHEMA.names[-5:]] for row in batch.to_pylist()]
+    assert told == [[0.25, "--mpp", None, None, None], [0.5, "file: OME-XML", "bounds", 1000.0, 600.0]]
+
+
+def test_results_of_older_versions_are_completed() -> None:
+    batch = res.refusal_batch([Refusal("f", "i", "why")], "m", 0.5)
+    older = pa.Table.from_batches([batch]).select(list(res.FIRST_COLUMNS))
+    found = res.completed(older)
+    assert found.schema.equals(res.RESULTS_SCHEMA) and found["mpp"].null_count == 1
+    with pytest.raises(KeyError):
+        res.completed(older.drop_columns(["call"]))
 
 
 def test_plain_crops_have_null_positions_and_null_novelty() -> None:
@@ -162,7 +190,9 @@ from atypia.inference import results as res
 from atypia.reports.outputs import SUFFIXES, open_writer
 n = 2
 ids = ["a", "b"]
-crops = types.SimpleNamespace(ids=ids, images=["s.svs"] * n, x_px=np.ones(n), y_px=np.ones(n), classes=None)
+crops = types.SimpleNamespace(
+    ids=ids, images=["s.svs"] * n, x_px=np.ones(n), y_px=np.ones(n), classes=None, read_as=()
+)
 verdicts = types.SimpleNamespace(
     p=np.array([0.2, 0.9]), decision=np.array([0, 1], np.int8), call=["normal", "refused"], novelty=np.array([1, np.nan])
 )

@@ -15,8 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from atypia.data.readas import ReadAs
+from atypia.data.streams import Refusal
 from atypia.errors import InputError, WorkError
-from atypia.inference.results import RESULTS_SCHEMA
+from atypia.inference.results import RESULTS_SCHEMA, refusal_batch
 from atypia.reports import outputs
 from atypia.reports.outputs import SUFFIXES, open_writer
 
@@ -135,6 +137,16 @@ def test_other_columns_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="RESULTS_SCHEMA"), open_writer(tmp_path / "a.csv") as writer:
         writer.write(pa.record_batch({"p_atypical": pa.array([0.5])}))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("origin", "expected"), [("canvas", [400.0, 300.0]), ("bounds", [1400.0, 900.0])])
+def test_geojson_lies_where_qupath_expects_it(tmp_path: Path, origin: str, expected: list[float]) -> None:
+    way = ReadAs(0.25, "--mpp", origin, 0.0 if origin == "canvas" else 1000.0, 0.0)
+    batch = refusal_batch([Refusal("a", "s.scn", "why", 1400.0, 900.0, way)], "m", 0.5)
+    with open_writer(tmp_path / "a.geojson", qupath_zero={"s.scn": (1000.0, 600.0)}.__getitem__) as writer:
+        writer.write(batch)
+    (feature,) = json.loads((tmp_path / "a.geojson").read_text("utf-8"))["features"]
+    assert feature["geometry"]["coordinates"] == expected
 
 
 def test_a_folder_in_the_way(tmp_path: Path) -> None:

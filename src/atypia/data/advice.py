@@ -22,7 +22,7 @@ _TRIED = 24
 """Figures that are looked at under another reading of the positions."""
 _STEP = 8
 _BRIGHT, _DARK, _COLOURLESS = 215.0, 10.0, 15.0
-_GAIN = 0.3
+_GAIN, _ENOUGH = 0.3, 0.7
 
 
 def is_glass(crop: npt.NDArray[np.uint8]) -> bool:
@@ -67,11 +67,11 @@ def advice(
         "check the order of x and y, where they count from (--origin, --offset), "
         "and whether they are pixels of full resolution (µm/px)"
     )
-    return [f"{' and '.join(found)}; {better or check}"]
+    return [f"{' and '.join(found)}; {check}{better}"]
 
 
-def _better(slide: Slide, points: Points, zero: Zero, mpp: float | None, side_px: int, wrong: float) -> str | None:
-    """The other reading that puts most figures on tissue, in words; None where none is clearly better."""
+def _better(slide: Slide, points: Points, zero: Zero, mpp: float | None, side_px: int, wrong: float) -> str:
+    """The other reading that puts most figures on tissue, in words; empty where none is clearly better."""
     rows = np.unique(np.linspace(0, len(points) - 1, min(_TRIED, len(points))).round().astype(int))
     x, y = points.x_px[rows], points.y_px[rows]
     ways: dict[str, Callable[[], tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]] = {
@@ -91,14 +91,14 @@ def _better(slide: Slide, points: Points, zero: Zero, mpp: float | None, side_px
         ways[f"as pixels of a level {factor} times smaller"] = lambda f=factor: (x * f + zero.x_px, y * f + zero.y_px)
     for factor in (2, 4):
         ways[f"as pixels of an image {factor} times larger"] = lambda f=factor: (x / f + zero.x_px, y / f + zero.y_px)
-    best, words = 1 - wrong + _GAIN, None
+    best, words = max(_ENOUGH, 1 - wrong + _GAIN), None
     for name, place in ways.items():
         share = _on_tissue(slide, *place(), side_px)
         if share >= best:
             best, words = share + 1e-9, name
     if words is None:
-        return None
-    return f"{words}, {min(best, 1.0):.0%} of {len(rows)} that were tried lie on tissue: check that first"
+        return ""
+    return f"; {words}, {min(best, 1.0):.0%} of {len(rows)} that were tried lie on tissue"
 
 
 def _on_tissue(slide: Slide, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], side_px: int) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from atypia.cli.console import bars, note, show_json, warn
+from atypia.cli.console import bars, keeps, note, show_json, warn
 from atypia.cli.options import Json
 from atypia.cli.picked import Picked
 
@@ -190,6 +190,7 @@ def many(
     from atypia.inference.many import read_jobs
 
     jobs = read_jobs(slides, points)
+    keeps("slides that are done")
     with bars() as progress:
         outcomes = predict_slides(
             jobs, out, settings, engine=engine, address=address, workers=workers, progress=progress

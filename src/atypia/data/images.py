@@ -19,18 +19,19 @@ An orientation tag is not applied: positions of figures refer to the pixels as s
 from __future__ import annotations
 
 import io
-import stat
+import os
 import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from atypia.errors import DataError, must
+from atypia.regularfiles import open_regular
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000")
 """Pillow's names of the formats that are read. Its other readers are never given a file."""
@@ -142,11 +143,11 @@ def read_bytes(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
         DataError: The file is absent, no regular file, empty, too large, or cannot be read.
     """
     path = Path(path)
-    _check_file(path, limits)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}; fix: check the file and the disk") from error
+    with _opened(path, limits) as file:
+        try:
+            return file.read()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}; fix: check the file and the disk") from error
 
 
 def read_header(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> ImageHeader:
@@ -156,9 +157,8 @@ def read_header(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> Image
         DataError: The file is absent, empty, too large, or no image.
     """
     path = Path(path)
-    _check_file(path, limits)
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with _opened(path, limits) as file, Image.open(file, formats=FORMATS) as image:
             _check_size(image, str(path), limits)
             return ImageHeader(*image.size, _full_mode(image))
     except DataError:
@@ -172,19 +172,22 @@ def image_format(data: bytes) -> str | None:
     return next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)
 
 
-def _check_file(path: Path, limits: ImageLimits) -> None:
+def _opened(path: Path, limits: ImageLimits) -> BinaryIO:
+    """The file, open; told to be regular, of some bytes and not too large."""
     try:
-        found = path.stat()
+        file = open_regular(path)
+    except IsADirectoryError:
+        raise DataError(f"{path} is no regular file but a folder; fix: name an image file") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}; fix: check the path") from error
-    # A pipe would block for ever, a device has no end.
-    if not stat.S_ISREG(found.st_mode):
-        raise DataError(f"{path} is no regular file; fix: name an image file")
-    if found.st_size == 0:
+    size = os.fstat(file.fileno()).st_size
+    if 0 < size <= limits.max_bytes:
+        return file
+    file.close()
+    if size == 0:
         raise DataError(f"{path} is empty (0 bytes); fix: fetch the file again")
-    if found.st_size > limits.max_bytes:
-        expected = f"at most {limits.max_bytes:,} bytes"
-        raise DataError(must(str(path), expected, f"{found.st_size:,}", "raise the limit, or use a tiled TIFF"))
+    expected = f"at most {limits.max_bytes:,} bytes"
+    raise DataError(must(str(path), expected, f"{size:,}", "raise the limit, or use a tiled TIFF"))
 
 
 def _check_size(image: Image.Image, name: str, limits: ImageLimits) -> None:

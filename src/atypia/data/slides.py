@@ -30,6 +30,7 @@ import numpy.typing as npt
 from atypia.data.geometry import MAX_SIDE_PX, check_field, mirrored, start_px
 from atypia.data.images import DEFAULT_LIMITS, FORMATS, ImageLimits, image_format, read_rgb
 from atypia.errors import AbsentError, DataError, must
+from atypia.regularfiles import open_regular
 
 if TYPE_CHECKING:
     from openslide import OpenSlide
@@ -123,7 +124,7 @@ def open_slide(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> Slide:
     """
     path = Path(path)
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             start = file.read(16)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}; fix: check the path") from error

@@ -12,7 +12,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ from atypia.data.streams import (
     field_of_crops,
 )
 from atypia.errors import DataError, must
+from atypia.regularfiles import open_regular
 
 MAX_PAGES = 100_000
 """Most pages of a stack. Pages may share their pixels, so the size of the file is no bound."""
@@ -63,7 +64,7 @@ def classify_input(path: str | Path, *, has_points: bool = False) -> InputKind:
     """
     path = Path(path)
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open_regular(path, buffering=0) as file:
             head = file.read(16)
             if has_points or path.suffix.lower() in SLIDE_SUFFIXES:
                 return "slide"
@@ -111,7 +112,7 @@ def stack_pages(
     path = Path(path)
     field = field_of_crops(geometry, mpp)
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open_regular(path, buffering=0) as file:
             chain = _chain(file, file.read(16), max_pages)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}; fix: check the path") from error
@@ -128,7 +129,7 @@ def _pages(
     path: Path, chain: _Chain, field: CropGeometry, mpp: float | None, limits: ImageLimits
 ) -> Iterator[Crop | Refusal]:
     # Without a buffer: libtiff moves the position of the same open file.
-    with open(path, "rb", buffering=0) as file:
+    with open_regular(path, buffering=0) as file:
         for number, offset in enumerate(chain.offsets, 1):
             figure = f"{path.name}#{number}"
             try:
@@ -141,7 +142,7 @@ def _pages(
         yield Refusal(f"{path.name}#{number}", str(path), reason)
 
 
-def _decoded(file: io.FileIO, chain: _Chain, offset: int, name: str, limits: ImageLimits) -> npt.NDArray[np.uint8]:
+def _decoded(file: BinaryIO, chain: _Chain, offset: int, name: str, limits: ImageLimits) -> npt.NDArray[np.uint8]:
     """One page as RGB, shape (height, width, 3)."""
     try:
         with Image.open(_FromPage(file, chain, offset), formats=("TIFF",)) as page:  # pyright: ignore[reportArgumentType]
@@ -183,7 +184,7 @@ class _Chain(NamedTuple):
     ended: bool
 
 
-def _chain(file: io.FileIO, head: bytes, most: int) -> _Chain | None:
+def _chain(file: BinaryIO, head: bytes, most: int) -> _Chain | None:
     """The chain of directories, up to one page more than ``most``; None for what is no TIFF."""
     if image_format(head) != "TIFF":
         return None
@@ -216,7 +217,7 @@ def _chain(file: io.FileIO, head: bytes, most: int) -> _Chain | None:
 class _FromPage:
     """A TIFF file as if a later page were its first: Pillow then reads that page and no other."""
 
-    def __init__(self, file: io.FileIO, chain: _Chain, offset: int) -> None:
+    def __init__(self, file: BinaryIO, chain: _Chain, offset: int) -> None:
         self._file = file
         self._start = chain.header + struct.pack(chain.offset_format, offset)
         file.seek(0)
@@ -238,7 +239,7 @@ class _FromPage:
         return self._file.fileno()
 
 
-def _sizes(file: io.FileIO, head: bytes) -> tuple[list[_Size], bool]:
+def _sizes(file: BinaryIO, head: bytes) -> tuple[list[_Size], bool]:
     """Sizes of the first page and, in a TIFF, the second; whether there are several. Empty where unreadable."""
     chain = _chain(file, head, 1)
     sources = [file] if chain is None else [_FromPage(file, chain, offset) for offset in chain.offsets[:2]]

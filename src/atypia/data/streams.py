@@ -25,6 +25,7 @@ from atypia.data.geometry import CropGeometry, apply
 from atypia.data.images import ImageLimits, image_format, read_header, read_rgb
 from atypia.data.layouts import IMAGE_SUFFIXES, walk_files
 from atypia.errors import DataError, InputError, must
+from atypia.regularfiles import open_regular
 
 MAX_CROP_PX = 2048
 """An image with a longer side is a region that figures are cut from, not a crop of one figure."""
@@ -294,11 +295,9 @@ def _looks_like_image(path: Path) -> bool:
     if suffix in IMAGE_SUFFIXES or suffix in _OTHER_SUFFIXES:
         return True
     try:
-        if not path.is_file():
-            return False
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return image_format(file.read(16)) is not None
-    except OSError:
+    except (OSError, DataError):
         return False
 
 

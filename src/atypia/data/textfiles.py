@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atypia.errors import DataError, must
+from atypia.regularfiles import read_regular
+from atypia.spreadsheet import bare
+
+MAX_BYTES = 1 << 28
+"""Size of a table; in memory it takes several times as much."""
 
 _DELIMITERS = (",", ";", "\t")
 
@@ -44,16 +49,19 @@ class TextTable:
 def read_table(path: Path) -> TextTable:
     """Reads a table delimited by commas, semicolons or tabs, told from its header line.
 
-    A byte order mark and Windows line ends are accepted; empty lines are skipped.
+    A byte order mark and Windows line ends are accepted; empty lines are skipped. The apostrophe that Atypia's own
+    CSV has before what a spreadsheet would take for a formula is taken away (:mod:`atypia.spreadsheet`).
 
     Raises:
-        DataError: The file is absent, empty, not UTF-8 text, has an unnamed or repeated column
+        DataError: The file is absent, no regular file, too large, empty, not UTF-8 text, has an unnamed or repeated column
             beside the first, or a line with more cells than the header.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular(path, MAX_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; fix: check the path") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; fix: name a file that you may read") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name} is no UTF-8 text ({error.reason}); fix: save it as UTF-8 CSV") from None
     if "\0" in text:
@@ -68,7 +76,7 @@ def read_table(path: Path) -> TextTable:
     lines: list[int] = []
     try:
         for cells in reader:
-            stripped = [cell.strip() for cell in cells]
+            stripped = [bare(cell.strip()) for cell in cells]
             if not any(stripped):
                 continue
             if not columns:

@@ -25,6 +25,8 @@ from atypia.errors import DataError, InputError, must
 from atypia.inference.decision import Decision
 from atypia.inference.novelty import PREFIX as NOVELTY_PREFIX
 from atypia.records import CLASS_NAMES
+from atypia.regularfiles import check_regular, read_regular
+from atypia.structured import parse_json
 
 FORMAT: Final = 1
 WEIGHT, BIAS = "head.weight", "head.bias"
@@ -33,6 +35,7 @@ PROBE: Final = "probe"
 FULL: Final = "full"
 FINGERPRINT: Final = "fingerprint"
 """Key of the content hash in ``config.json``, by which damage is noticed."""
+MAX_CONFIG_BYTES: Final = 1 << 24
 MODEL_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "card.md"
 
 
@@ -156,13 +159,14 @@ def load_bundle(folder: Path) -> Bundle:
         DataError: The folder is no bundle, is damaged or was changed, or is of another version.
     """
     try:
-        config = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
+        config = parse_json(read_regular(folder / CONFIG_FILE, MAX_CONFIG_BYTES), CONFIG_FILE, fix="train it again")
+        check_regular(folder / MODEL_FILE)
         tensors = load_file(folder / MODEL_FILE)
     except FileNotFoundError as error:
         raise DataError(
             f"{folder} is no bundle: {Path(error.filename or MODEL_FILE).name} is missing; fix: train it"
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+    except (DataError, SafetensorError) as error:
         raise DataError(f"{folder} is a damaged bundle ({error}); fix: train it again") from error
     except OSError as error:
         raise DataError(f"{folder} cannot be read ({error.strerror}); fix: name a bundle that you may read") from error
@@ -186,7 +190,13 @@ def load_bundle(folder: Path) -> Bundle:
             field_um=config.get("field_um"),
         )
         whole = bundle.fingerprint == config[FINGERPRINT] and bundle.config["classes"] == config["classes"]
-    except (KeyError, TypeError, AttributeError, InputError) as error:
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        ArithmeticError,
+    ) as error:  # an InputError is a ValueError
         raise DataError(f"{folder} is a damaged bundle: {error} is missing or wrong; fix: train it again") from error
     if not whole:
         raise DataError(f"{folder} was changed after it was written, or is damaged; fix: train it again")

@@ -22,6 +22,7 @@ from atypia.errors import AbsentError, DataError, InputError, must
 from atypia.inference.bundle import CONFIG_FILE, FINGERPRINT, MODEL_FILE
 from atypia.inference.decision import Decision
 from atypia.registry import Registry
+from atypia.structured import parse_json
 
 Floats = npt.NDArray[np.float32]
 
@@ -182,10 +183,17 @@ def carried(values: Mapping[str, str], where: Path | str) -> tuple[dict[str, Any
     if CONFIG_KEY not in values:
         raise DataError(f"{where} was not exported by Atypia: it carries no configuration; fix: `atypia export`")
     try:
-        config = json.loads(values[CONFIG_KEY])
+        config = parse_json(values[CONFIG_KEY], CONFIG_KEY)
         tensors = load(b64decode(values[TENSORS_KEY], validate=True)) if TENSORS_KEY in values else {}
         return config, Decision.from_dict(config["decision"], tensors)
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:  # an InputError is a ValueError
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        SafetensorError,
+    ) as error:  # an InputError is a ValueError
         raise DataError(f"{where} is damaged ({error}); fix: export it again") from error
 
 

@@ -129,11 +129,13 @@ def _pages(
     path: Path, chain: _Chain, field: CropGeometry, mpp: float | None, limits: ImageLimits
 ) -> Iterator[Crop | Refusal]:
     # Without a buffer: libtiff moves the position of the same open file.
+    pixels: dict[tuple[int, ...], int] = {}
     with open_regular(path, buffering=0) as file:
         for number, offset in enumerate(chain.offsets, 1):
             figure = f"{path.name}#{number}"
             try:
-                yield Crop(figure, str(path), apply(_decoded(file, chain, offset, figure, limits), field, mpp))
+                decoded = _decoded(file, chain, offset, figure, limits, pixels, number)
+                yield Crop(figure, str(path), apply(decoded, field, mpp))
             except DataError as error:
                 yield Refusal(figure, str(path), str(error))
     if not chain.ended:
@@ -142,13 +144,30 @@ def _pages(
         yield Refusal(f"{path.name}#{number}", str(path), reason)
 
 
-def _decoded(file: BinaryIO, chain: _Chain, offset: int, name: str, limits: ImageLimits) -> npt.NDArray[np.uint8]:
-    """One page as RGB, shape (height, width, 3)."""
+def _decoded(
+    file: BinaryIO,
+    chain: _Chain,
+    offset: int,
+    name: str,
+    limits: ImageLimits,
+    pixels: dict[tuple[int, ...], int],
+    number: int,
+) -> npt.NDArray[np.uint8]:
+    """One page as RGB, shape (height, width, 3).
+
+    ``pixels`` holds where the pixels of earlier pages lie and the number of each page: no stack has one figure on
+    two pages, and a small file of many such pages would cost much.
+    """
     try:
         with Image.open(_FromPage(file, chain, offset), formats=("TIFF",)) as page:  # pyright: ignore[reportArgumentType]
             width, height = page.size
             if width * height > limits.max_pixels:
                 raise _too_large(name, limits, f"{width:,} × {height:,}")
+            place = _place(page)
+            if place and pixels.setdefault(place, number) != number:
+                expected = "a page with pixels of its own"
+                got = f"those of page {pixels[place]}"
+                raise DataError(must(name, expected, got, "write the stack again, one figure a page"))
             if page.mode == "RGB":
                 return np.array(page)
             # Every other mode is judged where all images are: by `read_rgb`, from a file of this page.
@@ -161,6 +180,13 @@ def _decoded(file: BinaryIO, chain: _Chain, offset: int, name: str, limits: Imag
             raise
         raise DataError(f"{name} is truncated or damaged: {error}; fix: fetch the file again") from error
     return read_rgb(alone.getvalue(), limits, name=name)
+
+
+def _place(page: Image.Image) -> tuple[int, ...]:
+    """Where the first pixels of a page lie in its file, in strips or in tiles; empty where it does not say."""
+    tags = getattr(page, "tag_v2", {})
+    offsets = tags.get(273) or tags.get(324) or ()
+    return tuple(offsets[:1]) if isinstance(offsets, tuple) else (int(offsets),)
 
 
 def _too_large(name: str, limits: ImageLimits, got: str) -> DataError:

@@ -31,6 +31,8 @@ MAX_CROP_PX = 2048
 """An image with a longer side is a region that figures are cut from, not a crop of one figure."""
 CROP_LIMITS = ImageLimits(max_pixels=MAX_CROP_PX**2)
 DEFAULT_BATCH = 64
+MAX_BATCH_BYTES = 1 << 30
+"""Most bytes of the crops of a batch; what a network makes of them takes several times as much."""
 
 MOST_WORKERS = 8
 UNIT_FILES = 16
@@ -115,10 +117,14 @@ def batched(items: Iterable[Crop | Refusal], batch_size: int, out_px: int) -> It
         out_px: Side of every crop.
 
     Raises:
-        InputError: ``batch_size`` is not positive.
+        InputError: ``batch_size`` is not positive, or a batch would have more than :data:`MAX_BATCH_BYTES`.
     """
     if batch_size < 1:
         raise InputError(must("batch_size", "a positive whole number", batch_size, "for instance 64"))
+    most = max(1, MAX_BATCH_BYTES // (3 * out_px**2))
+    if batch_size > most:
+        expected = f"at most {most:,} for crops of {out_px} px (1 GiB)"
+        raise InputError(must("batch_size", expected, f"{batch_size:,}", "pass a smaller --batch-size; 64 is usual"))
     return _batched(items, batch_size, out_px)
 
 

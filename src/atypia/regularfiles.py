@@ -79,11 +79,13 @@ def read_regular(path: str | Path, max_bytes: int) -> bytes:
         OSError: As :func:`open_regular`.
     """
     with open_regular(path) as file:
-        content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        got = f"{max(Path(path).stat().st_size, len(content)):,}"
-        raise DataError(must(str(path), f"a file of at most {max_bytes:,} bytes", got, "name the right file"))
-    return content
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise DataError(
+                must(str(path), f"a file of at most {max_bytes:,} bytes", f"{size:,}", "name the right file")
+            )
+        # Some files of the system say that they have no size. Python takes memory for all that is asked for at once.
+        return file.read(size) if size else file.read(min(max_bytes, 1 << 20))
 
 
 def _checked(found: os.stat_result, path: str | Path) -> os.stat_result:

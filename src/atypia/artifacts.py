@@ -14,18 +14,32 @@ import os
 import re
 import shutil
 import tempfile
+import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-from atypia.errors import WorkError
+from atypia.errors import InputError, WorkError
+from atypia.regularfiles import open_regular, read_regular
+from atypia.structured import parse_json
 
 CHUNK_BYTES = 1 << 20
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
 """Modes of what Atypia itself decides to keep of patients: crops, features, decisions. Only their owner reads them."""
+MAX_JSON_BYTES = 1 << 28
+"""Size of a JSON file that is read whole: a split of a million figures has about 60 MB."""
+NAME_BYTES = 200
+"""Bytes of a name that hidden files beside it repeat; file systems take 255."""
+LEFT_AFTER_S = 24 * 3600.0
+"""Age at which half-written files count as left behind where the file system has no locks."""
+
+_PART = re.compile(r"\..+\.[a-z0-9_]{8}\.part")
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
+_tidied: set[Path] = set()
 
 
 def canonical_json(value: Any) -> str:
@@ -57,9 +71,14 @@ def fingerprint(*parts: Any) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hex digits, read in pieces."""
+    """SHA-256 of a file's bytes, as 64 hex digits, read in pieces.
+
+    Raises:
+        DataError: It is no regular file.
+        OSError: It cannot be read.
+    """
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
@@ -69,18 +88,19 @@ def file_sha256(path: Path) -> str:
 def atomic_file(path: Path, mode: str = "wb", private: bool = False) -> Iterator[IO[Any]]:
     """Opens a temporary file beside ``path`` that takes its name when the block ends well.
 
+    What a killed process left half-written in the folder is removed by the next one that writes there.
+
     Args:
         path: The final file; its folder is created. An existing file is replaced at the end.
         mode: ``"wb"`` or ``"w"`` (UTF-8, ``\\n`` line ends).
         private: Whether only the owner may read it (:data:`PRIVATE_FILE`), and the folders that are created for it.
 
     Raises:
-        WorkError: The disk is full, or the folder cannot be written. Nothing is left behind.
+        WorkError: The disk is full, the folder cannot be written, or the name is too long. Nothing is left behind.
     """
     with disk_errors(path):
-        _parents(path, private)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        part = Path(name)
+        handle, part = _part_file(path, private)
+        locked = os.dup(handle) if os.name == "posix" else None  # holds the lock until the file has its name
         try:
             binary = "b" in mode
             with os.fdopen(
@@ -93,6 +113,73 @@ def atomic_file(path: Path, mode: str = "wb", private: bool = False) -> Iterator
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+            if locked is not None:
+                os.close(locked)
+
+
+def _part_file(path: Path, private: bool) -> tuple[int, Path]:
+    """A new file beside ``path``, locked so that no other process takes it for left behind."""
+    with suppress(FileNotFoundError):
+        os.lstat(path)  # before the work: a name that the file system cannot take would be told at its end
+    try:
+        _parents(path, private)
+        _tidy(path.parent)
+        while True:
+            handle, name = tempfile.mkstemp(prefix=f".{_short(path.name)}.", suffix=".part", dir=path.parent)
+            # Between its making and its locking another process may have begun to remove it.
+            if _try_lock(handle) is not False and os.fstat(handle).st_nlink:
+                return handle, Path(name)
+            os.close(handle)
+    except FileNotFoundError as error:
+        raise WorkError(f"cannot write {path}: its folder takes no files; fix: choose another folder") from error
+
+
+def _tidy(folder: Path) -> None:
+    """Removes what killed processes left half-written in a folder; once a process and folder.
+
+    A living writer holds a lock on its file. Where there are no locks, a file counts as left behind after a day.
+    """
+    if folder in _tidied:
+        return
+    _tidied.add(folder)
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            if _PART.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with suppress(OSError):
+                    _remove_left(Path(entry.path))
+
+
+def _remove_left(part: Path) -> None:
+    handle = os.open(part, os.O_RDWR)
+    try:
+        locked = _try_lock(handle)
+        if locked or (locked is None and time.time() - os.fstat(handle).st_mtime > LEFT_AFTER_S):
+            part.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
+
+
+def _try_lock(handle: int) -> bool | None:
+    """Locks an open file without waiting; False where another has it, None where there are no locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return None  # Windows, where an open file cannot be removed anyway
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _short(name: str) -> str:
+    """A name for hidden files beside the one of this name: itself, or its start and a hash where it is long."""
+    raw = os.fsencode(name)
+    if len(raw) <= NAME_BYTES:
+        return name
+    return f"{raw[: NAME_BYTES - 17].decode(errors='ignore')}-{hashlib.sha256(raw).hexdigest()[:16]}"
 
 
 @contextmanager
@@ -110,11 +197,11 @@ def atomic_folder(path: Path, private: bool = False) -> Iterator[Path]:
     with disk_errors(path):
         _parents(path, private)
         # The middle has no dot: what a writer of «NAME.more» is filling is left alone.
-        left_behind = re.compile(rf"\.{re.escape(path.name)}\.[^.]+\.(part|old)")
+        left_behind = re.compile(rf"\.{re.escape(_short(path.name))}\.[^.]+\.(part|old)")
         for stale in path.parent.iterdir():
             if left_behind.fullmatch(stale.name):
                 shutil.rmtree(stale, ignore_errors=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        part = Path(tempfile.mkdtemp(prefix=f".{_short(path.name)}.", suffix=".part", dir=path.parent))
         try:
             yield part
             if private:
@@ -136,18 +223,27 @@ def atomic_folder(path: Path, private: bool = False) -> Iterator[Path]:
 def lock(path: Path, timeout_s: float = 3600.0) -> Iterator[None]:
     """Holds an exclusive lock named after ``path`` across processes; a dead holder frees it.
 
+    On a file system without locks the block runs without one, after a warning: files still get their names
+    only when they are complete, but two processes may do the same work.
+
     Raises:
         WorkError: Another process held it for longer than ``timeout_s``.
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(path.parent / f".{path.name}.lock")
+        held = FileLock(path.parent / f".{_short(path.name)}.lock")
         try:
             held.acquire(timeout=timeout_s)
         except Timeout:
             raise WorkError(
                 f"{path} has been locked by another process for {timeout_s:.0f} s; fix: wait for it to end, or stop it"
             ) from None
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+                raise
+            warnings.warn(
+                f"the file system of {path.parent} has no locks: do not start two at once there", stacklevel=3
+            )
     try:
         yield
     finally:
@@ -213,16 +309,18 @@ def write_json(path: Path, value: Any, private: bool = False) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file.
+    """Reads a JSON file, under the limits of :func:`atypia.structured.parse_json`.
 
     Raises:
-        WorkError: The file is absent or damaged.
+        WorkError: The file is absent, no regular file, cannot be read, too large, or damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(read_regular(path, MAX_JSON_BYTES), path.name, fix="delete it and repeat the step")
     except FileNotFoundError:
         raise WorkError(f"{path} does not exist; fix: check the path") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise WorkError(f"{path} cannot be read ({error.strerror}); fix: name a file that you may read") from error
+    except InputError as error:
         raise WorkError(f"{path} is damaged ({error}); fix: delete it and repeat the step") from error
 
 
@@ -241,6 +339,15 @@ def disk_errors(path: Path) -> Iterator[None]:
             errno.ENOTDIR: "choose a folder; a file is in the way",
             errno.EEXIST: "choose another name; a file is in the way",
             errno.EISDIR: "choose the name of a file; a folder is in the way",
+            errno.ENAMETOOLONG: "choose a shorter name",
+            errno.ELOOP: "choose another name; its links lead in a circle",
+            errno.EINVAL: "choose a name that the file system takes",
+            errno.EIO: "check the disk",
+            errno.ENODEV: "choose another folder",
+            errno.ENXIO: "choose another folder",
+            errno.ENOTSUP: "choose another file system",
+            errno.EMFILE: "raise the limit on open files (ulimit -n)",
+            errno.ENFILE: "end other programs: the machine has too many open files",
             errno.EFBIG: "raise the limit on file sizes, or choose another file system",
         }
         if error.errno not in remedies:

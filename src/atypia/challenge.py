@@ -12,18 +12,21 @@ Exit code 0; 1 for work that failed; 2 for input that cannot be used. Nothing is
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from atypia.errors import AtypiaError, DataError, InputError, must
+from atypia.crashes import run_guarded
+from atypia.errors import DataError, InputError, must
 from atypia.inference.export.challenge import ANSWER_FILE, SLUG
+from atypia.regularfiles import read_regular
+from atypia.structured import parse_json
 
 DEFAULT_FOLDER: Final = f"images/{SLUG}"
 """Where the stack lies, below the input folder."""
 INPUTS_FILE: Final = "inputs.json"
+MAX_INPUTS_BYTES: Final = 1 << 20
 SUFFIXES: Final = (".tif", ".tiff")
 SHOWN: Final = 3
 """Reasons that a message repeats."""
@@ -138,12 +141,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="a bundle's folder, an exported network or a shipped model; may be repeated (default: the shipped one)",
     )  # fmt: skip
     given = parser.parse_args(arguments)
-    try:
+
+    def answer() -> int:
         run(given.input, given.output, given.model)
-    except AtypiaError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
-    return 0
+        return 0
+
+    return run_guarded(answer)
 
 
 def _relative_path(folder: Path) -> str:
@@ -152,8 +155,8 @@ def _relative_path(folder: Path) -> str:
     if not file.exists():
         return DEFAULT_FOLDER
     try:
-        listed = json.loads(file.read_text("utf-8-sig"))
-    except (OSError, ValueError) as error:
+        listed = parse_json(read_regular(file, MAX_INPUTS_BYTES), INPUTS_FILE)
+    except (OSError, DataError) as error:
         raise InputError(f"{file} is damaged ({error}); fix: mount the challenge's own file") from error
     try:
         places = {str(entry["interface"]["slug"]): str(entry["interface"]["relative_path"]) for entry in listed}

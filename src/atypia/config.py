@@ -7,34 +7,37 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from atypia.errors import InputError, must
+from atypia.errors import LONGEST_SHOWN, InputError, brief, must
+from atypia.regularfiles import read_regular
+from atypia.structured import MAX_YAML_BYTES, parse_yaml
 
 M = TypeVar("M", bound="StrictModel")
 
 
 class StrictModel(BaseModel):
-    """Base of every configuration: immutable, strict types, no unknown keys."""
+    """Base of every configuration: immutable, strict types, finite numbers, no unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a YAML file that holds one mapping.
 
     Raises:
-        InputError: The file is absent, is not YAML, or holds something else.
+        InputError: The file is absent, no regular file, is not YAML, holds something else, or exceeds the limits of
+            :func:`atypia.structured.parse_yaml`.
     """
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        text = read_regular(path, MAX_YAML_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; fix: check the path") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); fix: name a file that you may read") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise InputError(f"{path} is not valid YAML: {error}") from error
+    loaded = parse_yaml(text, str(path))
     if not isinstance(loaded, dict):
         raise InputError(must(str(path), "a YAML mapping", type(loaded).__name__, "see a shipped file"))
     return loaded
@@ -101,9 +104,9 @@ def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[
             if not isinstance(node, dict):
                 raise InputError(must("--set", f"a key below a mapping, {parent!r} is none", key, "see the recipe"))
         try:
-            node[last] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise InputError(f"`--set {override}` has no valid YAML value: {error}") from error
+            node[last] = parse_yaml(text, "it")
+        except InputError as error:
+            raise InputError(f"`--set {override[:LONGEST_SHOWN]}` has no valid YAML value: {error}") from error
     return changed
 
 
@@ -134,7 +137,7 @@ def _fault(model: type[BaseModel], fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         known = _known_keys(model, fault["loc"][:-1])
         return f"`{key}` is not a known key; known here: {', '.join(known)}"
-    return f"`{key}`: {fault['msg']}, got {fault.get('input')!r}"
+    return f"`{key}`: {fault['msg']}, got {brief(fault.get('input'))}"
 
 
 def _known_keys(model: type[BaseModel], parents: tuple[Any, ...]) -> list[str]:

@@ -35,11 +35,37 @@ class WorkError(AtypiaError):
     """Work that began could not be finished: a full disk, a diverged fit, a broken transfer."""
 
 
+LONGEST_SHOWN = 300
+"""Characters of a value that a message repeats."""
+
+
+def brief(value: object) -> str:
+    """A value as a message shows it: its ``repr``, the middle left out where it is long; never fails.
+
+    >>> brief(0), brief("x")
+    ('0', "'x'")
+    >>> brief(10**5000)
+    'a whole number of more than 300 digits'
+    """
+    if isinstance(value, int) and not -(10**LONGEST_SHOWN) < value < 10**LONGEST_SHOWN:
+        return f"a whole number of more than {LONGEST_SHOWN} digits"  # Python refuses to write some of them
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        text = f"a {type(value).__name__} that cannot be shown"
+    return _shortened(text)
+
+
+def _shortened(text: str) -> str:
+    half = LONGEST_SHOWN // 2
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:half]} … {text[-half:]}"
+
+
 def must(name: str, expected: str, got: object, fix: str) -> str:
     """Words an error the house way.
 
     Args:
-        name: What is wrong: an argument, a column, a file.
+        name: What is wrong: an argument, a column, a file. Long values and names are shortened.
         expected: What it must be.
         got: What it is; shown with ``repr`` unless it is a string.
         fix: What the user can do.
@@ -50,5 +76,5 @@ def must(name: str, expected: str, got: object, fix: str) -> str:
     >>> must("batch_size", "a positive integer", 0, "pass --batch-size 32")
     '`batch_size` must be a positive integer, got 0; fix: pass --batch-size 32'
     """
-    shown = got if isinstance(got, str) else repr(got)
-    return f"`{name}` must be {expected}, got {shown}; fix: {fix}"
+    shown = _shortened(got) if isinstance(got, str) else brief(got)
+    return f"`{_shortened(name)}` must be {expected}, got {shown}; fix: {fix}"

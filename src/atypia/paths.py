@@ -6,6 +6,7 @@ what            set by                   else
 data root       ``--root``               ``$ATYPIA_DATA``, else ``<home>/data``
 home            ``$ATYPIA_HOME``         the user's data folder of the platform
 cache           ``$ATYPIA_CACHE``        ``<home>/cache``
+logs            ``$ATYPIA_HOME``         the user's log folder of the platform
 ==============  =======================  ==============================================
 
 The data root may be read-only: what Atypia derives (manifests, crop stores, features) goes to
@@ -17,7 +18,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from platformdirs import user_data_path
+from platformdirs import user_data_path, user_log_path
 
 
 def home() -> Path:
@@ -36,3 +37,9 @@ def cache_root() -> Path:
     """The folder of derived files: ``$ATYPIA_CACHE``, else ``<home>/cache``."""
     chosen = os.environ.get("ATYPIA_CACHE")
     return Path(chosen).expanduser() if chosen else home() / "cache"
+
+
+def log_root() -> Path:
+    """The folder of what is kept of unexpected errors: ``$ATYPIA_HOME/log``, else the user's log folder."""
+    chosen = os.environ.get("ATYPIA_HOME")
+    return Path(chosen).expanduser() / "log" if chosen else user_log_path("atypia", appauthor=False)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
-from atypia import __version__
+from atypia import __version__, crashes
 from atypia.cli import main as entry
 from atypia.cli.main import app
 from atypia.errors import DataError, WorkError
@@ -33,9 +36,15 @@ def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
 VERBS = dict(commands())
 
 
-def start(*arguments: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
+def start(
+    *arguments: str, code: str | None = None, shell: str | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs the command in a process; ``shell`` is a line in which ``{}`` stands for it."""
     command = [sys.executable, *(["-c", code] if code else ["-m", "atypia.cli.main"]), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "120"})
+    if shell is not None:
+        command = ["sh", "-c", shell.format(shlex.join(command))]
+    environment = {**os.environ, "COLUMNS": "120", **variables}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, errors="replace")
 
 
 def test_the_verbs_are_there() -> None:
@@ -136,13 +145,65 @@ def test_an_error_is_one_message_and_its_code(
     assert ended.err == f"error: {error}\n"
 
 
-def test_a_fault_of_the_program_is_not_hidden(atypia: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_the_program_is_one_line_and_a_log(
+    atypia: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, own_home: Path
+) -> None:
     def fail() -> None:
-        raise ZeroDivisionError
+        raise ZeroDivisionError("by\nnothing")
+
+    line = fail.__code__.co_firstlineno + 1
 
     monkeypatch.setattr(entry, "app", fail)
-    with pytest.raises(ZeroDivisionError):
-        atypia("doctor")
+    ended = atypia("doctor")
+    (log,) = (own_home / "log").iterdir()
+
+    assert ended.code == 1 and ended.out == ""
+    assert ended.err == (
+        f"error: something unexpected happened (ZeroDivisionError: by nothing, test_help.py:{line}); "
+        f"the traceback is in {log}\n"
+    )
+    text = log.read_text("utf-8")
+    assert "in fail" in text and "ZeroDivisionError: by" in text
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "error: the memory is exhausted; fix: ask for fewer crops at once"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried"), "error: the memory is exh"),
+        (RecursionError("maximum recursion depth exceeded"), "error: something is nested too deeply; the traceback"),
+        (OSError(28, "No space left on device", "/x"), "error: No space left on device: /x; fix: check the disk"),
+        (TypeError("x" * 10_000), "error: something unexpected happened (TypeError: xxx"),
+        (UnicodeEncodeError("ascii", "µ", 0, 1, "no"), "error: something unexpected happened (UnicodeEncodeError"),
+    ],
+)
+def test_whatever_is_unexpected_is_one_short_line(
+    error: Exception, said: str, atypia: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(entry, "app", fail)
+    ended = atypia("doctor")
+
+    assert ended.code == 1
+    assert ended.err.startswith(said)
+    assert ended.err.count("\n") == 1 and len(ended.err) < 600
+
+
+def test_logs_do_not_pile_up(own_home: Path) -> None:
+    for _ in range(crashes.KEPT_LOGS + 3):
+        last = crashes.write_log(ValueError("x"))
+
+    assert last is not None and last.exists()
+    assert len(list((own_home / "log").iterdir())) == crashes.KEPT_LOGS
+
+
+def test_a_log_that_cannot_be_written_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATYPIA_HOME", "/dev/null/no")
+
+    assert crashes.told(KeyError("x")).endswith("; no log could be written")
 
 
 def test_ctrl_c_says_that_the_work_can_go_on(atypia: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +214,59 @@ def test_ctrl_c_says_that_the_work_can_go_on(atypia: Callable[..., Any], monkeyp
     ended = atypia("recipes")
 
     assert ended.code == 130
-    assert "stopped; what is complete was kept, the same command continues" in ended.err
+    assert "stopped before the end; a file has its name only when it is complete" in ended.err
+
+
+def test_a_stop_says_what_is_kept(atypia: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "slides.csv").write_text("slide,points\na.svs,a.csv\n", "utf-8")
+    monkeypatch.setattr("atypia.cli.slides.predict_slides", stop)
+    ended = atypia("predict", "--slides", tmp_path / "slides.csv", "--out", tmp_path / "out")
+
+    assert ended.code == 130
+    assert "stopped; slides that are done are kept, the same command continues" in ended.err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437", "utf-8"])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("predict", "--help"), ("data", "list"), ("data", "list", "--json")]
+)
+def test_output_takes_every_code_page(encoding: str, arguments: tuple[str, ...]) -> None:
+    ended = start(*arguments, PYTHONIOENCODING=encoding, PYTHONUTF8="0")
+
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
+    if "--json" in arguments:
+        assert json.loads(ended.stdout)
+
+
+def test_nobody_who_reads_on_is_no_fault() -> None:
+    ended = start("data", "list", shell="{} | head -c 1")
+
+    assert "Traceback" not in ended.stderr and "Exception ignored" not in ended.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX")
+def test_a_closed_output_is_no_fault() -> None:
+    ended = start("data", "list", "--json", shell="{} >&- 2>&-")
+
+    assert ended.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_an_output_that_cannot_be_written_is_said() -> None:
+    ended = start("data", "list", shell="{} >/dev/full")
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: No space left on device") and ended.stderr.count("\n") == 1
+
+
+def test_the_package_is_a_command() -> None:
+    ended = subprocess.run([sys.executable, "-m", "atypia", "--version"], capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 0 and ended.stdout.startswith("atypia ")
 
 
 def test_a_real_process_ends_with_the_code_and_a_message() -> None:

@@ -15,9 +15,9 @@ from PIL import Image
 
 from atypia.data.manifest import Manifest
 from atypia.inference.results import RESULTS_SCHEMA
-from atypia.review.exchange import bare, shielded
 from atypia.review.figures import Figures
 from atypia.review.opening import Opening, open_figures
+from atypia.spreadsheet import bare, shielded
 
 NASTY = "<script>alert(1)</script>, \"two\"\nlines; '=1+1'"
 

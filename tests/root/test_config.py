@@ -49,7 +49,7 @@ def test_every_fault_is_named_with_its_key() -> None:
 
 
 def test_not_a_number_is_refused_where_a_range_is_given() -> None:
-    with pytest.raises(InputError, match=r"`rate`: Input should be greater than 0, got nan"):
+    with pytest.raises(InputError, match=r"`rate`: Input should be a finite number, got nan"):
         parse(Optimiser, {"rate": float("nan")}, "here")
 
 

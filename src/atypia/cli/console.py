@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,40 @@ def note(text: str) -> None:
 def warn(text: str) -> None:
     """Says something that the user should look at, on standard error."""
     messages.print(f"warning: {text}", style="yellow", markup=False)
+
+
+def one_line_warnings() -> None:
+    """Shows each of Python's warnings once, as one line, and none of the image libraries'.
+
+    What those say of a file's side matters (its EXIF data, a palette's transparency) names no file and does not change
+    its pixels; what does is an error.
+    """
+    shown: set[str] = set()
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        text = " ".join(str(message).split())
+        if text not in shown:
+            shown.add(text)
+            warn(text)
+
+    warnings.showwarning = show
+    for library in ("PIL", "tifffile", "openslide"):
+        warnings.filterwarnings("ignore", module=rf"{library}\b")
+
+
+_kept: list[str] = []
+
+
+def keeps(what: str) -> None:
+    """Tells what a command keeps where it is stopped, for the message of its end; empty for nothing."""
+    _kept[:] = [what] if what else []
+
+
+def stopped() -> str:
+    """What is said after Ctrl-C."""
+    if _kept:
+        return f"stopped; {_kept.pop()} are kept, the same command continues"
+    return "stopped before the end; a file has its name only when it is complete, so none is half written"
 
 
 def show_json(value: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from atypia.cli.console import bars, note, show_json, warn, width
+from atypia.cli.console import bars, keeps, note, show_json, warn, width
 from atypia.cli.options import Json, ProtocolSet, Root, Seed
 
 app = typer.Typer(help="Published sources, own data, audits, splits and the phantom set.", no_args_is_help=True)
@@ -52,6 +52,7 @@ def get(names: Annotated[list[str], typer.Argument(help="Names of sources.")], r
     """Download published sources: resumable, checksum verified. Needs a network."""
     from atypia.data import importing
 
+    keeps("downloads, whole and in part,")
     for name in names:
         with bars() as progress:
             manifest = importing.get(name, root, progress)

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import Annotated, Final
+import warnings
+from typing import Annotated
 
 import typer
 
-from atypia import __version__
-from atypia.cli import cache, data, demo, doctor, evaluate, export, predict, recipes, serve, study, synth, train
-from atypia.cli.console import messages
+from atypia import __version__, crashes
+from atypia.cli import (
+    cache,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    predict,
+    recipes,
+    serve,
+    streams,
+    study,
+    synth,
+    train,
+)
+from atypia.cli.console import keeps, messages, one_line_warnings, stopped
 from atypia.errors import AtypiaError
 
 app = typer.Typer(
@@ -35,10 +50,6 @@ doctor.register(app)
 demo.register(app)
 
 
-STOPPED: Final = 130
-"""What typer exits with after Ctrl-C: 128 and the number of the signal."""
-
-
 def _version(asked: bool) -> None:
     if asked:
         print(f"atypia {__version__}")
@@ -55,18 +66,51 @@ def root(
 
 
 def main() -> None:
-    """Runs the command line; errors become one message and an exit code (1 work, 2 input, 130 Ctrl-C or SIGTERM)."""
+    """Runs the command line; every end is a message and an exit code, never a traceback.
+
+    0 success; 1 work that failed, whatever the reason; 2 bad usage or bad input; 130 Ctrl-C or SIGTERM.
+    """
+    streams.prepare()
     # Schedulers stop jobs with SIGTERM, which by itself would leave a study's workers behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with warnings.catch_warnings():
+        one_line_warnings()
+        keeps("")
+        code = _run()
+    if code:
+        sys.exit(code)
+
+
+def _run() -> int:
     try:
-        app()
+        try:
+            app()
+        except SystemExit as end:
+            streams.flush()
+            if end.code != crashes.STOPPED:
+                return _code(end)
+            raise KeyboardInterrupt from None
+        streams.flush()
     except AtypiaError as error:
         messages.print(f"error: {error}", style="bold red", markup=False)
-        sys.exit(error.exit_code)
-    except SystemExit as end:
-        if end.code == STOPPED:
-            messages.print("stopped; what is complete was kept, the same command continues", style="yellow")
-        raise
+        return error.exit_code
+    except KeyboardInterrupt:
+        messages.print(stopped(), style="yellow", markup=False)
+        return crashes.STOPPED
+    except BrokenPipeError:
+        streams.silence()  # nobody reads on (`| head`)
+        return crashes.FAILED
+    except Exception as error:  # noqa: BLE001  the last resort: nothing may end in a traceback
+        crashes.say(crashes.told(error))
+        return crashes.FAILED
+    return 0
+
+
+def _code(end: SystemExit) -> int:
+    if end.code is None or isinstance(end.code, int):
+        return end.code or 0
+    crashes.say(str(end.code))
+    return crashes.FAILED
 
 
 if __name__ == "__main__":

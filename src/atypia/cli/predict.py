@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from atypia.cli.console import bars, note, show_json, warn
+from atypia.cli.console import bars, keeps, note, show_json, warn
 from atypia.cli.options import Json
 from atypia.cli.picked import Picked
 
@@ -189,6 +189,9 @@ def register(app: typer.Typer) -> None:
         for written in (out, page, summary):
             if written is not None:
                 note(f"file: {written}")
+        if found.total.refused and not found.total.scored:
+            warn(f"all {found.total.refused:,} figures were refused; see the column `reason` of the results")
+            raise typer.Exit(1)
 
 
 def opened(
@@ -220,7 +223,7 @@ def many(
     slides: Path, points: Path | None, out: Path, settings: SlideSettings, engine: str, address: str | None,
     workers: int | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Classifies a list of slides; those that fail are reported, and the exit code is 1."""
+    """Classifies a list of slides; those that fail or whose figures are all refused are reported: exit code 1."""
     from dataclasses import asdict
 
     from atypia.cli.slides import predict_slides
@@ -228,6 +231,7 @@ def many(
 
     warn_of_old_forms(settings.models)
     jobs = read_jobs(slides, points)
+    keeps("slides that are done")
     with bars() as progress:
         outcomes = predict_slides(
             jobs, out, settings, engine=engine, address=address, workers=workers, progress=progress
@@ -240,7 +244,10 @@ def many(
     kept = sum(outcome.status == "kept" for outcome in outcomes)
     note(f"{len(outcomes) - kept - len(failed)} slides done, {kept} kept, {len(failed)} failed")
     note(f"files: {out}/slides.csv, and one folder a slide")
-    if failed:
+    refused = [outcome for outcome in outcomes if outcome.figures and outcome.rate is None]
+    for outcome in refused:
+        warn(f"{outcome.name}: all {outcome.figures:,} figures were refused; see `reason` in its results")
+    if failed or refused:
         raise typer.Exit(1)
 
 

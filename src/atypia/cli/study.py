@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atypia.cli.console import bars, note, show_json, warn, width
+from atypia.cli.console import bars, keeps, note, show_json, warn, width
 from atypia.cli.options import Device, Json, Root
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ def run(
         warn(f"left out: {', '.join(labels[:4])}{', …' if len(labels) > 4 else ''}: {text}")
     for name, text in planned.absent_tests.items():
         warn(f"not tested on {name}: {text}")
+    keeps("runs that are complete, and checkpoints,")
     with bars() as progress:
         ran = run_study(
             planned, folder, engine, Setup(workers, address, progress), retry=retry, reuse=reuse or (), device=device

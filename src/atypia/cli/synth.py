@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atypia.cli.console import bars, note, show_json, warn, width
+from atypia.cli.console import bars, keeps, note, show_json, warn, width
 from atypia.cli.options import Allow, Device, Json, Overrides, ProtocolSet, Root, Seed, SplitFile
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def train(
         labelled = open_data(data, root)
         split = chosen if isinstance(chosen, Split) else chosen(labelled)
         split = subset_of_positives(split, labelled, positives, seed)
+    keeps("generators that are complete, and checkpoints,")
     with bars() as progress:
         job = Synthesis(
             name=name,

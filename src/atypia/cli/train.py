@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atypia.cli.console import bars, note, warn
+from atypia.cli.console import bars, keeps, note, warn
 from atypia.cli.options import Allow, Device, Json, Overrides, ProtocolSet, Root, Seed, SplitFile
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def register(app: typer.Typer) -> None:
         check_recipe(loaded, weights, device)
         manifest = open_data(data, root)
         allowed, warnings = tuple(allow or ()), []
+        keeps("folds that are complete, and checkpoints,")
         with bars() as progress:
             if add_data:
                 addition = Addition(tuple(add_data), add_ratio, add_negatives, seed)

@@ -23,6 +23,7 @@ from typing import IO
 from atypia.artifacts import CHUNK_BYTES, atomic_folder, disk_errors
 from atypia.errors import DataError, WorkError
 from atypia.progress import Progress, silent
+from atypia.regularfiles import open_regular
 
 _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -167,7 +168,7 @@ def extract_into(
     """
     state = _Unpacking(archive, folder, limits, progress)
     with _readable(archive):
-        with open(archive, "rb") as file:
+        with open_regular(archive) as file:
             is_zip = file.read(4) in _ZIP_MAGIC
         if is_zip:
             _extract_zip(state)

@@ -6,7 +6,6 @@ of images; points on slides, as CSV or as COCO-like JSON.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -16,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from atypia import records as r
-from atypia.artifacts import file_sha256
+from atypia.artifacts import MAX_JSON_BYTES, file_sha256
 from atypia.data.images import read_header
 from atypia.data.textfiles import number, read_table
 from atypia.errors import DataError, must
+from atypia.regularfiles import read_regular
+from atypia.structured import parse_json
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 """What is taken for a crop, in lower case."""
@@ -281,7 +282,7 @@ def points_coco(path: Path) -> list[Point]:
         DataError: The file is no such JSON, or names a category or image that it does not list.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = parse_json(read_regular(path, MAX_JSON_BYTES), path.name, fix="get the file again")
         images = {image["id"]: image for image in content["images"]}
         categories = {entry["id"]: class_label(entry["name"], r.MITOSIS_TASK) for entry in content["categories"]}
         points = []
@@ -296,9 +297,9 @@ def points_coco(path: Path) -> list[Point]:
             points.append(Point(image["file_name"], *centre, label, size))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; fix: check the path") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path.name} is no JSON ({error}); fix: get the file again") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"{path.name} is not in the published form ({error!r}); fix: get the file again") from error
     return points
 

@@ -25,6 +25,8 @@ from atypia.artifacts import atomic_file, fingerprint
 from atypia.content import content_hashes
 from atypia.data.textfiles import known
 from atypia.errors import DataError, must
+from atypia.regularfiles import open_regular
+from atypia.structured import parse_json
 
 SCHEMA = pa.schema(
     [
@@ -278,18 +280,19 @@ class Manifest:
         """Reads what :meth:`save` wrote.
 
         Raises:
-            DataError: The file is absent, no manifest, or its content differs from its fingerprint.
+            DataError: The file is absent, no regular file, no manifest, damaged, or its content differs from its
+            fingerprint.
         """
         try:
-            table = pq.read_table(path)
+            table = read_parquet(path)
         except FileNotFoundError:
             raise DataError(f"{path} does not exist; fix: check the path") from None
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise DataError(f"{path} is no readable Parquet file ({error}); fix: build it anew") from error
         raw = (table.schema.metadata or {}).get(METADATA_KEY)
         if raw is None or table.schema.names not in (SCHEMA.names, SYNTHETIC_SCHEMA.names):
             raise DataError(f"{path} is Parquet but no Atypia manifest; fix: give a CSV, or import it")
-        meta = json.loads(raw)
+        meta = _checked_metadata(raw, path)
         root = meta.get("root")
         manifest = cls(
             table.replace_schema_metadata(None),
@@ -298,10 +301,35 @@ class Manifest:
             (path.parent if root == "." else Path(root)) if root else None,
             tuple(meta["notes"]),
         )
-        manifest.validate()
-        if manifest.fingerprint != meta["fingerprint"]:
+        try:
+            manifest.validate()
+            same = manifest.fingerprint == meta["fingerprint"]
+        except (pa.ArrowException, UnicodeError) as error:  # texts that are no UTF-8, lists that leave their values
+            raise DataError(f"{path} is damaged ({error}); fix: build it anew") from error
+        if not same:
             raise DataError(f"{path} was changed after it was written; fix: build it anew")
         return manifest
+
+
+def read_parquet(path: Path) -> pa.Table:
+    """Reads a Parquet file whole, and only a regular file.
+
+    Raises:
+        DataError: It is no regular file.
+        OSError, pyarrow.ArrowException: It cannot be read, or is no Parquet.
+    """
+    with open_regular(path) as file:
+        return pq.read_table(file)
+
+
+def _checked_metadata(raw: bytes, path: Path) -> dict[str, Any]:
+    """What a manifest's file says beside its rows; texts where texts belong."""
+    meta = parse_json(raw, f"the metadata of {path}", fix="build it anew")
+    if isinstance(meta, dict) and isinstance(meta.get("notes"), list):
+        texts = [meta.get("name"), meta.get("task"), meta.get("fingerprint"), meta.get("root") or "", *meta["notes"]]
+        if all(isinstance(text, str) and "\0" not in text for text in texts):
+            return meta
+    raise DataError(f"{path} is damaged (its metadata are not a manifest's); fix: build it anew")
 
 
 def domain_name(scanner: str | None, origin: str | None, species: str | None, tumour: str | None) -> str | None:

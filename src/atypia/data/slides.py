@@ -34,6 +34,7 @@ from atypia.data.scale import DPI, OPENSLIDE, SCN, UNITS_UM, Statement, statemen
 from atypia.data.tifflayout import TIFF_DAMAGE, Layout, layout_of
 from atypia.data.tiffslides import open_pages
 from atypia.errors import AbsentError, DataError, must
+from atypia.regularfiles import open_regular
 
 if TYPE_CHECKING:
     from openslide import OpenSlide
@@ -60,7 +61,7 @@ def open_slide(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> Slide:
     """
     path = slide_file(path)
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             start = file.read(16)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}; fix: check the path") from error

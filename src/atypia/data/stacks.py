@@ -12,7 +12,7 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ from atypia.data.streams import (
 )
 from atypia.data.tifflayout import TIFF_DAMAGE, figures_of
 from atypia.errors import DataError, must
+from atypia.regularfiles import open_regular
 
 MAX_PAGES = 100_000
 """Most pages of a stack. Pages may share their pixels, so the size of the file is no bound."""
@@ -65,7 +66,7 @@ def classify_input(path: str | Path, *, has_points: bool = False) -> InputKind:
     """
     path = Path(path)
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open_regular(path, buffering=0) as file:
             head = file.read(16)
             if has_points or path.suffix.lower() in SLIDE_SUFFIXES:
                 return "slide"
@@ -121,7 +122,7 @@ def stack_pages(
     path = Path(path)
     field = field_of_crops(geometry, mpp)
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open_regular(path, buffering=0) as file:
             chain = _chain(file, file.read(16), max_pages)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}; fix: check the path") from error
@@ -187,11 +188,12 @@ def _pages(
     limits: ImageLimits,
 ) -> Iterator[Crop | Refusal]:
     # Without a buffer: libtiff moves the position of the same open file.
-    with open(path, "rb", buffering=0) as file:
+    pixels: dict[tuple[int, ...], int] = {}
+    with open_regular(path, buffering=0) as file:
         for number, pages in enumerate(figures or [(page,) for page in range(len(chain.offsets))], 1):
             figure = f"{path.name}#{number}"
             try:
-                parts = [_decoded(file, chain, chain.offsets[page], figure, limits) for page in pages]
+                parts = [_decoded(file, chain, chain.offsets[page], figure, limits, pixels, page + 1) for page in pages]
                 image = parts[0] if len(parts) == 1 else np.stack([part[..., 0] for part in parts], axis=2)
                 yield cut(image, figure)
             except DataError as error:
@@ -202,13 +204,30 @@ def _pages(
         yield Refusal(f"{path.name}#{number}", str(path), reason)
 
 
-def _decoded(file: io.FileIO, chain: _Chain, offset: int, name: str, limits: ImageLimits) -> npt.NDArray[np.uint8]:
-    """One page as RGB, shape (height, width, 3)."""
+def _decoded(
+    file: BinaryIO,
+    chain: _Chain,
+    offset: int,
+    name: str,
+    limits: ImageLimits,
+    pixels: dict[tuple[int, ...], int],
+    number: int,
+) -> npt.NDArray[np.uint8]:
+    """One page as RGB, shape (height, width, 3).
+
+    ``pixels`` holds where the pixels of earlier pages lie and the number of each page: no stack has one figure on
+    two pages, and a small file of many such pages would cost much.
+    """
     try:
         with Image.open(_FromPage(file, chain, offset), formats=("TIFF",)) as page:  # pyright: ignore[reportArgumentType]
             width, height = page.size
             if width * height > limits.max_pixels:
                 raise _too_large(name, limits, f"{width:,} × {height:,}")
+            place = _place(page)
+            if place and pixels.setdefault(place, number) != number:
+                expected = "a page with pixels of its own"
+                got = f"those of page {pixels[place]}"
+                raise DataError(must(name, expected, got, "write the stack again, one figure a page"))
             if page.mode == "RGB":
                 return np.array(page)
             # Every other mode is judged where all images are: by `read_rgb`, from a file of this page.
@@ -221,6 +240,13 @@ def _decoded(file: io.FileIO, chain: _Chain, offset: int, name: str, limits: Ima
             raise
         raise DataError(f"{name} is truncated or damaged: {error}; fix: fetch the file again") from error
     return read_rgb(alone.getvalue(), limits, name=name)
+
+
+def _place(page: Image.Image) -> tuple[int, ...]:
+    """Where the first pixels of a page lie in its file, in strips or in tiles; empty where it does not say."""
+    tags = getattr(page, "tag_v2", {})
+    offsets = tags.get(273) or tags.get(324) or ()
+    return tuple(offsets[:1]) if isinstance(offsets, tuple) else (int(offsets),)
 
 
 def _too_large(name: str, limits: ImageLimits, got: str) -> DataError:
@@ -244,7 +270,7 @@ class _Chain(NamedTuple):
     ended: bool
 
 
-def _chain(file: io.FileIO, head: bytes, most: int) -> _Chain | None:
+def _chain(file: BinaryIO, head: bytes, most: int) -> _Chain | None:
     """The chain of directories, up to one page more than ``most``; None for what is no TIFF."""
     if image_format(head) != "TIFF":
         return None
@@ -277,7 +303,7 @@ def _chain(file: io.FileIO, head: bytes, most: int) -> _Chain | None:
 class _FromPage:
     """A TIFF file as if a later page were its first: Pillow then reads that page and no other."""
 
-    def __init__(self, file: io.FileIO, chain: _Chain, offset: int) -> None:
+    def __init__(self, file: BinaryIO, chain: _Chain, offset: int) -> None:
         self._file = file
         self._start = chain.header + struct.pack(chain.offset_format, offset)
         file.seek(0)
@@ -299,7 +325,7 @@ class _FromPage:
         return self._file.fileno()
 
 
-def _sizes(file: io.FileIO, head: bytes) -> tuple[list[_Size], bool]:
+def _sizes(file: BinaryIO, head: bytes) -> tuple[list[_Size], bool]:
     """Sizes of the first page and, in a TIFF, the second; whether there are several. Empty where unreadable."""
     chain = _chain(file, head, 1)
     sources = [file] if chain is None else [_FromPage(file, chain, offset) for offset in chain.offsets[:2]]

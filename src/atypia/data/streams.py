@@ -27,11 +27,14 @@ from atypia.data.images import ImageLimits, image_format, read_header, read_rgb
 from atypia.data.layouts import IMAGE_SUFFIXES, walk_files
 from atypia.data.readas import UNKNOWN, ReadAs, check_one_figure, read_crop_as
 from atypia.errors import DataError, InputError, must
+from atypia.regularfiles import open_regular
 
 MAX_CROP_PX = 2048
 """An image with a longer side is a region that figures are cut from, not a crop of one figure."""
 CROP_LIMITS = ImageLimits(max_pixels=MAX_CROP_PX**2)
 DEFAULT_BATCH = 64
+MAX_BATCH_BYTES = 1 << 30
+"""Most bytes of the crops of a batch; what a network makes of them takes several times as much."""
 
 MOST_WORKERS = 8
 UNIT_FILES = 16
@@ -132,10 +135,14 @@ def batched(items: Iterable[Crop | Refusal], batch_size: int, out_px: int) -> It
         out_px: Side of every crop.
 
     Raises:
-        InputError: ``batch_size`` is not positive.
+        InputError: ``batch_size`` is not positive, or a batch would have more than :data:`MAX_BATCH_BYTES`.
     """
     if batch_size < 1:
         raise InputError(must("batch_size", "a positive whole number", batch_size, "for instance 64"))
+    most = max(1, MAX_BATCH_BYTES // (3 * out_px**2))
+    if batch_size > most:
+        expected = f"at most {most:,} for crops of {out_px} px (1 GiB)"
+        raise InputError(must("batch_size", expected, f"{batch_size:,}", "pass a smaller --batch-size; 64 is usual"))
     return _batched(items, batch_size, out_px)
 
 
@@ -322,11 +329,9 @@ def _looks_like_image(path: Path) -> bool:
     if suffix in IMAGE_SUFFIXES or suffix in _OTHER_SUFFIXES:
         return True
     try:
-        if not path.is_file():
-            return False
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return image_format(file.read(16)) is not None
-    except OSError:
+    except (OSError, DataError):
         return False
 
 

@@ -12,6 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from atypia.errors import DataError, must
+from atypia.regularfiles import read_regular
+from atypia.spreadsheet import bare
+
+MAX_BYTES = 1 << 28
+"""Size of a table; in memory it takes several times as much."""
 
 _DELIMITERS = (",", ";", "\t")
 
@@ -138,16 +143,19 @@ def read_table(path: Path) -> TextTable:
     """Reads a table delimited by commas, semicolons or tabs, told from its header line.
 
     A byte order mark and Windows line ends are accepted; empty lines are skipped. The encoding is told by
-    :func:`decoded`.
+    :func:`decoded`. The apostrophe that Atypia's own CSV has before what a spreadsheet would take for a formula is
+    taken away (:mod:`atypia.spreadsheet`).
 
     Raises:
-        DataError: The file is absent, empty, no text, has an unnamed or repeated column
+        DataError: The file is absent, no regular file, too large, empty, no text, has an unnamed or repeated column
             beside the first, or a line with more cells than the header.
     """
     try:
-        text, encoding = decoded(path.read_bytes(), path.name)
+        text, encoding = decoded(read_regular(path, MAX_BYTES), path.name)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; fix: check the path") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; fix: name a file that you may read") from error
     header = next((line for line in text.splitlines() if line.strip()), "")
     if not header:
         raise DataError(f"{path.name} is empty; fix: write a header line and one line a figure")
@@ -158,7 +166,7 @@ def read_table(path: Path) -> TextTable:
     lines: list[int] = []
     try:
         for cells in reader:
-            stripped = [cell.strip() for cell in cells]
+            stripped = [bare(cell.strip()) for cell in cells]
             if not any(stripped):
                 continue
             if not columns:

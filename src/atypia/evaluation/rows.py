@@ -23,6 +23,7 @@ from atypia.content import content_hashes
 from atypia.errors import DataError, InputError, must
 from atypia.inference.predictions import PREDICTIONS_SCHEMA
 from atypia.metrics import METRICS, UndefinedMetricWarning, compute
+from atypia.regularfiles import open_regular
 
 # Columns beside those of predictions. `model` is what a table calls the classifier.
 MODEL: Final = "model"
@@ -191,10 +192,11 @@ def read_rows(path: Path) -> pa.Table:
         DataError: The file is absent, damaged, or holds no result rows of this version.
     """
     try:
-        table = pq.read_table(path)
+        with open_regular(path) as file:
+            table = pq.read_table(file)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; fix: check the path") from None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is no readable Parquet file ({error}); fix: evaluate again") from error
     table = table.replace_schema_metadata(None)
     if not table.schema.equals(RESULTS_SCHEMA):

@@ -185,7 +185,13 @@ def load_bundle(folder: Path) -> Bundle:
         )
         whole = bundle.config["classes"] == config["classes"]
         whole = whole and (bool(read.names) or bundle.fingerprint == config[FINGERPRINT])
-    except (KeyError, TypeError, AttributeError, InputError) as error:
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        ArithmeticError,
+    ) as error:  # an InputError is a ValueError
         raise DataError(f"{folder} is a damaged bundle: {error} is missing or wrong; fix: train it again") from error
     if not whole:
         raise DataError(f"{folder} was changed after it was written, or is damaged; fix: train it again")

@@ -23,6 +23,8 @@ from typing import Any, Final
 
 from atypia.artifacts import atomic_file, file_sha256
 from atypia.errors import DataError, must
+from atypia.regularfiles import open_regular, read_regular
+from atypia.structured import parse_json
 
 FORMAT: Final = 1
 """Of a bundle."""
@@ -36,6 +38,7 @@ BIN_FILE: Final = "model.bin"
 TRAIN: Final = "train it again, or put the original back (of a model that ships: install Atypia again)"
 EXPORT: Final = "export it again, or put the original back"
 HEX: Final = 64
+MAX_CONFIG_BYTES: Final = 1 << 24
 ZEROS: Final = "0" * HEX
 SEALED: Final = "atypia.sealed"
 """What an exported file that ends with its hash says at its beginning: as its domain (ONNX), in a comment (XML)."""
@@ -107,7 +110,7 @@ def read_bundle(folder: Path, wanted: Iterable[str] = (), given: Mapping[str, by
     for name in [name for name in wanted if name not in contents]:
         if name in files and not (folder / name).is_file():
             raise DataError(_missing(folder, name))
-        contents[name] = (folder / name).read_bytes()
+        contents[name] = _bytes(folder / name)
     for name, want in files.items():
         if name not in contents and not (folder / name).is_file():
             raise DataError(_missing(folder, name))
@@ -127,11 +130,11 @@ def _missing(folder: Path, name: str) -> str:
 
 def _read_config(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
     path = folder / CONFIG_FILE
-    data = path.read_bytes()
+    data = read_regular(path, MAX_CONFIG_BYTES)
     try:
-        config = json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is damaged ({error}); fix: {TRAIN}") from error
+        config = parse_json(data, path.name, fix=TRAIN)
+    except DataError as error:
+        raise DataError(f"{path} is damaged ({error})") from error
     if not isinstance(config, dict):
         raise DataError(f"{folder} is a damaged bundle ({CONFIG_FILE} holds no mapping); fix: {TRAIN}")
     if config.get("format", FORMAT) != FORMAT:
@@ -246,10 +249,10 @@ def read_network(path: Path) -> Network:
         DataError: A file that the answer depends on is missing, damaged or was changed.
     """
     try:
-        data = path.read_bytes()
+        data = _bytes(path)
         given = {path.name: data}
         if path.suffix == ".xml":
-            given[BIN_FILE] = path.with_suffix(".bin").read_bytes()
+            given[BIN_FILE] = _bytes(path.with_suffix(".bin"))
         shares = path.suffix == ".onnx" and MODEL_FILE.encode() in data
         if not (path.parent / CONFIG_FILE).is_file():
             if shares:
@@ -301,8 +304,13 @@ def old_form(path: Path) -> str | None:
 
 
 def _beginning(file: Path) -> bytes:
-    with open(file, "rb") as opened:
+    with open_regular(file) as opened:
         return opened.read(BEGINNING)
+
+
+def _bytes(path: Path) -> bytes:
+    with open_regular(path) as file:
+        return file.read()
 
 
 def _sha256(data: bytes) -> str:

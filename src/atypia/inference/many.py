@@ -13,7 +13,6 @@ repeats those that changed or failed.
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 import time
@@ -42,6 +41,7 @@ from atypia.inference.many_tasks import (
     evidence,
 )
 from atypia.progress import Progress, silent
+from atypia.spreadsheet import CsvLines
 
 TABLE: Final = "slides.csv"
 TABLE_EVERY_S: Final = 30.0
@@ -240,9 +240,9 @@ def _mpp(text: str, path: Path, line: int) -> float | None:
 
 def _write_table(out: Path, jobs: Sequence[SlideJob], over: Mapping[str, SlideOutcome]) -> None:
     with atomic_file(out / TABLE, "w") as file:
-        lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(COLUMNS)
+        lines = CsvLines(file)
+        lines.write(COLUMNS)
         for job in jobs:
             if job.name in over:
                 values = asdict(over[job.name])
-                lines.writerow([values[name] for name in COLUMNS])
+                lines.write([values[name] for name in COLUMNS])

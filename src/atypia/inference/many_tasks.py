@@ -20,6 +20,7 @@ from atypia.engines.engine import Work
 from atypia.errors import AtypiaError, DataError, WorkError
 from atypia.inference.requests import Request
 from atypia.progress import Progress, silent
+from atypia.regularfiles import check_regular, open_regular
 
 DONE: Final = "done"
 KEPT: Final = "kept"
@@ -284,8 +285,8 @@ def evidence(job: SlideJob, hashes: dict[Path, str]) -> dict[str, Any]:
 
 
 def _slide_evidence(path: Path) -> dict[str, Any]:
-    known = path.stat()
-    with open(path, "rb") as file:
+    known = check_regular(path)
+    with open_regular(path) as file:
         start = file.read(_SAMPLE_BYTES)
         file.seek(max(0, known.st_size - _SAMPLE_BYTES))
         end = file.read(_SAMPLE_BYTES)

@@ -15,6 +15,8 @@ from atypia import records as r
 from atypia.artifacts import atomic_file
 from atypia.data.manifest import Manifest
 from atypia.errors import DataError, InputError, must
+from atypia.regularfiles import open_regular
+from atypia.structured import parse_json
 
 PREDICTIONS_SCHEMA = pa.schema(
     [
@@ -94,16 +96,20 @@ def read_predictions(path: Path) -> tuple[pa.Table, dict[str, Any]]:
     """Reads what :func:`write_predictions` wrote: the table and its facts.
 
     Raises:
-        DataError: The file is absent, damaged, or holds no predictions.
+        DataError: The file is absent, no regular file, damaged, or holds no predictions.
     """
     try:
-        table = pq.read_table(path)
+        with open_regular(path) as file:
+            table = pq.read_table(file)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; fix: check the path") from None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is no readable Parquet file ({error}); fix: predict again") from error
     raw = (table.schema.metadata or {}).get(METADATA_KEY)
     table = table.replace_schema_metadata(None)
     if raw is None or not table.schema.equals(PREDICTIONS_SCHEMA):
         raise DataError(f"{path} holds no predictions of this version; fix: predict again")
-    return table, json.loads(raw)
+    facts = parse_json(raw, f"the metadata of {path}", fix="predict again")
+    if not isinstance(facts, dict):
+        raise DataError(f"{path} is damaged (its metadata are no mapping); fix: predict again")
+    return table, facts

@@ -13,7 +13,6 @@ Every file that an answer depends on is compared with its hash first (:mod:`atyp
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from atypia.inference.bundle import FINGERPRINT, MODEL_FILE, load_bundle
 from atypia.inference.decision import Decision
 from atypia.inference.integrity import Network, check_exported, read_network
 from atypia.registry import Registry
+from atypia.structured import parse_json
 
 Floats = npt.NDArray[np.float32]
 
@@ -221,10 +221,17 @@ def carried(values: Mapping[str, str], where: Path | str) -> tuple[dict[str, Any
     if CONFIG_KEY not in values:
         raise DataError(f"{where} was not exported by Atypia: it carries no configuration; fix: `atypia export`")
     try:
-        config = json.loads(values[CONFIG_KEY])
+        config = parse_json(values[CONFIG_KEY], CONFIG_KEY)
         tensors = load(b64decode(values[TENSORS_KEY], validate=True)) if TENSORS_KEY in values else {}
         return config, Decision.from_dict(config["decision"], tensors)
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:  # an InputError is a ValueError
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        SafetensorError,
+    ) as error:  # an InputError is a ValueError
         raise DataError(f"{where} is damaged ({error}); fix: export it again") from error
 
 

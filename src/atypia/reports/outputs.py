@@ -6,7 +6,6 @@ Whatever the number of figures, a writer holds one batch (Parquet: one row group
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from abc import ABC, abstractmethod
@@ -23,6 +22,7 @@ from atypia.data.points.base import CANVAS
 from atypia.errors import InputError, must
 from atypia.inference import results as res
 from atypia.reports import geojson
+from atypia.spreadsheet import CsvLines
 
 SlideZero = Callable[[str], tuple[float, float]]
 """A place on the canvas of a slide, x and y in pixels of level 0, by the slide's name."""
@@ -65,19 +65,16 @@ class Writer(ABC):
 
 
 class CsvWriter(Writer):
-    """A header and one line a figure; null is an empty field."""
+    """A header and one line a figure; null is an empty field, a text that looks like a formula has an ``'`` before it."""
 
     def __init__(self, file: IO[Any]) -> None:
         super().__init__(file)
-        self._csv = csv.writer(file, lineterminator="\n")
-        self._quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        self._csv.writerow(res.RESULTS_SCHEMA.names)
+        self._lines = CsvLines(file)
+        self._lines.write(res.RESULTS_SCHEMA.names)
 
     def _write(self, batch: pa.RecordBatch) -> None:
         for row in res.rows_of(batch):
-            # The csv module leaves a lone carriage return without quotes, and readers end the line there.
-            awkward = any(isinstance(value, str) and "\r" in value for value in row.values())
-            (self._quoting if awkward else self._csv).writerow(row.values())
+            self._lines.write(row.values())
         self.written += batch.num_rows
 
 

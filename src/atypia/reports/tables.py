@@ -14,7 +14,6 @@ Warnings (known leakage, for instance) stand in every form, in CSV as a column o
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -27,6 +26,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from atypia.artifacts import atomic_file
 from atypia.errors import InputError, must
+from atypia.spreadsheet import CsvLines
 
 TEXT_WIDTH: Final = 100
 UNDEFINED: Final = "n/a"
@@ -350,8 +350,8 @@ def _to_csv(table: Table) -> str:
         head += [f"{column.name}_mean", f"{column.name}_{column.sd}"] if column.spread else [column.name]
     warned = [" | ".join(table.warnings)] if table.warnings else []
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*head, *(["warnings"] if warned else [])])
+    lines = CsvLines(out)
+    lines.write([*head, *(["warnings"] if warned else [])])
     for row in table.rows:
         line: list[Any] = []
         for value, column in zip(row, table.columns, strict=True):
@@ -359,7 +359,7 @@ def _to_csv(table: Table) -> str:
                 line += [value.mean, value.sd] if isinstance(value, Spread) else [value, None]
             else:
                 line.append(value.mean if isinstance(value, Spread) else value)
-        writer.writerow([*line, *warned])
+        lines.write([*line, *warned])
     return out.getvalue()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -25,12 +24,11 @@ from atypia.review.figures import FIELD_PX, FIELD_UM, Figures
 from atypia.review.listing import scale
 from atypia.review.slides import SlideShelf
 from atypia.review.words import DECISIONS, IS_ATYPICAL, IS_NORMAL, IS_NOT_MITOSIS, IS_UNSURE, VOTES, decision_of
+from atypia.spreadsheet import CsvLines
 
 RATER, NOTE, TIME = "rater", "note", "time"
 DECISION_COLUMNS: Final = (r.FIGURE_ID, RATER, r.DECISION, NOTE, TIME)
 CONSENSUS: Final = "consensus"
-
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "'")
 
 _COLOURS: Final[dict[str, tuple[int, int, int]]] = {
     IS_ATYPICAL: geojson.CALL_COLOURS[res.CALLED_ATYPICAL],
@@ -38,20 +36,6 @@ _COLOURS: Final[dict[str, tuple[int, int, int]]] = {
     IS_UNSURE: geojson.CALL_COLOURS[res.CALLED_UNCERTAIN],
     IS_NOT_MITOSIS: geojson.CALL_COLOURS[res.CALLED_REFUSED],
 }
-
-
-def shielded(text: str | None) -> str | None:
-    """A free text as a cell that no spreadsheet takes for a formula; :func:`bare` is its inverse.
-
-    >>> shielded("=1+1"), bare(shielded("=1+1")), shielded("two poles")
-    ("'=1+1", '=1+1', 'two poles')
-    """
-    return f"'{text}" if text and text.startswith(_FORMULA) else text
-
-
-def bare(text: str) -> str:
-    """What :func:`shielded` was given."""
-    return text[1:] if text[:1] == "'" and text[1:].startswith(_FORMULA) else text
 
 
 def decisions_csv(desk: Desk) -> str:
@@ -67,7 +51,7 @@ def _decision_rows(desk: Desk, times: dict[int, str]) -> Iterator[Sequence[Any]]
         for index in sorted({*np.flatnonzero(codes >= 0).tolist(), *board.noted(rater)}):
             note = board.note(rater, index)
             time = times.get(board.latest(rater, index) or 0)
-            yield desk.figures.id(index), shielded(rater), decision_of(int(codes[index])), shielded(note), time
+            yield desk.figures.id(index), rater, decision_of(int(codes[index])), note, time
 
 
 def log_csv(desk: Desk) -> str:
@@ -76,19 +60,15 @@ def log_csv(desk: Desk) -> str:
 
 
 def _log_row(event: Event) -> list[Any]:
-    texts = ("rater", "note", "previous_note")
-    return [shielded(value) if name in texts else value for name, value in asdict(event).items()]
+    return list(asdict(event).values())
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
-    quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    writer.writerow(columns)
+    lines = CsvLines(file)
+    lines.write(columns)
     for row in rows:
-        # The csv module leaves a lone carriage return without quotes, and readers end the line there.
-        awkward = any(isinstance(value, str) and "\r" in value for value in row)
-        (quoting if awkward else writer).writerow(row)
+        lines.write(row)
     return file.getvalue()
 
 
@@ -200,7 +180,7 @@ def read_decisions(data: bytes, rater: str) -> list[tuple[str, str | None, str |
         path.write_bytes(data)
         table = read_table(path)
     table.require(r.FIGURE_ID, r.DECISION)
-    raters = {bare(row.get(RATER, "")) for row in table.rows}
+    raters = {row.get(RATER, "") for row in table.rows}
     if len(raters) > 1 and rater not in raters:
         names = ", ".join(sorted(raters))
         raise InputError(
@@ -208,7 +188,7 @@ def read_decisions(data: bytes, rater: str) -> list[tuple[str, str | None, str |
         )
     found: dict[str, tuple[str, str | None, str | None]] = {}
     for row, line in zip(table.rows, table.lines, strict=True):
-        if len(raters) > 1 and bare(row[RATER]) != rater:
+        if len(raters) > 1 and row[RATER] != rater:
             continue
         figure, text = row[r.FIGURE_ID], row[r.DECISION]
         try:
@@ -218,6 +198,6 @@ def read_decisions(data: bytes, rater: str) -> list[tuple[str, str | None, str |
             raise DataError(f"line {line}: {what}") from None
         if figure in found:
             raise DataError(f"line {line}: figure {figure!r} occurs twice; fix: keep one line a figure")
-        note = bare(row.get(NOTE, ""))
+        note = row.get(NOTE, "")
         found[figure] = (figure, decision, note or None)
     return list(found.values())

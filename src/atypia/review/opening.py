@@ -18,9 +18,11 @@ from atypia.data.opening import open_data
 from atypia.errors import DataError, InputError, must
 from atypia.inference.predictions import PREDICTIONS_SCHEMA
 from atypia.inference.results import CALL, RESULTS_SCHEMA, completed, is_results
+from atypia.regularfiles import open_regular
 from atypia.review import scores
 from atypia.review.building import from_manifest, from_results
 from atypia.review.figures import Figures
+from atypia.spreadsheet import bare
 
 STUDY: Final = "plan.json"
 MANY: Final = "slides.csv"
@@ -126,7 +128,8 @@ def read_results(path: Path) -> pa.Table:
     """
     try:
         if path.suffix.lower() == ".parquet":
-            with pq.ParquetFile(path) as file:  # unlike `read_table`, it does not load pandas
+            # Unlike `read_table`, it does not load pandas.
+            with open_regular(path) as opened, pq.ParquetFile(opened) as file:
                 return completed(file.read())
         from pyarrow import csv
 
@@ -137,10 +140,21 @@ def read_results(path: Path) -> pa.Table:
             null_values=[""],
         )
         parsing = csv.ParseOptions(newlines_in_values=True)
-        return completed(csv.read_csv(path, parse_options=parsing, convert_options=options))
-    except (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowNotImplementedError, OSError, ValueError) as error:
+        with open_regular(path) as file:
+            table = csv.read_csv(file, parse_options=parsing, convert_options=options)
+        return completed(_bare(table))
+    except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path} holds no results of this version ({reason}); fix: predict again") from error
+
+
+def _bare(table: pa.Table) -> pa.Table:
+    """The texts as they were before they were shielded against spreadsheets."""
+    for at, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            texts = [None if text is None else bare(text) for text in table.column(at).to_pylist()]
+            table = table.set_column(at, field, pa.array(texts, field.type))
+    return table
 
 
 def _found(kind: str, path: Path) -> scores.Found:

@@ -167,7 +167,9 @@ class Split:
                 stated, found = getattr(fold.counts, part).figures, len(getattr(fold, part))
                 if stated != found:
                     raise DataError(
-                        must(f"{path}: {fold.name}, {part}", f"{stated} figures", f"{found}", "make the split anew")
+                        must(
+                            f"{path}: {fold.name[:80]}, {part}", f"{stated} figures", f"{found}", "make the split anew"
+                        )
                     )
         split = cls(
             read.protocol,

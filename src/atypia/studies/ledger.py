@@ -31,6 +31,7 @@ from typing import Any, Final
 
 from atypia.artifacts import disk_errors, lock, read_json, write_json
 from atypia.errors import WorkError
+from atypia.structured import parse_json
 from atypia.studies import files
 
 HEARTBEAT_S: Final = 15.0
@@ -72,7 +73,7 @@ class Ledger:
     def done(self, run: str, tests: Iterable[str] = ()) -> dict[str, Any] | None:
         """What ``done.json`` says, where the run is complete with these test sets; else None."""
         try:
-            facts = json.loads((self.folder(run) / DONE_FILE).read_text("utf-8"))
+            facts = parse_json((self.folder(run) / DONE_FILE).read_bytes(), DONE_FILE)
             whole = facts["run"] == run and set(tests) <= set(facts["tests"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -81,7 +82,7 @@ class Ledger:
     def failure(self, run: str) -> dict[str, Any] | None:
         """Why a run failed; None where it did not."""
         try:
-            facts = json.loads((self.folder(run) / FAILED_FILE).read_text("utf-8"))
+            facts = parse_json((self.folder(run) / FAILED_FILE).read_bytes(), FAILED_FILE)
         except (OSError, ValueError):
             return None
         return facts if isinstance(facts, dict) else None
@@ -110,7 +111,7 @@ class Ledger:
         found = []
         for line in lines:
             try:
-                found.append(json.loads(line))
+                found.append(parse_json(line, EVENTS))
             except ValueError:
                 continue
         return found

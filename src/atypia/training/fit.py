@@ -188,7 +188,7 @@ def _is_saved(manifest: Manifest, path: Path) -> bool:
     """Whether the file is this manifest, down to its notes: a study links one file into all of its runs."""
     try:
         there = json.loads((pq.read_schema(path).metadata or {})[METADATA_KEY])
-    except (OSError, pa.ArrowInvalid, KeyError, ValueError):
+    except (OSError, pa.ArrowException, KeyError, ValueError, RecursionError):
         return False
     facts = {
         "name": manifest.name,

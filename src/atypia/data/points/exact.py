@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from atypia.data.points.columns import IDS, first_column, plain_columns
 from atypia.data.points.shapes import Shape, box, dot, polygons
 from atypia.data.textfiles import TextTable, known
 from atypia.errors import DataError, must
+from atypia.structured import parse_json
 
 VECTOR = "vector"
 # One object has a line for each person who labelled it, so its own identifier may repeat.
@@ -56,7 +56,7 @@ def _shape(text: str, where: str) -> Shape | None:
         return None
     try:
         # Exports that went through a data frame have the quotes of Python.
-        vector: Any = json.loads(text.replace("'", '"'))
+        vector: Any = parse_json(text.replace("'", '"'), VECTOR)
         count = len(vector) // 2
         names = [(f"x{n}", f"y{n}") for n in range(1, count + 1)]
         vertices = np.array([[float(vector[x]), float(vector[y])] for x, y in names], dtype=np.float64)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-import stat
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +21,8 @@ from atypia.data.points.base import (
 from atypia.data.points.figures import without_regions
 from atypia.data.textfiles import decoded, read_table
 from atypia.errors import DataError, InputError, must
+from atypia.regularfiles import open_regular, read_regular
+from atypia.structured import parse_json
 
 _SQLITE = b"SQLite format 3\0"
 _NOT_READ = (
@@ -89,7 +90,11 @@ def read_scaled(
     wanted = None if format is None else POINT_FORMATS[format]
     kind, content = _parsed(path, limits)
     chosen = _chosen(path, wanted, kind, content)
-    return chosen.read(content, Reading(path, scale, box_format, limits))
+    try:
+        return chosen.read(content, Reading(path, scale, box_format, limits))
+    except (ArithmeticError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        # Whatever else another program can write where a number, a text or a list belongs.
+        raise DataError(f"{path.name} is not in the form of {chosen.name} ({error}); fix: export it again") from error
 
 
 def check_mpp(mpp: float) -> None:
@@ -116,32 +121,25 @@ def _chosen(path: Path, wanted: PointFormat | None, kind: str, content: Any) -> 
 
 def _parsed(path: Path, limits: PointLimits) -> tuple[Literal["json", "table", "sqlite"], Any]:
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise DataError(f"{path} is no regular file; fix: name a file of points")
-        with open(path, "rb") as file:
-            head = file.read(4096)
+        with open_regular(path) as file:
+            size, head = os.fstat(file.fileno()).st_size, file.read(4096)
+    except IsADirectoryError:
+        raise DataError(f"{path} is no regular file but a folder; fix: name a file of points") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}; fix: check the path") from error
     if not head:
         raise DataError(f"{path.name} is empty (0 bytes); fix: export the points again")
     if head.startswith(_SQLITE):
         return "sqlite", None
-    if found.st_size > limits.max_bytes:
+    if size > limits.max_bytes:
         expected = f"at most {limits.max_bytes:,} bytes"
-        raise DataError(must(path.name, expected, f"{found.st_size:,}", "split the file, or raise the limit"))
+        raise DataError(must(path.name, expected, f"{size:,}", "split the file, or raise the limit"))
     # UTF-16 has a zero byte beside each sign of these.
     start = head.removeprefix(b"\xef\xbb\xbf").removeprefix(b"\xff\xfe").removeprefix(b"\xfe\xff").lstrip(b"\0 \t\r\n")
     for sign, what, fix in _NOT_READ:
         if start.startswith(sign):
             raise DataError(must(path.name, "a file of points", what, fix))
     if start.startswith((b"{", b"[")):
-        return "json", _json(path)
+        text, _ = decoded(read_regular(path, limits.max_bytes), path.name)
+        return "json", parse_json(text, path.name, finite=False)
     return "table", read_table(path)
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(decoded(path.read_bytes(), path.name)[0])
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path.name} is no valid JSON ({error}); fix: export it again") from error

@@ -5,11 +5,12 @@
   was made to point here has no cookie of ours.
 * Whatever changes something needs the header ``X-Atypia: 1``, which no other site may set, and where the
   browser says which site the request comes from, that must be ours.
-* A body is counted while it comes in, and refused as soon as it is too large.
+* A body is counted while it comes in, and refused as soon as it is too large or has taken too long.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
@@ -37,6 +38,9 @@ MAX_IMPORT_BYTES: Final = 32 << 20
 MAX_UPLOAD_BYTES: Final = 256 << 20
 BODY_LIMITS: Final = {"/predict": MAX_UPLOAD_BYTES, "/imports": MAX_IMPORT_BYTES}
 """Bytes of a request's body, by path; others :data:`MAX_JSON_BYTES`."""
+BODY_S: Final = 20.0
+"""Seconds that any body may take; a larger one has more, at :data:`BODY_BYTES_A_S`."""
+BODY_BYTES_A_S: Final = 32 << 10
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 HEADERS: Final = {
@@ -125,6 +129,8 @@ class Guard:
                     headers.setdefault(name, value)
                 # The page's own files may be kept, but are asked for again: an update must show.
                 headers.setdefault("Cache-Control", "no-cache" if scope["path"].startswith("/static/") else "no-store")
+                if message["status"] == 408:
+                    headers["Connection"] = "close"  # the rest of the body is not waited for
             await send(message)
 
         headers = Headers(scope=scope)
@@ -219,14 +225,26 @@ def urlsplit_host(origin: str) -> str | None:
 
 
 def _counted(receive: Receive, limit: int) -> Receive:
-    """The same body, up to a number of bytes."""
-    seen = 0
+    """The same body, up to a number of bytes and for as long as they may take."""
+    seen, whole = 0, False
+    began: float | None = None
 
     async def limited() -> Message:
-        nonlocal seen
-        message = await receive()
+        nonlocal seen, whole, began
+        if whole:  # what is waited for now is the end of the connection
+            return await receive()
+        loop = asyncio.get_running_loop()
+        began = loop.time() if began is None else began
+        try:
+            async with asyncio.timeout_at(began + BODY_S + seen / BODY_BYTES_A_S):
+                message = await receive()
+        except TimeoutError:
+            raise HTTPException(
+                408, f"the body took longer than {loop.time() - began:.0f} s; fix: send it again"
+            ) from None
         if message["type"] == "http.request":
             seen += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
             if seen > limit:
                 raise HTTPException(413, _too_large(limit))
         return message

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from atypia.review.opening import Opening
     from atypia.review.predicting import Predictor
 
-BACKLOG: Final = 512
-KEEP_ALIVE_S: Final = 30
 EXTRA: Final = "pip install 'atypia[review]'"
 
 
@@ -57,9 +55,9 @@ def serve(asked: Serving, ready: Callable[[str, Path], None]) -> None:
     """
     try:
         import python_multipart  # noqa: F401  FastAPI reads uploads with it
-        import uvicorn
 
         from atypia.review.app import create_app
+        from atypia.review.connections import BACKLOG, make_server
     except ImportError as error:
         raise AbsentError(must("the review server", "installed", str(error), EXTRA)) from error
     from atypia.review.context import Review
@@ -70,7 +68,7 @@ def serve(asked: Serving, ready: Callable[[str, Path], None]) -> None:
     token = asked.token or (None if is_loopback(asked.host) else secrets.token_urlsafe(24))
     access = Access(asked.host, token)
     predictor = _predictor(asked.model)
-    with _listening(asked.host, asked.port) as sock:
+    with _listening(asked.host, asked.port, BACKLOG) as sock:
         figures = open_figures(asked.opening)
         path = asked.decisions or decisions_file(figures)
         review = Review(figures, path, predictor, asked.rater)
@@ -78,16 +76,7 @@ def serve(asked: Serving, ready: Callable[[str, Path], None]) -> None:
             port = sock.getsockname()[1]
             query = f"?token={token}" if token else ""
             ready(f"http://{_shown_host(asked.host)}:{port}/{query}", path)
-            config = uvicorn.Config(
-                create_app(review, access),
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=3,
-                ws="none",
-            )
-            uvicorn.Server(config).run(sockets=[sock])
+            make_server(create_app(review, access)).run(sockets=[sock])
         finally:
             review.close()
 
@@ -105,7 +94,7 @@ def _predictor(model: str | None) -> Predictor | None:
     return Predictor(model or SHIPPED)
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def _listening(host: str, port: int, backlog: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
@@ -115,7 +104,7 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
-        sock.listen(BACKLOG)
+        sock.listen(backlog)
     except OSError as error:
         sock.close()
         got = f"{port} ({error.strerror})"

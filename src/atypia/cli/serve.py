@@ -46,7 +46,14 @@ def register(app: typer.Typer) -> None:
         port: Annotated[int, typer.Option(help="Port; 0 for any that is free.", min=0, max=65535)] = 8470,
         token: Annotated[
             str | None,
-            typer.Option(help="What callers have to know. Beyond loopback one is made.", show_default=False),
+            typer.Option(
+                help="What callers have to know; others on this machine can read it in the list of processes. "
+                "Default: $ATYPIA_TOKEN; beyond loopback one is made.",
+                show_default=False,
+            ),
+        ] = None,
+        token_file: Annotated[
+            Path | None, typer.Option(help="File that holds the token, instead of --token.", show_default=False)
         ] = None,
         no_open: Annotated[bool, typer.Option("--no-open", help="Do not open the page in a browser.")] = False,
         rater: Annotated[str | None, typer.Option(help="Who reviews.", show_default=False)] = None,
@@ -54,7 +61,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Review figures in a browser: check, decide, compare, hand back to training. Works offline."""
         from atypia.review.opening import Opening
-        from atypia.review.server import Serving
+        from atypia.review.server import Serving, chosen_token
         from atypia.review.server import serve as run
 
         def ready(address: str, file: Path) -> None:
@@ -69,4 +76,4 @@ def register(app: typer.Typer) -> None:
                 threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
         opening = Opening(tuple(what or ()), data, slides, root)
-        run(Serving(opening, decisions, model, host, port, token, rater), ready)
+        run(Serving(opening, decisions, model, host, port, chosen_token(token, token_file), rater), ready)

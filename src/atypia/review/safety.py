@@ -14,8 +14,8 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -33,6 +33,8 @@ OPEN_PATHS: Final = frozenset({"/health"})
 """What answers without a token."""
 TOKEN_CHARACTERS: Final = 16
 """Fewest characters of a token."""
+COOKIE_S: Final = 7 * 24 * 3600
+"""How long a browser keeps the cookie."""
 MAX_JSON_BYTES: Final = 1 << 20
 MAX_IMPORT_BYTES: Final = 32 << 20
 MAX_UPLOAD_BYTES: Final = 256 << 20
@@ -74,7 +76,7 @@ class Access:
 
     def __post_init__(self) -> None:
         if self.token is None and not self.is_loopback:
-            raise InputError(must("token", f"given where the host is {self.host}", "none", "pass --token"))
+            raise InputError(must("token", f"given where the host is {self.host}", "none", "pass --token-file"))
         if self.token is not None and (len(self.token) < TOKEN_CHARACTERS or not self.token.isascii()):
             expected = f"at least {TOKEN_CHARACTERS} plain characters"
             raise InputError(must("token", expected, len(self.token), "leave it out to have one made"))
@@ -162,14 +164,22 @@ class Guard:
         if bearer.startswith("Bearer ") and _same(bearer[7:], access.token or ""):
             return None
         name = cookie_name(scope)
-        if _same(_cookie(headers.get("cookie", ""), name), access.cookie):
+        if any(_same(value, access.cookie) for value in cookies(headers.getlist("cookie"), name)):
             return None
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
         if scope["path"] == "/" and _same(query.pop("token", [""])[0], access.token or ""):
             # The token leaves the address bar, and with it the history and any link.
             rest = urlencode(query, doseq=True)
             response = RedirectResponse(f"/?{rest}" if rest else "/", 303)
-            response.set_cookie(name, access.cookie, httponly=True, samesite="lax", path="/")
+            response.set_cookie(
+                name,
+                access.cookie,
+                COOKIE_S,
+                path="/",
+                secure=_is_encrypted(scope, headers),
+                httponly=True,
+                samesite="lax",
+            )
             return response
         return _said(401, "a token is needed; fix: open the address that `atypia serve` printed")
 
@@ -180,12 +190,22 @@ def cookie_name(scope: Scope) -> str:
     return f"atypia_{server[1] if server else 0}"
 
 
-def _cookie(text: str, name: str) -> str:
-    try:
-        found = SimpleCookie(text).get(name)
-    except CookieError:
-        return ""
-    return found.value if found is not None else ""
+def cookies(lines: Iterable[str], name: str) -> list[str]:
+    """The values of one cookie.
+
+    A browser sends the cookies of everything that runs on the host; whatever the others look like (JSON, letters
+    beyond ASCII, no value at all), ours is found. ``http.cookies`` gives up at the first that breaks its rules.
+
+    >>> cookies(['prefs={"a":1}; flag; path=/; atypia_8470=x'], "atypia_8470")
+    ['x']
+    """
+    pairs = (part.partition("=") for line in lines for part in line.split(";"))
+    return [value.strip().strip('"') for key, _, value in pairs if key.strip() == name]
+
+
+def _is_encrypted(scope: Scope, headers: Headers) -> bool:
+    """Whether the browser speaks TLS, with us or with what stands before us."""
+    return "https" in (scope.get("scheme"), headers.get("x-forwarded-proto", "").split(",")[0].strip().lower())
 
 
 def _same(given: str, wanted: str) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from atypia.review.opening import Opening
     from atypia.review.predicting import Predictor
 
+TOKEN_VARIABLE: Final = "ATYPIA_TOKEN"  # noqa: S105 - its name
 EXTRA: Final = "pip install 'atypia[review]'"
 
 
@@ -79,6 +81,34 @@ def serve(asked: Serving, ready: Callable[[str, Path], None]) -> None:
             make_server(create_app(review, access)).run(sockets=[sock])
         finally:
             review.close()
+
+
+def chosen_token(given: str | None, file: Path | None, environ: Mapping[str, str] = os.environ) -> str | None:
+    """The token as the user gave it: itself, in a file, or in the environment (``ATYPIA_TOKEN``).
+
+    Args:
+        given: The token itself, which every user of the machine can read in its list of processes.
+        file: A file whose one line it is.
+        environ: The environment, which is looked at where neither is given.
+
+    Raises:
+        InputError: Both were given, or the file cannot be read or has not one line.
+    """
+    if given is not None and file is not None:
+        raise InputError(must("token", "given once", "--token and --token-file", "leave one of them out"))
+    if file is None:
+        return given or environ.get(TOKEN_VARIABLE) or None
+    try:
+        lines = file.read_text("utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no text"
+        raise InputError(
+            must("--token-file", "a file with the token", f"{file} ({reason})", "check the path")
+        ) from error
+    if len(lines) != 1:
+        got = f"{len(lines)} words in {file}"
+        raise InputError(must("--token-file", "a file with one word, the token", got, "write it there alone"))
+    return lines[0]
 
 
 def _predictor(model: str | None) -> Predictor | None:

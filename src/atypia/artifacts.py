@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-from atypia.errors import WorkError
+from atypia.errors import LockedError, WorkError
 
 CHUNK_BYTES = 1 << 20
 
@@ -127,7 +127,7 @@ def lock(path: Path, timeout_s: float = 3600.0) -> Iterator[None]:
     """Holds an exclusive lock named after ``path`` across processes; a dead holder frees it.
 
     Raises:
-        WorkError: Another process held it for longer than ``timeout_s``.
+        LockedError: Another process held it for longer than ``timeout_s``.
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ def lock(path: Path, timeout_s: float = 3600.0) -> Iterator[None]:
         try:
             held.acquire(timeout=timeout_s)
         except Timeout:
-            raise WorkError(
+            raise LockedError(
                 f"{path} has been locked by another process for {timeout_s:.0f} s; fix: wait for it to end, or stop it"
             ) from None
     try:

@@ -35,6 +35,10 @@ class WorkError(AtypiaError):
     """Work that began could not be finished: a full disk, a diverged fit, a broken transfer."""
 
 
+class LockedError(WorkError):
+    """Another process holds what is needed."""
+
+
 def must(name: str, expected: str, got: object, fix: str) -> str:
     """Words an error the house way.
 

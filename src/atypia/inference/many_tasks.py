@@ -91,10 +91,15 @@ class SlideOutcome:
         slide: The file.
         status: :data:`DONE`, :data:`KEPT` (complete from an earlier call) or :data:`FAILED`.
         figures: Figures in its results, refused ones included; None where it failed.
-        atypical: Figures whose probability reached the threshold.
-        rate: Their share among the scored figures, in [0, 1]; None where it is undefined.
+        atypical: Scored figures whose probability reached the threshold, certain and uncertain ones.
+        rate: Their share among ``scored``, in [0, 1]; None where it is undefined.
         seconds: What the work took, when it was done.
         reason: Why it failed, and what can be done; else empty.
+        scored: Figures that were classified; the denominator of every rate.
+        refused: The others.
+        atypical_certain: Of ``atypical``, those called atypical.
+        atypical_uncertain: Of ``atypical``, those called uncertain.
+        uncertain: Scored figures called uncertain, on whichever side of the threshold.
     """
 
     name: str
@@ -105,10 +110,17 @@ class SlideOutcome:
     rate: float | None = None
     seconds: float = 0.0
     reason: str = ""
+    scored: int | None = None
+    refused: int | None = None
+    atypical_certain: int | None = None
+    atypical_uncertain: int | None = None
+    uncertain: int | None = None
 
 
 COLUMNS: Final = tuple(SlideOutcome.__dataclass_fields__)
 """Columns of ``slides.csv``."""
+COUNTED: Final = ("scored", "refused", "atypical", "atypical_certain", "atypical_uncertain", "uncertain")
+"""Counts that are taken over from the facts of a slide; None where an older result does not give them."""
 
 Work = Callable[[SlideJob, Path, SlideSettings], Mapping[str, Any]]
 """Writes a slide's files into a folder and returns JSON-able facts: at least ``figures``, ``atypical`` and ``rate``
@@ -166,9 +178,9 @@ class Task:
             str(self.job.slide),
             status,
             int(facts["figures"]),
-            int(facts["atypical"]),
-            None if rate is None else float(rate),
-            round(seconds, 3),
+            rate=None if rate is None else float(rate),
+            seconds=round(seconds, 3),
+            **{name: None if facts.get(name) is None else int(facts[name]) for name in COUNTED},
         )
 
     def failed(self, reason: str) -> SlideOutcome:

@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-from atypia.errors import InputError, WorkError
+from atypia.errors import InputError, LockedError, WorkError
 from atypia.regularfiles import open_regular, read_regular
 from atypia.structured import parse_json
 
@@ -227,7 +227,7 @@ def lock(path: Path, timeout_s: float = 3600.0) -> Iterator[None]:
     only when they are complete, but two processes may do the same work.
 
     Raises:
-        WorkError: Another process held it for longer than ``timeout_s``.
+        LockedError: Another process held it for longer than ``timeout_s``.
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -235,7 +235,7 @@ def lock(path: Path, timeout_s: float = 3600.0) -> Iterator[None]:
         try:
             held.acquire(timeout=timeout_s)
         except Timeout:
-            raise WorkError(
+            raise LockedError(
                 f"{path} has been locked by another process for {timeout_s:.0f} s; fix: wait for it to end, or stop it"
             ) from None
         except (OSError, NotImplementedError) as error:

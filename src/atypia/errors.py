@@ -35,6 +35,10 @@ class WorkError(AtypiaError):
     """Work that began could not be finished: a full disk, a diverged fit, a broken transfer."""
 
 
+class LockedError(WorkError):
+    """Another process holds what is needed."""
+
+
 LONGEST_SHOWN = 300
 """Characters of a value that a message repeats."""
 

@@ -54,7 +54,8 @@ def test_counts() -> None:
     assert (t.rate, t.share_uncertain) == (0.5, 0.5)
     assert dict(summary.reasons) == {"corrupt tile": 2, "unlike the training data": 1}
     assert summary.sentence() == (
-        "2 of 4 figures atypical (50.0 %, 95 % interval 6.8 to 93.2 %), 2 uncertain, 3 refused"
+        "2 of 4 figures atypical (50.0 %, 95 % interval 6.8 to 93.2 %): 1 certain, 1 uncertain; "
+        "2 of 4 normal: 1 certain, 1 uncertain; 3 refused"
     )
 
 

@@ -78,7 +78,7 @@ def test_own_votes_are_kept_in_front(figures: Figures, reviewing: Callable, tmp_
     (tmp_path / "e.parquet").write_bytes(client.http.get("/exports/manifest.parquet").content)
     found = Manifest.load(tmp_path / "e.parquet").table
     assert found["votes"].to_pylist() == [[1, 0, 1, 0], [0, 0, None, None], [None, None, None, 1]]
-    assert found["soft_label"].to_pylist() == [0.5, 0.0, 1.0]
+    assert found["soft_label"].to_pylist() == [0.0, 0.0, 1.0]
     assert found["label"].to_pylist()[0] == 0
 
 

@@ -155,6 +155,55 @@ def test_a_note_is_text_and_nothing_else(serving: Callable[..., Site], figures: 
     assert site.review.desk.board.note("Ada", 0) == text
 
 
+def test_a_note_right_after_a_decision_is_of_the_figure_decided(serving: Callable[..., Site], figures: Figures) -> None:
+    site = serving(figures, "Ada")
+    page = site.gallery()
+    site.choose("Ada")
+    note = lambda index: site.review.desk.board.note("Ada", index)  # noqa: E731
+
+    page.keyboard.press("a")
+    site.until(lambda: site.current() == figures.id(1))
+    page.keyboard.press("t")
+    page.get_by_role("heading", name=f"Note on figure {figures.id(0)}", exact=True).wait_for()
+    page.locator("dialog", has_text="just decided: atypical").wait_for()
+    page.get_by_label("Note", exact=True).fill("of the first")
+    page.keyboard.press("Control+Enter")
+    site.until(lambda: note(0) == "of the first")
+    assert (site.decided("Ada", 0), note(1)) == ("atypical", None)
+    page.keyboard.press("t")  # the same again, with what stands there
+    assert page.get_by_label("Note", exact=True).input_value() == "of the first"
+    page.get_by_role("button", name=f"Note on figure {figures.id(1)} instead").click()
+    page.get_by_role("heading", name=f"Note on figure {figures.id(1)}", exact=True).wait_for()
+    page.get_by_label("Note", exact=True).fill("of the second")
+    page.get_by_role("button", name="Keep note").click()
+    site.until(lambda: note(1) == "of the second")
+    assert site.decided("Ada", 1) is None
+
+    page.keyboard.press("n")  # decides the second; moving on by hand makes T the key of the current one
+    site.until(lambda: site.current() == figures.id(2))
+    assert page.get_by_role("button", name="Note on the last decided").is_visible()
+    page.keyboard.press("ArrowRight")
+    site.until(lambda: site.current() == figures.id(3))
+    assert not page.get_by_role("button", name="Note on the last decided").is_visible()
+    page.keyboard.press("t")
+    page.get_by_role("heading", name=f"Note on figure {figures.id(3)}", exact=True).wait_for()
+    page.keyboard.press("Escape")
+
+    page.keyboard.press("Enter")  # in the large view, too; its own button is of the figure that it shows
+    page.locator("dialog.large h2", has_text=figures.id(3)).wait_for()
+    page.keyboard.press("u")
+    page.locator("dialog.large h2", has_text=figures.id(4)).wait_for()
+    page.locator("dialog.large").get_by_role("button", name="Write a note").click()
+    page.get_by_role("heading", name=f"Note on figure {figures.id(4)}", exact=True).wait_for()
+    page.keyboard.press("Escape")
+    page.keyboard.press("t")
+    page.get_by_role("heading", name=f"Note on figure {figures.id(3)}", exact=True).wait_for()
+    page.get_by_label("Note", exact=True).fill("of the fourth")
+    page.keyboard.press("Control+Enter")
+    site.until(lambda: note(3) == "of the fourth")
+    assert (site.decided("Ada", 3), note(4)) == ("unsure", None)
+
+
 def test_an_unsent_decision_outlasts_a_reload(serving: Callable[..., Site], figures: Figures) -> None:
     site = serving(figures, "Ada")
     site.expected = ["Failed to load resource", "ERR_FAILED"]

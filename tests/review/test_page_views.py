@@ -129,6 +129,17 @@ def test_slide_view(serving: Callable[..., Site], region: Figures) -> None:
     page.keyboard.press("a")
     site.until(lambda: site.decided("Ada", 0) == "atypical")
     page.locator(".side dd", has_text="region:01").wait_for()  # on to the next
+    page.keyboard.press("t")  # of the figure just decided, until another is chosen
+    page.get_by_role("heading", name="Note on figure region:00", exact=True).wait_for()
+    page.get_by_label("Note", exact=True).fill("lagging")
+    page.keyboard.press("Control+Enter")
+    site.until(lambda: site.review.desk.board.note("Ada", 0) == "lagging")
+    assert site.review.desk.board.note("Ada", 1) is None
+    page.keyboard.press("z")  # the note
+    site.until(lambda: site.review.desk.board.note("Ada", 0) is None)
+    page.locator(".side dd", has_text="region:00").wait_for()
+    page.keyboard.press("ArrowRight")
+    page.locator(".side dd", has_text="region:01").wait_for()
     page.keyboard.press("ArrowRight")
     page.locator(".side dd", has_text="region:02").wait_for()
     page.keyboard.press("z")

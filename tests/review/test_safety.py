@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from atypia.errors import InputError
 from atypia.review import safety
 from atypia.review.app import create_app
 from atypia.review.figures import Figures
-from atypia.review.safety import Access
+from atypia.review.safety import Access, cookie_name, cookies
+from atypia.review.server import chosen_token
 
 TOKEN = "a token of forty characters, made for test"
 NEW = {"name": "Dan"}
@@ -69,6 +73,62 @@ def test_beyond_loopback_a_token_is_needed(figures: Figures, reviewing: Callable
     assert "HttpOnly" in cookie and "SameSite=lax" in cookie and TOKEN not in cookie
     assert http.get("/session").status_code == 200  # the client keeps the cookie
     assert http.post("/raters", json=NEW).status_code == 403  # which does not stand for the header
+
+
+OTHERS = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters=";"), max_size=30)
+
+
+@given(st.lists(OTHERS), st.lists(OTHERS))
+@settings(max_examples=100, deadline=None)
+def test_cookies_of_others_lock_nobody_out(before: list[str], after: list[str]) -> None:
+    assume(all(other.partition("=")[0].strip() != "atypia_8470" for other in (*before, *after)))
+    line = "; ".join([*before, "atypia_8470=abc123", *after])
+    assert cookies([line], "atypia_8470") == ["abc123"]
+    assert cookies(before, "atypia_8470") == [] == cookies(["xatypia_8470=1", "atypia_84700=1"], "atypia_8470")
+
+
+@pytest.mark.parametrize(
+    "other", ['prefs={"a":1}', "name=Zoë", "flag", "path=/", "=", "x=a, b", 'y="', "$Version=1", "atypia_1=z", ";;"]
+)
+def test_another_cookie_on_the_host(figures: Figures, reviewing: Callable, other: str) -> None:
+    access = Access("0.0.0.0", TOKEN)
+    http: TestClient = reviewing(figures, "Ada", access=access).http
+    own = f"{cookie_name({'server': ('127.0.0.1', 8470)})}={access.cookie}"
+    for line in (f"{other}; {own}", f"{own}; {other}", own):
+        assert http.get("/session", headers={"Cookie": line.encode("latin-1")}).status_code == 200, line
+    assert http.get("/session", headers={"Cookie": f"{other}; {own}x".encode("latin-1")}).status_code == 401
+
+
+def test_the_cookie_expires_and_is_secure_behind_tls(figures: Figures, reviewing: Callable) -> None:
+    http: TestClient = reviewing(figures, "Ada", access=Access("0.0.0.0", TOKEN)).http
+
+    def cookie(address: str = "/", **headers: str) -> str:
+        answer = http.get(address, params={"token": TOKEN}, headers=headers, follow_redirects=False)
+        assert answer.status_code == 303
+        http.cookies.clear()
+        return answer.headers["set-cookie"]
+
+    assert f"Max-Age={safety.COOKIE_S}" in cookie() and "Secure" not in cookie()
+    assert "Secure" in cookie(**{"X-Forwarded-Proto": "https"})
+    assert "Secure" in cookie("https://127.0.0.1:8470/")
+    assert "Secure" not in cookie(**{"X-Forwarded-Proto": "http"})
+
+
+def test_the_token_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "token.txt"
+    file.write_text(f"{TOKEN.replace(' ', '-')}\n")
+    assert chosen_token(None, file, {"ATYPIA_TOKEN": "other"}) == TOKEN.replace(" ", "-")
+    assert chosen_token(None, None, {"ATYPIA_TOKEN": TOKEN}) == TOKEN
+    assert chosen_token("given", None, {"ATYPIA_TOKEN": TOKEN}) == "given"
+    assert chosen_token(None, None, {}) is None
+    with pytest.raises(InputError, match="`token` must be given once"):
+        chosen_token("given", file, {})
+    for content in (b"", b"two words", b"\xff\xfe"):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match="`--token-file` must be a file with"):
+            chosen_token(None, file, {})
+    with pytest.raises(InputError, match="No such file"):
+        chosen_token(None, tmp_path / "none", {})
 
 
 def test_headers(client) -> None:

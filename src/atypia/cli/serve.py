@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from atypia.cli.console import note
 from atypia.cli.options import Root
+from atypia.errors import InputError, must
+
+if TYPE_CHECKING:
+    from atypia.review.opening import Opening
 
 EXAMPLE = "Example: `atypia serve calls.parquet --data ami-br --rater first`"
 
@@ -46,16 +50,34 @@ def register(app: typer.Typer) -> None:
         port: Annotated[int, typer.Option(help="Port; 0 for any that is free.", min=0, max=65535)] = 8470,
         token: Annotated[
             str | None,
-            typer.Option(help="What callers have to know. Beyond loopback one is made.", show_default=False),
+            typer.Option(
+                help="What callers have to know; others on this machine can read it in the list of processes. "
+                "Default: $ATYPIA_TOKEN; beyond loopback one is made.",
+                show_default=False,
+            ),
+        ] = None,
+        token_file: Annotated[
+            Path | None, typer.Option(help="File that holds the token, instead of --token.", show_default=False)
         ] = None,
         no_open: Annotated[bool, typer.Option("--no-open", help="Do not open the page in a browser.")] = False,
         rater: Annotated[str | None, typer.Option(help="Who reviews.", show_default=False)] = None,
+        rescue: Annotated[
+            Path | None,
+            typer.Option(help="Serve nothing: copy what can be read of a damaged decisions file.", show_default=False),
+        ] = None,
+        to: Annotated[
+            Path | None, typer.Option(help="With --rescue: the new decisions file.", show_default=False)
+        ] = None,
         root: Root = None,
     ) -> None:
         """Review figures in a browser: check, decide, compare, hand back to training. Works offline."""
         from atypia.review.opening import Opening
-        from atypia.review.server import Serving
+        from atypia.review.server import Serving, chosen_token
         from atypia.review.server import serve as run
+
+        if rescue is not None or to is not None:
+            rescued(rescue, to, Opening(tuple(what or ()), data, slides, root))
+            return
 
         def ready(address: str, file: Path) -> None:
             print(address, flush=True)
@@ -69,4 +91,20 @@ def register(app: typer.Typer) -> None:
                 threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
         opening = Opening(tuple(what or ()), data, slides, root)
-        run(Serving(opening, decisions, model, host, port, token, rater), ready)
+        run(Serving(opening, decisions, model, host, port, chosen_token(token, token_file), rater), ready)
+
+
+def rescued(old: Path | None, new: Path | None, opening: Opening) -> None:
+    """Copies a damaged decisions file, and says what is lost."""
+    from atypia.review.opening import open_figures
+    from atypia.review.rescue import rescue
+
+    if old is None or new is None:
+        got = "only one of them"
+        raise InputError(must("--rescue and --to", "given together", got, "atypia serve WHAT --rescue OLD --to NEW"))
+    named = bool(opening.what) or opening.data is not None
+    found = rescue(old, new, open_figures(opening) if named else None)
+    print(f"{found.events} events of {found.raters} raters copied, {found.lost} lost, {found.undone} undoings left out")
+    for line in found.notes:
+        note(line)
+    note(f"open it with: atypia serve WHAT --decisions {new}")

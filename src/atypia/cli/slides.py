@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from atypia.errors import InputError, must
 from atypia.inference.many import run_slides
-from atypia.inference.many_tasks import SlideJob, SlideOutcome, SlideSettings
+from atypia.inference.many_tasks import COUNTED, SlideJob, SlideOutcome, SlideSettings
 from atypia.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def slide_work(job: SlideJob, folder: Path, settings: SlideSettings) -> Mapping[
         page.write(folder / f"{RESULTS}.{PAGE}")
     summary.write(folder / SUMMARY_FILE)
     told_of = summary.as_dict()
-    kept = {key: told_of[key] for key in ("figures", "scored", "refused", "atypical", "rate", "uncertain")}
+    kept = {key: told_of[key] for key in ("figures", "rate", *COUNTED)}
     return {**kept, "model": classifier.name, "notes": told.notes}
 
 

@@ -56,8 +56,9 @@ def read_csv(path: Path, task: str = r.ATYPICAL_TASK) -> Manifest:
     The one required column is ``image``: a path, relative to the table or absolute. ``label`` may
     be 0 or 1 or a class word, in any case; the other columns of a manifest are taken where they are
     there. Votes are one column ``votes`` («1|0|1») or one column a rater (``expert1``, ``vote_2``).
-    A label that is not given is the majority of the votes, null where they are even. Words for «not known»
-    (:data:`atypia.data.textfiles.MISSING`: NA, null, unknown, - …) are null in every column but ``image``.
+    A label that is not given is the majority of the votes, null where they are even. A label that is given
+    and that the votes do not bear out is a decision, as of an arbitration: its soft label is 0 or 1. Words for
+    «not known» (:data:`atypia.data.textfiles.MISSING`: NA, null, unknown, - …) are null in every column but ``image``.
 
     Args:
         path: CSV, delimited by commas, semicolons or tabs, in any encoding of :func:`read_table`.
@@ -91,6 +92,9 @@ def read_csv(path: Path, task: str = r.ATYPICAL_TASK) -> Manifest:
         rows.append(row)
     _refuse_repeated(rows, table)
     notes = [*table.notes, *([f"ignored columns: {', '.join(ignored)}"] if ignored else [])]
+    decided = sum(_settled_against_votes(row) for row in rows)
+    if decided:
+        notes.append(f"{decided} labels differ from the majority of their votes: the soft label is the label")
     return _finish(rows, root, path.stem, task, notes)
 
 
@@ -194,6 +198,15 @@ def _row(cells: dict[str, str], voters: Sequence[str], where: str, task: str) ->
     if row[r.LABEL] is None and r.VOTES in row:
         row[r.LABEL] = majority(row[r.VOTES])
     return row
+
+
+def _settled_against_votes(row: dict[str, Any]) -> bool:
+    """Gives a label that its votes do not bear out a soft label that agrees with it; tells whether it did."""
+    voted = any(vote is not None for vote in row.get(r.VOTES) or ())
+    if row[r.LABEL] is None or not voted or r.SOFT_LABEL in row or majority(row[r.VOTES]) == row[r.LABEL]:
+        return False
+    row[r.SOFT_LABEL] = float(row[r.LABEL])
+    return True
 
 
 def _label(text: str, column: str, where: str, task: str) -> int | None:

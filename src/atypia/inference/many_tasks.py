@@ -123,10 +123,15 @@ class SlideOutcome:
         slide: The file.
         status: :data:`DONE`, :data:`KEPT` (complete from an earlier call) or :data:`FAILED`.
         figures: Figures in its results, refused ones included; None where it failed.
-        atypical: Figures whose probability reached the threshold.
-        rate: Their share among the scored figures, in [0, 1]; None where it is undefined.
+        atypical: Scored figures whose probability reached the threshold, certain and uncertain ones.
+        rate: Their share among ``scored``, in [0, 1]; None where it is undefined.
         seconds: What the work took, when it was done.
         reason: Why it failed, and what can be done; else empty.
+        scored: Figures that were classified; the denominator of every rate.
+        refused: The others.
+        atypical_certain: Of ``atypical``, those called atypical.
+        atypical_uncertain: Of ``atypical``, those called uncertain.
+        uncertain: Scored figures called uncertain, on whichever side of the threshold.
     """
 
     name: str
@@ -137,10 +142,17 @@ class SlideOutcome:
     rate: float | None = None
     seconds: float = 0.0
     reason: str = ""
+    scored: int | None = None
+    refused: int | None = None
+    atypical_certain: int | None = None
+    atypical_uncertain: int | None = None
+    uncertain: int | None = None
 
 
 COLUMNS: Final = tuple(SlideOutcome.__dataclass_fields__)
 """Columns of ``slides.csv``."""
+COUNTED: Final = ("scored", "refused", "atypical", "atypical_certain", "atypical_uncertain", "uncertain")
+"""Counts that are taken over from the facts of a slide; None where an older result does not give them."""
 
 SlideWork = Callable[[SlideJob, Path, SlideSettings], Mapping[str, Any]]
 """Writes a slide's files into a folder and returns JSON-able facts: at least ``figures``, ``atypical`` and ``rate``
@@ -188,14 +200,15 @@ class Task:
     def outcome(self, status: str, facts: Mapping[str, Any], seconds: float) -> SlideOutcome:
         """The outcome of work that gave these facts."""
         rate = facts["rate"]
+        counts: dict[str, Any] = {n: None if facts.get(n) is None else int(facts[n]) for n in COUNTED}
         return SlideOutcome(
             self.job.name,
             str(self.job.slide),
             status,
             int(facts["figures"]),
-            int(facts["atypical"]),
-            None if rate is None else float(rate),
-            round(seconds, 3),
+            rate=None if rate is None else float(rate),
+            seconds=round(seconds, 3),
+            **counts,
         )
 
     def failed(self, reason: str) -> SlideOutcome:

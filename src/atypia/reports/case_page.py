@@ -24,7 +24,7 @@ from atypia import records as r
 from atypia.artifacts import atomic_file
 from atypia.errors import InputError, must
 from atypia.inference import results as res
-from atypia.reports.case import CaseSummary
+from atypia.reports.case import CaseSummary, Counts, split_words
 from atypia.reports.names import file_name, without_folders
 from atypia.reports.page import render
 from atypia.reports.tables import shown
@@ -48,6 +48,13 @@ SYMBOLS: Final = {
     res.CALLED_REFUSED: "✕",
 }
 """Stands beside the colour of each call, so that nothing is told by colour alone."""
+TITLES: Final = {
+    res.CALLED_NORMAL: "normal, certain",
+    res.CALLED_ATYPICAL: "atypical, certain",
+    res.CALLED_UNCERTAIN: "uncertain",
+    res.CALLED_REFUSED: "refused",
+}
+"""What the page calls the figures of a call: counts of *atypical* hold uncertain ones as well."""
 STACKED: Final = (res.CALLED_NORMAL, res.CALLED_UNCERTAIN, res.CALLED_ATYPICAL)
 """Calls of a bar, from the axis upwards."""
 
@@ -201,9 +208,8 @@ class CasePage:
             "notes": self.summary.notes,
             "table": _table_cells(self.summary),
             "facts": self.facts,
-            "calls": [
-                {"name": call, "symbol": symbol, "count": getattr(total, call)} for call, symbol in SYMBOLS.items()
-            ],
+            "tiles": _tiles(total),
+            "calls": [{"name": call, "symbol": symbol, "title": TITLES[call]} for call, symbol in SYMBOLS.items()],
             "bars": _bars(self.histogram),
             "bins": _bin_rows(self.histogram),
             "thresholds": [round(value * 100, 3) for value in sorted(self.summary.thresholds)],
@@ -236,6 +242,36 @@ class CasePage:
             f"{self._unsure:,} most uncertain of the others, and the rest drawn at random (seed {self.seed}). "
             f"{self.seen - cards:,} are not shown; the results file has them all."
         )
+
+
+def _tiles(total: Counts) -> list[dict[str, str]]:
+    """The counts above the table, in the words of the headline."""
+    scored = f"of {total.scored:,}"
+    tiles = [
+        (
+            res.CALLED_ATYPICAL,
+            total.decided_atypical,
+            f"{scored} atypical",
+            split_words(total.atypical, total.uncertain_atypical),
+        ),
+        (
+            res.CALLED_NORMAL,
+            total.decided_normal,
+            f"{scored} normal",
+            split_words(total.normal, total.uncertain_normal),
+        ),
+        (
+            res.CALLED_UNCERTAIN,
+            total.uncertain,
+            f"{scored} uncertain",
+            f"among them {total.uncertain_atypical:,} atypical, {total.uncertain_normal:,} normal",
+        ),
+        (res.CALLED_REFUSED, total.refused, "refused", "in no rate"),
+    ]
+    return [
+        {"call": call, "symbol": SYMBOLS[call], "count": f"{count:,}", "what": what, "split": split}
+        for call, count, what, split in tiles
+    ]
 
 
 def _thumbnail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -302,7 +338,7 @@ def _bars(histogram: Mapping[str, list[int]]) -> list[dict[str, Any]]:
             if counts[i]:
                 height = 40 * counts[i] / tallest
                 top -= height
-                text = f"{counts[i]:,} called {call}, probability {i / BINS:.2f} to {(i + 1) / BINS:.2f}"
+                text = f"{counts[i]:,} {TITLES[call]}, probability {i / BINS:.2f} to {(i + 1) / BINS:.2f}"
                 place = {"x": i * width + 0.2, "y": top, "width": width - 0.4, "height": height}
                 bars.append({"call": call, "text": text, **{k: f"{v:.3f}" for k, v in place.items()}})
     return bars

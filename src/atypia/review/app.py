@@ -31,6 +31,7 @@ REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
         403: "A write from elsewhere",
         404: "There is no such thing",
         405: "Not with this method",
+        408: "The body took too long",
         409: "Something else happened in between, or it is not to be had here",
         413: "Too much at once",
         421: "Not this machine's name",

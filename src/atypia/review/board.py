@@ -27,6 +27,10 @@ from atypia.review.words import (
 Codes8 = npt.NDArray[np.int8]
 
 
+class UndoError(DataError):
+    """An event that undoes what cannot be undone: some of the log is missing."""
+
+
 class Board:
     """Current decisions of all raters on ``count`` figures.
 
@@ -120,7 +124,7 @@ class Board:
         """Takes in the next event of the log.
 
         Raises:
-            DataError: An undo takes back something else than the rater's last event.
+            UndoError: An undo takes back something else than the rater's last event.
         """
         self.events += 1
         self.join(event.rater)
@@ -128,7 +132,7 @@ class Board:
         if kind == UNDONE:
             undone = self.undoable(event.rater)
             if undone is None or undone[0].id != event.undoes:
-                raise DataError(f"event {event.id} of the log undoes what was not the last; fix: restore the file")
+                raise UndoError(f"event {event.id} of its log undoes what was not the last")
             self._drop(event.rater, undone[0].id)
             kind = undone[0].kind
         elif kind in (DECIDED, ARBITRATED):

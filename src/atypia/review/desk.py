@@ -11,10 +11,10 @@ from threading import Lock
 from typing import Final
 
 from atypia.artifacts import lock
-from atypia.errors import DataError, InputError, WorkError, must
+from atypia.errors import InputError, LockedError, WorkError, must
 from atypia.paths import home
-from atypia.review.board import Board
-from atypia.review.book import Book, Event, now
+from atypia.review.board import Board, UndoError
+from atypia.review.book import Book, Event, damaged, now
 from atypia.review.figures import Figures
 from atypia.review.words import (
     ARBITRATED,
@@ -69,22 +69,23 @@ class Desk:
         with ExitStack() as stack:
             try:
                 stack.enter_context(lock(path, LOCK_WAIT_S))
-            except WorkError as error:
-                if "locked" not in str(error):
-                    raise
+            except LockedError as error:
                 fix = "stop that one, or name another file with --decisions"
                 raise WorkError(f"{path} is in use by another `atypia serve`; fix: {fix}") from error
             self.book = Book(path, figures.fingerprint, figures.title)
             stack.callback(self.book.close)
             self.board = Board(len(figures))
-            self.board.replay(self.book.raters(), self.book.events(), self._index)
+            try:
+                self.board.replay(self.book.raters(), self.book.events(), self._index)
+            except UndoError as error:
+                raise damaged(path, str(error)) from error
             self._open = stack.pop_all()
 
     def _index(self, figure_id: str) -> int:
         try:
             return self.figures.index_of[figure_id]
         except KeyError:
-            raise DataError(f"the log names {figure_id!r}, which was not opened; fix: restore the file") from None
+            raise damaged(self.book.path, f"its log names {figure_id!r}, which was not opened") from None
 
     def join(self, name: str) -> bool:
         """Adds a rater; False where there is one of that name.

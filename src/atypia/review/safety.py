@@ -5,16 +5,17 @@
   was made to point here has no cookie of ours.
 * Whatever changes something needs the header ``X-Atypia: 1``, which no other site may set, and where the
   browser says which site the request comes from, that must be ours.
-* A body is counted while it comes in, and refused as soon as it is too large.
+* A body is counted while it comes in, and refused as soon as it is too large or has taken too long.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -32,11 +33,16 @@ OPEN_PATHS: Final = frozenset({"/health"})
 """What answers without a token."""
 TOKEN_CHARACTERS: Final = 16
 """Fewest characters of a token."""
+COOKIE_S: Final = 7 * 24 * 3600
+"""How long a browser keeps the cookie."""
 MAX_JSON_BYTES: Final = 1 << 20
 MAX_IMPORT_BYTES: Final = 32 << 20
 MAX_UPLOAD_BYTES: Final = 256 << 20
 BODY_LIMITS: Final = {"/predict": MAX_UPLOAD_BYTES, "/imports": MAX_IMPORT_BYTES}
 """Bytes of a request's body, by path; others :data:`MAX_JSON_BYTES`."""
+BODY_S: Final = 20.0
+"""Seconds that any body may take; a larger one has more, at :data:`BODY_BYTES_A_S`."""
+BODY_BYTES_A_S: Final = 32 << 10
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 HEADERS: Final = {
@@ -70,7 +76,7 @@ class Access:
 
     def __post_init__(self) -> None:
         if self.token is None and not self.is_loopback:
-            raise InputError(must("token", f"given where the host is {self.host}", "none", "pass --token"))
+            raise InputError(must("token", f"given where the host is {self.host}", "none", "pass --token-file"))
         if self.token is not None and (len(self.token) < TOKEN_CHARACTERS or not self.token.isascii()):
             expected = f"at least {TOKEN_CHARACTERS} plain characters"
             raise InputError(must("token", expected, len(self.token), "leave it out to have one made"))
@@ -125,6 +131,8 @@ class Guard:
                     headers.setdefault(name, value)
                 # The page's own files may be kept, but are asked for again: an update must show.
                 headers.setdefault("Cache-Control", "no-cache" if scope["path"].startswith("/static/") else "no-store")
+                if message["status"] == 408:
+                    headers["Connection"] = "close"  # the rest of the body is not waited for
             await send(message)
 
         headers = Headers(scope=scope)
@@ -156,14 +164,22 @@ class Guard:
         if bearer.startswith("Bearer ") and _same(bearer[7:], access.token or ""):
             return None
         name = cookie_name(scope)
-        if _same(_cookie(headers.get("cookie", ""), name), access.cookie):
+        if any(_same(value, access.cookie) for value in cookies(headers.getlist("cookie"), name)):
             return None
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
         if scope["path"] == "/" and _same(query.pop("token", [""])[0], access.token or ""):
             # The token leaves the address bar, and with it the history and any link.
             rest = urlencode(query, doseq=True)
             response = RedirectResponse(f"/?{rest}" if rest else "/", 303)
-            response.set_cookie(name, access.cookie, httponly=True, samesite="lax", path="/")
+            response.set_cookie(
+                name,
+                access.cookie,
+                COOKIE_S,
+                path="/",
+                secure=_is_encrypted(scope, headers),
+                httponly=True,
+                samesite="lax",
+            )
             return response
         return _said(401, "a token is needed; fix: open the address that `atypia serve` printed")
 
@@ -174,12 +190,22 @@ def cookie_name(scope: Scope) -> str:
     return f"atypia_{server[1] if server else 0}"
 
 
-def _cookie(text: str, name: str) -> str:
-    try:
-        found = SimpleCookie(text).get(name)
-    except CookieError:
-        return ""
-    return found.value if found is not None else ""
+def cookies(lines: Iterable[str], name: str) -> list[str]:
+    """The values of one cookie.
+
+    A browser sends the cookies of everything that runs on the host; whatever the others look like (JSON, letters
+    beyond ASCII, no value at all), ours is found. ``http.cookies`` gives up at the first that breaks its rules.
+
+    >>> cookies(['prefs={"a":1}; flag; path=/; atypia_8470=x'], "atypia_8470")
+    ['x']
+    """
+    pairs = (part.partition("=") for line in lines for part in line.split(";"))
+    return [value.strip().strip('"') for key, _, value in pairs if key.strip() == name]
+
+
+def _is_encrypted(scope: Scope, headers: Headers) -> bool:
+    """Whether the browser speaks TLS, with us or with what stands before us."""
+    return "https" in (scope.get("scheme"), headers.get("x-forwarded-proto", "").split(",")[0].strip().lower())
 
 
 def _same(given: str, wanted: str) -> bool:
@@ -219,14 +245,26 @@ def urlsplit_host(origin: str) -> str | None:
 
 
 def _counted(receive: Receive, limit: int) -> Receive:
-    """The same body, up to a number of bytes."""
-    seen = 0
+    """The same body, up to a number of bytes and for as long as they may take."""
+    seen, whole = 0, False
+    began: float | None = None
 
     async def limited() -> Message:
-        nonlocal seen
-        message = await receive()
+        nonlocal seen, whole, began
+        if whole:  # what is waited for now is the end of the connection
+            return await receive()
+        loop = asyncio.get_running_loop()
+        began = loop.time() if began is None else began
+        try:
+            async with asyncio.timeout_at(began + BODY_S + seen / BODY_BYTES_A_S):
+                message = await receive()
+        except TimeoutError:
+            raise HTTPException(
+                408, f"the body took longer than {loop.time() - began:.0f} s; fix: send it again"
+            ) from None
         if message["type"] == "http.request":
             seen += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
             if seen > limit:
                 raise HTTPException(413, _too_large(limit))
         return message

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
     from atypia.review.opening import Opening
     from atypia.review.predicting import Predictor
 
-BACKLOG: Final = 512
-KEEP_ALIVE_S: Final = 30
+TOKEN_VARIABLE: Final = "ATYPIA_TOKEN"  # noqa: S105 - its name
 EXTRA: Final = "pip install 'atypia[review]'"
 
 
@@ -57,9 +57,9 @@ def serve(asked: Serving, ready: Callable[[str, Path], None]) -> None:
     """
     try:
         import python_multipart  # noqa: F401  FastAPI reads uploads with it
-        import uvicorn
 
         from atypia.review.app import create_app
+        from atypia.review.connections import BACKLOG, make_server
     except ImportError as error:
         raise AbsentError(must("the review server", "installed", str(error), EXTRA)) from error
     from atypia.review.context import Review
@@ -70,7 +70,7 @@ def serve(asked: Serving, ready: Callable[[str, Path], None]) -> None:
     token = asked.token or (None if is_loopback(asked.host) else secrets.token_urlsafe(24))
     access = Access(asked.host, token)
     predictor = _predictor(asked.model)
-    with _listening(asked.host, asked.port) as sock:
+    with _listening(asked.host, asked.port, BACKLOG) as sock:
         figures = open_figures(asked.opening)
         path = asked.decisions or decisions_file(figures)
         review = Review(figures, path, predictor, asked.rater)
@@ -78,18 +78,37 @@ def serve(asked: Serving, ready: Callable[[str, Path], None]) -> None:
             port = sock.getsockname()[1]
             query = f"?token={token}" if token else ""
             ready(f"http://{_shown_host(asked.host)}:{port}/{query}", path)
-            config = uvicorn.Config(
-                create_app(review, access),
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=3,
-                ws="none",
-            )
-            uvicorn.Server(config).run(sockets=[sock])
+            make_server(create_app(review, access)).run(sockets=[sock])
         finally:
             review.close()
+
+
+def chosen_token(given: str | None, file: Path | None, environ: Mapping[str, str] = os.environ) -> str | None:
+    """The token as the user gave it: itself, in a file, or in the environment (``ATYPIA_TOKEN``).
+
+    Args:
+        given: The token itself, which every user of the machine can read in its list of processes.
+        file: A file whose one line it is.
+        environ: The environment, which is looked at where neither is given.
+
+    Raises:
+        InputError: Both were given, or the file cannot be read or has not one line.
+    """
+    if given is not None and file is not None:
+        raise InputError(must("token", "given once", "--token and --token-file", "leave one of them out"))
+    if file is None:
+        return given or environ.get(TOKEN_VARIABLE) or None
+    try:
+        lines = file.read_text("utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no text"
+        raise InputError(
+            must("--token-file", "a file with the token", f"{file} ({reason})", "check the path")
+        ) from error
+    if len(lines) != 1:
+        got = f"{len(lines)} words in {file}"
+        raise InputError(must("--token-file", "a file with one word, the token", got, "write it there alone"))
+    return lines[0]
 
 
 def _predictor(model: str | None) -> Predictor | None:
@@ -105,7 +124,7 @@ def _predictor(model: str | None) -> Predictor | None:
     return Predictor(model or SHIPPED)
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def _listening(host: str, port: int, backlog: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
@@ -115,7 +134,7 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
-        sock.listen(BACKLOG)
+        sock.listen(backlog)
     except OSError as error:
         sock.close()
         got = f"{port} ({error.strerror})"

@@ -38,9 +38,15 @@ class Taught:
 def taught_manifest(figures: Figures, board: Board, shelf: SlideShelf, only_decided: bool = False) -> Taught:
     """The figures with what reviewers decided.
 
-    The label of a figure that reviewers decided is their consensus (what was settled, else the majority);
-    others keep theirs. ``votes`` are the data's own, followed by one a reviewer in the order in which
-    they joined, null where one gave none; ``soft_label`` is the share of *atypical* among all of them.
+    What is trained on agrees with what was decided, whatever the data's own votes were:
+
+    * a figure that was settled by arbitration has that label, and a soft label of 0 or 1;
+    * else a figure that reviewers decided has their majority as label, and the share of *atypical* among
+      their votes, which lies on the same side of 0.5, as soft label;
+    * other figures keep label and soft label.
+
+    ``votes`` hold everybody's opinion as it was given, for statistics of agreement: the data's own, followed by
+    one a reviewer in the order in which they joined, null where one gave none.
     Left out: figures without any label, on which reviewers are evenly split, that they are unsure of, or
     call no mitosis; how many is in the manifest's notes.
 
@@ -71,13 +77,17 @@ def taught_manifest(figures: Figures, board: Board, shelf: SlideShelf, only_deci
     width = _own_width(figures)
     rows = _rows(figures, shelf, chosen)
     per_figure: list[list[float]] = reviewers.tolist()
+    settled = board.settled
     for index, row, votes in zip(chosen.tolist(), rows, per_figure, strict=True):
         own = row.get(r.VOTES) or []
         own = [*own, *[None] * (width - len(own))]
         both = [*own, *(None if vote != vote else int(vote) for vote in votes)]
         row |= {r.LABEL: int(labels[index]), r.VOTES: both if any(vote is not None for vote in both) else None}
-        if any(vote == vote for vote in votes):
-            row |= {r.SOFT_LABEL: None, r.N_RATERS: None}  # derived anew from all votes
+        given = [vote for vote in votes if vote == vote]
+        if given:
+            row[r.N_RATERS] = None  # counted anew from all votes
+        if not untouched[index]:
+            row[r.SOFT_LABEL] = float(labels[index]) if index in settled else sum(given) / len(given)
     known = figures.manifest is not None and bool((figures.rows[chosen] >= 0).all())
     root = figures.manifest.root if known and figures.manifest is not None else _absolute(rows, figures, chosen)
     decided = chosen[~untouched[chosen]]

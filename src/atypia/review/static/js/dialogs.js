@@ -1,9 +1,9 @@
 /** Dialogs: notes, raters, keys. */
 
 import { OfflineError, RefusedError } from "./api.js";
-import { symbol } from "./card.js";
+import { cropBox, showCrop, symbol } from "./card.js";
 import { button, fill, fixed, h, percent, toast, whole } from "./dom.js";
-import { DECISIONS } from "./names.js";
+import { DECISIONS, decisionOf } from "./names.js";
 import { NAME_LENGTH, NOTE_LENGTH, writeNote } from "./review.js";
 import { store } from "./store.js";
 
@@ -19,8 +19,14 @@ function open(title, ...content) {
   return dialog;
 }
 
-/** Writes the note of a figure. Ctrl and Enter keeps it, Escape leaves it. */
-export function noteDialog(figure) {
+const NOTE_CROP_PX = 192;
+
+/**
+ * Writes the note of a figure. Ctrl and Enter keeps it, Escape leaves it.
+ * @param {Object} figure with its present note
+ * @param {?Object} [next] the figure that the page went on to after `figure` was decided; offered instead
+ */
+export function noteDialog(figure, next = null) {
   const text = h(
     "textarea",
     { maxlength: NOTE_LENGTH, "aria-label": "Note", placeholder: "What speaks for the decision, what is in doubt …" }
@@ -34,8 +40,26 @@ export function noteDialog(figure) {
     dialog.close();
     writeNote(figure, text.value);
   };
+  const crop = cropBox();
+  showCrop(crop, figure.index, "rgb", NOTE_CROP_PX);
+  const title = decisionOf(figure.decision)?.title.toLowerCase();
+  const instead = next && button(
+    `Note on figure ${next.figure_id ?? next.index} instead`,
+    () => {
+      dialog.close();
+      noteDialog(next);
+    }
+  );
   const dialog = open(
-    `Note on figure ${figure.figure_id ?? figure.index}`, text, left,
+    `Note on figure ${figure.figure_id ?? figure.index}`,
+    h(
+      "div", { class: "note-of" }, h("div", { class: "note-crop" }, crop),
+      h(
+        "div", {}, h("p", {}, next ? `The figure that you just decided: ${title}.` : title ? `Decided: ${title}.` : "Not decided yet."),
+        instead
+      )
+    ),
+    text, left,
     h(
       "footer", {}, button("Cancel", () => dialog.close()),
       button("Keep note", save, { kind: "primary", title: "Ctrl+Enter" })
@@ -123,7 +147,7 @@ const KEYS = [
   [["X"], "not a mitosis"],
   [["C"], "clear the decision"],
   [["Z"], "undo your last decision"],
-  [["T"], "write a note (text)"],
+  [["T"], "write a note: right after a decision on the figure just decided, else on the current one"],
   [["←", "↑", "→", "↓"], "move; in the large view and on a slide ← and → are previous and next"],
   [["Home", "End", "PgUp", "PgDn"], "first, last, a screen up or down"],
   [["Enter", "Space"], "large view, and back"],

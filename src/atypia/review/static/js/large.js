@@ -12,7 +12,8 @@ import { store } from "./store.js";
  * @property {function(): ?Object} figure the figure under the cursor
  * @property {function(): [number, number]} place its position and the number of all
  * @property {function(number)} step moves by figures
- * @property {function(string)} decide @property {function()} note @property {function()} undo
+ * @property {function(string)} decide @property {function(boolean)} note @property {function()} undo
+ * @property {function(): ?Object} decided the figure that was just decided, where the page went on from it
  * @property {boolean} [settles] decisions are arbitrations
  */
 export class LargeView {
@@ -86,7 +87,7 @@ export class LargeView {
         this.buttons.element
       ),
       h("div", { class: "pair first" }, button("Undo", () => this.#cursor.undo(), { name: "undo", key: "z" })),
-      !settles && noteSection(figure, () => this.#cursor.note()),
+      !settles && noteSection(figure, (isCurrent) => this.#cursor.note(isCurrent), this.#cursor.decided()),
       modelSection(figure),
       opinionsSection(figure),
       this.look,

@@ -265,11 +265,24 @@ export function blindBox(what) {
   return add(box, button("Leave blind mode", () => store.setBlind(false), { name: "seeing" }));
 }
 
-/** The text of a note, as text, and a button to write it. */
-export function noteSection(figure, onWrite) {
+/**
+ * The text of a note, as text, and a button to write it.
+ * @param {Object} figure
+ * @param {function(boolean)} onWrite true: the note of this figure; false: what the key T does
+ * @param {?Object} [decided] the figure that was just decided, which is where the key T writes
+ */
+export function noteSection(figure, onWrite, decided = null) {
   return h(
     "section", {}, h("h3", {}, "Note"), figure.note && h("p", { class: "note-text" }, figure.note),
-    button(figure.note ? "Change note" : "Write a note", onWrite, { name: "note", key: "t" })
+    button(
+      figure.note ? "Change note" : "Write a note", () => onWrite(true), { name: "note", key: decided ? null : "t" }
+    ),
+    decided && button("Note on the last decided", () => onWrite(false), { name: "note", title: lastNote(decided), key: "t" }),
   );
+}
+
+/** What the button of the note on the figure just decided says of it. */
+export function lastNote(decided) {
+  return `Note on figure ${decided.figure_id ?? decided.index}, which you just decided (T)`;
 }
 

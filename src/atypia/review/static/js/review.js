@@ -1,6 +1,6 @@
 /** Deciding, notes, undo: what every view calls. The page shows a decision at once; the outbox sends it. */
 
-import { OfflineError, RefusedError } from "./api.js";
+import { OfflineError, RefusedError, get } from "./api.js";
 import { announce, toast } from "./dom.js";
 import { decisionOf } from "./names.js";
 import { outbox } from "./outbox.js";
@@ -60,7 +60,9 @@ export async function decide(figure, decision, { settles = false } = {}) {
 export async function writeNote(figure, text) {
   const note = text.trim() || null;
   if (note === (figure.note ?? null)) return;
-  if (await push("decision", figure, figure.decision ?? null, note)) announce(note ? "note kept" : "note removed");
+  if (await push("decision", figure, figure.decision ?? null, note)) announce(
+    `${note ? "note kept" : "note removed"}, figure ${figure.figure_id ?? figure.index}`
+  );
 }
 
 /** Takes the present rater's last decision back. */
@@ -133,6 +135,17 @@ function refused(item, error) {
 export function dress(figure) {
   const pending = store.rater ? outbox.pending(store.rater, figure.index) : null;
   return pending ? { ...figure, ...pending } : figure;
+}
+
+/** A figure as it is now for the present rater; null, and said so, where the server does not tell. */
+export async function figureNow(index) {
+  try {
+    return dress(await get(`/figures/${index}`, { rater: store.rater, blind: store.blind }));
+  } catch (error) {
+    if (!(error instanceof OfflineError) && !(error instanceof RefusedError)) throw error;
+    toast(`The figure could not be read: ${error.message}`, true);
+    return null;
+  }
 }
 
 /** Listens to the outbox; once, at the start. */

@@ -7,7 +7,7 @@ import { noteDialog } from "./dialogs.js";
 import { CALLS, DECISIONS } from "./names.js";
 import { Overlay } from "./overlay.js";
 import { decisionButtons, lookControls, modelSection, noteSection, opinionsSection, originSection } from "./parts.js";
-import { decide, dress, undo } from "./review.js";
+import { decide, dress, figureNow, undo } from "./review.js";
 import { replaceRoute } from "./route.js";
 import { scaleBar } from "./scope.js";
 import { store } from "./store.js";
@@ -29,6 +29,8 @@ export class SlidesView {
   #figures = [];
   #current = null;
   #full = null;
+  /** The figure from which a decision went on, until another is chosen: T writes its note. */
+  #decided = null;
   #slide = null;
   #run = 0;
 
@@ -236,6 +238,7 @@ export class SlidesView {
   async #select(index, close, move = true) {
     const figure = this.#find(index);
     if (!figure) return;
+    this.#decided = null;
     this.#current = this.overlay.current = index;
     this.#full = this.#full?.index === index ? this.#full : null;
     if (move || close) goTo(this.#viewer, figure, close);
@@ -258,6 +261,7 @@ export class SlidesView {
     if (!figure) return;
     Object.assign(figure, changes);
     if (this.#full?.index === index) this.#full = { ...this.#full, ...changes };
+    if (this.#decided?.index === index) Object.assign(this.#decided, changes);
     this.#legend();
     this.overlay.plan();
     if (this.element.isConnected) this.#showSide();
@@ -293,7 +297,7 @@ export class SlidesView {
         "div", { class: "twins" },
         this.twins.map(({ box, title }) => h("figure", {}, box, h("figcaption", {}, title)))
       ),
-      noteSection(figure, () => this.note()),
+      noteSection(figure, (isCurrent) => this.note(isCurrent), this.#decided),
       modelSection(figure), opinionsSection(figure), this.look,
       this.#full && originSection({ ...this.#full, slide: null }),
     );
@@ -303,12 +307,19 @@ export class SlidesView {
   async decide(decision) {
     const figure = this.#full ?? this.#find(this.#current);
     if (!figure || !(await decide(figure, decision))) return;
-    if (store.preferences.advance && decision !== null && this.#current === figure.index) this.step(1);
+    if (!store.preferences.advance || decision === null || this.#current !== figure.index) return;
+    this.step(1);
+    if (this.#current === figure.index) return;
+    this.#decided = { ...figure, decision };
+    this.#showSide();
   }
 
-  note() {
+  /** Writes the note of the figure just decided, or of the current one; see {@link Workspace.note}. */
+  async note(isCurrent = false) {
+    const decided = isCurrent ? null : this.#decided;
     // The note that is there must be known before it is changed.
-    if (this.#full) noteDialog(this.#full);
+    const figure = !decided ? this.#full : "note" in decided ? decided : await figureNow(decided.index);
+    if (figure) noteDialog(figure, decided && this.#full);
   }
 
   /** Goes to the next figure of the kind that is stepped through. */

@@ -5,14 +5,17 @@ import { describe } from "./card.js";
 import { announce, button, fill, fixed, h, stateBox, whole } from "./dom.js";
 import { noteDialog } from "./dialogs.js";
 import { Grid } from "./grid.js";
-import { decisionButtons } from "./parts.js";
-import { decide, undo } from "./review.js";
+import { decisionButtons, lastNote } from "./parts.js";
+import { decide, figureNow, undo } from "./review.js";
 import { store } from "./store.js";
 
 const MOVES = { ArrowLeft: 1, ArrowRight: 1, ArrowUp: 1, ArrowDown: 1 };
 
 /** Events: `moved` (the cursor or its figure changed), `large` (the large view opened or closed). */
 export class Workspace extends EventTarget {
+  /** The figure from which a decision went on, and where to, until the cursor is moved again: T writes its note. */
+  #decided = null;
+
   /**
    * @param {Object} options
    * @param {string} options.label of the grid, for screen readers
@@ -29,13 +32,15 @@ export class Workspace extends EventTarget {
     this.grid = new Grid(label, line, settles ? "settled" : "decision");
     this.buttons = decisionButtons((decision) => this.decide(decision), settles ? "Settle as" : "");
     this.now = h("div", { class: "now" });
+    this.noteHere = button("Note", () => this.note(), { name: "note", key: "t" });
+    this.noteLast = button("Note on the last decided", () => this.note(), { name: "note", key: "t" });
     this.advance = h("input", { type: "checkbox" });
     this.advance.addEventListener("change", () => store.prefer({ advance: this.advance.checked }));
     this.bar = h(
       "div", { class: "bar deciding", role: "region", "aria-label": "Decide on the current figure" },
       this.now, settles && h("strong", {}, "Settle as"), this.buttons.element,
       button("Undo", () => undo(), { name: "undo", key: "z" }),
-      !settles && button("Note", () => this.note(), { name: "note", key: "t" }),
+      !settles && [this.noteHere, this.noteLast],
       button("Large", () => this.openLarge(), { name: "large", title: "Large view (Enter)" }),
       h("label", { title: "Go to the next figure after a decision" }, this.advance, "Go on"),
     );
@@ -56,8 +61,14 @@ export class Workspace extends EventTarget {
     return this.grid.figure;
   }
 
+  /** The figure that was just decided, where the page went on from it by itself; else null. */
+  get decided() {
+    return this.#decided?.figure ?? null;
+  }
+
   /** Shows a list; closes the one before. */
   setList(list, position = 0) {
+    this.#decided = null;
     this.list?.close();
     this.grid.setList(list, position);
     const state = () => this.list === list && this.#state();
@@ -96,11 +107,13 @@ export class Workspace extends EventTarget {
   }
 
   #goTo(index) {
+    this.#decided = null;
     const position = this.list && this.element.isConnected ? this.list.positionOf(index) : -1;
     if (position >= 0) this.grid.moveTo(position);
   }
 
   #moved() {
+    if (this.#decided?.to !== this.grid.position) this.#decided = null;
     this.#show();
     this.dispatchEvent(new Event("moved"));
   }
@@ -118,6 +131,10 @@ export class Workspace extends EventTarget {
         figure.call ? ` · ${figure.call}` : "", figure.note ? ` · ${figure.note}` : ""
       ),
     ]);
+    const { decided } = this;
+    this.noteHere.hidden = decided !== null;
+    this.noteLast.hidden = decided === null;
+    this.noteLast.title = decided ? lastNote(decided) : "";
     this.large.refresh();
   }
 
@@ -137,12 +154,28 @@ export class Workspace extends EventTarget {
       return;
     }
     if (!(await decide(figure, decision, { settles: this.settles }))) return;
-    if (store.preferences.advance && decision !== null && this.grid.position === position) this.step(1);
+    if (!store.preferences.advance || decision === null || this.grid.position !== position) return;
+    this.step(1);
+    if (this.grid.position === position) return;
+    this.#decided = { figure, to: this.grid.position };
+    this.#show();
   }
 
-  /** Writes the present rater's note; an arbitration is not one's own opinion and has none. */
-  note() {
-    if (this.figure && !this.settles) noteDialog(this.figure);
+  /**
+   * Writes the present rater's note; an arbitration is not one's own opinion and has none.
+   * @param {boolean} [isCurrent] of the figure under the cursor, also right after a decision that went on from another
+   */
+  async note(isCurrent = false) {
+    if (this.settles) return;
+    const { decided, figure } = this;
+    if (isCurrent || !decided) {
+      if (figure) noteDialog(figure);
+      return;
+    }
+    // The note that is there must be known before it is changed.
+    const place = this.list.positionOf(decided.index);
+    const now = place >= 0 ? this.list.at(place) : await figureNow(decided.index);
+    if (now) noteDialog(now, figure);
   }
 
   step(count) {
@@ -159,7 +192,8 @@ export class Workspace extends EventTarget {
         place: () => [this.grid.position, this.list?.total ?? 0],
         step: (count) => this.step(count),
         decide: (decision) => this.decide(decision),
-        note: () => this.note(),
+        note: (isCurrent) => this.note(isCurrent),
+        decided: () => this.decided,
         undo: () => undo(),
         settles: this.settles,
       },

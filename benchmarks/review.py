@@ -39,7 +39,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from atypia.data.phantom.dataset import write_phantom
-from atypia.inference.results import RESULTS_SCHEMA
+from atypia.inference.results import RESULTS_SCHEMA, completed
 from atypia.paths import cache_root, data_root
 from atypia.review.book import file_events
 from atypia.review.slides import TILE_PX, SlideFacts
@@ -109,7 +109,7 @@ def results(folder: Path, figures: int) -> Path:
         "reason": pa.nulls(figures, pa.string()),
         "model": ["benchmark"] * figures,
     }
-    pq.write_table(pa.table(columns, schema=RESULTS_SCHEMA), folder / "results.parquet")
+    pq.write_table(completed(pa.table(columns)), folder / "results.parquet")
     return folder / "results.parquet"
 
 

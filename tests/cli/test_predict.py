@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
+from tests.fixtures.slides import gradient, write_scn
 
 from atypia.cli.picked import Picked
 from atypia.data.streams import CropBatch
@@ -221,3 +223,69 @@ def test_a_uuid_of_a_feature_comes_back_and_several_classes_are_two(
     written = json.loads(out.read_text("utf-8"))["features"]
     assert [feature["properties"]["name"] for feature in written] == [own, "x1"]
     assert written[0]["id"] == own and written[1]["id"] != "x1"
+
+
+def test_a_slide_with_a_scanned_area_from_points_to_geojson_and_back(atypia: Run, model: Path, tmp_path: Path) -> None:
+    """QuPath's position is read on the scanned area, stays what it was, and is written where QuPath expects it."""
+    pytest.importorskip("openslide")
+    slide = write_scn(tmp_path / "case.scn", gradient(), (200, 120), (1000, 900))
+    table = tmp_path / "points.csv"
+    table.write_text("x,y\n300,250\n320,260\n")
+    out = tmp_path / "calls.csv"
+    asked = ("predict", slide, "--points", table, "--model", model, "--out")
+    ended = atypia(*asked, out)
+    assert ended.code == 2 and "--origin bounds" in ended.err and not out.exists()
+    ended = atypia(
+        *asked, out, "--origin", "canvas", "--page", tmp_path / "page.html", "--summary", tmp_path / "s.json"
+    )
+    assert ended.code == 0, ended.err
+    assert "begins at (200, 120) of the canvas" in ended.err
+    (row, _) = csv.DictReader(out.open(encoding="utf-8"))
+    assert (row["x_px"], row["origin"], row["origin_x_px"]) == ("300.0", "canvas", "0.0")
+    assert (row["mpp"], row["mpp_source"]) == ("0.25", "file: SCN XML")
+    assert "0.25, file: SCN XML" in (tmp_path / "page.html").read_text("utf-8")
+    (image,) = json.loads((tmp_path / "s.json").read_text("utf-8"))["images"]
+    assert (image["mpp"], image["mpp_source"], image["origin"]) == (0.25, "file: SCN XML", "canvas")
+    assert atypia(*asked, tmp_path / "calls.geojson", "--origin", "canvas").code == 0
+    first = json.loads((tmp_path / "calls.geojson").read_text("utf-8"))["features"][0]
+    assert first["geometry"]["coordinates"] == [100, 130]
+    # What was written for QuPath is read again, and now QuPath's marks tell what it counts from.
+    ended = atypia("predict", slide, "--points", tmp_path / "calls.geojson", "--model", model, "--out", out)
+    assert ended.code == 0, ended.err
+    again = next(csv.DictReader(out.open(encoding="utf-8")))
+    assert (again["x_px"], again["origin"], again["p_atypical"]) == ("100.0", "bounds", row["p_atypical"])
+
+
+def test_sizes_that_contradict_each_other_are_refused_until_it_is_said_which(
+    atypia: Run, model: Path, tmp_path: Path
+) -> None:
+    slide = write_scn(tmp_path / "case.scn", gradient(), (0, 0), (600, 512))
+    table = tmp_path / "points.csv"
+    table.write_text("x,y\n300,250\n")
+    asked = ("predict", slide, "--points", table, "--model", model, "--out", tmp_path / "calls.csv", "--mpp", 0.5)
+    ended = atypia(*asked)
+    assert (
+        ended.code == 2 and "0.5 (--mpp) and 0.25 (file: SCN XML); fix: --mpp-from given or --mpp-from scn" in ended.err
+    )
+    for choice, expected in (("given", "0.5"), ("scn", "0.25")):
+        assert atypia(*asked, "--mpp-from", choice).code == 0
+        assert next(csv.DictReader((tmp_path / "calls.csv").open(encoding="utf-8")))["mpp"] == expected
+
+
+@pytest.mark.real
+def test_a_folder_of_dicom_files_is_a_slide(atypia: Run, model: Path, real_root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openslide")
+    file = real_root / "slides" / "camelyon-multiframe.dcm"
+    if not file.is_file():
+        pytest.skip(f"{file.name} is not in the data folder")
+    (tmp_path / "series").mkdir()
+    shutil.copy(file, tmp_path / "series" / "1.dcm")
+    table = tmp_path / "points.csv"
+    table.write_text("x,y\n500,300\n")
+    rows = []
+    for slide in (file, tmp_path / "series"):
+        out = tmp_path / "calls.csv"
+        ended = atypia("predict", slide, "--points", table, "--mpp", 0.25, "--model", model, "--out", out)
+        assert ended.code == 0, ended.err
+        rows.append(next(csv.DictReader(out.open(encoding="utf-8"))))
+    assert rows[0]["p_atypical"] == rows[1]["p_atypical"] and rows[1]["image"] == str(tmp_path / "series")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -16,7 +17,7 @@ from PIL import Image
 from atypia.data.opening import open_data
 from atypia.errors import DataError, InputError
 from atypia.inference.predictions import predictions_table, read_predictions, write_predictions
-from atypia.inference.results import RESULTS_SCHEMA
+from atypia.inference.results import FIRST_COLUMNS, RESULTS_SCHEMA
 from atypia.review.figures import coded
 from atypia.review.opening import Opening, kind_of, open_figures
 from atypia.review.scores import pooled_scores
@@ -179,3 +180,27 @@ def test_coded_sorts_names_and_keeps_nulls() -> None:
     assert (found.names, found.codes.tolist()) == (("a", "b"), [1, -1, 0, 1])
     assert found.mask(["b"]).tolist() == [True, False, False, True]
     assert coded(pa.chunked_array([], pa.string())).names == ()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_figures_are_drawn_where_they_were_read(tmp_path: Path, suffix: str) -> None:
+    """Positions count from the scanned area in the file, and from the canvas on the page."""
+    table = results_table([("a", "case.scn", 0.9)], (400.0, 300.0)).to_pylist()
+    table[0] |= {"mpp": 0.25, "mpp_source": "--mpp", "origin": "bounds", "origin_x_px": 1000.0, "origin_y_px": 600.0}
+    path = tmp_path / f"calls{suffix}"
+    found = pa.Table.from_pylist(table, schema=RESULTS_SCHEMA)
+    pq.write_table(found, path) if suffix == ".parquet" else pacsv.write_csv(found, path)
+    figures = open_figures(Opening((str(path),)))
+    assert (figures.x_px.tolist(), figures.y_px.tolist(), figures.mpp.tolist()) == ([1400.0], [900.0], [0.25])
+    assert figures.in_qupath(0, (1000.0, 600.0)) == (400.0, 300.0)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_results_of_older_versions_are_opened(tmp_path: Path, suffix: str) -> None:
+    older = results_table([("a", "s.svs", 0.9)], (400.0, 300.0)).select(list(FIRST_COLUMNS))
+    path = tmp_path / f"calls{suffix}"
+    pq.write_table(older, path) if suffix == ".parquet" else pacsv.write_csv(older, path)
+    assert kind_of(str(path)) == "results"
+    figures = open_figures(Opening((str(path),)))
+    assert figures.x_px.tolist() == [400.0] and np.isnan(figures.mpp).all()
+    assert figures.in_qupath(0, (0.0, 0.0)) == (400.0, 300.0)

@@ -108,7 +108,7 @@ def statement(place: str, source: str, across: float | None, down: float | None)
     mean = (across + down) / 2
     low, high = PLAUSIBLE_MPP
     if not low <= mean <= high:
-        return [Statement(math.nan, place, source, f"{mean:.4g} µm/px, which no microscope has")]
+        return [Statement(math.nan, place, source, f"{mean:.4g} µm/px, outside {low:g} to {high:g}")]
     if abs(across - down) > ANISOTROPY * mean:
         return [Statement(math.nan, place, source, f"{across:.4g} × {down:.4g} µm/px, and pixels must be square")]
     return [Statement(mean, place, source)]

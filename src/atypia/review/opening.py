@@ -99,7 +99,11 @@ def kind_of(reference: str) -> str:
     if suffix == ".csv" and path.is_file():
         with open(path, encoding="utf-8-sig", errors="replace") as file:
             header = file.readline(4096)
-        return "results" if {r.FIGURE_ID, r.P_ATYPICAL, CALL} <= set(header.strip().split(",")) else "data"
+        return (
+            "results"
+            if {r.FIGURE_ID, r.P_ATYPICAL, CALL} <= set(header.strip().replace('"', "").split(","))
+            else "data"
+        )
     if suffix in (".json", ".jsonl", ".geojson") and path.is_file():
         fix = "write it with `atypia predict --out results.parquet`"
         raise InputError(must(str(path), "results as .parquet or .csv", suffix, fix))

@@ -315,13 +315,15 @@ def read_json(path: Path) -> Any:
         WorkError: The file is absent, no regular file, cannot be read, too large, or damaged.
     """
     try:
-        return parse_json(read_regular(path, MAX_JSON_BYTES), path.name, fix="delete it and repeat the step")
+        return parse_json(read_regular(path, MAX_JSON_BYTES), path.name)
     except FileNotFoundError:
         raise WorkError(f"{path} does not exist; fix: check the path") from None
     except OSError as error:
         raise WorkError(f"{path} cannot be read ({error.strerror}); fix: name a file that you may read") from error
     except InputError as error:
-        raise WorkError(f"{path} is damaged ({error}); fix: delete it and repeat the step") from error
+        raise WorkError(
+            f"{path} is damaged ({error.__cause__ or error}); fix: delete it and repeat the step"
+        ) from error
 
 
 @contextmanager

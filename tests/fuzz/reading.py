@@ -64,15 +64,19 @@ def table(path: Path) -> None:
 
 
 def recipes(path: Path) -> None:
+    from atypia.errors import AbsentError
     from atypia.studies.files import load_study
     from atypia.studies.plan import make_plan
     from atypia.synthesis.schema import load_generator_recipe
     from atypia.training.recipe import load_recipe
 
+    def absent(data: Any) -> Any:
+        raise AbsentError("no data is opened here")
+
     def plan(p: Path) -> None:
         study = load_study(str(p), ["seeds=[0]"])
         for size in ("full", "cpu", "smoke"):
-            _read(lambda _, size=size: make_plan(study.sized(size), p.parent / "plan"), p)
+            _read(lambda _, size=size: make_plan(study.sized(size), p.parent / "plan", opener=absent), p)
 
     name = path if path.suffix in (".yaml", ".yml", ".special") else path.with_suffix(".yaml")
     for read in (load_recipe, load_generator_recipe, load_study):

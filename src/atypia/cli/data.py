@@ -97,14 +97,18 @@ def info(
 ) -> None:
     """Counts by class and domain; optionally a figure and a contact sheet, plain or augmented."""
     from atypia.data.opening import open_data
-    from atypia.data.summary import summarise
+    from atypia.data.summary import broken_images, summarise
 
     if augment and sheet is None:
         raise typer.BadParameter("give --sheet FILE, where the augmented crops are to go", param_hint="--augment")
     summaries = []
     for reference in references:
         manifest = open_data(reference, root)
-        summaries.append(summarise(manifest))
+        broken = broken_images(manifest)
+        summaries.append({**summarise(manifest), "broken": broken})
+        if broken:
+            first = next(iter(broken.values()))
+            warn(f"{manifest.name}: {len(broken)} of these figures cannot be used; the first: {first}")
     if as_json:
         show_json(summaries)
     else:

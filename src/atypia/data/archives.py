@@ -11,6 +11,7 @@ import lzma
 import re
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -28,7 +29,11 @@ from atypia.regularfiles import open_regular
 _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
-_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, NotImplementedError)
+# The last four are what the readers of Python raise on damaged headers.
+_DAMAGE = (
+    zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, NotImplementedError,
+    TypeError, ValueError, LookupError, ArithmeticError, struct.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -188,15 +193,23 @@ def _readable(archive: Path) -> Iterator[None]:
         if not isinstance(error.__cause__, FileExistsError):
             raise
         raise DataError(f"{archive.name} holds a file that is already there: {error.__cause__.filename}") from None
+    except DataError:
+        raise
     except RuntimeError as error:
-        # How zipfile reports a member that needs a password.
+        # How zipfile reports a member that needs a password, and what it does not unpack.
+        if isinstance(error, NotImplementedError):
+            raise _damaged(archive, error) from error
         if "password" not in str(error) and "encrypted" not in str(error):
             raise
         raise DataError(f"{archive.name} is encrypted; fix: unpack it by hand, then import the folder") from error
     except _DAMAGE as error:
-        raise DataError(
-            f"{archive.name} is damaged or no zip or tar archive ({error}); fix: delete it and download it again"
-        ) from error
+        raise _damaged(archive, error) from error
+
+
+def _damaged(archive: Path, error: BaseException) -> DataError:
+    return DataError(
+        f"{archive.name} is damaged or no zip or tar archive ({error}); fix: delete it and download it again"
+    )
 
 
 def _extract_zip(state: _Unpacking) -> None:

@@ -155,11 +155,7 @@ def read_rgb(
     data = source if isinstance(source, bytes) else read_bytes(source, limits)
     name = name or ("image" if isinstance(source, bytes) else str(source))
     kind = image_format(data)
-    ending = _ENDINGS.get(kind or "")
-    if ending is not None and data.rfind(ending) < 0:
-        raise DataError(f"{name} is truncated: its end is missing; fix: fetch the file again")
-    if kind == "PNG":
-        _check_sums(data, name)
+    _check_whole(data, name)
     try:
         with Image.open(io.BytesIO(data), formats=(kind,) if kind else FORMATS) as image:
             _check_size(image, name, limits)
@@ -170,6 +166,24 @@ def read_rgb(
         raise
     except _DAMAGE as error:
         raise _unreadable(name, error, data) from error
+
+
+def check_whole(path: str | Path) -> None:
+    """Checks that a file is whole without decoding it: the end of PNG and JPEG, and the checksums of PNG.
+
+    Raises:
+        DataError: It cannot be read, or is truncated or damaged.
+    """
+    _check_whole(read_bytes(path), str(path))
+
+
+def _check_whole(data: bytes, name: str) -> None:
+    kind = image_format(data)
+    ending = _ENDINGS.get(kind or "")
+    if ending is not None and data.rfind(ending) < 0:
+        raise DataError(f"{name} is truncated: its end is missing; fix: fetch the file again")
+    if kind == "PNG":
+        _check_sums(data, name)
 
 
 def read_bytes(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:

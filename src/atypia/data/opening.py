@@ -275,6 +275,7 @@ def _listing(paths: Iterable[Path]) -> str:
 
 def _cached(name: str, key: str, build: Callable[[], Manifest]) -> Manifest:
     label = "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in name)[:60]
+    label = label.encode()[:120].decode(errors="ignore")  # file systems count bytes
     path = cache_root() / "manifests" / f"{label}-{fingerprint(_CACHE_VERSION, key)}.parquet"
     if path.is_file():
         try:

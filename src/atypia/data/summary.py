@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia import records as r
+from atypia.cores import core_count
+from atypia.data.images import check_whole
 from atypia.data.manifest import Manifest
+from atypia.errors import DataError
 from atypia.progress import Progress, silent
 from atypia.seeds import generator
 
@@ -55,6 +59,30 @@ def summarise(manifest: Manifest) -> dict[str, Any]:
         "fingerprint": manifest.fingerprint,
         "notes": list(manifest.notes),
     }
+
+
+def broken_images(manifest: Manifest) -> dict[str, str]:
+    """Reasons by figure id of crops that are counted and cannot be used: files that are truncated or damaged.
+
+    Pixels are not decoded: the end of a file and, of PNG, its checksums are looked at. Empty where the images are
+    not at hand.
+    """
+    if manifest.root is None:
+        return {}
+    root, t = manifest.root, manifest.table
+    rows = zip(t[r.FIGURE_ID].to_pylist(), t[r.IMAGE].to_pylist(), t[r.X_PX].to_pylist(), strict=True)
+    crops = [(figure, root / image) for figure, image, x in rows if x is None]
+
+    def reason(crop: tuple[str, Path]) -> str | None:
+        try:
+            check_whole(crop[1])
+        except DataError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(core_count()) as pool:
+        found = list(pool.map(reason, crops))
+    return {figure: text for (figure, _), text in zip(crops, found, strict=True) if text is not None}
 
 
 def random_sheet(

@@ -196,4 +196,5 @@ def _facts(path: Path) -> dict[str, Any] | None:
 
 
 def _slug(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)[:60]
+    text = "".join(c if c.isalnum() or c in "-_" else "-" for c in name)[:60]
+    return text.encode()[:120].decode(errors="ignore")  # file systems count bytes

@@ -173,6 +173,7 @@ class Task:
     def outcome(self, status: str, facts: Mapping[str, Any], seconds: float) -> SlideOutcome:
         """The outcome of work that gave these facts."""
         rate = facts["rate"]
+        counts: dict[str, Any] = {name: None if facts.get(name) is None else int(facts[name]) for name in COUNTED}
         return SlideOutcome(
             self.job.name,
             str(self.job.slide),
@@ -180,7 +181,7 @@ class Task:
             int(facts["figures"]),
             rate=None if rate is None else float(rate),
             seconds=round(seconds, 3),
-            **{name: None if facts.get(name) is None else int(facts[name]) for name in COUNTED},
+            **counts,
         )
 
     def failed(self, reason: str) -> SlideOutcome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
 
@@ -47,3 +48,24 @@ def test_decide_and_undo(client) -> None:
     assert client.get("/figures/3", params={"rater": "Ada"})["decision"] is None
     assert "nothing" in client.post("/decisions/undo", {"rater": "Ada"}, 409)["detail"]
     assert [event["kind"] for event in client.get("/decisions")] == ["decision", "decision", "undo", "undo"]
+
+
+@pytest.mark.parametrize("index", [True, False, "3", 3.0, 3.5, None, [3], -1, 80, 2**60])
+def test_an_index_is_a_whole_number(client, index: object) -> None:
+    body = {"rater": "Ada", "index": index, "decision": "normal"}
+    status = 404 if index == 80 and index is not True else 422
+    assert "index" in client.post("/decisions", body, status)["detail"]
+    assert "index" in client.post("/arbitration", body, status)["detail"]
+    assert client.get("/decisions") == []
+
+
+@pytest.mark.parametrize("more", [{"blind": "yes"}, {"blind": 1}, {"seen_previous": True}, {"note": 5}, {"rater": 1}])
+def test_values_are_of_their_type(client, more: dict[str, object]) -> None:
+    client.post("/decisions", {"rater": "Ada", "index": 0, "decision": "normal", **more}, 422)
+    assert client.get("/decisions") == []
+
+
+@pytest.mark.parametrize("decision", ["Atypical", "AMF", "", "not mitosis", "none", 1, True])
+def test_decisions_have_one_spelling(client, decision: object) -> None:
+    body = {"rater": "Ada", "index": 0, "decision": decision}
+    assert "decision" in client.post("/decisions", body, 422)["detail"]

@@ -17,7 +17,8 @@ from PIL import Image
 from atypia.data.opening import open_data
 from atypia.errors import DataError, InputError
 from atypia.inference.predictions import predictions_table, read_predictions, write_predictions
-from atypia.inference.results import FIRST_COLUMNS, RESULTS_SCHEMA
+from atypia.inference.results import RESULTS_SCHEMA
+from atypia.review.building import from_manifest
 from atypia.review.figures import coded
 from atypia.review.opening import Opening, kind_of, open_figures
 from atypia.review.scores import pooled_scores
@@ -120,6 +121,27 @@ def test_test_part_goes_before_validation_part(small_csv: Path) -> None:
     assert scores.held_out and not pooled_scores(manifest, [unknown]).held_out
 
 
+def test_each_figure_is_called_by_the_threshold_of_its_models(small_csv: Path, tmp_path: Path) -> None:
+    """Folds have thresholds of their own, and a mean of them is nobody's."""
+    manifest = open_data(str(small_csv))
+    low = predictions_table(manifest.take([0, 1]), np.array([0.35, 0.2]), 0.3, part="test")
+    high = predictions_table(manifest.take([2, 3]), np.array([0.55, 0.7]), 0.6, part="test")
+    scores = pooled_scores(manifest, [low, high])
+    assert scores.thresholds[:4].tolist() == pytest.approx([0.3, 0.3, 0.6, 0.6]) and np.isnan(scores.thresholds[4])
+    figures = from_manifest(manifest, scores, None, "x")
+    assert [figures.call.at(i) for i in range(5)] == ["atypical", "normal", "normal", "atypical", None]
+    assert figures.threshold is None and any("thresholds from 0.300 to 0.600" in note for note in figures.notes)
+    lines = [
+        {"figure_id": f"{n}", "image": "a.png", "p_atypical": 0.45, "decision": int(t < 0.45), "call": call,
+         "threshold": t, "model": f"m{t}"}
+        for n, (t, call) in enumerate([(0.3, "atypical"), (0.3, "atypical"), (0.6, "normal")])
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(lines, schema=RESULTS_SCHEMA), tmp_path / "two.parquet")
+    results = open_figures(Opening((str(tmp_path / "two.parquet"),)))
+    assert results.threshold is None and any("thresholds from" in note for note in results.notes)
+    assert [results.call.at(i) for i in range(3)] == ["atypical", "atypical", "normal"]
+
+
 def test_fingerprint_is_of_the_figures(small_csv: Path) -> None:
     figures = open_figures(Opening((str(small_csv),)))
     manifest = open_data(str(small_csv))
@@ -197,7 +219,7 @@ def test_figures_are_drawn_where_they_were_read(tmp_path: Path, suffix: str) -> 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_results_of_older_versions_are_opened(tmp_path: Path, suffix: str) -> None:
-    older = results_table([("a", "s.svs", 0.9)], (400.0, 300.0)).select(list(FIRST_COLUMNS))
+    older = results_table([("a", "s.svs", 0.9)], (400.0, 300.0)).drop_columns(list(LATER_COLUMNS))
     path = tmp_path / f"calls{suffix}"
     pq.write_table(older, path) if suffix == ".parquet" else pacsv.write_csv(older, path)
     assert kind_of(str(path)) == "results"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +17,14 @@ from PIL import Image
 
 from atypia.errors import DataError
 from atypia.inference.results import RESULTS_SCHEMA
+from atypia.review import slides
 from atypia.review.crops import STAINS, hematoxylin
 from atypia.review.figures import Figures
 from atypia.review.opening import Opening, open_figures
 from atypia.review.slides import ByteCache, SlideFacts, SlideShelf, dzi, tile_box
+
+PATIENCE_S = 60.0
+"""Longest wait for a thread; only a deadlock takes it."""
 
 
 def smooth(width: int, height: int) -> np.ndarray:
@@ -170,6 +177,113 @@ def test_many_slides_are_not_all_open(tmp_path: Path) -> None:
         assert shelf.field(number, 32.0, 32.0, 8)[0, 0, 0] == number
     assert len(shelf._open) == 8
     shelf.close()
+
+
+class Plain:
+    """A slide of one colour that is as slow to open as a test wants, and notices use after its end."""
+
+    width_px = height_px = 64
+    mpp = 0.25
+
+    def __init__(self, is_broken: bool = False) -> None:
+        self.is_broken = is_broken
+        self.is_closed = False
+
+    def read(self, x_px: float, y_px: float, side_px: int) -> np.ndarray:
+        assert not self.is_closed, "read after it was closed"
+        time.sleep(0)  # lets another thread in
+        if self.is_broken:
+            raise DataError("broken")
+        return np.full((side_px, side_px, 3), 7, np.uint8)
+
+    def close(self) -> None:
+        assert not self.is_closed, "closed twice"
+        self.is_closed = True
+
+
+def test_a_slide_that_is_slow_to_open_delays_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    opening, go_on = Event(), Event()
+
+    def slow(path: Path) -> slides._Opened:
+        if path.name == "slow":
+            opening.set()
+            assert go_on.wait(PATIENCE_S)
+        return slides._Opened(Plain(), None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(slides, "_opened", slow)
+    shelf = SlideShelf((Path("slow"), Path("other")))
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(shelf.facts, 0)
+        assert opening.wait(PATIENCE_S)
+        other = pool.submit(shelf.facts, 1)
+        assert other.result(PATIENCE_S).mpp == 0.25, "the other slide does not wait"
+        assert not first.done()
+        go_on.set()
+        assert first.result(PATIENCE_S).width_px == 64
+    shelf.close()
+
+
+def test_opening_reading_and_closing_at_once_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More threads than slides may be open, errors and closing in between: no thread waits for another in a circle."""
+    made: list[Plain] = []
+
+    def plain(path: Path) -> slides._Opened:
+        made.append(Plain(is_broken=path.name in ("2.svs", "4.svs")))
+        return slides._Opened(made[-1], None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(slides, "_opened", plain)
+    monkeypatch.setattr(slides, "MAX_OPEN", 2)
+    for _ in range(20):
+        shelf = SlideShelf(tuple(Path(f"{number}.svs") for number in range(5)))
+
+        def use(worker: int, shelf: SlideShelf = shelf) -> int:
+            found = 0
+            for step in range(40):
+                try:
+                    found += int(shelf.field((worker * 3 + step) % 5, 1.0, 1.0, 2)[0, 0, 0] == 7)
+                except DataError as error:
+                    assert "was closed" in str(error) or "broken" in str(error)
+            return found
+
+        with ThreadPoolExecutor(9) as pool:
+            users = [pool.submit(use, worker) for worker in range(8)]
+            closer = pool.submit(shelf.close)
+            closer.result(PATIENCE_S)
+            for user in users:
+                user.result(PATIENCE_S)
+        assert all(one.is_closed for one in made), "nothing stays open"
+        with pytest.raises(DataError, match="was closed"):
+            shelf.field(0, 1.0, 1.0, 2)
+
+
+def test_open_slides_are_bounded_while_many_threads_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Plain] = []
+
+    def plain(path: Path) -> slides._Opened:
+        made.append(Plain())
+        return slides._Opened(made[-1], None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(slides, "_opened", plain)
+    shelf = SlideShelf(tuple(Path(f"{number}.svs") for number in range(40)))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: shelf.field(number % 40, 1.0, 1.0, 2), range(400)))
+    shelf.field(0, 1.0, 1.0, 2)
+    assert sum(not one.is_closed for one in made) <= slides.MAX_OPEN
+    shelf.close()
+    assert all(one.is_closed for one in made)
+
+
+@pytest.mark.parametrize("folder", ["archive/p-17", "/archive/p 17", "archive/../archive/p-17"])
+def test_messages_name_no_folders(tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = (tmp_path / folder.lstrip("/") if folder.startswith("/") else Path(folder)) / "a.png"
+    path.parent.mkdir(parents=True)
+    for content in (None, b"", b"\x89PNG\r\n\x1a\nnothing"):
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(DataError) as error:
+            SlideShelf((path,)).facts(0)
+        assert "a.png" in str(error.value) and "17" not in str(error.value) and str(tmp_path) not in str(error.value)
 
 
 @pytest.mark.real

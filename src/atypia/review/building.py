@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,9 @@ from atypia.review.figures import (
 )
 from atypia.review.scores import Scores, positions
 
+SAME_THRESHOLD: Final = 1e-9
+"""Thresholds that differ by less are one: means of one and the same number."""
+
 
 def from_manifest(
     manifest: Manifest,
@@ -62,9 +65,11 @@ def from_manifest(
     files, on = _slides_of(t[r.IMAGE], cut, places)
     if slides is not None and not cut.any():
         files, on, x, y = _published_positions(manifest, slides, root)
-    p, call, notes = np.full(n, np.nan), nothing_coded(n), list(manifest.notes)
+    p, call, notes, threshold = np.full(n, np.nan), nothing_coded(n), list(manifest.notes), None
     if scored is not None:
-        p, call = scored.p, called(scored.p, scored.threshold)
+        p, call = scored.p, called(scored.p, scored.thresholds)
+        threshold, of_several = one_threshold(scored.thresholds)
+        notes += of_several
         if scored.unknown:
             notes.append(f"{scored.unknown} predictions are of figures that are not in {manifest.name}")
     return Figures(
@@ -87,7 +92,7 @@ def from_manifest(
         novelty=np.full(n, np.nan),
         label=_labels(t[r.LABEL]),
         votes=t[r.VOTES] if t[r.VOTES].null_count < n else None,
-        threshold=None if scored is None else scored.threshold,
+        threshold=threshold,
         held_out=scored is not None and scored.held_out,
         manifest=manifest,
         rows=np.arange(n, dtype=np.int64),
@@ -123,6 +128,7 @@ def from_results(
     cut = np.isfinite(x)
     files, on = _slides_of(table[r.IMAGE], cut, places)
     n = table.num_rows
+    threshold, notes = one_threshold(floats(table[r.THRESHOLD]))
     found = Figures(
         title=tables[0][0].stem if len(tables) == 1 else f"{len(tables)} results",
         source=source,
@@ -142,9 +148,10 @@ def from_results(
         p=floats(table[r.P_ATYPICAL]),
         novelty=floats(table[res.NOVELTY]),
         label=np.full(n, UNKNOWN_LABEL, np.int8),
-        threshold=float(np.mean(np.unique(floats(table[r.THRESHOLD])))),
+        threshold=threshold,
         rows=np.full(n, -1, np.int64),
         zeros=zeros,
+        notes=notes,
     )
     return found if manifest is None else _with_data(found, manifest)
 
@@ -183,8 +190,27 @@ def _with_data(figures: Figures, manifest: Manifest) -> Figures:
     )
 
 
-def called(p: Floats, threshold: float) -> Coded:
-    """Class names by a threshold; nothing where there is no probability."""
+def one_threshold(thresholds: Floats) -> tuple[float | None, tuple[str, ...]]:
+    """The decision threshold of all figures, and a note where there is none.
+
+    A mean of the thresholds of several models is nobody's: figures between it and their own are called otherwise.
+
+    >>> one_threshold(np.array([0.4, np.nan, 0.4])), one_threshold(np.array([0.3, 0.5]))[0]
+    ((0.4, ()), None)
+    """
+    known = thresholds[np.isfinite(thresholds)]
+    if len(known) == 0:
+        return None, ()
+    low, high = float(known.min()), float(known.max())
+    if high - low <= SAME_THRESHOLD:
+        return low, ()
+    return None, (
+        f"thresholds from {low:.3f} to {high:.3f}: each figure is called by that of the models that scored it",
+    )
+
+
+def called(p: Floats, threshold: float | Floats) -> Coded:
+    """Class names by a threshold, the same for all or one a figure; nothing where there is no probability."""
     names = (res.CALLED_ATYPICAL, res.CALLED_NORMAL)
     codes = np.where(np.isnan(p), -1, np.where(p >= threshold, 0, 1)).astype(np.int32)
     return Coded(names, codes)

@@ -14,9 +14,11 @@ from atypia.artifacts import fingerprint
 from atypia.data.geometry import MAX_SIDE_PX, MIN_SIDE_PX, CropGeometry, apply, resize
 from atypia.data.images import ImageLimits, read_rgb
 from atypia.errors import DataError
+from atypia.review.bytecache import ByteCache
 from atypia.review.figures import FIELD_PX, FIELD_UM, Figures
 from atypia.review.listing import scale
-from atypia.review.slides import ByteCache, SlideShelf
+from atypia.review.slides import SlideShelf
+from atypia.review.words import without_folder
 
 ViewName = Literal["rgb", "hematoxylin"]
 VIEWS: Final[tuple[str, ...]] = get_args(ViewName)
@@ -97,7 +99,9 @@ class CropShelf:
                 image = read_rgb(path, LIMITS, name="its image")
                 return apply(image, CropGeometry(min(max(min(image.shape[:2]), MIN_SIDE_PX), MAX_PX)))
             except DataError as error:
-                raise DataError(f"figure {index}: {str(error).replace(str(path), 'its image')}") from error
+                raise DataError(
+                    f"figure {index}: {without_folder(str(error), path).replace(path.name, 'its image')}"
+                ) from error
         mpp, _ = scale(f, self.slides, index)
         side = FIELD_PX if mpp is None else round(FIELD_UM / mpp)
         side = min(max(side, MIN_SIDE_PX), MAX_SIDE_PX)

@@ -160,7 +160,7 @@ class Figures:
         novelty: Distance from the training data; NaN where unknown.
         label: 0, 1, or :data:`UNKNOWN_LABEL`.
         votes: The data's own votes, one list a figure; None where it has none.
-        threshold: Mean decision threshold; None without predictions.
+        threshold: Decision threshold of all figures; None without predictions, or where models have several.
         held_out: Whether it is known that no model was trained on the figure that it scored.
         manifest: The data set, where one is known.
         rows: Row of each figure in it; -1 for none.

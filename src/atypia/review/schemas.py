@@ -16,9 +16,9 @@ Index = Annotated[int, Field(ge=0, le=MAX_ID, description="Position of a figure 
 
 
 class Given(BaseModel):
-    """Base of what is sent: unknown keys are refused."""
+    """Base of what is sent: unknown keys are refused, and what is of another type (`true`, `"3"` for a number)."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Problem(BaseModel):

@@ -34,12 +34,14 @@ class Scores:
         p: Mean over models, shape (n,), in [0, 1]; NaN where no model scored the figure. Where some
             models had it in their test part, those in whose validation part it was do not count: their
             epochs and thresholds may have been chosen on it.
+        thresholds: Mean of the decision thresholds of those same models, shape (n,); NaN likewise.
         threshold: Mean of the models' thresholds.
         held_out: Whether it is known that no model was trained on what it scored.
         unknown: Predictions of figures that are not in the data set.
     """
 
     p: npt.NDArray[np.float64]
+    thresholds: npt.NDArray[np.float64]
     threshold: float
     held_out: bool
     unknown: int
@@ -56,7 +58,7 @@ def pooled_scores(manifest: Manifest, tables: Iterable[pa.Table]) -> Scores:
         DataError: None of the predictions is of a figure of the data set.
     """
     n = len(manifest)
-    sums, counts = np.zeros((2, n)), np.zeros((2, n), dtype=np.int64)
+    sums, limits, counts = np.zeros((2, n)), np.zeros((2, n)), np.zeros((2, n), dtype=np.int64)
     thresholds: list[float] = []
     held_out, unknown = True, 0
     ids = manifest.table[r.FIGURE_ID].combine_chunks()
@@ -66,21 +68,25 @@ def pooled_scores(manifest: Manifest, tables: Iterable[pa.Table]) -> Scores:
         unknown += int(np.count_nonzero(~known))
         if not known.any():
             continue
-        thresholds.append(float(np.mean(np.unique(table[r.THRESHOLD].to_numpy()[known]))))
+        threshold = table[r.THRESHOLD].to_numpy()
+        thresholds.append(float(np.mean(threshold[known])))
         parts = table[r.PART]
         in_validation = coded(parts).mask([runs.VALIDATION])
         held_out &= set(parts.unique().to_pylist()) <= set(_HELD_OUT_PARTS)
         p = table[r.P_ATYPICAL].to_numpy()
         for group, chosen in enumerate((known & ~in_validation, known & in_validation)):
             np.add.at(sums[group], rows[chosen], p[chosen])
+            np.add.at(limits[group], rows[chosen], threshold[chosen])
             np.add.at(counts[group], rows[chosen], 1)
     if not thresholds:
         raise DataError(f"the predictions are of no figure of {manifest.name}; fix: give their data set with --data")
     group = np.where(counts[0] > 0, 0, 1)
     columns = np.arange(n)
-    total, number = sums[group, columns], counts[group, columns]
-    p = np.divide(total, number, out=np.full(n, np.nan), where=number > 0)
-    return Scores(p, float(np.mean(thresholds)), held_out, unknown)
+    number = counts[group, columns]
+    p, limit = (
+        np.divide(total[group, columns], number, out=np.full(n, np.nan), where=number > 0) for total in (sums, limits)
+    )
+    return Scores(p, limit, float(np.mean(thresholds)), held_out, unknown)
 
 
 def positions(wanted: pa.ChunkedArray | pa.Array, among: pa.Array) -> npt.NDArray[np.int64]:

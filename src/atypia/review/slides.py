@@ -11,12 +11,12 @@ import io
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ from atypia.data.images import ImageLimits
 from atypia.data.regions import Slide
 from atypia.data.slides import open_slide, slide_file
 from atypia.errors import AtypiaError, DataError, must
+from atypia.review.bytecache import ByteCache
+from atypia.review.words import without_folder
 
 if TYPE_CHECKING:
     from openslide import OpenSlide
@@ -49,42 +51,6 @@ LIMITS: Final = ImageLimits()
 
 Box = tuple[int, int, int, int]
 """Left, top, width and height, in the pixels of a level."""
-
-
-class ByteCache:
-    """Encoded pictures, the last ones used, up to a number of bytes; any thread may use it.
-
-    Attributes:
-        hits: Requests that were answered from it.
-        misses: Requests that were not.
-    """
-
-    def __init__(self, most_bytes: int) -> None:
-        self._most = most_bytes
-        self._lock = Lock()
-        self._kept: OrderedDict[tuple[Any, ...], bytes] = OrderedDict()
-        self._bytes = 0
-        self.hits = 0
-        self.misses = 0
-
-    def get(self, key: tuple[Any, ...], make: Callable[[], bytes]) -> bytes:
-        """What is kept under a key, or else what ``make`` gives, which is kept from now on."""
-        with self._lock:
-            found = self._kept.get(key)
-            if found is not None:
-                self._kept.move_to_end(key)
-                self.hits += 1
-                return found
-            self.misses += 1
-        made = make()
-        with self._lock:
-            if key not in self._kept:
-                self._kept[key] = made
-                self._bytes += len(made)
-            while self._bytes > self._most and len(self._kept) > 1:
-                _, dropped = self._kept.popitem(last=False)
-                self._bytes -= len(dropped)
-        return made
 
 
 @dataclass(frozen=True)
@@ -115,18 +81,38 @@ class _Opened:
     slide: Slide
     pyramid: OpenSlide | None
     overview: Image.Image | None = None
-    lock: Lock = field(default_factory=Lock)
-    closed: bool = False
 
     def close(self) -> None:
-        self.closed = True
         self.slide.close()
         if self.pyramid is not None:
             self.pyramid.close()
 
 
+@dataclass(eq=False)
+class _Place:
+    """Where one slide stands: empty until it is needed, and again after it was closed.
+
+    Attributes:
+        lock: Whoever holds it opens, reads or closes this slide, and no other.
+        opened: The open slide; None while it is closed.
+    """
+
+    lock: Lock = field(default_factory=Lock)
+    opened: _Opened | None = None
+
+    def close(self) -> None:
+        """Closes the slide; called by who holds the lock."""
+        opened, self.opened = self.opened, None
+        if opened is not None:
+            opened.close()
+
+
 class SlideShelf:
     """The slides that figures lie on, opened when they are needed; any thread may use it.
+
+    Every slide has a lock of its own, under which it is opened, read and closed; no thread ever waits for one
+    while it holds another, so threads cannot wait for each other in a circle, and a slide that is slow to open
+    delays nobody who looks at another. The shelf's own lock guards the order of use, for moments.
 
     Args:
         paths: Their files. They are addressed by position, never by name.
@@ -136,7 +122,10 @@ class SlideShelf:
         self.paths = paths
         self.cache = ByteCache(CACHE_BYTES)
         self._lock = Lock()
-        self._open: OrderedDict[int, _Opened] = OrderedDict()
+        self._places = tuple(_Place() for _ in paths)
+        self._open: OrderedDict[int, None] = OrderedDict()
+        """Numbers of the slides that are open, the last used last."""
+        self._closed = False
         self._facts: dict[int, SlideFacts] = {}
         self._unreadable: dict[int, tuple[float, str]] = {}
 
@@ -204,12 +193,13 @@ class SlideShelf:
         return self.cache.get((number, level, column, row), lambda: self._made(number, facts, box, level))
 
     def close(self) -> None:
-        """Closes all slides."""
+        """Closes all slides, each as soon as nobody reads it; whatever is asked for afterwards is refused."""
         with self._lock:
-            for opened in self._open.values():
-                with opened.lock:
-                    opened.close()
+            self._closed = True
             self._open.clear()
+        for place in self._places:
+            with place.lock:
+                place.close()
 
     def _made(self, number: int, facts: SlideFacts, box: Box, level: int) -> bytes:
         name = self.paths[number].name
@@ -230,41 +220,48 @@ class SlideShelf:
 
     @contextmanager
     def _using(self, number: int) -> Iterator[_Opened]:
-        """An open slide that nobody else uses or closes meanwhile; errors name the file without its folder."""
-        path = self.paths[number]
+        """An open slide that nobody else uses or closes meanwhile; errors name files without their folders."""
         try:
             with self._held(number) as opened:
                 yield opened
         except AtypiaError as error:
-            raise DataError(str(error).replace(str(path), path.name)) from error
+            raise DataError(without_folder(str(error), self.paths[number])) from error
 
     @contextmanager
     def _held(self, number: int) -> Iterator[_Opened]:
-        while True:
-            with self._lock:
-                opened = self._open.get(number)
-                if opened is None:
-                    opened = self._open[number] = _opened(self.paths[number])
-                self._open.move_to_end(number)
-                surplus = [self._open.popitem(last=False)[1] for _ in range(len(self._open) - MAX_OPEN)]
-            for other in surplus:
-                with other.lock:
-                    other.close()
-            with opened.lock:
-                if opened.closed:
-                    continue
-                whole = False
+        place = self._places[number]
+        with place.lock:
+            if self._closed:
+                raise DataError("the review was closed; fix: open it again")
+            if place.opened is None:
+                place.opened = _opened(self.paths[number])
+            whole = False
+            try:
+                yield place.opened
+                whole = True
+            finally:
+                if not whole:
+                    place.close()  # after an error OpenSlide refuses everything else from the same handle
+                    with self._lock:
+                        self._open.pop(number, None)
+        self._make_room(number)
+
+    def _make_room(self, number: int) -> None:
+        """Notes that a slide was used, and closes those that were used longest ago and that nobody reads now."""
+        with self._lock:
+            self._open[number] = None
+            self._open.move_to_end(number)
+            surplus = list(self._open)[: max(0, len(self._open) - MAX_OPEN)]
+        for other in surplus:
+            place = self._places[other]
+            if place.lock.acquire(blocking=False):  # one that is being read notes its use, and makes room itself
                 try:
-                    yield opened
-                    whole = True
+                    place.close()
                 finally:
-                    if not whole:
-                        # After an error OpenSlide refuses everything else from the same handle.
-                        opened.close()
-                        with self._lock:
-                            if self._open.get(number) is opened:
-                                del self._open[number]
-                return
+                    place.lock.release()
+                with self._lock:
+                    if place.opened is None:
+                        self._open.pop(other, None)
 
 
 def _opened(path: Path) -> _Opened:

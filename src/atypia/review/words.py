@@ -1,7 +1,9 @@
-"""What a reviewer can say of a figure, and how that is kept: names and codes, written once."""
+"""What a reviewer can say of a figure, and how that is kept: names and codes, written once; and what a page may name."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Final, Literal, get_args
 
 from atypia.records import ATYPICAL, NORMAL
@@ -43,3 +45,15 @@ def decision_of(code: int) -> str | None:
     ('not-mitosis', None)
     """
     return DECISIONS[code] if code >= 0 else None
+
+
+def without_folder(text: str, path: Path) -> str:
+    """A message without the folders of the file that it names: pages are shared and mailed.
+
+    >>> without_folder("/archive/p-17/a.svs is damaged; fix: fetch it", Path("/archive/p-17/a.svs"))
+    'a.svs is damaged; fix: fetch it'
+    """
+    for folder in dict.fromkeys((path.parent, path.parent.absolute(), path.parent.resolve())):
+        if str(folder) not in (".", folder.anchor):
+            text = text.replace(f"{folder}{os.sep}", "").replace(str(folder), "(its folder)")
+    return text

@@ -4,6 +4,7 @@ import { OfflineError, connection } from "./api.js";
 import { announce, button, h, whole } from "./dom.js";
 import { outbox } from "./outbox.js";
 
+const FORMULA = /^[=+\-@\t\r\n＝＋－＠']/;
 const WAIT = "The server does not answer.";
 
 // In blind mode figures go by a number, which no import knows: such decisions stay in the browser.
@@ -11,7 +12,9 @@ const canBeSaved = () =>
   outbox.items.some((item) => item.kind === "decision") && !outbox.items.some((item) => item.blind);
 
 function saveUnsent() {
-  const quote = (text) => `"${String(text ?? "").replaceAll('"', '""')}"`;
+  // An apostrophe keeps spreadsheets from running a text as a formula; an import takes it away again.
+  const shield = (text) => (FORMULA.test(text) ? `'${text}` : text);
+  const quote = (text) => `"${shield(String(text ?? "")).replaceAll('"', '""')}"`;
   const rows = outbox.items.filter((item) => item.kind === "decision");
   const lines = rows.map((item) => [item.figure_id, item.decision, item.note, item.rater].map(quote).join(","));
   const text = ["figure_id,decision,note,rater", ...lines, ""].join("\n");

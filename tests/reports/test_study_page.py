@@ -19,6 +19,7 @@ from atypia.reports.study_page import study_page
 from atypia.reports.study_report import _more_tables, write_report
 from atypia.reports.study_statistics import compared_table, p_text, place_table, statistics_tables
 from atypia.reports.study_summary import headline_table
+from atypia.reports.study_unseen import UNSEEN, unseen_table
 from atypia.reports.study_words import (
     hours,
     overall_sentences,
@@ -28,7 +29,7 @@ from atypia.reports.study_words import (
 )
 from atypia.reports.tables import Column, Spread, Table
 
-from .findings import NASTY, UNDEFINED, about, findings, score
+from .findings import NASTY, UNDEFINED, about, findings, score, unseen
 from .html import Page
 
 DRAWN = {"line", "path", "polyline"}
@@ -232,3 +233,23 @@ def test_report_writes_page_tables_figures_and_study_file(tmp_path: Path) -> Non
                  "confusion-ami-br-test", "differences-balanced-accuracy"):  # fmt: skip
         assert {f"{stem}.svg", f"{stem}.png"} <= names
     assert all(path.stat().st_size > 1000 for path in written.figures)
+
+
+def test_domains_left_out_stand_first_among_comparisons() -> None:
+    found = findings(2, unseen=(unseen(0, 0.7, 0.8, 0.6), unseen(1, 0.65, 0.8, 0.5, reference=0)))
+    table = unseen_table(found, "t")
+    names = [column.name for column in table.columns]
+    at = {name: names.index(name) for name in ("left_out", "auroc", "auroc_interval", "balanced_accuracy", "n_cases")}
+    rows = {(str(row[0]), str(row[at["left_out"]])): row for row in table.rows}
+    assert [label for _, label in rows][:5] == ["scanner 0", "scanner 1", "scanner 2", "mean", "worst"]
+    first, mean, worst = (rows[NASTY, name] for name in ("scanner 0", "mean", "worst"))
+    assert first[at["auroc_interval"]] == "n/a" and first[at["n_cases"]] == 5
+    assert mean[at["balanced_accuracy"]] == pytest.approx(0.7) and mean[at["auroc"]] == pytest.approx(0.8)
+    assert worst[at["balanced_accuracy"]] == 0.6 and worst[at["auroc"]] == pytest.approx(0.7)
+    assert worst[at["auroc_interval"]] == "0.650 to 0.750" and worst[at["n_cases"]] is None
+    (gain,) = [row for (_, name), row in rows.items() if name == f"mean, less that of {NASTY}"]
+    assert gain[0] == "second" and gain[at["balanced_accuracy"]] == -0.02
+    text = page_of(found)
+    assert "<script>alert" not in text
+    assert text.index("Domains left out") < text.index("Differences") and UNSEEN in _more_tables(about(), found)
+    assert "Domains left out" not in page_of(findings()) and UNSEEN not in _more_tables(about(), findings())

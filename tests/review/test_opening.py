@@ -17,7 +17,7 @@ from PIL import Image
 from atypia.data.opening import open_data
 from atypia.errors import DataError, InputError
 from atypia.inference.predictions import predictions_table, read_predictions, write_predictions
-from atypia.inference.results import RESULTS_SCHEMA
+from atypia.inference.results import LATER_COLUMNS, RESULTS_SCHEMA
 from atypia.review.building import from_manifest
 from atypia.review.figures import coded
 from atypia.review.opening import Opening, kind_of, open_figures

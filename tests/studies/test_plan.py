@@ -63,6 +63,7 @@ def test_the_paper_s_numbers_of_runs(tmp_path: Path) -> None:
     assert runs("giedziun-augmentation") == 13 * 5
     assert runs("giedziun-lodo") == 2 * 4
     assert runs("benito-synthetic") == 15 * 5
+    assert runs("unseen-laboratories") == 4 * 3 * 4  # sizes, seeds; four domains above, six in AMi-Br
 
 
 def ids(given: dict[str, Any], folder: Path) -> dict[tuple[str, str], str]:

@@ -58,6 +58,31 @@ class Combination:
 
 
 @dataclass(frozen=True, eq=False)
+class Among:
+    """A statistic of some of the cases, as one of all of them: a domain's own, where means over domains are drawn.
+
+    Attributes:
+        part: The statistic of these cases alone.
+        where: Their positions among all cases, ascending, shape (k,).
+        cases: Number of all cases.
+    """
+
+    part: CaseStatistic
+    where: IntArray
+    cases: int
+
+    def of(self, weights: FloatArray) -> FloatArray:
+        """See :class:`CaseStatistic`."""
+        return self.part.of(weights[:, self.where])
+
+    def without_each(self) -> FloatArray:
+        """See :class:`CaseStatistic`; a case that is not among them takes nothing away."""
+        values = np.repeat(self.part.of(np.ones((1, len(self.where)))), self.cases)
+        values[self.where] = self.part.without_each()
+        return values
+
+
+@dataclass(frozen=True, eq=False)
 class Sums:
     """A statistic that is a function of sums over figures.
 

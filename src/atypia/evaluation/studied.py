@@ -295,6 +295,56 @@ class AdaptationTest:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A row on one domain that its training never saw, at the threshold that it brought along.
+
+    Attributes:
+        name: The domain, or whatever else the protocol left out at once.
+        n: Labelled figures.
+        n_positive: Positives among them.
+        n_cases: Cases among them.
+        n_models: Models that scored it: the seeds.
+        threshold: Mean of the models' thresholds.
+        values: Metric to the mean of the models' own values, with an interval over the domain's cases.
+    """
+
+    name: str
+    n: int
+    n_positive: int
+    n_cases: int
+    n_models: int
+    threshold: float
+    values: Mapping[str, Interval]
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """A row on all domains that were left out one at a time.
+
+    Attributes:
+        series: Position of the row.
+        place: Position of the place.
+        domains: In the order of their names.
+        mean: Metric to its mean over the domains where it is defined, each of equal weight, with an interval over
+            all their cases: how the mean would vary with other patients of the same domains.
+        reference: Position of the baseline's row at the same decision; None where there is none.
+        gain: Metric to the difference of the means, this row less the reference, paired by case.
+    """
+
+    series: int
+    place: int
+    domains: tuple[LeftOut, ...]
+    mean: Mapping[str, Interval]
+    reference: int | None = None
+    gain: Mapping[str, Interval] = field(default_factory=dict)
+
+    def worst(self, metric: str) -> LeftOut | None:
+        """The domain where the metric is lowest; None where it is defined on none."""
+        known = [one for one in self.domains if not math.isnan(one.values[metric].estimate)]
+        return min(known, key=lambda one: one.values[metric].estimate, default=None)
+
+
+@dataclass(frozen=True)
 class Findings:
     """What a study's predictions say.
 
@@ -307,6 +357,7 @@ class Findings:
         ranks: Over test sets and domains, where there are enough.
         adaptations: Ways to adapt backbones, compared.
         effects: Main effects of factors, where a study crosses some.
+        unseen: Domains left out, one by one, where the protocol does that.
         raters: The human level, where votes are known.
         galleries: Confidently wrong figures.
         baseline: Whether references are the study's baseline; else each is the best row of its group and place.
@@ -323,6 +374,7 @@ class Findings:
     ranks: tuple[Ranked, ...] = ()
     adaptations: tuple[AdaptationTest, ...] = ()
     effects: tuple[Effect, ...] = ()
+    unseen: tuple[Unseen, ...] = ()
     raters: tuple[Raters, ...] = ()
     galleries: tuple[Gallery, ...] = ()
     baseline: bool = False

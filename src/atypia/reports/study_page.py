@@ -49,6 +49,7 @@ from atypia.reports.study_statistics import (
 )
 from atypia.reports.study_summary import headline_table
 from atypia.reports.study_tables import MATRIX
+from atypia.reports.study_unseen import UNSEEN
 from atypia.reports.study_words import hours, overall_sentences, place_sentences, progress_sentence, warnings_of
 from atypia.reports.tables import Column, Table, shown
 
@@ -210,8 +211,8 @@ def _crop(crop: WrongCrop, gallery: Gallery, positive: str) -> dict[str, Any]:
 
 def _sections(found: Findings, tables: Mapping[str, Table]) -> list[dict[str, Any]]:
     """Comparisons, ranks, people and papers; then every other table, folded."""
-    used = {DIFFERENCES, FOLDS, EFFECTS, RANKS, ADAPTATIONS, RATERS, LITERATURE, PUBLISHED_DIFFERENCES}
-    comparing: list[dict[str, Any]] = []
+    used = {UNSEEN, DIFFERENCES, FOLDS, EFFECTS, RANKS, ADAPTATIONS, RATERS, LITERATURE, PUBLISHED_DIFFERENCES}
+    comparing = _blocks(tables, (UNSEEN,))
     forest = effect_forest(found)
     if forest is not None:
         comparing.append(_drawn(forest_svg(forest), forest.title, forest.names))

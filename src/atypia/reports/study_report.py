@@ -25,6 +25,7 @@ from atypia.reports.study_plots import all_charts
 from atypia.reports.study_statistics import statistics_tables
 from atypia.reports.study_summary import HEADLINE_NAME, headline_table
 from atypia.reports.study_tables import FOLDER, MATRIX, write_study
+from atypia.reports.study_unseen import UNSEEN, unseen_table
 from atypia.reports.tables import Table
 
 PAGE: Final = "index.html"
@@ -83,6 +84,7 @@ def _more_tables(about: StudyAbout, found: Findings) -> dict[str, Table]:
     title = f"{about.name}, size {about.size}"
     tables = {
         HEADLINE_NAME: headline_table(found, f"{title}: headline"),
+        UNSEEN: unseen_table(found, title),
         **statistics_tables(found, title),
         LITERATURE: literature_table(found, about.name, title, about.protocol),
         PUBLISHED_DIFFERENCES: published_differences(found, about.name, title),

@@ -33,8 +33,9 @@ from atypia.studies.run import Status
 from atypia.studies.scoring import DRAWN, DRAWS, Entry, entry, place_scores
 from atypia.studies.shift import domain_groups
 from atypia.studies.table import StudyResults, collect_study, evaluations
+from atypia.studies.unseen import unseen_domains
 
-VERSION: Final = 4
+VERSION: Final = 5
 """Raised when the same predictions give other findings, or these another layout."""
 KEPT: Final = "findings.json"
 TABLES: Final = (files.RESULTS, files.RUN_TABLE, files.DELTAS, files.SHIFT, files.MATRIX)
@@ -168,6 +169,7 @@ def compute(pool: Pool, results: StudyResults) -> Findings:
         ranks=ranks(folds, series),
         adaptations=adaptation_tests(folds, series),
         effects=tuple(effects),
+        unseen=tuple(unseen_domains(pool, tuple(places), series, limits)),
         raters=tuple(humans),
         galleries=tuple(galleries),
         baseline=plan.baseline is not None,

@@ -250,8 +250,17 @@ class Pool:
     def sample(self, row: tuple[str, str, str], key: Key) -> Sample | None:
         """A row's predictions on a place; None where it has none of labelled figures."""
         chunks = self._chunks.get((row, key))
-        if not chunks:
-            return None
+        return self._sample(chunks, key) if chunks else None
+
+    def parts(self, row: tuple[str, str, str], key: Key) -> list[Sample]:
+        """The same by the figures that were scored together: one sample a fold, with the models of all its seeds."""
+        groups: dict[bytes, list[Chunk]] = {}
+        for chunk in self._chunks.get((row, key), ()):
+            groups.setdefault(chunk.rows.tobytes(), []).append(chunk)
+        found = [self._sample(chunks, key) for chunks in groups.values()]
+        return [sample for sample in found if sample is not None]
+
+    def _sample(self, chunks: Sequence[Chunk], key: Key) -> Sample | None:
         labels = self.figures(key[0]).labels
         thresholds = np.array([chunk.threshold for chunk in chunks])
         if _same_figures(chunks):

@@ -128,10 +128,8 @@ def read_results(path: Path) -> pa.Table:
     """
     try:
         if path.suffix.lower() == ".parquet":
-            with (
-                open_regular(path) as opened,
-                pq.ParquetFile(opened) as file,
-            ):  # unlike `read_table`, it does not load pandas
+            # Unlike `read_table`, this does not load pandas.
+            with open_regular(path) as opened, pq.ParquetFile(opened) as file:
                 return file.read().cast(RESULTS_SCHEMA)
         from pyarrow import csv
 

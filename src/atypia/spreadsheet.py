@@ -37,12 +37,21 @@ class CsvLines:
     """
 
     def __init__(self, file: IO[str]) -> None:
+        self._file = file
         self._plain = csv.writer(file, lineterminator="\n")
-        self._quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
     def write(self, row: Iterable[Any]) -> None:
         """Writes a row."""
         cells = [shielded(value) if isinstance(value, str) else value for value in row]
-        # The csv module leaves a lone carriage return without quotes, and readers end the line there.
-        awkward = any(isinstance(value, str) and "\r" in value for value in cells)
-        (self._quoting if awkward else self._plain).writerow(cells)
+        # The csv module leaves a lone carriage return without quotes, and readers end the line there. Its mode that
+        # quotes everything would also quote what is null, which readers then take for an empty text.
+        if any(isinstance(value, str) and "\r" in value for value in cells):
+            self._file.write(",".join(_quoted(value) for value in cells) + "\n")
+        else:
+            self._plain.writerow(cells)
+
+
+def _quoted(value: Any) -> str:
+    if isinstance(value, str):
+        return '"' + value.replace('"', '""') + '"'
+    return "" if value is None else str(value)

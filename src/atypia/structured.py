@@ -3,7 +3,7 @@
 A few hundred bytes of YAML aliases stand for gigabytes; a few thousand brackets exhaust the stack of
 whatever walks the values later; a number of ten thousand digits fits no column; the same key twice
 means two things. Every file of a user goes through :func:`parse_json` or :func:`parse_yaml`, which
-return plain values: dictionaries with text keys, lists, texts, finite numbers, booleans and null.
+return plain values: dictionaries with text keys, lists, texts, numbers, booleans and null.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def parse_yaml(text: str, name: str) -> Any:
     Raises:
         DataError: It is no YAML, is longer than :data:`MAX_YAML_BYTES`, nested deeper than :data:`MAX_DEPTH`, has
             more than :data:`MAX_YAML_NODES` values once aliases are put in, an alias within itself, a number
-            that is infinite, NaN or of more than :data:`MAX_DIGITS` digits, or a key twice in one mapping.
+            that is too large or of more than :data:`MAX_DIGITS` digits, or a key twice in one mapping.
     """
     import yaml
 
@@ -218,8 +218,9 @@ def _loader() -> Any:
 
         def construct_yaml_float(self, node: Any) -> float:
             value = super().construct_yaml_float(node)
-            if not math.isfinite(value):
-                raise ConstructorError(None, None, f"{value} is no finite number", node.start_mark)
+            # What is written as infinite or as no number is for the schema to refuse, which names the key.
+            if not math.isfinite(value) and len(node.value) > len("+.inf"):
+                raise ConstructorError(None, None, "a number that is too large", node.start_mark)
             return value
 
     def _count(root: Node) -> None:

@@ -221,3 +221,21 @@ def test_real_sources_are_found_in_place(atypia: Run, real_root: Path) -> None:
 
     found = {row["name"]: row["folder"] for row in rows if row["folder"]}
     assert found["ami-br"].startswith(str(real_root))
+
+
+def test_info_says_which_figures_cannot_be_used(
+    atypia: Callable[..., Any], paint: Callable[..., Path], tmp_path: Path
+) -> None:
+    table = paint(tmp_path / "set", cases=1)
+    names = sorted(path.name for path in table.parent.glob("*.png"))
+    cut, flipped = (table.parent / name for name in names[:2])
+    cut.write_bytes(cut.read_bytes()[:-20])
+    damaged = bytearray(flipped.read_bytes())
+    damaged[damaged.find(b"IDAT") + 30] ^= 1
+    flipped.write_bytes(bytes(damaged))
+
+    ended = atypia("data", "info", table, "--json")
+
+    assert ended.code == 0
+    assert list(json.loads(ended.out)[0]["broken"]) == [cut.stem, flipped.stem]
+    assert "2 of these figures cannot be used; the first: " in ended.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -289,3 +290,48 @@ def test_a_folder_of_dicom_files_is_a_slide(atypia: Run, model: Path, real_root:
         assert ended.code == 0, ended.err
         rows.append(next(csv.DictReader(out.open(encoding="utf-8"))))
     assert rows[0]["p_atypical"] == rows[1]["p_atypical"] and rows[1]["image"] == str(tmp_path / "series")
+
+
+# What is refused ------------------------------------------------------------------------------
+
+
+def test_where_every_figure_is_refused_the_exit_code_is_one(atypia: Run, model: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    os.mkfifo(bad / "b.png")
+    ended = atypia("predict", bad, "--model", model, "--out", tmp_path / "r.csv")
+
+    assert ended.code == 1
+    assert "warning: all 2 figures were refused; see the column `reason`" in ended.err
+    rows = list(csv.DictReader((tmp_path / "r.csv").open(encoding="utf-8")))
+    assert [row["call"] for row in rows] == ["refused", "refused"]
+    assert "is no regular file but a named pipe" in rows[1]["reason"]
+
+
+def test_a_slide_whose_figures_are_all_refused_is_told_and_the_exit_code_is_one(
+    atypia: Run, model: Path, slide: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out.csv").write_text("x,y\n90000,90000\n80000,5\n")
+    table = tmp_path / "slides.csv"
+    table.write_text(f"slide,points,mpp\n{slide},{tmp_path / 'out.csv'},0.25\n")
+    ended = atypia("predict", "--slides", table, "--model", model, "--out", tmp_path / "many", "--workers", "1")
+
+    assert ended.code == 1
+    assert "case: all 2 figures were refused; see `reason` in its results" in ended.err
+    assert (tmp_path / "many" / "case" / "results.parquet").is_file()
+
+
+def test_a_pipe_is_refused_before_it_is_opened(atypia: Run, model: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.png")
+    ended = atypia("predict", tmp_path / "p.png", "--model", model)
+
+    assert ended.code == 2
+    assert "p.png is no regular file but a named pipe; fix: " in ended.err
+
+
+def test_a_batch_beyond_the_memory_is_refused(atypia: Run, model: Path, crops: Path) -> None:
+    ended = atypia("predict", crops, "--model", model, "--batch-size", "100000000")
+
+    assert ended.code == 2
+    assert "`batch_size` must be at most 349,525 for crops of 32 px (1 GiB), got 100,000,000; fix: " in ended.err

@@ -241,3 +241,17 @@ def test_a_failed_unpacking_leaves_the_older_folder(tmp_path: Path):
     with pytest.raises(DataError):
         extract(make_zip(tmp_path / "bad.zip", {"b": b"1", "../c": b"2"}), tmp_path / "out")
     assert there(tmp_path / "out") == {"a": b"1"}
+
+
+@pytest.mark.parametrize("error", [TypeError("ord() expected"), NotImplementedError("flag bit 5"), IndexError("x")])
+def test_what_pythons_readers_raise_on_damage_is_an_error_of_the_archive(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a", "b")
+    monkeypatch.setattr(zipfile, "ZipFile", fail)
+    with pytest.raises(DataError, match=r"a\.zip is damaged or no zip or tar archive"):
+        extract(tmp_path / "a.zip", tmp_path / "out")

@@ -215,3 +215,57 @@ def test_real_crops_equal_pillow(real_root: Path) -> None:
         assert read_header(path) == (128, 128, "RGB")
         with Image.open(path) as image:
             np.testing.assert_array_equal(read_rgb(path), np.asarray(image))
+
+
+def test_a_png_of_which_one_bit_changed_is_refused() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    whole = encoded(Image.fromarray(pixels), "PNG")
+    start, rng = whole.find(b"IDAT") + 4, np.random.default_rng(1)
+    for at in rng.integers(start, whole.find(b"IEND") - 8, 40):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << int(rng.integers(8))
+        with pytest.raises(DataError, match="the checksum of its IDAT is wrong; fix: fetch the file again"):
+            read_rgb(bytes(damaged), name="x")
+    assert np.array_equal(read_rgb(whole), pixels)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"GIF89a" + b"\0" * 40, "a GIF"),
+        (b"%PDF-1.7", "a PDF"),
+        (b"\xff\x4f\xff\x51" + b"\0" * 40, "a JPEG 2000"),
+        (b"\0\0\0 ftypavif" + b"\0" * 40, "an AVIF"),
+        (b"\0\0\0 ftypheic" + b"\0" * 40, "a HEIC"),
+        (b"\0" * 128 + b"DICM", "a DICOM file"),
+        (b"PK\x03\x04" + b"\0" * 40, "a zip archive"),
+    ],
+)
+def test_what_is_no_image_that_is_read_is_named(content: bytes, what: str, tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(content)
+    for read in (read_rgb, read_header):
+        with pytest.raises(DataError, match=rf"must be an image .* got {what}.*; fix: "):
+            read(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "what"),
+    [("float32", "floating-point"), ("float64", "floating-point"), ("int16", "signed"), ("uint32", "32 bits a sample")],
+)
+def test_a_tiff_of_other_samples_is_named(dtype: str, what: str) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.ones((20, 20, 3), dtype), photometric="rgb")
+    with pytest.raises(DataError, match=rf"got a TIFF of {what}.*; fix: save it as 8-bit RGB PNG"):
+        read_rgb(file.getvalue(), name="x")
+
+
+@pytest.mark.parametrize(
+    ("code", "what"), [(50001, "WebP"), (34712, "JPEG 2000"), (33005, "JPEG 2000"), (9999, "9999")]
+)
+def test_a_tiff_of_a_compression_that_is_not_read_is_named(code: int, what: str) -> None:
+    whole = bytearray(encoded(Image.new("RGB", (20, 20)), "TIFF"))
+    at = whole.find(struct.pack("<HHI", 259, 3, 1))
+    whole[at + 8 : at + 10] = struct.pack("<H", code)
+    with pytest.raises(DataError, match=rf"\bx\b.*{what}|truncated or damaged"):
+        read_rgb(bytes(whole), name="x")

@@ -219,3 +219,23 @@ def test_real_inputs(real_root: Path) -> None:
     np.testing.assert_array_equal(batch.crops, tifffile.imread(path))
     for slide in (real_root / "slides").glob("*.svs"):
         assert classify_input(slide) == "slide"
+
+
+def test_pages_that_share_their_pixels_are_one_figure(tmp_path: Path) -> None:
+    side, pages = 16, 5
+    size = 3 * side * side
+    tags = [(256, side), (257, side), (258, 8), (259, 1), (262, 2), (273, 8), (277, 3), (278, side), (279, size)]
+    length = 2 + 12 * len(tags) + 4
+    data = b"II*\0" + struct.pack("<I", 8 + size) + b"\x80" * size
+    for page in range(1, pages + 1):
+        after = 8 + size + page * length if page < pages else 0
+        body = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+        data += struct.pack("<H", len(tags)) + body + struct.pack("<I", after)
+    (tmp_path / "shared.tif").write_bytes(data)
+
+    items = list(stack_pages(tmp_path / "shared.tif", CropGeometry(out_px=16)))
+
+    assert [item.ids for item in items if isinstance(item, CropBatch)] == [["shared.tif#1"]]
+    reasons = [item.reason for item in items if isinstance(item, Refusal)]
+    assert len(reasons) == 4
+    assert all("must be a page with pixels of its own, got those of page 1; fix: " in reason for reason in reasons)

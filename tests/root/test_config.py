@@ -48,6 +48,12 @@ def test_every_fault_is_named_with_its_key() -> None:
     assert len(lines) == 5
 
 
+@pytest.mark.parametrize("value", [".inf", "-.inf", ".nan", "1e400"])
+def test_a_number_that_is_not_finite_is_refused_with_its_key(value: str) -> None:
+    with pytest.raises(InputError, match="`rate`: Input should be a finite number"):
+        parse(Optimiser, with_overrides({}, [f"rate={value}"]), "here")
+
+
 def test_not_a_number_is_refused_where_a_range_is_given() -> None:
     with pytest.raises(InputError, match=r"`rate`: Input should be a finite number, got nan"):
         parse(Optimiser, {"rate": float("nan")}, "here")

@@ -191,3 +191,15 @@ def test_overrides_of_the_study_file() -> None:
         load_study("what")
     with pytest.raises(InputError, match=r"`size` must be one of full, cpu, smoke, got tiny"):
         study.sized("tiny")
+
+
+def test_what_is_set_holds_at_every_size() -> None:
+    plain = load_study("atey-heldout")
+    sizes = ("full", "cpu", "smoke")
+    assert {plain.sized(size).seeds for size in sizes} == {(0, 1, 2), (0,)}, "a size with seeds of its own"
+    changed = load_study("atey-heldout", ["seeds=[7, 8]"])
+    assert {changed.sized(size).seeds for size in sizes} == {(7, 8)}
+
+    deeper = load_study("benito-synthetic", ["protocol.options.folds=3"])
+    assert [load_study("benito-synthetic").sized(size).protocol.options["folds"] for size in sizes] != [3, 3, 3]
+    assert [deeper.sized(size).protocol.options["folds"] for size in sizes] == [3, 3, 3]

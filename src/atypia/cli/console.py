@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import sys
 import warnings
@@ -45,6 +46,7 @@ def one_line_warnings() -> None:
     warnings.showwarning = show
     for library in ("PIL", "tifffile", "openslide"):
         warnings.filterwarnings("ignore", module=rf"{library}\b")
+        logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
 _kept: list[str] = []

@@ -50,11 +50,11 @@ _ENDINGS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 _MODES = {
-    "1": "bilevel, 1 bit a pixel",
-    "F": "floating-point samples",
-    "I": "32-bit samples",
-    "LAB": "CIELAB",
-    "HSV": "HSV",
+    "1": "1 bit a pixel",
+    "F": "floating-point samples, whose scale is not known",
+    "I": "32-bit samples, whose scale is not known",
+    "LAB": "CIELAB colours",
+    "HSV": "HSV colours",
 }
 # What is often given and never read, by its place in the file and its bytes.
 _NOT_READ = (
@@ -296,8 +296,8 @@ def _to_rgb(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
         return np.array(Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"))
     if mode in _CONVERTED:
         return np.array(image if mode == "RGB" else image.convert("RGB"))
-    what = f"colour mode {mode!r}" + (f" ({_MODES[mode]})" if mode in _MODES else "")
-    raise DataError(must(name, "an 8-bit RGB image", what, "save it as 8-bit RGB PNG"))
+    why = f"; it holds {_MODES[mode]}" if mode in _MODES else ""
+    raise DataError(must(name, "an 8-bit RGB image", f"colour mode {mode!r}", f"save it as 8-bit RGB PNG{why}"))
 
 
 def _unreadable(name: str, error: BaseException, data: bytes = b"") -> DataError:

@@ -139,3 +139,16 @@ def test_a_table_whose_label_overrules_its_votes(voted: Figures) -> None:
     stated = read_csv(root / "soft.csv").table
     assert stated["soft_label"].to_pylist() == [0.4, 2 / 3], "a soft label that is given stays"
     assert manifest.table["votes"].to_pylist()[1] == [1, 1, 0]
+
+
+def test_training_warns_of_soft_labels_against_labels(voted: Figures) -> None:
+    """As exports of earlier versions have them after an arbitration."""
+    from atypia.training.networks import against_labels
+
+    assert voted.manifest is not None
+    assert against_labels(voted.manifest) == []
+    rows = voted.manifest.table.to_pylist()
+    for row, soft in zip(rows, (0.25, 0.0, 0.5), strict=True):
+        row["soft_label"] = soft
+    (warning,) = against_labels(Manifest.from_rows(rows, "old", root=voted.manifest.root))
+    assert warning.startswith("1 soft labels lie on the other side")

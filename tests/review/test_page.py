@@ -181,10 +181,10 @@ def test_a_note_right_after_a_decision_is_of_the_figure_decided(serving: Callabl
 
     page.keyboard.press("n")  # decides the second; moving on by hand makes T the key of the current one
     site.until(lambda: site.current() == figures.id(2))
-    assert page.get_by_role("button", name="Note on the last decided").is_visible()
+    assert page.get_by_role("button", name="Note on last").is_visible()
     page.keyboard.press("ArrowRight")
     site.until(lambda: site.current() == figures.id(3))
-    assert not page.get_by_role("button", name="Note on the last decided").is_visible()
+    assert not page.get_by_role("button", name="Note on last").is_visible()
     page.keyboard.press("t")
     page.get_by_role("heading", name=f"Note on figure {figures.id(3)}", exact=True).wait_for()
     page.keyboard.press("Escape")

@@ -16,6 +16,7 @@ from atypia.backbones.catalogue import BACKBONES, check_input_px, nearest_input_
 from atypia.backbones.weights import locate
 from atypia.data.augment.pipeline import augmentation
 from atypia.data.findings import Finding, raise_leakage
+from atypia.data.manifest import Manifest
 from atypia.data.store import CropStore
 from atypia.errors import InputError, must
 from atypia.inference.bundle import Bundle
@@ -104,12 +105,13 @@ class NetworkTrainer:
         return fingerprint(self.store.fingerprint, self.weights_sha256, [t.fingerprint for t in self.teachers(fold)])
 
     def check(self, folds: Sequence[Fold]) -> list[str]:
-        """Refuses teachers that were trained on figures which their student is measured on."""
+        """Refuses teachers that were trained on figures which their student is measured on; warns of soft labels."""
         findings: list[Finding] = []
         for fold in folds:
             paths = teacher_paths(self.taught_by, fold)
             findings += leakage_of_teachers(paths, self.teachers(fold), fold, self.job.manifest)
-        return raise_leakage(findings, self.job.allow, f"distilling on {self.job.manifest.name}")
+        warnings = raise_leakage(findings, self.job.allow, f"distilling on {self.job.manifest.name}")
+        return [*warnings, *(against_labels(self.job.manifest) if self.recipe.loss.soft_labels else ())]
 
     def fit(self, folds: Sequence[Fold], run_ids: Mapping[str, str], progress: Progress) -> Iterator[Fitted]:
         """Trains one fold after the other."""
@@ -209,3 +211,16 @@ def _codes(values: Sequence[str | None], unknown: int = -1) -> np.ndarray[tuple[
     """Integer codes of names in alphabetical order; ``unknown`` where the name is None."""
     names = {name: code for code, name in enumerate(sorted({v for v in values if v is not None}))}
     return np.array([unknown if v is None else names[v] for v in values], dtype=np.int64)
+
+
+def against_labels(manifest: Manifest) -> list[str]:
+    """A warning where soft labels lie on the other side of 0.5 than their labels: raters against a decision."""
+    table = manifest.table
+    pairs = zip(table[r.LABEL].to_pylist(), table[r.SOFT_LABEL].to_pylist(), strict=True)
+    against = sum(None not in pair and (pair[1] - 0.5) * (pair[0] - 0.5) < 0 for pair in pairs)
+    if not against:
+        return []
+    return [
+        f"{against} soft labels lie on the other side of 0.5 than their labels, and the soft ones are trained on; "
+        "an export of an earlier Atypia after arbitration has such: export the reviewed manifest anew"
+    ]

@@ -277,7 +277,7 @@ export function noteSection(figure, onWrite, decided = null) {
     button(
       figure.note ? "Change note" : "Write a note", () => onWrite(true), { name: "note", key: decided ? null : "t" }
     ),
-    decided && button("Note on the last decided", () => onWrite(false), { name: "note", title: lastNote(decided), key: "t" }),
+    decided && button("Note on last", () => onWrite(false), { name: "note", title: lastNote(decided), key: "t" }),
   );
 }
 

@@ -33,7 +33,7 @@ export class Workspace extends EventTarget {
     this.buttons = decisionButtons((decision) => this.decide(decision), settles ? "Settle as" : "");
     this.now = h("div", { class: "now" });
     this.noteHere = button("Note", () => this.note(), { name: "note", key: "t" });
-    this.noteLast = button("Note on the last decided", () => this.note(), { name: "note", key: "t" });
+    this.noteLast = button("Note on last", () => this.note(), { name: "note", key: "t" });
     this.advance = h("input", { type: "checkbox" });
     this.advance.addEventListener("change", () => store.prefer({ advance: this.advance.checked }));
     this.bar = h(

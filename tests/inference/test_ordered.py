@@ -16,7 +16,12 @@ from atypia.inference.results import RESULTS_SCHEMA, completed, is_results, refu
 def rows(places: list[int]) -> pa.RecordBatch:
     n = len(places)
     crops = SimpleNamespace(
-        ids=[str(place) for place in places], images=["s"] * n, x_px=np.ones(n), y_px=np.ones(n), classes=["c"] * n
+        ids=[str(place) for place in places],
+        images=["s"] * n,
+        x_px=np.ones(n),
+        y_px=np.ones(n),
+        classes=["c"] * n,
+        read_as=(),
     )
     verdicts = SimpleNamespace(p=np.full(n, 0.5), decision=np.ones(n, np.int8), call=["normal"] * n, novelty=np.ones(n))
     return result_batch(crops, verdicts, "m", 0.5)  # pyright: ignore[reportArgumentType]

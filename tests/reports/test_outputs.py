@@ -21,6 +21,7 @@ from atypia.errors import InputError, WorkError
 from atypia.inference.results import RESULTS_SCHEMA, refusal_batch
 from atypia.reports import outputs
 from atypia.reports.outputs import SUFFIXES, open_writer
+from atypia.spreadsheet import bare
 
 from .rows import refusals, results, stream
 
@@ -97,7 +98,7 @@ def test_any_name_comes_back(tmp_path_factory: pytest.TempPathFactory, names: li
     lines = write(folder / "a.jsonl", [batch]).read_text("utf-8").split("\n")[:-1]
     assert [json.loads(line)["figure_id"] for line in lines] == names
     with open(write(folder / "a.csv", [batch]), newline="", encoding="utf-8") as file:
-        assert [row["figure_id"] for row in csv.DictReader(file)] == names
+        assert [bare(row["figure_id"]) for row in csv.DictReader(file)] == names
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -142,7 +143,7 @@ def test_other_columns_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("origin", "expected"), [("canvas", [400.0, 300.0]), ("bounds", [1400.0, 900.0])])
 def test_geojson_lies_where_qupath_expects_it(tmp_path: Path, origin: str, expected: list[float]) -> None:
     way = ReadAs(0.25, "--mpp", origin, 0.0 if origin == "canvas" else 1000.0, 0.0)
-    batch = refusal_batch([Refusal("a", "s.scn", "why", 1400.0, 900.0, way)], "m", 0.5)
+    batch = refusal_batch([Refusal("a", "s.scn", "why", 1400.0, 900.0, read_as=way)], "m", 0.5)
     with open_writer(tmp_path / "a.geojson", qupath_zero={"s.scn": (1000.0, 600.0)}.__getitem__) as writer:
         writer.write(batch)
     (feature,) = json.loads((tmp_path / "a.geojson").read_text("utf-8"))["features"]

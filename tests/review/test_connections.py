@@ -93,15 +93,19 @@ def test_a_request_that_is_answered_never_gives_way() -> None:
         if scope["type"] == "lifespan":
             return
         if scope["path"] == "/slow":
+            begun.append(True)
             while not release:
                 await asyncio.sleep(0.01)
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
+    begun: list[bool] = []
     release: list[bool] = []
     with served(slow, Limits(connections=4)) as port, ExitStack() as stack:
         caller = stack.enter_context(connected(port))
         caller.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        while not begun:  # a request that has not been read yet is like an idle connection
+            time.sleep(0.01)
         for _ in range(20):
             stack.enter_context(connected(port))
         last = stack.enter_context(connected(port))

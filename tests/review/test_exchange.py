@@ -136,7 +136,7 @@ def test_import_of_usual_words(client) -> None:
     ("data", "words"),
     [
         (b"", "is empty"),
-        (b"\xff\xfe\x00", "no UTF-8 text"),
+        (b"\xff\xfe\x00", "damaged UTF-16"),
         (b"figure_id,label\na,1\n", "no column `decision`"),
         (b"figure_id,decision\ns0-001,perhaps\n", "line 2: `decision` must be"),
         (b"figure_id,decision\ns0-001,normal\ns0-001,normal\n", "occurs twice"),

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from atypia.data.regions import Facts
 from atypia.errors import DataError
 from atypia.inference.results import RESULTS_SCHEMA
 from atypia.review import slides
@@ -188,6 +189,7 @@ class Plain:
     def __init__(self, is_broken: bool = False) -> None:
         self.is_broken = is_broken
         self.is_closed = False
+        self.facts = Facts()
 
     def read(self, x_px: float, y_px: float, side_px: int) -> np.ndarray:
         assert not self.is_closed, "read after it was closed"

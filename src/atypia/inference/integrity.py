@@ -108,11 +108,11 @@ def read_bundle(folder: Path, wanted: Iterable[str] = (), given: Mapping[str, by
     contents = dict(given or {})
     config, files = _read_config(folder)
     for name in [name for name in wanted if name not in contents]:
-        if name in files and not (folder / name).is_file():
+        if name in files and not (folder / name).exists():
             raise DataError(_missing(folder, name))
         contents[name] = _bytes(folder / name)
     for name, want in files.items():
-        if name not in contents and not (folder / name).is_file():
+        if name not in contents and not (folder / name).exists():
             raise DataError(_missing(folder, name))
         have = _sha256(contents[name]) if name in contents else file_sha256(folder / name)
         if have != want:

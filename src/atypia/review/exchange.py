@@ -120,6 +120,7 @@ def _feature(
         r.Y_PX: y,
         r.THRESHOLD: figures.threshold,
         r.IMAGE: figures.slides[figures.slide[index]].name,
+        res.CLASS: None,
         res.CALL: res.CALLED_UNCERTAIN,  # replaced below: a decision is no call
         res.MODEL: None,
         res.REASON: None,

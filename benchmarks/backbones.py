@@ -68,7 +68,7 @@ def main() -> None:
 
 def _case(name: str, side: int, count: int, pairs: int) -> dict[str, float]:
     from atypia.backbones.features import open_features
-    from atypia.data.store import CropStore
+    from atypia.data.crops.store import CropStore
 
     crops = np.random.default_rng(0).integers(0, 256, (count, 128, 128, 3), dtype=np.uint8)
     store = cast("CropStore", _Store(crops, np.ones(count, dtype=bool), "noise"))

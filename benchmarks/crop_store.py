@@ -26,12 +26,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from atypia.artifacts import file_sha256
-from atypia.cores import core_count
-from atypia.data.geometry import CropGeometry
+from atypia.base.artifacts import file_sha256
+from atypia.base.cores import core_count
+from atypia.base.paths import data_root
+from atypia.data.crops.store import open_store
+from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import Manifest
-from atypia.data.store import open_store
-from atypia.paths import data_root
 from benchmarks.memory import reset_peak, status_kib
 
 PAIRS = 7

@@ -32,11 +32,11 @@ import numpy as np
 import torch
 
 from atypia.backbones.catalogue import BACKBONES
-from atypia.data.geometry import CropGeometry
+from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import Manifest
-from atypia.inference.bundle import FULL, Bundle
+from atypia.inference.bundles.bundle import FULL, Bundle
+from atypia.inference.bundles.decision import Decision
 from atypia.inference.classifier import SHIPPED, find_model
-from atypia.inference.decision import Decision
 from atypia.methods.network import Network, NetworkSpec, build_network
 from benchmarks.training import data
 
@@ -59,7 +59,7 @@ sys.stderr.write(f"peak_kib {status_kib('VmHWM')}")
 def made_bundle(folder: Path, backbone: str = BACKBONE) -> Path:
     """A bundle with random weights, and its exported network beside it."""
     from atypia.inference.export.onnx import export_onnx
-    from atypia.inference.runtimes import ONNX_FILE
+    from atypia.inference.runtimes.catalogue import ONNX_FILE
 
     spec = NetworkSpec(backbone, SIDE, FULL, view=VIEW)
     torch.manual_seed(0)
@@ -85,7 +85,7 @@ def predict_files(model: Path, files: list[Path], out: Path) -> Callable[[], Non
 
 def network_alone(model: Path) -> Callable[[], None]:
     """The exported network on ready crops."""
-    from atypia.inference.runtimes import open_runtime
+    from atypia.inference.runtimes.catalogue import open_runtime
 
     runtime = open_runtime(model)
     crops = np.random.default_rng(0).integers(0, 256, (CROPS, SIDE, SIDE, 3), dtype=np.uint8)
@@ -102,7 +102,7 @@ def plain_loop(model: Path, files: list[Path]) -> Callable[[], None]:
     from PIL import Image
     from torchvision import transforms as tv
 
-    from atypia.inference.bundle import load_bundle
+    from atypia.inference.bundles.bundle import load_bundle
     from atypia.inference.networks import load_network
 
     bundle = load_bundle(model)

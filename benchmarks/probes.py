@@ -100,7 +100,7 @@ def main() -> None:
 
 def _data(base: Path) -> tuple[str, str, str]:
     """Whether real or phantom, and what to train on and to evaluate on."""
-    from atypia.data.opening import source_folder
+    from atypia.data.sources.opening import source_folder
 
     if all(source_folder(name, None) is not None for name in (TRAINED, OTHER)):
         return TRAINED, TRAINED, OTHER
@@ -142,8 +142,8 @@ def _atypia(*words: str) -> None:
 def _work(trained: str, base: Path) -> dict[str, Any]:
     """Probes on stored features, the frozen forward pass, and the solver beside scikit-learn."""
     from atypia.backbones.features import open_features
-    from atypia.data.opening import open_data
-    from atypia.data.store import open_store
+    from atypia.data.crops.store import open_store
+    from atypia.data.sources.opening import open_data
     from atypia.methods.catalogue import PROBES
     from atypia.methods.head import FoldRows
     from atypia.splits.protocol import make_split

@@ -38,11 +38,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from atypia.base.paths import cache_root, data_root
 from atypia.data.phantom.dataset import write_phantom
 from atypia.inference.results import RESULTS_SCHEMA, completed
-from atypia.paths import cache_root, data_root
-from atypia.review.book import file_events
-from atypia.review.slides import TILE_PX, SlideFacts
+from atypia.review.decisions.log import file_events
+from atypia.review.media.slides import TILE_PX, SlideFacts
 
 FIGURES, IMAGES = 100_000, 500
 WINDOWS, SHOWN, CONNECTIONS = 100, 60, 6

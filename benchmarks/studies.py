@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atypia import records as r
-from atypia import runs
-from atypia.artifacts import write_json
+from atypia.base import records as r
+from atypia.base import runs
+from atypia.base.artifacts import write_json
 from atypia.data.manifest import Manifest
 from atypia.inference.predictions import predictions_table, write_predictions
 from atypia.studies.ledger import Ledger

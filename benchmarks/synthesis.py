@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from atypia.data.audit.provenance import seen_table
 from atypia.data.manifest import Manifest
-from atypia.data.provenance import seen_table
 from atypia.synthesis.diffusion import SamplingConfig
 from atypia.synthesis.generator import Facts, Generator, Sampler, save_generator
 from atypia.synthesis.latents import Latents

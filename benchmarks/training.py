@@ -32,9 +32,9 @@ import torch
 
 from atypia.backbones.catalogue import BACKBONES
 from atypia.data.augment.pipeline import augmentation
-from atypia.data.geometry import CropGeometry
+from atypia.data.crops.store import open_store
+from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import Manifest
-from atypia.data.store import open_store
 from atypia.inference.crops import Frame
 from atypia.methods.network import Network, build_network
 from atypia.training.feed import Feed
@@ -51,12 +51,12 @@ CASES = (("full", "efficientnet-lite0"), ("lora", "vit-s14-focus"))
 
 def data() -> Manifest:
     """Real AMi-Br where it is on disk, else a phantom set."""
-    from atypia.data.opening import open_data, source_folder
+    from atypia.data.sources.opening import open_data, source_folder
 
     if source_folder("ami-br") is not None:
         return open_data("ami-br")
+    from atypia.base.paths import cache_root
     from atypia.data.phantom.dataset import write_phantom
-    from atypia.paths import cache_root
 
     return write_phantom(cache_root() / "benchmark-phantom", 1000)
 

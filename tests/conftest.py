@@ -100,7 +100,7 @@ def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained_folder(tmp_path_factory: pytest.TempPathFactory, small_csv: Path) -> Path:
     """A probe on random features, two folds of :func:`small_csv`; copy it before changing it."""
-    from atypia.data.opening import open_data
+    from atypia.data.sources.opening import open_data
     from atypia.splits.protocol import make_split
     from atypia.training.fit import train
     from atypia.training.fitted import Training

@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 import atypia
+from atypia.base.errors import InputError
 from atypia.challenge import ANSWER_FILE, DEFAULT_FOLDER, SLUG, find_stack, main
-from atypia.errors import InputError
 from atypia.inference.export import challenge as container
 from atypia.inference.export.challenge import PACKAGES, wheel_name, write_challenge
 

@@ -14,14 +14,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from atypia import metrics, runs
-from atypia import records as r
-from atypia.artifacts import read_json
-from atypia.evaluation.crossvalidation import mean_sd
-from atypia.inference.bundle import load_bundle
-from atypia.inference.operating import balanced_point
+from atypia.base import records as r
+from atypia.base import runs
+from atypia.base.artifacts import read_json
+from atypia.inference.bundles.bundle import load_bundle
+from atypia.inference.bundles.operating import balanced_point
 from atypia.inference.predictions import read_predictions
-from atypia.reports.listing import columns_table
+from atypia.reports.drawing.listing import columns_table
+from atypia.statistics import metrics
+from atypia.statistics.crossvalidation import mean_sd
 
 MARK = "<!-- tables -->"
 Part = tuple[npt.NDArray[np.int8], npt.NDArray[np.float64], list[str]]

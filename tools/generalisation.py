@@ -26,20 +26,21 @@ import pyarrow.parquet as pq
 import torch
 from scipy import stats
 
-from atypia import metrics, runs
-from atypia import records as r
-from atypia.artifacts import environment, read_json, write_json
 from atypia.backbones.catalogue import BACKBONES
+from atypia.base import records as r
+from atypia.base import runs
+from atypia.base.artifacts import environment, read_json, write_json
+from atypia.data.crops.store import open_store
 from atypia.data.manifest import Manifest
 from atypia.data.phantom.dataset import write_phantom
 from atypia.data.phantom.domains import DOMAINS
-from atypia.data.store import open_store
-from atypia.inference.bundle import load_bundle
+from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.crops import DeviceCrops, Frame
 from atypia.inference.networks import load_network
-from atypia.reports.listing import columns_table
+from atypia.reports.drawing.listing import columns_table
 from atypia.splits.protocol import make_split
 from atypia.splits.split import Fold
+from atypia.statistics import metrics
 from atypia.training.fit import train
 from atypia.training.fitted import Training
 from atypia.training.recipe import load_recipe

@@ -15,21 +15,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from atypia import records as r
+from atypia.base import records as r
+from atypia.data.crops.store import open_store
 from atypia.data.manifest import Manifest
-from atypia.data.opening import open_data
-from atypia.data.store import open_store
-from atypia.evaluation.intervals import Bootstrap, Interval, metric_intervals
-from atypia.evaluation.resampling import Predicted
-from atypia.inference.bundle import load_bundle
+from atypia.data.sources.opening import open_data
+from atypia.inference.bundles.bundle import load_bundle
+from atypia.inference.bundles.decision import REFUSED, UNCERTAIN, Verdicts
+from atypia.inference.bundles.integrity import CARD_FILE, write_hashes
 from atypia.inference.classifier import SHIPPED, Classifier, find_model
-from atypia.inference.decision import REFUSED, UNCERTAIN, Verdicts
 from atypia.inference.export.quantise import measure_loss
-from atypia.inference.integrity import CARD_FILE, write_hashes
-from atypia.inference.torch_runtime import TorchRuntime
-from atypia.metrics import UndefinedMetricWarning
-from atypia.reports.listing import columns_table
+from atypia.inference.runtimes.torch_runtime import TorchRuntime
+from atypia.reports.drawing.listing import columns_table
 from atypia.splits.protocol import make_split
+from atypia.statistics.intervals import Bootstrap, Interval, metric_intervals
+from atypia.statistics.metrics import UndefinedMetricWarning
+from atypia.statistics.resampling import Predicted
 
 MARK = "<!-- tables -->"
 CARD = Path(__file__).with_name("model_card.md")

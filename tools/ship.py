@@ -17,17 +17,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from atypia import runs
-from atypia.data.opening import open_data
-from atypia.data.store import open_store
-from atypia.errors import AtypiaError
-from atypia.inference.bundle import load_bundle
+from atypia.base import runs
+from atypia.base.errors import AtypiaError
+from atypia.data.crops.store import open_store
+from atypia.data.sources.opening import open_data
+from atypia.inference.bundles.bundle import load_bundle
+from atypia.inference.bundles.integrity import CONFIG_FILE, CONFIG_SHA256, FILES, write_hashes
 from atypia.inference.classifier import MODELS, SHIPPED
 from atypia.inference.export.compact import save_compact
-from atypia.inference.integrity import CONFIG_FILE, CONFIG_SHA256, FILES, write_hashes
-from atypia.inference.onnx_runtime import OnnxRuntime
-from atypia.inference.runtimes import ONNX_FILE
-from atypia.inference.torch_runtime import TorchRuntime
+from atypia.inference.runtimes.catalogue import ONNX_FILE
+from atypia.inference.runtimes.onnx_runtime import OnnxRuntime
+from atypia.inference.runtimes.torch_runtime import TorchRuntime
 from atypia.splits.split import Split
 
 LIMIT_MB = 25.0

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from atypia.backbones.catalogue import markdown_notes, markdown_table
-from atypia.data.catalogue import markdown
+from atypia.data.sources.catalogue import markdown
 
 DOCS = Path(__file__).parents[1] / "docs"
 PARTS = {

@@ -1,6 +1,6 @@
 """Atypia: atypical or normal mitotic figure, and how sure."""
 
-from atypia import telemetry as _telemetry
+from atypia.base import telemetry as _telemetry
 
 __version__ = "0.1.0"
 

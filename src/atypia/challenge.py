@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from atypia.crashes import run_guarded
-from atypia.errors import DataError, InputError, must
+from atypia.base.crashes import run_guarded
+from atypia.base.errors import DataError, InputError, must
+from atypia.base.regularfiles import read_regular
+from atypia.base.structured import parse_json
 from atypia.inference.export.challenge import ANSWER_FILE, SLUG
-from atypia.regularfiles import read_regular
-from atypia.structured import parse_json
 
 DEFAULT_FOLDER: Final = f"images/{SLUG}"
 """Where the stack lies, below the input folder."""
@@ -76,8 +76,8 @@ def classify(stack: Path, models: Sequence[str | Path] = ()) -> list[dict[str, A
         DataError: A page cannot be read, as the answer has no place for a figure without one.
         AbsentError: A model is not here.
     """
-    from atypia.data.stacks import stack_pages
-    from atypia.data.streams import CropBatch
+    from atypia.data.slides.stacks import stack_pages
+    from atypia.data.slides.streams import CropBatch
     from atypia.inference.classifier import SHIPPED, Classifier
 
     classifier = Classifier.load(models or SHIPPED)
@@ -114,8 +114,8 @@ def run(source: Path, target: Path, models: Sequence[str | Path] = ()) -> Path:
     Raises:
         AtypiaError: As :func:`find_stack` and :func:`classify`, or the answer cannot be written.
     """
-    from atypia.artifacts import write_json
-    from atypia.records import ATYPICAL, ATYPICAL_TASK, CLASS_NAMES
+    from atypia.base.artifacts import write_json
+    from atypia.base.records import ATYPICAL, ATYPICAL_TASK, CLASS_NAMES
 
     answers = classify(find_stack(source), models)
     path = target / ANSWER_FILE

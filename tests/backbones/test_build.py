@@ -15,7 +15,7 @@ from torch import nn
 from atypia.backbones import checkpoints
 from atypia.backbones.build import architecture, build, feature_dim, folded, preprocess
 from atypia.backbones.catalogue import BACKBONES
-from atypia.errors import InputError
+from atypia.base.errors import InputError
 
 TINY = BACKBONES["tiny-vit"]
 

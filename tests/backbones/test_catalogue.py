@@ -26,7 +26,7 @@ from atypia.backbones.catalogue import (
     markdown_table,
     nearest_input_px,
 )
-from atypia.errors import InputError
+from atypia.base.errors import InputError
 
 DOCS = Path(__file__).parents[2] / "docs" / "backbones.md"
 NAMES = list(BACKBONES)

@@ -21,7 +21,7 @@ from atypia.backbones import features as module
 from atypia.backbones.build import build, preprocess
 from atypia.backbones.catalogue import BACKBONES
 from atypia.backbones.features import VALUES, Features, _Rounding, open_features
-from atypia.errors import InputError, WorkError
+from atypia.base.errors import InputError, WorkError
 
 
 @pytest.mark.parametrize("name", ["tiny-cnn", "tiny-vit"])

@@ -10,10 +10,10 @@ import huggingface_hub
 import pytest
 from huggingface_hub import errors
 
-from atypia.artifacts import file_sha256
 from atypia.backbones import weights
 from atypia.backbones.catalogue import BACKBONES, HubWeights
-from atypia.errors import AbsentError, InputError
+from atypia.base.artifacts import file_sha256
+from atypia.base.errors import AbsentError, InputError
 
 PINNED = BACKBONES["resnet50"].weights
 assert isinstance(PINNED, HubWeights)

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from atypia.artifacts import lock
 from atypia.backbones.features import open_features
-from atypia.cachefiles import KINDS, _measured
-from atypia.data.geometry import CropGeometry
-from atypia.data.opening import open_data
-from atypia.data.store import open_store
+from atypia.base.artifacts import lock
+from atypia.base.cachefiles import KINDS, _measured
+from atypia.data.crops.store import open_store
+from atypia.data.images.geometry import CropGeometry
+from atypia.data.sources.opening import open_data
 
 Run = Callable[..., Any]
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atypia.data.catalogue import SOURCES
-from atypia.data.opening import open_data
+from atypia.data.sources.catalogue import SOURCES
+from atypia.data.sources.opening import open_data
 from atypia.splits.split import Split
 
 Run = Callable[..., Any]

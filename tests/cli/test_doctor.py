@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from atypia.backbones.catalogue import BACKBONES
-from atypia.data.catalogue import SOURCES
+from atypia.data.sources.catalogue import SOURCES
 
 Run = Callable[..., Any]
 

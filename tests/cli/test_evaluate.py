@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from atypia import records as r
-from atypia import runs
-from atypia.data.opening import open_data
+from atypia.base import records as r
+from atypia.base import runs
+from atypia.data.sources.opening import open_data
 from atypia.training.recipe import parse_recipe, shipped_recipes
 
 Run = Callable[..., Any]

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 import typer
 
-from atypia import __version__, crashes
+from atypia import __version__
+from atypia.base import crashes
+from atypia.base.errors import DataError, WorkError
 from atypia.cli import main as entry
 from atypia.cli.main import app
-from atypia.errors import DataError, WorkError
 
 HEAVY = ("torch", "timm", "sklearn", "scipy", "matplotlib", "pyarrow", "torchvision", "pandas", "numpy", "PIL")
 

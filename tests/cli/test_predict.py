@@ -17,11 +17,11 @@ import pytest
 from PIL import Image
 from tests.fixtures.slides import gradient, write_scn
 
+from atypia.base.errors import InputError
 from atypia.cli.picked import Picked
-from atypia.data.streams import CropBatch
-from atypia.errors import InputError
-from atypia.inference.bundle import load_bundle
-from atypia.inference.decision import Verdicts
+from atypia.data.slides.streams import CropBatch
+from atypia.inference.bundles.bundle import load_bundle
+from atypia.inference.bundles.decision import Verdicts
 from atypia.inference.results import result_batch
 
 Run = Callable[..., Any]

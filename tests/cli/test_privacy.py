@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atypia.telemetry import REPORTERS, SWITCHES
+from atypia.base.telemetry import REPORTERS, SWITCHES
 
 WATCH = '''
 """Loaded by every Python process of the test: notes what is opened for writing, and every use of a socket."""
@@ -120,7 +120,9 @@ def test_what_is_handed_on_shows_no_folders(place: Path) -> None:
         assert "crops" in text and str(place) not in text
 
 
-@pytest.mark.parametrize("start", ["atypia", "atypia.cli.main", "atypia.challenge", "atypia.inference.onnx_runtime"])
+@pytest.mark.parametrize(
+    "start", ["atypia", "atypia.cli.main", "atypia.challenge", "atypia.inference.runtimes.onnx_runtime"]
+)
 def test_reports_are_switched_off_before_anything_is_imported(start: str) -> None:
     code = (
         f"import os, sys\nos.environ['ORT_DISABLE_TELEMETRY'] = '0'\nimport {start}, json\n"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from atypia.data.opening import open_data
+from atypia.data.sources.opening import open_data
 
 SMALL = [
     "geometry.out_px=16", "autoencoder.channels=[8, 16]", "autoencoder.groups=4", "denoiser.layers=1",

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atypia import records as r
-from atypia import runs
-from atypia.data.opening import open_data
+from atypia.base import records as r
+from atypia.base import runs
+from atypia.data.sources.opening import open_data
 from atypia.evaluation.rows import read_rows
 from atypia.inference.predictions import read_predictions
 from atypia.splits.split import Split

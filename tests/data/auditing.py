@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from atypia import records as r
-from atypia.artifacts import file_sha256
-from atypia.data.findings import AuditReport
+from atypia.base import records as r
+from atypia.base.artifacts import file_sha256
+from atypia.data.audit.findings import AuditReport
 from atypia.data.manifest import Manifest
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from atypia.artifacts import file_sha256
-from atypia.data.geometry import CropGeometry
+from atypia.base.artifacts import file_sha256
+from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import Manifest
 
 SMALL = CropGeometry(out_px=32)

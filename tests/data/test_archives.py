@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atypia.data.archives import ArchiveLimits, extract, extract_into, safe_member
-from atypia.errors import DataError, WorkError
+from atypia.base.errors import DataError, WorkError
+from atypia.data.sources.archives import ArchiveLimits, extract, extract_into, safe_member
 
 Maker = Callable[[Path, dict[str, bytes]], Path]
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atypia import records as r
-from atypia.artifacts import file_sha256
-from atypia.data import audit as a
-from atypia.data.findings import CODES, SEVERITIES
+from atypia.base import records as r
+from atypia.base.artifacts import file_sha256
+from atypia.base.errors import InputError
+from atypia.data.audit import report as a
+from atypia.data.audit.findings import CODES, SEVERITIES
 from atypia.data.manifest import Manifest
-from atypia.data.opening import published_manifest
-from atypia.errors import InputError
+from atypia.data.sources.opening import published_manifest
 
 from .auditing import clean, codes, picture
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from atypia import records as r
-from atypia.data import audit as a
-from atypia.data.duplicates import Pixels
-from atypia.data.findings import Finding, by_severity, raise_leakage
+from atypia.base import records as r
+from atypia.base.errors import AbsentError, LeakageError
+from atypia.data.audit import report as a
+from atypia.data.audit.duplicates import Pixels
+from atypia.data.audit.findings import Finding, by_severity, raise_leakage
 from atypia.data.manifest import Manifest
-from atypia.errors import AbsentError, LeakageError
 
 from .auditing import Built, clean, codes, picture
 

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from atypia.base.errors import InputError
 from atypia.data.augment import colour as c
 from atypia.data.augment import spatial as s
 from atypia.data.augment import texture as t
 from atypia.data.augment.pipeline import AUGMENTATIONS
-from atypia.errors import InputError
 
 from .augmenting import NAMES, seeded, smooth_image, some_images, warped_by
 

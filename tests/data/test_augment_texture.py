@@ -12,12 +12,12 @@ import torch
 import torchvision.transforms.v2.functional as tv
 from PIL import Image
 
+from atypia.base.errors import InputError
 from atypia.data.augment import colour as c
 from atypia.data.augment import texture as t
 from atypia.data.augment.draws import change_chosen
 from atypia.data.augment.pipeline import Pipeline
 from atypia.data.augment.sheet import augmentation_sheet
-from atypia.errors import InputError
 
 from .augmenting import seeded, some_images
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from atypia import records as r
-from atypia.data import contamination as c
-from atypia.data.catalogue import SOURCES
+from atypia.base import records as r
+from atypia.data.audit import contamination as c
 from atypia.data.manifest import Manifest
-from atypia.data.opening import published_manifest
+from atypia.data.sources.catalogue import SOURCES
+from atypia.data.sources.opening import published_manifest
 
 
 @cache

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from atypia.data import dicom
-from atypia.data.dicom import dicom_file, dicom_series, series_uid
-from atypia.errors import DataError
+from atypia.base.errors import DataError
+from atypia.data.slides import dicom
+from atypia.data.slides.dicom import dicom_file, dicom_series, series_uid
 
 
 def write(path: Path, uid: str, explicit: bool = True) -> Path:

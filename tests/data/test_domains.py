@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atypia import records as r
+from atypia.base import records as r
+from atypia.base.errors import DataError
 from atypia.data import domains
-from atypia.errors import DataError
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atypia.data import download
-from atypia.data.download import Patience, fetch
-from atypia.errors import AbsentError, DataError, InputError, WorkError
+from atypia.base.errors import AbsentError, DataError, InputError, WorkError
+from atypia.data.sources import download
+from atypia.data.sources.download import Patience, fetch
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 300_000, np.uint8).tobytes()
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atypia.data.geometry import CropGeometry, apply, mirrored, mirrored_square, resize, start_px
-from atypia.errors import DataError, InputError
+from atypia.base.errors import DataError, InputError
+from atypia.data.images.geometry import CropGeometry, apply, mirrored, mirrored_square, resize, start_px
 
 
 def gradient(width: int, height: int) -> np.ndarray:

@@ -14,8 +14,8 @@ from PIL import Image, ImageFilter
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from atypia.data import hashes
-from atypia.errors import InputError
+from atypia.base.errors import InputError
+from atypia.data.audit import hashes
 
 
 def blobs(n: int, seed: int = 0, px: int = 128) -> np.ndarray:

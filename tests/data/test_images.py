@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from atypia.data.images import ImageLimits, image_format, read_bytes, read_header, read_rgb
-from atypia.errors import DataError
+from atypia.base.errors import DataError
+from atypia.data.images.decoding import ImageLimits, image_format, read_bytes, read_header, read_rgb
 
 
 def noise(width: int = 13, height: int = 9, channels: int = 3, seed: int = 0) -> np.ndarray:

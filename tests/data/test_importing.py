@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from atypia import records as r
-from atypia.data import importing
-from atypia.data.catalogue import SOURCES, Expected, Reading, RemoteFile, Source
-from atypia.data.opening import source_folder
-from atypia.errors import AbsentError, DataError, InputError, WorkError
+from atypia.base import records as r
+from atypia.base.errors import AbsentError, DataError, InputError, WorkError
+from atypia.data.sources import importing
+from atypia.data.sources.catalogue import SOURCES, Expected, Reading, RemoteFile, Source
+from atypia.data.sources.opening import source_folder
 
 NAME = "test-set"
 
@@ -233,8 +233,8 @@ def test_import_remembers_nothing_that_is_wrong(source: Source, tmp_path: Path):
 
 
 def test_every_entry_can_be_checked_or_fetched_safely():
-    from atypia.data.archives import safe_member
-    from atypia.data.download import check_url
+    from atypia.data.sources.archives import safe_member
+    from atypia.data.sources.download import check_url
 
     for entry in SOURCES.values():
         for file in entry.files:

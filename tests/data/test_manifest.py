@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atypia import records as r
+from atypia.base import records as r
+from atypia.base.errors import DataError
 from atypia.data.manifest import SCHEMA, Manifest, domain_name
-from atypia.errors import DataError
 
 
 def row(i: int, **changes: Any) -> dict[str, Any]:

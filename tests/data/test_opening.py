@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from atypia import records as r
-from atypia.data import opening
+from atypia.base import records as r
+from atypia.base.errors import AbsentError, DataError, InputError
+from atypia.base.paths import cache_root, home
 from atypia.data.manifest import Manifest
-from atypia.data.opening import open_data, record_import, source_folder
-from atypia.errors import AbsentError, DataError, InputError
-from atypia.paths import cache_root, home
+from atypia.data.sources import opening
+from atypia.data.sources.opening import open_data, record_import, source_folder
 
 
 def crop(path: Path, colour: int) -> None:
@@ -166,5 +166,5 @@ def test_mixed_tasks_are_not_pooled(folder: Path, tmp_path: Path) -> None:
 def test_opening_does_not_import_torch() -> None:
     import subprocess
 
-    code = "import sys, atypia.data.opening as o; list(o.SOURCES); sys.exit('torch' in sys.modules)"
+    code = "import sys, atypia.data.sources.opening as o; list(o.SOURCES); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

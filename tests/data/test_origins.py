@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from tests.fixtures.slides import colour_at, crops_of, gradient, middle, write_scn
 
-from atypia.data.geometry import CropGeometry
-from atypia.data.origins import offset_of
+from atypia.base.errors import DataError, InputError
+from atypia.data.images.geometry import CropGeometry
 from atypia.data.points.base import BOUNDS, CANVAS, Points
 from atypia.data.points.reading import read_points
-from atypia.data.slidecrops import SlideLog, SlideReading, slide_crops, slide_points
-from atypia.data.slides import open_slide
-from atypia.data.streams import CropBatch, Refusal
-from atypia.errors import DataError, InputError
+from atypia.data.slides.origins import offset_of
+from atypia.data.slides.readers import open_slide
+from atypia.data.slides.slidecrops import SlideLog, SlideReading, slide_crops, slide_points
+from atypia.data.slides.streams import CropBatch, Refusal
 
 pytest.importorskip("tifffile", reason="needs the extra `slides`")
 pytest.importorskip("openslide", reason="needs the extra `slides`")

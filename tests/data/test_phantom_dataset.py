@@ -19,7 +19,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from atypia import records as r
+from atypia.base import records as r
+from atypia.base.errors import InputError, WorkError
 from atypia.data.manifest import Manifest
 from atypia.data.phantom import dataset
 from atypia.data.phantom.chromatin import MORPHOLOGIES
@@ -27,7 +28,6 @@ from atypia.data.phantom.dataset import write_phantom
 from atypia.data.phantom.domains import DOMAINS
 from atypia.data.phantom.plan import ATYPICAL_MIX, CASE_FIGURES, NORMAL_MIX, case_part, plan_figures, vote_probability
 from atypia.data.phantom.render import render_crop
-from atypia.errors import InputError, WorkError
 
 ALL = list(DOMAINS.values())
 

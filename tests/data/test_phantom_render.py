@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from atypia.base.errors import InputError
 from atypia.data.phantom.chromatin import MORPHOLOGIES, Arms, mass_field
 from atypia.data.phantom.domains import DOMAINS, PhantomDomain
 from atypia.data.phantom.fields import fibre_pair, smooth_pair, step
 from atypia.data.phantom.optics import jpeg_cycle, scanned, transmitted, unit_vector
 from atypia.data.phantom.render import case_stain, render_crop
 from atypia.data.phantom.sheet import domain_sheet, save_sheet, severity_sheet
-from atypia.errors import InputError
 
 ROSE = DOMAINS["rose"]
 PLAIN = replace(

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from atypia.base.errors import DataError, InputError
 from atypia.data.points.base import POINT_FORMATS, PointLimits, Points, ScaleError
 from atypia.data.points.reading import read_points
 from atypia.data.points.shapes import polygons
-from atypia.errors import DataError, InputError
 
 
 def wrote(folder: Path, text: str, name: str = "points.csv", encoding: str = "utf-8") -> Path:

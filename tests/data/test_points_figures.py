@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from atypia.base.errors import DataError, InputError
 from atypia.data.points.base import Points
 from atypia.data.points.classes import chosen, class_name
 from atypia.data.points.reading import read_points
-from atypia.data.slidecrops import slide_points
-from atypia.errors import DataError, InputError
+from atypia.data.slides.slidecrops import slide_points
 
 
 def feature(x: float, y: float, figure: str | None = None, side: float = 0, **properties: Any) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from atypia.base.errors import DataError
 from atypia.data.points.reading import read_points
-from atypia.errors import DataError
 
 
 def wrote(folder: Path, content: Any, name: str = "points.geojson") -> Path:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from atypia.base.errors import DataError, InputError
 from atypia.data.points.names import bare_stem, match, matching, points_file
-from atypia.errors import DataError, InputError
 
 
 def named(slide: str, names: list[str], beside: tuple[str, ...] = ()) -> str | None:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from atypia.base.errors import DataError
 from atypia.data.points.boxes import corners, decide, decide_centre, shape_of
 from atypia.data.points.reading import read_points
 from atypia.data.points.shapes import polygons
-from atypia.errors import DataError
 
 shapely = pytest.importorskip("shapely")
 

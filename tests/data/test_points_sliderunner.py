@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from atypia.base.errors import DataError
 from atypia.data.points.base import PointLimits
 from atypia.data.points.reading import read_points
-from atypia.errors import DataError
 
 SCHEMA = """
 CREATE TABLE Slides (uid INTEGER PRIMARY KEY, filename TEXT, width INTEGER, height INTEGER);

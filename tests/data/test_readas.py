@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atypia.data.geometry import CropGeometry
-from atypia.data.readas import check_one_figure, read_crop_as
-from atypia.data.streams import CropBatch, Refusal, crop_files
-from atypia.errors import DataError
+from atypia.base.errors import DataError
+from atypia.data.images.geometry import CropGeometry
+from atypia.data.slides.readas import check_one_figure, read_crop_as
+from atypia.data.slides.streams import CropBatch, Refusal, crop_files
 
 WHOLE, FIELD = CropGeometry(128), CropGeometry(128, side_um=32.0)
 

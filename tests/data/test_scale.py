@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fixtures.slides import gradient, write_ome
 
-from atypia.data import scale
-from atypia.data.slides import open_slide
-from atypia.errors import DataError, InputError
+from atypia.base.errors import DataError, InputError
+from atypia.data.slides import scale
+from atypia.data.slides.readers import open_slide
 
 tifffile = pytest.importorskip("tifffile", reason="needs the extra `slides`")
 

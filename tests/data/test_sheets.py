@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import ImageColor
 
-from atypia.data.sheets import COLOURS, contact_sheet
-from atypia.errors import InputError
+from atypia.base.errors import InputError
+from atypia.data.images.sheets import COLOURS, contact_sheet
 
 
 def crops(count: int, side: int = 32) -> np.ndarray:

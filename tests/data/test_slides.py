@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atypia.data.images import ImageLimits
-from atypia.data.regions import Slide
-from atypia.data.slides import open_slide
-from atypia.errors import AbsentError, DataError
+from atypia.base.errors import AbsentError, DataError
+from atypia.data.images.decoding import ImageLimits
+from atypia.data.slides.readers import open_slide
+from atypia.data.slides.regions import Slide
 
 tifffile = pytest.importorskip("tifffile", reason="needs the extra `slides`")
 openslide = pytest.importorskip("openslide", reason="needs the extra `slides`")

@@ -12,12 +12,12 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from atypia import records as r
-from atypia.artifacts import file_sha256
-from atypia.data import layouts
-from atypia.data.catalogue import SOURCES, Source, add, markdown
-from atypia.data.opening import open_data, published_manifest, record_import, source_folder
-from atypia.errors import AbsentError, DataError
+from atypia.base import records as r
+from atypia.base.artifacts import file_sha256
+from atypia.base.errors import AbsentError, DataError
+from atypia.data.sources import layouts
+from atypia.data.sources.catalogue import SOURCES, Source, add, markdown
+from atypia.data.sources.opening import open_data, published_manifest, record_import, source_folder
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "layouts"
 NAMES = [

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atypia import records as r
-from atypia.artifacts import file_sha256
-from atypia.data.catalogue import SOURCES
+from atypia.base import records as r
+from atypia.base.artifacts import file_sha256
 from atypia.data.manifest import Manifest
-from atypia.data.opening import figure_positions, open_data, published_manifest
+from atypia.data.sources.catalogue import SOURCES
+from atypia.data.sources.opening import figure_positions, open_data, published_manifest
 
 # The real data --------------------------------------------------------------------------------
 

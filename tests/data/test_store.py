@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from atypia.data import cutting
-from atypia.data.geometry import CropGeometry
+from atypia.base.errors import AbsentError, DataError, InputError
+from atypia.data.crops import cutting
+from atypia.data.crops.store import open_store
+from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import Manifest
-from atypia.data.store import open_store
-from atypia.errors import AbsentError, DataError, InputError
 
 from .stores import SMALL, Calls, manifest_of, write_crops
 

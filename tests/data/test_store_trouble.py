@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atypia.data.geometry import CropGeometry
+from atypia.base.errors import WorkError
+from atypia.data.crops.store import CropStore, open_store
+from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import Manifest
-from atypia.data.store import CropStore, open_store
-from atypia.errors import WorkError
 
 from .stores import SMALL, Calls, manifest_of, write_crops
 
@@ -58,9 +58,9 @@ def test_full_disk_before_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 CHILD = """
 import os, sys, time
 from pathlib import Path
-from atypia.data.geometry import CropGeometry
+from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import Manifest
-from atypia.data.store import open_store
+from atypia.data.crops.store import open_store
 base = Path(sys.argv[1])
 """
 
@@ -89,7 +89,7 @@ def cannot(*_): raise OSError(errno.EOPNOTSUPP, "cannot reserve")
 os.posix_fallocate = cannot
 os.ftruncate = lambda *_: None
 resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
-from atypia.errors import WorkError
+from atypia.base.errors import WorkError
 try:
     open_store(Manifest.load(base / "m.parquet"), CropGeometry(32), base / "cache")
 except WorkError as error:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atypia.data import streams
-from atypia.data.geometry import CropGeometry, apply
-from atypia.data.streams import Crop, CropBatch, Refusal, Skipped, batched, crop_files
-from atypia.errors import DataError, InputError
+from atypia.base.errors import DataError, InputError
+from atypia.data.images.geometry import CropGeometry, apply
+from atypia.data.slides import streams
+from atypia.data.slides.streams import Crop, CropBatch, Refusal, Skipped, batched, crop_files
 
 SIDE = 32
 WHOLE = CropGeometry(out_px=SIDE)

@@ -12,15 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from atypia.data import slidecrops
-from atypia.data.geometry import CropGeometry, apply
-from atypia.data.images import ImageLimits
+from atypia.base.errors import DataError, InputError
+from atypia.data.images.decoding import ImageLimits
+from atypia.data.images.geometry import CropGeometry, apply
 from atypia.data.points.base import Points, ScaleError
-from atypia.data.slidecrops import SlideReading, slide_crops, slide_points, tile_order
-from atypia.data.slides import open_slide
-from atypia.data.stacks import stack_pages
-from atypia.data.streams import CropBatch, Refusal, crop_files
-from atypia.errors import DataError, InputError
+from atypia.data.slides import slidecrops
+from atypia.data.slides.readers import open_slide
+from atypia.data.slides.slidecrops import SlideReading, slide_crops, slide_points, tile_order
+from atypia.data.slides.stacks import stack_pages
+from atypia.data.slides.streams import CropBatch, Refusal, crop_files
 
 tifffile = pytest.importorskip("tifffile", reason="needs the extra `slides`")
 openslide = pytest.importorskip("openslide", reason="needs the extra `slides`")

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atypia.data.geometry import CropGeometry, apply
-from atypia.data.images import ImageLimits, read_rgb
-from atypia.data.stacks import classify_input, stack_pages
-from atypia.data.streams import CropBatch, Refusal
-from atypia.errors import DataError
+from atypia.base.errors import DataError
+from atypia.data.images.decoding import ImageLimits, read_rgb
+from atypia.data.images.geometry import CropGeometry, apply
+from atypia.data.slides.stacks import classify_input, stack_pages
+from atypia.data.slides.streams import CropBatch, Refusal
 
 tifffile = pytest.importorskip("tifffile", reason="needs the extra `slides`")
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from tests.fixtures.slides import colour_at, crops_of, gradient, middle, write_ome
 
-from atypia.data.geometry import CropGeometry
-from atypia.data.slides import open_slide
-from atypia.data.stacks import classify_input, stack_pages
-from atypia.data.streams import CropBatch
-from atypia.errors import DataError
+from atypia.base.errors import DataError
+from atypia.data.images.geometry import CropGeometry
+from atypia.data.slides.readers import open_slide
+from atypia.data.slides.stacks import classify_input, stack_pages
+from atypia.data.slides.streams import CropBatch
 
 tifffile = pytest.importorskip("tifffile", reason="needs the extra `slides`")
 pytest.importorskip("openslide", reason="needs the extra `slides`")

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from atypia import records as r
-from atypia.artifacts import file_sha256
-from atypia.data import user
-from atypia.data.layouts import class_label, majority, natural
+from atypia.base import records as r
+from atypia.base.artifacts import file_sha256
+from atypia.base.errors import DataError
+from atypia.data.sources import user
+from atypia.data.sources.layouts import class_label, majority, natural
 from atypia.data.textfiles import read_table
-from atypia.errors import DataError
 
 
 def crop(path: Path, colour: int = 100, size: tuple[int, int] = (12, 10)) -> Path:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from atypia.base.errors import AbsentError, InputError
 from atypia.engines.engine import ENGINES, INLINE, LOCAL, RAY, Setup, Work, gpus, worker_count
-from atypia.errors import AbsentError, InputError
 
 WORKS = """
 import os, signal

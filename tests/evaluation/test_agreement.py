@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atypia import records as r
-from atypia.errors import InputError
-from atypia.evaluation.agreement import agreement, cohen_kappa, fleiss_kappa, majority_of_others, vote_matrix
-from atypia.metrics import UndefinedMetricWarning
+from atypia.base import records as r
+from atypia.base.errors import InputError
+from atypia.statistics.agreement import agreement, cohen_kappa, fleiss_kappa, majority_of_others, vote_matrix
+from atypia.statistics.metrics import UndefinedMetricWarning
 
 
 def test_cohens_kappa_by_hand() -> None:
@@ -124,7 +124,7 @@ def test_wrong_input() -> None:
 
 @pytest.mark.real
 def test_raters_of_ami_br(real_root: Path) -> None:
-    from atypia.data.opening import open_data
+    from atypia.data.sources.opening import open_data
 
     manifest = open_data("ami-br", root=real_root)
     found = agreement(vote_matrix(manifest.table[r.VOTES].to_pylist()))

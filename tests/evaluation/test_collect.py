@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atypia import records as r
-from atypia import runs
-from atypia.data.geometry import CropGeometry
+from atypia.base import records as r
+from atypia.base import runs
+from atypia.base.errors import DataError, InputError
+from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import Manifest
-from atypia.errors import DataError, InputError
 from atypia.evaluation.collect import collect
 from atypia.evaluation.rows import read_rows
-from atypia.inference.bundle import PROBE, Bundle, probe_tensors
-from atypia.inference.decision import Decision
+from atypia.inference.bundles.bundle import PROBE, Bundle, probe_tensors
+from atypia.inference.bundles.decision import Decision
 from atypia.inference.predictions import predictions_table, write_predictions
 
 BUNDLE = Bundle(

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from atypia.errors import InputError
-from atypia.evaluation.crossvalidation import corrected_t, mean_sd
-from atypia.metrics import UndefinedMetricWarning
+from atypia.base.errors import InputError
+from atypia.statistics.crossvalidation import corrected_t, mean_sd
+from atypia.statistics.metrics import UndefinedMetricWarning
 
 
 def test_mean_and_sd_by_hand() -> None:

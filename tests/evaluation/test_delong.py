@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from atypia.errors import InputError
-from atypia.evaluation.delong import auroc_covariance, auroc_interval, compare_aurocs
-from atypia.evaluation.intervals import Bootstrap, metric_intervals
-from atypia.evaluation.resampling import Predicted
-from atypia.metrics import UndefinedMetricWarning, auroc
+from atypia.base.errors import InputError
+from atypia.statistics.delong import auroc_covariance, auroc_interval, compare_aurocs
+from atypia.statistics.intervals import Bootstrap, metric_intervals
+from atypia.statistics.metrics import UndefinedMetricWarning, auroc
+from atypia.statistics.resampling import Predicted
 
 # Ratings of 58 normal and 51 abnormal CT images on a scale of five: Hanley & McNeil, Radiology 1982, table I.
 NORMAL, ABNORMAL = (33, 6, 6, 11, 2), (3, 2, 2, 11, 33)

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atypia import records as r
-from atypia import runs
+from atypia.base import records as r
+from atypia.base import runs
+from atypia.base.errors import AbsentError, DataError, InputError, LeakageError
 from atypia.data.manifest import Manifest
-from atypia.data.opening import open_data
-from atypia.errors import AbsentError, DataError, InputError, LeakageError
+from atypia.data.sources.opening import open_data
 from atypia.evaluation import external
 from atypia.evaluation.collect import collect
 from atypia.evaluation.external import evaluate, open_target

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from atypia import metrics
-from atypia.errors import InputError
-from atypia.evaluation.casestats import Sums
-from atypia.evaluation.intervals import Bootstrap, Interval, bootstrap_intervals, difference_intervals, metric_intervals
-from atypia.evaluation.resampling import Predicted, case_codes, metric_statistic
-from atypia.metrics import METRICS, UndefinedMetricWarning, compute
-from atypia.seeds import generator
+from atypia.base.errors import InputError
+from atypia.base.seeds import generator
+from atypia.statistics import metrics
+from atypia.statistics.casestats import Sums
+from atypia.statistics.intervals import Bootstrap, Interval, bootstrap_intervals, difference_intervals, metric_intervals
+from atypia.statistics.metrics import METRICS, UndefinedMetricWarning, compute
+from atypia.statistics.resampling import Predicted, case_codes, metric_statistic
 
 Figures = tuple[npt.NDArray[Any], npt.NDArray[Any], Predicted, Predicted]
 

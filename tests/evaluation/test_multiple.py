@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from atypia.errors import InputError
-from atypia.evaluation.multiple import critical_difference, holm, rank_models
-from atypia.metrics import UndefinedMetricWarning
+from atypia.base.errors import InputError
+from atypia.statistics.metrics import UndefinedMetricWarning
+from atypia.statistics.multiple import critical_difference, holm, rank_models
 
 
 def test_holm_by_hand() -> None:

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from atypia.errors import InputError
-from atypia.evaluation.paired import McNemarMethod, mcnemar, mcnemar_counts, swap_test
-from atypia.evaluation.resampling import Predicted
-from atypia.metrics import UndefinedMetricWarning, auroc, balanced_accuracy
+from atypia.base.errors import InputError
+from atypia.statistics.metrics import UndefinedMetricWarning, auroc, balanced_accuracy
+from atypia.statistics.paired import McNemarMethod, mcnemar, mcnemar_counts, swap_test
+from atypia.statistics.resampling import Predicted
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from atypia.backbones.catalogue import BACKBONES
-from atypia.data.catalogue import SOURCES
-from atypia.errors import InputError
-from atypia.evaluation.crossvalidation import mean_sd
+from atypia.base.errors import InputError
+from atypia.base.records import CLASS_NAMES
+from atypia.data.sources.catalogue import SOURCES
 from atypia.evaluation.published import HIDDEN_TEST, KINDS, PAPERS, published_folds, published_rows
-from atypia.metrics import METRICS
-from atypia.records import CLASS_NAMES
+from atypia.statistics.crossvalidation import mean_sd
+from atypia.statistics.metrics import METRICS
 
 ROWS = published_rows()
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from atypia.errors import InputError
-from atypia.evaluation.groups import NOT_INDEPENDENT, independent_groups, paired_groups
+from atypia.base.errors import InputError
 from atypia.evaluation.published import published_folds
-from atypia.evaluation.ranks import MOST_PAIRS, MOST_SIGNED, rank_sum, signed_rank
-from atypia.metrics import UndefinedMetricWarning
+from atypia.statistics.groups import NOT_INDEPENDENT, independent_groups, paired_groups
+from atypia.statistics.metrics import UndefinedMetricWarning
+from atypia.statistics.ranks import MOST_PAIRS, MOST_SIGNED, rank_sum, signed_rank
 
 
 @settings(deadline=None)

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn import metrics as sk
 
-from atypia import records as r
-from atypia.errors import DataError, InputError
+from atypia.base import records as r
+from atypia.base.errors import DataError, InputError
 from atypia.evaluation import rows as e
 from atypia.inference.predictions import PREDICTIONS_SCHEMA
-from atypia.metrics import METRICS, UndefinedMetricWarning, balanced_accuracy
+from atypia.statistics.metrics import METRICS, UndefinedMetricWarning, balanced_accuracy
 
 CLASSIFIER = e.Classifier("ViT-S/14", "vit-s14", "probe", "probe", "official", "ami-br")
 

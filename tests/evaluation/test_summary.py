@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atypia.errors import InputError
+from atypia.base.errors import InputError
 from atypia.evaluation import summary as s
 from atypia.evaluation.rows import RESULTS_SCHEMA
 

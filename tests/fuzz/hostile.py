@@ -238,9 +238,9 @@ def _sliderunner() -> bytes:
 @lru_cache(maxsize=1)
 def small_bundle() -> tuple[tuple[str, bytes], ...]:
     """The files of a bundle; its configuration twice, as it is what differs."""
-    from atypia.data.geometry import CropGeometry
-    from atypia.inference.bundle import CONFIG_FILE, MODEL_FILE, PROBE, Bundle, probe_tensors
-    from atypia.inference.decision import Decision
+    from atypia.data.images.geometry import CropGeometry
+    from atypia.inference.bundles.bundle import CONFIG_FILE, MODEL_FILE, PROBE, Bundle, probe_tensors
+    from atypia.inference.bundles.decision import Decision
 
     with tempfile.TemporaryDirectory() as folder:
         tensors = probe_tensors(np.arange(4.0), 0.5)

@@ -24,10 +24,10 @@ MEMORY_BYTES = 1 << 30
 
 
 def image(path: Path) -> None:
-    from atypia.data.geometry import CropGeometry
-    from atypia.data.images import read_header, read_rgb
-    from atypia.data.stacks import classify_input, stack_pages
-    from atypia.data.streams import crop_files
+    from atypia.data.images.decoding import read_header, read_rgb
+    from atypia.data.images.geometry import CropGeometry
+    from atypia.data.slides.stacks import classify_input, stack_pages
+    from atypia.data.slides.streams import crop_files
 
     geometry = CropGeometry(out_px=32)
     for read in (
@@ -41,7 +41,7 @@ def image(path: Path) -> None:
 
 
 def slide(path: Path) -> None:
-    from atypia.data.slides import open_slide
+    from atypia.data.slides.readers import open_slide
 
     with open_slide(path) as opened:
         opened.read(opened.width_px / 2, opened.height_px / 2, min(opened.width_px, opened.height_px, 64))
@@ -55,7 +55,7 @@ def points(path: Path) -> None:
 
 
 def table(path: Path) -> None:
-    from atypia.data.opening import open_data
+    from atypia.data.sources.opening import open_data
     from atypia.data.textfiles import read_table
     from atypia.inference.many import read_jobs
 
@@ -64,7 +64,7 @@ def table(path: Path) -> None:
 
 
 def recipes(path: Path) -> None:
-    from atypia.errors import AbsentError
+    from atypia.base.errors import AbsentError
     from atypia.studies.files import load_study
     from atypia.studies.plan import make_plan
     from atypia.synthesis.schema import load_generator_recipe
@@ -85,7 +85,7 @@ def recipes(path: Path) -> None:
 
 
 def bundle(path: Path) -> None:
-    from atypia.inference.bundle import load_bundle
+    from atypia.inference.bundles.bundle import load_bundle
 
     load_bundle(path.parent)
 
@@ -106,7 +106,7 @@ def split(path: Path) -> None:
 
 
 def archive(path: Path) -> None:
-    from atypia.data.archives import ArchiveLimits, extract
+    from atypia.data.sources.archives import ArchiveLimits, extract
 
     extract(path, path.parent / "out", ArchiveLimits(max_bytes=1 << 24))
 
@@ -129,7 +129,7 @@ _refused_count = 0
 def _read(read: Callable[[Path], Any], path: Path) -> None:
     """One reader; its refusal does not keep the next from reading."""
     global _read_count, _refused_count
-    from atypia.errors import AtypiaError
+    from atypia.base.errors import AtypiaError
 
     try:
         read(path)
@@ -165,7 +165,7 @@ def place(folder: Path, name: str, content: bytes) -> Path:
 
 def main(folder: Path) -> None:
     global _read_count, _refused_count
-    from atypia.errors import AtypiaError
+    from atypia.base.errors import AtypiaError
 
     warnings.simplefilter("ignore")
     listed = json.loads((folder / "inputs.json").read_text("utf-8"))

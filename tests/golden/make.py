@@ -62,9 +62,9 @@ def write_yaml(path: Path, values: Any) -> Path:
 
 def make_tables() -> None:
     """``manifest``, ``split`` and ``store``: what is derived of figures."""
-    from atypia.data.geometry import CropGeometry
-    from atypia.data.opening import open_data
-    from atypia.data.store import open_store
+    from atypia.data.crops.store import open_store
+    from atypia.data.images.geometry import CropGeometry
+    from atypia.data.sources.opening import open_data
 
     manifest = open_data("data/crops/crops.csv")
     manifest.save(WORK / "manifest/figures.parquet")
@@ -131,12 +131,12 @@ def whole_network() -> Any:
     """A whole tiny network with a fitted decision; its weights are 0 but for a few in a hundred, so it packs."""
     import torch
 
-    from atypia.data.geometry import CropGeometry
-    from atypia.data.opening import open_data
-    from atypia.data.store import open_store
-    from atypia.inference.bundle import Bundle
-    from atypia.inference.decision import Decision, fit_decision
-    from atypia.inference.torch_runtime import TorchRuntime
+    from atypia.data.crops.store import open_store
+    from atypia.data.images.geometry import CropGeometry
+    from atypia.data.sources.opening import open_data
+    from atypia.inference.bundles.bundle import Bundle
+    from atypia.inference.bundles.decision import Decision, fit_decision
+    from atypia.inference.runtimes.torch_runtime import TorchRuntime
     from atypia.methods.network import NetworkSpec, build_network
 
     manifest = open_data("data/crops/crops.csv")
@@ -220,9 +220,9 @@ def make_slide() -> None:
 
 def make_decisions() -> None:
     """``decisions``: what two raters decided, took back and settled, and its exports."""
-    from atypia.review.context import Review
-    from atypia.review.exchange import decisions_csv, log_csv
-    from atypia.review.opening import Opening, open_figures
+    from atypia.review.decisions.exchange import decisions_csv, log_csv
+    from atypia.review.figures.opening import Opening, open_figures
+    from atypia.review.server.context import Review
 
     figures = open_figures(Opening(("predictions/crops.parquet",), data="data/elsewhere/elsewhere.csv"))
     folder = WORK / "decisions"

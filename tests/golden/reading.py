@@ -18,22 +18,22 @@ from typing import Any
 import numpy as np
 import yaml
 
-from atypia import runs
-from atypia.data.geometry import CropGeometry
+from atypia.base import runs
+from atypia.data.audit.provenance import makers
+from atypia.data.crops.store import open_store
+from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import Manifest
-from atypia.data.opening import open_data
 from atypia.data.points.reading import read_points
-from atypia.data.provenance import makers
-from atypia.data.store import open_store
+from atypia.data.sources.opening import open_data
 from atypia.evaluation.external import open_target
 from atypia.evaluation.rows import read_rows
-from atypia.inference.bundle import load_bundle
+from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.classifier import Classifier
 from atypia.inference.predictions import read_predictions
-from atypia.review.book import file_events
-from atypia.review.context import Review
-from atypia.review.exchange import decisions_csv, read_decisions
-from atypia.review.opening import Opening, kind_of, open_figures, read_results
+from atypia.review.decisions.exchange import decisions_csv, read_decisions
+from atypia.review.decisions.log import file_events
+from atypia.review.figures.opening import Opening, kind_of, open_figures, read_results
+from atypia.review.server.context import Review
 from atypia.splits.split import Split
 from atypia.studies.files import load_study
 from atypia.studies.ledger import Ledger

@@ -161,8 +161,8 @@ def test_old_generated_crops_are_added_to_a_training(golden: Path, atypia: Calla
 @every_version
 def test_a_damaged_copy_is_refused(golden: Path) -> None:
     """The checks are those of any file: what was written once is not trusted blindly."""
-    from atypia.errors import AtypiaError
-    from atypia.inference.bundle import load_bundle
+    from atypia.base.errors import AtypiaError
+    from atypia.inference.bundles.bundle import load_bundle
 
     config = golden / "bundle/config.json"
     config.write_text(config.read_text("utf-8").replace('"threshold": 0.', '"threshold": 0.1'), "utf-8")

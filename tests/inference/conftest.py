@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from atypia.data.geometry import CropGeometry
-from atypia.inference.bundle import PROBE, Bundle, probe_tensors
-from atypia.inference.decision import Decision
+from atypia.data.images.geometry import CropGeometry
+from atypia.inference.bundles.bundle import PROBE, Bundle, probe_tensors
+from atypia.inference.bundles.decision import Decision
 
 DIM = 256
 """Feature dimension of the backbone ``tiny-cnn``."""

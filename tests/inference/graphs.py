@@ -11,9 +11,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from atypia.backbones.catalogue import BACKBONES
-from atypia.data.geometry import CropGeometry
-from atypia.inference.bundle import PROBE, Bundle, probe_tensors
-from atypia.inference.decision import Decision
+from atypia.data.images.geometry import CropGeometry
+from atypia.inference.bundles.bundle import PROBE, Bundle, probe_tensors
+from atypia.inference.bundles.decision import Decision
 from atypia.inference.export.onnx import stamp
 
 SIDE = 16

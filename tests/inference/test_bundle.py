@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 from scipy.special import expit
 
-from atypia.data.geometry import CropGeometry
-from atypia.errors import DataError, InputError
-from atypia.inference.bundle import (
+from atypia.base.errors import DataError, InputError
+from atypia.data.images.geometry import CropGeometry
+from atypia.inference.bundles.bundle import (
     BIAS,
     CARD_FILE,
     CONFIG_FILE,
@@ -28,7 +28,7 @@ from atypia.inference.bundle import (
     load_bundle,
     probe_tensors,
 )
-from atypia.inference.decision import Decision, fit_decision
+from atypia.inference.bundles.decision import Decision, fit_decision
 
 
 def head(weight: list[float], bias: float) -> Bundle:

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import isotonic_regression, minimize_scalar
 
-from atypia.errors import InputError
-from atypia.inference.calibration import (
+from atypia.base.errors import InputError
+from atypia.inference.bundles.calibration import (
     CALIBRATIONS,
     UNCALIBRATED,
     Isotonic,
@@ -24,7 +24,7 @@ from atypia.inference.calibration import (
     fit_temperature,
     sigmoid,
 )
-from atypia.metrics import auroc
+from atypia.statistics.metrics import auroc
 
 KINDS = list(CALIBRATIONS)
 

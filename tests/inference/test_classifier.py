@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from atypia.base.errors import AbsentError, DataError, InputError
 from atypia.data.points.base import Points
-from atypia.data.streams import Refusal, crop_files
-from atypia.errors import AbsentError, DataError, InputError
-from atypia.inference.calibration import Platt
+from atypia.data.slides.streams import Refusal, crop_files
+from atypia.inference.bundles.calibration import Platt
+from atypia.inference.bundles.decision import Decision, Verdicts
 from atypia.inference.classifier import Classifier, Member, combined, dihedral_views, find_model, with_threshold
-from atypia.inference.decision import Decision, Verdicts
 from atypia.inference.requests import Request, Told, kind_of, only_slide, open_stream, points_of
 
 SIDE = 16
@@ -230,7 +230,7 @@ def test_predicting_loads_no_framework(tmp_path: Path) -> None:
     """The classes of the prediction path load neither torch nor scikit-learn, SciPy, pandas or matplotlib."""
     code = (
         "import sys, json; import atypia.cli.predict, atypia.inference.requests, atypia.inference.classifier;"
-        "import atypia.reports.outputs, atypia.reports.case, atypia.inference.onnx_runtime, onnxruntime;"
+        "import atypia.reports.case.outputs, atypia.reports.case.summary, atypia.inference.runtimes.onnx_runtime, onnxruntime;"
         "print(json.dumps([m for m in ('torch','timm','sklearn','scipy','pandas','matplotlib') if m in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

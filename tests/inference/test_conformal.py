@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atypia.errors import InputError
-from atypia.inference.calibration import fit_platt, sigmoid
-from atypia.inference.conformal import COVERAGES, Conformal, fit_conformal, quantile
+from atypia.base.errors import InputError
+from atypia.inference.bundles.calibration import fit_platt, sigmoid
+from atypia.inference.bundles.conformal import COVERAGES, Conformal, fit_conformal, quantile
 
 
 def figures(rng: np.random.Generator, normal: int, atypical: int) -> tuple[np.ndarray, np.ndarray]:

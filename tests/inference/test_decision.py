@@ -10,12 +10,12 @@ import sys
 import numpy as np
 import pytest
 
-from atypia.errors import InputError
-from atypia.inference.calibration import CALIBRATIONS, Platt, sigmoid
-from atypia.inference.conformal import Conformal
-from atypia.inference.decision import CALLS, Decision, fit_decision
-from atypia.inference.novelty import Novelty
-from atypia.metrics import sensitivity, specificity
+from atypia.base.errors import InputError
+from atypia.inference.bundles.calibration import CALIBRATIONS, Platt, sigmoid
+from atypia.inference.bundles.conformal import Conformal
+from atypia.inference.bundles.decision import CALLS, Decision, fit_decision
+from atypia.inference.bundles.novelty import Novelty
+from atypia.statistics.metrics import sensitivity, specificity
 
 
 def figures(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -204,7 +204,7 @@ def test_refused_when_applying(fitted: Decision) -> None:
 def test_predicting_loads_no_heavy_package() -> None:
     code = (
         "import sys, numpy as np\n"
-        "from atypia.inference.decision import Decision\n"
+        "from atypia.inference.bundles.decision import Decision\n"
         "values = {'threshold': 0.5, 'calibration': {'kind': 'platt', 'slope': 1.0, 'bias': 0.0}}\n"
         "Decision.from_dict(values).apply(np.zeros(3))\n"
         "heavy = 'torch sklearn scipy pandas matplotlib pyarrow pydantic yaml PIL timm'.split()\n"

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from atypia.backbones.build import build
 from atypia.backbones.catalogue import BACKBONES
-from atypia.data.geometry import CropGeometry
-from atypia.errors import AbsentError, InputError
-from atypia.inference.bundle import Bundle
+from atypia.base.errors import AbsentError, InputError
+from atypia.data.images.geometry import CropGeometry
+from atypia.inference.bundles.bundle import Bundle
 from atypia.inference.crops import Frame
 from atypia.inference.explain import (
     GRADCAM,
@@ -28,7 +28,7 @@ from atypia.inference.explain import (
     integrated_gradients,
     saliency,
 )
-from atypia.inference.export.graph import Deployable, ProbeScorer, Scorer
+from atypia.inference.runtimes.graph import Deployable, ProbeScorer, Scorer
 from atypia.inference.saliency_picture import AGAINST, FOR, STRENGTH, blended, picture
 
 pytest.importorskip("captum", reason="needs the extra `explain`")

@@ -17,21 +17,21 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from atypia.data.geometry import CropGeometry
-from atypia.errors import AbsentError, InputError, WorkError
-from atypia.inference.bundle import Bundle, load_bundle
-from atypia.inference.decision import Decision
+from atypia.base.errors import AbsentError, InputError, WorkError
+from atypia.data.images.geometry import CropGeometry
+from atypia.inference.bundles.bundle import Bundle, load_bundle
+from atypia.inference.bundles.decision import Decision
+from atypia.inference.bundles.novelty import fit_novelty
 from atypia.inference.export import forms, quantise
 from atypia.inference.export import onnx as export
 from atypia.inference.export.forms import FORMS, Options
-from atypia.inference.export.graph import deployable, exported_config
 from atypia.inference.export.onnx import Traced, checked, clean, export_onnx, halve, trace
 from atypia.inference.export.openvino import check_replaceable, export_openvino
 from atypia.inference.export.quantise import measure_loss, quantise_onnx
-from atypia.inference.novelty import fit_novelty
-from atypia.inference.onnx_runtime import OnnxRuntime
-from atypia.inference.openvino_runtime import OpenVinoRuntime
-from atypia.inference.runtimes import open_runtime
+from atypia.inference.runtimes.catalogue import open_runtime
+from atypia.inference.runtimes.graph import deployable, exported_config
+from atypia.inference.runtimes.onnx_runtime import OnnxRuntime
+from atypia.inference.runtimes.openvino_runtime import OpenVinoRuntime
 
 from .graphs import STORED, brightness, network_bundle, probe_bundle, random_crops
 

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 
 from atypia.backbones.build import build, preprocess
 from atypia.backbones.catalogue import BACKBONES
-from atypia.errors import AbsentError
+from atypia.base.errors import AbsentError
 from atypia.inference.crops import DeviceCrops, Frame
-from atypia.inference.export.graph import Deployable, ProbeScorer, deployable, resize_matrix, sample_crops
 from atypia.inference.networks import load_network
+from atypia.inference.runtimes.graph import Deployable, ProbeScorer, deployable, resize_matrix, sample_crops
 from atypia.methods.network import stages
 
 from .graphs import INPUT, STORED, VIEW, network_bundle, probe_bundle, random_crops

@@ -10,12 +10,9 @@ import numpy as np
 import onnx
 import pytest
 
-from atypia.errors import DataError
-from atypia.inference.bundle import load_bundle
-from atypia.inference.classifier import MODELS, SHIPPED
-from atypia.inference.export.onnx import serialised
-from atypia.inference.export.openvino import save_ir
-from atypia.inference.integrity import (
+from atypia.base.errors import DataError
+from atypia.inference.bundles.bundle import load_bundle
+from atypia.inference.bundles.integrity import (
     BEGINNING,
     CARD_FILE,
     CONFIG_FILE,
@@ -28,9 +25,12 @@ from atypia.inference.integrity import (
     read_bundle,
     write_hashes,
 )  # fmt: skip
-from atypia.inference.onnx_runtime import OnnxRuntime
-from atypia.inference.openvino_runtime import OpenVinoRuntime
-from atypia.inference.runtimes import ONNX_FILE, RUNTIMES, open_runtime
+from atypia.inference.classifier import MODELS, SHIPPED
+from atypia.inference.export.onnx import serialised
+from atypia.inference.export.openvino import save_ir
+from atypia.inference.runtimes.catalogue import ONNX_FILE, RUNTIMES, open_runtime
+from atypia.inference.runtimes.onnx_runtime import OnnxRuntime
+from atypia.inference.runtimes.openvino_runtime import OpenVinoRuntime
 
 from .graphs import CONFIG, brightness, brightness_logits, probe_bundle, random_crops
 

@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from atypia.base.cores import core_count
+from atypia.base.errors import AbsentError, DataError, InputError
 from atypia.cli.slides import check_forms, predict_slides, slide_work
-from atypia.cores import core_count
-from atypia.data.geometry import CropGeometry
+from atypia.data.images.geometry import CropGeometry
 from atypia.engines.engine import ENGINES, Setup, Work
-from atypia.errors import AbsentError, DataError, InputError
 from atypia.inference import many
-from atypia.inference.bundle import Bundle
+from atypia.inference.bundles.bundle import Bundle
 from atypia.inference.many import distinct, read_jobs, run_slides, safe_name
 from atypia.inference.many_tasks import (
     DONE,
@@ -33,7 +33,7 @@ from atypia.inference.many_tasks import (
     SlideSettings,
     Task,
 )
-from atypia.inference.runtimes import ONNX_FILE
+from atypia.inference.runtimes.catalogue import ONNX_FILE
 
 SIDE = 256
 POINTS = "x_px,y_px\n40,50\n200,100\n128,128\n300,10\n"
@@ -369,7 +369,7 @@ def real_settings(bundle: Bundle, models: Path) -> SlideSettings:
 def test_the_work_writes_what_one_slide_gives(
     slides: list[SlideJob], real_settings: SlideSettings, tmp_path: Path
 ) -> None:
-    from atypia.data.slidecrops import slide_points
+    from atypia.data.slides.slidecrops import slide_points
     from atypia.inference.classifier import Classifier
 
     folder = tmp_path / "left"

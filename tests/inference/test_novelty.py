@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atypia.errors import InputError
-from atypia.inference.novelty import BASIS, CENTRES, MEAN, PREFIX, VARIANCES, Novelty, fit_novelty
+from atypia.base.errors import InputError
+from atypia.inference.bundles.novelty import BASIS, CENTRES, MEAN, PREFIX, VARIANCES, Novelty, fit_novelty
 
 SIDE_PX = 64
 
@@ -109,7 +109,7 @@ def test_batches_and_types_make_no_difference(fitted: Novelty) -> None:
 
 
 def test_more_rows_than_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch, fitted: Novelty) -> None:
-    monkeypatch.setattr("atypia.inference.novelty.ROWS", 97)
+    monkeypatch.setattr("atypia.inference.bundles.novelty.ROWS", 97)
     again = fit_novelty(*features(800, 0), features(1500, 1)[0], quantile=0.95, k=10)
     new = features(300, 8)[0]
     np.testing.assert_allclose(again.apply(new), fitted.apply(new), rtol=1e-5)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from atypia.errors import InputError
-from atypia.inference.operating import balanced_point, sensitivity_point, specificity_point
+from atypia.base.errors import InputError
+from atypia.inference.bundles.operating import balanced_point, sensitivity_point, specificity_point
 
 SCORED = st.lists(st.tuples(st.integers(0, 1), st.integers(1, 9)), min_size=2, max_size=14)
 

@@ -11,13 +11,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tests.inference.graphs import STORED, network_bundle, random_crops, write_brightness
 
-from atypia.errors import InputError
-from atypia.inference.bundle import MODEL_FILE, load_bundle
+from atypia.base.errors import InputError
+from atypia.inference.bundles.bundle import MODEL_FILE, load_bundle
+from atypia.inference.bundles.packing import INTEGERS, LEVELS, SCALE, pack, rounded, unpack
 from atypia.inference.export.compact import save_compact
 from atypia.inference.export.rows import quantise_rows, share
 from atypia.inference.networks import load_network
-from atypia.inference.onnx_runtime import OnnxRuntime
-from atypia.inference.packing import INTEGERS, LEVELS, SCALE, pack, rounded, unpack
+from atypia.inference.runtimes.onnx_runtime import OnnxRuntime
 
 RNG = np.random.default_rng(0)
 MATRIX = (RNG.normal(size=(160, 128)) * np.logspace(-3, 1, 160)[:, None]).astype(np.float32)
@@ -125,7 +125,7 @@ def test_a_bundle_with_packed_weights_is_whole_and_its_graph_shares_them(tmp_pat
             # Integers are exact; what is computed in single precision between them is rounded as kernels do it. A range
             # taken over the batch instead of the token would move answers by a hundredth and more.
             np.testing.assert_allclose(one[0], all_of_them[i], rtol=1e-5, atol=1e-5)
-    from atypia.inference.torch_runtime import TorchRuntime
+    from atypia.inference.runtimes.torch_runtime import TorchRuntime
 
     single = TorchRuntime(bundle).run(crops)
     assert np.corrcoef(single[1].ravel(), together[1].ravel())[0, 1] > 0.995

@@ -13,11 +13,11 @@ from scipy.special import expit
 
 import atypia
 from atypia.backbones.features import open_features
-from atypia.data.geometry import CropGeometry
-from atypia.data.opening import open_data
-from atypia.data.store import open_store
-from atypia.errors import AbsentError, InputError
-from atypia.inference.bundle import BIAS, WEIGHT, Bundle
+from atypia.base.errors import AbsentError, InputError
+from atypia.data.crops.store import open_store
+from atypia.data.images.geometry import CropGeometry
+from atypia.data.sources.opening import open_data
+from atypia.inference.bundles.bundle import BIAS, WEIGHT, Bundle
 from atypia.inference.networks import load_network
 from atypia.inference.predict import score
 

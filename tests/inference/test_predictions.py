@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from atypia import records as r
+from atypia.base import records as r
+from atypia.base.errors import DataError, InputError
 from atypia.data.manifest import Manifest
-from atypia.errors import DataError, InputError
 from atypia.inference.predictions import (
     PREDICTIONS_SCHEMA,
     predictions_table,

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import entropy
 
-from atypia import records as r
-from atypia.data.readas import ReadAs
-from atypia.data.streams import CropBatch, Refusal
-from atypia.errors import InputError
+from atypia.base import records as r
+from atypia.base.errors import InputError
+from atypia.data.slides.readas import ReadAs
+from atypia.data.slides.streams import CropBatch, Refusal
 from atypia.inference import results as res
 
 
@@ -187,7 +187,7 @@ def test_no_heavy_package_is_loaded_on_the_way_to_a_file() -> None:
 import sys, tempfile, types, pathlib
 import numpy as np
 from atypia.inference import results as res
-from atypia.reports.outputs import SUFFIXES, open_writer
+from atypia.reports.case.outputs import SUFFIXES, open_writer
 n = 2
 ids = ["a", "b"]
 crops = types.SimpleNamespace(

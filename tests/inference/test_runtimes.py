@@ -11,13 +11,13 @@ import numpy as np
 import onnx
 import pytest
 
-from atypia.errors import AbsentError, DataError, InputError
-from atypia.inference import runtimes
-from atypia.inference.bundle import CONFIG_FILE, FINGERPRINT
-from atypia.inference.integrity import CONFIG_SHA256, FILES
-from atypia.inference.onnx_runtime import OnnxRuntime
-from atypia.inference.openvino_runtime import OpenVinoRuntime
-from atypia.inference.runtimes import CONFIG_KEY, TENSORS_KEY, carried, in_batches, open_runtime
+from atypia.base.errors import AbsentError, DataError, InputError
+from atypia.inference.bundles.bundle import CONFIG_FILE, FINGERPRINT
+from atypia.inference.bundles.integrity import CONFIG_SHA256, FILES
+from atypia.inference.runtimes import catalogue as runtimes
+from atypia.inference.runtimes.catalogue import CONFIG_KEY, TENSORS_KEY, carried, in_batches, open_runtime
+from atypia.inference.runtimes.onnx_runtime import OnnxRuntime
+from atypia.inference.runtimes.openvino_runtime import OpenVinoRuntime
 
 from .graphs import CONFIG, SIDE, brightness, brightness_logits, probe_bundle, random_crops, write_brightness
 
@@ -193,7 +193,7 @@ def test_damaged_metadata_are_refused(values: dict[str, str]) -> None:
 def test_an_exported_network_is_run_without_torch(network: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nimport numpy as np\n"
-        "from atypia.inference.runtimes import open_runtime\n"
+        "from atypia.inference.runtimes.catalogue import open_runtime\n"
         f"open_runtime(Path(sys.argv[1])).run(np.zeros((2, {SIDE}, {SIDE}, 3), np.uint8))\n"
         "heavy = {'torch', 'timm', 'sklearn', 'scipy', 'pandas', 'matplotlib', 'onnx', 'pyarrow'}\n"
         "print(sorted(heavy & set(sys.modules)))"

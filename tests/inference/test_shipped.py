@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atypia import metrics
-from atypia.data.opening import open_data
+from atypia.data.crops.store import open_store
 from atypia.data.phantom.dataset import write_phantom
-from atypia.data.store import open_store
-from atypia.inference.bundle import CARD_FILE, load_bundle
+from atypia.data.sources.opening import open_data
+from atypia.inference.bundles.bundle import CARD_FILE, load_bundle
 from atypia.inference.classifier import MODELS, SHIPPED, Classifier
-from atypia.inference.torch_runtime import TorchRuntime
+from atypia.inference.runtimes.torch_runtime import TorchRuntime
 from atypia.splits.protocol import make_split
+from atypia.statistics import metrics
 
 FOLDER = MODELS / SHIPPED
 PAGE = Path(__file__).parents[2] / "docs/results/model.md"

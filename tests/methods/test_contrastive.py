@@ -12,8 +12,8 @@ from pytorch_metric_learning.miners import MultiSimilarityMiner
 from pytorch_metric_learning.reducers import DoNothingReducer
 from torch import Tensor, nn
 
-from atypia.errors import InputError
-from atypia.methods.contrastive import mine, mined_contrastive, supervised_contrastive
+from atypia.base.errors import InputError
+from atypia.methods.terms.contrastive import mine, mined_contrastive, supervised_contrastive
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

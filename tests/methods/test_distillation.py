@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from atypia.errors import InputError
-from atypia.methods.distillation import EMA, distillation_loss, linear_warmup, teacher_logits
+from atypia.base.errors import InputError
+from atypia.methods.terms.distillation import EMA, distillation_loss, linear_warmup, teacher_logits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

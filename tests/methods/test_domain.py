@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from atypia.errors import InputError
-from atypia.methods.domain import (
+from atypia.base.errors import InputError
+from atypia.methods.terms.domain import (
     CBAM,
     ChannelAttention,
     DomainHead,

@@ -19,7 +19,7 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.utils.class_weight import compute_sample_weight
 from threadpoolctl import threadpool_info
 
-from atypia.errors import InputError
+from atypia.base.errors import InputError
 from atypia.methods.catalogue import PROBES
 from atypia.methods.head import FoldRows, LinearHead, Probe, balanced_weights, check_folds, log_loss, sigmoid
 from atypia.methods.parallel import each

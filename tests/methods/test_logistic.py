@@ -9,7 +9,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from atypia.errors import InputError, WorkError
+from atypia.base.errors import InputError, WorkError
 from atypia.methods.head import balanced_weights
 from atypia.methods.logistic import Preconditioner, Solution, solve
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from atypia.backbones.build import architecture
 from atypia.backbones.catalogue import BACKBONES, TRANSFORMER_LORA
-from atypia.errors import InputError
+from atypia.base.errors import InputError
 from atypia.methods.lora import add_lora, merge_lora
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atypia.errors import InputError
-from atypia.methods.losses import (
+from atypia.base.errors import InputError
+from atypia.methods.terms.losses import (
     LOSSES,
     binary_cross_entropy,
     cross_entropy,

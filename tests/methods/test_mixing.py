@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor, nn
 
-from atypia.errors import InputError
+from atypia.base.errors import InputError
 from atypia.methods.mixing import Mix, MixStyle, beta_sample, mix_style, mixup
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,7 +10,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from atypia.errors import InputError
+from atypia.base.errors import InputError
 from atypia.methods.catalogue import PROBES
 from atypia.methods.head import FoldRows
 from atypia.methods.probes.ammeling import AmmelingOptions, _penalty, fit

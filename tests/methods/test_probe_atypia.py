@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
 
-from atypia.errors import InputError
+from atypia.base.errors import InputError
 from atypia.methods.catalogue import PROBES
 from atypia.methods.head import FoldRows
 from atypia.methods.probes.atypia import AtypiaOptions, inner_folds

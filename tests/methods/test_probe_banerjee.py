@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from threadpoolctl import threadpool_limits
 
-from atypia.errors import InputError
+from atypia.base.errors import InputError
+from atypia.base.seeds import generator
 from atypia.methods.catalogue import PROBES
 from atypia.methods.head import FoldRows
 from atypia.methods.probes.banerjee import BanerjeeOptions, FoldFit, Plateau
-from atypia.metrics import balanced_accuracy
-from atypia.seeds import generator
+from atypia.statistics.metrics import balanced_accuracy
 
 PROBE = PROBES["banerjee"]
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from atypia import runs
-from atypia.evaluation.agreement import RaterScore
-from atypia.evaluation.crossvalidation import CorrectedT, mean_sd
-from atypia.evaluation.groups import independent_groups
-from atypia.evaluation.intervals import Interval
-from atypia.evaluation.multiple import rank_models
-from atypia.evaluation.studied import (
+from atypia.base import runs
+from atypia.statistics.agreement import RaterScore
+from atypia.statistics.crossvalidation import CorrectedT, mean_sd
+from atypia.statistics.groups import independent_groups
+from atypia.statistics.intervals import Interval
+from atypia.statistics.multiple import rank_models
+from atypia.studies.findings.about import Failure, StudyAbout
+from atypia.studies.findings.schema import (
     COMMON,
     HELD_OUT,
     AdaptationTest,
@@ -28,8 +29,7 @@ from atypia.evaluation.studied import (
     Series,
     Unseen,
 )
-from atypia.evaluation.studied_figures import Gallery, Raters, WrongCrop
-from atypia.evaluation.study_about import Failure, StudyAbout
+from atypia.studies.findings.single_figures import Gallery, Raters, WrongCrop
 
 PIXEL = "/9j/4AAQSkZJRg=="
 NASTY = 'row <script>alert("1")</script> & more'

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from atypia.data.streams import CropBatch, Refusal
+from atypia.data.slides.streams import CropBatch, Refusal
 from atypia.inference.results import refusal_batch, result_batch
 
 MODEL = "model-1"

@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from atypia.errors import InputError
+from atypia.base.errors import InputError
 from atypia.evaluation.rows import RESULTS_SCHEMA
 from atypia.evaluation.summary import summarise
-from atypia.metrics import METRICS
-from atypia.reports.benchmark import HEADLINE, REPORTED, benchmark_table
-from atypia.reports.tables import Spread
+from atypia.reports.drawing.tables import Spread
+from atypia.reports.study.benchmark import HEADLINE, REPORTED, benchmark_table
+from atypia.statistics.metrics import METRICS
 
 
 def row(fold: int, value: float, **changes: Any) -> dict[str, Any]:

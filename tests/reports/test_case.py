@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from atypia.errors import InputError
-from atypia.reports import case
-from atypia.reports.case import Counts, exact_interval, summarise
+from atypia.base.errors import InputError
+from atypia.reports.case import summary as case
+from atypia.reports.case.summary import Counts, exact_interval, summarise
 
 from .rows import refusals, results
 

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atypia.errors import InputError
-from atypia.inference.decision import CALLS
-from atypia.reports import case_page
-from atypia.reports.case_page import CasePage
+from atypia.base.errors import InputError
+from atypia.inference.bundles.decision import CALLS
+from atypia.reports.case import page as case_page
+from atypia.reports.case.page import CasePage
 
 from . import html
 from .rows import crop_batch, refusals, results
@@ -226,7 +226,7 @@ def test_the_script_sorts_and_filters() -> None:
         {"figure": "f2", "call": "uncertain", "p": "0.5", "uncertainty": "1", "novelty": ""},
         {"figure": "f1", "call": "refused", "p": "", "uncertainty": "", "novelty": "8"},
     ]
-    script = (Path(case_page.__file__).parent / "templates" / "case.js").read_text("utf-8")
+    script = (Path(case_page.__file__).parents[1] / "templates" / "case.js").read_text("utf-8")
     steps = """
 const found = {};
 found.first = order();

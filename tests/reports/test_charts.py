@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atypia.errors import AbsentError
-from atypia.reports import chart_files
-from atypia.reports.chart_svg import chart_svg, forest_svg
-from atypia.reports.charts import Chart, Confusions, Curve, Forest, ForestRow, Panel, Point, padded_range, ticks
-from atypia.reports.study_plots import (
+from atypia.base.errors import AbsentError
+from atypia.reports.drawing import plot_files as chart_files
+from atypia.reports.drawing.plot_svg import chart_svg, forest_svg
+from atypia.reports.drawing.plots import Chart, Confusions, Curve, Forest, ForestRow, Panel, Point, padded_range, ticks
+from atypia.reports.study.plots import (
     all_charts,
     curve_charts,
     difference_forest,

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atypia.inference.many_tasks import COLUMNS, DONE, SlideJob, SlideSettings, Task
-from atypia.reports.case import summarise
-from atypia.reports.case_page import CasePage
-from atypia.reports.outputs import open_writer
+from atypia.reports.case.outputs import open_writer
+from atypia.reports.case.page import CasePage
+from atypia.reports.case.summary import summarise
 
 from .rows import results
 

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from atypia.errors import InputError
+from atypia.base.errors import InputError
 from atypia.evaluation.rows import RESULTS_SCHEMA
 from atypia.evaluation.summary import summarise
-from atypia.reports import figures as f
+from atypia.reports.drawing import data_plots as f
 
 COUNTS = [("ami-br", "A | x", 70, 30), ("ami-br", "B | y", 20, 0), ("ami-br", "C", 0, 0), ("atnorm-br", "D", 60, 40)]
 CLASSES = ("normal", "atypical")

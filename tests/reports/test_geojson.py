@@ -14,10 +14,10 @@ import jsonschema
 import pyarrow as pa
 import pytest
 
-from atypia.errors import InputError
-from atypia.inference.decision import CALLS
-from atypia.reports.geojson import CALL_COLOURS, figure_uuid
-from atypia.reports.outputs import open_writer
+from atypia.base.errors import InputError
+from atypia.inference.bundles.decision import CALLS
+from atypia.reports.case.geojson import CALL_COLOURS, figure_uuid
+from atypia.reports.case.outputs import open_writer
 
 from .rows import refusals, results
 

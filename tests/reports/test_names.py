@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atypia.reports.names import file_name, is_absolute, short_names
+from atypia.reports.drawing.names import file_name, is_absolute, short_names
 
 PART = st.text("ab1. ", min_size=1, max_size=3).filter(lambda part: part.strip(". "))
 PATHS = st.lists(PART, min_size=1, max_size=4).flatmap(

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atypia.data.readas import ReadAs
-from atypia.data.streams import Refusal
-from atypia.errors import InputError, WorkError
+from atypia.base.errors import InputError, WorkError
+from atypia.base.spreadsheet import bare
+from atypia.data.slides.readas import ReadAs
+from atypia.data.slides.streams import Refusal
 from atypia.inference.results import RESULTS_SCHEMA, refusal_batch
-from atypia.reports import outputs
-from atypia.reports.outputs import SUFFIXES, open_writer
-from atypia.spreadsheet import bare
+from atypia.reports.case import outputs
+from atypia.reports.case.outputs import SUFFIXES, open_writer
 
 from .rows import refusals, results, stream
 

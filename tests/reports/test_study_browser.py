@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from atypia.reports.study_page import study_page
-from atypia.reports.study_report import _more_tables
+from atypia.reports.study.page import study_page
+from atypia.reports.study.report import _more_tables
 
 from .findings import about, findings
 

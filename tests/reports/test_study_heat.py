@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from atypia.reports.chart_files import write_charts
-from atypia.reports.chart_svg import heat_svg
-from atypia.reports.study_heat import heat_charts
-from atypia.reports.tables import Column, Spread, Table
+from atypia.reports.drawing.plot_files import write_charts
+from atypia.reports.drawing.plot_svg import heat_svg
+from atypia.reports.drawing.tables import Column, Spread, Table
+from atypia.reports.study.heat import heat_charts
 
 DOMAINS = ["A | human | breast", "B <b> | human | breast", "C | human | breast"]
 

@@ -12,22 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from atypia.evaluation.studied import Findings
-from atypia.reports.study_html import table_html
-from atypia.reports.study_literature import OURS, literature_table, paper_of
-from atypia.reports.study_page import study_page
-from atypia.reports.study_report import _more_tables, write_report
-from atypia.reports.study_statistics import compared_table, p_text, place_table, statistics_tables
-from atypia.reports.study_summary import headline_table
-from atypia.reports.study_unseen import UNSEEN, unseen_table
-from atypia.reports.study_words import (
+from atypia.reports.drawing.tables import Column, Spread, Table
+from atypia.reports.study.html import table_html
+from atypia.reports.study.literature import OURS, literature_table, paper_of
+from atypia.reports.study.page import study_page
+from atypia.reports.study.report import _more_tables, write_report
+from atypia.reports.study.statistics import compared_table, p_text, place_table, statistics_tables
+from atypia.reports.study.summary import headline_table
+from atypia.reports.study.unseen import UNSEEN, unseen_table
+from atypia.reports.study.words import (
     hours,
     overall_sentences,
     place_sentences,
     progress_sentence,
     warnings_of,
 )
-from atypia.reports.tables import Column, Spread, Table
+from atypia.studies.findings.schema import Findings
 
 from .findings import NASTY, UNDEFINED, about, findings, score, unseen
 from .html import Page

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atypia.errors import InputError
-from atypia.reports.tables import FORMS, SUFFIXES, Column, Spread, Table, Value, as_dict, shown, write_table
-from atypia.spreadsheet import bare
+from atypia.base.errors import InputError
+from atypia.base.spreadsheet import bare
+from atypia.reports.drawing.tables import FORMS, SUFFIXES, Column, Spread, Table, Value, as_dict, shown, write_table
 
 NAN = math.nan
 

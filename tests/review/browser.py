@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from atypia.review.app import create_app
-from atypia.review.context import Review
-from atypia.review.figures import Figures
-from atypia.review.safety import Access
+from atypia.review.figures.figures import Figures
+from atypia.review.server.app import create_app
+from atypia.review.server.context import Review
+from atypia.review.server.safety import Access
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from atypia.review.app import create_app
-from atypia.review.building import called
-from atypia.review.context import Review
-from atypia.review.figures import Figures
-from atypia.review.opening import Opening, open_figures
-from atypia.review.predicting import Predictor
-from atypia.review.safety import Access
+from atypia.review.figures.building import called
+from atypia.review.figures.figures import Figures
+from atypia.review.figures.opening import Opening, open_figures
+from atypia.review.server.app import create_app
+from atypia.review.server.context import Review
+from atypia.review.server.predicting import Predictor
+from atypia.review.server.safety import Access
 
 from .browser import chromium, serving  # noqa: F401  fixtures of the tests in a browser
 

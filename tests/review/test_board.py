@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from atypia.errors import InputError, WorkError
-from atypia.review.board import Board
-from atypia.review.book import Book
-from atypia.review.desk import ConflictError, Desk, UnknownError, decisions_file
-from atypia.review.figures import Figures
-from atypia.review.words import DECISIONS, TIE, code_of
+from atypia.base.errors import InputError, WorkError
+from atypia.review.decisions.intake import ConflictError, Desk, UnknownError, decisions_file
+from atypia.review.decisions.log import Book
+from atypia.review.decisions.state import Board
+from atypia.review.decisions.words import DECISIONS, TIE, code_of
+from atypia.review.figures.figures import Figures
 
 
 @pytest.fixture

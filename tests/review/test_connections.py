@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from atypia.review import connections, safety
-from atypia.review.app import create_app
-from atypia.review.connections import Limits, allowed_connections, make_server
-from atypia.review.safety import Access
+from atypia.review.server import connections, safety
+from atypia.review.server.app import create_app
+from atypia.review.server.connections import Limits, allowed_connections, make_server
+from atypia.review.server.safety import Access
 
 PATIENCE_S = 60.0
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from atypia.review.app import create_app
-from atypia.review.figures import Figures
-from atypia.review.safety import Access
+from atypia.review.figures.figures import Figures
+from atypia.review.server.app import create_app
+from atypia.review.server.safety import Access
 
 schemathesis = pytest.importorskip("schemathesis")
 

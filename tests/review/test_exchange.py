@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from atypia.base.spreadsheet import bare, shielded
 from atypia.data.manifest import Manifest
 from atypia.inference.results import RESULTS_SCHEMA
-from atypia.review.figures import Figures
-from atypia.review.opening import Opening, open_figures
-from atypia.spreadsheet import bare, shielded
+from atypia.review.figures.figures import Figures
+from atypia.review.figures.opening import Opening, open_figures
 
 NASTY = "<script>alert(1)</script>, \"two\"\nlines; '=1+1'"
 

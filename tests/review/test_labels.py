@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from atypia.base.errors import InputError
 from atypia.data.manifest import Manifest
-from atypia.data.user import read_csv
-from atypia.errors import InputError
-from atypia.review.board import Board
-from atypia.review.book import Event
-from atypia.review.figures import Figures
-from atypia.review.opening import Opening, open_figures
-from atypia.review.slides import SlideShelf
-from atypia.review.teaching import taught_manifest
-from atypia.review.words import ARBITRATED, DECIDED, DECISIONS, VOTES
+from atypia.data.sources.user import read_csv
+from atypia.review.decisions.log import Event
+from atypia.review.decisions.manifest import taught_manifest
+from atypia.review.decisions.state import Board
+from atypia.review.decisions.words import ARBITRATED, DECIDED, DECISIONS, VOTES
+from atypia.review.figures.figures import Figures
+from atypia.review.figures.opening import Opening, open_figures
+from atypia.review.media.slides import SlideShelf
 
 RATERS = ("Ada", "Ben", "Cy")
 DECISION = st.sampled_from([None, *DECISIONS])

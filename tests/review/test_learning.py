@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atypia.data.geometry import CropGeometry
-from atypia.data.opening import open_data
-from atypia.data.store import open_store
-from atypia.errors import InputError
-from atypia.review.features import find_features
-from atypia.review.figures import Figures
-from atypia.review.learning import label_errors, value_queue, weighted_k_centre
-from atypia.review.opening import Opening, open_figures
+from atypia.base.errors import InputError
+from atypia.data.crops.store import open_store
+from atypia.data.images.geometry import CropGeometry
+from atypia.data.sources.opening import open_data
+from atypia.review.figures.features import find_features
+from atypia.review.figures.figures import Figures
+from atypia.review.figures.learning import label_errors, value_queue, weighted_k_centre
+from atypia.review.figures.opening import Opening, open_figures
 
 NOBODY = np.zeros(80, bool)
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from atypia.errors import InputError
-from atypia.review.figures import Figures
-from atypia.review.listing import Wanted, rater_disagreement, select
+from atypia.base.errors import InputError
+from atypia.review.decisions.listing import Wanted, rater_disagreement, select
+from atypia.review.figures.figures import Figures
 
 
 def ids(client, **params) -> list[int]:

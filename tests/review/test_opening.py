@@ -14,14 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from atypia.data.opening import open_data
-from atypia.errors import DataError, InputError
+from atypia.base.errors import DataError, InputError
+from atypia.data.sources.opening import open_data
 from atypia.inference.predictions import predictions_table, read_predictions, write_predictions
 from atypia.inference.results import LATER_COLUMNS, RESULTS_SCHEMA
-from atypia.review.building import from_manifest
-from atypia.review.figures import coded
-from atypia.review.opening import Opening, kind_of, open_figures
-from atypia.review.scores import pooled_scores
+from atypia.review.figures.building import from_manifest
+from atypia.review.figures.figures import coded
+from atypia.review.figures.opening import Opening, kind_of, open_figures
+from atypia.review.figures.scores import pooled_scores
 
 
 def results_table(rows: list[tuple[str, str, float | None]], at: tuple[float, float] | None = None) -> pa.Table:
@@ -190,7 +190,7 @@ def test_look_alikes_are_refused(paint: Callable[..., Path], tmp_path: Path) -> 
     for name in ("mitotic figure", "hard negative"):
         (folder / name).mkdir(parents=True)
         Image.new("RGB", (32, 32), "pink").save(folder / name / f"{name}.png")
-    from atypia.data.user import read_folder
+    from atypia.data.sources.user import read_folder
 
     saved = read_folder(folder, task="mitosis").save(tmp_path / "m.parquet")
     with pytest.raises(InputError, match="of the task `atypical`"):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from atypia.data.manifest import Manifest
-from atypia.review.figures import Figures
+from atypia.review.figures.figures import Figures
 
 from .browser import Site
 

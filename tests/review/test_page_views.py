@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from atypia.inference.results import RESULTS_SCHEMA
-from atypia.review.app import STATIC
-from atypia.review.figures import Figures
-from atypia.review.opening import Opening, open_figures
+from atypia.review.figures.figures import Figures
+from atypia.review.figures.opening import Opening, open_figures
+from atypia.review.server.app import STATIC
 
 from .browser import Site
 

@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from atypia.data.regions import Facts
-from atypia.errors import DataError
+from atypia.base.errors import DataError
+from atypia.data.slides.regions import Facts
 from atypia.inference.results import RESULTS_SCHEMA
-from atypia.review import slides
-from atypia.review.crops import STAINS, hematoxylin
-from atypia.review.figures import Figures
-from atypia.review.opening import Opening, open_figures
-from atypia.review.slides import ByteCache, SlideFacts, SlideShelf, dzi, tile_box
+from atypia.review.figures.figures import Figures
+from atypia.review.figures.opening import Opening, open_figures
+from atypia.review.media import slides
+from atypia.review.media.crops import STAINS, hematoxylin
+from atypia.review.media.slides import ByteCache, SlideFacts, SlideShelf, dzi, tile_box
 
 PATIENCE_S = 60.0
 """Longest wait for a thread; only a deadlock takes it."""

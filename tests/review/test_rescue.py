@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from atypia.errors import AtypiaError, InputError, WorkError
-from atypia.review.book import DamagedError, file_events
-from atypia.review.carving import carved, log_fault
-from atypia.review.desk import Desk
-from atypia.review.figures import Figures
-from atypia.review.rescue import rescue
+from atypia.base.errors import AtypiaError, InputError, WorkError
+from atypia.review.decisions.carving import carved, log_fault
+from atypia.review.decisions.intake import Desk
+from atypia.review.decisions.log import DamagedError, file_events
+from atypia.review.decisions.rescue import rescue
+from atypia.review.figures.figures import Figures
 
 DAMAGES = 50
 LONG = "ä note longer than a page of the file " * 50

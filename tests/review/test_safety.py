@@ -10,12 +10,12 @@ from fastapi.testclient import TestClient
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from atypia.errors import InputError
-from atypia.review import safety
-from atypia.review.app import create_app
-from atypia.review.figures import Figures
-from atypia.review.safety import Access, cookie_name, cookies
-from atypia.review.server import chosen_token
+from atypia.base.errors import InputError
+from atypia.review.figures.figures import Figures
+from atypia.review.server import safety
+from atypia.review.server.app import create_app
+from atypia.review.server.safety import Access, cookie_name, cookies
+from atypia.review.server.serving import chosen_token
 
 TOKEN = "a token of forty characters, made for test"
 NEW = {"name": "Dan"}

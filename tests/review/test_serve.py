@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from atypia.inference.results import RESULTS_SCHEMA
-from atypia.review.book import file_events
-from atypia.review.opening import Opening, open_figures
+from atypia.review.decisions.log import file_events
+from atypia.review.figures.opening import Opening, open_figures
 
 COMMAND = [sys.executable, "-c", "from atypia.cli.main import main; main()", "serve"]
 HEADERS = {"X-Atypia": "1", "Content-Type": "application/json"}
@@ -143,11 +143,11 @@ def test_nothing_heavy_is_loaded_at_the_start(small_csv: Path, tmp_path: Path, w
     code = f"""
 import sys
 from pathlib import Path
-import atypia.review.server
-from atypia.review.app import create_app
-from atypia.review.context import Review
-from atypia.review.opening import Opening, open_figures
-from atypia.review.safety import Access
+import atypia.review.server.serving
+from atypia.review.server.app import create_app
+from atypia.review.server.context import Review
+from atypia.review.figures.opening import Opening, open_figures
+from atypia.review.server.safety import Access
 figures = open_figures(Opening(({str(opened)!r},)))
 create_app(Review(figures, Path({str(tmp_path / "d.sqlite")!r})), Access("127.0.0.1"))
 heavy = {{"torch", "sklearn", "scipy", "cleanlab", "matplotlib", "timm", "onnxruntime"}}

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atypia.errors import AbsentError
-from atypia.review import predicting
-from atypia.review.figures import Figures
-from atypia.review.predicting import DiedError, Predictor
-from atypia.review.routes.predict import shown_name
-from atypia.review.worker import answered
+from atypia.base.errors import AbsentError
+from atypia.review.figures.figures import Figures
+from atypia.review.server import predicting
+from atypia.review.server.predicting import DiedError, Predictor
+from atypia.review.server.routes.predict import shown_name
+from atypia.review.server.worker import answered
 
 FAKE = """
 import json, os, sys, time
@@ -85,7 +85,7 @@ def test_a_dead_worker_costs_one_request(figures: Figures, reviewing: Callable, 
 
 def test_limits_of_count(figures: Figures, reviewing: Callable, fake: Predictor, monkeypatch) -> None:
     client = reviewing(figures, predictor=fake)
-    monkeypatch.setattr("atypia.review.routes.predict.MAX_FILES", 2)
+    monkeypatch.setattr("atypia.review.server.routes.predict.MAX_FILES", 2)
     assert "at most 2" in upload(client, *[("a", b"x")] * 3, status=422)["detail"]
     assert predicting.MAX_FIGURES < 100_000
 

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atypia import artifacts
-from atypia.artifacts import atomic_file, atomic_folder, build_once, canonical_json, fingerprint, lock
-from atypia.errors import WorkError
+from atypia.base import artifacts
+from atypia.base.artifacts import atomic_file, atomic_folder, build_once, canonical_json, fingerprint, lock
+from atypia.base.errors import WorkError
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
-from atypia.config import StrictModel, parse, read_yaml, with_overrides
-from atypia.errors import InputError
+from atypia.base.config import StrictModel, parse, read_yaml, with_overrides
+from atypia.base.errors import InputError
 
 
 class Optimiser(StrictModel):

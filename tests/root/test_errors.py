@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from atypia import errors
+from atypia.base import errors
 
 
 @pytest.mark.parametrize(

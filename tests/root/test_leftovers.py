@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from atypia import artifacts
-from atypia.artifacts import LEFT_AFTER_S, atomic_file, atomic_folder, disk_errors, lock, read_json
-from atypia.errors import WorkError
+from atypia.base import artifacts
+from atypia.base.artifacts import LEFT_AFTER_S, atomic_file, atomic_folder, disk_errors, lock, read_json
+from atypia.base.errors import WorkError
 
 WAITS = """
 import sys, time
 from pathlib import Path
-from atypia.artifacts import atomic_file
+from atypia.base.artifacts import atomic_file
 with atomic_file(Path(sys.argv[1]), "w") as file:
     print("x", flush=True)
     sys.stdin.read()

@@ -15,9 +15,9 @@ from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sk
 from torchmetrics.functional import classification as tm
 
-from atypia import metrics as m
-from atypia.confusion import confusion
-from atypia.errors import InputError
+from atypia.base.errors import InputError
+from atypia.statistics import metrics as m
+from atypia.statistics.confusion import confusion
 
 # Ten figures, four of them positive. At threshold 0.5: TP 3, FN 1, FP 2, TN 4.
 LABELS = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
@@ -141,7 +141,7 @@ def test_turning_the_classes_round_swaps_what_it_should(problem: tuple[np.ndarra
     assert m.brier(labels, p) == pytest.approx(m.brier(1 - labels, 1 - p))
 
 
-@pytest.mark.filterwarnings("ignore::atypia.metrics.UndefinedMetricWarning")
+@pytest.mark.filterwarnings("ignore::atypia.statistics.metrics.UndefinedMetricWarning")
 @settings(max_examples=40, deadline=None)
 @given(problems(levels=5), st.randoms(use_true_random=False))
 def test_order_and_monotone_maps_do_not_matter(problem: tuple[np.ndarray, ...], random: object) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from atypia import paths
+from atypia.base import paths
 
 
 def test_data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_home: Path) -> None:

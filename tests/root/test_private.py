@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from atypia.artifacts import atomic_file, atomic_folder, build_once, private_file, private_folder
+from atypia.base.artifacts import atomic_file, atomic_folder, build_once, private_file, private_folder
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="file modes are POSIX")
 

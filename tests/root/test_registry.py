@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from atypia.errors import InputError
-from atypia.registry import Registry
+from atypia.base.errors import InputError
+from atypia.base.registry import Registry
 
 
 def test_entries_keep_their_order_and_are_a_mapping() -> None:
@@ -65,7 +65,7 @@ def make_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
     def make(name: str, **modules: str) -> str:
         folder = tmp_path / name
         folder.mkdir()
-        head = f"from atypia.registry import Registry\nENTRIES = Registry('thing', '{name}')\n"
+        head = f"from atypia.base.registry import Registry\nENTRIES = Registry('thing', '{name}')\n"
         (folder / "__init__.py").write_text(head)
         for module, text in modules.items():
             (folder / f"{module}.py").write_text(f"from {name} import ENTRIES\n{text}\n")

@@ -11,21 +11,21 @@ from typing import Any
 
 import pytest
 
-from atypia.artifacts import file_sha256, read_json
-from atypia.config import read_yaml
-from atypia.data.archives import extract
-from atypia.data.images import read_bytes, read_header, read_rgb
+from atypia.base.artifacts import file_sha256, read_json
+from atypia.base.config import read_yaml
+from atypia.base.errors import AtypiaError, DataError
+from atypia.base.regularfiles import check_regular, open_regular, read_regular
+from atypia.data.images.decoding import read_bytes, read_header, read_rgb
 from atypia.data.manifest import Manifest
 from atypia.data.points.reading import read_points
-from atypia.data.slides import open_slide
-from atypia.data.stacks import classify_input
+from atypia.data.slides.readers import open_slide
+from atypia.data.slides.stacks import classify_input
+from atypia.data.sources.archives import extract
 from atypia.data.textfiles import read_table
-from atypia.errors import AtypiaError, DataError
 from atypia.evaluation.rows import read_rows
-from atypia.inference.bundle import load_bundle
+from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.many_tasks import SlideJob, evidence
 from atypia.inference.predictions import read_predictions
-from atypia.regularfiles import check_regular, open_regular, read_regular
 from atypia.splits.split import Split
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")

@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atypia.seeds import derive_seed, generator
+from atypia.base.seeds import derive_seed, generator
 
 NAMES = st.lists(st.one_of(st.text(max_size=8), st.integers()), max_size=4)
 
@@ -36,7 +36,7 @@ def test_different_uses_have_different_seeds() -> None:
 
 
 def test_another_process_with_another_hash_seed_derives_the_same() -> None:
-    code = "from atypia.seeds import derive_seed; print(derive_seed(3, 'phantom', 5))"
+    code = "from atypia.base.seeds import derive_seed; print(derive_seed(3, 'phantom', 5))"
     runs = [
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": s}, capture_output=True, text=True, check=True

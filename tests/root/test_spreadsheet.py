@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atypia.data.streams import CropBatch
+from atypia.base.spreadsheet import CsvLines, bare, shielded
+from atypia.data.slides.streams import CropBatch
 from atypia.data.textfiles import read_table
-from atypia.inference.decision import Decision
+from atypia.inference.bundles.decision import Decision
 from atypia.inference.results import result_batch
-from atypia.reports.outputs import open_writer
-from atypia.reports.tables import Column, Table, write_table
-from atypia.review.opening import read_results
-from atypia.spreadsheet import CsvLines, bare, shielded
+from atypia.reports.case.outputs import open_writer
+from atypia.reports.drawing.tables import Column, Table, write_table
+from atypia.review.figures.opening import read_results
 
 FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "'=1", "''x", '=HYPERLINK("http://x","y")')
 RUNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")

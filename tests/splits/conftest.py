@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from atypia import records as r
+from atypia.base import records as r
 from atypia.data.manifest import Manifest
 
 SCANNERS = ("Alpha", "Beta | 2", "Gamma")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from atypia import records as r
+from atypia.base import records as r
 from atypia.data.manifest import Manifest
 from atypia.splits.catalogue import PROTOCOLS
 from atypia.splits.protocol import make_split

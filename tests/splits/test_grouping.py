@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atypia.errors import InputError
+from atypia.base.errors import InputError
 from atypia.splits.grouping import allocate, imbalance, makeup, ranking
 
 SHARES = [(0.5, 0.5), (0.2,) * 5, (0.95, 0.05), (0.64, 0.16, 0.2)]

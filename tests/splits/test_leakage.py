@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from atypia import records as r
-from atypia.data.findings import CODES, ERROR
+from atypia.base import records as r
+from atypia.base.errors import LeakageError
+from atypia.data.audit.findings import CODES, ERROR
 from atypia.data.manifest import Manifest
-from atypia.errors import LeakageError
 from atypia.splits.leakage import CASE_ACROSS_PARTS, IDENTICAL_ACROSS_PARTS, check_split, find_leakage
 from atypia.splits.split import Fold, Split
 

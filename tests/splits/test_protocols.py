@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atypia import records as r
+from atypia.base import records as r
+from atypia.base.errors import InputError
 from atypia.data.manifest import Manifest
-from atypia.errors import InputError
 from atypia.splits.catalogue import PROTOCOLS
 from atypia.splits.leakage import CASE_ACROSS_PARTS, check_split
 from atypia.splits.protocol import make_split

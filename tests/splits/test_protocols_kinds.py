@@ -7,9 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from atypia import records as r
+from atypia.base import records as r
+from atypia.base.errors import InputError
 from atypia.data.manifest import Manifest
-from atypia.errors import InputError
 from atypia.splits.leakage import check_split
 from atypia.splits.protocol import make_split
 

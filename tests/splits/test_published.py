@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
-from atypia import records as r
+from atypia.base import records as r
+from atypia.base.errors import InputError
 from atypia.data.manifest import Manifest
-from atypia.errors import InputError
 from atypia.splits.protocol import make_split
 from atypia.splits.protocols.published import stratified_group_folds
 
@@ -95,7 +95,7 @@ def test_banerjee_has_the_published_counts(real_root):
 
 @pytest.mark.real
 def test_the_source_ami_br_gives_the_published_folds_and_parts(real_root):
-    from atypia.data.opening import open_data
+    from atypia.data.sources.opening import open_data
 
     manifest = open_data("ami-br", real_root)
     banerjee, official = make_split("banerjee", manifest), make_split("official", manifest)

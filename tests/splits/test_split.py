@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from atypia.errors import DataError, InputError
+from atypia.base.errors import DataError, InputError
 from atypia.splits.protocol import make_split
 from atypia.splits.split import Fold, Split, count_positives
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atypia.evaluation.studied import Effect, Findings
-from atypia.metrics import auroc, balanced_accuracy
-from atypia.reports.study_plots import effect_forest
-from atypia.reports.study_statistics import effects_table, moved_table
-from atypia.studies.effects import pairs_of
-from atypia.studies.findings import study_findings
+from atypia.reports.study.plots import effect_forest
+from atypia.reports.study.statistics import effects_table, moved_table
+from atypia.statistics.metrics import auroc, balanced_accuracy
+from atypia.studies.findings.compute import study_findings
+from atypia.studies.findings.effects import pairs_of
+from atypia.studies.findings.schema import Effect, Findings
 
 from .predicted import complete_study, figures, noisy
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from atypia import records as r
+from atypia.base import records as r
+from atypia.base.errors import AbsentError, InputError, WorkError
 from atypia.data.manifest import Manifest
-from atypia.errors import AbsentError, InputError, WorkError
 from atypia.studies.files import load_study, shipped_studies
 from atypia.studies.plan import Plan, make_plan
 from atypia.studies.schema import DataConfig

@@ -11,27 +11,27 @@ import pyarrow as pa
 import pytest
 from pydantic import TypeAdapter
 
-from atypia import records as r
-from atypia import runs
+from atypia.base import records as r
+from atypia.base import runs
 from atypia.evaluation import rows as e
-from atypia.evaluation.agreement import agreement, vote_matrix
-from atypia.evaluation.crossvalidation import corrected_t
-from atypia.evaluation.delong import auroc_interval, compare_aurocs
-from atypia.evaluation.intervals import Bootstrap, difference_intervals, metric_intervals
-from atypia.evaluation.multiple import holm, rank_models
-from atypia.evaluation.paired import mcnemar, swap_test
 from atypia.evaluation.published import published_folds
-from atypia.evaluation.resampling import Predicted, metric_statistic
 from atypia.evaluation.rows import write_rows
-from atypia.evaluation.studied import COMMON, HELD_OUT, Findings, Place, Series
-from atypia.metrics import METRICS, average_precision, balanced_accuracy, ece, roc_curve
-from atypia.studies import findings as module
-from atypia.studies.findings import KEPT, about_study, findings_key, study_findings
-from atypia.studies.foldwise import FoldResults, adaptation_tests, ranks
+from atypia.statistics.agreement import agreement, vote_matrix
+from atypia.statistics.crossvalidation import corrected_t
+from atypia.statistics.delong import auroc_interval, compare_aurocs
+from atypia.statistics.intervals import Bootstrap, difference_intervals, metric_intervals
+from atypia.statistics.metrics import METRICS, average_precision, balanced_accuracy, ece, roc_curve
+from atypia.statistics.multiple import holm, rank_models
+from atypia.statistics.paired import mcnemar, swap_test
+from atypia.statistics.resampling import Predicted, metric_statistic
+from atypia.studies.findings import compute as module
+from atypia.studies.findings.compute import KEPT, about_study, findings_key, study_findings
+from atypia.studies.findings.foldwise import FoldResults, adaptation_tests, ranks
+from atypia.studies.findings.pooled import group_of
+from atypia.studies.findings.schema import COMMON, HELD_OUT, Findings, Place, Series
+from atypia.studies.findings.scoring import draws_for, mean_auroc_interval, rate_statistic, thinned
 from atypia.studies.plan import Plan
-from atypia.studies.pooled import group_of
 from atypia.studies.run import Status, study_status
-from atypia.studies.scoring import draws_for, mean_auroc_interval, rate_statistic, thinned
 
 from .predicted import complete_study, figures, held_out, noisy
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from atypia import records as r
+from atypia.base import records as r
+from atypia.base.errors import AbsentError, InputError
 from atypia.engines.engine import Setup
-from atypia.errors import AbsentError, InputError
 from atypia.evaluation import rows as e
 from atypia.inference.predictions import read_predictions
 from atypia.studies.ledger import Ledger

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from atypia import records as r
+from atypia.base import records as r
 from atypia.evaluation import rows as e
 from atypia.inference.predictions import PREDICTIONS_SCHEMA
 from atypia.studies.plan import Plan

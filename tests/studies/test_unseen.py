@@ -10,21 +10,22 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from atypia import records as r
-from atypia import runs
+from atypia.base import records as r
+from atypia.base import runs
 from atypia.data.manifest import Manifest
-from atypia.evaluation.casestats import Among, left_out
-from atypia.evaluation.intervals import Bootstrap, bootstrap_intervals, metric_intervals
-from atypia.evaluation.resampling import Predicted as Said
-from atypia.evaluation.resampling import metric_statistic
-from atypia.evaluation.studied import Unseen
 from atypia.inference.predictions import predictions_table
-from atypia.metrics import METRICS, auroc, balanced_accuracy, sensitivity
-from atypia.studies import files, unseen
+from atypia.statistics.casestats import Among, left_out
+from atypia.statistics.intervals import Bootstrap, bootstrap_intervals, metric_intervals
+from atypia.statistics.metrics import METRICS, auroc, balanced_accuracy, sensitivity
+from atypia.statistics.resampling import Predicted as Said
+from atypia.statistics.resampling import metric_statistic
+from atypia.studies import files
+from atypia.studies.findings import unseen
+from atypia.studies.findings.pooled import Pool
+from atypia.studies.findings.schema import Unseen
+from atypia.studies.findings.unseen import unseen_domains
 from atypia.studies.plan import Cell, Plan, Run
-from atypia.studies.pooled import Pool
 from atypia.studies.table import Predicted
-from atypia.studies.unseen import unseen_domains
 
 SEEDS = (0, 1)
 BASE, BETTER = "base", "better"
@@ -109,7 +110,7 @@ class Directly:
         return left_out(self, int(self.codes.max()) + 1, len(self.codes))
 
 
-@pytest.mark.filterwarnings("ignore::atypia.metrics.UndefinedMetricWarning")
+@pytest.mark.filterwarnings("ignore::atypia.statistics.metrics.UndefinedMetricWarning")
 def test_each_domain_counts_alike_and_every_model_decides_at_its_own_threshold(tmp_path: Path) -> None:
     manifest = figures()
     found, limits = found_in(manifest, tmp_path)
@@ -149,7 +150,7 @@ def test_each_domain_counts_alike_and_every_model_decides_at_its_own_threshold(t
         assert worst.values[metric].estimate == min(one.values[metric].estimate for one in better.domains)
 
 
-@pytest.mark.filterwarnings("ignore::atypia.metrics.UndefinedMetricWarning")
+@pytest.mark.filterwarnings("ignore::atypia.statistics.metrics.UndefinedMetricWarning")
 def test_a_domain_without_positives_is_undefined_and_out_of_the_mean(tmp_path: Path) -> None:
     manifest = figures(lacking="b")
     (base, _), _ = found_in(manifest, tmp_path)

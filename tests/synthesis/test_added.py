@@ -9,13 +9,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from atypia import records as r
-from atypia import runs
-from atypia.data.audit import audit, check_pair
+from atypia.base import records as r
+from atypia.base import runs
+from atypia.base.errors import DataError, InputError, LeakageError
+from atypia.data.audit.provenance import SEEN_NAME, makers, seen_table
+from atypia.data.audit.report import audit, check_pair
 from atypia.data.manifest import SCHEMA, SYNTHETIC_SCHEMA, Manifest
-from atypia.data.opening import open_data
-from atypia.data.provenance import SEEN_NAME, makers, seen_table
-from atypia.errors import DataError, InputError, LeakageError
+from atypia.data.sources.opening import open_data
 from atypia.inference.predictions import read_predictions
 from atypia.splits.split import Split
 from atypia.training.added import Addition, check_added, extended, subset_of_positives, with_added

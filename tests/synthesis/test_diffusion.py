@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from atypia import records as r
+from atypia.base import records as r
+from atypia.base.errors import InputError
 from atypia.data.manifest import Manifest
-from atypia.errors import InputError
 from atypia.synthesis.conditions import (
     codes_of,
     condition_values,

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from atypia.errors import InputError
+from atypia.base.errors import InputError
 from atypia.synthesis.networks import Denoiser, build_autoencoder, parameter_count
 from atypia.synthesis.parts import AutoencoderPart, Perceptual
 from atypia.synthesis.pixels import scaled

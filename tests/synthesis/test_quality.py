@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
-from atypia.errors import InputError
+from atypia.base.errors import InputError
 from atypia.synthesis.memorisation import QUANTILE, memorisation, small
 from atypia.synthesis.quality import frechet_distance, kernel_distance, overlap
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from atypia import records as r
+from atypia.base import records as r
+from atypia.base.errors import DataError, InputError, WorkError
+from atypia.data.audit.provenance import makers
 from atypia.data.manifest import Manifest
-from atypia.data.opening import open_data
-from atypia.data.provenance import makers
-from atypia.errors import DataError, InputError, WorkError
+from atypia.data.sources.opening import open_data
 from atypia.synthesis import fitting
 from atypia.synthesis.diffusion import SamplingConfig
 from atypia.synthesis.generator import Generator, Sampler, load_generator

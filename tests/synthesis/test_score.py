@@ -12,12 +12,12 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from atypia import records as r
-from atypia.artifacts import file_sha256
+from atypia.base import records as r
+from atypia.base.artifacts import file_sha256
+from atypia.base.errors import InputError, LeakageError
+from atypia.data.audit.provenance import makers
 from atypia.data.manifest import SYNTHETIC_SCHEMA, Manifest
-from atypia.data.opening import open_data
-from atypia.data.provenance import makers
-from atypia.errors import InputError, LeakageError
+from atypia.data.sources.opening import open_data
 from atypia.splits.protocol import make_split
 from atypia.synthesis.generator import Generator
 from atypia.synthesis.picking import write_picked

@@ -11,15 +11,15 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from atypia import records as r
-from atypia.artifacts import read_json
+from atypia.base import records as r
+from atypia.base.artifacts import read_json
+from atypia.base.errors import InputError
 from atypia.cli.synth import app
 from atypia.data.manifest import Manifest
 from atypia.engines.engine import Setup
-from atypia.errors import InputError
-from atypia.reports.gain_plots import gain_charts
+from atypia.reports.study.gain_plots import gain_charts
 from atypia.studies.files import load_study
-from atypia.studies.gains import gains_table, study_gains
+from atypia.studies.findings.gains import gains_table, study_gains
 from atypia.studies.plan import Plan, make_plan
 from atypia.studies.run import run_study
 from atypia.studies.table import collect_study

@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
+from atypia.base.errors import InputError, LeakageError, WorkError
 from atypia.data.manifest import Manifest
-from atypia.data.opening import open_data
-from atypia.errors import InputError, LeakageError, WorkError
+from atypia.data.sources.opening import open_data
 from atypia.splits.split import Split
 from atypia.synthesis import fitting, loop
 from atypia.synthesis.fitting import Synthesis, train_generators

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from atypia.base.progress import Progress, silent
 from atypia.data.manifest import Manifest
-from atypia.data.opening import open_data
-from atypia.progress import Progress, silent
+from atypia.data.sources.opening import open_data
 from atypia.splits.protocol import make_split
 from atypia.splits.split import Split
 from atypia.synthesis.fitting import Made, Synthesis, train_generators

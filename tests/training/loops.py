@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from atypia.backbones.catalogue import BACKBONES
+from atypia.base.progress import Progress, silent
 from atypia.data.augment.pipeline import AUGMENTATIONS
 from atypia.inference.crops import Frame
 from atypia.methods.network import build_network
-from atypia.progress import Progress, silent
 from atypia.training.feed import Feed
 from atypia.training.loop import FoldPlan, Outcome, run_fold
 from atypia.training.networks import network_spec

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import nn
 
-from atypia.errors import DataError, WorkError
+from atypia.base.errors import DataError, WorkError
 from atypia.training import checkpoints
 from atypia.training.checkpoints import (
     LAST,
@@ -265,7 +265,7 @@ FULL = textwrap.dedent(
     """
     import resource, signal, sys, torch
     from pathlib import Path
-    from atypia.errors import WorkError
+    from atypia.base.errors import WorkError
     from atypia.training.checkpoints import load_checkpoint, save_checkpoint
     folder = Path(sys.argv[1])
     save_checkpoint(folder, {"epoch": 1})

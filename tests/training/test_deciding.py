@@ -10,18 +10,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from atypia import metrics, runs
+from atypia.base import runs
+from atypia.base.errors import DataError, InputError
+from atypia.data.crops.store import open_store
 from atypia.data.manifest import Manifest
 from atypia.data.phantom.dataset import write_phantom
-from atypia.data.store import open_store
-from atypia.errors import DataError, InputError
-from atypia.inference.bundle import load_bundle
+from atypia.inference.bundles.bundle import load_bundle
+from atypia.inference.bundles.decision import fit_decision
 from atypia.inference.classifier import Classifier
-from atypia.inference.decision import fit_decision
 from atypia.inference.predict import score
 from atypia.inference.predictions import read_predictions
-from atypia.inference.torch_runtime import TorchRuntime
+from atypia.inference.runtimes.torch_runtime import TorchRuntime
 from atypia.splits.protocol import make_split
+from atypia.statistics import metrics
 from atypia.training.fit import train
 from atypia.training.fitted import Training
 from atypia.training.recipe import load_recipe

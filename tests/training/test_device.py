@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from atypia.backbones.features import open_features
-from atypia.data.geometry import CropGeometry
-from atypia.data.opening import open_data
-from atypia.data.store import open_store
-from atypia.errors import InputError
+from atypia.base.errors import InputError
+from atypia.data.crops.store import open_store
+from atypia.data.images.geometry import CropGeometry
+from atypia.data.sources.opening import open_data
 from atypia.evaluation.external import evaluate, open_target
-from atypia.inference import networks, torch_runtime
+from atypia.inference import networks
 from atypia.inference.networks import device_of
+from atypia.inference.runtimes import torch_runtime
 from atypia.splits.protocol import make_split
 from atypia.training.fit import train
 from atypia.training.fitted import Training

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import yaml
 
-from atypia import records as r
-from atypia import runs
+from atypia.base import records as r
+from atypia.base import runs
+from atypia.base.errors import AbsentError, AtypiaError, DataError, InputError, LeakageError, WorkError
 from atypia.data.manifest import Manifest
-from atypia.data.opening import open_data
-from atypia.errors import AbsentError, AtypiaError, DataError, InputError, LeakageError, WorkError
+from atypia.data.sources.opening import open_data
 from atypia.evaluation.collect import collect
-from atypia.inference.bundle import load_bundle
+from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.predictions import read_predictions
 from atypia.splits.protocol import make_split
 from atypia.splits.split import Fold, Split
@@ -214,7 +214,7 @@ def test_a_damaged_record_of_what_was_asked_is_named(content: str, small_csv: Pa
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from atypia.data.opening import open_data
+from atypia.data.sources.opening import open_data
 from atypia.splits.protocol import make_split
 from atypia.training import fit
 from atypia.training.fitted import Training

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atypia import runs
-from atypia.data.opening import open_data
-from atypia.errors import InputError, WorkError
+from atypia.base import runs
+from atypia.base.errors import InputError, WorkError
+from atypia.data.sources.opening import open_data
 from atypia.methods.catalogue import PROBES
 from atypia.splits.protocol import make_split
 from atypia.splits.split import Fold

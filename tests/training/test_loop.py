@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from atypia.errors import InputError, WorkError
+from atypia.base.errors import InputError, WorkError
 from atypia.methods.network import build_network
 from atypia.training import checkpoints
 from atypia.training.networks import idle_terms, network_spec

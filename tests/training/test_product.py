@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from atypia import runs
+from atypia.base import runs
 from atypia.data.manifest import Manifest
 from atypia.data.phantom.dataset import write_phantom
-from atypia.inference.bundle import load_bundle
+from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.predict import score
 from atypia.inference.predictions import read_predictions
 from atypia.splits.protocol import make_split

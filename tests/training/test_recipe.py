@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from atypia.backbones.catalogue import BACKBONES
-from atypia.errors import InputError
+from atypia.base.errors import InputError
 from atypia.methods.catalogue import PROBES
 from atypia.training.fit import check_recipe
 from atypia.training.recipe import load_recipe, parse_recipe, shipped_recipes

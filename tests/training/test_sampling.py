@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from atypia.errors import InputError
+from atypia.base.errors import InputError
 from atypia.training.sampling import (
     Population,
     Sampler,

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from atypia.errors import InputError
+from atypia.base.errors import InputError
 from atypia.training.schema import SelectConfig
 from atypia.training.selection import SELECTIONS
 

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from atypia import runs
-from atypia.artifacts import read_json
 from atypia.backbones.catalogue import BACKBONES
+from atypia.base import runs
+from atypia.base.artifacts import read_json
+from atypia.base.errors import InputError, LeakageError
 from atypia.data.manifest import Manifest
 from atypia.data.phantom.dataset import write_phantom
-from atypia.errors import InputError, LeakageError
-from atypia.inference.bundle import load_bundle
+from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.crops import DeviceCrops, Frame
 from atypia.inference.networks import load_network
-from atypia.methods.distillation import distillation_loss
 from atypia.methods.network import Output
+from atypia.methods.terms.distillation import distillation_loss
 from atypia.splits.protocol import make_split
 from atypia.training.fit import train
 from atypia.training.fitted import Training

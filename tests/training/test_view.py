@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from atypia.backbones.catalogue import BACKBONES
+from atypia.base.errors import InputError
 from atypia.data.augment.pipeline import AUGMENTATIONS, Pipeline, augmentation
 from atypia.data.augment.spatial import Affine, Elastic, Flip, Seen, resample
-from atypia.errors import InputError
 from atypia.inference.crops import DeviceCrops, Frame
 from atypia.training.feed import Feed
 

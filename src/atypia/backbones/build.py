@@ -20,7 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from atypia.backbones.catalogue import BACKBONES, Backbone, Pooling, check_input_px
 from atypia.backbones.checkpoints import load_weights
 from atypia.backbones.weights import locate
-from atypia.errors import InputError, must
+from atypia.base.errors import InputError, must
 
 LAYERS = {"SwiGLUPacked": SwiGLUPacked, "SiLU": nn.SiLU}
 """Layers that entries name by strings."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from atypia.errors import InputError, must
-from atypia.registry import Registry
+from atypia.base.errors import InputError, must
+from atypia.base.registry import Registry
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)

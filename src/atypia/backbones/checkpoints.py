@@ -20,12 +20,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from atypia.artifacts import atomic_file
 from atypia.backbones.catalogue import Backbone, PackageWeights
 from atypia.backbones.weights import Located
-from atypia.errors import AbsentError, InputError
-from atypia.paths import cache_root
-from atypia.seeds import generator
+from atypia.base.artifacts import atomic_file
+from atypia.base.errors import AbsentError, InputError
+from atypia.base.paths import cache_root
+from atypia.base.seeds import generator
 
 CONVERSION_VERSION = 1
 """Raised when a converter's output changes, so that cached conversions are made anew."""

@@ -22,17 +22,17 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from atypia.artifacts import build_once, environment, fingerprint, read_json, write_json
 from atypia.backbones.catalogue import BACKBONES, Backbone, check_input_px, nearest_input_px
 from atypia.backbones.weights import Located, locate
-from atypia.cores import core_count
-from atypia.errors import InputError, WorkError, must
-from atypia.paths import cache_root
-from atypia.progress import Progress, silent
+from atypia.base.artifacts import build_once, environment, fingerprint, read_json, write_json
+from atypia.base.cores import core_count
+from atypia.base.errors import InputError, WorkError, must
+from atypia.base.paths import cache_root
+from atypia.base.progress import Progress, silent
 
 if TYPE_CHECKING:
     from atypia.backbones.build import Encoder
-    from atypia.data.store import CropStore
+    from atypia.data.crops.store import CropStore
 
 FEATURES_VERSION = 1
 """Raised when a change makes features come out differently from the same inputs."""

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from atypia.artifacts import file_sha256, fingerprint, read_json, write_json
 from atypia.backbones.catalogue import BACKBONES, Backbone, HubWeights, PackageWeights, RandomWeights
-from atypia.errors import AbsentError, InputError, WorkError
-from atypia.paths import cache_root
+from atypia.base.artifacts import file_sha256, fingerprint, read_json, write_json
+from atypia.base.errors import AbsentError, InputError, WorkError
+from atypia.base.paths import cache_root
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".onnx")
 """What a weights file may end in. PyTorch files are read without running what they hold."""

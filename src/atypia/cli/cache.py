@@ -13,7 +13,7 @@ from atypia.cli.console import note, show_json, warn, width
 from atypia.cli.options import Json
 
 if TYPE_CHECKING:
-    from atypia.cachefiles import Entry
+    from atypia.base.cachefiles import Entry
 
 app = typer.Typer(
     help="What Atypia keeps on this machine: list it, clear it.",
@@ -27,8 +27,8 @@ def show(context: typer.Context, as_json: Json = False) -> None:
     """List what is kept, by kind, with sizes; `atypia cache clear` deletes what is derived."""
     if context.invoked_subcommand is not None:
         return
-    from atypia.cachefiles import summary
-    from atypia.reports.listing import columns_table
+    from atypia.base.cachefiles import summary
+    from atypia.reports.drawing.listing import columns_table
 
     rows = summary()
     if as_json:
@@ -58,8 +58,8 @@ def clear(
     as_json: Json = False,
 ) -> None:
     """Delete derived files; they are made anew when they are needed. Decisions of reviewers are never deleted."""
-    from atypia.cachefiles import chosen, delete
-    from atypia.errors import InputError, must
+    from atypia.base.cachefiles import chosen, delete
+    from atypia.base.errors import InputError, must
 
     found = chosen(kind or (), older_than)
     size = sum(entry.size_bytes for entry in found)

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from atypia.progress import Progress as ProgressCallback
+from atypia.base.progress import Progress as ProgressCallback
 
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
 

@@ -18,8 +18,8 @@ References = Annotated[list[str], typer.Argument(help="Sources, manifests, CSV f
 @app.command("list", epilog="Example: `atypia data list`")
 def list_sources(root: Root = None, as_json: Json = False) -> None:
     """The published sources, and which of them are on this disk."""
-    from atypia.data.catalogue import SOURCES
-    from atypia.data.opening import source_folder
+    from atypia.data.sources.catalogue import SOURCES
+    from atypia.data.sources.opening import source_folder
 
     rows = []
     for name, source in SOURCES.items():
@@ -38,7 +38,7 @@ def list_sources(root: Root = None, as_json: Json = False) -> None:
     if as_json:
         show_json(rows)
         return
-    from atypia.reports.listing import columns_table
+    from atypia.reports.drawing.listing import columns_table
 
     shown = [
         [row["name"], row["title"], row["figures"], row["positive"], row["licence"], row["folder"] or "absent"]
@@ -50,7 +50,7 @@ def list_sources(root: Root = None, as_json: Json = False) -> None:
 @app.command("get", epilog="Example: `atypia data get ami-br atnorm-br --root ~/data`")
 def get(names: Annotated[list[str], typer.Argument(help="Names of sources.")], root: Root = None) -> None:
     """Download published sources: resumable, checksum verified. Needs a network."""
-    from atypia.data import importing
+    from atypia.data.sources import importing
 
     keeps("downloads, whole and in part,")
     for name in names:
@@ -68,9 +68,9 @@ def import_source(
     root: Root = None,
 ) -> None:
     """Check a folder in the published layout and remember where it is; nothing is copied."""
-    from atypia.data import importing
-    from atypia.data.opening import source_folder
-    from atypia.errors import AbsentError
+    from atypia.base.errors import AbsentError
+    from atypia.data.sources import importing
+    from atypia.data.sources.opening import source_folder
 
     found = folder or source_folder(name, root)
     if found is None:
@@ -96,8 +96,8 @@ def info(
     seed: Seed = 0,
 ) -> None:
     """Counts by class and domain; optionally a figure and a contact sheet, plain or augmented."""
-    from atypia.data.opening import open_data
-    from atypia.data.summary import broken_images, summarise
+    from atypia.data.audit.summary import broken_images, summarise
+    from atypia.data.sources.opening import open_data
 
     if augment and sheet is None:
         raise typer.BadParameter("give --sheet FILE, where the augmented crops are to go", param_hint="--augment")
@@ -112,18 +112,18 @@ def info(
     if as_json:
         show_json(summaries)
     else:
-        from atypia.reports.listing import summary_table
+        from atypia.reports.drawing.listing import summary_table
 
         for summary in summaries:
             print(summary_table(summary).to_text(width()))
     if figure is not None:
-        from atypia.reports.figures import counts_figure
+        from atypia.reports.drawing.data_plots import counts_figure
 
         rows = [(s["name"], d["domain"], d["negative"], d["positive"]) for s in summaries for d in s["domains"]]
         counts_figure(rows, figure)
         note(f"figure: {figure}")
     if sheet is not None:
-        from atypia.data.summary import augmented_sheet, random_sheet
+        from atypia.data.audit.summary import augmented_sheet, random_sheet
 
         with bars() as progress:
             if augment:
@@ -142,8 +142,8 @@ def audit_sets(
     as_json: Json = False,
 ) -> None:
     """Unusable images, duplicates, conflicting labels, leakage, contamination. Exit code 1 on an error."""
-    from atypia.data.audit import audit
-    from atypia.data.opening import open_data
+    from atypia.data.audit.report import audit
+    from atypia.data.sources.opening import open_data
     from atypia.splits.split import Split
 
     manifests = [open_data(reference, root) for reference in references]
@@ -175,8 +175,8 @@ def split_data(
     root: Root = None,
 ) -> None:
     """Divide a data set by a protocol and save the folds as a file."""
-    from atypia.config import with_overrides
-    from atypia.data.opening import open_data
+    from atypia.base.config import with_overrides
+    from atypia.data.sources.opening import open_data
     from atypia.splits.protocol import make_split
 
     divided = make_split(protocol, open_data(data, root), seed, **with_overrides({}, settings or []))
@@ -196,15 +196,15 @@ def phantom(
     as_json: Json = False,
 ) -> None:
     """Write a procedural set of H&E crops: seeded, with domains, cases and disagreeing votes."""
+    from atypia.data.audit.summary import summarise
     from atypia.data.phantom.dataset import write_phantom
-    from atypia.data.summary import summarise
 
     with bars() as progress:
         manifest = write_phantom(out, n, seed, progress=progress)
     if as_json:
         show_json(summarise(manifest))
     else:
-        from atypia.reports.listing import summary_table
+        from atypia.reports.drawing.listing import summary_table
 
         print(summary_table(summarise(manifest)).to_text(width()))
     note(f"phantom set: {out}")

@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
         """
         from atypia.cli.results import show_results
         from atypia.cli.train import chosen_split
-        from atypia.data.opening import open_data, source_folder
+        from atypia.data.sources.opening import open_data, source_folder
         from atypia.evaluation.external import evaluate, open_target
         from atypia.training.fit import check_recipe, train
         from atypia.training.fitted import Training

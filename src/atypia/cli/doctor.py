@@ -66,7 +66,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _machine() -> list[Check]:
-    from atypia.cores import core_count
+    from atypia.base.cores import core_count
 
     return [
         Check("machine", "python", "ok", f"{platform.python_version()} at {sys.prefix}"),
@@ -92,7 +92,7 @@ def _torch() -> Check:
 
 def _model() -> Check:
     """The classifier that ships: read as ``atypia predict`` reads it, so that a damaged one shows here."""
-    from atypia.errors import AtypiaError
+    from atypia.base.errors import AtypiaError
     from atypia.inference.classifier import SHIPPED, Classifier, find_model
 
     try:
@@ -103,7 +103,7 @@ def _model() -> Check:
 
 
 def _folders(root: Path | None) -> list[Check]:
-    from atypia.paths import cache_root, data_root, home
+    from atypia.base.paths import cache_root, data_root, home
 
     checks = []
     for name, folder, remedy in (
@@ -135,8 +135,8 @@ def _parts() -> list[Check]:
 
 
 def _data(root: Path | None) -> list[Check]:
-    from atypia.data.catalogue import SOURCES
-    from atypia.data.opening import source_folder
+    from atypia.data.sources.catalogue import SOURCES
+    from atypia.data.sources.opening import source_folder
 
     checks = []
     for name, source in SOURCES.items():

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from atypia.base.errors import WorkError
 from atypia.cli.console import bars, note, warn
 from atypia.cli.options import Allow, Device, Json, Root
-from atypia.errors import WorkError
 
 EXAMPLE = "Example: `atypia evaluate runs/probe --on atnorm-br`"
 
@@ -51,7 +51,7 @@ def register(app: typer.Typer) -> None:
         Figures whose images cannot be read are in no number; the exit code is then 1.
         """
         from atypia.cli.results import show_results, table_files
-        from atypia.data.opening import open_data
+        from atypia.data.sources.opening import open_data
         from atypia.evaluation.external import check_set, open_target
         from atypia.evaluation.external import evaluate as run
 

@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-from atypia import __version__, crashes
+from atypia import __version__
+from atypia.base import crashes
+from atypia.base.errors import AtypiaError
 from atypia.cli import (
     cache,
     data,
@@ -26,7 +28,6 @@ from atypia.cli import (
     train,
 )
 from atypia.cli.console import keeps, messages, one_line_warnings, stopped
-from atypia.errors import AtypiaError
 
 app = typer.Typer(
     name="atypia",

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from atypia.errors import InputError, must
+from atypia.base.errors import InputError, must
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from atypia.data.streams import CropBatch
+    from atypia.data.slides.streams import CropBatch
 
 MOST: Final = 12
 """Figures that are explained where none was named."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from atypia.inference.classifier import Classifier
     from atypia.inference.many_tasks import SlideSettings
     from atypia.inference.requests import Request
-    from atypia.reports.case import CaseSummary
+    from atypia.reports.case.summary import CaseSummary
 
 EXAMPLE = "Example: `atypia predict case.svs --points mitoses.geojson --out calls.geojson --page case.html`"
 SLIDES = "Many slides"
@@ -145,8 +145,8 @@ def register(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Tell which mitotic figures are atypical, how sure that is, and the atypical rate. Works offline."""
-        from atypia.data.origins import offset_of
-        from atypia.data.scale import magnified
+        from atypia.data.slides.origins import offset_of
+        from atypia.data.slides.scale import magnified
         from atypia.inference.classifier import SHIPPED
         from atypia.inference.many_tasks import SlideSettings
         from atypia.inference.requests import Request
@@ -212,8 +212,8 @@ def opened(
 
 def warn_of_old_forms(models: tuple[str, ...]) -> None:
     """Says which models hold no hashes, so that not every damage of them would be noticed."""
+    from atypia.inference.bundles.integrity import old_form
     from atypia.inference.classifier import named_model
-    from atypia.inference.integrity import old_form
 
     for text in filter(None, (old_form(named_model(model)) for model in models)):
         warn(text)
@@ -265,8 +265,8 @@ def classify(
     from atypia.cli.slides import field_px
     from atypia.inference.ordered import classify_stream
     from atypia.inference.requests import Told, only_slide, open_stream
-    from atypia.reports.case import CaseSummary
-    from atypia.reports.outputs import check_suffix, open_writer
+    from atypia.reports.case.outputs import check_suffix, open_writer
+    from atypia.reports.case.summary import CaseSummary
 
     told, side = Told(), None
     if out is not None and check_suffix(out) == ".geojson":
@@ -274,7 +274,7 @@ def classify(
         side = field_px(classifier, request) if fields else None
     html: Any = None
     if page is not None:
-        from atypia.reports.case_page import CasePage
+        from atypia.reports.case.page import CasePage
 
         html = CasePage(", ".join(Path(given).name for given in request.inputs)[:120], facts(classifier))
     total = html.summary if html is not None else CaseSummary()

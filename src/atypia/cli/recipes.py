@@ -19,8 +19,8 @@ def register(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """The shipped recipes; with a name, the file, from which an own recipe can be made."""
-        from atypia.errors import InputError
-        from atypia.reports.listing import columns_table
+        from atypia.base.errors import InputError
+        from atypia.reports.drawing.listing import columns_table
         from atypia.training.recipe import load_recipe, shipped_recipes
 
         shipped = shipped_recipes()

@@ -15,8 +15,8 @@ def table_files(names: Sequence[str]) -> list[Path]:
     Raises:
         InputError: A name does not end in a form that tables have.
     """
-    from atypia.errors import InputError, must
-    from atypia.reports.tables import SUFFIXES
+    from atypia.base.errors import InputError, must
+    from atypia.reports.drawing.tables import SUFFIXES
 
     files = [Path(name) for name in names]
     for file in files:
@@ -43,8 +43,8 @@ def show_results(
     """
     from atypia.evaluation.collect import collect
     from atypia.evaluation.summary import summarise
-    from atypia.reports.benchmark import benchmark_table
-    from atypia.reports.tables import write_table
+    from atypia.reports.drawing.tables import write_table
+    from atypia.reports.study.benchmark import benchmark_table
 
     collected = collect(folder, about)
     table = benchmark_table(summarise(collected.rows), warnings=collected.warnings, domains=domains)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from atypia.base.errors import InputError, must
 from atypia.cli.console import note
 from atypia.cli.options import Root
-from atypia.errors import InputError, must
 
 if TYPE_CHECKING:
-    from atypia.review.opening import Opening
+    from atypia.review.figures.opening import Opening
 
 EXAMPLE = "Example: `atypia serve calls.parquet --data ami-br --rater first`"
 
@@ -71,9 +71,9 @@ def register(app: typer.Typer) -> None:
         root: Root = None,
     ) -> None:
         """Review figures in a browser: check, decide, compare, hand back to training. Works offline."""
-        from atypia.review.opening import Opening
-        from atypia.review.server import Serving, chosen_token
-        from atypia.review.server import serve as run
+        from atypia.review.figures.opening import Opening
+        from atypia.review.server.serving import Serving, chosen_token
+        from atypia.review.server.serving import serve as run
 
         if rescue is not None or to is not None:
             rescued(rescue, to, Opening(tuple(what or ()), data, slides, root))
@@ -96,8 +96,8 @@ def register(app: typer.Typer) -> None:
 
 def rescued(old: Path | None, new: Path | None, opening: Opening) -> None:
     """Copies a damaged decisions file, and says what is lost."""
-    from atypia.review.opening import open_figures
-    from atypia.review.rescue import rescue
+    from atypia.review.decisions.rescue import rescue
+    from atypia.review.figures.opening import open_figures
 
     if old is None or new is None:
         got = "only one of them"

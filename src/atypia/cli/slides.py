@@ -7,10 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from atypia.errors import InputError, must
+from atypia.base.errors import InputError, must
+from atypia.base.progress import Progress, silent
 from atypia.inference.many import run_slides
 from atypia.inference.many_tasks import COUNTED, SlideJob, SlideOutcome, SlideSettings
-from atypia.progress import Progress, silent
 
 if TYPE_CHECKING:
     from atypia.inference.classifier import Classifier
@@ -49,7 +49,7 @@ def check_forms(forms: Sequence[str]) -> None:
     Raises:
         InputError: There is none, or one is unknown.
     """
-    from atypia.reports.outputs import SUFFIXES
+    from atypia.reports.case.outputs import SUFFIXES
 
     known = [suffix.removeprefix(".") for suffix in SUFFIXES] + [PAGE]
     unknown = [form for form in forms if form not in known]
@@ -70,14 +70,14 @@ def slide_work(job: SlideJob, folder: Path, settings: SlideSettings) -> Mapping[
     from atypia.cli.predict import facts
     from atypia.inference.ordered import classify_stream
     from atypia.inference.requests import Told, open_stream
-    from atypia.reports.case import CaseSummary
-    from atypia.reports.outputs import open_writer
+    from atypia.reports.case.outputs import open_writer
+    from atypia.reports.case.summary import CaseSummary
 
     classifier = _classifier(settings)
     request, told = settings.request(job), Told()
     page: Any = None
     if PAGE in settings.forms:
-        from atypia.reports.case_page import CasePage
+        from atypia.reports.case.page import CasePage
 
         page = CasePage(job.name, facts(classifier))
     summary = CaseSummary() if page is None else page.summary
@@ -108,8 +108,8 @@ def field_px(classifier: Classifier, request: Request) -> int:
     Raises:
         DataError: The slide cannot be opened, or its µm/px is not known.
     """
-    from atypia.data.scale import unknown
-    from atypia.data.slides import open_slide
+    from atypia.data.slides.readers import open_slide
+    from atypia.data.slides.scale import unknown
 
     geometry = classifier.slide_geometry
     with open_slide(request.inputs[0]) as slide:

@@ -32,7 +32,7 @@ Changes = Annotated[
 @app.command("list", epilog="Example: `atypia study list`")
 def list_studies(as_json: Json = False) -> None:
     """The studies that ship with Atypia."""
-    from atypia.reports.listing import columns_table
+    from atypia.reports.drawing.listing import columns_table
     from atypia.studies.files import load_study, shipped_studies
 
     loaded = [load_study(name) for name in shipped_studies()]
@@ -91,8 +91,8 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Do every run that is not complete, then write the tables. The same command continues, or shares the work."""
+    from atypia.base.errors import WorkError
     from atypia.engines.engine import ENGINES, Setup
-    from atypia.errors import WorkError
     from atypia.studies.files import load_study
     from atypia.studies.run import run_study, study_status
 
@@ -162,7 +162,7 @@ def _planned(study: StudyConfig, size: str, out: Path, root: Path | None, fetch:
 
 
 def _print_plan(planned: Plan) -> None:
-    from atypia.reports.listing import columns_table
+    from atypia.reports.drawing.listing import columns_table
 
     lines: dict[tuple[str, str], list[int]] = {}
     for number, cell in enumerate(planned.cells):
@@ -202,7 +202,7 @@ def _status_values(found: Status) -> dict[str, Any]:
 
 
 def _print_status(found: Status) -> None:
-    from atypia.reports.listing import columns_table
+    from atypia.reports.drawing.listing import columns_table
 
     states = list(found.counts)
     rows = [[label, data, *(counts.get(state, 0) for state in states)] for label, data, counts in found.rows]
@@ -227,9 +227,9 @@ def _duration(seconds: float) -> str:
 
 def _report(planned: Plan, folder: Path, as_json: bool, found: Status) -> None:
     """Computes, prints and writes the report."""
-    from atypia.reports.study_report import write_report
-    from atypia.reports.study_tables import RESULTS, study_tables
-    from atypia.studies.findings import about_study, study_findings
+    from atypia.reports.study.report import write_report
+    from atypia.reports.study.tables import RESULTS, study_tables
+    from atypia.studies.findings.compute import about_study, study_findings
     from atypia.studies.run import failures_text
 
     results, said = study_findings(planned, folder)

@@ -50,7 +50,7 @@ def train(
 ) -> None:
     """Train generators: unlabelled first, then class-conditional on each fold's training part alone."""
     from atypia.cli.train import chosen_split
-    from atypia.data.opening import open_data
+    from atypia.data.sources.opening import open_data
     from atypia.splits.split import Split
     from atypia.synthesis.fitting import Synthesis, train_generators
     from atypia.synthesis.schema import load_generator_recipe
@@ -150,7 +150,7 @@ def score(
     as_json: Json = False,
 ) -> None:
     """FID, KID, precision, recall, density, coverage, copies of training crops, and label fidelity."""
-    from atypia.data.opening import open_data
+    from atypia.data.sources.opening import open_data
     from atypia.synthesis.picking import reason, write_picked
     from atypia.synthesis.score import ScoreJob, kept_rows, open_samples, score_set, score_text, write_score
 
@@ -180,8 +180,8 @@ def recipes(
     as_json: Json = False,
 ) -> None:
     """The shipped generator recipes; with a name, the file."""
-    from atypia.errors import InputError
-    from atypia.reports.listing import columns_table
+    from atypia.base.errors import InputError
+    from atypia.reports.drawing.listing import columns_table
     from atypia.synthesis.schema import load_generator_recipe, shipped_generators
 
     shipped = shipped_generators()
@@ -214,12 +214,12 @@ def gain(
 
     import pyarrow.parquet as pq
 
-    from atypia.artifacts import atomic_file
-    from atypia.errors import AbsentError
-    from atypia.reports.chart_files import write_charts
-    from atypia.reports.gain_plots import gain_charts
-    from atypia.reports.listing import columns_table
-    from atypia.studies.gains import METRICS, gains_table, study_gains
+    from atypia.base.artifacts import atomic_file
+    from atypia.base.errors import AbsentError
+    from atypia.reports.drawing.listing import columns_table
+    from atypia.reports.drawing.plot_files import write_charts
+    from atypia.reports.study.gain_plots import gain_charts
+    from atypia.studies.findings.gains import METRICS, gains_table, study_gains
 
     found = study_gains(study, metric or METRICS)
     with atomic_file(study / "gains.parquet") as file:
@@ -245,7 +245,7 @@ def gain(
 
 def _generators(folder: Path, out: Path) -> list[tuple[Generator, Path]]:
     """The generator of a folder, or those of all folds in it, and where each one's samples go."""
-    from atypia.runs import natural_key
+    from atypia.base.runs import natural_key
     from atypia.synthesis.generator import META, load_generator
 
     if not (folder / META).is_file():

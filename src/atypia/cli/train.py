@@ -13,8 +13,8 @@ from atypia.cli.console import bars, keeps, note, warn
 from atypia.cli.options import Allow, Device, Json, Overrides, ProtocolSet, Root, Seed, SplitFile
 
 if TYPE_CHECKING:
+    from atypia.base.progress import Progress
     from atypia.data.manifest import Manifest
-    from atypia.progress import Progress
     from atypia.splits.split import Split
     from atypia.training.schema import Recipe
 
@@ -68,7 +68,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Train every fold of a protocol. Complete folds are kept; the same command continues."""
         from atypia.cli.results import show_results
-        from atypia.data.opening import open_data
+        from atypia.data.sources.opening import open_data
         from atypia.training.added import Addition, with_added
         from atypia.training.fit import check_recipe
         from atypia.training.fit import train as run
@@ -107,7 +107,7 @@ def divided(
 
     Figures whose images cannot be used are left out before a protocol divides the rest, as in any training.
     """
-    from atypia.data.store import open_store
+    from atypia.data.crops.store import open_store
     from atypia.splits.split import Split
 
     if isinstance(chosen, Split):
@@ -126,8 +126,8 @@ def chosen_split(
     Raises:
         InputError: No such protocol or setting, a setting for a saved split, or a damaged file.
     """
-    from atypia.config import parse, with_overrides
-    from atypia.errors import InputError
+    from atypia.base.config import parse, with_overrides
+    from atypia.base.errors import InputError
     from atypia.splits.catalogue import PROTOCOLS
     from atypia.splits.protocol import make_split
     from atypia.splits.split import Split

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 
-from atypia import records as r
-from atypia.errors import DataError, must
+from atypia.base import records as r
+from atypia.base.errors import DataError, must
 
 HAMAMATSU_XR = "Hamamatsu XR"
 HAMAMATSU_S360 = "Hamamatsu S360"
@@ -107,7 +107,7 @@ def unify(column: str, text: str | None) -> str | None:
     """The one spelling of a scanner, laboratory, species or tumour.
 
     Args:
-        column: One of :data:`atypia.records.DOMAIN_PARTS`.
+        column: One of :data:`atypia.base.records.DOMAIN_PARTS`.
         text: A published or a user's spelling; case, surplus spaces and American «tumor» do not
             matter.
 

@@ -20,13 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from atypia import records as r
-from atypia.artifacts import atomic_file, fingerprint
-from atypia.content import content_hashes
+from atypia.base import records as r
+from atypia.base.artifacts import atomic_file, fingerprint
+from atypia.base.errors import DataError, must
+from atypia.base.regularfiles import open_regular
+from atypia.base.structured import parse_json
+from atypia.base.table_hash import content_hashes
 from atypia.data.textfiles import known
-from atypia.errors import DataError, must
-from atypia.regularfiles import open_regular
-from atypia.structured import parse_json
 
 SCHEMA = pa.schema(
     [
@@ -76,7 +76,7 @@ SYNTHETIC_SCHEMA = pa.schema(
 
 ``generator`` is the content hash of the generator's checkpoint, ``generator_fold`` the fold that it
 was trained for, ``seen`` the fingerprint of the manifest of all figures that it learned from
-(:mod:`atypia.data.provenance`); ``sample_seed``, ``sample_index`` and ``guidance`` decide the sample.
+(:mod:`atypia.data.audit.provenance`); ``sample_seed``, ``sample_index`` and ``guidance`` decide the sample.
 Sets of real figures keep :data:`SCHEMA`, and their fingerprints."""
 
 METADATA_KEY = b"atypia"
@@ -90,7 +90,7 @@ class Manifest:
     Attributes:
         table: The rows, with :data:`SCHEMA` or :data:`SYNTHETIC_SCHEMA`. Use :meth:`from_rows` to build a validated one.
         name: What messages and tables call it.
-        task: Key of :data:`atypia.records.CLASS_NAMES`.
+        task: Key of :data:`atypia.base.records.CLASS_NAMES`.
         root: Folder that ``image`` is relative to; None where the images are not at hand.
         notes: Facts for reports, for instance how many files were quarantined and why.
     """
@@ -265,7 +265,7 @@ class Manifest:
         return pooled
 
     def save(self, path: Path, private: bool = False) -> Path:
-        """Writes the manifest as Parquet, atomically; ``private`` as for :func:`atypia.artifacts.atomic_file`."""
+        """Writes the manifest as Parquet, atomically; ``private`` as for :func:`atypia.base.artifacts.atomic_file`."""
         meta = {"name": self.name, "task": self.task, "notes": list(self.notes), "fingerprint": self.fingerprint}
         if self.root is not None:
             inside = self.root == path.parent

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from atypia.cores import core_count
-from atypia.errors import AbsentError
-from atypia.telemetry import SWITCHES
+from atypia.base.cores import core_count
+from atypia.base.errors import AbsentError
+from atypia.base.telemetry import SWITCHES
 
 INSTALL: Final = "pip install 'atypia[scale]'"
 PASSED_ON: Final = ("ATYPIA_HOME", "ATYPIA_CACHE", "ATYPIA_DATA", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_HOME")

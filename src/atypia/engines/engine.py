@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from atypia.cores import core_count
-from atypia.errors import InputError, must
-from atypia.progress import Progress, silent
-from atypia.registry import Registry
+from atypia.base.cores import core_count
+from atypia.base.errors import InputError, must
+from atypia.base.progress import Progress, silent
+from atypia.base.registry import Registry
 
 T = TypeVar("T")
 R = TypeVar("R")

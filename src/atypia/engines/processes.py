@@ -11,11 +11,11 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
-from atypia.cores import core_count
+from atypia.base.cores import core_count
+from atypia.base.errors import InputError, must
+from atypia.base.progress import silent
 from atypia.engines.binding import keep_to_cores
 from atypia.engines.engine import Setup, Work, gpus, worker_count
-from atypia.errors import InputError, must
-from atypia.progress import silent
 
 R = TypeVar("R")
 

@@ -6,11 +6,11 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
+from atypia.base.errors import AbsentError
+from atypia.base.progress import silent
 from atypia.engines.binding import keep_to_cores
 from atypia.engines.cluster import INSTALL, cluster
 from atypia.engines.engine import Setup, Work
-from atypia.errors import AbsentError
-from atypia.progress import silent
 
 R = TypeVar("R")
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from atypia import runs
-from atypia.artifacts import read_json
-from atypia.errors import InputError
+from atypia.base import runs
+from atypia.base.artifacts import read_json
+from atypia.base.errors import InputError
 from atypia.evaluation.rows import Classifier, concat_rows, result_rows, write_rows
-from atypia.inference.bundle import load_bundle
+from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.predictions import read_predictions
-from atypia.metrics import UndefinedMetricWarning
+from atypia.statistics.metrics import UndefinedMetricWarning
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atypia import runs
-from atypia.artifacts import lock
-from atypia.data.audit import check_pair, check_pair_names
-from atypia.data.findings import Finding, raise_leakage
+from atypia.base import runs
+from atypia.base.artifacts import lock
+from atypia.base.errors import AbsentError, AtypiaError, InputError, must
+from atypia.base.progress import Progress, silent
+from atypia.data.audit.findings import Finding, raise_leakage
+from atypia.data.audit.report import check_pair, check_pair_names
+from atypia.data.crops.store import CropStore, open_store
 from atypia.data.manifest import Manifest
-from atypia.data.store import CropStore, open_store
-from atypia.errors import AbsentError, AtypiaError, InputError, must
-from atypia.inference.bundle import MODEL_FILE, Bundle, load_bundle
+from atypia.inference.bundles.bundle import MODEL_FILE, Bundle, load_bundle
 from atypia.inference.classifier import named_model
 from atypia.inference.predict import check_task, score
 from atypia.inference.predictions import predictions_table, read_predictions, write_predictions
-from atypia.progress import Progress, silent
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Final, Literal
 
-from atypia import records as r
-from atypia.errors import InputError, must
-from atypia.metrics import METRICS
-from atypia.registry import Registry
+from atypia.base import records as r
+from atypia.base.errors import InputError, must
+from atypia.base.registry import Registry
+from atypia.statistics.metrics import METRICS
 
 FOLD: Final = "fold"
 MEAN: Final = "mean"
@@ -35,7 +35,7 @@ class PaperResults:
     Attributes:
         name: Key in :data:`PAPERS` and name of its table.
         citation: How to cite it.
-        task: Key of :data:`atypia.records.CLASS_NAMES`.
+        task: Key of :data:`atypia.base.records.CLASS_NAMES`.
         ddof: Divisor of its standard deviations is n − ddof; None where it does not say and its numbers do not tell.
         note: What a reader who compares must know.
     """
@@ -58,7 +58,7 @@ class PublishedRow:
         adaptation: ``probe``, ``lora`` or ``full``; None where it is not known.
         dataset: Data source, or :data:`HIDDEN_TEST`.
         setting: Part, condition or domain, in words.
-        metric: Name in :data:`atypia.metrics.METRICS`.
+        metric: Name in :data:`atypia.statistics.metrics.METRICS`.
         kind: ``fold``: one fold's value; ``mean``: mean over folds or repeats; ``single``: one
             result; ``difference``: mean difference from the paper's baseline.
         fold: Fold, from 1; None unless ``kind`` is ``fold``.
@@ -163,7 +163,7 @@ def published_rows(
 
 
 def published_folds(paper: str, dataset: str, metric: str, adaptation: str) -> dict[str, list[float]]:
-    """A paper's values by model, one a fold, as :mod:`atypia.evaluation.groups` takes them.
+    """A paper's values by model, one a fold, as :mod:`atypia.statistics.groups` takes them.
 
     Args:
         paper: Key of :data:`PAPERS`.

@@ -17,13 +17,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from atypia import records as r
-from atypia.artifacts import atomic_file, fingerprint
-from atypia.content import content_hashes
-from atypia.errors import DataError, InputError, must
+from atypia.base import records as r
+from atypia.base.artifacts import atomic_file, fingerprint
+from atypia.base.errors import DataError, InputError, must
+from atypia.base.regularfiles import open_regular
+from atypia.base.table_hash import content_hashes
 from atypia.inference.predictions import PREDICTIONS_SCHEMA
-from atypia.metrics import METRICS, UndefinedMetricWarning, compute
-from atypia.regularfiles import open_regular
+from atypia.statistics.metrics import METRICS, UndefinedMetricWarning, compute
 
 # Columns beside those of predictions. `model` is what a table calls the classifier.
 MODEL: Final = "model"
@@ -132,7 +132,7 @@ def result_rows(
         predictions: With :data:`atypia.inference.predictions.PREDICTIONS_SCHEMA`. Figures without
             a label are left out.
         classifier: What made them.
-        metrics: Names in :data:`atypia.metrics.METRICS`; None: all.
+        metrics: Names in :data:`atypia.statistics.metrics.METRICS`; None: all.
         by_domain: Whether to add rows for each domain, where any domain is known.
         dataset: Name of the whole, instead of the joined names.
 

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from atypia import records as r
-from atypia.errors import InputError, must
+from atypia.base import records as r
+from atypia.base.errors import InputError, must
 from atypia.evaluation import rows as e
-from atypia.metrics import METRICS
+from atypia.statistics.metrics import METRICS
 
 MEAN: Final = "mean"
 SD: Final = "sd"

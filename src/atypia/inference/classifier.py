@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from atypia.data.geometry import CropGeometry
-from atypia.errors import AbsentError, InputError, must
-from atypia.inference.decision import REFUSED, UNCERTAIN, Decision, Verdicts
-from atypia.inference.runtimes import Runtime, open_runtime
-from atypia.records import ATYPICAL_TASK, CLASS_NAMES
+from atypia.base.errors import AbsentError, InputError, must
+from atypia.base.records import ATYPICAL_TASK, CLASS_NAMES
+from atypia.data.images.geometry import CropGeometry
+from atypia.inference.bundles.decision import REFUSED, UNCERTAIN, Decision, Verdicts
+from atypia.inference.runtimes.catalogue import Runtime, open_runtime
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from atypia.data.points.base import Points
-    from atypia.data.streams import CropBatch, Refusal
+    from atypia.data.slides.streams import CropBatch, Refusal
 
 SHIPPED: Final = "atypia"
 """Name of the model inside the package."""
@@ -171,7 +171,7 @@ class Classifier:
         Yields:
             Each item with its results (:data:`atypia.inference.results.RESULTS_SCHEMA`).
         """
-        from atypia.data.streams import CropBatch
+        from atypia.data.slides.streams import CropBatch
         from atypia.inference.results import refusal_batch, result_batch
 
         for item in items:
@@ -182,7 +182,7 @@ class Classifier:
 
     def stream(self, items: Stream) -> Iterator[tuple[CropBatch | None, pa.RecordBatch]]:
         """Judges a stream of crops; like :meth:`judged`, with None for figures that gave no crop."""
-        from atypia.data.streams import CropBatch
+        from atypia.data.slides.streams import CropBatch
 
         for item, results in self.judged(items):
             yield item if isinstance(item, CropBatch) else None, results
@@ -194,7 +194,7 @@ class Classifier:
             InputError: An input does not exist.
             DataError: There is no image.
         """
-        from atypia.data.streams import crop_files
+        from atypia.data.slides.streams import crop_files
 
         geometry = self.geometry if mpp is None else self.slide_geometry
         return self._table(crop_files(inputs, geometry, mpp=mpp, given_as="given", assumed_um=self.field_um))
@@ -216,7 +216,7 @@ class Classifier:
             points: Where the figures are, in pixels of level 0.
             mpp: µm/px, where the file does not state it.
             mpp_from: Whom to believe where statements of µm/px differ: ``given``, or a place of the file
-                (:data:`atypia.data.scale.CHOICES`).
+                (:data:`atypia.data.slides.scale.CHOICES`).
             origin: What the points count from on a slide whose scanned area is smaller than its canvas:
                 ``canvas`` (as OpenSlide), ``bounds`` (as QuPath), or ``auto``: told by the points.
             offset_px: Added to the points, in pixels of the file, for a slide that was converted and cropped.
@@ -225,7 +225,7 @@ class Classifier:
             DataError: The slide cannot be read, its µm/px is not known or contradicted, or it cannot be told
                 what the points count from.
         """
-        from atypia.data.slidecrops import SlideReading, slide_crops
+        from atypia.data.slides.slidecrops import SlideReading, slide_crops
 
         how = SlideReading(mpp, mpp_from, "given", origin, offset_px)
         return self._table(slide_crops(slide, points, self.slide_geometry, reading=how))

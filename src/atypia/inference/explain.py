@@ -23,19 +23,19 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from atypia.artifacts import atomic_file, disk_errors
-from atypia.errors import AbsentError, DataError, InputError, must
+from atypia.base.artifacts import atomic_file, disk_errors
+from atypia.base.errors import AbsentError, DataError, InputError, must
+from atypia.base.progress import Progress, silent
+from atypia.base.records import CLASS_NAMES
+from atypia.base.registry import Registry
 from atypia.inference.many import safe_name
-from atypia.inference.runtimes import ONNX_FILE
+from atypia.inference.runtimes.catalogue import ONNX_FILE
 from atypia.inference.saliency_picture import picture
-from atypia.progress import Progress, silent
-from atypia.records import CLASS_NAMES
-from atypia.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from atypia.inference.export.graph import Deployable
+    from atypia.inference.runtimes.graph import Deployable
 
 Floats = npt.NDArray[np.float32]
 
@@ -106,9 +106,9 @@ def explain(
         raise InputError(must("ids", f"one for each of {len(crops)} crops", len(ids), "pass both"))
     if len(crops) > LIMIT:
         raise InputError(must("crops", f"at most {LIMIT} to explain", len(crops), "choose some of them"))
-    from atypia.inference.bundle import load_bundle
-    from atypia.inference.export.graph import deployable
+    from atypia.inference.bundles.bundle import load_bundle
     from atypia.inference.networks import best_device
+    from atypia.inference.runtimes.graph import deployable
 
     bundle = load_bundle(_folder(model_path))
     side = bundle.geometry.out_px
@@ -327,7 +327,7 @@ def _scores(module: Deployable, crops: npt.NDArray[np.uint8]) -> tuple[npt.NDArr
 
 def _folder(model_path: str | Path) -> Path:
     """The bundle's folder; an exported network alone has no gradients."""
-    from atypia.inference.bundle import MODEL_FILE
+    from atypia.inference.bundles.bundle import MODEL_FILE
     from atypia.inference.classifier import find_model
 
     path = find_model(model_path)

@@ -22,14 +22,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
-from atypia import records as r
-from atypia.artifacts import atomic_file, disk_errors, file_sha256, fingerprint
-from atypia.data.origins import AUTO, check_origin, offset_of
+from atypia.base import records as r
+from atypia.base.artifacts import atomic_file, disk_errors, file_sha256, fingerprint
+from atypia.base.errors import AtypiaError, DataError, InputError, must
+from atypia.base.progress import Progress, silent
+from atypia.base.spreadsheet import CsvLines
 from atypia.data.points.names import bare_stem, loose
-from atypia.data.scale import GIVEN, check_choice
+from atypia.data.slides.origins import AUTO, check_origin, offset_of
+from atypia.data.slides.scale import GIVEN, check_choice
 from atypia.data.textfiles import known, number, read_table
 from atypia.engines.engine import ENGINES, Setup
-from atypia.errors import AtypiaError, DataError, InputError, must
 from atypia.inference.many_tasks import (
     COLUMNS,
     SLIDES,
@@ -40,8 +42,6 @@ from atypia.inference.many_tasks import (
     Task,
     evidence,
 )
-from atypia.progress import Progress, silent
-from atypia.spreadsheet import CsvLines
 
 TABLE: Final = "slides.csv"
 TABLE_EVERY_S: Final = 30.0

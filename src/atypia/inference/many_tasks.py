@@ -11,16 +11,16 @@ from glob import escape
 from pathlib import Path
 from typing import Any, Final
 
-from atypia.artifacts import atomic_folder, file_sha256, fingerprint, lock, read_json, write_json
-from atypia.data.origins import AUTO, NO_OFFSET
+from atypia.base.artifacts import atomic_folder, file_sha256, fingerprint, lock, read_json, write_json
+from atypia.base.errors import AtypiaError, DataError, WorkError
+from atypia.base.progress import Progress, silent
+from atypia.base.regularfiles import check_regular, open_regular
 from atypia.data.points.base import BoxFormat
 from atypia.data.points.names import points_file
-from atypia.data.slides import slide_file
+from atypia.data.slides.origins import AUTO, NO_OFFSET
+from atypia.data.slides.readers import slide_file
 from atypia.engines.engine import Work
-from atypia.errors import AtypiaError, DataError, WorkError
 from atypia.inference.requests import Request
-from atypia.progress import Progress, silent
-from atypia.regularfiles import check_regular, open_regular
 
 DONE: Final = "done"
 KEPT: Final = "kept"

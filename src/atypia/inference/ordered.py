@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from atypia.progress import Progress, silent
+from atypia.base.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from atypia.data.streams import CropBatch, Refusal
+    from atypia.data.slides.streams import CropBatch, Refusal
     from atypia.inference.classifier import Classifier
 
 TakesRows = Callable[[pa.RecordBatch], None]
@@ -94,7 +94,7 @@ def classify_stream(
         crops: Receive crops with their results as soon as they are judged, in whatever order.
         progress: Told how many figures are done.
     """
-    from atypia.data.streams import CropBatch
+    from atypia.data.slides.streams import CropBatch
 
     ordered = InOrder(rows)
     done = 0

@@ -12,11 +12,11 @@ import numpy.typing as npt
 from atypia.backbones.catalogue import BACKBONES
 from atypia.backbones.features import open_features
 from atypia.backbones.weights import require
+from atypia.base.errors import AbsentError, InputError
+from atypia.base.progress import Progress, silent
+from atypia.data.crops.store import CropStore, open_store
 from atypia.data.manifest import Manifest
-from atypia.data.store import CropStore, open_store
-from atypia.errors import AbsentError, InputError
-from atypia.inference.bundle import PROBE, Bundle
-from atypia.progress import Progress, silent
+from atypia.inference.bundles.bundle import PROBE, Bundle
 
 CHUNK = 1024
 """Figures between two reports of progress."""

@@ -11,12 +11,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from atypia import records as r
-from atypia.artifacts import atomic_file
+from atypia.base import records as r
+from atypia.base.artifacts import atomic_file
+from atypia.base.errors import DataError, InputError, must
+from atypia.base.regularfiles import open_regular
+from atypia.base.structured import parse_json
 from atypia.data.manifest import Manifest
-from atypia.errors import DataError, InputError, must
-from atypia.regularfiles import open_regular
-from atypia.structured import parse_json
 
 PREDICTIONS_SCHEMA = pa.schema(
     [

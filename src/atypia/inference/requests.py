@@ -8,16 +8,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from atypia.data.dicom import dicom_series
-from atypia.data.origins import AUTO, NO_OFFSET
+from atypia.base.errors import InputError, must
 from atypia.data.points.base import BoxFormat, Points
-from atypia.data.stacks import classify_input
-from atypia.data.streams import DEFAULT_BATCH, CropBatch, Refusal, Skipped, crop_files
-from atypia.errors import InputError, must
+from atypia.data.slides.dicom import dicom_series
+from atypia.data.slides.origins import AUTO, NO_OFFSET
+from atypia.data.slides.stacks import classify_input
+from atypia.data.slides.streams import DEFAULT_BATCH, CropBatch, Refusal, Skipped, crop_files
 
 if TYPE_CHECKING:
-    from atypia.data.regions import Bounds
-    from atypia.data.slidecrops import SlideReading
+    from atypia.data.slides.regions import Bounds
+    from atypia.data.slides.slidecrops import SlideReading
     from atypia.inference.classifier import Classifier
 
 CROPS: Final = "crop"
@@ -45,7 +45,7 @@ class Request:
         offset_px: Added to positions, for slides that were converted and cropped.
         beside: Other slides whose points the file may hold.
 
-    ``mpp_from``, ``given_as``, ``origin`` and ``offset_px`` are those of :class:`atypia.data.slidecrops.SlideReading`.
+    ``mpp_from``, ``given_as``, ``origin`` and ``offset_px`` are those of :class:`atypia.data.slides.slidecrops.SlideReading`.
     """
 
     inputs: tuple[str, ...]
@@ -64,7 +64,7 @@ class Request:
     @property
     def reading(self) -> SlideReading:
         """How its slides are read."""
-        from atypia.data.slidecrops import SlideReading
+        from atypia.data.slides.slidecrops import SlideReading
 
         return SlideReading(self.mpp, self.mpp_from, self.given_as, self.origin, self.offset_px)
 
@@ -141,7 +141,7 @@ def points_of(slide: str, request: Request) -> Points:
         InputError: There is no file for this slide in the folder of points, or the points are of several classes and
             none is named.
     """
-    from atypia.data.slidecrops import slide_points
+    from atypia.data.slides.slidecrops import slide_points
 
     if request.points is None:
         raise InputError(must("points", f"given for the slide {slide}", "none", "pass --points FILE"))
@@ -160,8 +160,8 @@ def points_of(slide: str, request: Request) -> Points:
 def _stream(
     request: Request, classifier: Classifier, told: Told, kinds: Sequence[tuple[str, str]]
 ) -> Iterator[CropBatch | Refusal]:
-    from atypia.data.slidecrops import SlideLog, slide_crops
-    from atypia.data.stacks import stack_pages
+    from atypia.data.slides.slidecrops import SlideLog, slide_crops
+    from atypia.data.slides.stacks import stack_pages
 
     size, mpp = request.batch_size, request.mpp
     whole = classifier.geometry if mpp is None else classifier.slide_geometry

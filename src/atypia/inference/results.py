@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from atypia import records as r
-from atypia.data.readas import UNKNOWN, ReadAs
-from atypia.errors import InputError, must
-from atypia.inference.decision import CALLS
+from atypia.base import records as r
+from atypia.base.errors import InputError, must
+from atypia.data.slides.readas import UNKNOWN, ReadAs
+from atypia.inference.bundles.decision import CALLS
 
 if TYPE_CHECKING:
-    from atypia.data.streams import CropBatch, Refusal
-    from atypia.inference.decision import Verdicts
+    from atypia.data.slides.streams import CropBatch, Refusal
+    from atypia.inference.bundles.decision import Verdicts
 
 CLASS: Final = "class"
 CALL: Final = "call"
@@ -62,7 +62,7 @@ figure's centre in pixels of the slide's level 0, as the user's points have it, 
 the file of points calls the figure, null where it does not. ``p_atypical`` is the
 calibrated probability of *atypical*, in [0, 1], and ``decision`` 1 where it reaches ``threshold``;
 both are null for a figure that was refused before it was scored. ``call`` is one of
-:data:`atypia.inference.decision.CALLS`, ``reason`` says why a figure was refused, and ``novelty``
+:data:`atypia.inference.bundles.decision.CALLS`, ``reason`` says why a figure was refused, and ``novelty``
 how far it lies from the training data (null where the model does not tell). ``mpp`` is the µm/px that
 was used and ``mpp_source`` where it comes from. ``origin`` is ``canvas`` or ``bounds`` where a slide's
 scanned area is smaller than its canvas, and ``origin_x_px, origin_y_px`` the place of the positions' zero in

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from atypia.base.registry import Registry
 from atypia.methods.head import Probe
-from atypia.registry import Registry
 
 PROBES: Registry[Probe[Any]] = Registry("probe", "atypia.methods.probes")

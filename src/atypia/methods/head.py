@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from atypia.artifacts import fingerprint
-from atypia.config import StrictModel, parse
-from atypia.errors import InputError, must
-from atypia.progress import Progress, silent
+from atypia.base.artifacts import fingerprint
+from atypia.base.config import StrictModel, parse
+from atypia.base.errors import InputError, must
+from atypia.base.progress import Progress, silent
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from atypia.errors import InputError, WorkError, must
+from atypia.base.errors import InputError, WorkError, must
 from atypia.methods.head import Floats
 
 Array = npt.NDArray[Any]

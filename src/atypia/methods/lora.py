@@ -11,7 +11,7 @@ import re
 import torch
 from torch import nn
 
-from atypia.errors import InputError, must
+from atypia.base.errors import InputError, must
 
 
 def add_lora(trunk: nn.Module, targets: str | None, rank: int, alpha: float, dropout: float) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from atypia.errors import InputError, must
+from atypia.base.errors import InputError, must
 
 
 def beta_sample(alpha: float, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:

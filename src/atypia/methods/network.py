@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from atypia.backbones.build import Encoder, architecture, build, resize_input
 from atypia.backbones.catalogue import BACKBONES, check_input_px
-from atypia.errors import InputError, must
-from atypia.methods.domain import CBAM
+from atypia.base.errors import InputError, must
 from atypia.methods.lora import add_lora, merge_lora
 from atypia.methods.mixing import MixStyle
+from atypia.methods.terms.domain import CBAM
 
 
 class Output(NamedTuple):

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from atypia.config import StrictModel
-from atypia.registry import Registry
+from atypia.base.config import StrictModel
+from atypia.base.registry import Registry
 from atypia.splits.figures import Figures, Rows
 
 NO_ROWS: Rows = np.zeros(0, dtype=np.int64)

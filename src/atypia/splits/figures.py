@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atypia import records as r
+from atypia.base import records as r
+from atypia.base.errors import InputError, must
 from atypia.data.manifest import Manifest
-from atypia.errors import InputError, must
 
 Rows = npt.NDArray[np.int64]
 """Positions in a :class:`Figures`, shape (m,)."""

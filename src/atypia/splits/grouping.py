@@ -32,7 +32,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from atypia.errors import InputError, must
+from atypia.base.errors import InputError, must
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

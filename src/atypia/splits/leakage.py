@@ -1,6 +1,6 @@
 """Leakage in splits: found, worded, and raised unless the user names the exception.
 
-The exceptions bear the audit's codes (:data:`atypia.data.findings.CODES`).
+The exceptions bear the audit's codes (:data:`atypia.data.audit.findings.CODES`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from itertools import chain, combinations
 import numpy as np
 import numpy.typing as npt
 
+from atypia.base.errors import LeakageError, must
 from atypia.data.manifest import Manifest
-from atypia.errors import LeakageError, must
 from atypia.splits.split import PARTS, Fold, Split
 
 CASE_ACROSS_PARTS = "case-across-parts"
@@ -74,7 +74,7 @@ def check_split(
         allow: Exceptions that the user has named: :data:`CASE_ACROSS_PARTS`, :data:`IDENTICAL_ACROSS_PARTS`. Codes of
             other checks may be among them.
         groups: Disjoint groups of ids of figures that show the same image, for instance of equal
-            :func:`atypia.data.hashes.pixel_hash`. Ids outside the manifest are ignored.
+            :func:`atypia.data.audit.hashes.pixel_hash`. Ids outside the manifest are ignored.
 
     Returns:
         One warning for each finding that was allowed, for every table that the split enters.

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from atypia import records as r
-from atypia.config import parse
+from atypia.base import records as r
+from atypia.base.config import parse
+from atypia.base.errors import InputError, must
 from atypia.data.manifest import Manifest
-from atypia.errors import InputError, must
 from atypia.splits.catalogue import PROTOCOLS, Division, FoldRows, Protocol
 from atypia.splits.figures import Figures, Rows
 from atypia.splits.leakage import find_leakage

@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from atypia import records as r
-from atypia.artifacts import canonical_json, fingerprint, read_json, write_json
-from atypia.config import StrictModel, parse
+from atypia.base import records as r
+from atypia.base.artifacts import canonical_json, fingerprint, read_json, write_json
+from atypia.base.config import StrictModel, parse
+from atypia.base.errors import DataError, InputError, WorkError, must
 from atypia.data.manifest import Manifest
-from atypia.errors import DataError, InputError, WorkError, must
 
 FORMAT = "atypia split 1"
 """First line of trust in a split file; raised when its layout changes."""

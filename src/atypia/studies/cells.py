@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from atypia.backbones.catalogue import BACKBONES
-from atypia.config import read_yaml
-from atypia.errors import InputError, must
+from atypia.base.config import read_yaml
+from atypia.base.errors import InputError, must
 from atypia.studies.schema import DataConfig, Factor, Level, ModelConfig, Sized, SyntheticConfig
 from atypia.training.recipe import parse_recipe, shipped_recipes
 from atypia.training.schema import NetworkRecipe, Recipe

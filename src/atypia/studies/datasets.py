@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from atypia.artifacts import fingerprint
+from atypia.base.artifacts import fingerprint
+from atypia.base.errors import DataError, must
+from atypia.base.paths import cache_root
+from atypia.base.progress import Progress, silent
 from atypia.data.manifest import Manifest
-from atypia.data.opening import open_data
-from atypia.errors import DataError, must
-from atypia.paths import cache_root
-from atypia.progress import Progress, silent
+from atypia.data.sources.opening import open_data
 from atypia.studies.schema import DataConfig, PhantomConfig
 
 

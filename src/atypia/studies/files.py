@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from atypia.config import parse, read_shipped, shipped_yaml, with_overrides
+from atypia.base.config import parse, read_shipped, shipped_yaml, with_overrides
 from atypia.studies.schema import SizeConfig, StudyConfig
 
 PLAN: Final = "plan.json"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from atypia.artifacts import fingerprint
+from atypia.base.artifacts import fingerprint
 from atypia.splits.split import Fold
 from atypia.training.identity import FIRST_VERSION, fit_version, recipe_content, without_wording
 from atypia.training.recipe import parse_recipe

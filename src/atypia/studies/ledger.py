@@ -29,9 +29,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from atypia.artifacts import disk_errors, lock, read_json, write_json
-from atypia.errors import WorkError
-from atypia.structured import parse_json
+from atypia.base.artifacts import disk_errors, lock, read_json, write_json
+from atypia.base.errors import WorkError
+from atypia.base.structured import parse_json
 from atypia.studies import files
 
 HEARTBEAT_S: Final = 15.0

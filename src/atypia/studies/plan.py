@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from atypia.artifacts import fingerprint, read_json, write_json
 from atypia.backbones.weights import availability, locate
+from atypia.base.artifacts import fingerprint, read_json, write_json
+from atypia.base.errors import AbsentError, AtypiaError, InputError, WorkError
+from atypia.base.progress import Progress, silent
 from atypia.data.manifest import Manifest
-from atypia.errors import AbsentError, AtypiaError, InputError, WorkError
-from atypia.progress import Progress, silent
 from atypia.splits.catalogue import PROTOCOLS
 from atypia.splits.protocol import make_split
 from atypia.splits.split import Split
@@ -227,7 +227,7 @@ def make_plan(
 
 
 def _check_protocol(protocol: ProtocolConfig) -> None:
-    from atypia.config import parse
+    from atypia.base.config import parse
 
     parse(PROTOCOLS[protocol.name].options, protocol.options, f"protocol {protocol.name}")
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from atypia import records as r
-from atypia.config import StrictModel
+from atypia.base import records as r
+from atypia.base.config import StrictModel
 
 FULL, CPU, SMOKE = "full", "cpu", "smoke"
 SIZES: Final = (FULL, CPU, SMOKE)
@@ -267,7 +267,7 @@ class StudyConfig(StrictModel):
         Raises:
             InputError: The study has no such size.
         """
-        from atypia.errors import InputError, must
+        from atypia.base.errors import InputError, must
 
         known: Mapping[str, SizeConfig] = {FULL: SizeConfig(), **self.sizes}
         if size not in known:

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from atypia import records as r
-from atypia import runs
+from atypia.base import records as r
+from atypia.base import runs
 from atypia.data.manifest import Manifest
 from atypia.evaluation import rows as e
 from atypia.splits.protocols.domains import fold_names

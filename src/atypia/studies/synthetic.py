@@ -11,14 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from atypia import runs
-from atypia.artifacts import fingerprint, lock
-from atypia.config import parse
+from atypia.base import runs
+from atypia.base.artifacts import fingerprint, lock
+from atypia.base.config import parse
+from atypia.base.errors import AbsentError, AtypiaError, InputError, WorkError, must
+from atypia.base.paths import cache_root
+from atypia.base.progress import Progress, silent
 from atypia.data.manifest import Manifest
-from atypia.data.opening import MANIFEST_NAME
-from atypia.errors import AbsentError, AtypiaError, InputError, WorkError, must
-from atypia.paths import cache_root
-from atypia.progress import Progress, silent
+from atypia.data.sources.opening import MANIFEST_NAME
 from atypia.splits.protocol import make_split
 from atypia.splits.split import Split
 from atypia.studies.schema import SyntheticConfig
@@ -77,7 +77,7 @@ def _recipe(synthetic: Mapping[str, Any]) -> GeneratorRecipe:
 
 
 def _yaml(value: Any) -> str:
-    from atypia.artifacts import canonical_json
+    from atypia.base.artifacts import canonical_json
 
     return canonical_json(value)
 
@@ -220,7 +220,7 @@ def _picked(
             judges = _judged(synthetic, made, training, seed, device, progress)
         crops, real = real_and_made(made, training, progress)
         memory = memorisation(crops, real, training.cases, progress) if synthetic["drop_copies"] else None
-        from atypia.data.provenance import makers
+        from atypia.data.audit.provenance import makers
 
         seen = makers(made)[0].seen
         copies = memory.copies if memory is not None else ~made.synthetic

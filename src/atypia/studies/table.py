@@ -25,15 +25,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from atypia import records as r
-from atypia import runs
-from atypia.artifacts import atomic_file
-from atypia.errors import AtypiaError, InputError
+from atypia.base import records as r
+from atypia.base import runs
+from atypia.base.artifacts import atomic_file
+from atypia.base.errors import AtypiaError, InputError
 from atypia.evaluation import rows as e
 from atypia.evaluation.rows import Classifier, concat_rows, result_rows, write_rows
-from atypia.inference.operating import balanced_point
+from atypia.inference.bundles.operating import balanced_point
 from atypia.inference.predictions import read_predictions
-from atypia.metrics import UndefinedMetricWarning
+from atypia.statistics.metrics import UndefinedMetricWarning
 from atypia.studies import files
 from atypia.studies.ledger import DONE, Ledger
 from atypia.studies.notes import gathered
@@ -144,7 +144,7 @@ def collect_study(
     Args:
         plan: The study's plan.
         out: Its folder.
-        metrics: Names in :data:`atypia.metrics.METRICS`; None: all.
+        metrics: Names in :data:`atypia.statistics.metrics.METRICS`; None: all.
         watch: Told about the predictions of each complete run while they are at hand.
 
     Raises:
@@ -367,6 +367,6 @@ def _dataset(path: Path, name: str) -> str:
 
 
 def _training_warnings(folder: Path) -> list[str]:
-    from atypia.artifacts import read_json
+    from atypia.base.artifacts import read_json
 
     return [str(text) for text in read_json(folder / runs.TRAINING)["warnings"]]

@@ -11,12 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from atypia import runs
+from atypia.base import runs
+from atypia.base.errors import AtypiaError, WorkError
+from atypia.base.progress import Progress, silent
 from atypia.data.manifest import Manifest
 from atypia.engines.engine import Work
-from atypia.errors import AtypiaError, WorkError
 from atypia.evaluation.external import CheckedSet, check_set, evaluate, open_target
-from atypia.progress import Progress, silent
 from atypia.splits.split import Split
 from atypia.studies import files
 from atypia.studies.ledger import DONE, FAILED, Ledger

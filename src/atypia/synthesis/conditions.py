@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from atypia import records as r
+from atypia.base import records as r
 from atypia.data.manifest import Manifest
 from atypia.synthesis.schema import CLASS, CONDITIONS, DOMAIN, PHASE
 

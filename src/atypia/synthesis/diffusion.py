@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import torch
 from torch import Tensor
 
-from atypia.errors import InputError, must
+from atypia.base.errors import InputError, must
 from atypia.synthesis.networks import Denoiser, require_diffusers
 from atypia.synthesis.schema import EPSILON, DiffusionConfig
 

@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atypia import metrics, runs
-from atypia import records as r
-from atypia.data.findings import ERROR
+from atypia.base import records as r
+from atypia.base import runs
+from atypia.base.errors import DataError
+from atypia.base.progress import Progress, silent
+from atypia.data.audit.findings import ERROR
+from atypia.data.audit.pairs import pair_findings
+from atypia.data.audit.provenance import seen_table
 from atypia.data.manifest import Manifest
-from atypia.data.pairs import pair_findings
-from atypia.data.provenance import seen_table
-from atypia.errors import DataError
-from atypia.inference.bundle import Bundle, load_bundle
+from atypia.inference.bundles.bundle import Bundle, load_bundle
 from atypia.inference.predict import score
-from atypia.progress import Progress, silent
 from atypia.splits.split import Split
+from atypia.statistics import metrics
 
 
 @dataclass(frozen=True, eq=False)

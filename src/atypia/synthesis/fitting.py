@@ -21,19 +21,19 @@ from typing import Any, Final
 
 import numpy as np
 
-from atypia import records as r
-from atypia import runs
-from atypia.artifacts import fingerprint, lock, read_json, write_json
-from atypia.config import parse
-from atypia.cores import DEVICES
-from atypia.data.audit import check_training, identical_groups
-from atypia.data.findings import ERROR, Finding, raise_leakage
+from atypia.base import records as r
+from atypia.base import runs
+from atypia.base.artifacts import fingerprint, lock, read_json, write_json
+from atypia.base.config import parse
+from atypia.base.cores import DEVICES
+from atypia.base.errors import InputError, WorkError, must
+from atypia.base.progress import Progress, silent
+from atypia.data.audit.findings import ERROR, Finding, raise_leakage
+from atypia.data.audit.pairs import pair_findings
+from atypia.data.audit.provenance import seen_table
+from atypia.data.audit.report import check_training, identical_groups
+from atypia.data.crops.store import CropStore, open_store
 from atypia.data.manifest import Manifest
-from atypia.data.pairs import pair_findings
-from atypia.data.provenance import seen_table
-from atypia.data.store import CropStore, open_store
-from atypia.errors import InputError, WorkError, must
-from atypia.progress import Progress, silent
 from atypia.splits.leakage import check_split
 from atypia.splits.split import Fold, Split
 from atypia.synthesis.generator import Generator, is_complete, load_generator

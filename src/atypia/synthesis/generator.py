@@ -25,11 +25,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from atypia.artifacts import disk_errors, file_sha256, fingerprint, read_json, write_json
-from atypia.config import parse
+from atypia.base.artifacts import disk_errors, file_sha256, fingerprint, read_json, write_json
+from atypia.base.config import parse
+from atypia.base.errors import AtypiaError, DataError, InputError, WorkError, must
+from atypia.data.audit.provenance import SEEN_NAME
 from atypia.data.manifest import Manifest
-from atypia.data.provenance import SEEN_NAME
-from atypia.errors import AtypiaError, DataError, InputError, WorkError, must
 from atypia.synthesis.conditions import Joint, codes_of, drawn_values
 from atypia.synthesis.diffusion import Process, SamplingConfig, draw_latents, noise_generators
 from atypia.synthesis.networks import Denoiser, build_autoencoder
@@ -55,7 +55,7 @@ class Facts:
         run_id: Identity of its training.
         words: The values of each condition.
         standardisation: Shift and scale of the latents' channels.
-        task: Key of :data:`atypia.records.CLASS_NAMES`.
+        task: Key of :data:`atypia.base.records.CLASS_NAMES`.
         labelled: Whether it was told classes.
         fold: The fold that it was trained for; None for none.
         split: Fingerprint of the split; None for none.
@@ -240,7 +240,7 @@ class Sampler:
             labels: Class of each sample; None for no class.
             seeds: Seed of each sample; decides the other conditions.
         """
-        from atypia.records import CLASS_NAMES
+        from atypia.base.records import CLASS_NAMES
 
         classes = CLASS_NAMES[self.facts.task]
         others = [name for name in self.facts.words if name != CLASS]

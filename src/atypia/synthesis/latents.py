@@ -18,8 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from atypia.artifacts import atomic_file, disk_errors
-from atypia.progress import Progress
+from atypia.base.artifacts import atomic_file, disk_errors
+from atypia.base.progress import Progress
 from atypia.synthesis.pixels import VIEWS, scaled, turned
 
 BATCH = 32

@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from atypia import runs
-from atypia.artifacts import disk_errors
-from atypia.errors import WorkError
-from atypia.progress import Progress
-from atypia.seeds import derive_seed, generator
+from atypia.base import runs
+from atypia.base.artifacts import disk_errors
+from atypia.base.errors import WorkError
+from atypia.base.progress import Progress
+from atypia.base.seeds import derive_seed, generator
 from atypia.synthesis.parts import Part
 from atypia.synthesis.schema import PartConfig
 from atypia.training.checkpoints import load_own_checkpoint, save_checkpoint

@@ -12,10 +12,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from atypia.data.geometry import resize
-from atypia.errors import InputError, must
+from atypia.base.errors import InputError, must
+from atypia.base.progress import Progress, silent
+from atypia.data.images.geometry import resize
 from atypia.inference.classifier import dihedral_views
-from atypia.progress import Progress, silent
 from atypia.synthesis.quality import squared_distances
 
 SIDE_PX: Final = 16

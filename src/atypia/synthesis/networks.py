@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from atypia.errors import AbsentError, must
+from atypia.base.errors import AbsentError, must
 from atypia.synthesis.schema import AutoencoderConfig, GeneratorRecipe
 
 FREQUENCIES = 256

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from atypia.errors import InputError, must
-from atypia.methods.distillation import EMA
+from atypia.base.errors import InputError, must
+from atypia.methods.terms.distillation import EMA
 from atypia.synthesis.diffusion import Process
 from atypia.synthesis.latents import Latents
 from atypia.synthesis.networks import Denoiser, Discriminator

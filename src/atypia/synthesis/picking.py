@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from atypia import records as r
-from atypia.artifacts import atomic_folder, disk_errors
+from atypia.base import records as r
+from atypia.base.artifacts import atomic_folder, disk_errors
+from atypia.base.errors import InputError, must
+from atypia.data.audit.provenance import SEEN_NAME, seen_table
 from atypia.data.manifest import Manifest
-from atypia.data.opening import MANIFEST_NAME
-from atypia.data.provenance import SEEN_NAME, seen_table
-from atypia.errors import InputError, must
+from atypia.data.sources.opening import MANIFEST_NAME
 from atypia.synthesis.fidelity import Judgement
 
 

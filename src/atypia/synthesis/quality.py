@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atypia.errors import InputError, must
-from atypia.seeds import generator
+from atypia.base.errors import InputError, must
+from atypia.base.seeds import generator
 
 Array = npt.NDArray[np.floating[Any]]
 CHUNK = 1024

@@ -15,15 +15,15 @@ from typing import Any, Final
 
 from PIL import Image, UnidentifiedImageError
 
-from atypia import records as r
-from atypia.artifacts import atomic_file, fingerprint, lock, read_json, write_json
+from atypia.base import records as r
+from atypia.base.artifacts import atomic_file, fingerprint, lock, read_json, write_json
+from atypia.base.errors import DataError, InputError, must
+from atypia.base.progress import Progress, silent
+from atypia.base.seeds import derive_seed
+from atypia.data.audit.provenance import DATASET_NAME, SEEN_NAME
 from atypia.data.manifest import Manifest
-from atypia.data.opening import MANIFEST_NAME
-from atypia.data.provenance import DATASET_NAME, SEEN_NAME
-from atypia.errors import DataError, InputError, must
+from atypia.data.sources.opening import MANIFEST_NAME
 from atypia.inference.networks import device_of
-from atypia.progress import Progress, silent
-from atypia.seeds import derive_seed
 from atypia.synthesis.diffusion import SamplingConfig
 from atypia.synthesis.fitting import check_space
 from atypia.synthesis.generator import Generator, Sampler

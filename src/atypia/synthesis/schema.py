@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
-from atypia.config import StrictModel, parse, read_shipped, shipped_yaml
+from atypia.base.config import StrictModel, parse, read_shipped, shipped_yaml
 from atypia.training.schema import GeometryConfig
 
 CLASS, DOMAIN, PHASE = "class", "domain", "phase"

@@ -11,17 +11,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from atypia import records as r
-from atypia.artifacts import atomic_file, write_json
 from atypia.backbones.features import open_features
 from atypia.backbones.weights import require
-from atypia.data.geometry import CropGeometry
+from atypia.base import records as r
+from atypia.base.artifacts import atomic_file, write_json
+from atypia.base.errors import DataError, InputError, must
+from atypia.base.progress import Progress, silent
+from atypia.base.seeds import generator
+from atypia.data.audit.provenance import makers
+from atypia.data.crops.store import CropStore, open_store
+from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import Manifest
-from atypia.data.provenance import makers
-from atypia.data.store import CropStore, open_store
-from atypia.errors import DataError, InputError, must
-from atypia.progress import Progress, silent
-from atypia.seeds import generator
 from atypia.synthesis.fidelity import Judgement, intended, judge
 from atypia.synthesis.memorisation import Memorisation, memorisation
 from atypia.synthesis.quality import frechet_distance, kernel_distance, overlap
@@ -152,7 +152,7 @@ def _sheet(
 
 
 def _seen(made: Manifest) -> Manifest | None:
-    from atypia.data.provenance import seen_table
+    from atypia.data.audit.provenance import seen_table
 
     tables = [maker.seen for maker in makers(made)]
     known = [table for table in tables if table is not None]
@@ -320,7 +320,7 @@ def open_samples(reference: Path) -> Manifest:
         InputError: The folder holds none.
         DataError: It is damaged.
     """
-    from atypia.data.opening import MANIFEST_NAME
+    from atypia.data.sources.opening import MANIFEST_NAME
 
     path = reference / MANIFEST_NAME
     if not path.is_file():

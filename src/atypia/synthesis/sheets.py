@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from atypia.artifacts import atomic_file
-from atypia.data.sheets import contact_sheet
-from atypia.records import CLASS_NAMES
+from atypia.base.artifacts import atomic_file
+from atypia.base.records import CLASS_NAMES
+from atypia.data.images.sheets import contact_sheet
 from atypia.synthesis.diffusion import Process, SamplingConfig, draw_latents, noise_generators
 from atypia.synthesis.latents import Latents
 from atypia.synthesis.networks import Denoiser
@@ -57,7 +57,7 @@ def denoiser_sheet(
         labelled: Whether classes are told.
         title: Of the sheet.
         path: Of the file (.png).
-        task: Key of :data:`atypia.records.CLASS_NAMES`.
+        task: Key of :data:`atypia.base.records.CLASS_NAMES`.
         amp: Precision of the denoiser's passes.
     """
     device = next(denoiser.parameters()).device
@@ -89,7 +89,7 @@ def score_sheet(rows: Sequence[tuple[str, int | None, npt.NDArray[np.uint8]]], t
     Args:
         rows: Caption, class and crops of each group, shape (n, h, h, 3), n ≥ 1, one side for all.
         title: Of the sheet.
-        task: Key of :data:`atypia.records.CLASS_NAMES`.
+        task: Key of :data:`atypia.base.records.CLASS_NAMES`.
     """
     columns = min(SCORED, *(len(crops) for _, _, crops in rows))
     crops = np.concatenate([crops[:columns] for _, _, crops in rows])

@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from atypia import records as r
-from atypia import runs
-from atypia.artifacts import disk_errors, environment, fingerprint, write_json
+from atypia.base import records as r
+from atypia.base import runs
+from atypia.base.artifacts import disk_errors, environment, fingerprint, write_json
+from atypia.base.progress import Progress
+from atypia.base.seeds import derive_seed
+from atypia.data.crops.store import CropStore
 from atypia.data.manifest import Manifest
-from atypia.data.store import CropStore
 from atypia.inference.networks import device_of
-from atypia.progress import Progress
-from atypia.seeds import derive_seed
 from atypia.synthesis.conditions import condition_words, joint_counts, manifest_codes
 from atypia.synthesis.generator import META, Facts, Generator, save_generator
 from atypia.synthesis.latents import Latents, encode_all, standardisation
@@ -160,7 +160,7 @@ def _networks(job: Training, words: Mapping[str, Sequence[str]]) -> tuple[Any, D
 
 
 def _check_parent(recipe: GeneratorRecipe, parent: Generator) -> None:
-    from atypia.errors import InputError, must
+    from atypia.base.errors import InputError, must
 
     other = parent.recipe
     for name in ("autoencoder", "denoiser"):

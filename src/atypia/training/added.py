@@ -14,12 +14,12 @@ from typing import Final
 
 import numpy as np
 
-from atypia import records as r
-from atypia.data.findings import counted, raise_leakage
+from atypia.base import records as r
+from atypia.base.errors import InputError, must
+from atypia.base.seeds import derive_seed, generator
+from atypia.data.audit.findings import counted, raise_leakage
+from atypia.data.audit.pairs import measured_findings, pair_findings
 from atypia.data.manifest import Manifest
-from atypia.data.pairs import measured_findings, pair_findings
-from atypia.errors import InputError, must
-from atypia.seeds import derive_seed, generator
 from atypia.splits.split import Fold, Split, count_positives
 
 FOLD: Final = "{fold}"
@@ -55,7 +55,7 @@ def opened(addition: Addition, folds: Sequence[str], opener: Opener) -> dict[str
     """The added sets of each fold; each set is opened once.
 
     Raises:
-        AbsentError, DataError, InputError: As :func:`atypia.data.opening.open_data`.
+        AbsentError, DataError, InputError: As :func:`atypia.data.sources.opening.open_data`.
     """
     known: dict[str, Manifest] = {}
     found: dict[str, list[Manifest]] = {}
@@ -247,7 +247,7 @@ def with_added(
         LeakageError: Added figures share anything with what a fold is measured on.
         InputError: A set cannot be opened, or a fold has another name.
     """
-    from atypia.data.opening import open_data
+    from atypia.data.sources.opening import open_data
 
     unknown = [name for name in folds if name not in {fold.name for fold in split.folds}]
     if unknown:

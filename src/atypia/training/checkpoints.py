@@ -22,8 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from atypia.artifacts import atomic_folder, disk_errors, file_sha256
-from atypia.errors import DataError
+from atypia.base.artifacts import atomic_folder, disk_errors, file_sha256
+from atypia.base.errors import DataError
 
 LAST, PREVIOUS = "checkpoint-last", "checkpoint-previous"
 TENSORS, REST, SUMS = "state.safetensors", "state.json", "sums.json"

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atypia import runs
-from atypia.data.store import CropStore
-from atypia.errors import DataError, InputError, must
-from atypia.inference.bundle import Bundle, load_bundle
-from atypia.inference.decision import Decision, fit_decision
+from atypia.base import runs
+from atypia.base.errors import DataError, InputError, must
+from atypia.data.crops.store import CropStore
+from atypia.inference.bundles.bundle import Bundle, load_bundle
+from atypia.inference.bundles.decision import Decision, fit_decision
 from atypia.splits.split import Split
 from atypia.training.fitted import Fitted, Training, stored_labels
 from atypia.training.schema import DecisionConfig
@@ -135,7 +135,7 @@ def _run(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Logits (n,) and features (n, d) of these rows."""
     from atypia.inference.networks import device_of
-    from atypia.inference.torch_runtime import TorchRuntime
+    from atypia.inference.runtimes.torch_runtime import TorchRuntime
 
     runtime = TorchRuntime(bundle, job.weights_file, device_of(job.device))
     pieces = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]

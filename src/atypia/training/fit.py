@@ -22,21 +22,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from atypia import records as r
-from atypia import runs
-from atypia.artifacts import atomic_folder, environment, lock, read_json, write_json
 from atypia.backbones.weights import require
-from atypia.cores import DEVICES
-from atypia.data.audit import check_training, identical_groups
-from atypia.data.geometry import CropGeometry
+from atypia.base import records as r
+from atypia.base import runs
+from atypia.base.artifacts import atomic_folder, environment, lock, read_json, write_json
+from atypia.base.cores import DEVICES
+from atypia.base.errors import AtypiaError, InputError, must
+from atypia.base.progress import Progress, silent
+from atypia.data.audit.report import check_training, identical_groups
+from atypia.data.crops.store import CropStore, open_store
+from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import METADATA_KEY, Manifest
-from atypia.data.store import CropStore, open_store
-from atypia.errors import AtypiaError, InputError, must
-from atypia.inference.bundle import Bundle, load_bundle
-from atypia.inference.decision import Decision
+from atypia.inference.bundles.bundle import Bundle, load_bundle
+from atypia.inference.bundles.decision import Decision
 from atypia.inference.predictions import predictions_table, read_predictions, write_predictions
 from atypia.methods.catalogue import PROBES
-from atypia.progress import Progress, silent
 from atypia.splits.leakage import check_split
 from atypia.splits.split import Fold, Split
 from atypia.training.added import check_added
@@ -136,7 +136,7 @@ def check_recipe(recipe: Recipe, weights_file: Path | None = None, device: str =
         PROBES[recipe.probe].parse_options(recipe.options)
         return
     from atypia.data.augment.pipeline import augmentation
-    from atypia.methods.losses import LOSSES
+    from atypia.methods.terms.losses import LOSSES
     from atypia.training.networks import network_spec
 
     network_spec(recipe)

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from atypia.base.progress import Progress
+from atypia.base.records import LABEL
 from atypia.data.manifest import Manifest
-from atypia.progress import Progress
-from atypia.records import LABEL
 from atypia.splits.split import Fold, Split
 from atypia.training.schema import Recipe
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from atypia import runs
-from atypia.artifacts import fingerprint, read_json
-from atypia.config import StrictModel
-from atypia.errors import AtypiaError, InputError, WorkError
+from atypia.base import runs
+from atypia.base.artifacts import fingerprint, read_json
+from atypia.base.config import StrictModel
+from atypia.base.errors import AtypiaError, InputError, WorkError
 from atypia.methods.catalogue import PROBES
 from atypia.splits.split import Fold, Split
 from atypia.training.recipe import parse_recipe

@@ -1,6 +1,6 @@
 """The one training loop: one fold of one recipe, from crops to the best weights.
 
-Everything random depends on the seed, the epoch and the step (:mod:`atypia.seeds`), and the
+Everything random depends on the seed, the epoch and the step (:mod:`atypia.base.seeds`), and the
 checkpoint holds everything else, so a run that is killed at any moment ends with the weights of
 an uninterrupted one.
 """
@@ -22,14 +22,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from atypia import metrics, runs
-from atypia.artifacts import disk_errors
-from atypia.errors import InputError, WorkError, must
-from atypia.methods.distillation import EMA
-from atypia.methods.losses import observed_positive_weight
+from atypia.base import runs
+from atypia.base.artifacts import disk_errors
+from atypia.base.errors import InputError, WorkError, must
+from atypia.base.progress import Progress, silent
+from atypia.base.seeds import derive_seed
 from atypia.methods.network import Network
-from atypia.progress import Progress, silent
-from atypia.seeds import derive_seed
+from atypia.methods.terms.distillation import EMA
+from atypia.methods.terms.losses import observed_positive_weight
+from atypia.statistics import metrics
 from atypia.training.checkpoints import load_own_checkpoint, save_checkpoint
 from atypia.training.feed import Feed
 from atypia.training.objective import Objective, StepInput

@@ -9,22 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from atypia import records as r
-from atypia import runs
-from atypia.artifacts import fingerprint
 from atypia.backbones.catalogue import BACKBONES, check_input_px, nearest_input_px
 from atypia.backbones.weights import locate
+from atypia.base import records as r
+from atypia.base import runs
+from atypia.base.artifacts import fingerprint
+from atypia.base.errors import InputError, must
+from atypia.base.progress import Progress
+from atypia.base.seeds import derive_seed
+from atypia.data.audit.findings import Finding, raise_leakage
 from atypia.data.augment.pipeline import augmentation
-from atypia.data.findings import Finding, raise_leakage
+from atypia.data.crops.store import CropStore
 from atypia.data.manifest import Manifest
-from atypia.data.store import CropStore
-from atypia.errors import InputError, must
-from atypia.inference.bundle import Bundle
+from atypia.inference.bundles.bundle import Bundle
 from atypia.inference.crops import Frame
 from atypia.inference.networks import device_of
 from atypia.methods.network import NetworkSpec, build_network, check_spec
-from atypia.progress import Progress
-from atypia.seeds import derive_seed
 from atypia.splits.split import Fold
 from atypia.training.feed import Feed
 from atypia.training.fitted import Fitted, Training, stored_labels

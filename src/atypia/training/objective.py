@@ -9,13 +9,13 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from atypia.errors import InputError, must
-from atypia.methods.contrastive import mined_contrastive
-from atypia.methods.distillation import EMA, distillation_loss, linear_warmup, teacher_logits
-from atypia.methods.domain import DomainHead, alignment_loss, beats_chance, dann_ramp, domain_cross_entropy
-from atypia.methods.losses import LOSSES, mean, smoothed
+from atypia.base.errors import InputError, must
+from atypia.base.seeds import derive_seed
 from atypia.methods.mixing import mixup
-from atypia.seeds import derive_seed
+from atypia.methods.terms.contrastive import mined_contrastive
+from atypia.methods.terms.distillation import EMA, distillation_loss, linear_warmup, teacher_logits
+from atypia.methods.terms.domain import DomainHead, alignment_loss, beats_chance, dann_ramp, domain_cross_entropy
+from atypia.methods.terms.losses import LOSSES, mean, smoothed
 from atypia.training.schema import NetworkRecipe
 
 IDLE: Final = "idle_"

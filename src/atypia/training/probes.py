@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from atypia.backbones.features import open_features
-from atypia.data.store import CropStore
-from atypia.inference.bundle import PROBE, Bundle, probe_tensors
-from atypia.inference.decision import Decision
+from atypia.base.progress import Progress
+from atypia.data.crops.store import CropStore
+from atypia.inference.bundles.bundle import PROBE, Bundle, probe_tensors
+from atypia.inference.bundles.decision import Decision
 from atypia.methods.catalogue import PROBES
 from atypia.methods.head import FoldRows
-from atypia.progress import Progress
 from atypia.splits.split import Fold
 from atypia.training.fitted import Fitted, Training, stored_labels
 from atypia.training.schema import ProbeRecipe

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from atypia.config import parse, read_shipped, shipped_yaml
-from atypia.errors import InputError, must
+from atypia.base.config import parse, read_shipped, shipped_yaml
+from atypia.base.errors import InputError, must
 from atypia.training.schema import NetworkRecipe, ProbeRecipe, Recipe
 
 SCHEMAS: dict[str, type[ProbeRecipe] | type[NetworkRecipe]] = {

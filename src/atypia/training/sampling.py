@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from atypia.errors import InputError, must
+from atypia.base.errors import InputError, must
+from atypia.base.seeds import generator
 from atypia.methods.head import inverse_class_weights
-from atypia.seeds import generator
 from atypia.training.schema import SamplerConfig
 
 Ints = npt.NDArray[np.int64]

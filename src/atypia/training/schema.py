@@ -6,15 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from atypia.config import StrictModel
-from atypia.data.geometry import CropGeometry
-from atypia.records import DEFAULT_THRESHOLD
+from atypia.base.config import StrictModel
+from atypia.base.records import DEFAULT_THRESHOLD
+from atypia.data.images.geometry import CropGeometry
 
 Moment = Annotated[float, Field(ge=0, lt=1)]
 
 
 class GeometryConfig(StrictModel):
-    """How crops are cut; see :class:`atypia.data.geometry.CropGeometry`."""
+    """How crops are cut; see :class:`atypia.data.images.geometry.CropGeometry`."""
 
     out_px: int = Field(default=128, ge=16, le=4096)
     side_um: float | None = Field(default=None, gt=0)

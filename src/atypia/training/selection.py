@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from atypia.registry import Registry
+from atypia.base.registry import Registry
 
 SELECTIONS = Registry[Callable[[Mapping[str, float]], float]]("selection rule")
 

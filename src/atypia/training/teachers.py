@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from atypia import runs
 from atypia.backbones.catalogue import BACKBONES, Backbone
-from atypia.data.findings import Finding, listed
+from atypia.base import runs
+from atypia.base.errors import DataError, InputError, must
+from atypia.data.audit.findings import Finding, listed
 from atypia.data.manifest import Manifest
-from atypia.errors import DataError, InputError, must
-from atypia.inference.bundle import Bundle, load_bundle
+from atypia.inference.bundles.bundle import Bundle, load_bundle
 from atypia.inference.networks import load_network
 from atypia.methods.network import Network, NetworkSpec, Output
 from atypia.splits.split import Fold, Split

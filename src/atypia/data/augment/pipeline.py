@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from atypia.base.errors import InputError, must
+from atypia.base.registry import Registry
 from atypia.data.augment import colour as c
 from atypia.data.augment import spatial as s
 from atypia.data.augment import texture as t
-from atypia.errors import InputError, must
-from atypia.registry import Registry
 
 PhotometricStep = (
     c.Jitter | c.StainJitter | c.Gamma | c.AutoContrast | c.Posterize | c.Solarize

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from atypia.artifacts import atomic_file
+from atypia.base.artifacts import atomic_file
+from atypia.base.errors import InputError, must
+from atypia.base.seeds import derive_seed
 from atypia.data.augment.pipeline import AUGMENTATIONS, augmentation
-from atypia.data.sheets import contact_sheet
-from atypia.errors import InputError, must
-from atypia.seeds import derive_seed
+from atypia.data.images.sheets import contact_sheet
 
 DRAWS = 7
 """Draws of one pipeline beside the original."""

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from atypia.base.errors import InputError, must
 from atypia.data.augment.draws import happens, uniform
-from atypia.errors import InputError, must
 
 Matrix = Tensor
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from atypia.base.registry import Registry
 from atypia.data.phantom.fields import CROP_MPP, Field, grid_px
-from atypia.registry import Registry
 
 Points = npt.NDArray[np.float64]
 """Positions (n, 2) in µm: along the spindle axis, across it."""

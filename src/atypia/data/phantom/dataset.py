@@ -12,17 +12,17 @@ from typing import Any, Final
 
 from PIL import Image, UnidentifiedImageError
 
-from atypia import records as r
-from atypia.artifacts import atomic_file, fingerprint, lock, read_json, write_json
-from atypia.cores import core_count
+from atypia.base import records as r
+from atypia.base.artifacts import atomic_file, fingerprint, lock, read_json, write_json
+from atypia.base.cores import core_count
+from atypia.base.errors import DataError, InputError, must
+from atypia.base.progress import Progress, silent
 from atypia.data.manifest import Manifest
 from atypia.data.phantom import plan
 from atypia.data.phantom.domains import DOMAINS, PhantomDomain
 from atypia.data.phantom.fields import CROP_MPP, SIDE_PX
 from atypia.data.phantom.plan import PhantomFigure, plan_figures
 from atypia.data.phantom.render import render_crop
-from atypia.errors import DataError, InputError, must
-from atypia.progress import Progress, silent
 
 PHANTOM: Final = "phantom"
 MANIFEST_NAME: Final = "manifest.parquet"

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from atypia.errors import InputError, must
-from atypia.registry import Registry
+from atypia.base.errors import InputError, must
+from atypia.base.registry import Registry
 
 Rgb = tuple[float, float, float]
 

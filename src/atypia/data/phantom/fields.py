@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from atypia.records import Mpp, Px
+from atypia.base.records import Mpp, Px
 
 SIDE_PX = Px(128)
 """Side of a phantom crop."""

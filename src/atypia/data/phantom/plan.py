@@ -14,10 +14,10 @@ from typing import Final
 
 import numpy as np
 
-from atypia import records as r
+from atypia.base import records as r
+from atypia.base.seeds import generator
 from atypia.data.phantom.chromatin import MORPHOLOGIES
 from atypia.data.phantom.domains import PhantomDomain
-from atypia.seeds import generator
 
 RENDERER_VERSION: Final = 1
 """Raised whenever the same seed would give other pixels or votes."""

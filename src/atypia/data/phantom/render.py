@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
+from atypia.base.errors import InputError, must
+from atypia.base.seeds import generator
 from atypia.data.phantom.chromatin import MORPHOLOGIES, Morphology, mass_field
 from atypia.data.phantom.domains import PhantomDomain
 from atypia.data.phantom.fields import CROP_MPP, Field, grid_px, step
 from atypia.data.phantom.nuclei import Canvas
 from atypia.data.phantom.optics import scanned, transmitted, unit_vector
 from atypia.data.phantom.tissue import Tissue, draw_tissue
-from atypia.errors import InputError, must
-from atypia.seeds import generator
 
 
 @dataclass(frozen=True)

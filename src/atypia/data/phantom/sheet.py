@@ -8,12 +8,12 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from atypia import records as r
-from atypia.artifacts import atomic_file
+from atypia.base import records as r
+from atypia.base.artifacts import atomic_file
+from atypia.data.images.sheets import contact_sheet
 from atypia.data.phantom.chromatin import MORPHOLOGIES
 from atypia.data.phantom.domains import DOMAINS
 from atypia.data.phantom.render import render_crop
-from atypia.data.sheets import contact_sheet
 
 PALETTE: Final = 256
 SEVERITIES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -16,12 +16,12 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
+from atypia.base.errors import DataError, InputError, must
+from atypia.base.registry import Registry
 from atypia.data.points.classes import chosen, class_name
 from atypia.data.points.names import SHOWN_NAMES, matching
 from atypia.data.points.shapes import Shape
 from atypia.data.textfiles import known
-from atypia.errors import DataError, InputError, must
-from atypia.registry import Registry
 
 BoxFormat = Literal["auto", "xywh", "xyxy", "cxcywh"]
 BOX_FORMATS: Final[tuple[BoxFormat, ...]] = get_args(BoxFormat)

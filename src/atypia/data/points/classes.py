@@ -11,10 +11,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from atypia import records as r
-from atypia.data.layouts import CLASS_WORDS
+from atypia.base import records as r
+from atypia.base.errors import InputError, must
+from atypia.data.sources.layouts import CLASS_WORDS
 from atypia.data.textfiles import known
-from atypia.errors import InputError, must
 
 ALL: Final = "all"
 """Takes figures of every class."""

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from atypia import records as r
-from atypia.data.layouts import CLASS_WORDS
+from atypia.base import records as r
+from atypia.base.errors import DataError
 from atypia.data.points.base import POINT_FORMATS, Collector, Mark, PointFormat, Points, Reading
 from atypia.data.points.boxes import AUTO, XYWH, XYXY, decide, shape_of
 from atypia.data.points.classes import class_key, class_name
-from atypia.errors import DataError
+from atypia.data.sources.layouts import CLASS_WORDS
 
 _MIDOG_WORDS = frozenset(word for word in CLASS_WORDS[r.MITOSIS_TASK] if not word.isdecimal())
 _BOX = Mark(form="box")

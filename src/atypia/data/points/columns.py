@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from atypia import records as r
+from atypia.base import records as r
+from atypia.base.errors import DataError
 from atypia.data.textfiles import TextTable
-from atypia.errors import DataError
 
 # Column names are compared without case and brackets, with «_» for spaces and hyphens and «um» for µm.
 CENTRES: Final = (

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from atypia import records as r
+from atypia.base import records as r
+from atypia.base.errors import DataError, must
 from atypia.data.points import columns as c
 from atypia.data.points.base import (
     BOUNDS,
@@ -30,7 +31,6 @@ from atypia.data.points.boxes import AUTO, CXCYWH, XYWH, XYXY, decide_centre, sh
 from atypia.data.points.geojson import object_kind
 from atypia.data.points.shapes import Shape, dot
 from atypia.data.textfiles import TextTable, known, number
-from atypia.errors import DataError, must
 
 ORIGIN = "origin"
 """A column of Atypia's own results: what their positions count from."""

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from atypia import records as r
+from atypia.base import records as r
+from atypia.base.errors import DataError, must
+from atypia.base.structured import parse_json
 from atypia.data.points.base import POINT_FORMATS, Collector, PointFormat, Points, Reading
 from atypia.data.points.columns import IDS, first_column, plain_columns
 from atypia.data.points.shapes import Shape, box, dot, polygons
 from atypia.data.textfiles import TextTable, known
-from atypia.errors import DataError, must
-from atypia.structured import parse_json
 
 VECTOR = "vector"
 # One object has a line for each person who labelled it, so its own identifier may repeat.

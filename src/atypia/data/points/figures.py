@@ -9,10 +9,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from atypia.base.errors import InputError
 from atypia.data.points.base import NO_MARK, Mark, Points, Scale
 from atypia.data.points.classes import class_key, is_derived
 from atypia.data.points.names import SHOWN_NAMES
-from atypia.errors import InputError
 
 MAX_FIGURE_UM: Final = 100.0
 """Nothing wider or higher than this is a cell."""

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from atypia.base.errors import DataError, must
 from atypia.data.points.base import BOUNDS, POINT_FORMATS, Collector, Mark, PointFormat, Points, Reading
 from atypia.data.points.classes import unpack
 from atypia.data.points.shapes import Shape, dot, polygons
-from atypia.errors import DataError, must
 
 _TYPES = ("FeatureCollection", "Feature")
 _NOT_FIGURES = frozenset({"root", "tile", "tma_core", "tmacore"})

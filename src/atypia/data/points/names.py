@@ -21,7 +21,7 @@ from os import walk
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from atypia.errors import DataError, InputError, must
+from atypia.base.errors import DataError, InputError, must
 
 IMAGE_SUFFIXES: Final = (
     ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi", ".png",

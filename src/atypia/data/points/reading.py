@@ -7,6 +7,9 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
+from atypia.base.errors import DataError, InputError, must
+from atypia.base.regularfiles import open_regular, read_regular
+from atypia.base.structured import parse_json
 from atypia.data.points.base import (
     BOX_FORMATS,
     DEFAULT_POINT_LIMITS,
@@ -20,9 +23,6 @@ from atypia.data.points.base import (
 )
 from atypia.data.points.figures import without_regions
 from atypia.data.textfiles import decoded, read_table
-from atypia.errors import DataError, InputError, must
-from atypia.regularfiles import open_regular, read_regular
-from atypia.structured import parse_json
 
 _SQLITE = b"SQLite format 3\0"
 _NOT_READ = (
@@ -53,7 +53,7 @@ def read_points(
 
     Returns:
         Points in the file's order, without regions of tissue. A cell that is in the file twice is there twice, and
-        figures of several classes are not told apart: :func:`atypia.data.slidecrops.slide_points` does.
+        figures of several classes are not told apart: :func:`atypia.data.slides.slidecrops.slide_points` does.
 
     Raises:
         DataError: The file is absent, too large, of no known format, damaged, or holds no point;

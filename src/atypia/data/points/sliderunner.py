@@ -13,9 +13,9 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
+from atypia.base.errors import DataError
 from atypia.data.points.base import POINT_FORMATS, Collector, PointFormat, Points, Reading
 from atypia.data.points.shapes import Shape, box, dot, polygons
-from atypia.errors import DataError
 
 _TABLES = {
     "Slides": ("uid", "filename"),

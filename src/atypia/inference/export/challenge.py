@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 import atypia
-from atypia.artifacts import atomic_folder
+from atypia.base.artifacts import atomic_folder
 from atypia.inference.export.openvino import check_replaceable
-from atypia.inference.runtimes import ONNX_FILE
+from atypia.inference.runtimes.catalogue import ONNX_FILE
 
 SLUG: Final = "stacked-histopathology-roi-cropouts"
 """The interface's name of the input."""

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atypia.artifacts import atomic_file
-from atypia.inference.bundle import FULL, MODEL_FILE, Bundle
+from atypia.base.artifacts import atomic_file
+from atypia.inference.bundles.bundle import FULL, MODEL_FILE, Bundle
+from atypia.inference.bundles.integrity import write_hashes
+from atypia.inference.bundles.packing import SCALE, pack
 from atypia.inference.export.onnx import export_onnx, serialised
 from atypia.inference.export.quantise import quantise_onnx
 from atypia.inference.export.rows import share
-from atypia.inference.integrity import write_hashes
 from atypia.inference.networks import load_network
-from atypia.inference.packing import SCALE, pack
-from atypia.inference.runtimes import ONNX_FILE
+from atypia.inference.runtimes.catalogue import ONNX_FILE
 from atypia.methods.network import build_network
 
 

@@ -8,17 +8,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from atypia.artifacts import atomic_file, atomic_folder
-from atypia.errors import InputError, must
-from atypia.inference.bundle import Bundle, load_bundle
+from atypia.base.artifacts import atomic_file, atomic_folder
+from atypia.base.errors import InputError, must
+from atypia.base.registry import Registry
+from atypia.inference.bundles.bundle import Bundle, load_bundle
+from atypia.inference.bundles.integrity import BIN_FILE, hashed_names
 from atypia.inference.classifier import MODELS
 from atypia.inference.export.challenge import replaceable, write_challenge
 from atypia.inference.export.onnx import Exported, export_onnx, require_export
 from atypia.inference.export.openvino import check_replaceable, export_openvino, folder_bytes, save_ir
 from atypia.inference.export.quantise import Loss, Method, calibrate_and_quantise
-from atypia.inference.integrity import BIN_FILE, hashed_names
-from atypia.inference.runtimes import IR_FILE
-from atypia.registry import Registry
+from atypia.inference.runtimes.catalogue import IR_FILE
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Options:
     Attributes:
         half: Store the weights in half precision.
         int8: Quantise to 8-bit integers.
-        calibrate: Labelled data for that, as :func:`atypia.data.opening.open_data` takes them.
+        calibrate: Labelled data for that, as :func:`atypia.data.sources.opening.open_data` takes them.
         weights_file: The backbone's weights, where they are in a file of the user's.
         root: Data root; None for the user's setting.
     """

@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia import __version__
-from atypia.artifacts import atomic_file, canonical_json
-from atypia.errors import InputError, WorkError, must
-from atypia.inference.bundle import Bundle
-from atypia.inference.integrity import SEALED, sealed_onnx
-from atypia.inference.runtimes import CONFIG_KEY, TENSORS_KEY, Floats
+from atypia.base.artifacts import atomic_file, canonical_json
+from atypia.base.errors import InputError, WorkError, must
+from atypia.inference.bundles.bundle import Bundle
+from atypia.inference.bundles.integrity import SEALED, sealed_onnx
+from atypia.inference.runtimes.catalogue import CONFIG_KEY, TENSORS_KEY, Floats
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -102,7 +102,7 @@ def export_onnx(bundle: Bundle, path: Path, half: bool = False, weights_file: Pa
         AbsentError: The backbone's weights, or packages of the extra ``export``, are not here.
         WorkError: The graph gives other numbers than torch.
     """
-    from atypia.inference.onnx_runtime import OnnxRuntime
+    from atypia.inference.runtimes.onnx_runtime import OnnxRuntime
 
     if path.suffix != ".onnx":
         raise InputError(must("out", "a file ending in .onnx", str(path), "for instance --out model.onnx"))
@@ -149,7 +149,7 @@ def trace(bundle: Bundle, weights_file: Path | None = None, half: bool = False) 
     require_export("onnx", "onnxscript")
     import torch
 
-    from atypia.inference.export.graph import deployable, exported_config, sample_crops
+    from atypia.inference.runtimes.graph import deployable, exported_config, sample_crops
 
     module = deployable(bundle, weights_file)
     size = sum(parameter.numel() for parameter in module.parameters()) * (2 if half else 4)
@@ -195,7 +195,7 @@ def stamp(model: ModelProto, config: Mapping[str, Any], tensors: Mapping[str, np
 
 
 def metadata(config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
-    """What an exported network carries, as text; read back by :func:`atypia.inference.runtimes.carried`."""
+    """What an exported network carries, as text; read back by :func:`atypia.inference.runtimes.catalogue.carried`."""
     from safetensors.numpy import save
 
     values = {CONFIG_KEY: canonical_json(config)}
@@ -205,7 +205,7 @@ def metadata(config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]])
 
 
 def serialised(model: ModelProto) -> bytes:
-    """A graph's file, which ends with its hash (:mod:`atypia.inference.integrity`).
+    """A graph's file, which ends with its hash (:mod:`atypia.inference.bundles.integrity`).
 
     Whatever is made of a graph is written through this: an older hash among its metadata is dropped.
     """
@@ -259,7 +259,7 @@ def require_export(*packages: str) -> None:
     """
     from importlib.util import find_spec
 
-    from atypia.errors import AbsentError
+    from atypia.base.errors import AbsentError
 
     for package in packages:
         if find_spec(package) is None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from atypia.artifacts import atomic_folder
-from atypia.errors import InputError, must
-from atypia.inference.bundle import Bundle
+from atypia.base.artifacts import atomic_folder
+from atypia.base.errors import InputError, must
+from atypia.inference.bundles.bundle import Bundle
+from atypia.inference.bundles.integrity import BIN_FILE, sealed_xml
 from atypia.inference.export.onnx import Exported, checked, halve, require_export, serialised, trace
-from atypia.inference.integrity import BIN_FILE, sealed_xml
-from atypia.inference.runtimes import IR_FILE
+from atypia.inference.runtimes.catalogue import IR_FILE
 
 
 def export_openvino(bundle: Bundle, folder: Path, half: bool = False, weights_file: Path | None = None) -> Exported:
@@ -27,7 +27,7 @@ def export_openvino(bundle: Bundle, folder: Path, half: bool = False, weights_fi
         AbsentError: The backbone's weights, or packages of the extra ``export``, are not here.
         WorkError: The model gives other numbers than torch.
     """
-    from atypia.inference.openvino_runtime import OpenVinoRuntime
+    from atypia.inference.runtimes.openvino_runtime import OpenVinoRuntime
 
     require_export("openvino")
     check_replaceable(folder, (IR_FILE, BIN_FILE))
@@ -49,7 +49,7 @@ def save_ir(model: bytes, folder: Path) -> None:
     """
     import openvino
 
-    from atypia.inference.openvino_runtime import metadata
+    from atypia.inference.runtimes.openvino_runtime import metadata
 
     with tempfile.TemporaryDirectory() as temporary:
         source = Path(temporary) / "model.onnx"

@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from atypia.artifacts import atomic_file
-from atypia.errors import InputError, must
-from atypia.inference.bundle import Bundle
+from atypia.base.artifacts import atomic_file
+from atypia.base.errors import InputError, must
+from atypia.inference.bundles.bundle import Bundle
 from atypia.inference.export.onnx import preprocessing, require_export, serialised
 from atypia.inference.export.rows import quantise_rows
-from atypia.inference.runtimes import Runtime
-from atypia.metrics import auroc, balanced_accuracy
+from atypia.inference.runtimes.catalogue import Runtime
+from atypia.statistics.metrics import auroc, balanced_accuracy
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -169,7 +169,7 @@ def calibrate_and_quantise(
 
     Args:
         bundle: Where the network came from.
-        data: Labelled figures of the bundle's task: what :func:`atypia.data.opening.open_data` takes.
+        data: Labelled figures of the bundle's task: what :func:`atypia.data.sources.opening.open_data` takes.
         source: The network in single precision.
         target: File to write.
         root: Data root; None for the user's setting.
@@ -177,11 +177,11 @@ def calibrate_and_quantise(
     Raises:
         InputError: The data are of another task, or hold fewer than two figures that can be read.
     """
-    from atypia.data.opening import open_data
-    from atypia.data.store import open_store
-    from atypia.inference.onnx_runtime import OnnxRuntime
+    from atypia.base.seeds import generator
+    from atypia.data.crops.store import open_store
+    from atypia.data.sources.opening import open_data
     from atypia.inference.predict import check_task
-    from atypia.seeds import generator
+    from atypia.inference.runtimes.onnx_runtime import OnnxRuntime
 
     manifest = open_data(data, root)
     check_task(bundle, manifest)

@@ -5,7 +5,7 @@ A map y = x W of tokens x, shape (…, inputs), becomes
     x̂ = round(127 x / m) + 128 as unsigned bytes,   m = max |x| of the token,
     y ≈ (x̂ − 128) Ŵ · (scale / 127) · m,
 
-with the integers Ŵ and their scales of :mod:`atypia.inference.packing`. No token's rounding depends on another, so a
+with the integers Ŵ and their scales of :mod:`atypia.inference.bundles.packing`. No token's rounding depends on another, so a
 crop is given the same whatever its batch; outliers cost only the tokens that have them. Only standard operators are
 used. Source of the idea: Dettmers et al., NeurIPS 2022 (vector-wise quantisation).
 """
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from atypia.errors import InputError, must
-from atypia.inference.packing import INTEGERS, PACKED_FROM, rounded
+from atypia.base.errors import InputError, must
+from atypia.inference.bundles.packing import INTEGERS, PACKED_FROM, rounded
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from atypia.config import StrictModel
+from atypia.base.config import StrictModel
+from atypia.base.progress import Progress, silent
 from atypia.methods.catalogue import PROBES
 from atypia.methods.head import FoldRows, LinearHead, Probe, check_folds, log_loss, sigmoid
 from atypia.methods.parallel import each
-from atypia.progress import Progress, silent
 
 CLASSES = 2
 

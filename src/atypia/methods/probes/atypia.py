@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator
 
-from atypia.config import StrictModel
-from atypia.errors import InputError, must
+from atypia.base.config import StrictModel
+from atypia.base.errors import InputError, must
+from atypia.base.progress import Progress, silent
+from atypia.base.seeds import generator
 from atypia.methods.catalogue import PROBES
 from atypia.methods.head import FoldRows, LinearHead, Probe, Rows, balanced_weights, check_folds, log_loss
 from atypia.methods.logistic import Preconditioner, solve
 from atypia.methods.parallel import each
-from atypia.progress import Progress, silent
-from atypia.seeds import generator
 
 INNER_TOLERANCE = 2e-3
 """The order of the strengths is settled long before the last digits of their coefficients: on real

@@ -11,13 +11,13 @@ import numpy.typing as npt
 from pydantic import Field
 from threadpoolctl import threadpool_limits
 
-from atypia.config import StrictModel
-from atypia.errors import InputError, must
+from atypia.base.config import StrictModel
+from atypia.base.errors import InputError, must
+from atypia.base.progress import Progress, silent
+from atypia.base.seeds import generator
 from atypia.methods.catalogue import PROBES
 from atypia.methods.head import FoldRows, LinearHead, Probe, check_folds, inverse_class_weights, sigmoid
-from atypia.metrics import balanced_accuracy
-from atypia.progress import Progress, silent
-from atypia.seeds import generator
+from atypia.statistics.metrics import balanced_accuracy
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 

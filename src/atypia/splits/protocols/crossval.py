@@ -8,8 +8,8 @@ import numpy as np
 from numpy.random import Generator
 from pydantic import Field
 
-from atypia.config import StrictModel
-from atypia.seeds import generator
+from atypia.base.config import StrictModel
+from atypia.base.seeds import generator
 from atypia.splits.catalogue import GROUPED, NO_ROWS, Division, FoldRows, Protocol, add
 from atypia.splits.figures import Figures, Rows
 from atypia.splits.grouping import allocate

@@ -8,10 +8,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from atypia import records as r
-from atypia.config import StrictModel
-from atypia.errors import InputError, must
-from atypia.seeds import generator
+from atypia.base import records as r
+from atypia.base.config import StrictModel
+from atypia.base.errors import InputError, must
+from atypia.base.seeds import generator
 from atypia.splits.catalogue import GROUPED, Division, FoldRows, Protocol, add
 from atypia.splits.figures import Figures, Rows
 from atypia.splits.grouping import allocate

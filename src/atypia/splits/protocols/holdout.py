@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from pydantic import Field
 
-from atypia.config import StrictModel
-from atypia.seeds import generator
+from atypia.base.config import StrictModel
+from atypia.base.seeds import generator
 from atypia.splits.catalogue import GROUPED, Division, FoldRows, Protocol, add
 from atypia.splits.figures import Figures
 from atypia.splits.grouping import allocate

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from atypia import records as r
-from atypia.config import StrictModel
-from atypia.errors import InputError, must
-from atypia.seeds import generator
+from atypia.base import records as r
+from atypia.base.config import StrictModel
+from atypia.base.errors import InputError, must
+from atypia.base.seeds import generator
 from atypia.splits.catalogue import Division, FoldRows, Protocol, add
 from atypia.splits.figures import Figures, Rows
 from atypia.splits.grouping import ranking

@@ -1,0 +1,1 @@
+"""Names, errors, files and seeds that every room uses."""

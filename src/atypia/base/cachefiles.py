@@ -1,0 +1,170 @@
+"""What Atypia keeps on this machine by itself: derived files, which can be deleted, and what people entered, which cannot.
+
+Only folders that are listed here are ever touched: ``$ATYPIA_CACHE`` may name a folder that holds other things.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from filelock import FileLock, Timeout
+
+from atypia.base.artifacts import disk_errors
+from atypia.base.errors import InputError, must
+from atypia.base.paths import cache_root, home
+
+DAY_S: Final = 86_400.0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file that is kept.
+
+    Attributes:
+        name: What the command line calls it, and its folder's name.
+        holds: What is in it, in words.
+        of_patients: Whether it shows or names patients' figures, where the data are patients'.
+        derived: Whether it is made anew when it is needed, so that it may be deleted; what is not lies in the home.
+    """
+
+    name: str
+    holds: str
+    of_patients: bool
+    derived: bool = True
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return (cache_root() if self.derived else home()) / self.name
+
+
+KINDS: Final = (
+    Kind("crops", "decoded crops of data sets (.npy)", True),
+    Kind("features", "features of crops by a backbone (.npy)", True),
+    Kind("manifests", "tables of data sets: images, cases, labels", True),
+    Kind("phantom", "rendered crops", False),
+    Kind("synthesis", "generators and generated crops", True),
+    Kind("weights", "converted weights of backbones, checksums", False),
+    Kind("logs", "messages of commands that failed", True),
+    Kind("reviews", "decisions of `atypia serve`", True, derived=False),
+    Kind("imports", "where folders were imported from", True, derived=False),
+)
+"""Every kind. A new folder below the cache or the home gets its entry here."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file or folder that is kept.
+
+    Attributes:
+        kind: Name of its kind.
+        path: Where it is.
+        size_bytes: Of all files in it.
+        written: When the newest of them was written, in seconds since 1970.
+        part: Whether it is what a killed process left half-written.
+    """
+
+    kind: str
+    path: Path
+    size_bytes: int
+    written: float
+    part: bool = False
+
+
+def entries(kind: Kind) -> Iterator[Entry]:
+    """What is kept of a kind, by name; what cannot be read counts as empty."""
+    if not kind.folder.is_dir():
+        return
+    for path in sorted(kind.folder.iterdir()):
+        if path.name.startswith(".") and path.name.endswith(".lock"):
+            continue
+        size, written = _measured(path)
+        yield Entry(kind.name, path, size, written, path.name.endswith((".part", ".old")))
+
+
+def summary() -> list[dict[str, Any]]:
+    """One row a kind: its facts, folder, number of entries, bytes."""
+    rows = []
+    for kind in KINDS:
+        found = list(entries(kind))
+        facts = {**asdict(kind), "folder": str(kind.folder), "entries": len(found)}
+        rows.append({**facts, "size_bytes": sum(entry.size_bytes for entry in found)})
+    return rows
+
+
+def chosen(names: Sequence[str] = (), older_than_days: float | None = None) -> list[Entry]:
+    """The entries that would be deleted.
+
+    Args:
+        names: Kinds; none for all that are derived.
+        older_than_days: Only what was last written before so many days.
+
+    Raises:
+        InputError: No such kind, one that is not derived, or a negative number of days.
+    """
+    derived = {kind.name: kind for kind in KINDS if kind.derived}
+    for name in names:
+        if name not in derived:
+            kept = any(kind.name == name for kind in KINDS)
+            fix = "it is not derived: delete its files yourself" if kept else "choose one of them"
+            raise InputError(must("kind", f"one of {', '.join(derived)}", name, fix))
+    if older_than_days is not None and not older_than_days >= 0:
+        raise InputError(must("older-than", "a number of days from 0", older_than_days, "leave it out for all"))
+    limit = float("inf") if older_than_days is None else time.time() - older_than_days * DAY_S
+    wanted = [derived[name] for name in dict.fromkeys(names or derived)]
+    return [entry for kind in wanted for entry in entries(kind) if entry.written <= limit]
+
+
+def delete(found: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """Deletes entries, except those that another process is writing.
+
+    Returns:
+        What was deleted, and what was left as it is in use.
+
+    Raises:
+        WorkError: A file cannot be deleted.
+    """
+    gone, left = [], []
+    for entry in found:
+        with disk_errors(entry.path):
+            name = entry.path.parent / f".{entry.path.name}.lock"  # as atypia.base.artifacts.lock names it
+            ours = not name.exists()
+            lock = FileLock(name)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                left.append(entry)
+                continue
+            try:
+                if entry.path.is_dir() and not entry.path.is_symlink():
+                    shutil.rmtree(entry.path)
+                else:
+                    entry.path.unlink(missing_ok=True)
+            finally:
+                lock.release()
+                if ours:  # another process may wait for one that was there
+                    name.unlink(missing_ok=True)
+            gone.append(entry)
+    return gone, left
+
+
+def _measured(path: Path) -> tuple[int, float]:
+    """Bytes of all files below a path, and when the newest was written; links are not followed."""
+    size, written = 0, 0.0
+    folders = [path]
+    while folders:
+        one = folders.pop()
+        try:
+            facts = one.lstat()
+            size, written = size + (0 if one.is_dir() else facts.st_size), max(written, facts.st_mtime)
+            if one.is_dir() and not one.is_symlink():
+                folders += [Path(inside.path) for inside in os.scandir(one)]
+        except OSError:
+            continue
+    return size, written

@@ -1,0 +1,97 @@
+"""Opening what a user names: only regular files, told before a byte is read.
+
+A named pipe blocks whoever opens it until somebody writes, a device may have no end or may act when it
+is opened, and a socket cannot be read. The answer is not a time limit: the kind is looked at before
+the file is opened, opening never waits, and the kind of what was opened is looked at again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from atypia.base.errors import DataError, must
+
+_KINDS: Final = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+# Neither waits for a writer, nor becomes the terminal that controls this process, nor is inherited.
+_FLAGS: Final = (
+    os.O_RDONLY
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_NOCTTY", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+
+def check_regular(path: str | Path) -> os.stat_result:
+    """Checks that a path leads to a regular file, without opening it.
+
+    For libraries that open files themselves. What can be given as an open file goes through :func:`open_regular`.
+
+    Returns:
+        What the file system says of the file.
+
+    Raises:
+        DataError: It is a named pipe, a socket or a device; says which.
+        OSError: There is nothing, it may not be looked at, or it is a folder (:class:`IsADirectoryError`).
+    """
+    try:
+        found = Path(path).stat()
+    except ValueError:  # Python's own check, before the system is asked
+        raise OSError(errno.EINVAL, "its name holds a zero byte", str(path)) from None
+    return _checked(found, path)
+
+
+def open_regular(path: str | Path, *, buffering: int = -1) -> BinaryIO:
+    """Opens a regular file for reading bytes; never waits.
+
+    Args:
+        path: The file.
+        buffering: As :func:`open` takes it; 0 for none.
+
+    Raises:
+        DataError: It is a named pipe, a socket or a device; says which.
+        OSError: As :func:`open`; a folder is an :class:`IsADirectoryError`.
+    """
+    check_regular(path)  # a device may act when it is opened
+    handle = os.open(path, _FLAGS)
+    try:
+        _checked(os.fstat(handle), path)  # it may have been replaced since
+        return open(handle, "rb", buffering=buffering)
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_regular(path: str | Path, max_bytes: int) -> bytes:
+    """Reads a whole regular file that is not too large.
+
+    Raises:
+        DataError: It is no regular file, or larger than ``max_bytes``.
+        OSError: As :func:`open_regular`.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise DataError(
+                must(str(path), f"a file of at most {max_bytes:,} bytes", f"{size:,}", "name the right file")
+            )
+        # Some files of the system say that they have no size. Python takes memory for all that is asked for at once.
+        return file.read(size) if size else file.read(min(max_bytes, 1 << 20))
+
+
+def _checked(found: os.stat_result, path: str | Path) -> os.stat_result:
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((words for is_kind, words in _KINDS if is_kind(found.st_mode)), "something else")
+        raise DataError(f"{path} is no regular file but {kind}; fix: write its content to a file and name that")
+    return found

@@ -1,0 +1,1 @@
+"""What is wrong with a set, or between two; what it holds."""

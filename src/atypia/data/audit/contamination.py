@@ -1,0 +1,308 @@
+"""Which sets hold the same figures, cases or slides, as published or as their tables show.
+
+The published sources name cases alike («MIDOG21/002» in every set that was cut from that slide),
+so sets whose cases are known are compared row by row, and by position where positions are
+published. Facts that no table shows are kept in :data:`OVERLAPS`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from atypia.base import records as r
+from atypia.base.errors import AtypiaError
+from atypia.data.audit.findings import Finding, counted
+from atypia.data.manifest import Manifest
+
+POSITION_TOLERANCE_PX = 1.0
+"""How far two tables may place one figure apart: MIDOG 2022 rounds box centres to half pixels."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Two published sets that share figures or slides.
+
+    Attributes:
+        first: Name of a source.
+        second: Name of another.
+        words: What they share.
+        source: Where that is known from.
+        first_prefix: Start of the ids of the first set's figures that are meant, where only some
+            are and their case may be unknown; empty for all.
+    """
+
+    first: str
+    second: str
+    words: str
+    source: str
+    first_prefix: str = ""
+
+
+_AMI_BR_PAPER = "Bertram et al., BVM 2025 (AMi-Br)"
+_MIDOGPP_PAPER = "Aubreville et al., Scientific Data 10 (2023), doi 10.1038/s41597-023-02327-4 (MIDOG++)"
+_BANERJEE = "Banerjee et al., MELBA 2026, section 2.3: sampled from MIDOG++ except its human breast cancer"
+_TABLES = "comparison of all positions in the published tables"
+
+OVERLAPS: tuple[Overlap, ...] = (
+    Overlap(
+        "ami-br",
+        "midog25-atypical",
+        "all 1,721 MIDOG21 figures of AMi-Br are in the MIDOG 2025 training set, with the same majority labels",
+        f"{_AMI_BR_PAPER}; {_TABLES}",
+        "MIDOG21_",
+    ),
+    Overlap(
+        "ami-br",
+        "midog2021",
+        "AMi-Br labels the 1,721 mitotic figures of MIDOG 2021 again",
+        _AMI_BR_PAPER,
+        "MIDOG21_",
+    ),
+    Overlap(
+        "ami-br",
+        "midog2022",
+        "MIDOG 2022 contains MIDOG 2021, whose 1,721 mitotic figures are in AMi-Br",
+        f"{_AMI_BR_PAPER}; {_TABLES}",
+        "MIDOG21_",
+    ),
+    Overlap(
+        "ami-br",
+        "midogpp",
+        "MIDOG++ contains MIDOG 2021, whose 1,721 mitotic figures are in AMi-Br",
+        f"{_AMI_BR_PAPER}; {_MIDOGPP_PAPER}; {_TABLES}",
+        "MIDOG21_",
+    ),
+    Overlap(
+        "ami-br",
+        "tupac16-al",
+        "AMi-Br labels the 1,999 mitotic figures of the alternative TUPAC16 labels again",
+        _AMI_BR_PAPER,
+        "TUPAC16_",
+    ),
+    Overlap("atnorm-md", "midogpp", "AtNorM-MD was cut from MIDOG++", _BANERJEE),
+    Overlap(
+        "atnorm-md",
+        "midog25-atypical",
+        "AtNorM-MD was cut from MIDOG++, whose 11,937 mitotic figures are the MIDOG 2025 training set",
+        f"{_BANERJEE}; {_TABLES}",
+    ),
+    Overlap(
+        "atnorm-md",
+        "midog2022",
+        "AtNorM-MD was cut from MIDOG++, which contains MIDOG 2022",
+        f"{_BANERJEE}; {_MIDOGPP_PAPER}",
+    ),
+    Overlap(
+        "midog25-atypical",
+        "midogpp",
+        "the MIDOG 2025 training set is the 11,937 mitotic figures of MIDOG++",
+        _TABLES,
+    ),
+    Overlap(
+        "midog25-atypical",
+        "midog2022",
+        "the 9,501 mitotic figures of MIDOG 2022 are in the MIDOG 2025 training set",
+        _TABLES,
+    ),
+    Overlap(
+        "midog25-atypical",
+        "midog2021",
+        "the 1,721 mitotic figures of MIDOG 2021 are in the MIDOG 2025 training set",
+        f"{_MIDOGPP_PAPER}; {_TABLES}",
+    ),
+    Overlap("midog2021", "midog2022", "MIDOG 2022 contains the labelled slides of MIDOG 2021", _MIDOGPP_PAPER),
+    Overlap("midog2021", "midogpp", "MIDOG++ extends MIDOG 2021", _MIDOGPP_PAPER),
+    Overlap("midog2022", "midogpp", "MIDOG++ extends MIDOG 2022", f"{_MIDOGPP_PAPER}; {_TABLES}"),
+    Overlap(
+        "omg-octo",
+        "ccmct",
+        "OMG-Octo has crops of slides that CCMCT has too",
+        "comparison of the slide names in the published tables",
+    ),
+)
+"""Known overlaps between published sets. The figures of «comparison of the tables» were counted on
+the published tables, positions no more than a pixel apart."""
+
+
+def overlap_of(first: str, second: str) -> Overlap | None:
+    """The known overlap of two sources, in either order; None where none is known."""
+    return next((o for o in OVERLAPS if {o.first, o.second} == {first, second}), None)
+
+
+def datasets(manifest: Manifest) -> list[str]:
+    """Names of the data sets whose rows a manifest holds, in order of appearance."""
+    return [str(name) for name in manifest.table[r.DATASET].unique().to_pylist()]
+
+
+def known_contamination(a: Manifest, b: Manifest, root: Path | None = None) -> list[Finding]:
+    """What is known of the overlap of two manifests of published sources.
+
+    Where the cases of both are known, the rows decide: a manifest from which the shared slides
+    were removed is clean. Otherwise the published fact does.
+
+    Args:
+        a: A manifest; its rows may come from several sources.
+        b: Another.
+        root: Data root in which the sources' tables are looked for, for the positions of crops.
+
+    Returns:
+        One finding ``known-contamination`` for each pair of overlapping sources. ``facts`` has
+        ``sets``, ``shared_cases``, ``figures`` (rows of ``a`` and of ``b`` that are concerned)
+        and ``same_position`` (rows of ``a`` that are rows of ``b``; None where unknown).
+    """
+    findings = []
+    for first, second in product(datasets(a), datasets(b)):
+        overlap = overlap_of(first, second)
+        if overlap is None:
+            continue
+        own = a if datasets(a) == [first] else a.take(np.array(a.column(r.DATASET) == first))
+        other = b if datasets(b) == [second] else b.take(np.array(b.column(r.DATASET) == second))
+        finding = _contaminated(own, other, overlap, root)
+        if finding is not None:
+            findings.append(finding)
+    return findings
+
+
+def named_contamination(train: str, manifest: Manifest) -> list[Finding]:
+    """As :func:`known_contamination`, where of one side only the name of its data is known.
+
+    Args:
+        train: Names of sources joined by ``+``, as a bundle records them.
+        manifest: The other side.
+    """
+    findings = []
+    for first, second in product(train.split("+"), datasets(manifest)):
+        if first == second:
+            message = f"{manifest.name} holds {second}, on which the classifier was trained"
+            findings.append(Finding("figure-across-sets", message, facts={"sets": [first, second]}))
+        elif overlap := overlap_of(first, second):
+            message = f"{first} and {second}: {overlap.words} ({overlap.source})"
+            findings.append(Finding("known-contamination", message, facts={"sets": [first, second]}))
+    return findings
+
+
+def shared_cases(a: Manifest, b: Manifest) -> set[str]:
+    """Cases that both manifests name."""
+    return _cases(a) & _cases(b)
+
+
+def rows_of_shared_cases(a: Manifest, b: Manifest) -> npt.NDArray[np.bool_]:
+    """Which rows of ``a`` belong to cases that are in ``b`` too; ``a.take(~rows)`` is free of them.
+
+    Returns:
+        Mask of shape ``(len(a),)``.
+    """
+    return _in_cases(a, shared_cases(a, b))
+
+
+def matching_positions(
+    a: Manifest, b: Manifest, tolerance_px: float = POSITION_TOLERANCE_PX, root: Path | None = None
+) -> list[tuple[str, str]] | None:
+    """Figures of ``a`` and ``b`` that lie at the same place of the same case.
+
+    Args:
+        a: Manifest of one published source.
+        b: Of another.
+        tolerance_px: Largest distance along each axis, in pixels of the slide.
+        root: Data root in which the sources' tables are looked for.
+
+    Returns:
+        Pairs of figure ids, at most one for each row of ``a`` (the nearest); None where the
+        positions of one side are not known.
+    """
+    own, other = _positions(a, root), _positions(b, root)
+    if not own or not other:
+        return None
+    there: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
+    for figure, (case, x, y) in other.items():
+        there[case].append((x, y, figure))
+    arrays = {case: np.array([(x, y) for x, y, _ in rows]) for case, rows in there.items()}
+    pairs = []
+    for figure, (case, x, y) in own.items():
+        if case in arrays:
+            apart = np.abs(arrays[case] - (x, y)).max(axis=1)
+            nearest = int(apart.argmin())
+            if apart[nearest] <= tolerance_px:
+                pairs.append((figure, there[case][nearest][2]))
+    return pairs
+
+
+def _contaminated(a: Manifest, b: Manifest, overlap: Overlap, root: Path | None) -> Finding | None:
+    names = datasets(a)[0], datasets(b)[0]
+    shared = shared_cases(a, b)
+    blind = [
+        _blind(m, overlap.first_prefix if name == overlap.first else "") for m, name in zip((a, b), names, strict=True)
+    ]
+    if not shared and not blind[0].any() and not blind[1].any():
+        return None
+    rows = [_in_cases(a, shared) | blind[0], _in_cases(b, shared) | blind[1]]
+    # Which rows match a figure whose case is unknown cannot be told.
+    figures = [None if blind[1 - side].any() else int(rows[side].sum()) for side in (0, 1)]
+    pairs = matching_positions(a, b, root=root)
+    facts = {
+        "sets": list(names),
+        "shared_cases": len(shared),
+        "figures": figures,
+        "same_position": None if pairs is None else len(pairs),
+        "source": overlap.source,
+    }
+    counts = [
+        f"{'an unknown number' if n is None else f'{n:,}'} of {len(m):,} figures of {name}"
+        for n, m, name in zip(figures, (a, b), names, strict=True)
+    ]
+    same = "" if pairs is None else f", {len(pairs):,} are at the same position (to {POSITION_TOLERANCE_PX:g} px)"
+    message = (
+        f"{overlap.words} ({overlap.source}); here that concerns {' and '.join(counts)}: "
+        f"{counted(len(shared), 'shared case')}{same}"
+    )
+    listed = [figure for figure, _ in pairs] if pairs else [a.ids[i] for i in np.flatnonzero(rows[0])]
+    return Finding("known-contamination", message, tuple(listed), facts)
+
+
+def _blind(manifest: Manifest, prefix: str) -> npt.NDArray[np.bool_]:
+    """Rows that can only be judged by what is published of their set: their case is unknown."""
+    rows = zip(manifest.column(r.CASE_ID), manifest.ids, strict=True)
+    return np.array([case is None and figure.startswith(prefix) for case, figure in rows], dtype=bool)
+
+
+def _cases(manifest: Manifest) -> set[str]:
+    return set(manifest.table[r.CASE_ID].drop_null().unique().to_pylist())
+
+
+def _in_cases(manifest: Manifest, cases: set[str]) -> npt.NDArray[np.bool_]:
+    return np.array([case in cases for case in manifest.column(r.CASE_ID)], dtype=bool)
+
+
+def _positions(manifest: Manifest, root: Path | None) -> Mapping[str, tuple[str, float, float]]:
+    """Figure id → case and centre, for the rows whose case and position are known."""
+    found: dict[str, tuple[str, float, float]] = {}
+    columns = (manifest.ids, *(manifest.column(name) for name in (r.CASE_ID, r.X_PX, r.Y_PX)))
+    published = _published_positions(manifest, root)
+    for figure, case, x, y in zip(*columns, strict=True):
+        if case is None:
+            continue
+        if x == x:  # not NaN: the row is a place on a slide
+            found[figure] = (case, float(x), float(y))
+        elif figure in published:
+            found[figure] = (case, *published[figure][1:])
+    return found
+
+
+def _published_positions(manifest: Manifest, root: Path | None) -> Mapping[str, tuple[str, float, float]]:
+    from atypia.data.sources.catalogue import SOURCES
+    from atypia.data.sources.opening import figure_positions
+
+    name = datasets(manifest)[0]
+    if name not in SOURCES or not manifest.table[r.X_PX].null_count:
+        return {}
+    try:
+        return figure_positions(name, root)
+    except AtypiaError:
+        return {}  # the table of positions is not on this machine: cases alone are compared

@@ -1,0 +1,168 @@
+"""What two sets share, and whether the generator of one saw the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from atypia.base import records as r
+from atypia.data.audit.contamination import datasets, known_contamination
+from atypia.data.audit.duplicates import Pixels, across_findings, case_scope, file_copies, find_copies
+from atypia.data.audit.findings import ERROR, Finding, counted
+from atypia.data.audit.provenance import makers
+from atypia.data.manifest import Manifest
+
+
+def pair_findings(
+    train: Manifest, test: Manifest, stores: tuple[Any, Any] | None = None, root: Path | None = None
+) -> list[Finding]:
+    """What two sets share: figures, cases, pixels, and what is known of their sources.
+
+    Args:
+        train: What was trained on.
+        test: What is to be tested on.
+        stores: Crop stores of both, of one crop size; pixels are compared, flips and rotations
+            too. None: checksums of files are.
+        root: Data root in which the sources' tables of positions are looked for.
+    """
+    findings = shared_rows(train, test, root)
+    pair = [train, test]
+    if stores is None:
+        copies = file_copies(pair)
+    else:
+        copies = find_copies([Pixels.of_store(m, s) for m, s in zip(pair, stores, strict=True)], near=False)
+    if not any(finding.code == "figure-across-sets" for finding in findings):
+        # The same figures have the same pixels: that would say it twice.
+        findings += across_findings(copies, pair)
+    return findings
+
+
+def generator_findings(
+    made: Manifest, measured: Manifest, code: str = "generator-across-parts", root: Path | None = None
+) -> list[Finding]:
+    """Whether generators learned from figures, cases or files of what a classifier is measured on.
+
+    Args:
+        made: Figures, generated ones among them.
+        measured: Real figures.
+        code: Code of what is found: ``generator-across-parts``, ``generator-across-sets`` or ``generator-saw-set``.
+        root: Data root in which the sources' tables of positions are looked for.
+
+    Returns:
+        One finding a generator that saw any of it, or that does not tell what it saw.
+    """
+    findings = []
+    for maker in makers(made):
+        if maker.seen is None:
+            message = f"{maker.shown} in {made.name} does not tell what it learned from (its seen.parquet is not here)"
+            if code != "generator-saw-set":
+                findings.append(Finding("unknown-generator", message, maker.figures))
+            continue
+        shared = [found for found in pair_findings(maker.seen, measured, root=root) if found.severity == ERROR]
+        if shared:
+            message = f"{maker.shown} saw what is in {measured.name}: {'; '.join(found.message for found in shared)}"
+            findings.append(Finding(code, message, shared[0].figures))
+    return findings
+
+
+def measured_findings(
+    name: str, parts: Mapping[str, Iterable[str]], manifest: Manifest, made: Manifest, root: Path | None = None
+) -> list[Finding]:
+    """What generated figures may not be to a split: measured on, or made by a model that saw what is measured on.
+
+    Args:
+        name: What messages call the split or fold.
+        parts: Figure ids by part; those of ``train`` are not measured on.
+        manifest: The set that is divided.
+        made: Figures that are trained on, generated ones among them; may be the same set.
+        root: Data root in which the sources' tables of positions are looked for.
+    """
+    known = set(manifest.ids)
+    ids = [figure for part, figures in parts.items() if part != "train" for figure in figures if figure in known]
+    if not ids:
+        return []
+    measured = replace(manifest.take(manifest.rows_of(ids)), name=f"the validation and test part of {name}")
+    findings, generated = [], measured.synthetic
+    if generated.any() and made is manifest:
+        said = [figure for figure, is_made in zip(measured.ids, generated, strict=True) if is_made]
+        message = f"{counted(len(said), 'generated figure')} in {measured.name}"
+        findings.append(Finding("synthetic-measured", message, tuple(said)))
+    if made is manifest and made.synthetic.any():
+        trained = [figure for figure in parts.get("train", ()) if figure in known]
+        made = manifest.take(manifest.rows_of(trained))
+    real = measured.take(~generated)
+    return findings + (generator_findings(made, real, root=root) if len(real) else [])
+
+
+def shared_rows(a: Manifest, b: Manifest, root: Path | None = None) -> list[Finding]:
+    """Figures and cases that two sets share by name, and what is known of their sources."""
+    findings = known_contamination(a, b, root)
+    known = {frozenset(finding.facts["sets"]) for finding in findings}
+    same = _same_figures(a, b)
+    if same:
+        message = f"{a.name} and {b.name} share {counted(len(same), 'figure')}"
+        findings.append(Finding("figure-across-sets", message, tuple(same), {"n": len(same)}))
+    same_rows = set(same)
+    other_sets = {dataset for dataset in datasets(b) if _contradicted(a, b, dataset)}
+    cases: dict[str, set[str]] = {"certain": set(), "by name": set()}
+    figures: dict[str, list[str]] = {"certain": [], "by name": []}
+    own: dict[str, dict[str, str]] = {}  # case → scope → the data set that names it there
+    for dataset, case in _case_pairs(a):
+        own.setdefault(case, {})[case_scope(dataset, case)] = dataset
+    rows = zip(b.ids, b.column(r.DATASET), b.column(r.CASE_ID), strict=True)
+    for figure, dataset, case in rows:
+        if case is None or case not in own or figure in same_rows:
+            continue
+        scope = case_scope(dataset, case)
+        if scope in own[case]:
+            if frozenset((own[case][scope], dataset)) in known or dataset in other_sets:
+                continue
+            kind = "certain"
+        else:
+            kind = "by name"
+        cases[kind].add(case)
+        figures[kind].append(figure)
+    for kind, code in (("certain", "case-across-sets"), ("by name", "same-case-names")):
+        if cases[kind]:
+            findings.append(_case_finding(code, a, b, sorted(cases[kind]), figures[kind]))
+    return findings
+
+
+def _case_finding(code: str, a: Manifest, b: Manifest, cases: list[str], figures: list[str]) -> Finding:
+    shown = ", ".join(cases[:5]) + (", …" if len(cases) > 5 else "")
+    message = f"{a.name} and {b.name} share {counted(len(cases), 'case')} ({shown}): {counted(len(figures), 'figure')} of {b.name}"
+    if code == "same-case-names":
+        message = (
+            f"{a.name} and {b.name} use the same names for {counted(len(cases), 'case')} ({shown}); fix: if they are the "
+            "same patients do not test one on the other, else rename them"
+        )
+    return Finding(code, message, tuple(figures), {"n_cases": len(cases), "cases": cases})
+
+
+def _case_pairs(manifest: Manifest) -> set[tuple[str, str]]:
+    pairs = zip(manifest.column(r.DATASET), manifest.column(r.CASE_ID), strict=True)
+    return {(str(dataset), str(case)) for dataset, case in pairs if case is not None}
+
+
+def _keys(manifest: Manifest) -> dict[tuple[str, str], str | None]:
+    rows = zip(manifest.column(r.DATASET), manifest.ids, manifest.column(r.SHA256), strict=True)
+    return {(str(dataset), figure): checksum for dataset, figure, checksum in rows}
+
+
+def _same_figures(a: Manifest, b: Manifest) -> list[str]:
+    """Figures of one data set that are in both; not those whose files differ, which only share a name."""
+    own, other = _keys(a), _keys(b)
+    return [key[1] for key in other if key in own and _may_be_same(own[key], other[key])]
+
+
+def _contradicted(a: Manifest, b: Manifest, dataset: str) -> bool:
+    """Whether two sets of one name are different sets: they use the same ids for different files."""
+    own, other = _keys(a), _keys(b)
+    common = [key for key in other if key[0] == dataset and key in own]
+    return bool(common) and not any(_may_be_same(own[key], other[key]) for key in common)
+
+
+def _may_be_same(first: str | None, second: str | None) -> bool:
+    return first is None or second is None or first == second

@@ -1,0 +1,1 @@
+"""Figures' crops, cut once and kept in a store."""

@@ -1,0 +1,1 @@
+"""Whole slides and large images, and the streams of crops from them."""

@@ -1,0 +1,126 @@
+"""An open image from which square regions are read, whatever reads its file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from atypia.base.errors import DataError, must
+from atypia.data.images.geometry import MAX_SIDE_PX, check_field, mirrored, start_px
+from atypia.data.slides.scale import Statement, agreed
+
+
+class Bounds(NamedTuple):
+    """The scanned area of a slide whose picture (the canvas) is larger, in pixels of level 0."""
+
+    x_px: int
+    y_px: int
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a file says of its image.
+
+    Attributes:
+        statements: Its µm/px, from every place that states it.
+        bounds: The scanned area; None where it begins at the canvas's own corner, or is not stated.
+        notes: What else is in the file, and how it was read.
+        by_openslide: Whether OpenSlide reads this image, which then has its levels too.
+    """
+
+    statements: tuple[Statement, ...] = ()
+    bounds: Bounds | None = None
+    notes: tuple[str, ...] = ()
+    by_openslide: bool = False
+
+
+class Slide(ABC):
+    """An open image from which square regions are read. Use it in a ``with`` block.
+
+    Attributes:
+        name: What messages call it.
+        width_px: Width at full resolution.
+        height_px: Height at full resolution.
+        facts: What the file says of itself.
+        mpp: µm/px at full resolution; None where the file does not say, contradicts itself, or says
+            something that no microscope gives.
+    """
+
+    def __init__(self, name: str, width_px: int, height_px: int, facts: Facts) -> None:
+        self.name = name
+        self.width_px = width_px
+        self.height_px = height_px
+        self.facts = facts
+        self.mpp = agreed(facts.statements).mpp
+
+    def read(self, x_px: float, y_px: float, side_px: int) -> npt.NDArray[np.uint8]:
+        """Reads the square centred on a point; what lies beyond the border is a reflection.
+
+        Args:
+            x_px: Centre, from 0 to below the width.
+            y_px: Centre, from 0 to below the height.
+            side_px: Side of the square, up to 8192 px and twice the image's shorter side.
+
+        Returns:
+            RGB, shape (side_px, side_px, 3).
+
+        Raises:
+            DataError: The point lies outside the image, the square is too large, or the file
+                is damaged there.
+        """
+        for axis, value, size in (("x_px", x_px, self.width_px), ("y_px", y_px, self.height_px)):
+            if not 0 <= value < size:
+                expected = f"inside {self.name} (from 0 to below {size})"
+                raise DataError(must(axis, expected, value, "check the position and its unit"))
+        if not 1 <= side_px <= MAX_SIDE_PX:
+            raise DataError(must("side_px", f"from 1 to {MAX_SIDE_PX}", side_px, "ask for a smaller field"))
+        check_field(side_px, self.width_px, self.height_px)
+        columns = mirrored(start_px(x_px, side_px), side_px, self.width_px)
+        rows = mirrored(start_px(y_px, side_px), side_px, self.height_px)
+        left, top = int(columns.min()), int(rows.min())
+        width, height = int(columns.max()) - left + 1, int(rows.max()) - top + 1
+        region = self._region(left, top, width, height)
+        if (width, height) == (side_px, side_px) and columns[0] == left and rows[0] == top:
+            return region
+        return region[(rows - top)[:, None], (columns - left)[None, :]]
+
+    @abstractmethod
+    def _region(self, left: int, top: int, width: int, height: int) -> npt.NDArray[np.uint8]:
+        """The pixels of a rectangle that lies inside the image, shape (height, width, 3)."""
+
+    def close(self) -> None:  # noqa: B027  a reader may hold nothing open
+        """Frees the file."""
+
+    def __enter__(self) -> Slide:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class ArraySlide(Slide):
+    """An image in memory or memory-mapped: RGB, shape (height, width, 3), or R, G and B, each (height, width)."""
+
+    def __init__(
+        self, name: str, pixels: npt.NDArray[np.uint8] | Sequence[npt.NDArray[np.uint8]], facts: Facts
+    ) -> None:
+        planes = [pixels] if isinstance(pixels, np.ndarray) else list(pixels)
+        super().__init__(name, planes[0].shape[1], planes[0].shape[0], facts)
+        self._planes: list[npt.NDArray[np.uint8]] = planes
+
+    def _region(self, left: int, top: int, width: int, height: int) -> npt.NDArray[np.uint8]:
+        if not self._planes:
+            raise ValueError(f"{self.name} is closed")
+        # A copy: what the caller keeps must not keep the image.
+        parts = [plane[top : top + height, left : left + width] for plane in self._planes]
+        return np.array(parts[0]) if len(parts) == 1 else np.stack(parts, axis=2)
+
+    def close(self) -> None:
+        self._planes = []

@@ -1,0 +1,254 @@
+"""Crops of figures on slides and large images, at the physical size that a model was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from atypia.base.errors import DataError, InputError, must
+from atypia.data.images.decoding import DEFAULT_LIMITS, ImageLimits
+from atypia.data.images.geometry import CropGeometry, check_field, resize
+from atypia.data.points.base import DEFAULT_POINT_LIMITS, BoxFormat, PointLimits, Points
+from atypia.data.points.figures import figures_on
+from atypia.data.points.names import points_file
+from atypia.data.points.reading import check_mpp, read_scaled
+from atypia.data.slides.advice import advice, is_glass
+from atypia.data.slides.origins import AUTO, NO_OFFSET, Zero, check_origin, zero_of
+from atypia.data.slides.readas import ReadAs
+from atypia.data.slides.readers import open_slide
+from atypia.data.slides.regions import Bounds, Slide
+from atypia.data.slides.scale import GIVEN, Scale, check_choice, chosen, unknown, unused
+from atypia.data.slides.streams import DEFAULT_BATCH, Crop, CropBatch, Refusal, batched
+
+TILE_PX = 1024
+"""Points are read in the order of tiles of this side, so that neighbours share decoded data."""
+
+
+@dataclass(frozen=True)
+class SlideReading:
+    """How a slide and the positions on it are to be read, where the files leave it open or are wrong.
+
+    Attributes:
+        mpp: µm/px of the slide; None for what its file states.
+        mpp_from: Whom to believe where statements differ by more than 5 %: one of
+            :data:`atypia.data.slides.scale.CHOICES`.
+        given_as: How ``mpp`` was given, for messages and results.
+        origin: What positions count from: ``canvas``, ``bounds``, or ``auto``: told by the files.
+        offset_px: Added to positions, in pixels of level 0 of the file that is read: where the corner of an
+            uncropped slide lies in a cropped copy.
+    """
+
+    mpp: float | None = None
+    mpp_from: str = AUTO
+    given_as: str = "--mpp"
+    origin: str = AUTO
+    offset_px: tuple[float, float] = NO_OFFSET
+
+    def check(self) -> None:
+        """Refuses values that nothing can be read with.
+
+        Raises:
+            InputError: A value is out of its range.
+        """
+        check_choice(self.mpp_from, self.mpp)
+        check_origin(self.origin)
+
+    def scale(self, slide: Slide) -> Scale:
+        """The µm/px of a slide.
+
+        Raises:
+            DataError: Its statements contradict each other, or what was given.
+        """
+        return chosen(slide.name, slide.facts.statements, self.mpp, self.mpp_from, self.given_as)
+
+
+@dataclass
+class SlideLog:
+    """What is said of slides while their figures are cut.
+
+    Attributes:
+        notes: What was decided, and hints.
+        bounds: The scanned area of each slide that has one within a larger canvas, by its name.
+    """
+
+    notes: list[str] = field(default_factory=list)
+    bounds: dict[str, Bounds] = field(default_factory=dict)
+
+
+def slide_crops(
+    slide_path: str | Path,
+    points: Points,
+    geometry: CropGeometry,
+    *,
+    mpp: float | None = None,
+    batch_size: int = DEFAULT_BATCH,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    reading: SlideReading | None = None,
+    log: SlideLog | None = None,
+) -> Iterator[CropBatch | Refusal]:
+    """Crops around points, in the order of tiles (rows of tiles from the top, in a tile by row and column).
+
+    The place of each among the points goes with it (:attr:`CropBatch.at`), so that results can be put in their order.
+
+    A point outside the slide and a damaged place become refusals. What a field shows beyond the
+    border is the slide's reflection. The same pixels give the same crop whether they are cut
+    here or are an image file.
+
+    Args:
+        slide_path: The slide or region image.
+        points: Figures on it (see :meth:`Points.on_image`). Numbered ids become ``name#number``
+            with the slide's file name; others are kept.
+        geometry: The field, in µm or in pixels, and the side of the crops.
+        mpp: µm/px of the slide, where its file does not state it.
+        batch_size: Crops in a batch.
+        limits: Bounds an image that has to be decoded as a whole.
+        reading: Everything else that the files may leave open; ``mpp`` goes before its own.
+        log: Receives what was decided, and hints.
+
+    Returns:
+        Batches whose positions are those of ``points``, whatever they count from.
+
+    Raises:
+        InputError: ``geometry`` has no field of its own, or there are no points.
+        DataError: The slide cannot be opened, its µm/px is not known and needed or contradicted, the field does
+            not fit it, or it cannot be told what the positions count from. Raised when the first batch is
+            asked for.
+    """
+    if geometry.is_whole:
+        fix = "give side_um, for instance 32.0"
+        raise InputError(must("geometry", "one with side_um or side_px", "the whole image", fix))
+    if len(points) == 0:
+        raise InputError(f"{slide_path}: there are no points; fix: give at least one")
+    how = reading or SlideReading()
+    how = how if mpp is None else replace(how, mpp=mpp)
+    how.check()
+    cut = _cut(Path(slide_path), points, geometry, how, limits, log or SlideLog())
+    return batched(cut, batch_size, geometry.out_px)
+
+
+def slide_points(
+    slide_path: str | Path,
+    points_path: str | Path,
+    *,
+    mpp: float | None = None,
+    format: str | None = None,  # noqa: A002  the word that users know
+    box_format: BoxFormat = "auto",
+    classes: Sequence[str] = (),
+    beside: Sequence[str | Path] = (),
+    limits: PointLimits = DEFAULT_POINT_LIMITS,
+    reading: SlideReading | None = None,
+) -> Points:
+    """The figures of one slide from a file that may hold those of many, or a folder with one file a slide.
+
+    Lengths in µm are turned into pixels by ``mpp``, else by what the slide states. Regions of tissue are left out, and
+    a cell that is in the file twice is one figure; notes say so.
+
+    Args:
+        slide_path: The slide.
+        points_path: A file of points, or a folder of such files (:func:`atypia.data.points.names.points_file`).
+        mpp: µm/px of the slide.
+        format: Name in :data:`POINT_FORMATS`; None to tell it from the content.
+        box_format: What the four numbers of a box are.
+        classes: Classes that are wanted (:func:`atypia.data.points.classes.chosen`); ``all`` for all of several.
+        beside: Other slides whose points the file may hold.
+        limits: What is too large.
+
+    Raises:
+        DataError: As :func:`read_points`; no point is on this slide, or it cannot be told which are; or the µm/px is
+            needed and neither given nor stated.
+        InputError: The points are of several classes and none is named; or the folder has no file for the slide, or
+            several.
+    """
+    file = Path(points_path)
+    if file.is_dir():
+        file = points_file(file, slide_path)
+    how = reading or SlideReading()
+    how = how if mpp is None else replace(how, mpp=mpp)
+    how.check()
+    if how.mpp is not None:
+        check_mpp(how.mpp)
+
+    @cache
+    def scale() -> float | None:
+        if how.mpp is not None and how.mpp_from in (AUTO, GIVEN):
+            return how.mpp
+        with open_slide(slide_path) as slide:
+            return how.scale(slide).mpp
+
+    points = read_scaled(file, scale, format=format, box_format=box_format, limits=limits)
+    return figures_on(points.on_image(slide_path, beside), scale, classes)
+
+
+def tile_order(x_px: npt.NDArray[np.float64], y_px: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Row positions in the order of tiles, shape (n,); equal positions keep their order.
+
+    >>> tile_order(np.array([2000.0, 5.0, 1.0]), np.array([0.0, 1500.0, 3.0])).tolist()
+    [2, 0, 1]
+    """
+    return np.lexsort((x_px, y_px, x_px // TILE_PX, y_px // TILE_PX)).astype(np.int64)
+
+
+def _cut(
+    path: Path, points: Points, geometry: CropGeometry, how: SlideReading, limits: ImageLimits, log: SlideLog
+) -> Iterator[Crop | Refusal]:
+    slide = open_slide(path, limits)
+    outside = glass = 0
+    try:
+        scale, zero = how.scale(slide), zero_of(slide, points, how.origin, how.offset_px)
+        _say(log, str(path), slide, zero)
+        side = _field_px(slide, geometry, scale.mpp)
+        read_as = _read_as(scale, zero)
+        for row in tile_order(points.x_px, points.y_px).tolist():
+            figure = f"{path.name}#{points.ids[row]}" if points.numbered else points.ids[row]
+            named = None if points.classes is None else points.classes[row]
+            x, y = float(points.x_px[row]), float(points.y_px[row])
+            across, down = x + zero.x_px, y + zero.y_px
+            inside = 0 <= across < slide.width_px and 0 <= down < slide.height_px
+            try:
+                crop = resize(slide.read(across, down, side), geometry.out_px)
+                glass += is_glass(crop)
+                yield Crop(figure, str(path), crop, x, y, named, row, read_as)
+            except DataError as error:
+                yield Refusal(figure, str(path), str(error), x, y, named, row, read_as)
+                outside += not inside
+                if inside:
+                    # After an error OpenSlide refuses everything else from the same handle.
+                    slide.close()
+                    slide = open_slide(path, limits)
+        log.notes += advice(slide, points, zero, scale.mpp, side, outside, glass)
+    finally:
+        slide.close()
+
+
+def _say(log: SlideLog, name: str, slide: Slide, zero: Zero) -> None:
+    log.notes += [f"{name}: {note}" for note in slide.facts.notes] + unused(name, slide.facts.statements)
+    if zero.note is not None:
+        log.notes.append(f"{name}: {zero.note}")
+    if slide.facts.bounds is not None:
+        log.bounds[name] = slide.facts.bounds
+
+
+def _read_as(scale: Scale, zero: Zero) -> ReadAs:
+    moved = zero.origin is not None or (zero.x_px, zero.y_px) != NO_OFFSET
+    nan = float("nan")
+    return ReadAs(
+        nan if scale.mpp is None else scale.mpp,
+        scale.source,
+        zero.origin,
+        zero.x_px if moved else nan,
+        zero.y_px if moved else nan,
+    )
+
+
+def _field_px(slide: Slide, geometry: CropGeometry, mpp: float | None) -> int:
+    if geometry.side_um is not None and mpp is None:
+        raise unknown(slide.name, slide.facts.statements, geometry.side_um)
+    side = geometry.source_side_px(mpp)
+    assert side is not None  # a geometry of the whole image was refused
+    check_field(side, slide.width_px, slide.height_px)
+    return side

@@ -1,0 +1,1 @@
+"""The published sets, one entry a module."""

@@ -1,0 +1,1 @@
+"""The saved classifier: parameters, preprocessing, decision."""

@@ -1,0 +1,278 @@
+"""Runtimes: what runs a classifier's network, from uint8 crops to logits and features.
+
+``onnx`` (onnxruntime) and ``openvino`` read what ``atypia export`` wrote and load neither torch nor timm; ``torch``
+reads any bundle. What is exported carries the bundle's configuration, so that one file is enough to predict.
+
+A network in single precision gives the same numbers in all three, up to rounding. One in 8-bit integers, as the model
+that ships, does not: torch computes with its rounded weights alone, onnxruntime and OpenVINO round what passes between
+the layers too, each by its own kernels (``docs/export.md`` has the differences). Results that are compared should come
+from one runtime.
+
+Every file that an answer depends on is compared with its hash first (:mod:`atypia.inference.bundles.integrity`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from atypia.base.errors import AbsentError, DataError, InputError, must
+from atypia.base.registry import Registry
+from atypia.base.structured import parse_json
+from atypia.inference.bundles.bundle import FINGERPRINT, MODEL_FILE, load_bundle
+from atypia.inference.bundles.decision import Decision
+from atypia.inference.bundles.integrity import Network, check_exported, read_network
+
+Floats = npt.NDArray[np.float32]
+
+ONNX_FILE: Final = "model.onnx"
+"""Name of an exported network inside a bundle's folder."""
+IR_FILE: Final = "model.xml"
+"""Name of an OpenVINO network inside its folder; its weights lie beside it as ``model.bin``."""
+CONFIG_KEY: Final = "atypia.config"
+"""Key under which an exported network carries its bundle's configuration, as JSON text."""
+TENSORS_KEY: Final = "atypia.tensors"
+"""Key of the tensors that the decision needs: safetensors in base64; absent where there are none."""
+BATCH: Final = 32
+"""Crops that pass through a network at once."""
+
+
+class Runtime(Protocol):
+    """A network that is ready to run.
+
+    Attributes:
+        name: Key in :data:`RUNTIMES`.
+        side_px: Side of the crops that it takes.
+        config: What ``config.json`` of its bundle holds, without the hashes.
+        decision: From its logits and features to verdicts.
+    """
+
+    name: str
+    side_px: int
+    config: dict[str, Any]
+    decision: Decision
+
+    def run(self, crops: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        """Scores crops.
+
+        Args:
+            crops: RGB, shape (b, side_px, side_px, 3), uint8; b may be any number, 0 included.
+
+        Returns:
+            Logits of the positive class, shape (b,), and pooled features, shape (b, d), both float32.
+
+        Raises:
+            InputError: The crops have another shape or type.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class RuntimeKind:
+    """A runtime that may be installed.
+
+    Attributes:
+        name: Key in :data:`RUNTIMES`.
+        package: What must be importable.
+        install: What installs it.
+        files: What it reads in a folder, in order of preference.
+        open: Opens one of these files; the second argument is a file of the backbone's weights.
+    """
+
+    name: str
+    package: str
+    install: str
+    files: tuple[str, ...]
+    open: Callable[[Path, Path | None], Runtime]
+
+    @property
+    def installed(self) -> bool:
+        """Whether its package is there; nothing is imported."""
+        return find_spec(self.package) is not None
+
+    def finds(self, path: Path) -> Path | None:
+        """The file that it would read: ``path`` itself, or one inside it; None where there is none."""
+        if path.is_file():
+            return path if path.suffix in {Path(name).suffix for name in self.files} else None
+        return next((path / name for name in self.files if (path / name).is_file()), None)
+
+
+def _openvino(file: Path, weights_file: Path | None) -> Runtime:
+    from atypia.inference.runtimes.openvino_runtime import OpenVinoRuntime
+
+    return OpenVinoRuntime(file)
+
+
+def _onnx(file: Path, weights_file: Path | None) -> Runtime:
+    from atypia.inference.runtimes.onnx_runtime import OnnxRuntime
+
+    return OnnxRuntime(file)
+
+
+def _torch(file: Path, weights_file: Path | None) -> Runtime:
+    from atypia.inference.runtimes.torch_runtime import TorchRuntime
+
+    return TorchRuntime(load_bundle(file.parent), weights_file)
+
+
+RUNTIMES = Registry[RuntimeKind]("runtime")
+"""Every runtime, in the order in which :func:`open_runtime` takes them: the fastest first.
+
+EfficientNet-Lite0 at 128 px took 3.5 ms of one core a crop through onnxruntime, 3.9 ms through OpenVINO, which
+also took 0.35 s longer to start (AMD EPYC with AVX-512; ``docs/export.md``).
+"""
+for _kind in (
+    RuntimeKind("onnx", "onnxruntime", "pip install onnxruntime", (ONNX_FILE,), _onnx),
+    RuntimeKind("openvino", "openvino", "pip install 'atypia[export]'", (IR_FILE, ONNX_FILE), _openvino),
+    RuntimeKind("torch", "torch", "pip install atypia", (MODEL_FILE,), _torch),
+):
+    RUNTIMES.add(_kind.name, _kind)
+
+
+def open_runtime(path: Path, prefer: str | None = None, weights_file: Path | None = None) -> Runtime:
+    """Opens a classifier's network with the first runtime that is installed and has its file.
+
+    Args:
+        path: A bundle's folder, in which an exported ``model.onnx`` or ``model.xml`` may lie; or an exported
+            file alone.
+        prefer: Key in :data:`RUNTIMES`; None takes them in order.
+        weights_file: The backbone's weights in a file of the user's; for torch only.
+
+    Raises:
+        InputError: No such runtime.
+        AbsentError: The preferred runtime is not installed or has no file here, or no runtime that could
+            read what is here is installed.
+        DataError: There is nothing that a runtime reads, or it is damaged, or was exported from another
+            state of the bundle.
+    """
+    kinds = list(RUNTIMES.values()) if prefer is None else [RUNTIMES[prefer]]
+    found = [(kind, file) for kind in kinds if (file := kind.finds(path)) is not None]
+    if not found:
+        if prefer is not None and any(kind.finds(path) for kind in RUNTIMES.values()):
+            raise AbsentError(
+                must(str(path), f"a classifier that {prefer} reads", "one without", _remedy(prefer, path))
+            )
+        raise DataError(must(str(path), "a bundle or an exported network", "neither", "name a trained bundle's folder"))
+    for kind, file in found:
+        if kind.installed:
+            return kind.open(file, weights_file)
+    kind, _ = found[0]
+    raise AbsentError(f"{kind.package} is not installed, and {path} needs it; fix: {kind.install}")
+
+
+def opened_network(model: Path | bytes) -> Network:
+    """An exported network's bytes, compared with its hashes; see :func:`atypia.inference.bundles.integrity.read_network`.
+
+    Args:
+        model: The file, or its bytes, which then refer to no other file.
+
+    Raises:
+        DataError: It is missing, damaged or was changed, or its bundle is.
+    """
+    if isinstance(model, bytes):
+        where = Path("the model")
+        return Network(where, model, {}, None, check_exported(model, where))
+    network = read_network(model)
+    if network.shares_weights and not network.hashed:
+        load_bundle(model.parent)  # of the form before hashes: its fingerprint covers the weights
+    return network
+
+
+def settings(values: Mapping[str, str], network: Network) -> tuple[dict[str, Any], Decision]:
+    """The configuration and the decision that a network carries, which must be those of the bundle beside it.
+
+    Args:
+        values: Its metadata.
+        network: What :func:`opened_network` gave.
+
+    Raises:
+        DataError: It carries none, or damaged ones, or was exported from another state of the bundle.
+    """
+    config, decision = carried(values, network.path)
+    beside = network.config
+    if beside is not None and (beside.get(FINGERPRINT) != config.get(FINGERPRINT) or beside != config):
+        fix = f"export the bundle again to {network.path}"
+        raise DataError(f"{network.path} was exported from another state of the bundle beside it; fix: {fix}")
+    return config, decision
+
+
+def carried(values: Mapping[str, str], where: Path | str) -> tuple[dict[str, Any], Decision]:
+    """Reads the configuration and the decision that an exported network carries.
+
+    Args:
+        values: Metadata of the file.
+        where: The file, for messages.
+
+    Raises:
+        DataError: It carries none, or damaged ones.
+    """
+    from base64 import b64decode
+
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    if CONFIG_KEY not in values:
+        raise DataError(f"{where} was not exported by Atypia: it carries no configuration; fix: `atypia export`")
+    try:
+        config = parse_json(values[CONFIG_KEY], CONFIG_KEY)
+        tensors = load(b64decode(values[TENSORS_KEY], validate=True)) if TENSORS_KEY in values else {}
+        return config, Decision.from_dict(config["decision"], tensors)
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        SafetensorError,
+    ) as error:  # an InputError is a ValueError
+        raise DataError(f"{where} is damaged ({error}); fix: export it again") from error
+
+
+def in_batches(
+    crops: npt.NDArray[np.uint8],
+    side_px: int,
+    feature_dim: int,
+    score: Callable[[npt.NDArray[np.uint8]], tuple[npt.NDArray[Any], npt.NDArray[Any]]],
+    batch: int = BATCH,
+    workers: Executor | None = None,
+) -> tuple[Floats, Floats]:
+    """Checks crops and scores them piece by piece, so that memory does not grow with their number.
+
+    Args:
+        crops: As :meth:`Runtime.run` takes them.
+        side_px: Their side.
+        feature_dim: Length of a feature vector.
+        score: From a piece, contiguous, to its logits and features.
+        batch: Crops in a piece.
+        workers: What scores pieces at the same time; None: one after the other.
+
+    Raises:
+        InputError: The crops have another shape or type.
+    """
+    if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (side_px, side_px, 3):
+        expected = f"of shape (b, {side_px}, {side_px}, 3), uint8"
+        raise InputError(must("crops", expected, f"{crops.shape} {crops.dtype}", "cut RGB crops of that side"))
+    logits = np.empty(len(crops), np.float32)
+    features = np.empty((len(crops), feature_dim), np.float32)
+
+    def fill(start: int) -> None:
+        piece = slice(start, start + batch)
+        logits[piece], features[piece] = score(np.ascontiguousarray(crops[piece]))
+
+    starts = range(0, len(crops), batch)
+    for _ in map(fill, starts) if workers is None or len(starts) < 2 else workers.map(fill, starts):
+        pass  # raises what a piece raised
+    return logits, features
+
+
+def _remedy(prefer: str, path: Path) -> str:
+    if prefer == "torch":
+        return "name a bundle's folder"
+    return f"`atypia export {path} --to onnx --out {path}/{ONNX_FILE}`"

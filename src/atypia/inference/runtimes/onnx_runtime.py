@@ -1,0 +1,85 @@
+"""An exported network through onnxruntime, on the CPU."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from atypia.base.cores import core_count
+from atypia.base.errors import DataError
+from atypia.inference.bundles.integrity import Network
+from atypia.inference.runtimes.catalogue import Floats, in_batches, opened_network, settings
+
+BATCH: Final = 8
+"""Crops that pass at once: what a layer gives for so few stays in the processor's cache, some 8 % faster than for 32."""
+
+
+class OnnxRuntime:
+    """A :class:`atypia.inference.runtimes.catalogue.Runtime` through onnxruntime.
+
+    One session on one thread, which several threads call with a piece of the crops each: for pieces this small that
+    is faster than sharing out each layer's work (1.3 times on two cores for the model that ships).
+
+    Args:
+        model: What ``atypia export --to onnx`` wrote: the file, or its bytes.
+        threads: Pieces that are scored at once; None: one for each core of this process.
+
+    Raises:
+        DataError: The file, or one that it depends on, is absent, damaged or was changed; or it is no exported network.
+    """
+
+    name = "onnx"
+
+    def __init__(self, model: Path | bytes, threads: int | None = None) -> None:
+        import onnxruntime
+        from onnxruntime.capi import onnxruntime_pybind11_state as state  # pyright: ignore[reportAttributeAccessIssue]
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors only: its warnings are about its own optimiser
+        network = opened_network(model)
+        unreadable = (
+            state.Fail, state.InvalidProtobuf, state.InvalidGraph, state.InvalidArgument, state.NoSuchFile,
+            state.NotImplemented, state.RuntimeException,
+        )  # fmt: skip
+        try:
+            self._session = _session(network, options)
+        except unreadable as error:
+            raise DataError(f"{network.path} cannot be opened ({str(error).strip()}); fix: export it again") from error
+        self.config, self.decision = settings(self._session.get_modelmeta().custom_metadata_map, network)
+        (crops,) = self._session.get_inputs()
+        count = threads or core_count()
+        self._workers = ThreadPoolExecutor(count, "onnx") if count > 1 else None
+        self._input = crops.name
+        self.side_px = int(crops.shape[1])
+        self.feature_dim = int(self._session.get_outputs()[1].shape[1])
+
+    def run(self, crops: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        """See :meth:`atypia.inference.runtimes.catalogue.Runtime.run`."""
+        return in_batches(crops, self.side_px, self.feature_dim, self._score, BATCH, self._workers)
+
+    def _score(self, crops: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        logits, features = self._session.run(None, {self._input: crops})
+        return np.asarray(logits), np.asarray(features)
+
+
+def _session(network: Network, options: Any) -> Any:
+    """A session of the bytes that were compared with their hashes."""
+    import onnxruntime
+
+    def opened(source: bytes | str) -> Any:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+    if not network.shares_weights:
+        return opened(network.data)
+    if not hasattr(options, "add_external_initializers_from_files_in_memory"):  # older versions read files only
+        with network.on_disk() as file:
+            return opened(str(file))
+    names, contents = list(network.beside), list(network.beside.values())
+    options.add_external_initializers_from_files_in_memory(names, contents, [len(content) for content in contents])
+    return opened(network.data)

@@ -1,0 +1,365 @@
+"""The case page: one HTML file with the summary of a case and its crops, sorted by probability.
+
+The file stands alone: crops are embedded, nothing is loaded from elsewhere, and a content
+security policy allows only the page's own script and style. Names of figures and files are data
+of others and are escaped wherever they appear. Crops pass by while they are classified; a
+bounded choice of them is kept, so that a case of any size takes the same memory.
+"""
+
+from __future__ import annotations
+
+import base64
+import heapq
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from atypia.base import records as r
+from atypia.base.artifacts import atomic_file
+from atypia.base.errors import InputError, must
+from atypia.base.seeds import derive_seed
+from atypia.inference import results as res
+from atypia.reports.case.summary import CaseSummary, Counts, split_words
+from atypia.reports.drawing.names import file_name, without_folders
+from atypia.reports.drawing.page import render
+from atypia.reports.drawing.tables import shown
+
+if TYPE_CHECKING:
+    from atypia.data.slides.streams import CropBatch
+
+LIMIT: Final = 300
+"""Crops on a page unless told otherwise: about 3.5 MB of HTML with crops of 128 px."""
+MAX_LIMIT: Final = 5000
+THUMBNAIL_PX: Final = 160
+"""Larger crops are made smaller; smaller ones stay as they are."""
+JPEG_QUALITY: Final = 90
+BINS: Final = 20
+"""Bars of the histogram of probabilities."""
+SYMBOLS: Final = {
+    res.CALLED_NORMAL: "○",
+    res.CALLED_ATYPICAL: "▲",
+    res.CALLED_UNCERTAIN: "?",
+    res.CALLED_REFUSED: "✕",
+}
+"""Stands beside the colour of each call, so that nothing is told by colour alone."""
+TITLES: Final = {
+    res.CALLED_NORMAL: "normal, certain",
+    res.CALLED_ATYPICAL: "atypical, certain",
+    res.CALLED_UNCERTAIN: "uncertain",
+    res.CALLED_REFUSED: "refused",
+}
+"""What the page calls the figures of a call: counts of *atypical* hold uncertain ones as well."""
+STACKED: Final = (res.CALLED_NORMAL, res.CALLED_UNCERTAIN, res.CALLED_ATYPICAL)
+"""Calls of a bar, from the axis upwards."""
+
+
+@dataclass(frozen=True, eq=False)
+class ShownCrop:
+    """A crop that may be shown.
+
+    Attributes:
+        row: Values of :data:`atypia.inference.results.RESULTS_SCHEMA`, None where unknown.
+        uncertainty: Binary entropy of the probability in bits; None without a probability.
+        pixels: RGB, uint8, shape (side, side, 3), at most :data:`THUMBNAIL_PX` a side.
+        at: Its place in the input.
+    """
+
+    row: Mapping[str, Any]
+    uncertainty: float | None
+    pixels: npt.NDArray[np.uint8]
+    at: int = 0
+
+
+class _Highest:
+    """The items of highest key, as many as there is room for; equal keys are told apart by the tie."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._heap: list[tuple[float, int, int, ShownCrop]] = []
+        self._offered = 0
+
+    def takes(self, key: float, tie: int) -> bool:
+        """Whether an item with this key would be kept now."""
+        if self._room == 0:
+            return False
+        return len(self._heap) < self._room or (key, tie) > self._heap[0][:2]
+
+    def put(self, key: float, tie: int, item: ShownCrop) -> None:
+        self._offered += 1  # the third member ends every comparison before it reaches the item
+        entry = (key, tie, self._offered, item)
+        if len(self._heap) < self._room:
+            heapq.heappush(self._heap, entry)
+        else:
+            heapq.heappushpop(self._heap, entry)
+
+    def items(self) -> list[ShownCrop]:
+        """Highest first."""
+        return [entry[3] for entry in sorted(self._heap, key=lambda entry: entry[:3], reverse=True)]
+
+
+class CasePage:
+    """Collects what a case page shows while a case is classified.
+
+    Of more crops than ``limit``, half are those of the highest probability, a quarter the most
+    uncertain of the others, and the rest are drawn at random from what remains (refused crops
+    only there). The draw depends on the seed and the figure ids, not on order or batch size.
+
+    Args:
+        title: What the page is about: the case, the slide.
+        facts: What a reader should know about the model, by name: from its card.
+        limit: Crops shown at most, from 0 to :data:`MAX_LIMIT`.
+        seed: Of the random draw.
+
+    Raises:
+        InputError: The limit is out of range.
+    """
+
+    def __init__(
+        self, title: str, facts: Mapping[str, str] | None = None, *, limit: int = LIMIT, seed: int = 0
+    ) -> None:
+        if not 0 <= limit <= MAX_LIMIT:
+            raise InputError(must("limit", f"from 0 to {MAX_LIMIT} crops", limit, "choose another number"))
+        self.title = title
+        self.facts = dict(facts or {})
+        self.limit = limit
+        self.seed = seed
+        self.summary = CaseSummary()
+        self.seen = 0
+        """Crops that passed by."""
+        self.histogram = {call: [0] * BINS for call in STACKED}
+        """Classified figures of each call by probability, in equal bins from 0 to 1."""
+        self._high, self._unsure = limit // 2, limit // 4
+        self._by_probability = _Highest(self._high)
+        self._by_uncertainty = _Highest(self._high + self._unsure)  # the first half may be among them
+        self._by_chance = _Highest(limit)
+
+    def add(self, crops: CropBatch | None, results: pa.RecordBatch) -> None:
+        """Takes in a batch.
+
+        Args:
+            crops: The crops, one a row; None for figures without a crop, which are only counted.
+            results: With :data:`atypia.inference.results.RESULTS_SCHEMA`.
+
+        Raises:
+            InputError: Crops and rows differ in number.
+        """
+        if crops is not None:
+            self.offer(crops, results)
+        self.count(results)
+
+    def count(self, results: pa.RecordBatch) -> None:
+        """Counts rows, with or without crops; in the order in which the page shall name their images."""
+        self.summary.add(results)
+        for row in res.rows_of(results):
+            p = row[r.P_ATYPICAL]
+            if p is not None and row[res.CALL] in self.histogram:
+                self.histogram[row[res.CALL]][min(int(p * BINS), BINS - 1)] += 1
+
+    def offer(self, crops: CropBatch, results: pa.RecordBatch) -> None:
+        """Takes in crops that may be shown, in any order; :meth:`count` counts their rows.
+
+        Raises:
+            InputError: Crops and rows differ in number.
+        """
+        if len(crops.crops) != results.num_rows:
+            raise InputError(must("crops", f"one for each of {results.num_rows} rows", len(crops.crops), "pass both"))
+        rows = res.rows_of(results)
+        places = range(self.seen, self.seen + len(rows)) if crops.at is None else crops.at.tolist()
+        for row, bits, pixels, at in zip(rows, res.uncertainty_of(rows), crops.crops, places, strict=True):
+            self._offer(row, bits, pixels, at)
+
+    def _offer(self, row: Mapping[str, Any], bits: float | None, pixels: npt.NDArray[np.uint8], at: int) -> None:
+        self.seen += 1
+        tie = derive_seed(self.seed, "case page", row[r.FIGURE_ID])
+        keys = [(self._by_chance, float(tie))]
+        if row[res.CALL] != res.CALLED_REFUSED and bits is not None:
+            keys += [(self._by_probability, row[r.P_ATYPICAL]), (self._by_uncertainty, bits)]
+        taking = [(heap, key) for heap, key in keys if heap.takes(key, tie)]
+        if taking:
+            item = ShownCrop(row, bits, _thumbnail(pixels), at)
+            for heap, key in taking:
+                heap.put(key, tie, item)
+
+    def chosen(self) -> list[ShownCrop]:
+        """The crops to show, by falling probability, equal ones in the order of the input; those without one stand last."""
+        if self.seen <= self.limit:
+            picked = self._by_chance.items()
+        else:
+            picked = self._by_probability.items()
+            for heap, room in ((self._by_uncertainty, self._unsure), (self._by_chance, self.limit)):
+                taken = {id(crop) for crop in picked}
+                rest = [crop for crop in heap.items() if id(crop) not in taken]
+                picked += rest[: min(room, self.limit - len(picked))]
+        return sorted(picked, key=lambda crop: (-_or(crop.row[r.P_ATYPICAL], -1.0), crop.at))
+
+    def html(self) -> str:
+        """The page."""
+        crops = self.chosen()
+        total = self.summary.total
+        values = {
+            "title": self.title,
+            "answer": self.summary.sentence(),
+            "notes": self.summary.notes,
+            "table": _table_cells(self.summary),
+            "facts": self.facts,
+            "tiles": _tiles(total),
+            "calls": [{"name": call, "symbol": symbol, "title": TITLES[call]} for call, symbol in SYMBOLS.items()],
+            "bars": _bars(self.histogram),
+            "bins": _bin_rows(self.histogram),
+            "thresholds": [round(value * 100, 3) for value in sorted(self.summary.thresholds)],
+            "cards": [_card(crop) for crop in crops],
+            "choice": self._choice(len(crops)),
+        }
+        return render("case", values)
+
+    def write(self, path: Path) -> Path:
+        """Writes the page, atomically.
+
+        Raises:
+            InputError: The name does not end in ``.html``.
+            WorkError: The file cannot be written.
+        """
+        if path.suffix.lower() not in (".html", ".htm"):
+            raise InputError(must(str(path), "a name ending in .html", path.suffix or "no suffix", "rename it"))
+        page = self.html()
+        with atomic_file(path, "w") as file:
+            file.write(page)
+        return path
+
+    def _choice(self, cards: int) -> str:
+        if self.seen == 0:
+            return "No crops are at hand."
+        if self.seen == cards:
+            return f"All {cards:,} crops are shown."
+        return (
+            f"{cards:,} of {self.seen:,} crops are shown: {self._high:,} of the highest probability, the "
+            f"{self._unsure:,} most uncertain of the others, and the rest drawn at random (seed {self.seed}). "
+            f"{self.seen - cards:,} are not shown; the results file has them all."
+        )
+
+
+def _tiles(total: Counts) -> list[dict[str, str]]:
+    """The counts above the table, in the words of the headline."""
+    scored = f"of {total.scored:,}"
+    tiles = [
+        (
+            res.CALLED_ATYPICAL,
+            total.decided_atypical,
+            f"{scored} atypical",
+            split_words(total.atypical, total.uncertain_atypical),
+        ),
+        (
+            res.CALLED_NORMAL,
+            total.decided_normal,
+            f"{scored} normal",
+            split_words(total.normal, total.uncertain_normal),
+        ),
+        (
+            res.CALLED_UNCERTAIN,
+            total.uncertain,
+            f"{scored} uncertain",
+            f"among them {total.uncertain_atypical:,} atypical, {total.uncertain_normal:,} normal",
+        ),
+        (res.CALLED_REFUSED, total.refused, "refused", "in no rate"),
+    ]
+    return [
+        {"call": call, "symbol": SYMBOLS[call], "count": f"{count:,}", "what": what, "split": split}
+        for call, count, what, split in tiles
+    ]
+
+
+def _thumbnail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """A copy that does not keep its batch alive, made smaller where it is large."""
+    if max(pixels.shape[:2]) <= THUMBNAIL_PX:
+        return np.array(pixels)
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
+    image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    return np.asarray(image)
+
+
+def _data_uri(pixels: npt.NDArray[np.uint8]) -> str:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _card(crop: ShownCrop) -> dict[str, Any]:
+    row, call = crop.row, crop.row[res.CALL]
+    p, novelty = row[r.P_ATYPICAL], row[res.NOVELTY]
+    figure = shown(row[r.FIGURE_ID])
+    known = f"probability of atypical {p:.3f}" if p is not None else "no probability"
+    bits = crop.uncertainty
+    lines = [] if row[res.CLASS] is None else [(res.CLASS, shown(row[res.CLASS]))]
+    lines += [] if bits is None else [("uncertainty", f"{bits:.2f} bit")]
+    if novelty is not None:
+        lines.append((res.NOVELTY, f"{novelty:.3g}"))
+    if row[r.X_PX] is not None and row[r.Y_PX] is not None:
+        counted = f" ({row[res.ORIGIN]})" if row[res.ORIGIN] else ""
+        place = f"{row[r.X_PX]:.1f}, {row[r.Y_PX]:.1f} px{counted}"
+        lines += [("x, y", place), ("image", shown(file_name(row[r.IMAGE])))]
+    if row[r.MPP] is not None:
+        lines.append(("µm/px", f"{row[r.MPP]:.4g}, {row[res.MPP_SOURCE]}"))
+    if row[res.REASON] is not None:
+        lines.append((res.REASON, shown(without_folders(row[res.REASON], row[r.IMAGE]))))
+    return {
+        "figure": figure,
+        "call": call,
+        "symbol": SYMBOLS[call],
+        "p": "" if p is None else f"{p:.6g}",
+        "p_text": "no probability" if p is None else f"{p:.3f}",
+        "uncertainty": "" if bits is None else f"{bits:.6g}",
+        "novelty": "" if novelty is None else f"{novelty:.6g}",
+        "lines": lines,
+        "alt": f"Crop of figure {figure}: called {call}, {known}",
+        "source": _data_uri(crop.pixels),
+        "width": crop.pixels.shape[1],
+        "height": crop.pixels.shape[0],
+    }
+
+
+def _bars(histogram: Mapping[str, list[int]]) -> list[dict[str, Any]]:
+    """Rectangles of the stacked bars; x from 0 to 100, y from 0 (top) to 40."""
+    tallest = max(1, *(sum(column) for column in zip(*histogram.values(), strict=True)))
+    width = 100 / BINS
+    bars = []
+    for i in range(BINS):
+        top = 40.0
+        for call, counts in histogram.items():
+            if counts[i]:
+                height = 40 * counts[i] / tallest
+                top -= height
+                text = f"{counts[i]:,} {TITLES[call]}, probability {i / BINS:.2f} to {(i + 1) / BINS:.2f}"
+                place = {"x": i * width + 0.2, "y": top, "width": width - 0.4, "height": height}
+                bars.append({"call": call, "text": text, **{k: f"{v:.3f}" for k, v in place.items()}})
+    return bars
+
+
+def _bin_rows(histogram: Mapping[str, list[int]]) -> list[list[str]]:
+    rows = []
+    for i in range(BINS):
+        counts = [histogram[call][i] for call in STACKED]
+        if any(counts):
+            rows.append([f"{i / BINS:.2f} to {(i + 1) / BINS:.2f}", *(f"{n:,}" for n in counts)])
+    return rows
+
+
+def _table_cells(summary: CaseSummary) -> dict[str, Any]:
+    table = summary.table()
+    rows = [
+        [shown(value, column.digits) for value, column in zip(row, table.columns, strict=True)] for row in table.rows
+    ]
+    return {"titles": [column.title for column in table.columns], "rows": rows}
+
+
+def _or(value: float | None, other: float) -> float:
+    return other if value is None else value

@@ -1,0 +1,388 @@
+"""Summary of a case: how many figures, how many atypical, how sure that is.
+
+*Atypical* has one meaning in every count: the probability reached the threshold (``decision`` 1), and likewise
+*normal*. Each is told apart into *certain*, where the call is that class, and *uncertain*, where the call is left
+open. Refused figures are in no denominator.
+
+Record batches of results go in one after another; only counts are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import pyarrow as pa
+
+from atypia.base import records as r
+from atypia.base.artifacts import atomic_file
+from atypia.base.errors import InputError, must
+from atypia.data.slides.readas import ASSUMED
+from atypia.inference import results as res
+from atypia.reports.drawing.names import short_names, without_folders
+from atypia.reports.drawing.tables import Column, Table, Value
+
+CONFIDENCE: Final = 0.95
+MAX_IMAGES: Final = 1000
+"""Images that a summary keeps apart; figures of further ones are counted together."""
+MAX_REASONS: Final = 20
+MAX_SCALES: Final = 4
+"""µm/px of one image that a summary keeps apart (crops of several sizes have several)."""
+OTHERS: Final = "others"
+LOOK_ALIKES: Final = (
+    "Every figure must be a mitosis: look-alikes that are none are mostly called atypical (by the shipped model 14 of "
+    "18 and 41 of 45 dark non-mitotic figures in a trial)."
+)
+STACKS: Final = (".tif", ".tiff")
+"""Files that may hold many crops and so are an image of the summary; other crops count by folder."""
+
+_Scale = tuple[float | None, str | None, str | None]
+"""µm/px, where it comes from, what positions count from."""
+
+
+@dataclass
+class Counts:
+    """How many figures of which call.
+
+    Attributes:
+        normal: Called normal: the certain normal ones.
+        atypical: Called atypical: the certain atypical ones.
+        uncertain: Called uncertain, on whichever side of the threshold.
+        refused: Not classified: unreadable, outside the slide, or unlike the training data.
+        decided_atypical: Figures, refused ones aside, whose probability reached the threshold;
+            these are the atypical figures of the rate, whether or not they are called uncertain.
+        uncertain_atypical: Of these, those called uncertain.
+    """
+
+    normal: int = 0
+    atypical: int = 0
+    uncertain: int = 0
+    refused: int = 0
+    decided_atypical: int = 0
+    uncertain_atypical: int = 0
+
+    def add(self, call: str, decision: int | None) -> None:
+        """Counts one figure."""
+        if call == res.CALLED_REFUSED:
+            self.refused += 1
+            return
+        if call == res.CALLED_NORMAL:
+            self.normal += 1
+        elif call == res.CALLED_ATYPICAL:
+            self.atypical += 1
+        else:
+            self.uncertain += 1
+            self.uncertain_atypical += decision == 1
+        self.decided_atypical += decision == 1
+
+    @property
+    def decided_normal(self) -> int:
+        """Classified figures whose probability stayed below the threshold, whatever their call."""
+        return self.scored - self.decided_atypical
+
+    @property
+    def uncertain_normal(self) -> int:
+        """Of :attr:`decided_normal`, those called uncertain."""
+        return self.uncertain - self.uncertain_atypical
+
+    @property
+    def scored(self) -> int:
+        """Figures that were classified."""
+        return self.normal + self.atypical + self.uncertain
+
+    @property
+    def figures(self) -> int:
+        """All figures."""
+        return self.scored + self.refused
+
+    @property
+    def rate(self) -> float:
+        """Share of the classified figures whose probability reached the threshold; NaN without any."""
+        return self.decided_atypical / self.scored if self.scored else math.nan
+
+    @property
+    def share_uncertain(self) -> float:
+        """Share of the classified figures that are called uncertain; NaN without any."""
+        return self.uncertain / self.scored if self.scored else math.nan
+
+    def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
+        """Exact interval of :attr:`rate` (:func:`exact_interval`)."""
+        return exact_interval(self.decided_atypical, self.scored, confidence)
+
+
+def exact_interval(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Exact confidence interval of a proportion (Clopper and Pearson 1934).
+
+    The bounds are the quantiles α/2 of Beta(k, n - k + 1) and 1 - α/2 of Beta(k + 1, n - k), with
+    k successes of n trials and α = 1 - ``confidence``.
+
+    Args:
+        successes: k, from 0 to n.
+        trials: n, at least 0.
+        confidence: In (0, 1).
+
+    Returns:
+        Lower and upper bound, in [0, 1]; NaN where there are no trials.
+
+    Raises:
+        InputError: Counts or confidence are out of range.
+    """
+    from scipy.special import betaincinv
+
+    if not 0 <= successes <= trials:
+        raise InputError(must("successes", f"from 0 to {trials}", successes, "count again"))
+    if not 0 < confidence < 1:
+        raise InputError(must("confidence", "between 0 and 1", confidence, "pass 0.95"))
+    if trials == 0:
+        return math.nan, math.nan
+    tail = (1 - confidence) / 2
+    low = 0.0 if successes == 0 else float(betaincinv(successes, trials - successes + 1, tail))
+    high = 1.0 if successes == trials else float(betaincinv(successes + 1, trials - successes, 1 - tail))
+    return low, high
+
+
+class CaseSummary:
+    """Counts the figures of a case while its results pass by.
+
+    Attributes:
+        total: All figures.
+        images: Figures by image, in the order in which images appeared: the slide or region
+            where figures have positions, the TIFF stack, and the folder of other crops.
+        reasons: Refused figures by reason, at most :data:`MAX_REASONS` and :data:`OTHERS`.
+        scales: µm/px by image, each with its source, and what positions count from; at most
+            :data:`MAX_SCALES` an image.
+        models: Names of the classifiers.
+        thresholds: Their decision thresholds.
+    """
+
+    def __init__(self) -> None:
+        self.total = Counts()
+        self.images: dict[str, Counts] = {}
+        self.reasons: Counter[str] = Counter()
+        self.scales: dict[str, dict[_Scale, None]] = {}
+        self.models: set[str] = set()
+        self.thresholds: set[float] = set()
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Counts the figures of a batch.
+
+        Raises:
+            InputError: It has not :data:`atypia.inference.results.RESULTS_SCHEMA`.
+        """
+        res.check_results(batch)
+        names = (res.CALL, r.DECISION, r.IMAGE, r.X_PX, res.REASON, r.MPP, res.MPP_SOURCE, res.ORIGIN)
+        columns = [batch.column(name).to_pylist() for name in names]
+        for call, decision, image, x, reason, *scale in zip(*columns, strict=True):
+            self.total.add(call, decision)
+            name = self._name(image if x is not None else _group(image))
+            self.images[name].add(call, decision)
+            kept = self.scales.setdefault(name, {})
+            if scale[1] is not None and len(kept) <= MAX_SCALES:
+                kept[(scale[0], scale[1], scale[2])] = None
+            if call == res.CALLED_REFUSED:
+                reason = without_folders(reason, image)
+                known = reason in self.reasons or len(self.reasons) < MAX_REASONS
+                self.reasons[reason if known else OTHERS] += 1
+        self.models.update(batch.column(res.MODEL).unique().to_pylist())
+        self.thresholds.update(batch.column(r.THRESHOLD).unique().to_pylist())
+
+    def _name(self, image: str) -> str:
+        """What figures of an image are counted under."""
+        if image not in self.images and len(self.images) >= MAX_IMAGES:
+            image = OTHERS
+        self.images.setdefault(image, Counts())
+        return image
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know about the numbers."""
+        t = self.total
+        notes = []
+        if t.figures == 0:
+            notes.append("No figures were given: the rate is undefined.")
+        elif t.scored == 0:
+            notes.append("Every figure was refused: the rate is undefined.")
+        else:
+            at = f" ({', '.join(f'{value:g}' for value in sorted(self.thresholds))})"
+            notes.append(
+                f"Atypical: the probability reaches the threshold{at}. Certain: called atypical; uncertain: the call "
+                "is left open. Refused figures are in no denominator."
+            )
+            notes.append(
+                f"Exact {100 * CONFIDENCE:.0f} % interval (Clopper-Pearson): the chance of which figures were seen, "
+                "not the errors of the classifier."
+            )
+        if t.scored:
+            notes.append(LOOK_ALIKES)
+        if t.refused:
+            reasons = "; ".join(f"{reason} ({n:,})" for reason, n in self.reasons.most_common())
+            notes.append(f"Refused, and in no rate: {reasons}.")
+        notes += self._sizes()
+        if OTHERS in self.images:
+            notes.append(f"Beyond {MAX_IMAGES:,} images, figures are counted together as «{OTHERS}».")
+        if self.models:
+            notes.append(f"Model: {', '.join(sorted(self.models))}. Research use only; not a medical device.")
+        return notes
+
+    def _sizes(self) -> list[str]:
+        """µm/px that were used and where they come from, and what positions count from, alike images together."""
+        alike: dict[tuple[_Scale, ...], list[str]] = {}
+        for image, kept in self.scales.items():
+            if kept:
+                alike.setdefault(tuple(kept), []).append(PurePosixPath(image.replace("\\", "/")).name or image)
+        notes = []
+        for scales, images in list(alike.items())[:MAX_REASONS]:
+            few, more = scales[:MAX_SCALES], " and others" if len(scales) > MAX_SCALES else ""
+            sizes = "; ".join(f"{mpp:.4g}, {source}" for mpp, source, _ in few if mpp is not None) + more
+            origins = sorted({origin for *_, origin in few if origin})
+            what = images[0] if len(images) == 1 else f"{len(images)} images, as {images[0]}"
+            words = f"; positions count from the slide's {' and '.join(origins)}" if origins else ""
+            guess = "; --mpp or --magnification says otherwise" if ASSUMED in sizes else ""
+            notes.append(f"µm/px of {what}: {sizes}{words}{guess}.")
+        return notes
+
+    def table(self) -> Table:
+        """One row an image, and one of all figures where there are several."""
+        columns = [
+            Column("image"),
+            Column("figures", align="right"),
+            Column("scored", align="right"),
+            Column("refused", align="right"),
+            Column("atypical", align="right"),
+            Column("rate", align="right"),
+            Column("low", "rate_low", align="right"),
+            Column("high", "rate_high", align="right"),
+            Column("uncertain", align="right"),
+            Column("share uncertain", "share_uncertain", align="right"),
+            Column("atypical, certain", "atypical_certain", align="right"),
+            Column("atypical, uncertain", "atypical_uncertain", align="right"),
+        ]
+        shown = short_names(self.images)
+        rows = [_row(shown[name], counts) for name, counts in self.images.items()]
+        if len(rows) != 1:
+            rows.append(_row("all", self.total))
+        return Table("Atypical mitotic figures of the case", columns, rows, self.notes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able values; what is undefined is None."""
+        shown = short_names(self.images)
+        return {
+            **_facts(self.total),
+            "confidence": CONFIDENCE,
+            "calls": {
+                res.CALLED_NORMAL: self.total.normal,
+                res.CALLED_ATYPICAL: self.total.atypical,
+                res.CALLED_UNCERTAIN: self.total.uncertain,
+                res.CALLED_REFUSED: self.total.refused,
+            },
+            "reasons": dict(self.reasons.most_common()),
+            "models": sorted(self.models),
+            "thresholds": sorted(self.thresholds),
+            "images": [
+                {r.IMAGE: shown[name], **_facts(counts), **_scale_facts(self.scales.get(name, {}))}
+                for name, counts in self.images.items()
+            ],
+            "notes": self.notes,
+        }
+
+    def to_json(self) -> str:
+        """:meth:`as_dict` as indented JSON, ending in a newline."""
+        return json.dumps(self.as_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def to_text(self) -> str:
+        """The table and its notes as plain text."""
+        return self.table().to_text()
+
+    def sentence(self) -> str:
+        """The answer in one line.
+
+        «22 of 59 figures atypical (37.3 %, 95 % interval 25.0 to 50.9 %): 15 certain, 7 uncertain; 37 of 59 normal:
+        30 certain, 7 uncertain; 1 refused».
+        """
+        t = self.total
+        if t.scored == 0:
+            return f"no figure classified, {t.refused:,} refused"
+        low, high = t.interval()
+        return (
+            f"{t.decided_atypical:,} of {t.scored:,} figures atypical ({100 * t.rate:.1f} %, "
+            f"{100 * CONFIDENCE:.0f} % interval {100 * low:.1f} to {100 * high:.1f} %): {split_words(t.atypical, t.uncertain_atypical)}; "
+            f"{t.decided_normal:,} of {t.scored:,} normal: {split_words(t.normal, t.uncertain_normal)}; {t.refused:,} refused"
+        )
+
+    def write(self, path: Path) -> Path:
+        """Writes the summary, atomically: ``.json`` in full, ``.txt``, ``.csv``, ``.md`` or ``.tex`` as a table.
+
+        Raises:
+            InputError: Another suffix.
+        """
+        from atypia.reports.drawing.tables import write_table
+
+        if path.suffix.lower() != ".json":
+            return write_table(self.table(), path)
+        with atomic_file(path, "w") as file:
+            file.write(self.to_json())
+        return path
+
+
+def split_words(certain: int, uncertain: int) -> str:
+    """How the figures of a class are told apart, in the same words everywhere.
+
+    >>> split_words(15, 7)
+    '15 certain, 7 uncertain'
+    """
+    return f"{certain:,} certain, {uncertain:,} uncertain"
+
+
+def summarise(batches: Iterable[pa.RecordBatch]) -> CaseSummary:
+    """The summary of all batches."""
+    summary = CaseSummary()
+    for batch in batches:
+        summary.add(batch)
+    return summary
+
+
+def _group(image: str) -> str:
+    """What a crop without a position is counted under."""
+    path = PurePosixPath(image.replace("\\", "/"))
+    return image if path.suffix.lower() in STACKS else str(path.parent)
+
+
+def _scale_facts(kept: Mapping[_Scale, None]) -> dict[str, Any]:
+    """µm/px, its source and the origin of positions; None where they are not known, or several."""
+    one = next(iter(kept)) if len(kept) == 1 else (None, None, None)
+    return dict(zip((r.MPP, res.MPP_SOURCE, res.ORIGIN), one, strict=True))
+
+
+def _row(name: str, counts: Counts) -> list[Value]:
+    low, high = counts.interval()
+    sizes: list[Value] = [counts.figures, counts.scored, counts.refused, counts.decided_atypical]
+    return [name, *sizes, counts.rate, low, high, counts.uncertain, counts.share_uncertain, counts.atypical,
+            counts.uncertain_atypical]  # fmt: skip
+
+
+def _facts(counts: Counts) -> dict[str, Any]:
+    low, high = counts.interval()
+    numbers = {
+        "rate": counts.rate,
+        "rate_low": low,
+        "rate_high": high,
+        "share_uncertain": counts.share_uncertain,
+    }
+    return {
+        "figures": counts.figures,
+        "scored": counts.scored,
+        "refused": counts.refused,
+        "atypical": counts.decided_atypical,
+        "atypical_certain": counts.atypical,
+        "atypical_uncertain": counts.uncertain_atypical,
+        "normal": counts.decided_normal,
+        "normal_certain": counts.normal,
+        "normal_uncertain": counts.uncertain_normal,
+        "uncertain": counts.uncertain,
+        **{name: None if math.isnan(value) else value for name, value in numbers.items()},
+    }

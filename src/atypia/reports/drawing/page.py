@@ -1,0 +1,52 @@
+"""What every page of a report has in common: it stands alone, loads nothing and runs nothing but its own script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from atypia.reports.drawing.tables import shown
+
+
+def render(name: str, values: Mapping[str, Any]) -> str:
+    """Renders a page from its template, style and script.
+
+    Args:
+        name: Of the files below ``templates``: ``NAME.html.j2``, ``NAME.css``, ``NAME.js``.
+        values: What the template shows; text is escaped unless it is :class:`markupsafe.Markup`.
+
+    Returns:
+        HTML whose content security policy allows its own style and script and embedded images, nothing else.
+    """
+    import jinja2
+    from markupsafe import Markup
+
+    style, script, template = (part(f"{name}.{suffix}") for suffix in ("css", "js", "html.j2"))
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["plain"] = shown
+    return environment.from_string(template).render(
+        **values,
+        policy=policy(style, script),
+        style=Markup(style),  # noqa: S704 - the package's own file
+        script=Markup(script),  # noqa: S704 - the package's own file
+    )
+
+
+def policy(style: str, script: str) -> str:
+    """The content security policy of a page with one style and one script."""
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def part(name: str) -> str:
+    """A file below ``templates``."""
+    from importlib.resources import files
+
+    return (files("atypia.reports") / "templates" / name).read_text(encoding="utf-8")

@@ -1,0 +1,271 @@
+"""What a study's report draws: curves, domains, differences, learning curves, confusion; as plain charts."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from atypia.base import runs
+from atypia.reports.drawing.plots import (
+    MOST_SERIES,
+    Chart,
+    Confusions,
+    Curve,
+    Drawing,
+    Forest,
+    ForestRow,
+    Panel,
+    Point,
+    padded_range,
+    row_ends,
+    zero_forest,
+)
+from atypia.reports.study.statistics import ADAPTATION_WORDS, place_name
+from atypia.statistics.intervals import Interval
+from atypia.statistics.metrics import METRICS
+from atypia.studies.findings.schema import RELIABILITY_BINS, RELIABILITY_FEWEST, Curves, Findings, Line, Score
+
+BA: Final = "balanced_accuracy"
+_SHARE: Final = re.compile(r"([0-9.e+-]+) % of the data")
+MOST_DIFFERENCES: Final = 20
+PANELS: Final = 6
+
+
+def slug(text: str) -> str:
+    """A name as a part of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "set"
+
+
+def drawn_scores(found: Findings, place: int) -> list[Score]:
+    """The rows that are drawn on a place, best first."""
+    return [score for score in found.at(place) if score.curves is not None][:MOST_SERIES]
+
+
+def tones(found: Findings) -> dict[int, int]:
+    """Colour and marker of each row that is drawn: its own throughout the report, where there are enough of them."""
+    drawn = dict.fromkeys(score.series for place in range(len(found.places)) for score in drawn_scores(found, place))
+    return {series: number % MOST_SERIES for number, series in enumerate(drawn)}
+
+
+def place_tones(found: Findings, place: int) -> list[int]:
+    """Tones of the rows that are drawn on a place; its own order where the report draws too many for one each."""
+    known = tones(found)
+    drawn = [score.series for score in drawn_scores(found, place)]
+    return [known[series] for series in drawn] if len(known) <= MOST_SERIES else list(range(len(drawn)))
+
+
+def curve_charts(found: Findings, place: int) -> list[Chart]:
+    """ROC, precision-recall and reliability curves of the drawn rows; none where no row has curves."""
+    scores = drawn_scores(found, place)
+    if not scores:
+        return []
+    name, key = place_name(found.places[place]), _key(found, place)
+    positive = found.places[place].classes[1]
+
+    def lines(pick: str) -> list[Curve]:
+        return [
+            Curve(found.series[score.series].label, line.x, line.y, tone=tone)
+            for score, tone in zip(scores, place_tones(found, place), strict=True)
+            for line in [_line(score.curves, pick)]
+        ]
+
+    return [
+        Chart(f"roc-{key}", f"ROC: {name}", "1 − specificity", "sensitivity", lines("roc"), diagonal=True),
+        Chart(f"pr-{key}", f"Precision and recall: {name}", "recall", "precision", lines("pr")),
+        Chart(
+            f"reliability-{key}", f"Reliability: {name}", f"mean probability of {positive}", f"share {positive}",
+            lines("reliability"), diagonal=True, markers=True,
+        ),
+    ]  # fmt: skip
+
+
+RELIABILITY_NOTE: Final = f"Reliability: {RELIABILITY_BINS} bins of equal width; a bin with fewer than {RELIABILITY_FEWEST} figures is not drawn."
+
+
+def domain_forest(found: Findings, place: int) -> Forest | None:
+    """Balanced accuracy by domain of the drawn rows; None where fewer than two domains are known."""
+    scores = [score for score in drawn_scores(found, place) if score.domains]
+    of_score = dict(zip((score.series for score in drawn_scores(found, place)), place_tones(found, place), strict=True))
+    names = list(dict.fromkeys(one.domain for score in scores for one in score.domains))
+    short = shortened(names)
+    if len(names) < 2:
+        return None
+    rows = []
+    for domain in names:
+        by_score = [next((one for one in score.domains if one.domain == domain), None) for score in scores]
+        sizes = max((one for one in by_score if one is not None), key=lambda one: one.n)
+        detail = f"{sizes.n_positive:,} of {sizes.n:,} {found.places[place].classes[1]}, {sizes.n_cases:,} cases"
+        rows.append(ForestRow(short[domain], detail, [None if one is None else _point(one.value) for one in by_score]))
+    human = [one.level for one in found.raters if one.place == place and not math.isnan(one.level)]
+    every = [Point(score.pooled[BA].estimate, score.pooled[BA].low, score.pooled[BA].high) for score in scores]
+    all_detail = (
+        f"{found.places[place].n_positive:,} of {found.places[place].n:,}, {found.places[place].n_cases:,} cases"
+    )
+    rows.append(ForestRow("all figures", all_detail, every))
+    return Forest(
+        f"domains-{_key(found, place)}",
+        f"Balanced accuracy by domain: {place_name(found.places[place])}",
+        "balanced accuracy, 95 % interval over cases",
+        [found.series[score.series].label for score in scores],
+        [of_score[score.series] for score in scores],
+        rows,
+        padded_range([*row_ends(rows), *human], ends=(0.0, 1.0)),
+        [(0.5, "chance"), *((level, "raters, mean") for level in human)],
+    )
+
+
+def difference_forest(found: Findings, metric: str = BA) -> Forest | None:
+    """Differences from the reference, one row a row of the study, one series a place; None where there are none."""
+    differences = [d for d in found.differences if d.metric == metric and found.places[d.place].part != runs.VALIDATION]
+    differences = differences or [d for d in found.differences if d.metric == metric]
+    places = list(dict.fromkeys(d.place for d in differences))[:MOST_SERIES]
+    rows = []
+    for series in list(dict.fromkeys(d.series for d in differences))[:MOST_DIFFERENCES]:
+        of_row = {d.place: d for d in differences if d.series == series}
+        points = [_point(of_row[place].value) if place in of_row else None for place in places]
+        rows.append(ForestRow(found.series[series].label, "", points))
+    if not rows:
+        return None
+    names = []
+    for place in places:
+        references = list(dict.fromkeys(found.series[d.reference].label for d in differences if d.place == place))
+        less = f", less {references[0]}" if len(references) == 1 else ", less the best row of its group"
+        names.append(f"{place_name(found.places[place])}{less}")
+    title = f"Differences in {METRICS[metric].title.lower()}"
+    return zero_forest(f"differences-{slug(metric)}", title, "difference, 95 % interval over cases", names, rows)
+
+
+def rank_forests(found: Findings) -> list[Forest]:
+    """Mean ranks with half the critical difference on either side: rows whose bars are apart differ (Nemenyi)."""
+    forests = []
+    for number, ranked in enumerate(found.ranks):
+        ranking = ranked.ranking
+        half = ranking.critical_difference / 2
+        rows = [
+            ForestRow(name, "", [Point(rank, rank - half, rank + half)])
+            for name, rank in zip(ranking.names[:MOST_DIFFERENCES], ranking.mean_ranks, strict=False)
+        ]
+        group = f", {ranked.group}" if ranked.group else ""
+        forests.append(
+            Forest(
+                f"ranks-{number + 1}",
+                f"Mean ranks by {METRICS[ranked.metric].title.lower()}{group}; bars that are apart differ",
+                f"mean rank over {ranking.n_blocks} test sets and domains (1 is best)",
+                ["mean rank ± half the critical difference"],
+                [0],
+                rows,
+                padded_range(row_ends(rows), ends=(-math.inf, math.inf)),
+            )
+        )
+    return forests
+
+
+def effect_forest(found: Findings, metric: str = BA) -> Forest | None:
+    """What each factor moves, one row a level, one series a place; None where nothing is crossed."""
+    effects = [one for one in found.effects if one.metric == metric and found.places[one.place].part != runs.VALIDATION]
+    places = list(dict.fromkeys(one.place for one in effects))[:MOST_SERIES]
+    rows = []
+    for key in dict.fromkeys((one.factor, one.level, one.reference) for one in effects):
+        of_level = {one.place: one for one in effects if (one.factor, one.level, one.reference) == key}
+        points = [_point(of_level[place].value) if place in of_level else None for place in places]
+        level, reference = (ADAPTATION_WORDS.get(name, name) for name in key[1:])
+        pairs = max(one.n_pairs for one in of_level.values())
+        counted = f"{pairs} pairs" if pairs > 1 else "1 pair"
+        rows.append(ForestRow(f"{level} less {reference}", f"{key[0]}, {counted}", points))
+    if not rows:
+        return None
+    return zero_forest(
+        f"effects-{slug(metric)}",
+        f"What moves {METRICS[metric].title.lower()}, everything else being equal",
+        "mean difference, 95 % interval over cases",
+        [place_name(found.places[place]) for place in places],
+        rows,
+    )
+
+
+def learning_charts(found: Findings) -> list[Chart]:
+    """Balanced accuracy by the share of the data that was trained on, where a study has such shares."""
+    charts = []
+    for place in range(len(found.places)):
+        if found.places[place].part == runs.VALIDATION:
+            continue
+        by_model: dict[str, list[tuple[float, Interval]]] = {}
+        for score in found.at(place):
+            series = found.series[score.series]
+            share = _SHARE.search(series.group)
+            if share:
+                rest = _SHARE.sub("", series.group).strip(", ")
+                name = f"{series.model}, {rest}" if rest else series.model
+                by_model.setdefault(name, []).append((float(share[1]), score.interval(BA)))
+        curves = []
+        for name, points in list(by_model.items())[:MOST_SERIES]:
+            points.sort(key=lambda point: point[0])
+            curves.append(
+                Curve(
+                    name,
+                    [share for share, _ in points],
+                    [value.estimate for _, value in points],
+                    [value.low for _, value in points],
+                    [value.high for _, value in points],
+                    len(curves),
+                )
+            )
+        shares = [share for curve in curves for share in curve.x]
+        if len(set(shares)) > 1:
+            values = [value for curve in curves for value in (*curve.y, *curve.low, *curve.high)]
+            charts.append(
+                Chart(
+                    f"learning-{_key(found, place)}", f"Balanced accuracy by training data: {place_name(found.places[place])}",
+                    "% of the training data", "balanced accuracy", curves, (min(shares) / 1.5, max(shares) * 1.5),
+                    padded_range(values, ends=(0.0, 1.0)), markers=True, log_x=True,
+                )
+            )  # fmt: skip
+    return charts
+
+
+def confusion_chart(found: Findings, place: int) -> Confusions | None:
+    """Confusion matrices of the best rows on a place."""
+    panels = [Panel(found.series[score.series].label, *score.confusion) for score in drawn_scores(found, place)]
+    if not panels:
+        return None
+    at = found.places[place]
+    return Confusions(f"confusion-{_key(found, place)}", f"Confusion: {place_name(at)}", at.classes, panels[:PANELS])
+
+
+def all_charts(found: Findings) -> list[Drawing]:
+    """Every chart of a report, each with a key of its own."""
+    charts: list[Drawing] = []
+    for place in range(len(found.places)):
+        charts += curve_charts(found, place)
+        charts += [chart for chart in (domain_forest(found, place), confusion_chart(found, place)) if chart is not None]
+    charts += [*learning_charts(found), *rank_forests(found)]
+    charts += [forest for forest in (effect_forest(found), difference_forest(found)) if forest is not None]
+    return charts
+
+
+def shortened(domains: Sequence[str]) -> dict[str, str]:
+    """Names of domains without the parts that all of them share.
+
+    >>> shortened(["A | human | breast", "B | human | breast"])
+    {'A | human | breast': 'A', 'B | human | breast': 'B'}
+    """
+    parts = {domain: domain.split(" | ") for domain in domains}
+    shared = set.intersection(*(set(names) for names in parts.values())) if len(parts) > 1 else set()
+    return {domain: " | ".join(n for n in names if n not in shared) or domain for domain, names in parts.items()}
+
+
+def _key(found: Findings, place: int) -> str:
+    at = found.places[place]
+    key = f"{slug(at.dataset)}-{at.part}"
+    earlier = [f"{slug(one.dataset)}-{one.part}" for one in found.places[:place]]
+    return f"{key}-{earlier.count(key) + 1}" if key in earlier else key
+
+
+def _line(curves: Curves | None, pick: str) -> Line:
+    return Line((), ()) if curves is None else {"roc": curves.roc, "pr": curves.pr}.get(pick, curves.reliability)
+
+
+def _point(interval: Interval) -> Point:
+    return Point(interval.estimate, interval.low, interval.high)

@@ -1,0 +1,122 @@
+"""A study's tables for people: means ± sd of its rows, by domain, against a baseline, and between domains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from atypia.base import records as r
+from atypia.base.artifacts import atomic_file
+from atypia.evaluation import rows as e
+from atypia.evaluation.summary import by_domain, summarise
+from atypia.reports.drawing.tables import Column, Spread, Table, Value, write_table
+from atypia.reports.study.benchmark import HEADLINE, REPORTED, benchmark_table
+from atypia.statistics.metrics import METRICS
+
+RESULTS, DOMAINS, DELTAS, SHIFT, MATRIX = "results", "domains", "deltas", "shift", "matrix"
+"""Names of the tables, and of their files."""
+
+MATRIX_METRICS: Final = ("balanced_accuracy", "auroc", "weighted_f1")
+FOLDER: Final = "report"
+LONG: Final = 200
+"""Rows beyond which a table stands in files of its own only."""
+FORMS: Final = (".md", ".csv", ".tex")
+
+
+def study_tables(
+    rows: pa.Table,
+    deltas: pa.Table,
+    shift: pa.Table,
+    matrix: pa.Table,
+    *,
+    title: str,
+    warnings: Sequence[str] = (),
+    baseline: str | None = None,
+) -> dict[str, Table]:
+    """Lays a study's tables out; those without rows are left out.
+
+    Args:
+        rows: Result rows of all runs.
+        deltas: Differences from the baseline, as result rows.
+        shift: In-domain and out-of-domain results, as result rows.
+        matrix: One line a model, metric, fold and test domain (:data:`atypia.studies.shift.MATRIX_SCHEMA`).
+        title: Name of the study and its size.
+        warnings: What makes the numbers doubtful or incomplete.
+        baseline: Label of the model that others are compared with.
+
+    Returns:
+        Name to table, in the order in which they are shown.
+    """
+    summary = summarise(rows)
+    found = {RESULTS: benchmark_table(summary, REPORTED, title, warnings)}
+    if by_domain(summary).num_rows:
+        found[DOMAINS] = benchmark_table(summary, HEADLINE, f"{title}: single domains", warnings, domains=True)
+    if deltas.num_rows:
+        name = f"{title}: difference from {baseline}, run by run"
+        found[DELTAS] = benchmark_table(summarise(deltas), REPORTED, name, warnings)
+    if shift.num_rows:
+        name = f"{title}: means over pairs of training and test domain"
+        found[SHIFT] = benchmark_table(summarise(shift), REPORTED, name, warnings)
+    if matrix.num_rows:
+        found[MATRIX] = matrix_table(matrix, f"{title}: trained on one domain, tested on another", warnings)
+    return found
+
+
+def matrix_table(matrix: pa.Table, title: str, warnings: Sequence[str] = ()) -> Table:
+    """One line a model, training domain and test domain: mean ± population sd over the folds."""
+    found: dict[tuple[str, ...], dict[str, list[float]]] = {}
+    sizes: dict[tuple[str, ...], list[int]] = {}
+    for line in matrix.to_pylist():
+        if line[e.METRIC] in MATRIX_METRICS:
+            key = (line[e.MODEL], str(line[e.TRAIN_DATA]), line["trained_on"], line["tested_on"], line[r.PART])
+            found.setdefault(key, {}).setdefault(line[e.METRIC], []).append(line[e.VALUE])
+            sizes.setdefault(key, []).append(line[e.N])
+    columns = [
+        Column("model", e.MODEL), Column("data", e.TRAIN_DATA), Column("trained on", "trained_on"),
+        Column("tested on", "tested_on"), Column("part", r.PART), Column("runs", "n_runs", "right"),
+        Column("figures", e.N, "right"),
+        *(Column(METRICS[name].short, name, "right", spread=True, sd="sd_ddof0") for name in MATRIX_METRICS),
+    ]  # fmt: skip
+    rows: list[list[Value]] = []
+    for key in sorted(found):
+        values = found[key]
+        count = max(len(v) for v in values.values())
+        figures = sorted({min(sizes[key]), max(sizes[key])})
+        spreads = [Spread(float(np.mean(v)), float(np.std(v)) if len(v) > 1 else float("nan"))
+                   if (v := values.get(name)) else None for name in MATRIX_METRICS]  # fmt: skip
+        rows.append([*key, count, figures[0] if len(figures) == 1 else f"{figures[0]}–{figures[1]}", *spreads])
+    notes = ["mean ± population sd (ddof 0) over the folds of a training domain"]
+    return Table(title, columns, rows, notes, tuple(dict.fromkeys(warnings)))
+
+
+def write_study(tables: Mapping[str, Table], out: Path, failures: str = "") -> Path:
+    """Writes each table as Markdown, CSV and LaTeX, and ``report.md`` with all but the longest.
+
+    Args:
+        tables: By the names of their files.
+        out: The study's folder; files go below ``report/``.
+        failures: Reasons and tracebacks of failed runs.
+
+    Returns:
+        The path of ``report.md``.
+    """
+    folder = out / FOLDER
+    for name, table in tables.items():
+        for suffix in FORMS:
+            write_table(table, folder / f"{name}{suffix}")
+    parts = [
+        table.render("markdown")
+        if len(table.rows) <= LONG
+        else f"**{table.title}**: {len(table.rows):,} rows, {name}.md\n"
+        for name, table in tables.items()
+    ]
+    if failures:
+        indented = "\n".join(f"    {line}" for line in failures.splitlines())
+        parts.append(f"**Failed runs**\n\n{indented}\n")
+    with atomic_file(folder / "report.md", "w") as file:
+        file.write("\n".join(parts))
+    return folder / "report.md"

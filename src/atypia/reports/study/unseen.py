@@ -1,0 +1,66 @@
+"""The table of domains that were left out one at a time: each, their mean, and the worst."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from atypia.reports.drawing.tables import Column, Table, Value
+from atypia.reports.study.statistics import interval_text
+from atypia.statistics.intervals import Interval
+from atypia.statistics.metrics import METRICS
+from atypia.studies.findings.schema import Findings
+
+UNSEEN: Final = "left-out"
+"""Name of the table, and of its files."""
+WITH_INTERVAL: Final = ("auroc", "balanced_accuracy")
+WITHOUT: Final = ("sensitivity", "specificity")
+SHOWN: Final = (*WITH_INTERVAL, *WITHOUT)
+
+
+def unseen_table(found: Findings, title: str) -> Table:
+    """One line a row and domain that was left out; then their mean, the lowest value of each metric, and the gain."""
+    columns = [
+        Column("model"), Column("left out", "left_out"), Column("figures", "n", "right"),
+        Column("positives", "n_positive", "right"), Column("cases", "n_cases", "right"),
+        Column("models", "n_models", "right"), Column("threshold", align="right"),
+    ]  # fmt: skip
+    for name in WITH_INTERVAL:
+        short = METRICS[name].short
+        columns += [Column(short, name, "right"), Column(f"{short} 95 %", f"{name}_interval", "right")]
+    columns += [Column(METRICS[name].short, name, "right") for name in WITHOUT]
+    rows: list[list[Value]] = []
+    for one in found.unseen:
+        label = found.series[one.series].label
+        for domain in one.domains:
+            row: list[Value] = [
+                label, domain.name, domain.n, domain.n_positive, domain.n_cases, domain.n_models, domain.threshold,
+            ]  # fmt: skip
+            for name in WITH_INTERVAL:
+                row += [domain.values[name].estimate, interval_text(domain.values[name])]
+            rows.append([*row, *(domain.values[name].estimate for name in WITHOUT)])
+        lowest = {name: worst.values[name] for name in SHOWN if (worst := one.worst(name)) is not None}
+        summaries = [("mean", one.mean), ("worst", lowest)]
+        if one.reference is not None:
+            summaries.append((f"mean, less that of {found.series[one.reference].label}", one.gain))
+        rows += [_summary(label, words, values) for words, values in summaries]
+    notes = [
+        "each domain by models that never saw it, decided at the thresholds that they brought along; with several "
+        "seeds the mean of the models' own values",
+        "95 % interval over cases: of a domain, over its own; of the mean, over those of all. It says how results "
+        "would vary with other patients of these domains, not with other domains or trainings",
+        "mean: every domain of equal weight, without those where the metric is undefined; worst: the lowest value of "
+        "each metric by itself, with that domain's interval; differences of means are paired by case",
+    ]
+    return Table(f"{title}: domains left out", columns, rows, notes, found.limits)
+
+
+def _summary(label: str, words: str, values: Mapping[str, Interval]) -> list[Value]:
+    """A line about several domains together."""
+    row: list[Value] = [label, words, *[None] * 5]
+    for name in SHOWN:
+        value = values.get(name)
+        row.append(None if value is None else value.estimate)
+        if name in WITH_INTERVAL:
+            row.append("" if value is None else interval_text(value))
+    return row

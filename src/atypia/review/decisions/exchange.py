@@ -1,0 +1,212 @@
+"""Decisions out of the server and into it: manifest, tables, GeoJSON, and other raters' files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import numpy as np
+
+from atypia.base import records as r
+from atypia.base.errors import DataError, InputError, must
+from atypia.base.spreadsheet import CsvLines
+from atypia.data.sources.layouts import class_label
+from atypia.data.textfiles import read_table
+from atypia.inference import results as res
+from atypia.reports.case import geojson
+from atypia.review.decisions.intake import Desk
+from atypia.review.decisions.log import COLUMNS as LOG_COLUMNS
+from atypia.review.decisions.log import Event
+from atypia.review.decisions.words import (
+    DECISIONS,
+    IS_ATYPICAL,
+    IS_NORMAL,
+    IS_NOT_MITOSIS,
+    IS_UNSURE,
+    VOTES,
+    decision_of,
+)
+from atypia.review.figures.figures import FIELD_PX, FIELD_UM, Figures
+from atypia.review.media.sizes import scale
+from atypia.review.media.slides import SlideShelf
+
+RATER, NOTE, TIME = "rater", "note", "time"
+DECISION_COLUMNS: Final = (r.FIGURE_ID, RATER, r.DECISION, NOTE, TIME)
+CONSENSUS: Final = "consensus"
+
+_COLOURS: Final[dict[str, tuple[int, int, int]]] = {
+    IS_ATYPICAL: geojson.CALL_COLOURS[res.CALLED_ATYPICAL],
+    IS_NORMAL: geojson.CALL_COLOURS[res.CALLED_NORMAL],
+    IS_UNSURE: geojson.CALL_COLOURS[res.CALLED_UNCERTAIN],
+    IS_NOT_MITOSIS: geojson.CALL_COLOURS[res.CALLED_REFUSED],
+}
+
+
+def decisions_csv(desk: Desk) -> str:
+    """Every rater's current decisions and notes, one line each, with the time of the last change."""
+    times = {event.id: event.time for event in desk.whole_log()}
+    return _csv(DECISION_COLUMNS, _decision_rows(desk, times))
+
+
+def _decision_rows(desk: Desk, times: dict[int, str]) -> Iterator[Sequence[Any]]:
+    board = desk.board
+    for rater in board.raters:
+        codes = board.codes(rater)
+        for index in sorted({*np.flatnonzero(codes >= 0).tolist(), *board.noted(rater)}):
+            note = board.note(rater, index)
+            time = times.get(board.latest(rater, index) or 0)
+            yield desk.figures.id(index), rater, decision_of(int(codes[index])), note, time
+
+
+def log_csv(desk: Desk) -> str:
+    """The whole log, one line an event."""
+    return _csv(LOG_COLUMNS, (_log_row(event) for event in desk.whole_log()))
+
+
+def _log_row(event: Event) -> list[Any]:
+    return list(asdict(event).values())
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    file = io.StringIO(newline="")
+    lines = CsvLines(file)
+    lines.write(columns)
+    for row in rows:
+        lines.write(row)
+    return file.getvalue()
+
+
+def decisions_geojson(figures: Figures, desk: Desk, shelf: SlideShelf, rater: str | None, slide: int | None) -> str:
+    """Decisions on one slide as QuPath reads them.
+
+    Args:
+        figures: The figures.
+        desk: What was decided.
+        shelf: Knows the µm/px of slides.
+        rater: Whose decisions; None for the consensus.
+        slide: Which slide; None where there is only one.
+
+    Raises:
+        InputError: No figure lies on a slide, or there are several and none was named.
+    """
+    if not figures.slides:
+        raise InputError(must("figures", "on slides for GeoJSON", "plain crops", "export decisions.csv"))
+    if slide is None and len(figures.slides) > 1:
+        raise InputError(must("slide", "named where there are several", "none", "add ?slide=0, see /slides"))
+    number = slide or 0
+    if not 0 <= number < len(figures.slides):
+        raise InputError(must("slide", f"from 0 to {len(figures.slides) - 1}", number, "see /slides"))
+    board = desk.board
+    codes = board.consensus() if rater is None else board.codes(rater)
+    features = []
+    for index in range(len(figures)):
+        decision = decision_of(int(codes[index]))
+        if figures.slide[index] == number and decision is not None:
+            features.append(_feature(figures, desk, shelf, index, decision, rater))
+    return geojson.HEAD + ",\n".join(features) + geojson.TAIL
+
+
+def _feature(
+    figures: Figures, desk: Desk, shelf: SlideShelf, index: int, decision: str, rater: str | None
+) -> str:  # fmt: skip
+    import json
+
+    mpp, _ = scale(figures, shelf, index)
+    if not figures.cut[index]:
+        mpp = shelf.mpp(int(figures.slide[index])) or mpp
+    known = {name: value if value == value else None for name, value in (
+        (r.P_ATYPICAL, float(figures.p[index])), (res.NOVELTY, float(figures.novelty[index])),
+    )}  # fmt: skip
+    x, y = figures.in_qupath(index, _corner(shelf, int(figures.slide[index])))
+    row = {
+        r.FIGURE_ID: figures.id(index),
+        r.X_PX: x,
+        r.Y_PX: y,
+        r.THRESHOLD: figures.threshold,
+        r.IMAGE: figures.slides[figures.slide[index]].name,
+        res.CLASS: None,
+        res.CALL: res.CALLED_UNCERTAIN,  # replaced below: a decision is no call
+        res.MODEL: None,
+        res.REASON: None,
+        **known,
+    }
+    bits = float(figures.uncertainty[index])
+    made = geojson.feature(row, bits if bits == bits else None, FIELD_PX if mpp is None else FIELD_UM / mpp)
+    properties = made["properties"]
+    properties["classification"] = {"name": decision, "color": list(_COLOURS[decision])}
+    said = desk.board.others(None, index) if rater is None else {rater: decision}
+    properties["metadata"] |= {f"decision of {name}": word for name, word in said.items()}
+    call, note = figures.call.at(index), desk.board.note(rater, index)
+    properties["metadata"] |= {key: text for key, text in ((res.CALL, call), (NOTE, note)) if text}
+    return json.dumps(made, ensure_ascii=False, allow_nan=False)
+
+
+def _corner(shelf: SlideShelf, slide: int) -> tuple[float, float]:
+    """Corner of a slide's scanned area, from which QuPath counts; that of its canvas where it cannot be read."""
+    try:
+        return shelf.facts(slide).corner
+    except DataError:
+        return 0.0, 0.0
+
+
+def decision_word(text: str) -> str | None:
+    """The decision that a cell names, in one of the usual words; None for an empty one.
+
+    Raises:
+        KeyError: It is none.
+
+    >>> decision_word("AMF"), decision_word("Not-mitosis"), decision_word("")
+    ('atypical', 'not-mitosis', None)
+    """
+    word = text.strip().casefold()
+    if word in DECISIONS:
+        return word
+    vote = class_label(word)
+    return None if vote is None else next(name for name, value in VOTES.items() if value == vote)
+
+
+def read_decisions(data: bytes, rater: str) -> list[tuple[str, str | None, str | None]]:
+    """Decisions in a CSV: ``figure_id, decision`` and, where they are there, ``note`` and ``rater``.
+
+    Args:
+        data: The file's bytes.
+        rater: Whose decisions are wanted, where the file holds several raters'; of a file with one
+            rater, or none named, all are taken.
+
+    Returns:
+        Figure id, decision and note of each line.
+
+    Raises:
+        DataError: No such table, an unknown word (with its line), or a figure twice.
+        InputError: The file holds several raters, and none of this name.
+    """
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "the uploaded file"
+        path.write_bytes(data)
+        table = read_table(path)
+    table.require(r.FIGURE_ID, r.DECISION)
+    raters = {row.get(RATER, "") for row in table.rows}
+    if len(raters) > 1 and rater not in raters:
+        names = ", ".join(sorted(raters))
+        raise InputError(
+            must("rater", f"one of {names}, whose decisions the file holds", rater, "import one at a time")
+        )
+    found: dict[str, tuple[str, str | None, str | None]] = {}
+    for row, line in zip(table.rows, table.lines, strict=True):
+        if len(raters) > 1 and row[RATER] != rater:
+            continue
+        figure, text = row[r.FIGURE_ID], row[r.DECISION]
+        try:
+            decision = decision_word(text)
+        except KeyError:
+            what = must(r.DECISION, " or ".join(DECISIONS), repr(text[:40]), "correct the cell")
+            raise DataError(f"line {line}: {what}") from None
+        if figure in found:
+            raise DataError(f"line {line}: figure {figure!r} occurs twice; fix: keep one line a figure")
+        note = row.get(NOTE, "")
+        found[figure] = (figure, decision, note or None)
+    return list(found.values())

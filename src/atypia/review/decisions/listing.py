@@ -1,0 +1,174 @@
+"""Which figures are shown, in which order, and what is said of each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from atypia.base.errors import InputError, must
+from atypia.review.decisions.state import Board
+from atypia.review.decisions.words import NO_DECISION, UNDECIDED, VOTES, code_of
+from atypia.review.figures.figures import UNKNOWN_LABEL, Figures
+from atypia.review.media.sizes import known, scale
+from atypia.review.media.slides import SlideShelf
+
+SortName = Literal["index", "p", "uncertainty", "label-disagreement", "rater-disagreement", "novelty", "case"]
+SORTS: Final[tuple[str, ...]] = get_args(SortName)
+PATIENCE_S: Final = 0.5
+"""How long a list may open slides for their µm/px; figures on others have none until those were opened."""
+BLIND_SORTS: Final = ("index", "case")
+"""Orders that tell nothing of what the model or others say."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which figures, and in which order.
+
+    Attributes:
+        sort: One of :data:`SORTS`; figures of which the value is unknown come last.
+        descending: Whether the largest comes first.
+        cases: Only these cases; empty for all.
+        domains: Only these domains.
+        calls: Only figures that the classifier called so.
+        decisions: Only figures that ``rater`` decided so; ``none`` for those without a decision.
+        rater: Whose decisions are meant.
+        undecided: Only figures that ``rater`` has not decided.
+        blind: Whether what the model and others say stays hidden.
+    """
+
+    sort: str = "index"
+    descending: bool = False
+    cases: tuple[str, ...] = field(default_factory=tuple)
+    domains: tuple[str, ...] = field(default_factory=tuple)
+    calls: tuple[str, ...] = field(default_factory=tuple)
+    decisions: tuple[str, ...] = field(default_factory=tuple)
+    rater: str | None = None
+    undecided: bool = False
+    blind: bool = False
+
+
+def select(figures: Figures, board: Board, wanted: Wanted) -> npt.NDArray[np.int64]:
+    """Indices of the figures that are wanted, in order.
+
+    Raises:
+        InputError: In blind mode, an order or filter that would tell what is hidden.
+    """
+    if wanted.blind and (wanted.sort not in BLIND_SORTS or wanted.calls):
+        got = "a filter by call" if wanted.calls else wanted.sort
+        raise InputError(must("sort", f"{' or '.join(BLIND_SORTS)} in blind mode", got, "leave blind mode"))
+    keep = np.ones(len(figures), bool)
+    for column, names in ((figures.case, wanted.cases), (figures.domain, wanted.domains), (figures.call, wanted.calls)):
+        if names:
+            keep &= column.mask(names)
+    if wanted.undecided or wanted.decisions:
+        codes = board.codes(wanted.rater)
+        if wanted.undecided:
+            keep &= codes == NO_DECISION
+        if wanted.decisions:
+            picked = [NO_DECISION if name == UNDECIDED else code_of(name) for name in wanted.decisions]
+            keep &= np.isin(codes, np.array(picked, np.int8))
+    found = np.flatnonzero(keep)
+    ranks = figures.shuffled if wanted.blind else np.arange(len(figures))
+    return found[_order(_keys(figures, board, wanted.sort)[found], ranks[found], wanted)]
+
+
+def _keys(figures: Figures, board: Board, sort: str) -> npt.NDArray[np.float64]:
+    if sort == "index":
+        return np.zeros(len(figures))
+    if sort == "case":
+        return np.where(figures.case.codes < 0, np.nan, figures.case.codes)
+    if sort == "rater-disagreement":
+        return rater_disagreement(figures, board)
+    return {
+        "p": figures.p,
+        "uncertainty": figures.uncertainty,
+        "label-disagreement": figures.label_disagreement,
+        "novelty": figures.novelty,
+    }[sort]
+
+
+def _order(
+    keys: npt.NDArray[np.float64], ranks: npt.NDArray[np.int64], wanted: Wanted
+) -> npt.NDArray[np.int64]:  # fmt: skip
+    """Order by key, unknown ones last in either direction, then by rank."""
+    if wanted.sort == "index":
+        return np.argsort(-ranks if wanted.descending else ranks, kind="stable")
+    signed = -keys if wanted.descending else keys
+    return np.lexsort((ranks, signed))  # NaN sorts last
+
+
+def rater_disagreement(figures: Figures, board: Board) -> npt.NDArray[np.float64]:
+    """How split the votes on each figure are, the data's own and the reviewers': 0 all agree, 1 evenly split.
+
+    ``1 − |2m − 1|`` with m the share of votes for *atypical*; NaN with fewer than two votes.
+    """
+    ones, given = (counts.astype(np.float64) for counts in figures.vote_counts)
+    tally = board.tally()
+    for decision, vote in VOTES.items():
+        votes = tally[:, code_of(decision)]
+        ones, given = ones + vote * votes, given + votes
+    share = np.divide(ones, given, out=np.full(len(figures), np.nan), where=given >= 2)
+    return 1 - np.abs(2 * share - 1)
+
+
+def described(
+    figures: Figures, board: Board, shelf: SlideShelf, indices: Sequence[int], rater: str | None, blind: bool = False,
+    everyone: bool = False,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """What the page is told of figures.
+
+    Args:
+        figures: The figures.
+        board: What reviewers said.
+        shelf: Knows the µm/px of slides.
+        indices: Which figures.
+        rater: Whose decision stands apart; None for nobody's.
+        blind: Whether what the model and others say stays hidden, and what a figure's name may tell.
+        everyone: Whether the rater's own decision is also among all others'.
+    """
+    found = []
+    until = time.monotonic() + PATIENCE_S
+    for i in indices:
+        slide = int(figures.slide[i])
+        mpp, width_um = scale(figures, shelf, i, until)
+        label = int(figures.label[i])
+        one: dict[str, Any] = {
+            "index": i,
+            "figure_id": figures.blind_name(i) if blind else figures.id(i),
+            "case": figures.case.at(i),
+            "domain": figures.domain.at(i),
+            "slide": None if slide < 0 else slide,
+            "x_px": known(figures.x_px[i]),
+            "y_px": known(figures.y_px[i]),
+            "mpp": mpp,
+            "width_um": width_um,
+            "decision": board.decision(rater, i),
+            "note": board.note(rater, i),
+            "event": board.latest(rater, i),
+        }
+        hidden: dict[str, Any] = {
+            "p": known(figures.p[i]),
+            "call": figures.call.at(i),
+            "uncertainty": known(figures.uncertainty[i]),
+            "novelty": known(figures.novelty[i]),
+            "label": None if label == UNKNOWN_LABEL else label,
+            "votes": figures.votes_of(i),
+            "disagreement": known(figures.label_disagreement[i]),
+            "others": board.others(None if everyone else rater, i),
+            "settled": board.settled_as(i),
+        }
+        if blind:
+            hidden = {**dict.fromkeys(hidden), "others": {}}
+        found.append({**one, **hidden})
+    return found
+
+
+def progress(board: Board) -> list[dict[str, Any]]:
+    """How far each rater has come."""
+    counts = {rater: board.counts(rater) for rater in board.raters}
+    return [{"name": rater, "decided": sum(found.values()), "counts": found} for rater, found in counts.items()]

@@ -1,0 +1,373 @@
+"""The decisions file: one SQLite database with an append-only log of what reviewers did.
+
+Write-ahead logging with ``synchronous=FULL``: an event that was acknowledged is on the disk, whatever
+becomes of the process. Rows are only ever added; triggers refuse anything else. What is current
+follows from the log alone (:mod:`atypia.review.decisions.state`).
+
+=========  ==========================================================================
+table      rows
+=========  ==========================================================================
+about      ``figures`` (the fingerprint of what was opened), ``title``, ``created``
+raters     ``name``, ``time``
+log        ``id, time, rater, figure_id, kind, decision, previous, note,
+           previous_note, undoes``; ``undoes`` is the id of the event that an undo takes back
+=========  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from atypia.base.artifacts import disk_errors
+from atypia.base.errors import AtypiaError, DataError, InputError, WorkError, must
+from atypia.review.decisions.carving import log_fault
+from atypia.review.decisions.words import DECISIONS, KINDS, UNDONE
+
+SCHEMA_VERSION: Final = 1
+LAST_VERSION: Final = 999
+"""A higher one is damage, not a later Atypia."""
+APPLICATION_ID: Final = 0x41545950
+"""``ATYP``: tells a decisions file from any other database."""
+BUSY_S: Final = 10.0
+PRIVATE_MODE: Final = 0o600
+_MAGIC: Final = b"SQLite format 3\0"
+SMALLEST_BYTES: Final = 512
+"""Of any whole SQLite file."""
+LOOKED_AT_BYTES: Final = 64 << 10
+"""From the start of a file, to tell whether it is one of ours."""
+
+_TABLES: Final = (
+    "CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
+    "CREATE TABLE raters (name TEXT PRIMARY KEY, time TEXT NOT NULL) STRICT",
+    f"""CREATE TABLE log (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    time TEXT NOT NULL,
+    rater TEXT NOT NULL REFERENCES raters (name),
+    figure_id TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ({", ".join(f"'{kind}'" for kind in KINDS)})),
+    decision TEXT CHECK (decision IN ({", ".join(f"'{name}'" for name in DECISIONS)})),
+    previous TEXT,
+    note TEXT,
+    previous_note TEXT,
+    undoes INTEGER REFERENCES log (id),
+    CHECK ((kind = 'undo') = (undoes IS NOT NULL))
+) STRICT""",
+    "CREATE INDEX log_by_figure ON log (figure_id)",
+)
+_GUARDS: Final = tuple(
+    f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+    f"BEGIN SELECT RAISE(ABORT, 'the table {table} is append-only'); END"
+    for table in ("about", "raters", "log")
+    for verb in ("UPDATE", "DELETE")
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of the log.
+
+    Attributes:
+        id: Ascending number, from 1; 0 before it is written.
+        time: UTC, ISO 8601, to the millisecond.
+        rater: Who.
+        figure_id: Of which figure.
+        kind: One of :data:`atypia.review.decisions.words.KINDS`.
+        decision: What holds from now on; None for none.
+        previous: What held before.
+        note: The note that holds from now on.
+        previous_note: The note before.
+        undoes: Id of the event that an undo takes back.
+    """
+
+    id: int
+    time: str
+    rater: str
+    figure_id: str
+    kind: str
+    decision: str | None
+    previous: str | None
+    note: str | None
+    previous_note: str | None
+    undoes: int | None = None
+
+
+COLUMNS: Final = tuple(field.name for field in fields(Event))
+_SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM log"  # noqa: S608 - names of this module
+_INSERT: Final = f"INSERT INTO log ({', '.join(COLUMNS[1:])}) VALUES ({', '.join('?' * (len(COLUMNS) - 1))})"  # noqa: S608
+
+
+class DamagedError(DataError):
+    """A decisions file that is not whole."""
+
+
+def damaged(path: Path, reason: str) -> DamagedError:
+    """The error of a decisions file that is not whole."""
+    fix = (
+        f"`atypia serve WHAT --rescue {path} --to NEW.sqlite` copies what can be read, or go back to a copy of the file"
+    )
+    return DamagedError(must(str(path), "a whole decisions file", f"a damaged one ({reason})", fix))
+
+
+def now() -> str:
+    """The time as events carry it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Book:
+    """An open decisions file. The caller sees to it that one thread uses it at a time.
+
+    Args:
+        path: The file; made where it is absent.
+        fingerprint: Of the figures that are reviewed.
+        title: What they are called, for messages.
+
+    Raises:
+        DamagedError: The file is a decisions file that is not whole.
+        InputError: The file is of other figures, of a later version, or no decisions file.
+        WorkError: It cannot be written.
+    """
+
+    def __init__(self, path: Path, fingerprint: str, title: str) -> None:
+        self.path = path
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():  # names of patients' figures; SQLite gives the files beside it the same mode
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT, PRIVATE_MODE))
+        fault = log_fault(path)  # before SQLite looks at the log, which it shortens to what it takes for whole
+        if fault is not None:
+            raise damaged(path, fault)
+        try:
+            self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise WorkError(f"{path} cannot be opened ({error}); fix: choose a folder that you may write") from error
+        ready = False
+        try:
+            self._prepare(fingerprint, title)
+            ready = True
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter: of SQLite's own message
+            raise _explained(path, error) from error
+        finally:
+            if not ready:
+                self._db.close()
+
+    def _prepare(self, fingerprint: str, title: str) -> None:
+        db = self._db
+        db.execute("PRAGMA foreign_keys = ON")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        application = db.execute("PRAGMA application_id").fetchone()[0]
+        if tables == 0:
+            # A process that was killed while it made the file leaves one page at most.
+            if application != 0 or db.execute("PRAGMA page_count").fetchone()[0] > 1:
+                raise damaged(self.path, "its list of tables is empty")
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            about = {"figures": fingerprint, "title": title, "created": now()}
+            with self._writing():  # as a whole: a process that is killed in between leaves an empty file
+                for statement in (*_TABLES, *_GUARDS):
+                    db.execute(statement)
+                db.executemany("INSERT INTO about VALUES (?, ?)", about.items())
+                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            return
+        if application != APPLICATION_ID:
+            if is_decisions_file(self.path):
+                raise damaged(self.path, "its head is not that of a decisions file")
+            raise InputError(
+                must(str(self.path), "a decisions file", "another database", "name another file with --decisions")
+            )
+        if not 0 < version <= LAST_VERSION:
+            raise damaged(self.path, f"its version is {version}")
+        if version != SCHEMA_VERSION:
+            got = f"version {version}"
+            raise InputError(must(str(self.path), f"of version {SCHEMA_VERSION}", got, "update Atypia"))
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        self._check()
+        about = dict(db.execute("SELECT key, value FROM about"))
+        if "figures" not in about:
+            raise damaged(self.path, "it does not say which figures it is of")
+        if about.get("figures") != fingerprint:
+            fix = (
+                "open that data set again, or name another file with --decisions; decisions on figures of the same id "
+                "go over by exporting and importing decisions.csv"
+            )
+            got = f"those of «{about.get('title', 'unknown')}»"
+            raise InputError(must(f"figures of {self.path}", f"those that were opened («{title}»)", got, fix))
+
+    def _check(self) -> None:
+        """Looks at the whole file once: its structure, its tables and guards, and every value of the log."""
+        db = self._db
+        found = [text for (text,) in db.execute("PRAGMA integrity_check(3)")]
+        if found != ["ok"]:
+            raise damaged(self.path, "; ".join(" ".join(text.split()) for text in found))
+        wanted = {"about": ("key", "value"), "raters": ("name", "time"), "log": COLUMNS}
+        for table, columns in wanted.items():
+            there = tuple(row[1] for row in db.execute(f"PRAGMA table_info({table})"))
+            if there != columns:
+                raise damaged(self.path, f"its table {table} is not there, or is another")
+        triggers = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")}
+        if len(triggers) < len(_GUARDS):
+            raise damaged(self.path, "the triggers that keep its log from being changed are not there")
+        known = set(self.raters())
+        for event in self.events():
+            fault = fault_of(event)
+            if fault is None and event.rater not in known:
+                fault = "an unknown rater"
+            if fault is not None:
+                raise damaged(self.path, f"event {event.id} has {fault}")
+
+    def raters(self) -> list[str]:
+        """Names of the raters, in the order in which they joined."""
+        return [name for (name,) in self._db.execute("SELECT name FROM raters ORDER BY rowid")]
+
+    def add_rater(self, name: str) -> None:
+        """Adds a rater whose name is not taken."""
+        with self._writing() as db:
+            db.execute("INSERT INTO raters VALUES (?, ?)", (name, now()))
+
+    def fill(self, raters: Sequence[tuple[str, str]], events: Sequence[Event]) -> None:
+        """Takes over the content of another file, ids and times included; for a file that is empty so far.
+
+        Args:
+            raters: Names and times, in the order in which they joined.
+            events: In the order of their ids.
+        """
+        insert = f"INSERT INTO log ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
+        with self._writing() as db:
+            db.executemany("INSERT INTO raters VALUES (?, ?)", raters)
+            db.executemany(insert, (astuple(event) for event in events))
+
+    def append(self, events: Sequence[Event]) -> list[Event]:
+        """Adds events, all or none; when this returns they are on the disk.
+
+        Returns:
+            The events with their ids.
+
+        Raises:
+            WorkError: The disk is full or the file cannot be written; nothing was added.
+        """
+        written = []
+        with self._writing() as db:
+            for event in events:
+                cursor = db.execute(_INSERT, astuple(event)[1:])
+                written.append(replace(event, id=int(cursor.lastrowid or 0)))
+        return written
+
+    def events(self) -> Iterator[Event]:
+        """The whole log, oldest first."""
+        try:
+            for row in self._db.execute(f"{_SELECT} ORDER BY id"):
+                yield Event(*row)
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise _explained(self.path, error) from error
+
+    def page(self, rater: str | None, figure_id: str | None, after: int, limit: int) -> list[Event]:
+        """A part of the log, oldest first.
+
+        Args:
+            rater: Only this rater's events; None for all.
+            figure_id: Only this figure's; None for all.
+            after: Only events of a higher id.
+            limit: How many at most.
+        """
+        clauses: list[str] = ["id > ?"]
+        values: list[Any] = [after]
+        for column, value in (("rater", rater), ("figure_id", figure_id)):
+            if value is not None:
+                clauses.append(f"{column} = ?")
+                values.append(value)
+        query = f"{_SELECT} WHERE {' AND '.join(clauses)} ORDER BY id LIMIT ?"
+        try:
+            return [Event(*row) for row in self._db.execute(query, (*values, limit))]
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise _explained(self.path, error) from error
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            whole = False
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+                whole = True
+            finally:
+                if not whole and self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise WorkError(
+                f"{self.path} cannot be written ({error}); nothing was changed; fix: free some space, or close what "
+                "else has the file open"
+            ) from error
+
+
+def fault_of(event: Event) -> str | None:
+    """What an event of a damaged file has that no event can have; None for nothing."""
+    texts = (event.time, event.rater, event.figure_id)
+    optional = (event.previous, event.note, event.previous_note)
+    if not all(isinstance(text, str) and text for text in texts):
+        return "no time, rater or figure"
+    if event.kind not in KINDS:
+        return f"the kind {event.kind!r}"
+    if any(decision not in (None, *DECISIONS) for decision in (event.decision, event.previous)):
+        return "a decision that is none"
+    if not all(text is None or isinstance(text, str) for text in optional):
+        return "a note that is no text"
+    if (event.kind == UNDONE) != isinstance(event.undoes, int):
+        return "an undo of nothing"
+    return None
+
+
+def is_decisions_file(path: Path) -> bool:
+    """Whether a file, damaged or not, is or was one of ours: by its head, or by the words of its tables."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(LOOKED_AT_BYTES)
+    except OSError:
+        return False
+    stated = head[68:72] == APPLICATION_ID.to_bytes(4) or (head.startswith(_MAGIC) and len(head) < SMALLEST_BYTES)
+    return stated or b"the table log is append-only" in head or b"CREATE TABLE log (" in head
+
+
+def _explained(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> AtypiaError:
+    """An error of SQLite on opening, by its code: damage, something else, or a disk or folder that refuses."""
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = None if code is None else code & 0xFF
+    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return WorkError(f"{path} is in use by another program ({error}); fix: close what has it open")
+    refused = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
+               sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM)  # fmt: skip
+    if primary in refused:
+        return WorkError(f"{path} cannot be used ({error}); fix: check the file and its folder")
+    if primary == sqlite3.SQLITE_NOTADB and not is_decisions_file(path):
+        fix = "name another file with --decisions"
+        return InputError(must(str(path), "a decisions file", f"something else ({error})", fix))
+    return damaged(path, str(error))  # without a code: text that is not UTF-8
+
+
+def file_events(path: Path) -> list[Event]:
+    """The log of a decisions file that may be in use, read without changing it.
+
+    Raises:
+        DataError: The file is absent or no decisions file.
+    """
+    try:
+        db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        try:
+            return [Event(*row) for row in db.execute(f"{_SELECT} ORDER BY id")]
+        finally:
+            db.close()
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is no readable decisions file ({error}); fix: check the path") from error

@@ -1,0 +1,210 @@
+"""What is current: every rater's decisions, notes and settled disagreements, derived from the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from atypia.base.errors import DataError
+from atypia.review.decisions.log import Event
+from atypia.review.decisions.words import (
+    ARBITRATED,
+    DECIDED,
+    DECISIONS,
+    IMPORTED,
+    IS_ATYPICAL,
+    IS_NORMAL,
+    IS_UNSURE,
+    NO_DECISION,
+    TIE,
+    UNDONE,
+    code_of,
+    decision_of,
+)
+
+Codes8 = npt.NDArray[np.int8]
+
+
+class UndoError(DataError):
+    """An event that undoes what cannot be undone: some of the log is missing."""
+
+
+class Board:
+    """Current decisions of all raters on ``count`` figures.
+
+    A decision is one's own opinion and enters agreement; an arbitration settles a figure for all and
+    changes nobody's opinion.
+
+    Args:
+        count: Number of figures.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._codes: dict[str, Codes8] = {}
+        self._notes: dict[tuple[str, int], str] = {}
+        self._latest: dict[tuple[str, int], int] = {}
+        self._imported: dict[tuple[str, int], int] = {}
+        self._done: dict[str, list[tuple[Event, int]]] = {}
+        self._settling: dict[int, list[Event]] = {}
+        self.events = 0
+        """Events taken in."""
+
+    @property
+    def raters(self) -> tuple[str, ...]:
+        """Names, in the order in which they joined."""
+        return tuple(self._codes)
+
+    @property
+    def settled(self) -> dict[int, str]:
+        """The figures that were settled, and as what."""
+        tops = {index: events[-1].decision for index, events in list(self._settling.items()) if events}
+        return {index: decision for index, decision in tops.items() if decision is not None}
+
+    def settled_as(self, index: int) -> str | None:
+        """What one figure was settled as."""
+        events = self._settling.get(index)
+        return events[-1].decision if events else None
+
+    def join(self, rater: str) -> None:
+        """Adds a rater who has decided nothing yet."""
+        self._codes.setdefault(rater, np.full(self.count, NO_DECISION, np.int8))
+        self._done.setdefault(rater, [])
+
+    def codes(self, rater: str | None) -> Codes8:
+        """Codes of one rater's decisions, shape (n,); of an unknown rater, none at all."""
+        found = self._codes.get(rater or "")
+        return np.full(self.count, NO_DECISION, np.int8) if found is None else found
+
+    def decision(self, rater: str | None, index: int) -> str | None:
+        """One rater's decision on a figure."""
+        found = self._codes.get(rater or "")
+        return None if found is None else decision_of(int(found[index]))
+
+    def note(self, rater: str | None, index: int) -> str | None:
+        """One rater's note on a figure."""
+        return self._notes.get((rater or "", index))
+
+    def noted(self, rater: str) -> set[int]:
+        """The figures that a rater has a note on."""
+        return {index for name, index in list(self._notes) if name == rater}
+
+    def latest(self, rater: str | None, index: int) -> int | None:
+        """Id of one rater's latest event on a figure; None where there is none."""
+        return self._latest.get((rater or "", index))
+
+    def others(self, rater: str | None, index: int) -> dict[str, str]:
+        """What the other raters decided on a figure."""
+        found = {name: decision_of(int(codes[index])) for name, codes in list(self._codes.items()) if name != rater}
+        return {name: decision for name, decision in found.items() if decision is not None}
+
+    def counts(self, rater: str) -> dict[str, int]:
+        """How often a rater decided what."""
+        codes = self.codes(rater)
+        return {name: int(np.count_nonzero(codes == code)) for code, name in enumerate(DECISIONS)}
+
+    def undoable(self, rater: str) -> tuple[Event, int] | None:
+        """The event, and its figure, that the rater's next undo takes back; None where there is none.
+
+        What an import has replaced since, and what another rater has settled anew, is left alone.
+        """
+        for event, index in reversed(self._done.get(rater, [])):
+            if event.kind == ARBITRATED:
+                settling = self._settling.get(index)
+                stale = not settling or settling[-1].id != event.id
+            else:
+                stale = self._imported.get((rater, index), 0) > event.id
+            if not stale:
+                return event, index
+        return None
+
+    def apply(self, event: Event, index: int) -> None:
+        """Takes in the next event of the log.
+
+        Raises:
+            UndoError: An undo takes back something else than the rater's last event.
+        """
+        self.events += 1
+        self.join(event.rater)
+        kind = event.kind
+        if kind == UNDONE:
+            undone = self.undoable(event.rater)
+            if undone is None or undone[0].id != event.undoes:
+                raise UndoError(f"event {event.id} of its log undoes what was not the last")
+            self._drop(event.rater, undone[0].id)
+            kind = undone[0].kind
+        elif kind in (DECIDED, ARBITRATED):
+            self._done[event.rater].append((event, index))
+        if kind == ARBITRATED:
+            settling = self._settling.setdefault(index, [])
+            if event.kind == UNDONE:
+                settling.pop()
+            else:
+                settling.append(event)
+            return
+        key = (event.rater, index)
+        self._codes[event.rater][index] = code_of(event.decision)
+        self._latest[key] = event.id
+        if kind == IMPORTED:
+            self._imported[key] = event.id
+        if event.note:
+            self._notes[key] = event.note
+        else:
+            self._notes.pop(key, None)
+
+    def _drop(self, rater: str, event: int) -> None:
+        """Forgets an event that was undone, and what lay above it and could no longer be."""
+        done = self._done[rater]
+        while done.pop()[0].id != event:
+            pass
+
+    def replay(self, raters: Iterable[str], events: Iterable[Event], index_of: Callable[[str], int]) -> None:
+        """Takes in a whole log."""
+        for rater in raters:
+            self.join(rater)
+        for event in events:
+            self.apply(event, index_of(event.figure_id))
+
+    def tally(self) -> npt.NDArray[np.int16]:
+        """How many raters decided what on each figure, shape (n, decisions)."""
+        counts = np.zeros((self.count, len(DECISIONS)), np.int16)
+        for codes in list(self._codes.values()):
+            decided = np.flatnonzero(codes >= 0)
+            counts[decided, codes[decided]] += 1
+        return counts
+
+    def consensus(self) -> Codes8:
+        """What the raters say together, shape (n,), as codes.
+
+        The decision that most raters gave, *unsure* counting as an abstention unless nobody gave
+        another; :data:`~atypia.review.decisions.words.TIE` where two are even; an arbitration goes before both.
+        """
+        counts = self.tally()
+        unsure = DECISIONS.index(IS_UNSURE)
+        opinions = counts.copy()
+        opinions[:, unsure] = 0
+        most = opinions.max(axis=1)
+        found = np.where(most > 0, opinions.argmax(axis=1), NO_DECISION).astype(np.int8)
+        found[(most > 0) & ((opinions == most[:, None]).sum(axis=1) > 1)] = TIE
+        found[(most == 0) & (counts[:, unsure] > 0)] = unsure
+        for index, decision in self.settled.items():
+            found[index] = code_of(decision)
+        return found
+
+    def disputed(self) -> npt.NDArray[np.int64]:
+        """Figures on which raters decided differently and that nobody has settled; even splits first."""
+        differ = (self.tally() > 0).sum(axis=1) > 1
+        differ[list(self.settled)] = False
+        found = np.flatnonzero(differ)
+        tie = self.consensus()[found] == TIE
+        return found[np.lexsort((found, ~tie))]
+
+    def vote_matrix(self) -> npt.NDArray[np.float64]:
+        """Votes on the class, shape (n, raters): 1 atypical, 0 normal, NaN for anything else."""
+        if not self._codes:
+            return np.empty((self.count, 0))
+        codes = np.stack(list(self._codes.values()), axis=1)
+        atypical, normal = DECISIONS.index(IS_ATYPICAL), DECISIONS.index(IS_NORMAL)
+        return np.where(codes == atypical, 1.0, np.where(codes == normal, 0.0, np.nan))

@@ -1,0 +1,1 @@
+"""What is reviewed: figures, their scores and their order."""

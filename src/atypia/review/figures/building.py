@@ -1,0 +1,293 @@
+"""From tables of figures to :class:`~atypia.review.figures.figures.Figures`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from atypia.base import records as r
+from atypia.base.errors import AbsentError, DataError
+from atypia.data.manifest import Manifest
+from atypia.data.points.base import BOUNDS
+from atypia.data.points.names import match
+from atypia.data.sources.catalogue import SOURCES
+from atypia.data.sources.opening import figure_positions
+from atypia.inference import results as res
+from atypia.review.figures.figures import (
+    UNKNOWN_LABEL,
+    Coded,
+    Codes,
+    Figures,
+    Floats,
+    Places,
+    Zeros,
+    coded,
+    floats,
+    nothing_coded,
+)
+from atypia.review.figures.scores import Scores, positions
+
+SAME_THRESHOLD: Final = 1e-9
+"""Thresholds that differ by less are one: means of one and the same number."""
+
+
+def from_manifest(
+    manifest: Manifest,
+    scored: Scores | None,
+    slides: Path | None,
+    source: str,
+    run_folders: Sequence[Path] = (),
+    root: Path | None = None,
+) -> Figures:
+    """The figures of a data set.
+
+    Args:
+        manifest: The data set.
+        scored: What trainings said of its figures; None for nothing.
+        slides: Folder of slides, where they lie elsewhere than the manifest says. Published crops whose
+            positions on slides are known are then shown on those that are there.
+        source: What was given to open them.
+        run_folders: The trainings that the scores come from.
+        root: Data root in which the positions of published crops are looked for.
+    """
+    t, n = manifest.table, len(manifest)
+    places = Places(() if manifest.root is None else (manifest.root,), slides)
+    x, y = floats(t[r.X_PX]), floats(t[r.Y_PX])
+    cut = np.isfinite(x)
+    files, on = _slides_of(t[r.IMAGE], cut, places)
+    if slides is not None and not cut.any():
+        files, on, x, y = _published_positions(manifest, slides, root)
+    p, call, notes, threshold = np.full(n, np.nan), nothing_coded(n), list(manifest.notes), None
+    if scored is not None:
+        p, call = scored.p, called(scored.p, scored.thresholds)
+        threshold, of_several = one_threshold(scored.thresholds)
+        notes += of_several
+        if scored.unknown:
+            notes.append(f"{scored.unknown} predictions are of figures that are not in {manifest.name}")
+    return Figures(
+        title=manifest.name,
+        source=source,
+        ids=t[r.FIGURE_ID],
+        images=t[r.IMAGE],
+        places=places,
+        slides=files,
+        slide=on,
+        x_px=x,
+        y_px=y,
+        cut=cut,
+        mpp=floats(t[r.MPP]),
+        side_px=np.fmin(floats(t[r.WIDTH_PX]), floats(t[r.HEIGHT_PX])),
+        case=coded(t[r.CASE_ID]),
+        domain=coded(t[r.DOMAIN]),
+        call=call,
+        p=p,
+        novelty=np.full(n, np.nan),
+        label=_labels(t[r.LABEL]),
+        votes=t[r.VOTES] if t[r.VOTES].null_count < n else None,
+        threshold=threshold,
+        held_out=scored is not None and scored.held_out,
+        manifest=manifest,
+        rows=np.arange(n, dtype=np.int64),
+        runs=tuple(run_folders),
+        notes=tuple(notes),
+    )
+
+
+def from_results(
+    tables: Sequence[tuple[Path, pa.Table]], manifest: Manifest | None, slides: Path | None, source: str
+) -> Figures:
+    """The figures of results, with what a data set knows of them.
+
+    Args:
+        tables: Files, and the results in them.
+        manifest: The data set, where it was given: figures are found in it by their id, else by
+            the file of their crop.
+        slides: Folder of slides, where they lie elsewhere than the results say.
+        source: What was given to open them.
+
+    Raises:
+        DataError: There are no figures, ids are repeated, or none is in the data set.
+    """
+    table = pa.concat_tables([one for _, one in tables])
+    if table.num_rows == 0:
+        raise DataError(f"{source} holds no figures; fix: predict again")
+    table = _unique_ids(table, source)
+    folders = tuple(dict.fromkeys([Path.cwd(), *(path.parent.resolve() for path, _ in tables)]))
+    places = Places(folders if manifest is None or manifest.root is None else (*folders, manifest.root), slides)
+    x, y = floats(table[r.X_PX]), floats(table[r.Y_PX])
+    zeros = _zeros(table)
+    x, y = x + zeros.x_px, y + zeros.y_px
+    cut = np.isfinite(x)
+    files, on = _slides_of(table[r.IMAGE], cut, places)
+    n = table.num_rows
+    threshold, notes = one_threshold(floats(table[r.THRESHOLD]))
+    found = Figures(
+        title=tables[0][0].stem if len(tables) == 1 else f"{len(tables)} results",
+        source=source,
+        ids=table[r.FIGURE_ID],
+        images=table[r.IMAGE],
+        places=places,
+        slides=files,
+        slide=on,
+        x_px=x,
+        y_px=y,
+        cut=cut,
+        mpp=np.where(cut, floats(table[r.MPP]), np.nan),  # that of crops may be assumed
+        side_px=np.full(n, np.nan),
+        case=_named_by_slide(files, on),
+        domain=nothing_coded(n),
+        call=coded(table[res.CALL]),
+        p=floats(table[r.P_ATYPICAL]),
+        novelty=floats(table[res.NOVELTY]),
+        label=np.full(n, UNKNOWN_LABEL, np.int8),
+        threshold=threshold,
+        rows=np.full(n, -1, np.int64),
+        zeros=zeros,
+        notes=notes,
+    )
+    return found if manifest is None else _with_data(found, manifest)
+
+
+def _zeros(table: pa.Table) -> Zeros:
+    x, y = (np.nan_to_num(floats(table[name])) for name in (res.ORIGIN_X_PX, res.ORIGIN_Y_PX))
+    origins = coded(table[res.ORIGIN])
+    return Zeros(x, y, origins.mask((BOUNDS,)))
+
+
+def _with_data(figures: Figures, manifest: Manifest) -> Figures:
+    rows = positions(figures.ids, manifest.table[r.FIGURE_ID].combine_chunks())
+    if (rows < 0).any() and manifest.root is not None:
+        by_file = {str(manifest.root / name): row for row, name in enumerate(manifest.table[r.IMAGE].to_pylist())}
+        for index in np.flatnonzero((rows < 0) & ~figures.cut).tolist():
+            rows[index] = by_file.get(str(figures.image(index)), -1)
+    known = rows >= 0
+    if not known.any():
+        fix = f"name the data set that was classified, not {manifest.name}"
+        raise DataError(f"no figure of {figures.source} is in {manifest.name}; fix: {fix}")
+    picked = manifest.table.take(pa.Array.from_buffers(pa.int64(), len(rows), _optional(rows, known)))
+    missing = int(np.count_nonzero(~known))
+    notes = (f"{missing} figures are not in {manifest.name}",) if missing else ()
+    return replace(
+        figures,
+        title=manifest.name,
+        mpp=np.where(figures.cut & np.isfinite(figures.mpp), figures.mpp, floats(picked[r.MPP])),
+        side_px=np.fmin(floats(picked[r.WIDTH_PX]), floats(picked[r.HEIGHT_PX])),
+        case=coded(picked[r.CASE_ID]),
+        domain=coded(picked[r.DOMAIN]),
+        label=_labels(picked[r.LABEL]),
+        votes=picked[r.VOTES] if picked[r.VOTES].null_count < len(rows) else None,
+        manifest=manifest,
+        rows=rows,
+        notes=(*figures.notes, *notes),
+    )
+
+
+def one_threshold(thresholds: Floats) -> tuple[float | None, tuple[str, ...]]:
+    """The decision threshold of all figures, and a note where there is none.
+
+    A mean of the thresholds of several models is nobody's: figures between it and their own are called otherwise.
+
+    >>> one_threshold(np.array([0.4, np.nan, 0.4])), one_threshold(np.array([0.3, 0.5]))[0]
+    ((0.4, ()), None)
+    """
+    known = thresholds[np.isfinite(thresholds)]
+    if len(known) == 0:
+        return None, ()
+    low, high = float(known.min()), float(known.max())
+    if high - low <= SAME_THRESHOLD:
+        return low, ()
+    return None, (
+        f"thresholds from {low:.3f} to {high:.3f}: each figure is called by that of the models that scored it",
+    )
+
+
+def called(p: Floats, threshold: float | Floats) -> Coded:
+    """Class names by a threshold, the same for all or one a figure; nothing where there is no probability."""
+    names = (res.CALLED_ATYPICAL, res.CALLED_NORMAL)
+    codes = np.where(np.isnan(p), -1, np.where(p >= threshold, 0, 1)).astype(np.int32)
+    return Coded(names, codes)
+
+
+def _labels(column: pa.ChunkedArray) -> npt.NDArray[np.int8]:
+    values = floats(column)
+    return np.where(np.isnan(values), UNKNOWN_LABEL, values).astype(np.int8)
+
+
+def _optional(rows: npt.NDArray[np.int64], known: npt.NDArray[np.bool_]) -> list[Any]:
+    """Buffers of an Arrow array in which what is not known is null."""
+    return [pa.py_buffer(np.packbits(known, bitorder="little")), pa.py_buffer(np.where(known, rows, 0))]
+
+
+def _slides_of(images: pa.ChunkedArray, cut: npt.NDArray[np.bool_], places: Places) -> tuple[tuple[Path, ...], Codes]:
+    """The slides that figures are cut from, and on which each lies."""
+    if not cut.any():
+        return (), np.full(len(cut), -1, np.int32)
+    names = coded(images)
+    used = np.unique(names.codes[cut])
+    rank = np.full(len(names.names), -1, np.int32)
+    rank[used] = np.arange(len(used), dtype=np.int32)
+    return tuple(places.path(names.names[code]) for code in used), np.where(cut, rank[names.codes], -1).astype(np.int32)
+
+
+def _named_by_slide(files: tuple[Path, ...], on: Codes) -> Coded:
+    """Slides as cases, which results do not name."""
+    stems = sorted({file.stem for file in files})
+    rank = np.array([*(stems.index(file.stem) for file in files), -1], np.int32)
+    return Coded(tuple(stems), rank[on])
+
+
+def _unique_ids(table: pa.Table, source: str) -> pa.Table:
+    """Ids that several slides share get the slide's name before them."""
+    counts = pc.count_distinct(table[r.FIGURE_ID]).as_py()  # pyright: ignore[reportAttributeAccessIssue]
+    if counts == table.num_rows:
+        return table
+    pairs = zip(table[r.FIGURE_ID].to_pylist(), table[r.IMAGE].to_pylist(), strict=True)
+    ids = [f"{Path(image).stem}#{figure}" for figure, image in pairs]
+    repeated = [figure for figure, count in Counter(ids).items() if count > 1]
+    if repeated:
+        shown = ", ".join(repeated[:3])
+        raise DataError(f"{source}: {len(repeated)} figure ids occur twice ({shown}); fix: open each result once")
+    position = table.schema.get_field_index(r.FIGURE_ID)
+    return table.set_column(position, table.schema.field(r.FIGURE_ID), pa.array(ids, pa.string()))
+
+
+def _published_positions(
+    manifest: Manifest, slides: Path, root: Path | None
+) -> tuple[tuple[Path, ...], Codes, Floats, Floats]:
+    """Where published crops lie on the slides that are in a folder."""
+    n = len(manifest)
+    on, x, y = np.full(n, -1, np.int32), np.full(n, np.nan), np.full(n, np.nan)
+    known: dict[str, tuple[str, float, float]] = {}
+    for name in manifest.name.split("+"):
+        if name in SOURCES:
+            try:
+                known.update(figure_positions(name, root))
+            except AbsentError:
+                continue
+    there = {path.name: path for path in sorted(slides.iterdir()) if path.is_file()} if known else {}
+    found = {name: _one_slide(name, there) for name in {place[0] for place in known.values()}}
+    files: dict[Path, int] = {}
+    for row, figure in enumerate(manifest.ids if known else ()):
+        place = known.get(figure)
+        path = None if place is None else found[place[0]]
+        if place is not None and path is not None:
+            on[row], x[row], y[row] = files.setdefault(path, len(files)), place[1], place[2]
+    return tuple(files), on, x, y
+
+
+def _one_slide(name: str, there: Mapping[str, Path]) -> Path | None:
+    """The file of a folder that a published table means by a slide's name; None where it is not there.
+
+    Raises:
+        DataError: Several files fit equally.
+    """
+    found = match(name, there)
+    return None if found is None else there[found.name]

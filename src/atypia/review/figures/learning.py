@@ -1,0 +1,184 @@
+"""Which figures an expert should look at next: those that teach most, and labels that are likely wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from atypia.base.errors import AbsentError, InputError, must
+from atypia.base.records import ATYPICAL_TASK, CLASS_NAMES
+from atypia.review.figures.features import Values
+from atypia.review.figures.figures import UNKNOWN_LABEL, Figures
+
+POOL: Final = 2000
+"""The most uncertain figures, of which a queue is chosen."""
+REMEMBERED: Final = 500
+"""Decided figures, drawn evenly, that a queue keeps its distance from."""
+
+Bools = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Queue:
+    """Figures to look at, best first.
+
+    Attributes:
+        indices: Which figures.
+        reasons: Why, one text a figure.
+        note: How they were chosen.
+    """
+
+    indices: Indices
+    reasons: list[str]
+    note: str
+
+
+def value_queue(figures: Figures, features: Values | None, decided: Bools, limit: int) -> Queue:
+    """The figures from whose labels a classifier would learn most.
+
+    With features: a greedy k-centre choice (Gonzalez 1985; as a core set for active learning: Sener and
+    Savarese 2018) in which distances are multiplied by uncertainty, as diverse batches are weighted in
+    Zhdanov 2019. Of the :data:`POOL` most uncertain figures without a decision, the next is always the
+    one with the largest ``u · d``: u the binary entropy of its probability in bits, d the Euclidean
+    distance of its standardised features from the nearest figure that was chosen or decided before.
+    The first of all, with nothing decided yet, is the most uncertain. Without features: by uncertainty alone.
+
+    Args:
+        figures: The figures.
+        features: Shape (rows of the data set, d); None where none are known.
+        decided: Which figures the rater has decided, shape (n,).
+        limit: How many to choose.
+
+    Raises:
+        InputError: No figure has a probability.
+    """
+    if not figures.has("p"):
+        raise InputError(must("probabilities", "known for a queue by value", "none", "open predictions or a training"))
+    u = figures.uncertainty
+    candidates = np.flatnonzero(np.isfinite(u) & ~decided)
+    pool = candidates[np.lexsort((candidates, -u[candidates]))][: max(POOL, limit)]
+    known = None if features is None else _usable(figures, features)
+    if known is None or features is None:
+        chosen = pool[:limit]
+        reasons = [f"uncertainty {u[i]:.2f} bit" for i in chosen]
+        return Queue(chosen, reasons, "by uncertainty alone: no features of these figures are in the cache")
+    pool = pool[known[pool]]
+    done = np.flatnonzero(decided & known)
+    done = done[np.linspace(0, len(done) - 1, min(len(done), REMEMBERED)).astype(np.int64)]
+    together = features[figures.rows[np.concatenate([pool, done])]].astype(np.float32)
+    spread = together.std(axis=0)
+    together = (together - together.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    picks, distances = weighted_k_centre(together[: len(pool)], u[pool], together[len(pool) :], limit)
+    chosen = pool[picks]
+    reasons = [
+        f"uncertainty {u[i]:.2f} bit"
+        + (f", {d:.1f} from the nearest figure before it" if np.isfinite(d) else ", the most uncertain")
+        for i, d in zip(chosen, distances, strict=True)
+    ]
+    return Queue(chosen, reasons, "by uncertainty times distance from what was chosen and decided before")
+
+
+def weighted_k_centre(
+    points: npt.NDArray[np.floating], weights: npt.NDArray[np.floating], before: npt.NDArray[np.floating], limit: int
+) -> tuple[Indices, npt.NDArray[np.float64]]:
+    """Greedy choice of points by weight times distance from those chosen before.
+
+    Args:
+        points: Shape (n, d).
+        weights: Shape (n,), not negative.
+        before: Points chosen earlier, shape (m, d); with none, the first is the one of the largest weight.
+        limit: How many to choose.
+
+    Returns:
+        Rows in the order in which they were chosen, and the distance of each from the nearest before it
+        (infinite for a first one).
+
+    >>> rows, _ = weighted_k_centre(np.array([[0.0], [0.1], [5.0]]), np.array([1.0, 0.9, 0.5]), np.empty((0, 1)), 2)
+    >>> rows.tolist()
+    [0, 2]
+    """
+    nearest = np.full(len(points), np.inf)
+    for point in before:
+        np.minimum(nearest, np.linalg.norm(points - point, axis=1), out=nearest)
+    free = np.ones(len(points), bool)
+    chosen: list[int] = []
+    distances: list[float] = []
+    for _ in range(min(limit, len(points))):
+        gain = weights if np.isinf(nearest[free]).all() else weights * nearest
+        row = int(np.argmax(np.where(free, gain, -np.inf)))
+        free[row] = False
+        chosen.append(row)
+        distances.append(float(nearest[row]))
+        np.minimum(nearest, np.linalg.norm(points - points[row], axis=1), out=nearest)
+    return np.array(chosen, np.int64), np.array(distances)
+
+
+def _usable(figures: Figures, features: Values) -> Bools | None:
+    """Which figures have features; None where none has."""
+    rows = figures.rows
+    inside = (rows >= 0) & (rows < len(features))
+    known = inside.copy()
+    known[inside] = np.isfinite(features[rows[inside], 0])  # a row is NaN as a whole
+    return known if known.any() else None
+
+
+@dataclass(frozen=True, eq=False)
+class LabelErrors:
+    """Labels that are likely wrong, likeliest first.
+
+    Attributes:
+        indices: Which figures.
+        quality: Probability that the model gives to each one's own label, in [0, 1].
+    """
+
+    indices: Indices
+    quality: npt.NDArray[np.float64]
+
+
+def label_errors(figures: Figures) -> LabelErrors:
+    """Likely label errors by confident learning (Northcutt, Jiang and Chuang 2021), with cleanlab.
+
+    Sound only where no probability comes from a model that was trained on the same figure: those of
+    trainings and studies are of their validation and test parts.
+
+    Raises:
+        InputError: Labels or probabilities are not known, or all labels are of one class.
+        AbsentError: cleanlab is not installed.
+    """
+    usable = np.flatnonzero((figures.label != UNKNOWN_LABEL) & np.isfinite(figures.p))
+    labels = figures.label[usable].astype(np.int64)
+    if len(np.unique(labels)) < 2:
+        got = "none" if not len(usable) else "one class"
+        fix = "open a training or a study, or predictions with --data"
+        raise InputError(must("labels and probabilities", "known, of both classes", got, fix))
+    try:
+        from cleanlab.filter import find_label_issues
+        from cleanlab.rank import get_label_quality_scores
+    except ImportError as error:
+        fix = "pip install 'atypia[review]'"
+        raise AbsentError(must("cleanlab", "installed to look for label errors", str(error), fix)) from error
+    p = figures.p[usable]
+    both = np.stack([1 - p, p], axis=1)
+    found = find_label_issues(labels, both, return_indices_ranked_by="self_confidence", n_jobs=1)
+    quality = np.asarray(get_label_quality_scores(labels, both, method="self_confidence"))
+    rows = np.asarray(found, np.int64)
+    return LabelErrors(usable[rows], quality[rows])
+
+
+def label_error_queue(figures: Figures, errors: LabelErrors, decided: Bools, limit: int) -> Queue:
+    """The likely label errors among the figures that the rater has not decided."""
+    open_ones = np.flatnonzero(~decided[errors.indices])[:limit]
+    chosen = errors.indices[open_ones]
+    names = CLASS_NAMES[ATYPICAL_TASK]
+    reasons = [
+        f"labelled {names[int(figures.label[i])]}, probability of atypical {figures.p[i]:.2f}" for i in chosen.tolist()
+    ]
+    note = f"{len(errors.indices)} labels are likely wrong, by cleanlab on "
+    note += (
+        "held-out predictions" if figures.held_out else "predictions of which it is not known that they are held out"
+    )
+    return Queue(chosen, reasons, note)

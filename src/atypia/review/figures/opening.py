@@ -1,0 +1,187 @@
+"""What ``atypia serve`` opens: results, predictions, data sets, trainings and studies, as :class:`Figures`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from atypia.base import records as r
+from atypia.base import runs
+from atypia.base.errors import DataError, InputError, must
+from atypia.base.regularfiles import open_regular
+from atypia.base.spreadsheet import bare
+from atypia.data.manifest import Manifest
+from atypia.data.sources.opening import open_data
+from atypia.inference.predictions import PREDICTIONS_SCHEMA
+from atypia.inference.results import CALL, RESULTS_SCHEMA, completed, is_results
+from atypia.review.figures import scores
+from atypia.review.figures.building import from_manifest, from_results
+from atypia.review.figures.figures import Figures
+
+STUDY: Final = "plan.json"
+MANY: Final = "slides.csv"
+RESULTS_NAME: Final = "results.parquet"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What to open.
+
+    Attributes:
+        what: Files, folders and names of data sets.
+        data: A data set that predictions are of: gives images, labels, cases.
+        slides: Folder of slides, where they lie elsewhere than the data says.
+        root: Folder of published data; None for the user's setting.
+    """
+
+    what: tuple[str, ...]
+    data: str | None = None
+    slides: Path | None = None
+    root: Path | None = None
+
+
+def open_figures(asked: Opening) -> Figures:
+    """Opens what is to be reviewed.
+
+    Raises:
+        InputError: Nothing was named, or things that do not go together.
+        DataError: A file is damaged, or predictions are of another data set.
+        AbsentError: A data set is not on this machine.
+    """
+    if asked.slides is not None and not asked.slides.is_dir():
+        raise InputError(must("--slides", "a folder", str(asked.slides), "name the folder that holds the slide files"))
+    kinds = [(kind_of(reference), reference) for reference in asked.what]
+    named = [reference for kind, reference in kinds if kind == "data"]
+    if asked.data is not None:
+        named.append(asked.data)
+    results = [reference for kind, reference in kinds if kind in ("results", "slides")]
+    scored = [(kind, reference) for kind, reference in kinds if kind in ("predictions", "training", "study")]
+    if results and scored:
+        got = f"{results[0]} and {scored[0][1]}"
+        raise InputError(must("what is opened", "results, or predictions of trainings", got, "open one of them"))
+    if not kinds and not named:
+        raise InputError("nothing to open; fix: `atypia serve FILE`, with results, a manifest, a data set or a run")
+    manifest = _checked(open_data("+".join(named), asked.root)) if named else None
+    source = ", ".join(asked.what) or str(asked.data)
+    if results:
+        files = list(chain.from_iterable(result_files(Path(reference)) for reference in results))
+        return from_results([(path, read_results(path)) for path in files], manifest, asked.slides, source)
+    if scored:
+        return _from_scores([_found(kind, Path(reference)) for kind, reference in scored], manifest, asked, source)
+    assert manifest is not None
+    return from_manifest(manifest, None, asked.slides, source, root=asked.root)
+
+
+def kind_of(reference: str) -> str:
+    """What a reference names: ``results``, ``slides``, ``predictions``, ``training``, ``study`` or ``data``."""
+    path = Path(reference)
+    if path.is_dir():
+        if (path / STUDY).is_file():
+            return "study"
+        if (path / runs.RUN).is_file() or (path / runs.TRAINING).is_file():
+            return "training"
+        return "slides" if (path / MANY).is_file() else "data"
+    suffix = path.suffix.lower()
+    if suffix == ".parquet" and path.is_file():
+        try:
+            names = pq.read_schema(path).names
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"{path} is no readable Parquet file ({error}); fix: make it anew") from error
+        if is_results(names):
+            return "results"
+        return "predictions" if names == PREDICTIONS_SCHEMA.names else "data"
+    if suffix == ".csv" and path.is_file():
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            header = file.readline(4096)
+        return (
+            "results"
+            if {r.FIGURE_ID, r.P_ATYPICAL, CALL} <= set(header.strip().replace('"', "").split(","))
+            else "data"
+        )
+    if suffix in (".json", ".jsonl", ".geojson") and path.is_file():
+        fix = "write it with `atypia predict --out results.parquet`"
+        raise InputError(must(str(path), "results as .parquet or .csv", suffix, fix))
+    return "data"
+
+
+def result_files(path: Path) -> list[Path]:
+    """The results in a file, or of all slides in a folder.
+
+    Raises:
+        InputError: The folder holds none as Parquet.
+    """
+    if not path.is_dir():
+        return [path]
+    found = sorted(path.glob(f"*/{RESULTS_NAME}"))
+    if not found:
+        raise InputError(must(str(path), f"a folder with NAME/{RESULTS_NAME}", "none", "predict with --form parquet"))
+    return found
+
+
+def read_results(path: Path) -> pa.Table:
+    """Reads results of ``atypia predict``, CSV or Parquet.
+
+    Raises:
+        DataError: The file is damaged or holds something else.
+    """
+    try:
+        if path.suffix.lower() == ".parquet":
+            # Unlike `read_table`, it does not load pandas.
+            with open_regular(path) as opened, pq.ParquetFile(opened) as file:
+                return completed(file.read())
+        from pyarrow import csv
+
+        options = csv.ConvertOptions(
+            column_types=RESULTS_SCHEMA,
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+            null_values=[""],
+        )
+        parsing = csv.ParseOptions(newlines_in_values=True)
+        with open_regular(path) as file:
+            table = csv.read_csv(file, parse_options=parsing, convert_options=options)
+        return completed(_bare(table))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path} holds no results of this version ({reason}); fix: predict again") from error
+
+
+def _bare(table: pa.Table) -> pa.Table:
+    """The texts as they were before they were shielded against spreadsheets."""
+    for at, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            texts = [None if text is None else bare(text) for text in table.column(at).to_pylist()]
+            table = table.set_column(at, field, pa.array(texts, field.type))
+    return table
+
+
+def _found(kind: str, path: Path) -> scores.Found:
+    by_kind = {"predictions": scores.found_file, "training": scores.found_training, "study": scores.found_study}
+    return by_kind[kind](path)
+
+
+def _from_scores(found: Sequence[scores.Found], manifest: Manifest | None, asked: Opening, source: str) -> Figures:
+    if manifest is None:
+        beside = list(dict.fromkeys(path.resolve() for one in found for path in one.manifests))
+        if not beside:
+            first = found[0].files[0]
+            sets = next(iter(found[0].tables()))[r.DATASET].unique().to_pylist()
+            known = ", ".join(str(name) for name in sets[:3])
+            raise InputError(must("--data", f"given for {first}, whose figures are of {known}", "none", "name the set"))
+        manifest = _checked(scores.joined(beside))
+    scored = scores.pooled_scores(manifest, chain.from_iterable(one.tables() for one in found))
+    folders = tuple(run for one in found for run in one.runs)
+    return from_manifest(manifest, scored, asked.slides, source, folders, asked.root)
+
+
+def _checked(manifest: Manifest) -> Manifest:
+    if manifest.task != r.ATYPICAL_TASK:
+        what = "of the task `atypical`, which is what reviewers decide"
+        raise InputError(must(f"task of {manifest.name}", what, repr(manifest.task), "open another data set"))
+    return manifest

@@ -1,0 +1,30 @@
+"""Sizes of what is shown: µm/px and width of a figure's crop, where they are known."""
+
+from __future__ import annotations
+
+import math
+
+from atypia.review.figures.figures import FIELD_UM, Figures
+from atypia.review.media.slides import SlideShelf
+
+
+def scale(
+    figures: Figures, shelf: SlideShelf, index: int, until: float = math.inf
+) -> tuple[float | None, float | None]:
+    """µm/px of a figure's image, and the physical width of the crop shown; None where unknown.
+
+    No slide is opened for it past ``until`` on the clock of ``time.monotonic``.
+    """
+    mpp = known(figures.mpp[index])
+    if figures.cut[index]:
+        if mpp is None:
+            mpp = shelf.mpp(int(figures.slide[index]), until)
+        return mpp, None if mpp is None else FIELD_UM
+    side = known(figures.side_px[index])
+    return mpp, None if mpp is None or side is None else mpp * side
+
+
+def known(value: float) -> float | None:
+    """The number; None for NaN and infinity, which JSON has not."""
+    number = float(value)
+    return number if math.isfinite(number) else None

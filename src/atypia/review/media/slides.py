@@ -1,0 +1,393 @@
+"""Slides and regions as DeepZoom tiles, and the fields around figures on them.
+
+Level *k* of a DeepZoom pyramid shows the slide at 1 to 2^(top − k); its tiles are squares of
+:data:`TILE_PX` px, with one more pixel on each inner edge. What OpenSlide reads comes from the
+slide's own pyramid; other images are reduced from full resolution, in blocks.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from atypia.base.errors import AtypiaError, DataError, must
+from atypia.data.images.decoding import ImageLimits
+from atypia.data.slides.readers import open_slide, slide_file
+from atypia.data.slides.regions import Slide
+from atypia.reports.drawing.names import without_own_folder
+from atypia.review.media.bytecache import ByteCache
+
+if TYPE_CHECKING:
+    from openslide import OpenSlide
+
+TILE_PX: Final = 254
+OVERLAP_PX: Final = 1
+JPEG_QUALITY: Final = 88
+MAX_OPEN: Final = 8
+"""Slides that are open at once."""
+CACHE_BYTES: Final = 48 << 20
+"""Encoded tiles that are kept."""
+OVERVIEW_LEVEL: Final = 10
+"""Up to this level, of at most 1,024 px a side, tiles are made from one picture of the whole slide."""
+RETRY_S: Final = 30.0
+"""How long a slide that cannot be read is not tried again."""
+BLOCK_PX: Final = 1024
+MAX_SOURCE_PX: Final = 1 << 26
+"""A tile that would be reduced from more pixels than this is refused: its slide has no pyramid."""
+LIMITS: Final = ImageLimits()
+
+
+Box = tuple[int, int, int, int]
+"""Left, top, width and height, in the pixels of a level."""
+
+
+@dataclass(frozen=True)
+class SlideFacts:
+    """Size of a slide at full resolution, its µm/px where the file states it, and the corner of its scanned area."""
+
+    width_px: int
+    height_px: int
+    mpp: float | None
+    corner: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def top(self) -> int:
+        """Number of the full-resolution level; level 0 is one pixel."""
+        return math.ceil(math.log2(max(self.width_px, self.height_px)))
+
+    @property
+    def overview(self) -> int:
+        """Number of the level that is read as a whole, once, and that all below it are made from.
+
+        Else every tile of the lowest levels would read a slide without a pyramid from end to end.
+        """
+        return min(self.top, OVERVIEW_LEVEL)
+
+
+@dataclass(eq=False)
+class _Opened:
+    slide: Slide
+    pyramid: OpenSlide | None
+    overview: Image.Image | None = None
+
+    def close(self) -> None:
+        self.slide.close()
+        if self.pyramid is not None:
+            self.pyramid.close()
+
+
+@dataclass(eq=False)
+class _Place:
+    """Where one slide stands: empty until it is needed, and again after it was closed.
+
+    Attributes:
+        lock: Whoever holds it opens, reads or closes this slide, and no other.
+        opened: The open slide; None while it is closed.
+    """
+
+    lock: Lock = field(default_factory=Lock)
+    opened: _Opened | None = None
+
+    def close(self) -> None:
+        """Closes the slide; called by who holds the lock."""
+        opened, self.opened = self.opened, None
+        if opened is not None:
+            opened.close()
+
+
+class SlideShelf:
+    """The slides that figures lie on, opened when they are needed; any thread may use it.
+
+    Every slide has a lock of its own, under which it is opened, read and closed; no thread ever waits for one
+    while it holds another, so threads cannot wait for each other in a circle, and a slide that is slow to open
+    delays nobody who looks at another. The shelf's own lock guards the order of use, for moments.
+
+    Args:
+        paths: Their files. They are addressed by position, never by name.
+    """
+
+    def __init__(self, paths: tuple[Path, ...]) -> None:
+        self.paths = paths
+        self.cache = ByteCache(CACHE_BYTES)
+        self._lock = Lock()
+        self._places = tuple(_Place() for _ in paths)
+        self._open: OrderedDict[int, None] = OrderedDict()
+        """Numbers of the slides that are open, the last used last."""
+        self._closed = False
+        self._facts: dict[int, SlideFacts] = {}
+        self._unreadable: dict[int, tuple[float, str]] = {}
+
+    def facts(self, number: int) -> SlideFacts:
+        """Size and scale of a slide.
+
+        Raises:
+            DataError: There is no such slide, or its file is absent or damaged.
+        """
+        self._check(number)
+        if number in self._facts:
+            return self._facts[number]
+        tried, reason = self._unreadable.get(number, (-math.inf, ""))
+        if time.monotonic() - tried < RETRY_S:
+            raise DataError(reason)
+        try:
+            with self._using(number) as opened:
+                slide = opened.slide
+                corner = (0.0, 0.0) if slide.facts.bounds is None else slide.facts.bounds[:2]
+                found = self._facts[number] = SlideFacts(slide.width_px, slide.height_px, slide.mpp, corner)
+        except DataError as error:
+            self._unreadable[number] = (time.monotonic(), str(error))
+            raise
+        return found
+
+    def known(self, number: int, until: float = math.inf) -> SlideFacts | None:
+        """Size and scale of a slide; None where they are not known by a point in time.
+
+        Args:
+            number: Which slide.
+            until: On the clock of ``time.monotonic``: past it no file is opened.
+
+        Raises:
+            DataError: The slide cannot be read.
+        """
+        return self.facts(number) if number in self._facts or time.monotonic() < until else None
+
+    def mpp(self, number: int, until: float = math.inf) -> float | None:
+        """µm/px of a slide; None where it does not say, cannot be read, or is not known in time."""
+        try:
+            found = self.known(number, until)
+            return None if found is None else found.mpp
+        except DataError:
+            return None
+
+    def field(self, number: int, x_px: float, y_px: float, side_px: int) -> npt.NDArray[np.uint8]:
+        """The square around a point; see :meth:`atypia.data.slides.readers.Slide.read`.
+
+        Raises:
+            DataError: The slide cannot be read there.
+        """
+        self._check(number)
+        with self._using(number) as opened:
+            return opened.slide.read(x_px, y_px, side_px)
+
+    def tile(self, number: int, level: int, column: int, row: int) -> bytes:
+        """One DeepZoom tile as JPEG.
+
+        Raises:
+            DataError: There is no such tile, or the slide cannot be read there.
+        """
+        self._check(number)
+        facts = self.facts(number)
+        box = tile_box(facts, level, column, row)
+        return self.cache.get((number, level, column, row), lambda: self._made(number, facts, box, level))
+
+    def close(self) -> None:
+        """Closes all slides, each as soon as nobody reads it; whatever is asked for afterwards is refused."""
+        with self._lock:
+            self._closed = True
+            self._open.clear()
+        for place in self._places:
+            with place.lock:
+                place.close()
+
+    def _made(self, number: int, facts: SlideFacts, box: Box, level: int) -> bytes:
+        name = self.paths[number].name
+        with self._using(number) as opened:
+            if level > facts.overview:
+                image = _read(opened, name, box, 1 << (facts.top - level))
+            else:
+                if opened.overview is None:
+                    opened.overview = _read(opened, name, whole_box(facts), 1 << (facts.top - facts.overview))
+                image = _reduced(opened.overview, box, 1 << (facts.overview - level))
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=JPEG_QUALITY)
+        return file.getvalue()
+
+    def _check(self, number: int) -> None:
+        if not 0 <= number < len(self.paths):
+            raise DataError(must("slide", f"from 0 to {len(self.paths) - 1}", number, "see /slides"))
+
+    @contextmanager
+    def _using(self, number: int) -> Iterator[_Opened]:
+        """An open slide that nobody else uses or closes meanwhile; errors name files without their folders."""
+        try:
+            with self._held(number) as opened:
+                yield opened
+        except AtypiaError as error:
+            raise DataError(without_own_folder(str(error), self.paths[number])) from error
+
+    @contextmanager
+    def _held(self, number: int) -> Iterator[_Opened]:
+        place = self._places[number]
+        with place.lock:
+            if self._closed:
+                raise DataError("the review was closed; fix: open it again")
+            if place.opened is None:
+                place.opened = _opened(self.paths[number])
+            whole = False
+            try:
+                yield place.opened
+                whole = True
+            finally:
+                if not whole:
+                    place.close()  # after an error OpenSlide refuses everything else from the same handle
+                    with self._lock:
+                        self._open.pop(number, None)
+        self._make_room(number)
+
+    def _make_room(self, number: int) -> None:
+        """Notes that a slide was used, and closes those that were used longest ago and that nobody reads now."""
+        with self._lock:
+            self._open[number] = None
+            self._open.move_to_end(number)
+            surplus = list(self._open)[: max(0, len(self._open) - MAX_OPEN)]
+        for other in surplus:
+            place = self._places[other]
+            if place.lock.acquire(blocking=False):  # one that is being read notes its use, and makes room itself
+                try:
+                    place.close()
+                finally:
+                    place.lock.release()
+                with self._lock:
+                    if place.opened is None:
+                        self._open.pop(other, None)
+
+
+def _opened(path: Path) -> _Opened:
+    slide = open_slide(path, LIMITS)
+    try:
+        from openslide import OpenSlide, OpenSlideError
+    except ImportError:
+        return _Opened(slide, None)
+    try:
+        # Of a file that OpenSlide would read another page of, its levels are not those of the slide.
+        return _Opened(slide, OpenSlide(slide_file(path)) if slide.facts.by_openslide else None)
+    except OpenSlideError:
+        return _Opened(slide, None)
+
+
+def whole_box(facts: SlideFacts) -> Box:
+    """The box of the whole overview."""
+    down = 1 << (facts.top - facts.overview)
+    return 0, 0, -(-facts.width_px // down), -(-facts.height_px // down)
+
+
+def tile_box(facts: SlideFacts, level: int, column: int, row: int) -> Box:
+    """Left, top, width and height of a tile in the pixels of its level, with its overlap.
+
+    Raises:
+        DataError: There is no such level or tile.
+
+    >>> tile_box(SlideFacts(600, 300, None), 10, 1, 0)
+    (253, 0, 256, 255)
+    """
+    if not 0 <= level <= facts.top:
+        raise DataError(must("level", f"from 0 to {facts.top}", level, "see the .dzi"))
+    down = 1 << (facts.top - level)
+    found = []
+    for name, position, size in (("column", column, facts.width_px), ("row", row, facts.height_px)):
+        side = -(-size // down)
+        count = -(-side // TILE_PX)
+        if not 0 <= position < count:
+            raise DataError(must(name, f"from 0 to {count - 1} at level {level}", position, "see the .dzi"))
+        start = max(0, position * TILE_PX - OVERLAP_PX)
+        end = min(side, (position + 1) * TILE_PX + OVERLAP_PX)
+        found.append((start, end - start))
+    (left, width), (top, height) = found
+    return left, top, width, height
+
+
+def dzi(facts: SlideFacts) -> str:
+    """The XML that describes a slide's DeepZoom pyramid."""
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>'
+        f'<Image xmlns="http://schemas.microsoft.com/deepzoom/2008" Format="jpeg" Overlap="{OVERLAP_PX}" '
+        f'TileSize="{TILE_PX}"><Size Width="{facts.width_px}" Height="{facts.height_px}"/></Image>'
+    )
+
+
+def _read(opened: _Opened, name: str, box: Box, down: int) -> Image.Image:
+    if opened.pyramid is not None:
+        return _from_pyramid(opened.pyramid, name, box, down)
+    left, top, width, height = box
+    return _from_pixels(opened.slide, left * down, top * down, width, height, down)
+
+
+def _reduced(overview: Image.Image, box: Box, down: int) -> Image.Image:
+    left, top, width, height = box
+    right, bottom = min((left + width) * down, overview.width), min((top + height) * down, overview.height)
+    part = overview.crop((left * down, top * down, right, bottom))
+    return part if down == 1 else part.resize((width, height), Image.Resampling.BOX)
+
+
+def _from_pyramid(slide: OpenSlide, name: str, box: Box, down: int) -> Image.Image:
+    from openslide import OpenSlideError
+
+    left, top, width, height = box
+    level = slide.get_best_level_for_downsample(down)
+    factor = slide.level_downsamples[level]
+    size = (max(1, round(width * down / factor)), max(1, round(height * down / factor)))
+    _check_source(name, *size)
+    try:
+        region = slide.read_region((left * down, top * down), level, size)
+    except OpenSlideError as error:
+        raise DataError(f"{name} is damaged at ({left * down}, {top * down}): {error}; fix: fetch it again") from error
+    if region.getchannel("A").getextrema() != (255, 255):  # where a scanner took no picture
+        colour = f"#{slide.properties.get('openslide.background-color', 'ffffff')}"
+        region = Image.alpha_composite(Image.new("RGBA", region.size, colour), region)
+    region = region.convert("RGB")
+    return region if region.size == (width, height) else region.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def _from_pixels(slide: Slide, left: int, top: int, width: int, height: int, down: int) -> Image.Image:
+    """A tile reduced from full resolution by the mean of squares of ``down`` px, a block at a time."""
+    _check_source(slide.name, width * down, height * down)
+    result = Image.new("RGB", (width, height))
+    step = max(1, BLOCK_PX // down)
+    for y in range(0, height, step):
+        for x in range(0, width, step):
+            across, along = min(step, width - x), min(step, height - y)
+            x0, y0 = left + x * down, top + y * down
+            x1, y1 = min(x0 + across * down, slide.width_px), min(y0 + along * down, slide.height_px)
+            block = Image.fromarray(_rectangle(slide, x0, y0, x1 - x0, y1 - y0))
+            if down > 1:
+                block = block.resize((across, along), Image.Resampling.BOX)
+            result.paste(block, (x, y))
+    return result
+
+
+def _rectangle(slide: Slide, left: int, top: int, width: int, height: int) -> npt.NDArray[np.uint8]:
+    """A rectangle inside the image, from squares no larger than its shorter side."""
+    side = min(max(width, height), slide.width_px, slide.height_px)
+    pixels = np.empty((height, width, 3), np.uint8)
+    for y in range(0, height, side):
+        for x in range(0, width, side):
+            across, along = min(side, width - x), min(side, height - y)
+            square = slide.read(_inside(left + x + side / 2, slide.width_px),
+                                _inside(top + y + side / 2, slide.height_px), side)  # fmt: skip
+            # A centre that had to be moved inside moves the square's first pixel with it.
+            dx = left + x - math.floor(_inside(left + x + side / 2, slide.width_px) - side / 2 + 0.5)
+            dy = top + y - math.floor(_inside(top + y + side / 2, slide.height_px) - side / 2 + 0.5)
+            pixels[y : y + along, x : x + across] = square[dy : dy + along, dx : dx + across]
+    return pixels
+
+
+def _inside(centre: float, size: int) -> float:
+    return min(centre, size - 0.5)
+
+
+def _check_source(name: str, width: int, height: int) -> None:
+    if width * height > MAX_SOURCE_PX:
+        expected = f"tiles of at most {MAX_SOURCE_PX:,} source pixels"
+        raise DataError(must(Path(name).name, expected, f"{width:,} × {height:,}", "save it with a pyramid"))

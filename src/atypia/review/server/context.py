@@ -1,0 +1,89 @@
+"""What every address of the server works with."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from atypia.review.decisions.intake import Desk, UnknownError
+from atypia.review.figures.features import Values, find_features
+from atypia.review.figures.figures import Figures
+from atypia.review.figures.learning import LabelErrors, label_errors
+from atypia.review.media.crops import CropShelf
+from atypia.review.media.slides import SlideShelf
+from atypia.review.server.monitoring import Counters
+from atypia.review.server.predicting import Predictor
+
+
+class Review:
+    """An open review: the figures, what was decided on them, and what pictures are made of.
+
+    Args:
+        figures: What was opened.
+        decisions: The decisions file.
+        predictor: Classifies uploads; None where there is no model.
+        rater: Who reviews, where that was given at the start.
+
+    Raises:
+        InputError: The decisions are on other figures.
+        WorkError: The decisions file cannot be written, or is in use.
+    """
+
+    def __init__(
+        self, figures: Figures, decisions: Path, predictor: Predictor | None = None, rater: str | None = None
+    ) -> None:
+        self.figures = figures
+        self.predictor = predictor
+        self.desk = Desk(decisions, figures)
+        self.slides = SlideShelf(figures.slides)
+        self.crops = CropShelf(figures, self.slides)
+        self.counters = Counters()
+        self.rater = rater
+        self._learning = Lock()
+        if rater is not None:
+            self.desk.join(rater)
+
+    @cached_property
+    def features(self) -> Values | None:
+        """Features of the figures' data set, where the cache has them."""
+        manifest = self.figures.manifest
+        return None if manifest is None else find_features(manifest, self.figures.runs)
+
+    @cached_property
+    def _errors(self) -> LabelErrors:
+        return label_errors(self.figures)
+
+    def likely_errors(self) -> LabelErrors:
+        """Likely label errors, looked for once; see :func:`atypia.review.figures.learning.label_errors`."""
+        with self._learning:
+            return self._errors
+
+    def checked(self, index: int) -> int:
+        """The index itself.
+
+        Raises:
+            UnknownError: There is no such figure.
+        """
+        if not 0 <= index < len(self.figures):
+            raise UnknownError(f"there is no figure {index}; the last is {len(self.figures) - 1}")
+        return index
+
+    def close(self) -> None:
+        """Closes every file and ends the worker."""
+        self.slides.close()
+        self.desk.close()
+        if self.predictor is not None:
+            self.predictor.close()
+
+
+def review_of(request: Request) -> Review:
+    """The open review of the server that a request came to."""
+    return cast(Review, request.app.state.review)
+
+
+Open = Annotated[Review, Depends(review_of)]
+"""Type of an argument that is the open review."""

@@ -1,0 +1,120 @@
+"""Raters, their decisions, what they say together, and what is settled."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import JSONResponse
+
+from atypia.review.decisions.consensus import consensus_report
+from atypia.review.decisions.intake import checked_name
+from atypia.review.decisions.listing import described, progress
+from atypia.review.decisions.log import Event
+from atypia.review.server.context import Open, Review
+from atypia.review.server.routes.figures import RaterQuery
+from atypia.review.server.schemas import (
+    MAX_ID,
+    Consensus,
+    DecisionReply,
+    FigureList,
+    LogEntry,
+    NewArbitration,
+    NewDecision,
+    NewRater,
+    Rater,
+    Undo,
+    Undone,
+)
+
+router = APIRouter(tags=["decisions"])
+
+
+@router.get("/raters")
+def raters(review: Open) -> list[Rater]:
+    """Raters and how far each has come."""
+    return [Rater(**one) for one in progress(review.desk.board)]
+
+
+@router.post("/raters", status_code=201, responses={200: {"model": Rater, "description": "The name was known"}})
+def join(review: Open, new: NewRater, response: Response) -> Rater:
+    """Adds a rater; a name that is known is left as it is (200)."""
+    if not review.desk.join(new.name):
+        response.status_code = 200
+    name = checked_name(new.name)
+    return next(Rater(**one) for one in progress(review.desk.board) if one["name"] == name)
+
+
+@router.post("/decisions", status_code=201)
+def decide(review: Open, new: NewDecision) -> DecisionReply:
+    """Takes in a decision; it is on the disk when this answers."""
+    event = review.desk.decide(new.rater, new.index, new.decision, new.note, new.seen_previous)
+    return _reply(review, event, new.index, new.blind)
+
+
+@router.post("/decisions/undo")
+def undo(review: Open, asked: Undo) -> Undone:
+    """Takes back the rater's last decision that was not taken back yet."""
+    event, index, kind = review.desk.undo(asked.rater)
+    return Undone(
+        id=event.id, undone=event.undoes or 0, index=index, decision=event.decision, note=event.note, kind=kind
+    )
+
+
+@router.get("/decisions", response_model=list[LogEntry])
+def log(
+    review: Open,
+    rater: RaterQuery = None,
+    index: Annotated[int | None, Query(ge=0, le=MAX_ID)] = None,
+    after: Annotated[int, Query(ge=0, le=MAX_ID)] = 0,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> JSONResponse:
+    """A part of the log, oldest first; nothing in it is ever changed."""
+    if index is not None:
+        review.checked(index)
+    events = review.desk.log(rater, index, after, limit)
+    return JSONResponse([_entry(review, event) for event in events])
+
+
+@router.get("/consensus")
+def consensus(review: Open) -> Consensus:
+    """Majority, ties, kappas and each rater against the others."""
+    return Consensus(**consensus_report(review.desk.board))
+
+
+@router.get("/arbitration", response_model=FigureList)
+def disputed(
+    review: Open,
+    offset: Annotated[int, Query(ge=0, le=MAX_ID)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+) -> JSONResponse:
+    """Figures on which raters decided differently and that nobody has settled; even splits first."""
+    found = review.desk.board.disputed()
+    window = found[offset : offset + limit].tolist()
+    shown = described(review.figures, review.desk.board, review.slides, window, None, everyone=True)
+    return JSONResponse({"total": len(found), "figures": shown})
+
+
+@router.post("/arbitration", status_code=201)
+def settle(review: Open, new: NewArbitration) -> DecisionReply:
+    """Settles a figure for all; the raters' own decisions stay as they are."""
+    event = review.desk.decide(new.rater, new.index, new.decision, new.note, arbitrate=True)
+    return _reply(review, event, new.index, False)
+
+
+def _reply(review: Review, event: Event, index: int, blind: bool) -> DecisionReply:
+    return DecisionReply(
+        id=event.id,
+        rater=event.rater,
+        index=index,
+        figure_id=review.figures.blind_name(index) if blind else event.figure_id,
+        decision=event.decision,
+        previous=event.previous,
+        note=event.note,
+        time=event.time,
+    )
+
+
+def _entry(review: Review, event: Event) -> dict[str, Any]:
+    return {**asdict(event), "index": review.figures.index_of[event.figure_id]}

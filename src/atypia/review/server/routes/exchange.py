@@ -1,0 +1,66 @@
+"""Exports, and the import of another rater's file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, File, Form, Query, UploadFile
+from fastapi.responses import Response
+
+from atypia.review.decisions.exchange import decisions_csv, decisions_geojson, log_csv, read_decisions
+from atypia.review.decisions.intake import checked_name
+from atypia.review.decisions.manifest import taught_manifest
+from atypia.review.server.context import Open, Review
+from atypia.review.server.routes.figures import RaterQuery
+from atypia.review.server.schemas import MAX_ID, Imported
+
+router = APIRouter(tags=["exchange"])
+ExportName = Literal["manifest.parquet", "decisions.csv", "log.csv", "decisions.geojson"]
+MEDIA_TYPES: dict[str, str] = {
+    "manifest.parquet": "application/vnd.apache.parquet",
+    "decisions.csv": "text/csv; charset=utf-8",
+    "log.csv": "text/csv; charset=utf-8",
+    "decisions.geojson": "application/geo+json",
+}
+
+
+@router.get(
+    "/exports/{name}",
+    response_class=Response,
+    responses={200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}}},
+)
+def export(
+    review: Open,
+    name: ExportName,
+    rater: RaterQuery = None,
+    slide: Annotated[int | None, Query(ge=0, le=MAX_ID, description="Of the GeoJSON")] = None,
+    decided: Annotated[bool, Query(description="Manifest: only figures that reviewers decided")] = False,
+) -> Response:
+    """A file: `manifest.parquet` is what `atypia train --data` takes; GeoJSON is of one slide."""
+    data = _made(review, name, rater, slide, decided)
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(data, media_type=MEDIA_TYPES[name], headers=headers)
+
+
+def _made(review: Review, name: str, rater: str | None, slide: int | None, decided: bool) -> bytes:
+    if name == "decisions.csv":
+        return decisions_csv(review.desk).encode()
+    if name == "log.csv":
+        return log_csv(review.desk).encode()
+    if name == "decisions.geojson":
+        return decisions_geojson(review.figures, review.desk, review.slides, rater, slide).encode()
+    taught = taught_manifest(review.figures, review.desk.board, review.slides, decided)
+    with TemporaryDirectory() as folder:
+        return taught.manifest.save(Path(folder) / name).read_bytes()
+
+
+@router.post("/imports")
+def take_over(
+    review: Open, file: Annotated[UploadFile, File()], rater: Annotated[str, Form(max_length=256)]
+) -> Imported:
+    """Takes over decisions from a CSV as a rater's own: `decisions.csv`, or `figure_id,decision[,note]`."""
+    name = checked_name(rater)
+    taken = review.desk.take_over(name, read_decisions(file.file.read(), name))
+    return Imported(taken=taken.taken, unknown=taken.unknown, skipped=taken.skipped)

@@ -1,0 +1,103 @@
+"""Lists of figures, single ones, and their crops."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, HTTPException, Path, Query
+from fastapi.responses import JSONResponse, Response
+
+from atypia.base.errors import DataError, InputError, must
+from atypia.review.decisions.listing import SortName, Wanted, described, select
+from atypia.review.decisions.words import NO_DECISION, DecisionName
+from atypia.review.figures.learning import label_error_queue, value_queue
+from atypia.review.media.crops import MAX_PX, ViewName
+from atypia.review.server.context import Open
+from atypia.review.server.schemas import MAX_ID, Figure, FigurePage, QueueReply
+
+router = APIRouter(tags=["figures"])
+
+PICTURE = {200: {"content": {"image/png": {}, "image/jpeg": {}}}, 304: {"description": "It has not changed"}}
+FigureIndex = Annotated[int, Path(ge=0, le=MAX_ID, description="Position of the figure in what was opened")]
+RaterQuery = Annotated[str | None, Query(max_length=256, description="Whose decisions stand apart")]
+Blind = Annotated[bool, Query(description="Hide what the model and others say")]
+
+
+@router.get("/figures", response_model=FigurePage)
+def figures(
+    review: Open,
+    sort: SortName = "index",
+    descending: bool = False,
+    case: Annotated[list[str] | None, Query()] = None,
+    domain: Annotated[list[str] | None, Query()] = None,
+    call: Annotated[list[str] | None, Query()] = None,
+    decision: Annotated[list[DecisionName | Literal["none"]] | None, Query()] = None,
+    rater: RaterQuery = None,
+    undecided: bool = False,
+    blind: Blind = False,
+    offset: Annotated[int, Query(ge=0, le=MAX_ID)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+) -> JSONResponse:
+    """A window of the figures that pass the filters, in order; unknown values come last."""
+    wanted = Wanted(
+        sort, descending, tuple(case or ()), tuple(domain or ()), tuple(call or ()), tuple(decision or ()), rater,
+        undecided, blind,
+    )  # fmt: skip
+    found = select(review.figures, review.desk.board, wanted)
+    window = found[offset : offset + limit].tolist()
+    shown = described(review.figures, review.desk.board, review.slides, window, rater, blind)
+    return JSONResponse({"total": len(found), "offset": offset, "figures": shown})
+
+
+@router.get("/figures/{index}", response_model=Figure)
+def figure(review: Open, index: FigureIndex, rater: RaterQuery = None, blind: Blind = False) -> JSONResponse:
+    """One figure."""
+    index = review.checked(index)
+    return JSONResponse(described(review.figures, review.desk.board, review.slides, [index], rater, blind)[0])
+
+
+@router.get("/figures/{index}/crop", response_class=Response, responses=PICTURE)  # pyright: ignore[reportArgumentType]
+def crop(
+    review: Open,
+    index: FigureIndex,
+    view: ViewName = "rgb",
+    size: Annotated[int | None, Query(ge=16, le=MAX_PX, description="Largest side in px: JPEG; without it PNG")] = None,
+    v: Annotated[str | None, Query(max_length=64, description="The session's fingerprint: may be cached")] = None,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """The crop of a figure; 404 with the reason where it cannot be read."""
+    index = review.checked(index)
+    # Another data set may be served at the same address tomorrow, so browsers have to ask again.
+    known = v == review.figures.fingerprint
+    cache = {"Cache-Control": "private, max-age=86400" if known else "private, no-cache"}
+    try:
+        tag = f'"{review.crops.tag(index, view, size)}"'
+        if if_none_match is not None and tag in if_none_match:
+            return Response(status_code=304, headers={**cache, "ETag": tag})
+        picture = review.crops.picture(index, view, size)
+    except DataError as error:
+        raise HTTPException(404, str(error)) from error
+    return Response(picture.data, media_type=picture.media_type, headers={**cache, "ETag": f'"{picture.tag}"'})
+
+
+@router.get("/queue", response_model=QueueReply)
+def queue(
+    review: Open,
+    kind: Literal["value", "label-errors"] = "value",
+    rater: RaterQuery = None,
+    blind: Blind = False,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> JSONResponse:
+    """Figures that the rater should look at next, of those without a decision."""
+    f, board = review.figures, review.desk.board
+    decided = board.codes(rater) != NO_DECISION
+    if kind == "value":
+        found = value_queue(f, review.features, decided, limit)
+    elif blind:
+        raise InputError(must("kind", "value in blind mode", kind, "leave blind mode"))
+    else:
+        found = label_error_queue(f, review.likely_errors(), decided, limit)
+    indices = found.indices.tolist()
+    reasons = {} if blind else {str(i): text for i, text in zip(indices, found.reasons, strict=True)}
+    shown = described(f, board, review.slides, indices, rater, blind)
+    return JSONResponse({"figures": shown, "reason": reasons, "note": found.note})

@@ -1,0 +1,101 @@
+"""Slides and regions, their tiles, and the figures on them."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Annotated
+
+import numpy as np
+from fastapi import APIRouter, HTTPException, Path
+from fastapi.responses import JSONResponse, Response
+
+from atypia.base.errors import DataError
+from atypia.review.figures.figures import FIELD_PX, FIELD_UM
+from atypia.review.media.slides import dzi
+from atypia.review.server.context import Open
+from atypia.review.server.routes.figures import Blind, RaterQuery
+from atypia.review.server.schemas import MAX_ID, SlideEntry, SlideFigure
+
+router = APIRouter(tags=["slides"])
+PATIENCE_S = 2.0
+"""How long the list of slides may open them for their sizes."""
+SlideNumber = Annotated[int, Path(ge=0, le=MAX_ID, description="Position of the slide in /slides")]
+Place = Annotated[int, Path(ge=0, le=MAX_ID)]
+
+
+@router.get("/slides")
+def slides(review: Open) -> list[SlideEntry]:
+    """The slides that figures lie on; a file that cannot be read says why, one that was not opened yet has no size."""
+    until = time.monotonic() + PATIENCE_S
+    on = review.figures.slide
+    counts = np.bincount(on[on >= 0], minlength=len(review.figures.slides))
+    found = []
+    for number, path in enumerate(review.figures.slides):
+        facts, reason = None, None
+        try:
+            facts = review.slides.known(number, until)
+        except DataError as error:
+            reason = str(error)
+        found.append(
+            SlideEntry(
+                slide=number,
+                name=path.name.encode("utf-8", "backslashreplace").decode(),
+                width_px=None if facts is None else facts.width_px,
+                height_px=None if facts is None else facts.height_px,
+                mpp=None if facts is None else facts.mpp,
+                figures=int(counts[number]),
+                reason=reason,
+            )
+        )
+    return found
+
+
+@router.get("/slides/{slide}.dzi", response_class=Response, responses={200: {"content": {"application/xml": {}}}})
+def description(review: Open, slide: SlideNumber) -> Response:
+    """The DeepZoom description of a slide."""
+    try:
+        return Response(dzi(review.slides.facts(slide)), media_type="application/xml")
+    except DataError as error:
+        raise HTTPException(404, str(error)) from error
+
+
+@router.get(
+    "/slides/{slide}_files/{level}/{column}_{row}.jpeg",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {}}}},
+)
+def tile(review: Open, slide: SlideNumber, level: Place, column: Place, row: Place) -> Response:
+    """One DeepZoom tile."""
+    try:
+        data = review.slides.tile(slide, level, column, row)
+    except DataError as error:
+        raise HTTPException(404, str(error)) from error
+    return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})
+
+
+@router.get("/slides/{slide}/figures", response_model=list[SlideFigure])
+def figures_on(review: Open, slide: SlideNumber, rater: RaterQuery = None, blind: Blind = False) -> JSONResponse:
+    """Where the figures of a slide lie, and what is said of them."""
+    f, board = review.figures, review.desk.board
+    try:
+        mpp = review.slides.facts(slide).mpp
+    except DataError as error:
+        raise HTTPException(404, str(error)) from error
+    found = []
+    for index in np.flatnonzero(f.slide == slide).tolist():
+        own = float(f.mpp[index]) if f.cut[index] else math.nan
+        scale = own if math.isfinite(own) else mpp
+        p = float(f.p[index])
+        found.append(
+            {
+                "index": index,
+                "x_px": float(f.x_px[index]),
+                "y_px": float(f.y_px[index]),
+                "call": None if blind else f.call.at(index),
+                "p": None if blind or not math.isfinite(p) else p,
+                "decision": board.decision(rater, index),
+                "side_px": float(FIELD_PX) if scale is None else FIELD_UM / scale,
+            }
+        )
+    return JSONResponse(found)

@@ -1,0 +1,288 @@
+"""What the API takes and gives; the OpenAPI description at ``/openapi.json`` is made from these."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from atypia.review.decisions.words import NAME_CHARACTERS, NOTE_CHARACTERS, DecisionName
+
+MAX_ID = 2**53
+"""Largest number that every JSON reader keeps exactly."""
+
+RaterName = Annotated[str, Field(min_length=1, max_length=4 * NAME_CHARACTERS, description="A rater's name")]
+Index = Annotated[int, Field(ge=0, le=MAX_ID, description="Position of a figure in what was opened, from 0")]
+
+
+class Given(BaseModel):
+    """Base of what is sent: unknown keys are refused, and what is of another type (`true`, `"3"` for a number)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Problem(BaseModel):
+    """Why a request was refused."""
+
+    detail: str
+
+
+class Health(BaseModel):
+    """The server is there."""
+
+    status: str
+    version: str
+    figures: int
+
+
+class Has(BaseModel):
+    """What is known of the figures."""
+
+    p: bool
+    label: bool
+    votes: bool
+    features: bool
+    slides: bool
+    novelty: bool
+
+
+class Session(BaseModel):
+    """What was opened."""
+
+    title: str
+    source: str
+    task: str
+    figures: int
+    has: Has
+    cases: list[str]
+    domains: list[str]
+    calls: list[str]
+    raters: list[str]
+    rater: str | None = Field(description="Who reviews, where that was given at the start")
+    model: str | None
+    threshold: float | None
+    field_um: float | None
+    decisions: list[str]
+    sorts: list[str]
+    queues: list[str]
+    notes: list[str]
+    fingerprint: str = Field(description="Of which figures these are; as `v` it makes crops cacheable")
+    version: str
+
+
+class Figure(BaseModel):
+    """A figure, as one rater sees it. In blind mode `p` to `others` are empty and `figure_id` is a number."""
+
+    index: int
+    figure_id: str
+    case: str | None
+    domain: str | None
+    p: float | None = Field(description="Probability of atypical")
+    call: str | None
+    uncertainty: float | None = Field(description="Binary entropy of p, in bits")
+    novelty: float | None
+    label: int | None = Field(description="1 atypical, 0 normal")
+    votes: list[int | None] | None
+    disagreement: float | None = Field(description="|p - label|")
+    slide: int | None
+    x_px: float | None
+    y_px: float | None
+    mpp: float | None
+    width_um: float | None = Field(description="Physical width of the crop shown")
+    decision: str | None
+    note: str | None
+    event: int | None = Field(description="Id of the rater's latest event on it, for `seen_previous`")
+    others: dict[str, str]
+    settled: str | None = Field(description="What an arbitration settled it as")
+
+
+class FigurePage(BaseModel):
+    """A part of a list of figures."""
+
+    total: int
+    offset: int
+    figures: list[Figure]
+
+
+class FigureList(BaseModel):
+    """A part of a list of figures without an offset."""
+
+    total: int
+    figures: list[Figure]
+
+
+class QueueReply(BaseModel):
+    """Figures to look at, best first, and why."""
+
+    figures: list[Figure]
+    reason: dict[str, str]
+    note: str = Field(description="How they were chosen")
+
+
+class Rater(BaseModel):
+    """A rater and how far they have come."""
+
+    name: str
+    decided: int
+    counts: dict[str, int]
+
+
+class NewRater(Given):
+    """A rater who joins."""
+
+    name: RaterName
+
+
+class NewDecision(Given):
+    """A decision."""
+
+    rater: RaterName
+    index: Index
+    decision: DecisionName | None = Field(description="null clears")
+    note: Annotated[
+        str | None,
+        Field(max_length=NOTE_CHARACTERS, description="null leaves the note as it is, an empty text clears it"),
+    ] = None
+    seen_previous: Annotated[
+        int | None,
+        Field(ge=0, le=MAX_ID, description="Id of the rater's latest event that is known, 0 for none; null: no check"),
+    ] = None
+    blind: Annotated[bool, Field(description="Whether the answer keeps the figure's name to itself")] = False
+
+
+class NewArbitration(Given):
+    """A decision that settles a figure for all."""
+
+    rater: RaterName
+    index: Index
+    decision: DecisionName | None = Field(description="null takes the figure back into dispute")
+    note: Annotated[str | None, Field(max_length=NOTE_CHARACTERS)] = None
+
+
+class Undo(Given):
+    """Whose last decision is taken back."""
+
+    rater: RaterName
+
+
+class DecisionReply(BaseModel):
+    """A decision that is on the disk."""
+
+    id: int
+    rater: str
+    index: int
+    figure_id: str
+    decision: str | None
+    previous: str | None
+    note: str | None
+    time: str
+
+
+class Undone(BaseModel):
+    """What was taken back."""
+
+    id: int
+    undone: int
+    index: int
+    decision: str | None
+    note: str | None
+    kind: str
+
+
+class LogEntry(BaseModel):
+    """One line of the log."""
+
+    id: int
+    time: str
+    rater: str
+    index: int
+    figure_id: str
+    kind: str
+    decision: str | None
+    previous: str | None
+    note: str | None
+    previous_note: str | None
+    undoes: int | None
+
+
+class Pair(BaseModel):
+    """Agreement of two raters."""
+
+    first: str
+    second: str
+    figures: int
+    kappa: float | None
+
+
+class AgainstOthers(BaseModel):
+    """One rater against the majority of the others."""
+
+    rater: str
+    compared: int
+    ties: int
+    sensitivity: float | None
+    specificity: float | None
+    balanced_accuracy: float | None
+
+
+class Consensus(BaseModel):
+    """What raters say together, and how well they agree."""
+
+    raters: list[str]
+    figures_with_two: int
+    fleiss_kappa: float | None
+    pairs: list[Pair]
+    against_others: list[AgainstOthers]
+    ties: int
+    majority: dict[str, int]
+    settled: int
+
+
+class SlideEntry(BaseModel):
+    """A slide or region; size is null where the file cannot be read, or was not opened yet."""
+
+    slide: int
+    name: str
+    width_px: int | None
+    height_px: int | None
+    mpp: float | None
+    figures: int
+    reason: str | None
+
+
+class SlideFigure(BaseModel):
+    """A figure's place on its slide."""
+
+    index: int
+    x_px: float
+    y_px: float
+    call: str | None
+    p: float | None
+    decision: str | None
+    side_px: float
+
+
+class Imported(BaseModel):
+    """What an import came to."""
+
+    taken: int
+    unknown: int
+    skipped: int
+
+
+class PredictedRow(BaseModel):
+    """One crop of an upload."""
+
+    figure_id: str
+    p_atypical: float | None
+    call: str
+    novelty: float | None
+    reason: str | None
+
+
+class Predicted(BaseModel):
+    """What the model says of an upload."""
+
+    model: str
+    threshold: float
+    rows: list[PredictedRow]

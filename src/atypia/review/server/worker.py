@@ -1,0 +1,110 @@
+"""The process that decodes and classifies uploads: ``python -m atypia.review.server.worker MODEL``.
+
+It speaks JSON lines: a first line says what it is, then one line a request comes in and one line
+an answer goes out. It may die over a file: the server starts another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from atypia.base.crashes import run_guarded
+from atypia.base.errors import AtypiaError, DataError
+
+if TYPE_CHECKING:
+    from atypia.inference.classifier import Classifier
+
+MEMORY_BYTES: Final = 8 << 30
+"""Most data of the process: a file that would need more ends it, not the server."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Answers requests until there are no more."""
+    # What libraries print must not come between answers.
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    _limit()
+    from atypia.inference.classifier import Classifier
+
+    try:
+        classifier = Classifier.load(arguments[0])
+    except AtypiaError as error:
+        _say(out, {"error": str(error)})
+        return 1
+    about = {"model": classifier.name, "threshold": classifier.threshold, "field_um": classifier.field_um}
+    _say(out, about)
+    for line in sys.stdin:
+        request = json.loads(line)
+        rows = answered(classifier, request["files"], int(request["most"]))
+        _say(out, {"rows": rows} if rows is not None else {"too_many": True})
+    return 0
+
+
+def answered(classifier: Classifier, files: Sequence[Sequence[str]], most: int) -> list[dict[str, Any]] | None:
+    """Rows of all crops in files, in order; None where there are more than ``most``.
+
+    Args:
+        classifier: Judges them.
+        files: Path and shown name of each.
+        most: How many crops at most.
+    """
+    rows: list[dict[str, Any]] = []
+    for path, name in files:
+        try:
+            for row in _rows(classifier, Path(path), most):
+                row["figure_id"] = row["figure_id"].replace(Path(path).name, name, 1)
+                if row["reason"]:
+                    row["reason"] = row["reason"].replace(path, name).replace(Path(path).name, name)
+                rows.append(row)
+                if len(rows) > most:
+                    return None
+        except AtypiaError as error:
+            reason = str(error).replace(path, name).replace(Path(path).name, name)
+            rows.append({"figure_id": name, "p_atypical": None, "call": "refused", "novelty": None, "reason": reason})
+    return rows
+
+
+def _rows(classifier: Classifier, path: Path, most: int) -> Iterator[dict[str, Any]]:
+    from atypia.data.images.decoding import image_format
+    from atypia.data.slides.stacks import stack_pages
+    from atypia.data.slides.streams import crop_files
+    from atypia.inference.results import rows_of
+
+    with open(path, "rb") as file:
+        kind = image_format(file.read(16))
+    if kind is None:
+        raise DataError(f"{path} is no PNG, JPEG or TIFF; fix: upload crops in one of these forms")
+    if kind == "TIFF":
+        # Whatever a TIFF is, its pages are judged one by one, each under the limits of a crop.
+        items = stack_pages(path, classifier.geometry, max_pages=most)
+    else:
+        items = crop_files([path], classifier.geometry, workers=1)
+    wanted = ("figure_id", "p_atypical", "call", "novelty", "reason")
+    for _, batch in classifier.stream(items):
+        for row in rows_of(batch):
+            yield {key: row[key] for key in wanted}
+
+
+def _say(out: Any, value: dict[str, Any]) -> None:
+    out.write(json.dumps(value, allow_nan=False) + "\n")
+    out.flush()
+
+
+def _limit() -> None:
+    try:
+        import resource
+    except ImportError:
+        return  # not on this system
+    for what, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_DATA, MEMORY_BYTES)):
+        _, hard = resource.getrlimit(what)
+        limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(what, (limit, hard))
+
+
+if __name__ == "__main__":
+    sys.exit(run_guarded(lambda: main(sys.argv[1:])))

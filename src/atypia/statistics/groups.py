@@ -1,0 +1,91 @@
+"""Groups of models compared as benchmarks do, by fold, and as their data allow, by model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from atypia.base.errors import InputError, must
+from atypia.statistics.ranks import RankTest, rank_sum, signed_rank
+
+BY_FOLD: Final = "fold"
+BY_MODEL: Final = "model"
+Unit = Literal["fold", "model"]
+
+NOT_INDEPENDENT: Final = (
+    "Values of the same model in different folds share most of their training data and the whole test set, and all "
+    "models share both: they are repeated measurements, not independent ones, so a p-value by fold is too small. "
+    "The test by model takes each model's mean once."
+)
+"""Why the test by model stands beside the one by fold; for reports."""
+
+
+@dataclass(frozen=True)
+class GroupTest:
+    """One test of two groups of models.
+
+    Attributes:
+        unit: What counts as one value: ``fold`` (model and fold) or ``model`` (mean over folds).
+        outcome: The test.
+    """
+
+    unit: Unit
+    outcome: RankTest
+
+
+def paired_groups(first: Mapping[str, Sequence[float]], second: Mapping[str, Sequence[float]]) -> list[GroupTest]:
+    """Compares two ways to adapt the same models: exact signed-rank tests by fold and by model.
+
+    Args:
+        first: Model to its values, one a fold.
+        second: The same models and folds, in the same order of folds.
+
+    Returns:
+        The test of all (model, fold) pairs and that of the models' means.
+
+    Raises:
+        InputError: The models differ, or a model's numbers of folds do.
+    """
+    if set(first) != set(second):
+        lone = ", ".join(sorted(set(first) ^ set(second)))
+        raise InputError(must("models", "the same in both groups", f"{lone} in one only", "leave them out"))
+    for model, values in first.items():
+        if len(values) != len(second[model]):
+            got = f"{len(values)} and {len(second[model])}"
+            raise InputError(must(f"folds of {model}", "as many in both groups", got, "finish the runs"))
+    models = list(first)
+    by_fold = signed_rank(_folds(first, models), _folds(second, models))
+    return [
+        GroupTest(BY_FOLD, by_fold),
+        GroupTest(BY_MODEL, signed_rank(_means(first, models), _means(second, models))),
+    ]
+
+
+def independent_groups(first: Mapping[str, Sequence[float]], second: Mapping[str, Sequence[float]]) -> list[GroupTest]:
+    """Compares two groups of different models: U tests by fold (asymptotic) and by model (exact).
+
+    Args:
+        first: Model to its values, one a fold.
+        second: Other models to theirs.
+
+    Returns:
+        The test of all values, with corrections for ties and continuity, and the exact one of means.
+    """
+    ours, theirs = list(first), list(second)
+    by_model = rank_sum(_means(first, ours), _means(second, theirs), "exact")
+    by_fold = rank_sum(_folds(first, ours), _folds(second, theirs), "asymptotic")
+    return [GroupTest(BY_FOLD, by_fold), GroupTest(BY_MODEL, by_model)]
+
+
+def _folds(group: Mapping[str, Sequence[float]], models: list[str]) -> list[float]:
+    return [value for model in models for value in group[model]]
+
+
+def _means(group: Mapping[str, Sequence[float]], models: list[str]) -> list[float]:
+    empty = [model for model in models if not len(group[model])]
+    if empty:
+        raise InputError(must("folds", "at least one a model", f"none of {', '.join(empty)}", "leave it out"))
+    return [float(np.mean(group[model])) for model in models]

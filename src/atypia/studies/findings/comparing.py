@@ -1,0 +1,142 @@
+"""Rows of a study compared with a reference on each place: the same figures, cases as the unit."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from atypia.statistics.casestats import Combination
+from atypia.statistics.delong import compare_aurocs
+from atypia.statistics.intervals import Bootstrap, bootstrap_intervals
+from atypia.statistics.metrics import UndefinedMetricWarning
+from atypia.statistics.multiple import holm
+from atypia.statistics.paired import mcnemar, swap_test
+from atypia.statistics.resampling import Predicted
+from atypia.studies.findings.pooled import Figures, Sample
+from atypia.studies.findings.schema import Difference, Series
+from atypia.studies.findings.scoring import AUROC, BA, DRAWS, FEWEST_DRAWS, Entry, codes_of, draws_for, rate_statistic
+
+SWAPS: Final = "swaps of cases"
+DELONG: Final = "DeLong"
+COMPARED: Final = 40
+"""Rows that are compared with a reference on a place at most: the best."""
+PER_ROW: Final = 6
+"""What a comparison costs: an interval's two statistics, and swaps, which are drawn for each row."""
+SWAP_BUDGET: Final = 6e8
+
+
+def reference_of(entries: Sequence[Entry], series: Sequence[Series], baseline: str | None) -> dict[str, Entry]:
+    """The row that each group's rows are compared with: the baseline, else the best.
+
+    Args:
+        entries: Rows on a place, best first.
+        series: All rows.
+        baseline: Label of the study's baseline, without the decision; None without one.
+    """
+    found: dict[str, Entry] = {}
+    for one in entries:
+        about = series[one.series]
+        if baseline is None or is_baseline(about, baseline):
+            found.setdefault(about.group, one)
+    for one in entries:  # a group without the baseline's runs
+        found.setdefault(series[one.series].group, one)
+    return found
+
+
+def is_baseline(series: Series, baseline: str) -> bool:
+    """Whether a row is the baseline, at any decision."""
+    return series.model == baseline or (
+        series.model.startswith(f"{baseline} · ") and series.model.endswith(" threshold")
+    )
+
+
+def place_differences(
+    place: int,
+    entries: Sequence[Entry],
+    references: dict[str, Entry],
+    series: Sequence[Series],
+    figures: Figures,
+    limits: list[str],
+    name: str,
+) -> list[Difference]:
+    """Differences of rows from their group's reference, p-values not yet corrected.
+
+    Args:
+        place: Its position.
+        entries: Rows, best first.
+        references: Group to its reference.
+        series: All rows.
+        figures: Of the place's manifest.
+        limits: What was left out is added here.
+        name: Of the place, for messages.
+    """
+    others = [one for one in entries if references[series[one.series].group] is not one]
+    if len(others) > COMPARED:
+        limits.append(f"{name}: differences of the best {COMPARED} of {len(others)} rows")
+    found: list[Difference] = []
+    for one in others[:COMPARED]:
+        found += _compared(place, one, references[series[one.series].group], figures, min(len(others), COMPARED))
+    drawn = {d.value.draws for d in found if d.metric == BA}
+    if drawn and min(drawn) < DRAWS:
+        limits.append(f"{name}: differences from {min(drawn):,} draws instead of {DRAWS:,}")
+    return found
+
+
+def corrected(differences: Sequence[Difference]) -> tuple[Difference, ...]:
+    """The same with p-values after Holm's correction over all of them."""
+    adjusted = holm([d.p for d in differences]) if differences else []
+    return tuple(replace(d, p_holm=float(p)) for d, p in zip(differences, adjusted, strict=True))
+
+
+def _compared(place: int, one: Entry, other: Entry, figures: Figures, rows: int) -> list[Difference]:
+    a, b = aligned(one.sample, other.sample)
+    if a is None or b is None:
+        return []
+    codes, n_cases = codes_of(figures.cases[a.rows])
+    y, n = a.labels, len(a.rows)
+    draws = draws_for(n_cases, PER_ROW * rows)
+    first, second = (rate_statistic(BA, y, s.decisions, codes) for s in (a, b))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedMetricWarning)  # shows as n/a
+        gap = Combination((first, second), (1.0, -1.0))
+        value = bootstrap_intervals({BA: gap}, n, n_cases, Bootstrap(draws=draws))[BA]
+        swaps = int(min(DRAWS, max(FEWEST_DRAWS, SWAP_BUDGET / (rows * n_cases) // 100 * 100)))
+        said = [Predicted(s.p, s.decisions.astype(np.int64)) for s in (a, b)]
+        p = math.nan
+        if not math.isnan(value.estimate):
+            p = swap_test(y, said[0], said[1], codes, [BA], draws=swaps)[BA].p
+        by_figure = mcnemar(y, said[0].decisions, said[1].decisions, "mid-p")
+        counts = (by_figure.only_first, by_figure.only_second, by_figure.p)
+        found = [Difference(one.series, other.series, place, BA, value, p, math.nan, SWAPS, *counts)]
+        if y.any() and not y.all():
+            areas = compare_aurocs(y, a.p, b.p, codes)
+            found.append(
+                Difference(one.series, other.series, place, AUROC, areas.difference, areas.p, math.nan, DELONG, *counts)
+            )
+    return found
+
+
+def aligned(first: Sample, second: Sample) -> tuple[Sample, Sample] | tuple[None, None]:
+    """Both on the figures that both scored; none where there are none."""
+    if np.array_equal(first.rows, second.rows):
+        return first, second
+    _, ours, theirs = np.intersect1d(first.rows, second.rows, assume_unique=True, return_indices=True)
+    if not len(ours):
+        return None, None
+    return _taken(first, ours), _taken(second, theirs)
+
+
+def _taken(sample: Sample, kept: np.ndarray) -> Sample:
+    return replace(
+        sample,
+        rows=sample.rows[kept],
+        labels=sample.labels[kept],
+        p=sample.p[kept],
+        decisions=sample.decisions[kept],
+        each=None if sample.each is None else sample.each[:, kept],
+    )

@@ -1,0 +1,264 @@
+"""What a study's report shows: computed from predictions and result rows, and kept by the content of both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow.parquet as pq
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from atypia.base import runs
+from atypia.base.artifacts import atomic_file, file_sha256, fingerprint, read_json
+from atypia.base.errors import AtypiaError
+from atypia.data.manifest import Manifest
+from atypia.statistics.metrics import METRICS
+from atypia.studies import files
+from atypia.studies.findings.about import Failure, StudyAbout
+from atypia.studies.findings.comparing import corrected, is_baseline, place_differences, reference_of
+from atypia.studies.findings.effects import place_effects
+from atypia.studies.findings.foldwise import FoldResults, adaptation_tests, fold_differences, ranks
+from atypia.studies.findings.gallery import gallery, raters
+from atypia.studies.findings.pooled import Key, Pool
+from atypia.studies.findings.schema import COMMON, Difference, Effect, Findings, Place, Score, Series
+from atypia.studies.findings.scoring import DRAWN, DRAWS, Entry, entry, place_scores
+from atypia.studies.findings.unseen import unseen_domains
+from atypia.studies.ledger import Ledger
+from atypia.studies.plan import Plan
+from atypia.studies.run import Status
+from atypia.studies.shift import domain_groups
+from atypia.studies.table import StudyResults, collect_study, evaluations
+
+VERSION: Final = 5
+"""Raised when the same predictions give other findings, or these another layout."""
+KEPT: Final = "findings.json"
+TABLES: Final = (files.RESULTS, files.RUN_TABLE, files.DELTAS, files.SHIFT, files.MATRIX)
+"""In the order of :class:`atypia.studies.table.StudyResults`."""
+SHOWN_PLACES: Final = 12
+"""Places that are scored: a study over more parts and data sets is told so."""
+
+
+def study_findings(plan: Plan, out: Path) -> tuple[StudyResults, Findings]:
+    """Computes a study's tables and what its report shows, in one pass over the predictions.
+
+    Findings are kept in the study's folder, named by the content of plan, predictions and manifests, and read
+    again while these are the same.
+
+    Args:
+        plan: The study's plan.
+        out: Its folder.
+
+    Returns:
+        The tables, which are written as :func:`atypia.studies.table.collect_study` does; and the findings.
+
+    Raises:
+        InputError: No run is complete yet.
+        DataError: A file of predictions is damaged.
+    """
+    key = findings_key(plan, out)
+    kept = _kept(out, key)
+    if kept is not None:
+        return kept
+    pool = Pool(plan, out, domain_groups(plan, out))
+    results = collect_study(plan, out, watch=pool.add)
+    found = compute(pool, results)
+    value = {"key": key, "tables": _table_hashes(out), "warnings": list(results.warnings), "findings": asdict(found)}
+    with atomic_file(out / KEPT, "w") as file:
+        json.dump(value, file)
+    return results, found
+
+
+def findings_key(plan: Plan, out: Path) -> str:
+    """Content hash of all that tables and findings depend on."""
+    ledger = Ledger(out)
+    states = ledger.states({run.id for run in plan.runs}, plan.tests)
+    content = []
+    for run in plan.runs:
+        folder = ledger.folder(run.id)
+        if plan.cells[run.cell].lacks or ledger.done(run.id) is None:
+            content.append([run.id, states[run.id]])
+            continue
+        paths = [folder / run.fold / runs.PREDICTIONS, *(path for _, path in evaluations(folder, plan.tests))]
+        content.append([run.id, states[run.id], *(file_sha256(path) for path in paths if path.is_file())])
+    there = {
+        key: (root := Manifest.load(path).root) is not None and root.is_dir()
+        for key in sorted({cell.manifest for cell in plan.cells if cell.manifest} | set(plan.tests))
+        if (path := out / files.MANIFESTS / f"{key}.parquet").is_file()
+    }
+    asked = [
+        [
+            cell.label,
+            cell.data,
+            cell.seed,
+            dict(cell.factors),
+            cell.recipe_name,
+            cell.backbone,
+            cell.adaptation,
+            cell.lacks,
+        ]
+        for cell in plan.cells
+    ]
+    return fingerprint(
+        VERSION, version("atypia"), list(METRICS), content, asked, plan.protocol[0], dict(plan.protocol[1]), list(plan.decisions), plan.baseline,
+        dict(plan.tests), there, DRAWS, DRAWN,
+    )  # fmt: skip
+
+
+def _kept(out: Path, key: str) -> tuple[StudyResults, Findings] | None:
+    """What was computed before, where nothing that it depends on has changed and every table is as it was written."""
+    try:
+        value = json.loads((out / KEPT).read_text("utf-8"))
+        if value["key"] != key or value["tables"] != _table_hashes(out):
+            return None
+        found = TypeAdapter(Findings).validate_python(value["findings"])
+        rows, about, deltas, shift, matrix = (
+            pq.read_table(out / name).replace_schema_metadata(None) for name in TABLES
+        )
+        return StudyResults(rows, about, deltas, shift, matrix, tuple(value["warnings"])), found
+    except (OSError, ValueError, KeyError, TypeError, ValidationError):
+        return None  # absent, damaged or of another version: computed again
+
+
+def _table_hashes(out: Path) -> dict[str, str]:
+    return {name: file_sha256(out / name) for name in TABLES}
+
+
+def compute(pool: Pool, results: StudyResults) -> Findings:
+    """The findings of predictions that were gathered, and of their result rows."""
+    plan, limits = pool.plan, list[str]()
+    named = pool.series()
+    series = tuple(named.values())
+    position = {row: number for number, row in enumerate(named)}
+    places = pool.places()
+    if len(places) > SHOWN_PLACES:
+        limits.append(f"{SHOWN_PLACES} of {len(places)} parts and data sets: tests first")
+        places = dict(list(places.items())[:SHOWN_PLACES])
+    scores: list[Score] = []
+    differences: list[Difference] = []
+    effects: list[Effect] = []
+    crossed = any(one.factors for one in series)
+    galleries, humans = [], []
+    for number, (key, place) in enumerate(places.items()):
+        entries = _entries(pool, key, place, position)
+        figures, title = pool.figures(key[0]), f"{place.dataset} ({place.part})"
+        drawn = _drawn(entries, series, plan.baseline)
+        scores += place_scores(number, entries, figures, drawn, limits, title)
+        references = reference_of(entries, series, plan.baseline)
+        differences += place_differences(number, entries, references, series, figures, limits, title)
+        if crossed:
+            effects += place_effects(number, entries, series, figures, limits, title)
+        shown = gallery(number, entries, figures) if key[1] != runs.VALIDATION or len(places) == 1 else None
+        galleries += [] if shown is None else [shown]
+        every = np.unique(np.concatenate([one.sample.rows for one in entries]))
+        human = raters(number, every, figures)
+        humans += [] if human is None else [human]
+    by_rows = {(model, group): number for (model, group, _), number in position.items()}
+    folds = FoldResults(results.rows, plan, by_rows, tuple(places.values()))
+    return Findings(
+        series=series,
+        places=tuple(places.values()),
+        scores=tuple(replace(one, runs=folds.spread(one.place, one.series)) for one in scores),
+        differences=corrected(differences),
+        folds=fold_differences(folds, series, results.runs, plan.baseline),
+        ranks=ranks(folds, series),
+        adaptations=adaptation_tests(folds, series),
+        effects=tuple(effects),
+        unseen=tuple(unseen_domains(pool, tuple(places), series, limits)),
+        raters=tuple(humans),
+        galleries=tuple(galleries),
+        baseline=plan.baseline is not None,
+        draws=DRAWS,
+        limits=tuple(dict.fromkeys(limits)),
+    )
+
+
+def _entries(pool: Pool, key: Key, place: Place, position: Mapping[tuple[str, str, str], int]) -> list[Entry]:
+    """Rows on a place, best first."""
+    found = []
+    for row, number in position.items():
+        sample = pool.sample(row, key)
+        if sample is not None:
+            found.append(entry(number, sample, place.pooling == COMMON))
+    return sorted(found, key=lambda one: -one.order)
+
+
+def _drawn(entries: Sequence[Entry], series: Sequence[Series], baseline: str | None) -> frozenset[int]:
+    """Rows that are drawn: the best, and the baseline."""
+    best = [one.series for one in entries[:DRAWN]]
+    named = [one.series for one in entries if baseline is not None and is_baseline(series[one.series], baseline)][:1]
+    return frozenset(best[: DRAWN - len(set(named) - set(best))]) | frozenset(named)
+
+
+def about_study(plan: Plan, out: Path, status: Status, warnings: Sequence[str] = ()) -> StudyAbout:
+    """What a report says of the study itself.
+
+    Args:
+        plan: Its plan.
+        out: Its folder.
+        status: Where it stands.
+        warnings: What makes its numbers doubtful.
+    """
+    ledger = Ledger(out)
+    failures = [
+        Failure(label, fold, run, reason, str((ledger.failure(run) or {}).get("traceback", "")))
+        for label, fold, run, reason in status.failures
+    ]
+    seconds, environments = 0.0, dict[str, tuple[dict[str, str], int]]()
+    for run in plan.to_do():
+        facts = ledger.done(run.id)
+        if facts is None:
+            continue
+        seconds += float(facts["seconds"])
+        versions = _environment(ledger.folder(run.id) / run.fold / runs.ENVIRONMENT)
+        known, count = environments.get(fingerprint(versions), (versions, 0))
+        environments[fingerprint(versions)] = (known, count + 1)
+    options = ", ".join(f"{name} {value}" for name, value in plan.protocol[1].items() if value is not None)
+    where = f"--size {plan.size} --out {plan.name}-{plan.size}"
+    return StudyAbout(
+        name=plan.name,
+        size=plan.size,
+        summary=_summary(plan),
+        source=str(plan.study.get("source") or ""),
+        protocol=f"{plan.protocol[0]} ({options})" if options else plan.protocol[0],
+        counts=dict(status.counts),
+        seconds=seconds,
+        n_rows=len({cell.label for cell in plan.cells}),
+        trained_on=tuple(dict.fromkeys(cell.data for cell in plan.cells)),
+        tested_on=tuple(plan.tests.values()),
+        baseline=plan.baseline,
+        failures=tuple(failures),
+        lacking={text: tuple(labels) for text, labels in status.lacking.items()},
+        absent_tests=dict(status.absent_tests),
+        environments=tuple(sorted(environments.values(), key=lambda pair: -pair[1])),
+        commands=(f"atypia study run study.yaml {where}", f"atypia study report study.yaml {where}"),
+        study_yaml=yaml.safe_dump(_plain(plan.study), sort_keys=False, allow_unicode=True),
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+
+
+def _summary(plan: Plan) -> str:
+    """The study's line, and the size's, which may do with other data and models."""
+    own = str(plan.study.get("summary") or "")
+    size = (plan.study.get("sizes") or {}).get(plan.size) or {}
+    told = str(size.get("summary") or "")
+    return f"{own}. At this size: {told}" if own and told else own or told
+
+
+def _environment(path: Path) -> dict[str, str]:
+    try:
+        return {str(name): str(value) for name, value in read_json(path).items()}
+    except (AtypiaError, OSError, AttributeError):
+        return {}
+
+
+def _plain(value: Any) -> Any:
+    """Values as YAML writes them."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,300 @@
+"""The predictions of a study by row and place, gathered run by run: 12 bytes a prediction, whatever its size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from atypia.base import records as r
+from atypia.base import runs
+from atypia.base.errors import DataError
+from atypia.data.manifest import Manifest
+from atypia.studies import files
+from atypia.studies.findings.schema import COMMON, HELD_OUT, Place, Series
+from atypia.studies.plan import Cell, Plan
+from atypia.studies.schema import FIXED
+from atypia.studies.shift import CROSS_DOMAIN
+from atypia.studies.table import Predicted, division, model_label, set_names
+
+PART_ORDER: Final = (runs.TEST, runs.EXTERNAL, runs.VALIDATION)
+"""Places in the order of their weight: validation parts chose epochs and strengths."""
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+Key = tuple[str, str]
+"""Fingerprint of a manifest, and a part."""
+
+
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """What a manifest says of its figures, in its order.
+
+    Attributes:
+        manifest: The manifest.
+        labels: Shape (n,) int8; −1 where there is none.
+        cases: Shape (n,) int64, the code of each figure's case, in the order of their names; a figure without case and
+            slide is its own.
+        known: Shape (n,) bool, whether the case or the slide is known.
+        domains: Shape (n,) int64, positions in ``domain_names``; −1 where unknown.
+        domain_names: Names of the domains.
+    """
+
+    manifest: Manifest
+    labels: npt.NDArray[np.int8]
+    cases: IntArray
+    known: npt.NDArray[np.bool_]
+    domains: IntArray
+    domain_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """What one model said.
+
+    Attributes:
+        rows: Positions in the manifest, shape (n,) int32.
+        p: Probability of the positive class, shape (n,).
+        threshold: Its threshold.
+    """
+
+    rows: npt.NDArray[np.int32]
+    p: FloatArray
+    threshold: float
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A row's predictions on a place, one probability a labelled figure.
+
+    Attributes:
+        rows: Positions in the manifest, ascending, shape (n,).
+        labels: Shape (n,) bool.
+        p: Mean probability of the models that scored the figure, shape (n,).
+        decisions: Whether the mean of probability − threshold over these models is at least 0, shape (n,) bool.
+        each: Where every model scored the same figures, their probabilities, shape (models, n); else None.
+        thresholds: Each model's threshold, shape (models,).
+    """
+
+    rows: IntArray
+    labels: npt.NDArray[np.bool_]
+    p: FloatArray
+    decisions: npt.NDArray[np.bool_]
+    each: FloatArray | None
+    thresholds: FloatArray
+
+
+def group_of(plan: Plan, data: str, fold: str) -> str:
+    """What tells a result from others of the same label: training set, fraction, domain that was trained on.
+
+    Args:
+        plan: The study's plan.
+        data: Name of the training set.
+        fold: Name of the fold.
+
+    Returns:
+        Words, a domain by its name in folds; empty where nothing tells them apart.
+    """
+    found = [f"on {data}"] if len({cell.data for cell in plan.cells}) > 1 else []
+    protocol = plan.protocol[0]
+    fraction = division(protocol, fold).removeprefix(protocol).removeprefix(", ")
+    if fraction:
+        found.append(fraction)
+    if protocol == CROSS_DOMAIN:
+        found.append(f"on {fold.rpartition('-repeat-')[0] or fold}")
+    return ", ".join(found)
+
+
+class Pool:
+    """Gathers predictions by row of the study and place.
+
+    Args:
+        plan: The study's plan.
+        out: Its folder.
+        groups: Domain to what stands for it (:func:`atypia.studies.shift.domain_groups`).
+    """
+
+    def __init__(self, plan: Plan, out: Path, groups: Mapping[str, str] | None = None) -> None:
+        self.plan, self.out = plan, out
+        self._groups = dict(groups or {})
+        self._names = set_names(plan, out)
+        self._chunks: dict[tuple[tuple[str, str, str], Key], list[Chunk]] = {}
+        self._about: dict[tuple[str, str, str], Cell] = {}
+        self._datasets: dict[Key, str] = {}
+        self._last: dict[str, tuple[pa.ChunkedArray, IntArray]] = {}
+        self._figures = lru_cache(maxsize=16)(self._read)
+
+    def add(self, run: Predicted, thresholds: Mapping[str, float | None]) -> None:
+        """Takes in the predictions of one run.
+
+        Args:
+            run: Its predictions.
+            thresholds: Decision to the threshold that the run has for it; None: the one in the predictions.
+
+        Raises:
+            DataError: A figure is in no manifest of the study.
+        """
+        cell = run.cell
+        group = group_of(self.plan, cell.data, run.run.fold)
+        for fingerprint, table in zip(run.sets, run.parts, strict=True):
+            rows = self._rows(fingerprint, table[r.FIGURE_ID])
+            p = table[r.P_ATYPICAL].to_numpy().astype(np.float64)
+            given = table[r.THRESHOLD].to_numpy()
+            for part in table[r.PART].unique().to_pylist():
+                mask = pc.equal(table[r.PART], part).to_numpy(zero_copy_only=False)  # pyright: ignore[reportAttributeAccessIssue]
+                key = (fingerprint, str(part))
+                named = sorted(set(table.filter(pa.array(mask))[r.DATASET].drop_null().unique().to_pylist()))
+                natural = "+".join(named)
+                self._datasets.setdefault(
+                    key, self._names.get(fingerprint, natural) if part == runs.EXTERNAL else natural
+                )
+                picked, values = rows[mask].astype(np.int32), p[mask]
+                for decision, threshold in thresholds.items():
+                    row = (model_label(cell, decision, self.plan), group, decision)
+                    self._about.setdefault(row, cell)
+                    used = float(given[mask][0]) if threshold is None else threshold
+                    self._chunks.setdefault((row, key), []).append(Chunk(picked, values, used))
+
+    def _rows(self, fingerprint: str, ids: pa.ChunkedArray) -> IntArray:
+        """Positions of figures; runs that scored the same figures are looked up once."""
+        known = self._last.get(fingerprint)
+        if known is not None and known[0].equals(ids):
+            return known[1]
+        of_set = self.figures(fingerprint).manifest.table[r.FIGURE_ID]
+        found = pc.index_in(ids, value_set=of_set.combine_chunks())  # pyright: ignore[reportAttributeAccessIssue]
+        if found.null_count:
+            raise DataError(
+                f"{found.null_count} predicted figures are not in the study's manifest {fingerprint[:8]}; "
+                f"fix: run the study again"
+            )
+        rows = found.to_numpy().astype(np.int64)
+        self._last[fingerprint] = (ids, rows)
+        return rows
+
+    def figures(self, fingerprint: str) -> Figures:
+        """The figures of a manifest of the study."""
+        return self._figures(fingerprint)
+
+    def _read(self, fingerprint: str) -> Figures:
+        manifest = Manifest.load(self.out / files.MANIFESTS / f"{fingerprint}.parquet")
+        table = manifest.table
+        labels = table[r.LABEL].fill_null(-1).to_numpy().astype(np.int8)
+        case, slide = table[r.CASE_ID], table[r.SLIDE_ID]
+        join = pc.binary_join_element_wise  # pyright: ignore[reportAttributeAccessIssue]
+        whole = pc.coalesce(case, join("slide:", slide, ""), join("figure:", table[r.FIGURE_ID], ""))  # pyright: ignore[reportAttributeAccessIssue]
+        known = np.asarray(case.is_valid().to_numpy() | slide.is_valid().to_numpy(), dtype=bool)
+        domain = table[r.DOMAIN].combine_chunks().dictionary_encode()
+        names = [self._groups.get(name, name) for name in domain.dictionary.to_pylist()]
+        distinct = tuple(sorted({str(name) for name in names}))
+        position = np.array([distinct.index(name) for name in names] + [-1], dtype=np.int64)
+        codes = domain.indices.fill_null(len(names)).to_numpy().astype(np.int64)
+        encoded = whole.combine_chunks().dictionary_encode()
+        # In the order of their names, so that draws do not depend on the order of the rows.
+        rank = np.unique(np.array(encoded.dictionary.to_pylist(), dtype=str), return_inverse=True)[1]
+        cases = rank[encoded.indices.to_numpy()].astype(np.int64)
+        return Figures(manifest, labels, cases, known, position[codes], distinct)
+
+    def series(self) -> dict[tuple[str, str, str], Series]:
+        """The rows of the study that have predictions, in the order of the plan."""
+        titles = self._titles()
+        found = {}
+        for row, cell in self._about.items():
+            model, group, decision = row
+            shown = _retitled(group, titles)
+            label = f"{model}, {shown}" if shown else model
+            several = len(self.plan.decisions) > 1
+            found[row] = Series(
+                label, model, shown, cell.backbone, cell.adaptation, dict(cell.factors), decision if several else FIXED
+            )
+        return found
+
+    def _titles(self) -> dict[str, str]:
+        """Domains by their names in folds, where single domains are trained on."""
+        from atypia.splits.protocols.domains import fold_names
+
+        if self.plan.protocol[0] != CROSS_DOMAIN:
+            return {}
+        domains = sorted({name for key in self._datasets for name in self.figures(key[0]).domain_names})
+        return dict(zip(fold_names(domains), domains, strict=True))
+
+    def places(self) -> dict[Key, Place]:
+        """What was scored: tests, other data sets, validation; each in the order of first appearance."""
+        found = {}
+        for key in sorted(self._datasets, key=lambda k: PART_ORDER.index(k[1]) if k[1] in PART_ORDER else 9):
+            chunks = [chunks for (_, place), chunks in self._chunks.items() if place == key]
+            figures = self.figures(key[0])
+            rows = np.unique(np.concatenate([chunk.rows for some in chunks for chunk in _distinct(some)]))
+            rows = rows[figures.labels[rows] >= 0]
+            if not len(rows):
+                continue
+            shared = all(_same_figures(some) for some in chunks)
+            found[key] = Place(
+                self._datasets[key],
+                key[1],
+                COMMON if shared else HELD_OUT,
+                len(rows),
+                int(figures.labels[rows].sum()),
+                len(np.unique(figures.cases[rows])),
+                int(figures.known[rows].sum()),
+                r.CLASS_NAMES[figures.manifest.task],
+            )
+        return found
+
+    def sample(self, row: tuple[str, str, str], key: Key) -> Sample | None:
+        """A row's predictions on a place; None where it has none of labelled figures."""
+        chunks = self._chunks.get((row, key))
+        return self._sample(chunks, key) if chunks else None
+
+    def parts(self, row: tuple[str, str, str], key: Key) -> list[Sample]:
+        """The same by the figures that were scored together: one sample a fold, with the models of all its seeds."""
+        groups: dict[bytes, list[Chunk]] = {}
+        for chunk in self._chunks.get((row, key), ()):
+            groups.setdefault(chunk.rows.tobytes(), []).append(chunk)
+        found = [self._sample(chunks, key) for chunks in groups.values()]
+        return [sample for sample in found if sample is not None]
+
+    def _sample(self, chunks: Sequence[Chunk], key: Key) -> Sample | None:
+        labels = self.figures(key[0]).labels
+        thresholds = np.array([chunk.threshold for chunk in chunks])
+        if _same_figures(chunks):
+            order = np.argsort(chunks[0].rows, kind="stable")
+            order = order[labels[chunks[0].rows[order]] >= 0]
+            rows = chunks[0].rows[order].astype(np.int64)
+            each = np.stack([chunk.p[order] for chunk in chunks])
+            p = each.mean(axis=0)
+            margin = (each - thresholds[:, None]).mean(axis=0)
+        else:
+            every = np.concatenate([chunk.rows for chunk in chunks]).astype(np.int64)
+            values = np.concatenate([chunk.p for chunk in chunks])
+            margins = np.concatenate([chunk.p - chunk.threshold for chunk in chunks])
+            rows, where, counts = np.unique(every, return_inverse=True, return_counts=True)
+            p = np.bincount(where, values, len(rows)) / counts
+            margin = np.bincount(where, margins, len(rows)) / counts
+            kept = labels[rows] >= 0
+            rows, p, margin, each = rows[kept], p[kept], margin[kept], None
+        if not len(rows):
+            return None
+        return Sample(rows, labels[rows] == 1, p, margin >= 0, each, thresholds)
+
+
+def _distinct(chunks: Sequence[Chunk]) -> list[Chunk]:
+    return list({id(chunk.rows): chunk for chunk in chunks}.values())
+
+
+def _same_figures(chunks: Sequence[Chunk]) -> bool:
+    """Whether every model scored the same figures, in the same order."""
+    first = chunks[0].rows
+    return all(chunk.rows is first or np.array_equal(chunk.rows, first) for chunk in chunks[1:])
+
+
+def _retitled(group: str, titles: Mapping[str, str]) -> str:
+    """A group with the domain's own name instead of its name in folds."""
+    head, _, last = group.rpartition("on ")
+    return f"{head}on {titles[last]}" if last in titles else group

@@ -290,7 +290,7 @@ def test_the_wheel_is_whole_and_the_same_every_time(folder: Path, tmp_path: Path
             data = archive.read(name)
             assert (int(size), digest) == (len(data), f"sha256={container._digest(data)}")
     assert [line.split(",")[0] for line in record] == names
-    assert {"atypia/challenge.py", "atypia/__init__.py", "atypia/inference/runtimes.py"} <= set(names)
+    assert {"atypia/challenge.py", "atypia/__init__.py", "atypia/inference/runtimes/catalogue.py"} <= set(names)
     assert not [name for name in names if "__pycache__" in name]
     again = container.write_wheel(tmp_path / wheel_name())
     assert again.read_bytes() == wheel.read_bytes()

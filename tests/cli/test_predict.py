@@ -303,7 +303,7 @@ def test_where_every_figure_is_refused_the_exit_code_is_one(atypia: Run, model: 
     ended = atypia("predict", bad, "--model", model, "--out", tmp_path / "r.csv")
 
     assert ended.code == 1
-    assert "warning: all 2 figures were refused; see the column `reason`" in ended.err
+    assert "warning: every figure (2) was refused; see the column `reason`" in ended.err
     rows = list(csv.DictReader((tmp_path / "r.csv").open(encoding="utf-8")))
     assert [row["call"] for row in rows] == ["refused", "refused"]
     assert "is no regular file but a named pipe" in rows[1]["reason"]
@@ -318,7 +318,7 @@ def test_a_slide_whose_figures_are_all_refused_is_told_and_the_exit_code_is_one(
     ended = atypia("predict", "--slides", table, "--model", model, "--out", tmp_path / "many", "--workers", "1")
 
     assert ended.code == 1
-    assert "case: all 2 figures were refused; see `reason` in its results" in ended.err
+    assert "case: every figure (2) was refused; see `reason` in its results" in ended.err
     assert (tmp_path / "many" / "case" / "results.parquet").is_file()
 
 

@@ -83,7 +83,7 @@ def run(place: Path, command: list[str]) -> None:
     done = subprocess.run(
         command, cwd=place / "work", env=environment(place), capture_output=True, text=True, timeout=180
     )
-    assert done.returncode == 1 and "figures were refused" in done.stderr, done.stderr
+    assert done.returncode == 1 and "every figure (" in done.stderr, done.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="folders of a user are named otherwise")

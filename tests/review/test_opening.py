@@ -77,6 +77,17 @@ def test_results_of_several_slides_get_unique_ids(tmp_path: Path) -> None:
     assert figures.case.names == ("one", "two") and figures.cut.all()
 
 
+def test_slides_of_one_name_in_two_folders_stay_two_cases(tmp_path: Path) -> None:
+    for name in ("p1", "p2"):
+        (tmp_path / name).mkdir()
+        slide = f"/archive/{name}/HE.svs"
+        pq.write_table(results_table([("1", slide, 0.5)], (10.0, 20.0)), tmp_path / name / "results.parquet")
+    (tmp_path / "slides.csv").write_text("slide\n")
+    figures = open_figures(Opening((str(tmp_path),)))
+    assert figures.ids.to_pylist() == ["p1/HE.svs#1", "p2/HE.svs#1"]
+    assert figures.case.names == ("p1/HE.svs", "p2/HE.svs")
+
+
 def test_training_gives_held_out_probabilities(trained_folder: Path) -> None:
     figures = open_figures(Opening((str(trained_folder),)))
     held_out = [

@@ -190,7 +190,7 @@ def register(app: typer.Typer) -> None:
             if written is not None:
                 note(f"file: {written}")
         if found.total.refused and not found.total.scored:
-            warn(f"all {found.total.refused:,} figures were refused; see the column `reason` of the results")
+            warn(f"every figure ({found.total.refused:,}) was refused; see the column `reason` of the results")
             raise typer.Exit(1)
 
 
@@ -241,12 +241,15 @@ def many(
         show_json([asdict(outcome) for outcome in outcomes])
     for outcome in failed:
         warn(f"{outcome.name}: {outcome.reason}")
+    for outcome in outcomes:
+        for text in outcome.notes:
+            warn(text)
     kept = sum(outcome.status == "kept" for outcome in outcomes)
     note(f"{len(outcomes) - kept - len(failed)} slides done, {kept} kept, {len(failed)} failed")
     note(f"files: {out}/slides.csv, and one folder a slide")
     refused = [outcome for outcome in outcomes if outcome.figures and outcome.rate is None]
     for outcome in refused:
-        warn(f"{outcome.name}: all {outcome.figures:,} figures were refused; see `reason` in its results")
+        warn(f"{outcome.name}: every figure ({outcome.figures:,}) was refused; see `reason` in its results")
     if failed or refused:
         raise typer.Exit(1)
 

@@ -245,4 +245,4 @@ def _write_table(out: Path, jobs: Sequence[SlideJob], over: Mapping[str, SlideOu
         for job in jobs:
             if job.name in over:
                 values = asdict(over[job.name])
-                lines.write([values[name] for name in COLUMNS])
+                lines.write([" | ".join(v) if isinstance(v := values[name], tuple) else v for name in COLUMNS])

@@ -132,6 +132,7 @@ class SlideOutcome:
         atypical_certain: Of ``atypical``, those called atypical.
         atypical_uncertain: Of ``atypical``, those called uncertain.
         uncertain: Scored figures called uncertain, on whichever side of the threshold.
+        notes: What was left out or decided on the way.
     """
 
     name: str
@@ -147,6 +148,7 @@ class SlideOutcome:
     atypical_certain: int | None = None
     atypical_uncertain: int | None = None
     uncertain: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 COLUMNS: Final = tuple(SlideOutcome.__dataclass_fields__)
@@ -208,6 +210,7 @@ class Task:
             int(facts["figures"]),
             rate=None if rate is None else float(rate),
             seconds=round(seconds, 3),
+            notes=tuple(str(text) for text in facts.get("notes", ())),
             **counts,
         )
 

@@ -165,7 +165,12 @@ def _stream(
 
     size, mpp = request.batch_size, request.mpp
     whole = classifier.geometry if mpp is None else classifier.slide_geometry
-    size_of: dict[str, Any] = {"mpp": mpp, "given_as": request.given_as, "assumed_um": classifier.field_um}
+    size_of: dict[str, Any] = {
+        "mpp": mpp,
+        "mpp_from": request.mpp_from,
+        "given_as": request.given_as,
+        "assumed_um": classifier.field_um,
+    }
     before = 0  # figures of the inputs that are over
     for kind, group in groupby(kinds, key=lambda pair: pair[0]):
         inputs = [given for _, given in group]

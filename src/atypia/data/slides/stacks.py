@@ -21,9 +21,10 @@ from PIL import Image
 from atypia.base.errors import DataError, must
 from atypia.base.regularfiles import open_regular
 from atypia.data.images.decoding import FORMATS, ImageLimits, image_format, read_header, read_rgb
-from atypia.data.images.geometry import CropGeometry, apply
-from atypia.data.slides.readas import check_one_figure, read_crop_as
+from atypia.data.images.geometry import CropGeometry
+from atypia.data.slides.cropscale import Sizing
 from atypia.data.slides.readers import SLIDE_SUFFIXES
+from atypia.data.slides.scale import AUTO
 from atypia.data.slides.streams import (
     CROP_LIMITS,
     DEFAULT_BATCH,
@@ -92,6 +93,7 @@ def stack_pages(
     mpp: float | None = None,
     limits: ImageLimits = CROP_LIMITS,
     max_pages: int = MAX_PAGES,
+    mpp_from: str = AUTO,
     given_as: str = "--mpp",
     assumed_um: float | None = None,
     notes: list[str] | None = None,
@@ -107,10 +109,11 @@ def stack_pages(
         path: The file.
         geometry: The field and the side of the crops.
         batch_size: Crops in a batch.
-        mpp: µm/px of the pages: a field in µm is then cut from their middle. Without it the
-            whole page is the field.
+        mpp: µm/px of the pages: a field in µm is then cut from their middle. Without it what the first page
+            states counts, and where it states nothing the whole page is the field.
         limits: A page of more pixels is refused before it is decoded.
         max_pages: A file of more pages is refused.
+        mpp_from: Whom to believe where ``mpp`` and the file differ by more than 5 %.
         given_as: How ``mpp`` was given, for results.
         assumed_um: The field that a whole page is taken for, for results; None where the model does not say.
         notes: Receives what a user should know of how the pages were taken.
@@ -141,11 +144,12 @@ def stack_pages(
         )
     assumed = assumed_um if geometry.side_um is None else geometry.side_um
 
+    sizing = Sizing(mpp, mpp_from, given_as, assumed)
+    scale = sizing.scale(path, str(path))
+
     def cut(image: npt.NDArray[np.uint8], figure: str) -> Crop:
-        height, width = image.shape[:2]
-        check_one_figure(figure, width, height, field, mpp)
-        read_as = read_crop_as(width, height, field, mpp, given_as, assumed)
-        return Crop(figure, str(path), apply(image, field, mpp), read_as=read_as)
+        pixels, read_as = sizing.cut(image, figure, field, scale)
+        return Crop(figure, str(path), pixels, read_as=read_as)
 
     return batched(_pages(path, chain, figures, cut, limits), batch_size, field.out_px)
 

@@ -25,8 +25,10 @@ from atypia.base.cores import core_count
 from atypia.base.errors import DataError, InputError, must
 from atypia.base.regularfiles import open_regular
 from atypia.data.images.decoding import ImageLimits, image_format, read_header, read_rgb
-from atypia.data.images.geometry import CropGeometry, apply
-from atypia.data.slides.readas import UNKNOWN, ReadAs, check_one_figure, read_crop_as
+from atypia.data.images.geometry import CropGeometry
+from atypia.data.slides.cropscale import Sizing
+from atypia.data.slides.readas import UNKNOWN, ReadAs
+from atypia.data.slides.scale import AUTO
 from atypia.data.sources.layouts import IMAGE_SUFFIXES, walk_files
 
 MAX_CROP_PX = 2048
@@ -208,6 +210,7 @@ def crop_files(
     mpp: float | None = None,
     workers: int | None = None,
     skipped: Skipped | None = None,
+    mpp_from: str = AUTO,
     given_as: str = "--mpp",
     assumed_um: float | None = None,
 ) -> Iterator[CropBatch | Refusal]:
@@ -222,10 +225,11 @@ def crop_files(
         inputs: Files, folders, and patterns with ``*``, ``?``, ``[…]`` and ``**``.
         geometry: The field and the side of the crops.
         batch_size: Crops in a batch.
-        mpp: µm/px of the images: a field in µm is then cut from their middle. Without it the
-            whole image is the field.
+        mpp: µm/px of the images: a field in µm is then cut from their middle. Without it what each file
+            states counts, and where it states nothing the whole image is the field.
         workers: Threads that decode; None for one a core, at most 8.
         skipped: Where skipped files are counted.
+        mpp_from: Whom to believe where ``mpp`` and a file differ by more than 5 %.
         given_as: How ``mpp`` was given, for results.
         assumed_um: The field that a whole crop is taken for, for results; None where the model does not say.
 
@@ -248,7 +252,7 @@ def crop_files(
     ahead = max(2 * threads, -(-2 * min(batch_size, 1024) // unit))
 
     def decode(files: list[_File]) -> list[Crop | Refusal]:
-        return [_crop(file, field, mpp, given_as, assumed) for file in files]
+        return [_crop(file, field, Sizing(mpp, mpp_from, given_as, assumed)) for file in files]
 
     def items() -> Iterator[Crop | Refusal]:
         for done in _in_order(decode, _units(_named(sources, counts), unit), threads, ahead):
@@ -335,17 +339,13 @@ def _looks_like_image(path: Path) -> bool:
         return False
 
 
-def _crop(
-    file: _File, geometry: CropGeometry, mpp: float | None, given_as: str, assumed_um: float | None
-) -> Crop | Refusal:
+def _crop(file: _File, geometry: CropGeometry, sizing: Sizing) -> Crop | Refusal:
     try:
         image = read_rgb(file.path, CROP_LIMITS, name=file.image)
         if max(image.shape) > MAX_CROP_PX:
             return Refusal(file.figure_id, file.image, _region(file.image, image.shape[1], image.shape[0]))
-        height, width = image.shape[:2]
-        check_one_figure(file.image, width, height, geometry, mpp)
-        read_as = read_crop_as(width, height, geometry, mpp, given_as, assumed_um)
-        return Crop(file.figure_id, file.image, apply(image, geometry, mpp), read_as=read_as)
+        pixels, read_as = sizing.cut(image, file.image, geometry, sizing.scale(file.path, file.image))
+        return Crop(file.figure_id, file.image, pixels, read_as=read_as)
     except DataError as error:
         return Refusal(file.figure_id, file.image, _reason(file, error))
 

@@ -21,6 +21,7 @@ from atypia.data.points.names import match
 from atypia.data.sources.catalogue import SOURCES
 from atypia.data.sources.opening import figure_positions
 from atypia.inference import results as res
+from atypia.reports.drawing.names import short_names
 from atypia.review.figures.figures import (
     UNKNOWN_LABEL,
     Coded,
@@ -239,9 +240,17 @@ def _slides_of(images: pa.ChunkedArray, cut: npt.NDArray[np.bool_], places: Plac
 
 def _named_by_slide(files: tuple[Path, ...], on: Codes) -> Coded:
     """Slides as cases, which results do not name."""
-    stems = sorted({file.stem for file in files})
-    rank = np.array([*(stems.index(file.stem) for file in files), -1], np.int32)
-    return Coded(tuple(stems), rank[on])
+    shown = _slide_names([str(file) for file in files])
+    names = [shown[str(file)] for file in files]
+    cases = sorted(set(names))
+    rank = np.array([*(cases.index(name) for name in names), -1], np.int32)
+    return Coded(tuple(cases), rank[on])
+
+
+def _slide_names(images: Sequence[str]) -> dict[str, str]:
+    """What each slide is called: its stem where no other has it, else as much of its path as tells it from the others."""
+    stems = {image: Path(image).stem for image in dict.fromkeys(images)}
+    return stems if len(set(stems.values())) == len(stems) else short_names(stems)
 
 
 def _unique_ids(table: pa.Table, source: str) -> pa.Table:
@@ -249,8 +258,9 @@ def _unique_ids(table: pa.Table, source: str) -> pa.Table:
     counts = pc.count_distinct(table[r.FIGURE_ID]).as_py()  # pyright: ignore[reportAttributeAccessIssue]
     if counts == table.num_rows:
         return table
-    pairs = zip(table[r.FIGURE_ID].to_pylist(), table[r.IMAGE].to_pylist(), strict=True)
-    ids = [f"{Path(image).stem}#{figure}" for figure, image in pairs]
+    images = table[r.IMAGE].to_pylist()
+    shown = _slide_names(images)
+    ids = [f"{shown[image]}#{figure}" for figure, image in zip(table[r.FIGURE_ID].to_pylist(), images, strict=True)]
     repeated = [figure for figure, count in Counter(ids).items() if count > 1]
     if repeated:
         shown = ", ".join(repeated[:3])

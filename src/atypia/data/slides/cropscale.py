@@ -1,0 +1,125 @@
+"""µm/px of crops that are files: what each file states, beside what the user gives and what models assume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from atypia.base.regularfiles import open_regular
+from atypia.data.images.decoding import FORMATS
+from atypia.data.images.geometry import CropGeometry, apply
+from atypia.data.slides.readas import ReadAs, check_one_figure, read_crop_as
+from atypia.data.slides.scale import (
+    AUTO,
+    DPI,
+    UNITS_UM,
+    Scale,
+    Statement,
+    chosen,
+    differ,
+    imagej_statements,
+    imagej_unit,
+    ome_statements,
+    statement,
+    tiff_statements,
+)
+
+_DESCRIPTION, _X, _Y, _UNIT = 270, 282, 283, 296
+"""Numbers of TIFF tags."""
+_INCH = 2
+
+
+def crop_statements(path: Path) -> list[Statement]:
+    """What the first image of a file states of its µm/px; nothing where it cannot be read, which is said elsewhere."""
+    try:
+        with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
+            tags = getattr(image, "tag_v2", None)
+            if tags is None:
+                dpi = image.info.get("dpi")
+                if not dpi or len(dpi) != 2 or not all(dpi):
+                    return []
+                across, down = (UNITS_UM["inch"] / float(side) for side in dpi)
+                return statement(DPI, "file: resolution", across, down)
+            per_unit = [float(tags[tag]) if tags.get(tag) else None for tag in (_X, _Y)]
+            description, unit = str(tags.get(_DESCRIPTION, "")), int(tags.get(_UNIT, _INCH))
+            found = ome_statements(description, image.width, image.height)
+            if imagej_unit(description) is not None:
+                return found + imagej_statements(description, per_unit)
+            return found + tiff_statements(per_unit, unit)
+    except (OSError, ValueError, SyntaxError, TypeError, ArithmeticError, LookupError, Image.DecompressionBombError):
+        return []
+
+
+def crop_scale(path: Path, name: str, mpp: float | None, mpp_from: str = AUTO, given_as: str = "--mpp") -> Scale:
+    """The µm/px of a crop's file, as :func:`atypia.data.slides.scale.chosen` decides it.
+
+    Raises:
+        DataError: What the file states contradicts what is given, and ``mpp_from`` does not settle it.
+    """
+    return chosen(name, crop_statements(path), mpp, mpp_from, given_as)
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """How the size of crops is decided.
+
+    Attributes:
+        mpp: µm/px that the user gives; None for what files state.
+        mpp_from: Whom to believe where they differ.
+        given_as: How it was given, for messages and results.
+        assumed_um: The field that a whole crop is taken for where nobody says anything; None where the model does not say.
+    """
+
+    mpp: float | None = None
+    mpp_from: str = AUTO
+    given_as: str = "--mpp"
+    assumed_um: float | None = None
+
+    def scale(self, path: Path, name: str) -> Scale:
+        """The µm/px of a file; see :func:`crop_scale`."""
+        return crop_scale(path, name, self.mpp, self.mpp_from, self.given_as)
+
+    def cut(
+        self, image: npt.NDArray[np.uint8], name: str, geometry: CropGeometry, scale: Scale
+    ) -> tuple[npt.NDArray[np.uint8], ReadAs]:
+        """The crop that a model sees, shape (out_px, out_px, 3), and how its image was read.
+
+        Args:
+            image: RGB, shape (height, width, 3).
+            name: What messages call it.
+            geometry: The field for what the user gives.
+            scale: Of its file.
+
+        Raises:
+            DataError: The image is not the crop of one figure, or smaller than the field.
+        """
+        height, width = image.shape[:2]
+        field = geometry
+        if self.mpp is None and scale.mpp is not None:
+            field = field_as_stated(geometry, scale.mpp, min(width, height), self.assumed_um)
+        mpp = scale.mpp
+        check_one_figure(name, width, height, field, mpp)
+        return apply(image, field, mpp), read_crop_as(width, height, field, mpp, scale.source or "", self.assumed_um)
+
+
+def field_as_stated(
+    geometry: CropGeometry, stated_mpp: float, shortest_px: int, assumed_um: float | None
+) -> CropGeometry:
+    """The field that is cut from a crop whose file states its µm/px, where the user gives none.
+
+    Args:
+        geometry: The field without µm/px.
+        stated_mpp: What the file states.
+        shortest_px: The crop's shorter side.
+        assumed_um: The field that a whole crop is taken for; None where the model does not say.
+
+    Returns:
+        ``geometry`` where the whole crop has that size to 5 %; else a field of ``assumed_um`` in its middle.
+    """
+    if not geometry.is_whole or assumed_um is None or not differ(stated_mpp * shortest_px, assumed_um):
+        return geometry
+    return CropGeometry(geometry.out_px, side_um=assumed_um)

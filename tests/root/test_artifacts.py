@@ -29,7 +29,7 @@ VALUES = st.recursive(
 
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:
     """Runs code in another process; it prints a line where the test should act."""
-    text = "import sys, time\nfrom pathlib import Path\nfrom atypia import artifacts\n" + textwrap.dedent(code)
+    text = "import sys, time\nfrom pathlib import Path\nfrom atypia.base import artifacts\n" + textwrap.dedent(code)
     command = [sys.executable, "-c", text, *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

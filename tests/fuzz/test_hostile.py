@@ -117,7 +117,7 @@ def _follow(process: subprocess.Popen[str], outcomes: list[dict[str, Any]], seco
 
 
 def _complete_bundle(folder: Path) -> None:
-    from .hostile import small_bundle
+    from .small_files import small_bundle
 
     for name, content in small_bundle():
         if not (folder / name).exists():

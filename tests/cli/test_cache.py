@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from atypia.backbones.features import open_features
+from atypia.base import crashes
 from atypia.base.artifacts import lock
 from atypia.base.cachefiles import KINDS, _measured
 from atypia.data.crops.store import open_store
@@ -118,3 +119,14 @@ def test_what_is_kept_of_patients_is_the_owners_alone(filled: Path) -> None:
         for path in folder.rglob("*"):
             if not path.name.endswith(".lock"):  # empty
                 assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_logs_of_what_went_wrong_are_listed_and_cleared(atypia: Run, own_home: Path) -> None:
+    try:
+        raise RuntimeError("unexpected")
+    except RuntimeError as error:
+        log = crashes.write_log(error)
+    assert log is not None and log.is_relative_to(own_home)
+    assert listed(atypia)["logs"]["entries"] == 1
+    assert atypia("cache", "clear", "--kind", "logs", "--yes").code == 0
+    assert not log.exists() and listed(atypia)["logs"]["entries"] == 0

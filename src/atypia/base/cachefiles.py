@@ -17,9 +17,10 @@ from filelock import FileLock, Timeout
 
 from atypia.base.artifacts import disk_errors
 from atypia.base.errors import InputError, must
-from atypia.base.paths import cache_root, home
+from atypia.base.paths import cache_root, home, log_root
 
 DAY_S: Final = 86_400.0
+LOGS: Final = "logs"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class Kind:
 
     @property
     def folder(self) -> Path:
-        """Where it lies."""
+        """Where it lies; logs have the folder that the system has for them."""
+        if self.name == LOGS:
+            return log_root()
         return (cache_root() if self.derived else home()) / self.name
 
 
@@ -51,7 +54,7 @@ KINDS: Final = (
     Kind("phantom", "rendered crops", False),
     Kind("synthesis", "generators and generated crops", True),
     Kind("weights", "converted weights of backbones, checksums", False),
-    Kind("logs", "messages of commands that failed", True),
+    Kind(LOGS, "what went wrong unexpectedly, with tracebacks", True),
     Kind("reviews", "decisions of `atypia serve`", True, derived=False),
     Kind("imports", "where folders were imported from", True, derived=False),
 )

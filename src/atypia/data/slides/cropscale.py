@@ -13,20 +13,7 @@ from atypia.base.regularfiles import open_regular
 from atypia.data.images.decoding import FORMATS
 from atypia.data.images.geometry import CropGeometry, apply
 from atypia.data.slides.readas import ReadAs, check_one_figure, read_crop_as
-from atypia.data.slides.scale import (
-    AUTO,
-    DPI,
-    UNITS_UM,
-    Scale,
-    Statement,
-    chosen,
-    differ,
-    imagej_statements,
-    imagej_unit,
-    ome_statements,
-    statement,
-    tiff_statements,
-)
+from atypia.data.slides.scale import AUTO, Scale, Statement, chosen, differ, dpi_statements, page_statements
 
 _DESCRIPTION, _X, _Y, _UNIT = 270, 282, 283, 296
 """Numbers of TIFF tags."""
@@ -39,17 +26,10 @@ def crop_statements(path: Path) -> list[Statement]:
         with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
             tags = getattr(image, "tag_v2", None)
             if tags is None:
-                dpi = image.info.get("dpi")
-                if not dpi or len(dpi) != 2 or not all(dpi):
-                    return []
-                across, down = (UNITS_UM["inch"] / float(side) for side in dpi)
-                return statement(DPI, "file: resolution", across, down)
+                return dpi_statements(image.info.get("dpi"))
             per_unit = [float(tags[tag]) if tags.get(tag) else None for tag in (_X, _Y)]
             description, unit = str(tags.get(_DESCRIPTION, "")), int(tags.get(_UNIT, _INCH))
-            found = ome_statements(description, image.width, image.height)
-            if imagej_unit(description) is not None:
-                return found + imagej_statements(description, per_unit)
-            return found + tiff_statements(per_unit, unit)
+            return page_statements(description, image.width, image.height, per_unit, unit)
     except (OSError, ValueError, SyntaxError, TypeError, ArithmeticError, LookupError, Image.DecompressionBombError):
         return []
 

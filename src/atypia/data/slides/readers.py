@@ -32,7 +32,7 @@ from atypia.base.regularfiles import open_regular
 from atypia.data.images.decoding import DEFAULT_LIMITS, FORMATS, ImageLimits, image_format, read_rgb
 from atypia.data.slides.dicom import dicom_file
 from atypia.data.slides.regions import ArraySlide, Bounds, Facts, Slide
-from atypia.data.slides.scale import DPI, OPENSLIDE, SCN, UNITS_UM, Statement, statement
+from atypia.data.slides.scale import OPENSLIDE, SCN, Statement, dpi_statements, statement
 from atypia.data.slides.tifflayout import TIFF_DAMAGE, Layout, layout_of
 from atypia.data.slides.tiffslides import open_pages
 
@@ -200,10 +200,7 @@ def _pillow_statements(path: Path) -> tuple[Statement, ...]:
             dpi = image.info.get("dpi")
     except (OSError, ValueError, SyntaxError):
         return ()
-    if not dpi or len(dpi) != 2 or not all(dpi):
-        return ()
-    across, down = (UNITS_UM["inch"] / float(side) for side in dpi)
-    return tuple(statement(DPI, "file: resolution", across, down))
+    return tuple(dpi_statements(dpi))
 
 
 def _number(text: str | None) -> float | None:

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from atypia.base.errors import DataError, InputError, must
 
@@ -321,6 +321,32 @@ def tiff_statements(per_unit: Sequence[float | None], unit: int) -> list[Stateme
         return []
     sides = [unit_um / value if value else None for value in per_unit]
     return statement(TIFF, "file: TIFF resolution", sides[0], sides[1])
+
+
+def page_statements(
+    description: str, width_px: int, height_px: int, per_unit: Sequence[float | None], unit: int
+) -> list[Statement]:
+    """Everything that a page of a TIFF says.
+
+    Args:
+        description: The tag ``ImageDescription``.
+        width_px: Width of the page.
+        height_px: Its height.
+        per_unit: The resolution tags: pixels a unit, across and down.
+        unit: The tag ``ResolutionUnit``.
+    """
+    found = ome_statements(description, width_px, height_px) + scn_statements(description)
+    if imagej_unit(description) is not None:
+        return found + imagej_statements(description, per_unit)
+    return found + tiff_statements(per_unit, unit)
+
+
+def dpi_statements(dpi: Any) -> list[Statement]:
+    """What Pillow's ``dpi`` of a PNG or JPEG says; nothing where it has none."""
+    if not dpi or len(dpi) != 2 or not all(dpi):
+        return []
+    across, down = (UNITS_UM["inch"] / float(side) for side in dpi)
+    return statement(DPI, "file: resolution", across, down)
 
 
 def is_ome(description: str) -> bool:

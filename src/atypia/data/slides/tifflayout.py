@@ -307,12 +307,9 @@ def _others(pages: Sequence[Any], chosen: int, outer: Sequence[tuple[str, int]])
 def _statements(page: TiffPage, description: str) -> list[scale.Statement]:
     width, height = page.imagewidth, page.imagelength
     per_unit = [_ratio(page.tags.valueof(tag)) for tag in ("XResolution", "YResolution")]
-    found = scale.ome_statements(description, width, height) + scale.scn_statements(description)
-    if scale.imagej_unit(description) is not None:
-        return found + scale.imagej_statements(description, per_unit)
     # Photoshop and others write whole numbers for a unit that is none.
     unit = page.tags.valueof("ResolutionUnit", 2)
-    return found + scale.tiff_statements(per_unit, int(unit) if isinstance(unit, int) else 2)
+    return scale.page_statements(description, width, height, per_unit, int(unit) if isinstance(unit, int) else 2)
 
 
 def _ratio(value: Any) -> float | None:

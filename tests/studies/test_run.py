@@ -20,7 +20,7 @@ from atypia.base.errors import AbsentError, InputError
 from atypia.engines.engine import Setup
 from atypia.evaluation import rows as e
 from atypia.inference.predictions import read_predictions
-from atypia.studies.ledger import Ledger
+from atypia.studies.ledger import Ledger, read_claim
 from atypia.studies.plan import Plan
 from atypia.studies.run import run_study, study_status
 from atypia.studies.table import collect_study
@@ -155,6 +155,18 @@ def test_the_end_of_the_process_is_no_failure_of_a_run(
     assert all(Ledger(out).failure(run.id) is None for run in plan.runs)
 
 
+def stopped(pid: int) -> bool:
+    """Stops a process and waits until it stands still; False where it has ended."""
+    with suppress(ProcessLookupError, OSError):
+        os.kill(pid, signal.SIGSTOP)
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            if Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0] == "T":
+                return True
+            time.sleep(0.001)
+    return False
+
+
 def test_a_worker_that_is_killed_is_replaced(small_csv: Path, other_csv: Path, tmp_path: Path) -> None:
     given = values(small_csv, [other_csv])
     plan, out = plan_of(given, tmp_path, "undisturbed")
@@ -163,18 +175,20 @@ def test_a_worker_that_is_killed_is_replaced(small_csv: Path, other_csv: Path, t
     killed: set[int] = set()
 
     def kill(done: int, total: int, what: str) -> None:
-        if 1 <= done < total and not killed:  # the next run has been given to the worker: its claim names the process
-            for _ in range(40):
-                for claim in out.glob("runs/*/claim.json"):
-                    from atypia.studies.ledger import read_claim
-
-                    held = read_claim(claim)
-                    begun = any(event["event"] == "start" for event in Ledger(out).events(claim.parent.name))
-                    if held is not None and begun:
-                        killed.add(held.pid)
-                        os.kill(held.pid, signal.SIGKILL)
-                        return
-                time.sleep(0.05)
+        if not 1 <= done < total or killed:  # the next run has been given to the worker: its claim names the process
+            return
+        for _ in range(40):
+            for claim in out.glob("runs/*/claim.json"):
+                held = read_claim(claim)
+                if held is None or not stopped(held.pid):
+                    continue
+                happened = {event["event"] for event in Ledger(out).events(claim.parent.name)}
+                if "start" in happened and "done" not in happened:  # between the two, for it does not move meanwhile
+                    killed.add(held.pid)
+                    os.kill(held.pid, signal.SIGKILL)
+                    return
+                os.kill(held.pid, signal.SIGCONT)
+            time.sleep(0.05)
 
     for attempt in range(4):  # on a busy machine the worker may be through before this process looks
         plan, out = plan_of(given, tmp_path, f"disturbed-{attempt}")
@@ -204,7 +218,6 @@ def test_two_calls_share_the_work(small_csv: Path, tmp_path: Path) -> None:
 
 def test_sigterm_ends_the_workers_too(small_csv: Path, tmp_path: Path) -> None:
     """As a scheduler does at the end of a job's time; the worker writes its checkpoint and ends."""
-    from atypia.studies.ledger import read_claim
 
     given = values(small_csv, [], epochs=500)
     _, out = plan_of({**given, "models": given["models"][1:]}, tmp_path)
@@ -259,7 +272,6 @@ def test_ray_gives_the_same_results_though_a_worker_dies(small_csv: Path, other_
     killed = set()
 
     def kill(done: int, total: int, what: str) -> None:
-        from atypia.studies.ledger import read_claim
 
         for _ in range(600 if done == 1 and not killed else 0):
             held = [read_claim(claim) for claim in out.glob("runs/*/claim.json")]

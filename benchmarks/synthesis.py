@@ -30,13 +30,13 @@ import torch
 
 from atypia.data.audit.provenance import seen_table
 from atypia.data.manifest import Manifest
-from atypia.synthesis.diffusion import SamplingConfig
 from atypia.synthesis.generator import Facts, Generator, Sampler, save_generator
-from atypia.synthesis.latents import Latents
-from atypia.synthesis.networks import Denoiser, build_autoencoder, parameter_count
-from atypia.synthesis.parts import AutoencoderPart, DenoiserPart, cpu_state
+from atypia.synthesis.model.diffusion import SamplingConfig
+from atypia.synthesis.model.latents import Latents
+from atypia.synthesis.model.networks import Denoiser, build_autoencoder, parameter_count
 from atypia.synthesis.sampling import Wanted, sample_set
 from atypia.synthesis.schema import AUTOENCODER, DENOISER, GeneratorRecipe, load_generator_recipe, shipped_generators
+from atypia.synthesis.training.parts import AutoencoderPart, DenoiserPart, cpu_state
 from benchmarks.memory import RECORD, reset_peak, status_kib
 
 ROUNDS = 3

@@ -41,8 +41,8 @@ from atypia.studies.plan import Plan
 from atypia.studies.run import study_status
 from atypia.studies.table import collect_study
 from atypia.synthesis.generator import load_generator
+from atypia.synthesis.measures.score import open_samples
 from atypia.synthesis.schema import load_generator_recipe
-from atypia.synthesis.score import open_samples
 from atypia.training.recipe import load_recipe, parse_recipe
 
 SAME = "same.json"

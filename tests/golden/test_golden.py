@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 
 from atypia.studies.plan import Plan
-from atypia.synthesis.diffusion import SamplingConfig
 from atypia.synthesis.generator import load_generator
+from atypia.synthesis.model.diffusion import SamplingConfig
 from atypia.synthesis.sampling import Wanted, sample_set
 
 from .reading import CROPS, ELSEWHERE, EXPECTED, READERS, as_json

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atypia.base.errors import InputError, WorkError
-from atypia.base.spreadsheet import bare
+from atypia.base.files.spreadsheet import bare
 from atypia.data.slides.readas import ReadAs
 from atypia.data.slides.streams import Refusal
 from atypia.inference.results import RESULTS_SCHEMA, refusal_batch

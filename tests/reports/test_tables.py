@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atypia.base.errors import InputError
-from atypia.base.spreadsheet import bare
+from atypia.base.files.spreadsheet import bare
 from atypia.reports.drawing.tables import FORMS, SUFFIXES, Column, Spread, Table, Value, as_dict, shown, write_table
 
 NAN = math.nan

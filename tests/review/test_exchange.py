@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from atypia.base.spreadsheet import bare, shielded
+from atypia.base.files.spreadsheet import bare, shielded
 from atypia.data.manifest import Manifest
 from atypia.inference.results import RESULTS_SCHEMA
 from atypia.review.figures.figures import Figures

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atypia.base.table_hash import content_hashes
+from atypia.base.files.table_hash import content_hashes
 
 SCHEMA = pa.schema([("s", pa.string()), ("f", pa.float64()), ("i", pa.int8()), ("l", pa.list_(pa.string()))])
 ROWS = st.lists(

@@ -14,7 +14,7 @@ import pytest
 from atypia.base.artifacts import file_sha256, read_json
 from atypia.base.config import read_yaml
 from atypia.base.errors import AtypiaError, DataError
-from atypia.base.regularfiles import check_regular, open_regular, read_regular
+from atypia.base.files.regularfiles import check_regular, open_regular, read_regular
 from atypia.data.images.decoding import read_bytes, read_header, read_rgb
 from atypia.data.manifest import Manifest
 from atypia.data.points.reading import read_points

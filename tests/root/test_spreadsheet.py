@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atypia.base.spreadsheet import CsvLines, bare, shielded
+from atypia.base.files.spreadsheet import CsvLines, bare, shielded
 from atypia.data.slides.streams import CropBatch
 from atypia.data.textfiles import read_table
 from atypia.inference.bundles.decision import Decision

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import atypia
 from atypia.base.errors import DataError
-from atypia.base.structured import MAX_DEPTH, parse_json, parse_yaml
+from atypia.base.files.structured import MAX_DEPTH, parse_json, parse_yaml
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats(allow_nan=False, allow_infinity=False)

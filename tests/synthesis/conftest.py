@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from atypia.data.manifest import Manifest
-from atypia.synthesis.diffusion import SamplingConfig
 from atypia.synthesis.generator import Generator, load_generator
+from atypia.synthesis.model.diffusion import SamplingConfig
 from atypia.synthesis.sampling import Wanted, sample_set
 
 from .toys import paint_toys, toy_recipe, train_toys

@@ -13,7 +13,7 @@ from torch import Tensor
 from atypia.base import records as r
 from atypia.base.errors import InputError
 from atypia.data.manifest import Manifest
-from atypia.synthesis.conditions import (
+from atypia.synthesis.model.conditions import (
     codes_of,
     condition_values,
     condition_words,
@@ -21,9 +21,9 @@ from atypia.synthesis.conditions import (
     joint_counts,
     manifest_codes,
 )
-from atypia.synthesis.diffusion import Process, SamplingConfig, draw_latents, guided, noise_generators
-from atypia.synthesis.networks import Denoiser, carry_over
-from atypia.synthesis.pixels import as_crops, scaled, turned
+from atypia.synthesis.model.diffusion import Process, SamplingConfig, draw_latents, guided, noise_generators
+from atypia.synthesis.model.networks import Denoiser, carry_over
+from atypia.synthesis.model.pixels import as_crops, scaled, turned
 from atypia.synthesis.schema import DiffusionConfig
 
 from .toys import toy_recipe

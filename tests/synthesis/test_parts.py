@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from atypia.base.errors import InputError
-from atypia.synthesis.networks import Denoiser, build_autoencoder, parameter_count
-from atypia.synthesis.parts import AutoencoderPart, Perceptual
-from atypia.synthesis.pixels import scaled
+from atypia.synthesis.model.networks import Denoiser, build_autoencoder, parameter_count
+from atypia.synthesis.model.pixels import scaled
 from atypia.synthesis.schema import CLASS, GeneratorRecipe, PerceptualConfig, load_generator_recipe, shipped_generators
+from atypia.synthesis.training.parts import AutoencoderPart, Perceptual
 
 CPU = torch.device("cpu")
 BACKBONE = "efficientnet-lite0"

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
 from atypia.base.errors import InputError
-from atypia.synthesis.memorisation import QUANTILE, memorisation, small
-from atypia.synthesis.quality import frechet_distance, kernel_distance, overlap
+from atypia.synthesis.measures.memorisation import QUANTILE, memorisation, small
+from atypia.synthesis.measures.quality import frechet_distance, kernel_distance, overlap
 
 
 def naive_frechet(a: Any, b: Any) -> float:

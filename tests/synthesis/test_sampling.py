@@ -18,10 +18,10 @@ from atypia.base.errors import DataError, InputError, WorkError
 from atypia.data.audit.provenance import makers
 from atypia.data.manifest import Manifest
 from atypia.data.sources.opening import open_data
-from atypia.synthesis import fitting
-from atypia.synthesis.diffusion import SamplingConfig
 from atypia.synthesis.generator import Generator, Sampler, load_generator
+from atypia.synthesis.model.diffusion import SamplingConfig
 from atypia.synthesis.sampling import Wanted, counts_of, sample_set
+from atypia.synthesis.training import fitting
 
 from .toys import paint_toys, toy_recipe, train_toys
 

@@ -20,8 +20,8 @@ from atypia.data.manifest import SYNTHETIC_SCHEMA, Manifest
 from atypia.data.sources.opening import open_data
 from atypia.splits.protocol import make_split
 from atypia.synthesis.generator import Generator
-from atypia.synthesis.picking import write_picked
-from atypia.synthesis.score import ScoreJob, kept_rows, score_set, score_text, write_score
+from atypia.synthesis.measures.picking import write_picked
+from atypia.synthesis.measures.score import ScoreJob, kept_rows, score_set, score_text, write_score
 from atypia.training.added import Addition, check_added, extended
 from atypia.training.fit import train
 from atypia.training.fitted import Training

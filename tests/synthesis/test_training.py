@@ -18,10 +18,10 @@ from atypia.base.errors import InputError, LeakageError, WorkError
 from atypia.data.manifest import Manifest
 from atypia.data.sources.opening import open_data
 from atypia.splits.split import Split
-from atypia.synthesis import fitting, loop
-from atypia.synthesis.fitting import Synthesis, train_generators
 from atypia.synthesis.generator import load_generator
 from atypia.synthesis.schema import load_generator_recipe
+from atypia.synthesis.training import fitting, loop
+from atypia.synthesis.training.fitting import Synthesis, train_generators
 
 from .toys import halves, paint_toys, toy_recipe, train_toys
 

@@ -14,8 +14,8 @@ from atypia.data.manifest import Manifest
 from atypia.data.sources.opening import open_data
 from atypia.splits.protocol import make_split
 from atypia.splits.split import Split
-from atypia.synthesis.fitting import Made, Synthesis, train_generators
 from atypia.synthesis.schema import GeneratorRecipe, load_generator_recipe
+from atypia.synthesis.training.fitting import Made, Synthesis, train_generators
 
 SIDE = 16
 CHANGES = (
@@ -72,7 +72,7 @@ def die_at(step: int, table: Path, out: Path) -> None:
 
     import torch
 
-    from atypia.synthesis import loop
+    from atypia.synthesis.training import loop
 
     torch.set_num_threads(1)
     loop.CHECKPOINT_EVERY_S = -1.0

@@ -24,8 +24,8 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 from atypia.base.errors import InputError, LockedError, WorkError
-from atypia.base.regularfiles import open_regular, read_regular
-from atypia.base.structured import parse_json
+from atypia.base.files.regularfiles import open_regular, read_regular
+from atypia.base.files.structured import parse_json
 
 CHUNK_BYTES = 1 << 20
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
@@ -309,7 +309,7 @@ def write_json(path: Path, value: Any, private: bool = False) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file, under the limits of :func:`atypia.base.structured.parse_json`.
+    """Reads a JSON file, under the limits of :func:`atypia.base.files.structured.parse_json`.
 
     Raises:
         WorkError: The file is absent, no regular file, cannot be read, too large, or damaged.

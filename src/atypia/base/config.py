@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from atypia.base.errors import LONGEST_SHOWN, InputError, brief, must
-from atypia.base.regularfiles import read_regular
-from atypia.base.structured import MAX_YAML_BYTES, parse_yaml
+from atypia.base.files.regularfiles import read_regular
+from atypia.base.files.structured import MAX_YAML_BYTES, parse_yaml
 
 M = TypeVar("M", bound="StrictModel")
 
@@ -27,7 +27,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     Raises:
         InputError: The file is absent, no regular file, is not YAML, holds something else, or exceeds the limits of
-            :func:`atypia.base.structured.parse_yaml`.
+            :func:`atypia.base.files.structured.parse_yaml`.
     """
     try:
         text = read_regular(path, MAX_YAML_BYTES).decode("utf-8-sig")

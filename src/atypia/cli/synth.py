@@ -52,8 +52,8 @@ def train(
     from atypia.cli.train import chosen_split
     from atypia.data.sources.opening import open_data
     from atypia.splits.split import Split
-    from atypia.synthesis.fitting import Synthesis, train_generators
     from atypia.synthesis.schema import load_generator_recipe
+    from atypia.synthesis.training.fitting import Synthesis, train_generators
     from atypia.training.added import subset_of_positives
 
     started = time.perf_counter()
@@ -108,7 +108,7 @@ def sample(
     as_json: Json = False,
 ) -> None:
     """Write generated crops as an ordinary data set: PNG files and a manifest with their origin."""
-    from atypia.synthesis.diffusion import SAMPLERS, SamplingConfig
+    from atypia.synthesis.model.diffusion import SAMPLERS, SamplingConfig
     from atypia.synthesis.sampling import Wanted, sample_set
 
     if sampler not in SAMPLERS:
@@ -151,8 +151,8 @@ def score(
 ) -> None:
     """FID, KID, precision, recall, density, coverage, copies of training crops, and label fidelity."""
     from atypia.data.sources.opening import open_data
-    from atypia.synthesis.picking import reason, write_picked
-    from atypia.synthesis.score import ScoreJob, kept_rows, open_samples, score_set, score_text, write_score
+    from atypia.synthesis.measures.picking import reason, write_picked
+    from atypia.synthesis.measures.score import ScoreJob, kept_rows, open_samples, score_set, score_text, write_score
 
     if (drop_copies or min_p is not None) and keep is None:
         raise typer.BadParameter("give --keep FOLDER, where the crops that pass are to go", param_hint="--keep")

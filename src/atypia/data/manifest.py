@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 from atypia.base import records as r
 from atypia.base.artifacts import atomic_file, fingerprint
 from atypia.base.errors import DataError, must
-from atypia.base.regularfiles import open_regular
-from atypia.base.structured import parse_json
-from atypia.base.table_hash import content_hashes
+from atypia.base.files.regularfiles import open_regular
+from atypia.base.files.structured import parse_json
+from atypia.base.files.table_hash import content_hashes
 from atypia.data.textfiles import known
 
 SCHEMA = pa.schema(

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from atypia.base.errors import DataError, must
-from atypia.base.regularfiles import read_regular
-from atypia.base.spreadsheet import bare
+from atypia.base.files.regularfiles import read_regular
+from atypia.base.files.spreadsheet import bare
 
 MAX_BYTES = 1 << 28
 """Size of a table; in memory it takes several times as much."""
@@ -144,7 +144,7 @@ def read_table(path: Path) -> TextTable:
 
     A byte order mark and Windows line ends are accepted; empty lines are skipped. The encoding is told by
     :func:`decoded`. The apostrophe that Atypia's own CSV has before what a spreadsheet would take for a formula is
-    taken away (:mod:`atypia.base.spreadsheet`).
+    taken away (:mod:`atypia.base.files.spreadsheet`).
 
     Raises:
         DataError: The file is absent, no regular file, too large, empty, no text, has an unnamed or repeated column

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from atypia.base import records as r
 from atypia.base.artifacts import atomic_file, fingerprint
 from atypia.base.errors import DataError, InputError, must
-from atypia.base.regularfiles import open_regular
-from atypia.base.table_hash import content_hashes
+from atypia.base.files.regularfiles import open_regular
+from atypia.base.files.table_hash import content_hashes
 from atypia.inference.predictions import PREDICTIONS_SCHEMA
 from atypia.statistics.metrics import METRICS, UndefinedMetricWarning, compute
 

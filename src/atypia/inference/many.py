@@ -25,8 +25,8 @@ from typing import Final
 from atypia.base import records as r
 from atypia.base.artifacts import atomic_file, disk_errors, file_sha256, fingerprint
 from atypia.base.errors import AtypiaError, DataError, InputError, must
+from atypia.base.files.spreadsheet import CsvLines
 from atypia.base.progress import Progress, silent
-from atypia.base.spreadsheet import CsvLines
 from atypia.data.points.names import bare_stem, loose
 from atypia.data.slides.origins import AUTO, check_origin, offset_of
 from atypia.data.slides.scale import GIVEN, check_choice

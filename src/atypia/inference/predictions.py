@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from atypia.base import records as r
 from atypia.base.artifacts import atomic_file
 from atypia.base.errors import DataError, InputError, must
-from atypia.base.regularfiles import open_regular
-from atypia.base.structured import parse_json
+from atypia.base.files.regularfiles import open_regular
+from atypia.base.files.structured import parse_json
 from atypia.data.manifest import Manifest
 
 PREDICTIONS_SCHEMA = pa.schema(

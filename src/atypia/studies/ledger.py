@@ -31,7 +31,7 @@ from typing import Any, Final
 
 from atypia.base.artifacts import disk_errors, lock, read_json, write_json
 from atypia.base.errors import WorkError
-from atypia.base.structured import parse_json
+from atypia.base.files.structured import parse_json
 from atypia.studies import files
 
 HEARTBEAT_S: Final = 15.0

@@ -22,9 +22,9 @@ from atypia.data.sources.opening import MANIFEST_NAME
 from atypia.splits.protocol import make_split
 from atypia.splits.split import Split
 from atypia.studies.schema import SyntheticConfig
-from atypia.synthesis.fitting import ASKED, SYNTHESIS_VERSION, generator_recipe_content
 from atypia.synthesis.sampling import SAMPLING_VERSION
 from atypia.synthesis.schema import GeneratorRecipe, load_generator_recipe
+from atypia.synthesis.training.fitting import ASKED, SYNTHESIS_VERSION, generator_recipe_content
 from atypia.training.added import FOLD, Addition, extended
 from atypia.training.identity import content
 
@@ -149,8 +149,8 @@ def _generator(
     allow: Sequence[str], device: str, progress: Progress,
 ) -> Any:  # fmt: skip
     """The fold's generator: the one that is named, or one that is trained now."""
-    from atypia.synthesis.fitting import Synthesis, train_generators
     from atypia.synthesis.generator import META, load_generator
+    from atypia.synthesis.training.fitting import Synthesis, train_generators
 
     (fold,) = split.folds
     if synthetic["recipe"] is None:
@@ -187,7 +187,7 @@ def _generator(
 def _samples(
     synthetic: Mapping[str, Any], generator: Any, wanted: int, seed: int, device: str, progress: Progress
 ) -> Manifest:
-    from atypia.synthesis.diffusion import SamplingConfig
+    from atypia.synthesis.model.diffusion import SamplingConfig
     from atypia.synthesis.sampling import Wanted, sample_set
 
     count = round(wanted * float(synthetic["oversample"]))
@@ -204,9 +204,9 @@ def _picked(
     progress: Progress,
 ) -> Manifest:  # fmt: skip
     """The samples that pass: no copies, and recognised by a classifier of the fold's own training part."""
-    from atypia.synthesis.memorisation import memorisation
-    from atypia.synthesis.picking import reason, write_picked
-    from atypia.synthesis.score import Score, kept_rows, real_and_made
+    from atypia.synthesis.measures.memorisation import memorisation
+    from atypia.synthesis.measures.picking import reason, write_picked
+    from atypia.synthesis.measures.score import Score, kept_rows, real_and_made
 
     (fold,) = split.folds
     filters = {name: synthetic[name] for name in ("drop_copies", "min_p", "judge", "judge_set")}
@@ -237,7 +237,7 @@ def _judged(
     synthetic: Mapping[str, Any], made: Manifest, training: Manifest, seed: int, device: str, progress: Progress
 ) -> tuple[Any, ...]:
     """What a classifier says that saw nothing but the fold's training part, its own validation included."""
-    from atypia.synthesis.fidelity import judge
+    from atypia.synthesis.measures.fidelity import judge
     from atypia.training.fit import train
     from atypia.training.fitted import Training
     from atypia.training.identity import recipe_content as classifier_content

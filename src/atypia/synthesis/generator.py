@@ -30,10 +30,10 @@ from atypia.base.config import parse
 from atypia.base.errors import AtypiaError, DataError, InputError, WorkError, must
 from atypia.data.audit.provenance import SEEN_NAME
 from atypia.data.manifest import Manifest
-from atypia.synthesis.conditions import Joint, codes_of, drawn_values
-from atypia.synthesis.diffusion import Process, SamplingConfig, draw_latents, noise_generators
-from atypia.synthesis.networks import Denoiser, build_autoencoder
-from atypia.synthesis.pixels import as_crops
+from atypia.synthesis.model.conditions import Joint, codes_of, drawn_values
+from atypia.synthesis.model.diffusion import Process, SamplingConfig, draw_latents, noise_generators
+from atypia.synthesis.model.networks import Denoiser, build_autoencoder
+from atypia.synthesis.model.pixels import as_crops
 from atypia.synthesis.schema import CLASS, GeneratorRecipe
 from atypia.training.loop import autocast_dtype
 

@@ -24,10 +24,10 @@ from atypia.data.audit.provenance import DATASET_NAME, SEEN_NAME
 from atypia.data.manifest import Manifest
 from atypia.data.sources.opening import MANIFEST_NAME
 from atypia.inference.networks import device_of
-from atypia.synthesis.diffusion import SamplingConfig
-from atypia.synthesis.fitting import check_space
 from atypia.synthesis.generator import Generator, Sampler
+from atypia.synthesis.model.diffusion import SamplingConfig
 from atypia.synthesis.schema import DOMAIN, PHASE
+from atypia.synthesis.training.fitting import check_space
 from atypia.training.identity import refuse_other
 
 ASKED: Final = "sampling.json"

@@ -14,10 +14,10 @@ from PIL import Image
 from atypia.base.artifacts import atomic_file
 from atypia.base.records import CLASS_NAMES
 from atypia.data.images.sheets import contact_sheet
-from atypia.synthesis.diffusion import Process, SamplingConfig, draw_latents, noise_generators
-from atypia.synthesis.latents import Latents
-from atypia.synthesis.networks import Denoiser
-from atypia.synthesis.pixels import as_crops, scaled
+from atypia.synthesis.model.diffusion import Process, SamplingConfig, draw_latents, noise_generators
+from atypia.synthesis.model.latents import Latents
+from atypia.synthesis.model.networks import Denoiser
+from atypia.synthesis.model.pixels import as_crops, scaled
 from atypia.synthesis.schema import CLASS
 
 COLUMNS = 8

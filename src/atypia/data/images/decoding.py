@@ -32,7 +32,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from atypia.base.errors import DataError, must
-from atypia.base.regularfiles import open_regular
+from atypia.base.files.regularfiles import open_regular
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000")
 """Pillow's names of the formats that are read. Its other readers are never given a file."""

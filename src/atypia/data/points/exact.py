@@ -8,7 +8,7 @@ import numpy as np
 
 from atypia.base import records as r
 from atypia.base.errors import DataError, must
-from atypia.base.structured import parse_json
+from atypia.base.files.structured import parse_json
 from atypia.data.points.base import POINT_FORMATS, Collector, PointFormat, Points, Reading
 from atypia.data.points.columns import IDS, first_column, plain_columns
 from atypia.data.points.shapes import Shape, box, dot, polygons

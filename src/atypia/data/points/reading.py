@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from atypia.base.errors import DataError, InputError, must
-from atypia.base.regularfiles import open_regular, read_regular
-from atypia.base.structured import parse_json
+from atypia.base.files.regularfiles import open_regular, read_regular
+from atypia.base.files.structured import parse_json
 from atypia.data.points.base import (
     BOX_FORMATS,
     DEFAULT_POINT_LIMITS,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from atypia.base.regularfiles import open_regular
+from atypia.base.files.regularfiles import open_regular
 from atypia.data.images.decoding import FORMATS
 from atypia.data.images.geometry import CropGeometry, apply
 from atypia.data.slides.readas import ReadAs, check_one_figure, read_crop_as

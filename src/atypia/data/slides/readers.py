@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base.errors import AbsentError, DataError, must
-from atypia.base.regularfiles import open_regular
+from atypia.base.files.regularfiles import open_regular
 from atypia.data.images.decoding import DEFAULT_LIMITS, FORMATS, ImageLimits, image_format, read_rgb
 from atypia.data.slides.dicom import dicom_file
 from atypia.data.slides.regions import ArraySlide, Bounds, Facts, Slide

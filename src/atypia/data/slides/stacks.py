@@ -19,7 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from atypia.base.errors import DataError, must
-from atypia.base.regularfiles import open_regular
+from atypia.base.files.regularfiles import open_regular
 from atypia.data.images.decoding import FORMATS, ImageLimits, image_format, read_header, read_rgb
 from atypia.data.images.geometry import CropGeometry
 from atypia.data.slides.cropscale import Sizing

@@ -17,8 +17,8 @@ from typing import Any
 from atypia.base import records as r
 from atypia.base.artifacts import MAX_JSON_BYTES, file_sha256
 from atypia.base.errors import DataError, must
-from atypia.base.regularfiles import read_regular
-from atypia.base.structured import parse_json
+from atypia.base.files.regularfiles import read_regular
+from atypia.base.files.structured import parse_json
 from atypia.data.images.decoding import read_header
 from atypia.data.textfiles import number, read_table
 

@@ -23,8 +23,8 @@ from typing import Any, Final
 
 from atypia.base.artifacts import atomic_file, file_sha256
 from atypia.base.errors import DataError, must
-from atypia.base.regularfiles import open_regular, read_regular
-from atypia.base.structured import parse_json
+from atypia.base.files.regularfiles import open_regular, read_regular
+from atypia.base.files.structured import parse_json
 
 FORMAT: Final = 1
 """Of a bundle."""

@@ -24,8 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base.errors import AbsentError, DataError, InputError, must
+from atypia.base.files.structured import parse_json
 from atypia.base.registry import Registry
-from atypia.base.structured import parse_json
 from atypia.inference.bundles.bundle import FINGERPRINT, MODEL_FILE, load_bundle
 from atypia.inference.bundles.decision import Decision
 from atypia.inference.bundles.integrity import Network, check_exported, read_network

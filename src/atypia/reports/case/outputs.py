@@ -19,7 +19,7 @@ import pyarrow as pa
 from atypia.base import records as r
 from atypia.base.artifacts import atomic_file
 from atypia.base.errors import InputError, must
-from atypia.base.spreadsheet import CsvLines
+from atypia.base.files.spreadsheet import CsvLines
 from atypia.data.points.base import CANVAS
 from atypia.inference import results as res
 from atypia.reports.case import geojson

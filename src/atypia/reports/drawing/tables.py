@@ -26,7 +26,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from atypia.base.artifacts import atomic_file
 from atypia.base.errors import InputError, must
-from atypia.base.spreadsheet import CsvLines
+from atypia.base.files.spreadsheet import CsvLines
 
 TEXT_WIDTH: Final = 100
 UNDEFINED: Final = "n/a"

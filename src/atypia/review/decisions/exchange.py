@@ -13,7 +13,7 @@ import numpy as np
 
 from atypia.base import records as r
 from atypia.base.errors import DataError, InputError, must
-from atypia.base.spreadsheet import CsvLines
+from atypia.base.files.spreadsheet import CsvLines
 from atypia.data.sources.layouts import class_label
 from atypia.data.textfiles import read_table
 from atypia.inference import results as res

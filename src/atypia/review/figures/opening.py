@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.errors import DataError, InputError, must
-from atypia.base.regularfiles import open_regular
-from atypia.base.spreadsheet import bare
+from atypia.base.files.regularfiles import open_regular
+from atypia.base.files.spreadsheet import bare
 from atypia.data.manifest import Manifest
 from atypia.data.sources.opening import open_data
 from atypia.inference.predictions import PREDICTIONS_SCHEMA

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from atypia.base.artifacts import atomic_file, disk_errors
 from atypia.base.progress import Progress
-from atypia.synthesis.pixels import VIEWS, scaled, turned
+from atypia.synthesis.model.pixels import VIEWS, scaled, turned
 
 BATCH = 32
 

@@ -16,7 +16,7 @@ from atypia.base.errors import InputError, must
 from atypia.base.progress import Progress, silent
 from atypia.data.images.geometry import resize
 from atypia.inference.classifier import dihedral_views
-from atypia.synthesis.quality import squared_distances
+from atypia.synthesis.measures.quality import squared_distances
 
 SIDE_PX: Final = 16
 """Side to which crops are scaled before they are compared: shape and stain stay, grain does not."""

@@ -22,8 +22,8 @@ from atypia.base.artifacts import disk_errors
 from atypia.base.errors import WorkError
 from atypia.base.progress import Progress
 from atypia.base.seeds import derive_seed, generator
-from atypia.synthesis.parts import Part
 from atypia.synthesis.schema import PartConfig
+from atypia.synthesis.training.parts import Part
 from atypia.training.checkpoints import load_own_checkpoint, save_checkpoint
 from atypia.training.loop import stop_signal
 from atypia.training.optimisers import Schedule

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from atypia.base.errors import InputError, must
-from atypia.synthesis.networks import Denoiser, require_diffusers
+from atypia.synthesis.model.networks import Denoiser, require_diffusers
 from atypia.synthesis.schema import EPSILON, DiffusionConfig
 
 SAMPLERS: Final = ("ddim", "ddpm")
@@ -102,7 +102,7 @@ def guided(denoiser: Predict, nothing: Tensor, guidance: float) -> Predict:
     """The denoiser under classifier-free guidance.
 
     Args:
-        denoiser: As :class:`atypia.synthesis.networks.Denoiser`.
+        denoiser: As :class:`atypia.synthesis.model.networks.Denoiser`.
         nothing: Codes that tell nothing, one row, shape (1, conditions).
         guidance: As :attr:`SamplingConfig.guidance`; 0 and 1 cost one pass, others two.
     """

@@ -23,7 +23,7 @@ from atypia.base.errors import InputError, must
 from atypia.data.audit.provenance import SEEN_NAME, seen_table
 from atypia.data.manifest import Manifest
 from atypia.data.sources.opening import MANIFEST_NAME
-from atypia.synthesis.fidelity import Judgement
+from atypia.synthesis.measures.fidelity import Judgement
 
 
 def write_picked(

@@ -22,9 +22,9 @@ from atypia.data.audit.provenance import makers
 from atypia.data.crops.store import CropStore, open_store
 from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import Manifest
-from atypia.synthesis.fidelity import Judgement, intended, judge
-from atypia.synthesis.memorisation import Memorisation, memorisation
-from atypia.synthesis.quality import frechet_distance, kernel_distance, overlap
+from atypia.synthesis.measures.fidelity import Judgement, intended, judge
+from atypia.synthesis.measures.memorisation import Memorisation, memorisation
+from atypia.synthesis.measures.quality import frechet_distance, kernel_distance, overlap
 from atypia.synthesis.sheets import SCORED, save_sheet, score_sheet
 
 BACKBONE: Final = "efficientnet-lite0"

@@ -38,7 +38,7 @@ from atypia.splits.leakage import check_split
 from atypia.splits.split import Fold, Split
 from atypia.synthesis.generator import Generator, is_complete, load_generator
 from atypia.synthesis.schema import GeneratorRecipe
-from atypia.synthesis.stages import Training, train_stages
+from atypia.synthesis.training.stages import Training, train_stages
 from atypia.training.identity import (
     IDENTITY,
     SCHEME,

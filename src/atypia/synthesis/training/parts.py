@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from atypia.base.errors import InputError, must
 from atypia.methods.terms.distillation import EMA
-from atypia.synthesis.diffusion import Process
-from atypia.synthesis.latents import Latents
-from atypia.synthesis.networks import Denoiser, Discriminator
-from atypia.synthesis.pixels import VIEWS, scaled, turned
+from atypia.synthesis.model.diffusion import Process
+from atypia.synthesis.model.latents import Latents
+from atypia.synthesis.model.networks import Denoiser, Discriminator
+from atypia.synthesis.model.pixels import VIEWS, scaled, turned
 from atypia.synthesis.schema import GeneratorRecipe, PartConfig, PerceptualConfig
 from atypia.training.optimisers import clip, make_optimiser
 from atypia.training.schema import OptimiserConfig

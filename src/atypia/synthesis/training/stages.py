@@ -22,14 +22,14 @@ from atypia.base.seeds import derive_seed
 from atypia.data.crops.store import CropStore
 from atypia.data.manifest import Manifest
 from atypia.inference.networks import device_of
-from atypia.synthesis.conditions import condition_words, joint_counts, manifest_codes
 from atypia.synthesis.generator import META, Facts, Generator, save_generator
-from atypia.synthesis.latents import Latents, encode_all, standardisation
-from atypia.synthesis.loop import Draw, StagePlan, train_part
-from atypia.synthesis.networks import Denoiser, build_autoencoder, carry_over
-from atypia.synthesis.parts import AutoencoderPart, DenoiserPart, cpu_state
+from atypia.synthesis.model.conditions import condition_words, joint_counts, manifest_codes
+from atypia.synthesis.model.latents import Latents, encode_all, standardisation
+from atypia.synthesis.model.networks import Denoiser, build_autoencoder, carry_over
 from atypia.synthesis.schema import AUTOENCODER, DENOISER, FINETUNE, PRETRAIN, GeneratorRecipe
 from atypia.synthesis.sheets import denoiser_sheet, reconstruction_sheet
+from atypia.synthesis.training.loop import Draw, StagePlan, train_part
+from atypia.synthesis.training.parts import AutoencoderPart, DenoiserPart, cpu_state
 from atypia.training.loop import autocast_dtype
 
 WORK = "work"

@@ -1,0 +1,1 @@
+"""Files that others wrote or others will read: opened, parsed, written and hashed under stated rules."""

@@ -1,0 +1,1 @@
+"""What a generator is made of: conditions, networks, the noise process, latents."""

@@ -152,7 +152,7 @@ class Backbone:
         }
 
 
-BACKBONES: Registry[Backbone] = Registry("backbone", "atypia.backbones.entries")
+BACKBONES: Registry[Backbone] = Registry("backbone", "atypia.backbones.entries", "backbones")
 
 
 def add(**facts: Any) -> Backbone:

@@ -111,7 +111,7 @@ def _ray(items: Sequence[Any], work: Work[Any, R], setup: Setup) -> Iterator[R]:
     return run_ray(items, work, setup)
 
 
-ENGINES: Final = Registry[Engine]("engine")
+ENGINES: Final = Registry[Engine]("engine", plugins="engines")
 """Processes of this machine, a Ray cluster, or this very process (one item after the other; for debugging)."""
 ENGINES.add(LOCAL, _local)
 ENGINES.add(RAY, _ray)

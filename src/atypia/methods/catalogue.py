@@ -7,4 +7,4 @@ from typing import Any
 from atypia.base.registry import Registry
 from atypia.methods.head import Probe
 
-PROBES: Registry[Probe[Any]] = Registry("probe", "atypia.methods.probes")
+PROBES: Registry[Probe[Any]] = Registry("probe", "atypia.methods.probes", "probes")

@@ -63,7 +63,7 @@ class Protocol:
 GROUPED = "none: no case is in two parts"
 """What :attr:`Protocol.leakage` says of protocols that keep cases together."""
 
-PROTOCOLS: Registry[Protocol] = Registry("protocol", "atypia.splits.protocols")
+PROTOCOLS: Registry[Protocol] = Registry("protocol", "atypia.splits.protocols", "protocols")
 """Every protocol, by name; one module a family in ``atypia.splits.protocols``."""
 
 

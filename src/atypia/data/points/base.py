@@ -229,7 +229,7 @@ class PointFormat:
     read: Callable[[Any, Reading], Points]
 
 
-POINT_FORMATS: Registry[PointFormat] = Registry("format of points", "atypia.data.points")
+POINT_FORMATS: Registry[PointFormat] = Registry("format of points", "atypia.data.points", "points")
 """Formats of points by name. Adding one means adding a module to this package."""
 
 

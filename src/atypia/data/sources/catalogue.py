@@ -152,7 +152,7 @@ class Source:
         return first_existing(folder, self.marks) is not None
 
 
-SOURCES: Registry[Source] = Registry("data source", "atypia.data.sources.entries")
+SOURCES: Registry[Source] = Registry("data source", "atypia.data.sources.entries", "sources")
 """Every published source, by name."""
 
 

@@ -124,7 +124,7 @@ def _export_challenge(bundle: Bundle, out: Path, options: Options) -> Exported:
     return Exported(out, folder_bytes(out), exported.logit_difference, exported.feature_difference)
 
 
-FORMS = Registry[Form]("form of export")
+FORMS = Registry[Form]("form of export", plugins="exports")
 for _form in (
     Form("onnx", _check_onnx, lambda b, out, o: export_onnx(b, out, o.half, o.weights_file), _write_onnx),
     Form(

@@ -122,7 +122,7 @@ def _torch(file: Path, weights_file: Path | None) -> Runtime:
     return TorchRuntime(load_bundle(file.parent), weights_file)
 
 
-RUNTIMES = Registry[RuntimeKind]("runtime")
+RUNTIMES = Registry[RuntimeKind]("runtime", plugins="runtimes")
 """Every runtime, in the order in which :func:`open_runtime` takes them: the fastest first.
 
 EfficientNet-Lite0 at 128 px took 3.5 ms of one core a crop through onnxruntime, 3.9 ms through OpenVINO, which

@@ -147,3 +147,29 @@ def test_what_a_training_without_validation_figures_cannot_do(
         run("select.best=false", f"decision.out_of_fold={tmp_path / 'none'}")
     with pytest.raises(InputError, match="must be a cross-validation of the same figures, got another"):
         run("select.best=false", f"decision.out_of_fold={crossed}", data=part_of(published, 3))
+
+
+def test_a_training_on_everything_decides_by_the_laboratories_that_were_left_out(
+    published: Manifest, tmp_path: Path
+) -> None:
+    name, loaded = load_recipe("full", ["backbone=tiny-cnn", *SMALL, "decision.coverage=0.9"])
+    left_out = make_split("lodo", published)
+    for fold in left_out.folds:  # as processes side by side do: one folder, a fold each
+        train(Training(name, loaded, published, left_out, tmp_path / "lodo", folds=(fold.name,)))
+    name, loaded = load_recipe("full", [*FINAL, f"decision.out_of_fold={tmp_path / 'lodo'}", "decision.of=test"])
+    split = make_split("everything", published)
+    (fold,) = split.folds
+    assert (len(fold.train), fold.val, fold.test) == (len(published), (), ())
+    train(Training(name, loaded, published, split, tmp_path / "all"))
+    decision = load_bundle(tmp_path / "all" / "all" / runs.BUNDLE).decision
+
+    store = open_store(published, load_bundle(tmp_path / "all" / "all" / runs.BUNDLE).geometry)
+    logits, labels = [], []
+    for fold in left_out.folds:
+        rows = published.rows_of(fold.test)
+        fellow = TorchRuntime(load_bundle(tmp_path / "lodo" / fold.name / runs.BUNDLE))
+        logits.append(fellow.run(np.ascontiguousarray(store.crops[rows]))[0]), labels.append(published.labels[rows])
+    expected = fit_decision(np.concatenate(logits), np.concatenate(labels))
+    assert decision.threshold == pytest.approx(expected.threshold, abs=1e-6)
+    table, _ = read_predictions(tmp_path / "all" / "all" / runs.PREDICTIONS)
+    assert len(table) == 0  # every figure was trained on: there is nothing to predict honestly

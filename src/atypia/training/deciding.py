@@ -23,7 +23,7 @@ CHUNK = 512
 
 @dataclass(frozen=True, eq=False)
 class OutOfFold:
-    """What the classifiers of a cross-validation give on their own validation parts.
+    """What the classifiers of a cross-validation give on figures that they were not trained on.
 
     Attributes:
         rows: Of the figures in the store, shape (n,).
@@ -53,7 +53,7 @@ def decide(config: DecisionConfig, bundle: Bundle, fitted: Fitted, job: Training
     fold = fitted.fold
     labels, train = stored_labels(job.manifest), job.manifest.rows_of(fold.train)
     if config.out_of_fold is not None:
-        found = out_of_fold(Path(config.out_of_fold), bundle, job, store)
+        found = out_of_fold(Path(config.out_of_fold), bundle, job, store, config.of)
         strangers = set(found.rows.tolist()) - set(train.tolist())
         if strangers:
             said = f"{len(strangers)} figures beside the training part of {fold.name}"
@@ -76,8 +76,8 @@ def decide(config: DecisionConfig, bundle: Bundle, fitted: Fitted, job: Training
     return fit_decision(logits, labels[val], calibration=config.calibration, coverage=config.coverage, **known)
 
 
-def out_of_fold(folder: Path, bundle: Bundle, job: Training, store: CropStore) -> OutOfFold:
-    """What the classifiers of a cross-validation of the same figures give on their own validation parts.
+def out_of_fold(folder: Path, bundle: Bundle, job: Training, store: CropStore, of: str = "validation") -> OutOfFold:
+    """What the classifiers of a cross-validation of the same figures give on figures that they were not trained on.
 
     Folds that are not complete are left out.
 
@@ -86,6 +86,8 @@ def out_of_fold(folder: Path, bundle: Bundle, job: Training, store: CropStore) -
         bundle: The classifier that the decision is for; the others must be like it.
         job: The training.
         store: The crops.
+        of: ``validation`` or ``test``: which of their parts. The validation part chose their epoch; of protocol
+            ``lodo`` the test part is a laboratory that they never saw.
 
     Raises:
         InputError: The cross-validation is of other figures or another network, or its classifiers know no novelty.
@@ -105,14 +107,16 @@ def out_of_fold(folder: Path, bundle: Bundle, job: Training, store: CropStore) -
             raise InputError(must("decision.out_of_fold", "of the same network and crops", said, "name another"))
         if fellow.decision.novelty is None:
             raise InputError(must(f"{fold.name}", "with a novelty", "none", "train it with a `decision` section"))
-        mine = job.manifest.rows_of(fold.val)
+        mine = job.manifest.rows_of(fold.test if of == "test" else fold.val)
         z, features = _run(fellow, store, mine, job)
         rows.append(mine)
         logits.append(z)
         novelty.append(fellow.decision.novelty.apply(features))
     found = OutOfFold(np.concatenate(rows), np.concatenate(logits).astype(np.float64), np.concatenate(novelty))
     if len(np.unique(found.rows)) != len(found.rows):
-        raise DataError(f"{folder} validates a figure twice; fix: name a cross-validation, not repeated draws")
+        raise DataError(
+            f"{folder} has a figure in the {of} part of two folds; fix: name a cross-validation, not repeated draws"
+        )
     return found
 
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +36,7 @@ from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import METADATA_KEY, Manifest
 from atypia.inference.bundles.bundle import Bundle, load_bundle
 from atypia.inference.bundles.decision import Decision
-from atypia.inference.predictions import predictions_table, read_predictions, write_predictions
+from atypia.inference.predictions import PREDICTIONS_SCHEMA, predictions_table, read_predictions, write_predictions
 from atypia.methods.catalogue import PROBES
 from atypia.splits.leakage import check_split
 from atypia.splits.split import Fold, Split
@@ -44,6 +45,9 @@ from atypia.training.deciding import decide
 from atypia.training.fitted import Fitted, Trainer, Training
 from atypia.training.identity import begun, request, run_id
 from atypia.training.schema import ProbeRecipe, Recipe
+
+WAIT_S: Final = 7 * 24 * 3600.0
+"""How long a training waits for another one of the same fold: as long as a training may take."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,9 @@ def check_data(job: Training, progress: Progress = silent) -> Checked:
 def train(job: Training, progress: Progress = silent, checked: Checked | None = None) -> Trained:
     """Trains every fold that is not complete yet.
 
+    Folds may be trained at the same time by several calls with the same output folder; a fold that another call
+    is training is waited for.
+
     Args:
         job: What is asked for.
         progress: Told about crops, features and epochs.
@@ -98,19 +105,22 @@ def train(job: Training, progress: Progress = silent, checked: Checked | None = 
     checked = checked or check_data(job, progress)
     store, split, warnings = checked.store, checked.split, list(checked.warnings)
     wanted = _wanted(split, job.folds)
+    trainer = _trainer(job, store, progress)
     with lock(job.out / runs.TRAINING):
         data = {"name": job.manifest.name, "fingerprint": job.manifest.fingerprint, "task": job.manifest.task}
         asked = request(job.name, job.recipe, job.seed, data, split, job.allow)
         asked = begun(job.out, asked, job.recipe, split)
-        trainer = _trainer(job, store, progress)
         warnings += trainer.check(wanted)
-        run_ids = {fold.name: run_id(job.recipe, job.seed, trainer.inputs(fold), fold, asked.recipe) for fold in wanted}
-        todo = [fold for fold in wanted if not _complete(job.out / fold.name, run_ids[fold.name])]
         split.save(job.out / runs.SPLIT)
         if not _is_saved(job.manifest, job.out / runs.MANIFEST):
             job.manifest.save(job.out / runs.MANIFEST)
         write_json(job.out / runs.TRAINING, {**asked.values, runs.WARNINGS: warnings})
-        seen: list[str] = []
+    seen: list[str] = []
+    with ExitStack() as locks:  # of the folds alone: other folds of this training may be trained at the same time
+        for fold in sorted(wanted, key=lambda fold: fold.name):  # in one order, so that no two wait for each other
+            locks.enter_context(lock(job.out / f"{fold.name}.training", WAIT_S))
+        run_ids = {fold.name: run_id(job.recipe, job.seed, trainer.inputs(fold), fold, asked.recipe) for fold in wanted}
+        todo = [fold for fold in wanted if not _complete(job.out / fold.name, run_ids[fold.name])]
         for fitted in trainer.fit(todo, run_ids, progress) if todo else ():
             _write_run(job, store, split, fitted, run_ids[fitted.fold.name], [*warnings, *fitted.warnings])
             seen += fitted.warnings
@@ -285,9 +295,7 @@ def _predictions(manifest: Manifest, fitted: Fitted, decision: Decision, run_id:
             p = decision.calibration.apply(fitted.logits(rows))
             figures = manifest.take(rows)
             parts.append(predictions_table(figures, p, decision.threshold, fold=fold.name, part=part, run_id=run_id))
-    if not parts:
-        raise InputError(must(fold.name, "with a validation or test part", "neither", "use another protocol"))
-    return pa.concat_tables(parts)
+    return pa.concat_tables(parts) if parts else PREDICTIONS_SCHEMA.empty_table()
 
 
 def _plain(value: Any) -> Any:

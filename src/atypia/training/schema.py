@@ -31,12 +31,15 @@ class DecisionConfig(StrictModel):
     The threshold becomes that of the best balanced accuracy there, in place of the recipe's.
     ``out_of_fold``: output folder of a cross-validation of the same figures by a recipe with a decision; what its
     classifiers give on their own validation parts is fitted on, for a training that has no validation part.
+    ``of``: which part of these folds is fitted on. ``test`` is for folds by protocol ``lodo``: the laboratories that
+    were left out, so that the decision is one for laboratories that the classifier never saw.
     """
 
     calibration: Literal["platt", "temperature", "isotonic"] = "platt"
     coverage: float = Field(default=0.9, gt=0, le=0.99)
     novelty: bool = True
     out_of_fold: str | None = None
+    of: Literal["validation", "test"] = "validation"
 
 
 class RecipeBase(StrictModel):

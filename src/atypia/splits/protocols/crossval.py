@@ -48,6 +48,19 @@ class FinalOptions(StrictModel):
     """``final`` has no options: nothing is divided."""
 
 
+class EverythingOptions(StrictModel):
+    """``everything`` has no options: nothing is divided."""
+
+
+def everything(figures: Figures, options: EverythingOptions, seed: int) -> Division:
+    """Every figure trains; none is left to select by, to decide by or to test on.
+
+    How to train, and the decision, are settled beforehand on folds of the same figures: those of ``lodo`` for a
+    classifier that is meant for laboratories which it never saw.
+    """
+    return Division([FoldRows("all", np.arange(len(figures)), NO_ROWS)])
+
+
 def final(figures: Figures, options: FinalOptions, seed: int) -> Division:
     """Every figure of the published training part trains; the published test part is tested.
 
@@ -109,6 +122,17 @@ add(
         leakage=f"{GROUPED}, if the publisher's parts share none (checked)",
         options=FinalOptions,
         divide=final,
+        validated=False,
+    )
+)
+add(
+    Protocol(
+        name="everything",
+        summary="every figure trains, none validates, none is tested",
+        source="Atypia: for a model that ships, once the folds of lodo or kfold have settled how to train it",
+        leakage="none: there is one part",
+        options=EverythingOptions,
+        divide=everything,
         validated=False,
     )
 )

@@ -60,7 +60,7 @@ def test_json(atypia: Run, asked: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--to", "tflite", "--out", "m"], "unknown form of export 'tflite'; choices: onnx, openvino, challenge"),
+        (["--to", "tflite", "--out", "m"], "unknown form of export 'tflite'; choices: challenge, onnx, openvino"),
         (["--to", "onnx", "--out", "m.onnx"], "is no bundle: config.json is missing"),
         (["--to", "onnx", "--out", "m.onnx", "--int8"], "fix: give --int8 --calibrate DATA, or neither"),
     ],

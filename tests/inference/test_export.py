@@ -386,7 +386,7 @@ def test_every_form_is_written_plain_and_in_integers(
             "onx",
             "m.onnx",
             Options(),
-            r"unknown form of export 'onx'; did you mean 'onnx'\? choices: onnx, openvino, ch",
+            r"unknown form of export 'onx'; did you mean 'onnx'\? choices: challenge, onnx, openvino",
         ),
         ("onnx", "m.bin", Options(), r"`out` must be a file ending in \.onnx"),
         ("onnx", "m.onnx", Options(half=True, int8=True, calibrate="x"), r"`--int8` must be given without --half"),

@@ -187,7 +187,7 @@ def test_no_heavy_package_is_loaded_on_the_way_to_a_file() -> None:
 import sys, tempfile, types, pathlib
 import numpy as np
 from atypia.inference import results as res
-from atypia.reports.case.outputs import SUFFIXES, open_writer
+from atypia.reports.case.outputs import OUTPUTS, open_writer
 n = 2
 ids = ["a", "b"]
 crops = types.SimpleNamespace(
@@ -198,8 +198,8 @@ verdicts = types.SimpleNamespace(
 )
 batch = res.result_batch(crops, verdicts, "m", 0.5)
 with tempfile.TemporaryDirectory() as folder:
-    for suffix in SUFFIXES:
-        with open_writer(pathlib.Path(folder) / f"a{suffix}") as writer:
+    for suffix in OUTPUTS:
+        with open_writer(pathlib.Path(folder) / f"a.{suffix}") as writer:
             writer.write(batch)
 heavy = ("torch", "sklearn", "scipy", "pandas", "matplotlib", "jinja2")
 print([name for name in heavy if name in sys.modules])

@@ -39,6 +39,7 @@ KINDS: Final = {
     "protocols": "atypia.splits.catalogue:PROTOCOLS",
     "probes": "atypia.methods.catalogue:PROBES",
     "points": "atypia.data.points.base:POINT_FORMATS",
+    "outputs": "atypia.reports.case.outputs:OUTPUTS",
     "runtimes": "atypia.inference.runtimes.catalogue:RUNTIMES",
     "exports": "atypia.inference.export.forms:FORMS",
     "engines": "atypia.engines.engine:ENGINES",

@@ -49,9 +49,9 @@ def check_forms(forms: Sequence[str]) -> None:
     Raises:
         InputError: There is none, or one is unknown.
     """
-    from atypia.reports.case.outputs import SUFFIXES
+    from atypia.reports.case.outputs import OUTPUTS
 
-    known = [suffix.removeprefix(".") for suffix in SUFFIXES] + [PAGE]
+    known = [*OUTPUTS, PAGE]
     unknown = [form for form in forms if form not in known]
     if unknown or not forms:
         raise InputError(must("forms", f"some of {', '.join(known)}", ", ".join(unknown) or "none", "name one"))

@@ -8,17 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from atypia.base.artifacts import atomic_file, atomic_folder
 from atypia.base.errors import InputError, must
 from atypia.base.registry import Registry
 from atypia.inference.bundles.bundle import Bundle, load_bundle
-from atypia.inference.bundles.integrity import BIN_FILE, hashed_names
+from atypia.inference.bundles.integrity import hashed_names
 from atypia.inference.classifier import MODELS
-from atypia.inference.export.challenge import replaceable, write_challenge
-from atypia.inference.export.onnx import Exported, export_onnx, require_export
-from atypia.inference.export.openvino import check_replaceable, export_openvino, folder_bytes, save_ir
+from atypia.inference.export.onnx import Exported, export_onnx
+from atypia.inference.export.openvino import folder_bytes
 from atypia.inference.export.quantise import Loss, Method, calibrate_and_quantise
-from atypia.inference.runtimes.catalogue import IR_FILE
 
 
 @dataclass(frozen=True)
@@ -77,62 +74,21 @@ class Form:
 
     Attributes:
         name: Key in :data:`FORMS`.
+        summary: What it is, in a few words.
         check: Refuses an output that cannot be written, before any work.
         direct: Writes it from a bundle.
         from_onnx: Writes it from the bytes of an ONNX network that carries its configuration.
     """
 
     name: str
+    summary: str
     check: Callable[[Path], None]
     direct: Callable[[Bundle, Path, Options], Exported]
     from_onnx: Callable[[bytes, Bundle, Path], None]
 
 
-def _check_onnx(out: Path) -> None:
-    if out.suffix != ".onnx":
-        raise InputError(must("out", "a file ending in .onnx", str(out), "for instance --out model.onnx"))
-
-
-def _write_onnx(network: bytes, bundle: Bundle, out: Path) -> None:
-    with atomic_file(out) as file:
-        file.write(network)
-
-
-def _check_openvino(out: Path) -> None:
-    check_replaceable(out, (IR_FILE, BIN_FILE))
-
-
-def _write_openvino(network: bytes, bundle: Bundle, out: Path) -> None:
-    require_export("openvino")
-    with atomic_folder(out) as part:
-        save_ir(network, part)
-
-
-def _check_challenge(out: Path) -> None:
-    check_replaceable(out, replaceable(out))
-
-
-def _write_challenge(network: bytes, bundle: Bundle, out: Path) -> None:
-    write_challenge(network, bundle.name, bundle.threshold, out)
-
-
-def _export_challenge(bundle: Bundle, out: Path, options: Options) -> Exported:
-    with tempfile.TemporaryDirectory() as temporary:
-        network = Path(temporary) / "model.onnx"
-        exported = export_onnx(bundle, network, options.half, options.weights_file)
-        _write_challenge(network.read_bytes(), bundle, out)
-    return Exported(out, folder_bytes(out), exported.logit_difference, exported.feature_difference)
-
-
-FORMS = Registry[Form]("form of export", plugins="exports")
-for _form in (
-    Form("onnx", _check_onnx, lambda b, out, o: export_onnx(b, out, o.half, o.weights_file), _write_onnx),
-    Form(
-        "openvino", _check_openvino, lambda b, out, o: export_openvino(b, out, o.half, o.weights_file), _write_openvino
-    ),
-    Form("challenge", _check_challenge, _export_challenge, _write_challenge),
-):
-    FORMS.add(_form.name, _form)
+FORMS: Registry[Form] = Registry("form of export", "atypia.inference.export.entries", "exports")
+"""Every form, by name; adding one means adding a module to ``entries/``."""
 
 
 def _check_apart(folder: Path, out: Path) -> None:

@@ -1,0 +1,28 @@
+"""CSV: what spreadsheets open."""
+
+from __future__ import annotations
+
+from typing import IO, Any
+
+import pyarrow as pa
+
+from atypia.base.files.spreadsheet import CsvLines
+from atypia.inference import results as res
+from atypia.reports.case.outputs import OUTPUTS, OnSlide, OutputFormat, Writer
+
+
+class CsvWriter(Writer):
+    """A header and one line a figure; null is an empty field, a text that looks like a formula has an ``'`` before it."""
+
+    def __init__(self, file: IO[Any], drawn: OnSlide) -> None:
+        super().__init__(file, drawn)
+        self._lines = CsvLines(file)
+        self._lines.write(res.RESULTS_SCHEMA.names)
+
+    def _write(self, batch: pa.RecordBatch) -> None:
+        for row in res.rows_of(batch):
+            self._lines.write(row.values())
+        self.written += batch.num_rows
+
+
+OUTPUTS.add("csv", OutputFormat("csv", "a table for spreadsheets", CsvWriter))

@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -358,13 +358,18 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise WorkError(f"cannot write {path}: {reason}; fix: {remedies[error.errno]}") from error
 
 
-def environment() -> Mapping[str, str]:
-    """Versions of what results depend on: Python, platform and the numerical packages."""
+def environment(others: Iterable[str] = ()) -> Mapping[str, str]:
+    """Versions of what results depend on: Python, platform and the numerical packages.
+
+    Args:
+        others: Further installed packages, for instance of plug-ins.
+    """
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"python": platform.python_version(), "platform": platform.platform(), "cpu_count": str(os.cpu_count())}
-    for package in ("atypia", "numpy", "scipy", "scikit-learn", "pyarrow", "pillow", "torch", "torchvision", "timm"):
+    packages = ("atypia", "numpy", "scipy", "scikit-learn", "pyarrow", "pillow", "torch", "torchvision", "timm")
+    for package in (*packages, *others):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

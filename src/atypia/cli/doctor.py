@@ -6,6 +6,8 @@ import os
 import platform
 import shutil
 import sys
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,7 +58,8 @@ def register(app: typer.Typer) -> None:
 
         Exit code 1 when something is at fault; what is merely absent is no fault.
         """
-        checks = [*_machine(), _model(), *_folders(root), *_parts(), *_data(root), *_backbones()]
+        others = _plugins()  # first: those that fail are told here, not by warnings of what asks for them
+        checks = [*_machine(), _model(), *_folders(root), *_parts(), *others, *_data(root), *_backbones()]
         if as_json:
             show_json([asdict(check) for check in checks])
         else:
@@ -132,6 +135,32 @@ def _parts() -> list[Check]:
         else Check("optional parts", module, "absent", what, remedy)
         for module, (what, remedy) in OPTIONAL.items()
     ]
+
+
+def _plugins() -> list[Check]:
+    """Each package that brings plug-ins, with what it adds; a plug-in that fails is a fault."""
+    from atypia.base.plugins import PluginWarning, added, plugins
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PluginWarning)  # the lines below say it
+        what = added()
+    releases = {plugin.distribution: plugin.release for plugin in plugins()}
+    checks = [
+        Check("plug-ins", package, "ok", f"{releases.get(package, '')} adds {_listed(entries)}".strip())
+        for package, entries in what.items()
+        if entries or not any(plugin.error for plugin in plugins() if plugin.distribution == package)
+    ]
+    return checks + [
+        Check(
+            "plug-ins", plugin.distribution, "fault", f"{plugin.release}, {plugin.name}: {plugin.error}", plugin.remedy
+        )
+        for plugin in plugins()
+        if plugin.error
+    ]
+
+
+def _listed(entries: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{kind} {', '.join(names)}" for kind, names in entries.items()) or "nothing"
 
 
 def _data(root: Path | None) -> list[Check]:

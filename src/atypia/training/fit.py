@@ -44,6 +44,7 @@ from atypia.training.added import check_added
 from atypia.training.deciding import decide
 from atypia.training.fitted import Fitted, Trainer, Training
 from atypia.training.identity import begun, request, run_id
+from atypia.training.origins import packages_of
 from atypia.training.schema import ProbeRecipe, Recipe
 
 WAIT_S: Final = 7 * 24 * 3600.0
@@ -262,7 +263,7 @@ def _write_run(
         write_predictions(part / runs.PREDICTIONS, _predictions(job.manifest, fitted, bundle.decision, run_id), facts)
         lines = "".join(json.dumps(_plain(line), sort_keys=True) + "\n" for line in fitted.history)
         (part / runs.METRICS).write_text(lines, "utf-8")
-        write_json(part / runs.ENVIRONMENT, dict(environment()))
+        write_json(part / runs.ENVIRONMENT, dict(environment(packages_of(job, split.protocol))))
         log = [
             f"{job.name} on {recipe.backbone}, {job.manifest.name}, {split.protocol}, {fold.name}, seed {job.seed}",
             f"{len(fold.train)} training, {len(fold.val)} validation and {len(fold.test)} test figures",

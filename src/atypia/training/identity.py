@@ -19,8 +19,10 @@ from atypia.base import runs
 from atypia.base.artifacts import fingerprint, read_json
 from atypia.base.config import StrictModel
 from atypia.base.errors import AtypiaError, InputError, WorkError
+from atypia.base.plugins import versions
 from atypia.methods.catalogue import PROBES
 from atypia.splits.split import Fold, Split
+from atypia.training.origins import entries_of
 from atypia.training.recipe import parse_recipe
 from atypia.training.schema import ProbeRecipe, Recipe
 
@@ -44,16 +46,21 @@ def content(values: StrictModel, without: frozenset[str] = WORDING) -> dict[str,
 def recipe_content(recipe: Recipe) -> dict[str, Any]:
     """What of a recipe can change a result; a probe's own options by the probe's schema.
 
-    >>> from atypia.training.recipe import parse_recipe
-    >>> values = {"summary": "any words", "adaptation": "probe", "backbone": "tiny-cnn", "probe": "atypia"}
-    >>> recipe_content(parse_recipe({**values, "threshold": 0.5}, "a recipe"))
-    {'backbone': 'tiny-cnn', 'adaptation': 'probe', 'probe': 'atypia'}
+        An entry that is no part of Atypia (a plug-in's backbone, for instance) stands there with its package and its own
+        version: another package's entry of that name, or a later version, is another training.
+
+        >>> from atypia.training.origins import entries_of
+    from atypia.training.recipe import parse_recipe
+        >>> values = {"summary": "any words", "adaptation": "probe", "backbone": "tiny-cnn", "probe": "atypia"}
+        >>> recipe_content(parse_recipe({**values, "threshold": 0.5}, "a recipe"))
+        {'backbone': 'tiny-cnn', 'adaptation': 'probe', 'probe': 'atypia'}
     """
     found = content(recipe)
     if isinstance(recipe, ProbeRecipe):
         options = content(PROBES[recipe.probe].parse_options(recipe.options), frozenset())
-        return {key: value for key, value in {**found, "options": options}.items() if key != "options" or options}
-    return found
+        found = {key: value for key, value in {**found, "options": options}.items() if key != "options" or options}
+    others = versions(entries_of(recipe))
+    return {**found, "plugins": others} if others else found
 
 
 def fit_version(recipe: Recipe) -> int:

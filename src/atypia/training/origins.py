@@ -1,0 +1,24 @@
+"""Which entries of registries a training is made of, and which installed packages they come from."""
+
+from __future__ import annotations
+
+from atypia.base.plugins import distributions
+from atypia.training.fitted import Training
+from atypia.training.schema import ProbeRecipe, Recipe
+
+
+def entries_of(recipe: Recipe) -> tuple[tuple[str, str], ...]:
+    """Kind and name of every entry that a recipe names and that changes what a training gives."""
+    if isinstance(recipe, ProbeRecipe):
+        return (("backbones", recipe.backbone), ("probes", recipe.probe))
+    return (("backbones", recipe.backbone),)
+
+
+def packages_of(job: Training, protocol: str) -> tuple[str, ...]:
+    """The packages of plug-ins that a training uses: for its recipe, its data and the division of these.
+
+    Args:
+        job: The training.
+        protocol: Name of the protocol that divided the figures.
+    """
+    return distributions([*entries_of(job.recipe), ("protocols", protocol), ("sources", job.manifest.name)])

@@ -161,8 +161,8 @@ def test_learning_curves_come_from_shares_of_the_data() -> None:
     from dataclasses import replace
 
     found = findings()
-    groups = ["1 % of the data", "10 % of the data", "100 % of the data"]
-    series = tuple(replace(s, model="m", group=g) for s, g in zip(found.series, groups, strict=True))
+    fractions = [0.01, 0.1, 1.0]
+    series = tuple(replace(s, model="m", fraction=f) for s, f in zip(found.series, fractions, strict=True))
     (drawn,) = learning_charts(replace(found, series=series))
     assert [list(curve.x) for curve in drawn.curves] == [[1, 10, 100]]
     assert drawn.log_x

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from pydantic import TypeAdapter
 
@@ -25,9 +26,10 @@ from atypia.statistics.multiple import holm, rank_models
 from atypia.statistics.paired import mcnemar, swap_test
 from atypia.statistics.resampling import Predicted, metric_statistic
 from atypia.studies.findings import compute as module
+from atypia.studies.findings.comparing import is_baseline
 from atypia.studies.findings.compute import KEPT, about_study, findings_key, study_findings
 from atypia.studies.findings.foldwise import FoldResults, adaptation_tests, ranks
-from atypia.studies.findings.pooled import group_of
+from atypia.studies.findings.keys import Group, group_of
 from atypia.studies.findings.schema import COMMON, HELD_OUT, Findings, Place, Series
 from atypia.studies.findings.scoring import draws_for, mean_auroc_interval, rate_statistic, thinned
 from atypia.studies.plan import Plan
@@ -137,16 +139,34 @@ def test_fitted_thresholds_are_rows_of_their_own(tmp_path: Path) -> None:
     assert fitted.pooled["auroc"].estimate == fixed.pooled["auroc"].estimate
 
 
+def test_a_row_whose_label_looks_like_a_decision_of_the_baseline_is_a_row_of_its_own(tmp_path: Path) -> None:
+    labels = ("good", "good · other threshold")
+    plan = complete_study(tmp_path, figures("own", 120, 0), decisions=("fixed", "fitted"), rows=labels, baseline="good")
+    _, found = study_findings(plan, tmp_path)
+    assert [is_baseline(one, "good") for one in found.series] == [True, True, False, False]
+    assert {found.series[one.reference].row for one in found.differences} == {"good"}
+    assert {found.series[one.reference].row for one in found.folds} == {"good"}
+
+
 def test_rows_are_told_apart_by_share_and_training_set(tmp_path: Path) -> None:
     train = figures("own", 60, 0)
     plan = complete_study(tmp_path, train, rows=("good",), folds=1)
     fractions = Plan(**{**vars(plan), "protocol": ("monte-carlo", {})})
-    assert group_of(fractions, "own", "repeat-1-fraction-0.1") == "10 % of the data"
-    assert group_of(plan, "own", "fold-1") == ""
+    cell = plan.cells[0]
+    assert group_of(fractions, cell, "repeat-1-fraction-0.1") == Group(fraction=0.1)
+    assert group_of(fractions, cell, "repeat-1-fraction-0.1").words() == "10 % of the data"
+    assert group_of(plan, cell, "fold-1").words() == ""
     single = Plan(**{**vars(plan), "protocol": ("cross-domain", {})})
-    assert group_of(single, "own", "scanner-0-repeat-2") == "on scanner-0"
-    two = Plan(**{**vars(plan), "cells": (plan.cells[0], type(plan.cells[0])(**{**vars(plan.cells[0]), "data": "x"}))})
-    assert group_of(two, "x", "fold-1") == "on x"
+    assert group_of(single, cell, "scanner-0-repeat-2").words() == "on scanner-0"
+    assert group_of(single, cell, "scanner-0-repeat-2").words({"scanner-0": "Scanner 0"}) == "on Scanner 0"
+    two = replace(plan, cells=(cell, replace(cell, data="x")))
+    assert group_of(two, two.cells[1], "fold-1").words() == "on x"
+    # Two sets of one name are told apart by what they hold.
+    same = replace(fractions, cells=(cell, replace(cell, manifest="other")))
+    groups = [group_of(same, one, "repeat-1-fraction-0.5") for one in same.cells]
+    assert groups[0] != groups[1]
+    assert groups[0].words() == "on own, 50 % of the data"
+    assert groups[0].words(fraction=False) == "on own"
 
 
 def test_raters_and_gallery_are_about_the_figures_of_the_place(tmp_path: Path) -> None:
@@ -240,11 +260,11 @@ def published_results() -> tuple[pa.Table, list[Series], list[Place]]:
     return pa.Table.from_pylist(rows, schema=e.RESULTS_SCHEMA), series, places
 
 
-def test_published_folds_give_the_published_p_values(tmp_path: Path) -> None:
+def test_published_folds_give_the_published_p_values() -> None:
     rows, series, places = published_results()
-    plan = complete_study(tmp_path, figures("own", 60, 0), rows=("good",), folds=1)
-    index = {(one.model, ""): number for number, one in enumerate(series)}
-    results = FoldResults(rows, plan, index, places)
+    index = {one.model: number for number, one in enumerate(series)}
+    where = {place.dataset: number for number, place in enumerate(places)}
+    results = FoldResults(rows, places, lambda row: (where[row[r.DATASET]], index[row[e.MODEL]]))
     tests = {(t.place, t.first, t.second): t for t in adaptation_tests(results, series)}
     printed = {
         ("probe", "lora"): ("5.82e-11", "1.16e-10", "5.82e-11"),
@@ -261,7 +281,7 @@ def test_published_folds_give_the_published_p_values(tmp_path: Path) -> None:
     assert tests[0, "full", "lora"].n_first == 3
 
 
-def test_ranks_need_three_rows_and_five_blocks(tmp_path: Path) -> None:
+def test_ranks_need_three_rows_and_five_blocks() -> None:
     rng = np.random.default_rng(0)
     values = rng.uniform(0.5, 0.9, (5, 3))
     base = dict.fromkeys(e.RESULTS_SCHEMA.names)
@@ -277,14 +297,13 @@ def test_ranks_need_three_rows_and_five_blocks(tmp_path: Path) -> None:
             ("small", 1.0, 8, 4), ("undefined", math.nan, 40, 0),
         ]
     ]  # fmt: skip
-    plan = complete_study(tmp_path, figures("own", 60, 0), rows=("good",), folds=1)
     table = pa.Table.from_pylist(rows, schema=e.RESULTS_SCHEMA)
-    index = {(name, ""): number for number, name in enumerate("abc")}
-    (ranked,) = ranks(FoldResults(table, plan, index, [place]), series)
+    (ranked,) = ranks(FoldResults(table, [place], lambda row: (0, "abc".index(row[e.MODEL]))), series)
     assert ranked.blocks == tuple(f"set: domain {i}" for i in range(5))
     assert ranked.left_out == 2
     assert ranked.ranking == rank_models(values, list("abc"))
-    assert ranks(FoldResults(table, plan, {("a", ""): 0, ("b", ""): 1}, [place]), series[:2]) == ()
+    table = table.filter(pc.is_in(table[e.MODEL], pa.array(["a", "b"])))  # pyright: ignore[reportAttributeAccessIssue]
+    assert ranks(FoldResults(table, [place], lambda row: (0, "ab".index(row[e.MODEL]))), series[:2]) == ()
 
 
 def test_rates_of_several_models_are_their_mean_and_tie_exactly() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from atypia.statistics.ranks import RankTest, rank_sum, signed_rank
 BY_FOLD: Final = "fold"
 BY_MODEL: Final = "model"
 Unit = Literal["fold", "model"]
+Model = TypeVar("Model", bound=Hashable)
+"""What a model is known by."""
 
 NOT_INDEPENDENT: Final = (
     "Values of the same model in different folds share most of their training data and the whole test set, and all "
@@ -36,7 +38,7 @@ class GroupTest:
     outcome: RankTest
 
 
-def paired_groups(first: Mapping[str, Sequence[float]], second: Mapping[str, Sequence[float]]) -> list[GroupTest]:
+def paired_groups(first: Mapping[Model, Sequence[float]], second: Mapping[Model, Sequence[float]]) -> list[GroupTest]:
     """Compares two ways to adapt the same models: exact signed-rank tests by fold and by model.
 
     Args:
@@ -50,7 +52,7 @@ def paired_groups(first: Mapping[str, Sequence[float]], second: Mapping[str, Seq
         InputError: The models differ, or a model's numbers of folds do.
     """
     if set(first) != set(second):
-        lone = ", ".join(sorted(set(first) ^ set(second)))
+        lone = ", ".join(sorted(map(str, set(first) ^ set(second))))
         raise InputError(must("models", "the same in both groups", f"{lone} in one only", "leave them out"))
     for model, values in first.items():
         if len(values) != len(second[model]):
@@ -64,7 +66,9 @@ def paired_groups(first: Mapping[str, Sequence[float]], second: Mapping[str, Seq
     ]
 
 
-def independent_groups(first: Mapping[str, Sequence[float]], second: Mapping[str, Sequence[float]]) -> list[GroupTest]:
+def independent_groups(
+    first: Mapping[Model, Sequence[float]], second: Mapping[Model, Sequence[float]]
+) -> list[GroupTest]:
     """Compares two groups of different models: U tests by fold (asymptotic) and by model (exact).
 
     Args:
@@ -80,12 +84,12 @@ def independent_groups(first: Mapping[str, Sequence[float]], second: Mapping[str
     return [GroupTest(BY_FOLD, by_fold), GroupTest(BY_MODEL, by_model)]
 
 
-def _folds(group: Mapping[str, Sequence[float]], models: list[str]) -> list[float]:
+def _folds(group: Mapping[Model, Sequence[float]], models: list[Model]) -> list[float]:
     return [value for model in models for value in group[model]]
 
 
-def _means(group: Mapping[str, Sequence[float]], models: list[str]) -> list[float]:
+def _means(group: Mapping[Model, Sequence[float]], models: list[Model]) -> list[float]:
     empty = [model for model in models if not len(group[model])]
     if empty:
-        raise InputError(must("folds", "at least one a model", f"none of {', '.join(empty)}", "leave it out"))
+        raise InputError(must("folds", "at least one a model", f"none of {', '.join(map(str, empty))}", "leave it out"))
     return [float(np.mean(group[model])) for model in models]

@@ -12,6 +12,7 @@ from atypia.base import records as r
 from atypia.base import runs
 from atypia.data.manifest import Manifest
 from atypia.evaluation import rows as e
+from atypia.splits.foldnames import domain_of
 from atypia.splits.protocols.domains import fold_names
 from atypia.studies import files
 from atypia.studies.plan import Plan
@@ -109,7 +110,7 @@ def _pairs(rows: pa.Table, plan: Plan) -> list[tuple[dict[str, Any], str]]:
     for row in rows.to_pylist():
         if row[r.DOMAIN] in (None, e.UNKNOWN) or row[r.PART] != runs.TEST:
             continue
-        slug = row[r.FOLD].rpartition("-repeat-")[0]
-        if slug in trained:
+        slug = domain_of(row[r.FOLD])
+        if slug is not None and slug in trained:
             found.append((row, trained[slug]))
     return found

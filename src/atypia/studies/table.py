@@ -14,7 +14,6 @@ Files that are written into the study's folder:
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from atypia.evaluation import rows as e
 from atypia.evaluation.rows import Classifier, concat_rows, result_rows, write_rows
 from atypia.inference.bundles.operating import balanced_point
 from atypia.inference.predictions import read_predictions
+from atypia.splits.foldnames import fraction_of
 from atypia.statistics.metrics import UndefinedMetricWarning
 from atypia.studies import files
 from atypia.studies.ledger import DONE, Ledger
@@ -41,8 +41,6 @@ from atypia.studies.plan import Cell, Plan, Run
 from atypia.studies.run import LACKING
 from atypia.studies.schema import FITTED
 from atypia.studies.shift import domain_groups, matrix_rows, shift_rows, with_groups
-
-_FRACTION: Final = re.compile(r"-fraction-([0-9.e-]+)$")
 
 RUNS_SCHEMA = pa.schema(
     [
@@ -68,6 +66,10 @@ RUNS_SCHEMA = pa.schema(
 )
 """Columns of ``runs.parquet``. ``model`` is what result rows call it, ``row`` the label of the study's row without the
 decision, ``decision`` one of :data:`atypia.studies.schema.DECISIONS`."""
+
+
+TOLD_BY: Final = (e.MODEL, e.TRAIN_DATA, r.RUN_ID, r.FOLD)
+"""Columns that result rows and ``runs.parquet`` share, which together are of one run, row of the study and decision."""
 
 
 @dataclass(frozen=True)
@@ -190,9 +192,9 @@ def collect_study(
     return StudyResults(rows, about, deltas, shift, matrix, gathered(notes))
 
 
-def model_label(cell: Cell, decision: str, plan: Plan) -> str:
-    """What result rows call a cell at a decision; the decision is told only where the study has several."""
-    return cell.label if len(plan.decisions) == 1 else f"{cell.label} · {decision} threshold"
+def model_label(row: str, decision: str, plan: Plan) -> str:
+    """What result rows call a row of the study at a decision; the decision is told only where there are several."""
+    return row if len(plan.decisions) == 1 else f"{row} · {decision} threshold"
 
 
 def run_table(plan: Plan, out: Path, run_ids: Mapping[str, str]) -> pa.Table:
@@ -207,7 +209,7 @@ def run_table(plan: Plan, out: Path, run_ids: Mapping[str, str]) -> pa.Table:
             {
                 "run": run.id,
                 r.RUN_ID: run_ids.get(run.id),
-                e.MODEL: model_label(cell, decision, plan),
+                e.MODEL: model_label(cell.label, decision, plan),
                 "row": cell.label,
                 "factors": list(cell.factors.items()),
                 "decision": decision,
@@ -237,17 +239,18 @@ def paired_deltas(rows: pa.Table, about: pa.Table, plan: Plan) -> pa.Table:
     """
     if plan.baseline is None:
         return e.RESULTS_SCHEMA.empty_table()
+    cells = [plan.cells[run.cell] for run in plan.runs for _ in plan.decisions]
     of_run = {
-        (line[e.MODEL], line[r.RUN_ID], line[r.FOLD]): (line["row"], line["seed"], line["decision"])
-        for line in about.to_pylist()
+        tuple(line[name] for name in TOLD_BY): (cell.label, cell.manifest, cell.seed, line["decision"])
+        for line, cell in zip(about.to_pylist(), cells, strict=True)
         if line[r.RUN_ID] is not None
     }
     base: dict[tuple[Any, ...], float] = {}
     others: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     for row in rows.to_pylist():
-        label, seed, decision = of_run[row[e.MODEL], row[r.RUN_ID], row[r.FOLD]]
+        label, *made_from = of_run[tuple(row[name] for name in TOLD_BY)]
         place = [row[name] for name in (e.TRAIN_DATA, e.PROTOCOL, r.DATASET, r.PART, r.DOMAIN, r.FOLD, e.METRIC)]
-        key = (*place, seed, decision)
+        key = (*place, *made_from)
         if label == plan.baseline:
             base[key] = row[e.VALUE]
         else:
@@ -311,7 +314,7 @@ def _relabelled(table: pa.Table, cell: Cell, plan: Plan, decision: str) -> pa.Ta
     """Result rows as those of a cell; runs of equal content are one run under several labels."""
     folds = table[r.FOLD].to_pylist()
     values = {
-        e.MODEL: model_label(cell, decision, plan),
+        e.MODEL: model_label(cell.label, decision, plan),
         e.BACKBONE: cell.backbone,
         e.ADAPTATION: cell.adaptation,
         e.RECIPE: cell.recipe_name,
@@ -331,8 +334,17 @@ def division(protocol: str, fold: str) -> str:
     >>> division("monte-carlo", "repeat-2-fraction-0.01")
     'monte-carlo, 1 % of the data'
     """
-    fraction = _FRACTION.search(fold)
-    return f"{protocol}, {100 * float(fraction[1]):g} % of the data" if fraction else protocol
+    fraction = fraction_of(fold)
+    return protocol if fraction is None else f"{protocol}, {percentage(fraction)}"
+
+
+def percentage(fraction: float) -> str:
+    """What tables call a fraction of the data.
+
+    >>> percentage(0.01)
+    '1 % of the data'
+    """
+    return f"{100 * fraction:g} % of the data"
 
 
 def evaluations(folder: Path, tests: Mapping[str, str]) -> list[tuple[str, Path]]:

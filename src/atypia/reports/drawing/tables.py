@@ -85,6 +85,7 @@ class Table:
         notes: What a reader must know: how numbers were averaged, the threshold.
         warnings: What makes the numbers doubtful.
         best_within: Titles of columns; the best value is sought among rows that are equal there.
+        subject: What the table is of; stands before the title where both are given.
     """
 
     title: str
@@ -93,6 +94,12 @@ class Table:
     notes: Sequence[str] = ()
     warnings: Sequence[str] = ()
     best_within: Sequence[str] = ()
+    subject: str = ""
+
+    @property
+    def heading(self) -> str:
+        """Subject and title."""
+        return ": ".join(part for part in (self.subject, self.title) if part)
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -216,7 +223,7 @@ def _to_text(table: Table, width: int) -> str:
         lines[i] = [t + " " * (j in starred and not (i and t.endswith("*"))) for j, t in enumerate(line)]
     widths = _widths(table, lines, width)
     panels = [_panel(table, lines, widths, chosen) for chosen in _panels(table, widths, width)]
-    head = [shown(table.title)] if table.title else []
+    head = [shown(table.heading)] if table.heading else []
     notes = [*table.best_note("*"), *table.notes, *(f"warning: {text}" for text in table.warnings)]
     foot = ["\n".join(textwrap.fill(shown(note), width, subsequent_indent="  ") for note in notes)] if notes else []
     return "\n\n".join([*head, *panels, *foot]) + "\n"
@@ -282,7 +289,7 @@ def _to_markdown(table: Table) -> str:
     rule = ["-" * (w - 1) + ":" if a == "right" else "-" * w for w, a in zip(widths, aligns, strict=True)]
     padded = [[_pad(t, w, a) for t, w, a in zip(line, widths, aligns, strict=True)] for line in lines]
     rows = "\n".join(f"| {' | '.join(line)} |" for line in [padded[0], rule, *padded[1:]])
-    title = [f"**{shown(table.title).translate(_MARKDOWN)}**"] if table.title else []
+    title = [f"**{shown(table.heading).translate(_MARKDOWN)}**"] if table.heading else []
     notes = [shown(note).translate(_MARKDOWN) for note in [*table.best_note("Bold:"), *table.notes]]
     notes += [f"**Warning:** {shown(text).translate(_MARKDOWN)}" for text in table.warnings]
     return "\n\n".join([*title, rows, *notes]) + "\n"
@@ -328,7 +335,7 @@ def _to_latex(table: Table) -> str:
             r"% needs \usepackage{booktabs}" + (r" and \usepackage{graphicx}" if wide else ""),
             r"\begin{table}",
             r"\centering",
-            *([rf"\caption{{{shown(table.title).translate(_LATEX)}}}"] if table.title else []),
+            *([rf"\caption{{{shown(table.heading).translate(_LATEX)}}}"] if table.heading else []),
             *([r"\resizebox{\linewidth}{!}{%"] if wide else []),
             rf"\begin{{tabular}}{{{''.join('r' if c.align == 'right' else 'l' for c in table.columns)}}}",
             r"\toprule",
@@ -371,7 +378,7 @@ def as_dict(table: Table) -> dict[str, Any]:
     """The table as JSON-able values: ``title, columns, rows`` (by name), ``notes, warnings``."""
     names = [column.name for column in table.columns]
     return {
-        "title": table.title,
+        "title": table.heading,
         "columns": [{"name": column.name, "title": column.title} for column in table.columns],
         "rows": [dict(zip(names, (_plain(value) for value in row), strict=True)) for row in table.rows],
         "notes": list(table.notes),

@@ -50,7 +50,7 @@ def literature_table(found: Findings, name: str, title: str, protocol: str = OFF
         if row.kind != DIFFERENCE and row.metric in SHOWN and (row.paper == paper or row.dataset in datasets)
     ]  # fmt: skip
     if not published:
-        return Table(f"{title}: literature", [Column("source")], [])
+        return Table("literature", [Column("source")], [], subject=title)
     metrics = [metric for metric in SHOWN if any(row.metric == metric for row in published)]
     division = protocol.partition(" ")[0]
     own = "" if division == OFFICIAL else division
@@ -75,7 +75,7 @@ def literature_table(found: Findings, name: str, title: str, protocol: str = OFF
         )
     if paper is not None and not any(row.paper == paper for row in published if row.dataset in datasets):
         notes.append("the paper's results are on other data than this study's: a context, not a comparison")
-    return Table(f"{title}: beside the literature", columns, lines, notes)
+    return Table("beside the literature", columns, lines, notes, subject=title)
 
 
 def published_differences(found: Findings, name: str, title: str) -> Table:
@@ -92,7 +92,7 @@ def published_differences(found: Findings, name: str, title: str) -> Table:
     paper = paper_of(name)
     theirs = [] if paper is None or not found.baseline else published_rows([paper], kind=DIFFERENCE)
     if paper is None or not theirs:
-        return Table(f"{title}: literature", [Column("source")], [])
+        return Table("literature", [Column("source")], [], subject=title)
     metrics = [metric for metric in SHOWN if any(row.metric == metric for row in theirs)]
     lines = _theirs(theirs, metrics)
     ours: dict[tuple[int, int], dict[str, float]] = {}
@@ -111,7 +111,7 @@ def published_differences(found: Findings, name: str, title: str) -> Table:
         f"{paper}: {PAPERS[paper].citation}. {PAPERS[paper].note}",
         f"{OURS}: differences of pooled probabilities from the baseline",
     ]
-    return Table(f"{title}: differences beside the literature", columns, lines, notes)
+    return Table("differences beside the literature", columns, lines, notes, subject=title)
 
 
 def _averaged(published: list[PublishedRow]) -> list[PublishedRow]:

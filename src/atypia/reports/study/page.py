@@ -20,6 +20,7 @@ from atypia.reports.study.heat import heat_charts
 from atypia.reports.study.html import notes_html, table_html
 from atypia.reports.study.literature import LITERATURE, OURS, PUBLISHED_DIFFERENCES
 from atypia.reports.study.plots import (
+    CURVES,
     RELIABILITY_NOTE,
     curve_charts,
     difference_forest,
@@ -128,7 +129,7 @@ def _place(found: Findings, place: int) -> dict[str, Any]:
         "name": place_name(at),
         "sizes": f"{at.n:,} figures, {at.n_positive:,} {positive} ({share}), {cases}.",
         "table": table_html(place_table(found, place)),
-        "charts": [{"title": chart.title.partition(":")[0], "svg": chart_svg(chart)} for chart in charts],
+        "charts": [{"title": title, "svg": chart_svg(chart)} for title, chart in zip(CURVES, charts, strict=False)],
         "legend": _legend(found, scores, place_tones(found, place)),
         "notes": notes_html(notes),
         "forest": forest_svg(forest) if forest else "",
@@ -275,7 +276,7 @@ def _blocks(tables: Mapping[str, Table], names: Sequence[str], folded: bool = Fa
         table = tables.get(name)
         if table is None or not table.rows:
             continue
-        title = table.title.partition(": ")[2] or table.title
+        title = table.title or table.subject
         body = table_html(_bounded(table, name))
         count = f"{_capital(title)} ({len(table.rows):,} rows)"
         # Intervals are in the tables above already, where they are read.

@@ -28,7 +28,6 @@ from atypia.statistics.metrics import METRICS
 from atypia.studies.findings.schema import RELIABILITY_BINS, RELIABILITY_FEWEST, Curves, Findings, Line, Score
 
 BA: Final = "balanced_accuracy"
-_SHARE: Final = re.compile(r"([0-9.e+-]+) % of the data")
 MOST_DIFFERENCES: Final = 20
 PANELS: Final = 6
 
@@ -56,12 +55,17 @@ def place_tones(found: Findings, place: int) -> list[int]:
     return [known[series] for series in drawn] if len(known) <= MOST_SERIES else list(range(len(drawn)))
 
 
+CURVES: Final = ("ROC", "Precision and recall", "Reliability")
+"""What :func:`curve_charts` draws, in its order."""
+
+
 def curve_charts(found: Findings, place: int) -> list[Chart]:
     """ROC, precision-recall and reliability curves of the drawn rows; none where no row has curves."""
     scores = drawn_scores(found, place)
     if not scores:
         return []
-    name, key = place_name(found.places[place]), _key(found, place)
+    key = _key(found, place)
+    roc, pr, reliability = (f"{kind}: {place_name(found.places[place])}" for kind in CURVES)
     positive = found.places[place].classes[1]
 
     def lines(pick: str) -> list[Curve]:
@@ -72,10 +76,10 @@ def curve_charts(found: Findings, place: int) -> list[Chart]:
         ]
 
     return [
-        Chart(f"roc-{key}", f"ROC: {name}", "1 − specificity", "sensitivity", lines("roc"), diagonal=True),
-        Chart(f"pr-{key}", f"Precision and recall: {name}", "recall", "precision", lines("pr")),
+        Chart(f"roc-{key}", roc, "1 − specificity", "sensitivity", lines("roc"), diagonal=True),
+        Chart(f"pr-{key}", pr, "recall", "precision", lines("pr")),
         Chart(
-            f"reliability-{key}", f"Reliability: {name}", f"mean probability of {positive}", f"share {positive}",
+            f"reliability-{key}", reliability, f"mean probability of {positive}", f"share {positive}",
             lines("reliability"), diagonal=True, markers=True,
         ),
     ]  # fmt: skip
@@ -194,11 +198,9 @@ def learning_charts(found: Findings) -> list[Chart]:
         by_model: dict[str, list[tuple[float, Interval]]] = {}
         for score in found.at(place):
             series = found.series[score.series]
-            share = _SHARE.search(series.group)
-            if share:
-                rest = _SHARE.sub("", series.group).strip(", ")
-                name = f"{series.model}, {rest}" if rest else series.model
-                by_model.setdefault(name, []).append((float(share[1]), score.interval(BA)))
+            if series.fraction is not None:
+                name = f"{series.model}, {series.setting}" if series.setting else series.model
+                by_model.setdefault(name, []).append((100 * series.fraction, score.interval(BA)))
         curves = []
         for name, points in list(by_model.items())[:MOST_SERIES]:
             points.sort(key=lambda point: point[0])

@@ -83,7 +83,7 @@ def _more_tables(about: StudyAbout, found: Findings) -> dict[str, Table]:
     """The tables of the findings that have rows, each with the study's warnings."""
     title = f"{about.name}, size {about.size}"
     tables = {
-        HEADLINE_NAME: headline_table(found, f"{title}: headline"),
+        HEADLINE_NAME: replace(headline_table(found, "headline"), subject=title),
         UNSEEN: unseen_table(found, title),
         **statistics_tables(found, title),
         LITERATURE: literature_table(found, about.name, title, about.protocol),

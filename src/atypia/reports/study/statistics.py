@@ -137,7 +137,7 @@ def intervals_table(found: Findings, title: str) -> Table:
         "pooled probabilities: one probability a figure, the mean of the models that scored it",
         "an interval over cases says how results would vary with other patients, not with other trainings",
     ]
-    return Table(f"{title}: intervals", columns, rows, notes, found.limits)
+    return Table("intervals", columns, rows, notes, found.limits, subject=title)
 
 
 def differences_table(found: Findings, title: str) -> Table:
@@ -165,7 +165,7 @@ def differences_table(found: Findings, title: str) -> Table:
         f"Holm over all {len(rows)} p-values of this table; McNemar's mid-p takes figures as independent and is "
         "not corrected: for comparison with papers",
     ]
-    return Table(f"{title}: differences", columns, rows, notes, found.limits)
+    return Table("differences", columns, rows, notes, found.limits, subject=title)
 
 
 def effects_table(found: Findings, title: str) -> Table:
@@ -214,7 +214,7 @@ def _effects_as(columns: list[Column], rows: list[list[Value]], found: Findings,
         "mean difference over pairs of rows that differ in nothing else, of pooled probabilities; interval over cases "
         "(the rows are these, not a sample of rows); least and most: of single pairs",
     ]
-    return Table(f"{title}: what each factor moves", columns, rows, notes, found.limits)
+    return Table("what each factor moves", columns, rows, notes, found.limits, subject=title)
 
 
 def compared_table(found: Findings, title: str) -> Table:
@@ -245,7 +245,7 @@ def compared_table(found: Findings, title: str) -> Table:
         *whole.notes,
         f"p of BA from {SWAPS}, of AUROC by DeLong's test; uncorrected ones are in {DIFFERENCES}.csv",
     ]
-    return Table(whole.title, columns, rows, notes, whole.warnings)
+    return Table(whole.title, columns, rows, notes, whole.warnings, subject=whole.subject)
 
 
 def folds_table(found: Findings, title: str) -> Table:
@@ -267,7 +267,7 @@ def folds_table(found: Findings, title: str) -> Table:
         "seeds averaged",
         f"Holm over all {len(rows)} p-values of this table",
     ]
-    return Table(f"{title}: fold by fold", columns, rows, notes)
+    return Table("fold by fold", columns, rows, notes, subject=title)
 
 
 def ranks_table(found: Findings, title: str) -> Table:
@@ -291,7 +291,7 @@ def ranks_table(found: Findings, title: str) -> Table:
         )
     if rows:
         notes.append("domains of one data set share its patients' origin: they are independent in their cases only")
-    return Table(f"{title}: ranks", columns, rows, notes, best_within=("group",))
+    return Table("ranks", columns, rows, notes, best_within=("group",), subject=title)
 
 
 def as_best(ranking: Ranking, rank: float) -> bool:
@@ -316,7 +316,7 @@ def adaptations_table(found: Findings, title: str) -> Table:
             for test in one.tests
         ]  # fmt: skip
     notes = ["balanced accuracy, two-sided; signed rank: pairs that differ are counted", NOT_INDEPENDENT]
-    return Table(f"{title}: ways to adapt", columns, rows, notes)
+    return Table("ways to adapt", columns, rows, notes, subject=title)
 
 
 def raters_table(found: Findings, title: str) -> Table:
@@ -344,7 +344,7 @@ def raters_table(found: Findings, title: str) -> Table:
             "each rater against the majority of the others, ties left out: not the label that models are scored on, to "
             "which every rater contributed; a level to compare with, not a limit"
         )
-    return Table(f"{title}: the human level", columns, rows, notes)
+    return Table("the human level", columns, rows, notes, subject=title)
 
 
 def confusion_table(found: Findings, title: str) -> Table:
@@ -360,7 +360,7 @@ def confusion_table(found: Findings, title: str) -> Table:
         for score in found.at(place)
     ]
     return Table(
-        f"{title}: confusion", columns, rows, ["one probability a figure, at the mean of the models' thresholds"]
+        "confusion", columns, rows, ["one probability a figure, at the mean of the models' thresholds"], subject=title
     )
 
 

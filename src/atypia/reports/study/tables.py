@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -52,18 +53,18 @@ def study_tables(
         Name to table, in the order in which they are shown.
     """
     summary = summarise(rows)
-    found = {RESULTS: benchmark_table(summary, REPORTED, title, warnings)}
+    found = {RESULTS: benchmark_table(summary, REPORTED, "", warnings)}
     if by_domain(summary).num_rows:
-        found[DOMAINS] = benchmark_table(summary, HEADLINE, f"{title}: single domains", warnings, domains=True)
+        found[DOMAINS] = benchmark_table(summary, HEADLINE, "single domains", warnings, domains=True)
     if deltas.num_rows:
-        name = f"{title}: difference from {baseline}, run by run"
+        name = f"difference from {baseline}, run by run"
         found[DELTAS] = benchmark_table(summarise(deltas), REPORTED, name, warnings)
     if shift.num_rows:
-        name = f"{title}: means over pairs of training and test domain"
+        name = "means over pairs of training and test domain"
         found[SHIFT] = benchmark_table(summarise(shift), REPORTED, name, warnings)
     if matrix.num_rows:
-        found[MATRIX] = matrix_table(matrix, f"{title}: trained on one domain, tested on another", warnings)
-    return found
+        found[MATRIX] = matrix_table(matrix, "trained on one domain, tested on another", warnings)
+    return {name: replace(table, subject=title) for name, table in found.items()}
 
 
 def matrix_table(matrix: pa.Table, title: str, warnings: Sequence[str] = ()) -> Table:
@@ -111,7 +112,7 @@ def write_study(tables: Mapping[str, Table], out: Path, failures: str = "") -> P
     parts = [
         table.render("markdown")
         if len(table.rows) <= LONG
-        else f"**{table.title}**: {len(table.rows):,} rows, {name}.md\n"
+        else f"**{table.heading}**: {len(table.rows):,} rows, {name}.md\n"
         for name, table in tables.items()
     ]
     if failures:

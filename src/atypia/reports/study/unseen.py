@@ -52,7 +52,7 @@ def unseen_table(found: Findings, title: str) -> Table:
         "mean: every domain of equal weight, without those where the metric is undefined; worst: the lowest value of "
         "each metric by itself, with that domain's interval; differences of means are paired by case",
     ]
-    return Table(f"{title}: domains left out", columns, rows, notes, found.limits)
+    return Table("domains left out", columns, rows, notes, found.limits, subject=title)
 
 
 def _summary(label: str, words: str, values: Mapping[str, Interval]) -> list[Value]:

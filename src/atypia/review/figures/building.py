@@ -276,7 +276,7 @@ def _published_positions(
     n = len(manifest)
     on, x, y = np.full(n, -1, np.int32), np.full(n, np.nan), np.full(n, np.nan)
     known: dict[str, tuple[str, float, float]] = {}
-    for name in manifest.name.split("+"):
+    for name in manifest.table[r.DATASET].unique().to_pylist():
         if name in SOURCES:
             try:
                 known.update(figure_positions(name, root))

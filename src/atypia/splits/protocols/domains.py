@@ -14,6 +14,7 @@ from atypia.base.errors import InputError, must
 from atypia.base.seeds import generator
 from atypia.splits.catalogue import GROUPED, Division, FoldRows, Protocol, add
 from atypia.splits.figures import Figures, Rows
+from atypia.splits.foldnames import domain_fold
 from atypia.splits.grouping import allocate
 
 DOMAIN_COLUMNS = (r.DOMAIN, *r.DOMAIN_PARTS, r.DATASET)
@@ -110,7 +111,7 @@ def cross_domain(figures: Figures, options: CrossDomainOptions, seed: int) -> Di
             others, dropped = without_cases(figures, np.setdiff1d(everything, own), own)
             if dropped:
                 warnings.append(_spanning(name, dropped, "test"))
-            drawn.append(FoldRows(f"{slugs[name]}-repeat-{repeat}", train, val, np.concatenate([held_out, others])))
+            drawn.append(FoldRows(domain_fold(slugs[name], repeat), train, val, np.concatenate([held_out, others])))
         if len(drawn) < options.repeats:
             warnings.append(f"domain {name!r} has too few cases or figures of a class to train on: it is only tested")
         else:

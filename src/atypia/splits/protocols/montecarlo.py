@@ -13,6 +13,7 @@ from atypia.base.errors import InputError, must
 from atypia.base.seeds import generator
 from atypia.splits.catalogue import GROUPED, Division, FoldRows, Protocol, add
 from atypia.splits.figures import Figures, Rows
+from atypia.splits.foldnames import fraction_fold
 from atypia.splits.grouping import allocate, ranking
 
 FRACTIONS = (0.001, 0.01, 0.1, 1.0)
@@ -85,7 +86,7 @@ def monte_carlo(figures: Figures, options: MonteCarloOptions, seed: int) -> Divi
             train, val = sides if used == len(pool) else (sides[0][: used - n_val], sides[1][:n_val])
             if len(np.unique(figures.labels[train])) < 2 or not len(val):
                 failed.add(fraction)
-            folds.append(FoldRows(f"repeat-{repeat}-fraction-{fraction:g}", train, val, test))
+            folds.append(FoldRows(fraction_fold(f"repeat-{repeat}", fraction), train, val, test))
     if failed:
         large = [fraction for fraction in fractions if fraction not in failed]
         raise InputError(

@@ -15,6 +15,7 @@ from atypia.base.errors import InputError, must
 from atypia.base.seeds import generator
 from atypia.splits.catalogue import Division, FoldRows, Protocol, add
 from atypia.splits.figures import Figures, Rows
+from atypia.splits.foldnames import fraction_fold
 from atypia.splits.grouping import ranking
 from atypia.splits.leakage import CASE_ACROSS_PARTS
 from atypia.splits.protocols.montecarlo import FRACTIONS, Fraction, part_size
@@ -140,7 +141,7 @@ def ammeling(figures: Figures, options: AmmelingOptions, seed: int) -> Division:
             val = rng.choice(drawn, part_size(len(drawn), 0.2), replace=False)
             train = np.setdiff1d(drawn, val)
             parts = (in_table[rows] for rows in (train, val, test))
-            folds.append(FoldRows(f"seed-{number}-fraction-{fraction:g}", *parts))
+            folds.append(FoldRows(fraction_fold(f"seed-{number}", fraction), *parts))
     return Division(folds)
 
 

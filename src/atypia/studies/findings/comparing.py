@@ -36,7 +36,7 @@ def reference_of(entries: Sequence[Entry], series: Sequence[Series], baseline: s
     Args:
         entries: Rows on a place, best first.
         series: All rows.
-        baseline: Label of the study's baseline, without the decision; None without one.
+        baseline: The study's row that is its baseline; None without one.
     """
     found: dict[str, Entry] = {}
     for one in entries:
@@ -50,9 +50,7 @@ def reference_of(entries: Sequence[Entry], series: Sequence[Series], baseline: s
 
 def is_baseline(series: Series, baseline: str) -> bool:
     """Whether a row is the baseline, at any decision."""
-    return series.model == baseline or (
-        series.model.startswith(f"{baseline} · ") and series.model.endswith(" threshold")
-    )
+    return series.row == baseline
 
 
 def place_differences(

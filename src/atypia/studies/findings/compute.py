@@ -25,7 +25,8 @@ from atypia.studies.findings.comparing import corrected, is_baseline, place_diff
 from atypia.studies.findings.effects import place_effects
 from atypia.studies.findings.foldwise import FoldResults, adaptation_tests, fold_differences, ranks
 from atypia.studies.findings.gallery import gallery, raters
-from atypia.studies.findings.pooled import Key, Pool
+from atypia.studies.findings.keys import PlaceKey, RowKey, locator
+from atypia.studies.findings.pooled import Pool
 from atypia.studies.findings.schema import COMMON, Difference, Effect, Findings, Place, Score, Series
 from atypia.studies.findings.scoring import DRAWN, DRAWS, Entry, entry, place_scores
 from atypia.studies.findings.unseen import unseen_domains
@@ -35,7 +36,7 @@ from atypia.studies.run import Status
 from atypia.studies.shift import domain_groups
 from atypia.studies.table import StudyResults, collect_study, evaluations
 
-VERSION: Final = 5
+VERSION: Final = 6
 """Raised when the same predictions give other findings, or these another layout."""
 KEPT: Final = "findings.json"
 TABLES: Final = (files.RESULTS, files.RUN_TABLE, files.DELTAS, files.SHIFT, files.MATRIX)
@@ -146,20 +147,19 @@ def compute(pool: Pool, results: StudyResults) -> Findings:
     galleries, humans = [], []
     for number, (key, place) in enumerate(places.items()):
         entries = _entries(pool, key, place, position)
-        figures, title = pool.figures(key[0]), f"{place.dataset} ({place.part})"
+        figures, title = pool.figures(key.manifest), f"{place.dataset} ({place.part})"
         drawn = _drawn(entries, series, plan.baseline)
         scores += place_scores(number, entries, figures, drawn, limits, title)
         references = reference_of(entries, series, plan.baseline)
         differences += place_differences(number, entries, references, series, figures, limits, title)
         if crossed:
             effects += place_effects(number, entries, series, figures, limits, title)
-        shown = gallery(number, entries, figures) if key[1] != runs.VALIDATION or len(places) == 1 else None
+        shown = gallery(number, entries, figures) if key.part != runs.VALIDATION or len(places) == 1 else None
         galleries += [] if shown is None else [shown]
         every = np.unique(np.concatenate([one.sample.rows for one in entries]))
         human = raters(number, every, figures)
         humans += [] if human is None else [human]
-    by_rows = {(model, group): number for (model, group, _), number in position.items()}
-    folds = FoldResults(results.rows, plan, by_rows, tuple(places.values()))
+    folds = FoldResults(results.rows, tuple(places.values()), locator(plan, results.runs, position, places))
     return Findings(
         series=series,
         places=tuple(places.values()),
@@ -178,7 +178,7 @@ def compute(pool: Pool, results: StudyResults) -> Findings:
     )
 
 
-def _entries(pool: Pool, key: Key, place: Place, position: Mapping[tuple[str, str, str], int]) -> list[Entry]:
+def _entries(pool: Pool, key: PlaceKey, place: Place, position: Mapping[RowKey, int]) -> list[Entry]:
     """Rows on a place, best first."""
     found = []
     for row, number in position.items():

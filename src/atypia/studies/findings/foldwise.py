@@ -22,10 +22,9 @@ from atypia.statistics.groups import GroupTest, independent_groups, paired_group
 from atypia.statistics.metrics import UndefinedMetricWarning
 from atypia.statistics.multiple import holm, rank_models
 from atypia.studies.findings.comparing import is_baseline
-from atypia.studies.findings.pooled import group_of
+from atypia.studies.findings.keys import Locate
 from atypia.studies.findings.schema import COMMON, HELD_OUT, AdaptationTest, FoldDifference, Place, Ranked, Series
 from atypia.studies.findings.scoring import AUROC, BA, SENSITIVITY, SPECIFICITY
-from atypia.studies.plan import Plan
 
 HEADLINE: Final = (BA, SENSITIVITY, SPECIFICITY, AUROC)
 FEWEST_OF_A_CLASS: Final = 5
@@ -47,24 +46,20 @@ class FoldResults:
 
     Args:
         rows: Result rows of the study.
-        plan: Its plan.
-        series: Its rows, and by which model and raw group result rows name them.
         places: What they are scored on.
+        locate: Finds the place and the row that a result row is about.
     """
 
-    def __init__(
-        self, rows: pa.Table, plan: Plan, series: Mapping[tuple[str, str], int], places: Sequence[Place]
-    ) -> None:
+    def __init__(self, rows: pa.Table, places: Sequence[Place], locate: Locate) -> None:
         self.places = places
-        where = {(place.dataset, place.part): number for number, place in enumerate(places)}
         wanted = rows.filter(pc.is_in(rows[e.METRIC], pa.array(list(HEADLINE))))  # pyright: ignore[reportAttributeAccessIssue]
         found: dict[tuple[int, str, str | None], dict[int, dict[str, list[float]]]] = {}
         self.sizes: dict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
         for row in wanted.to_pylist():
-            place = where.get((row[r.DATASET] or "", row[r.PART]))
-            number = series.get((row[e.MODEL], group_of(plan, row[e.TRAIN_DATA], row[r.FOLD])))
-            if place is None or number is None:
+            located = locate(row)
+            if located is None:
                 continue
+            place, number = located
             of_place = found.setdefault((place, row[e.METRIC], row[r.DOMAIN]), {})
             of_place.setdefault(number, {}).setdefault(row[r.FOLD], []).append(row[e.VALUE])
             if row[r.DOMAIN] is not None and row[e.METRIC] == BA:
@@ -99,7 +94,7 @@ def fold_differences(
         results: Values by fold.
         series: The study's rows.
         about: Runs, with :data:`atypia.studies.table.RUNS_SCHEMA`, for the folds' sizes.
-        baseline: Label of the study's baseline; None compares with the best row.
+        baseline: The study's row that is its baseline; None compares with the best row.
     """
     sizes = _fold_sizes(about)
     found: list[FoldDifference] = []
@@ -126,7 +121,7 @@ def _tested(
     gaps = [values[row][fold] - values[reference][fold] for fold in folds]
     if len(gaps) < 2 or any(math.isnan(gap) for gap in gaps):
         return []
-    known = [sizes[series[row].model, fold] for fold in folds if (series[row].model, fold) in sizes]
+    known = [sizes[series[row].row, fold] for fold in folds if (series[row].row, fold) in sizes]
     if not known:
         return []
     held = 1 if place.part == runs.VALIDATION else 2
@@ -140,9 +135,9 @@ def _tested(
 
 
 def _fold_sizes(about: pa.Table) -> dict[tuple[str, str], tuple[int, int, int]]:
-    columns = (e.MODEL, r.FOLD, "n_train", "n_val", "n_test")
+    columns = ("row", r.FOLD, "n_train", "n_val", "n_test")
     lines = zip(*(about[name].to_pylist() for name in columns), strict=True)
-    return {(model, fold): (train, val, test) for model, fold, train, val, test in lines}
+    return {(row, fold): (train, val, test) for row, fold, train, val, test in lines}
 
 
 def _reference(members: Sequence[int], values: Values, series: Sequence[Series], baseline: str | None) -> int:
@@ -226,12 +221,12 @@ def adaptation_tests(results: FoldResults, series: Sequence[Series]) -> tuple[Ad
     return tuple(found)
 
 
-def _mean_of(side: Mapping[str, Sequence[float]]) -> float:
+def _mean_of(side: Mapping[tuple[str, ...], Sequence[float]]) -> float:
     return float(np.mean([np.mean(values) for values in side.values()]))
 
 
 def _group_tests(
-    ours: Mapping[str, Sequence[float]], theirs: Mapping[str, Sequence[float]], paired: bool
+    ours: Mapping[tuple[str, ...], Sequence[float]], theirs: Mapping[tuple[str, ...], Sequence[float]], paired: bool
 ) -> tuple[GroupTest, ...]:
     count = sum(map(len, ours.values())) + sum(map(len, theirs.values()))
     if min(len(ours), len(theirs)) < 2 or count > MOST_VALUES:
@@ -244,13 +239,15 @@ def _group_tests(
             return ()
 
 
-def _folds_of(values: Values, series: Sequence[Series], group: str, adaptation: str) -> dict[str, list[float]]:
+def _folds_of(
+    values: Values, series: Sequence[Series], group: str, adaptation: str
+) -> dict[tuple[str, ...], list[float]]:
     """Backbone, with levels and decision, to its values by fold."""
     found = {}
     for row, folds in values.items():
         one = series[row]
         if one.group == group and one.adaptation == adaptation:
-            key = " · ".join([one.backbone, *one.factors.values(), one.decision])
+            key = (one.backbone, *one.factors.values(), one.decision)
             values_of = [folds[fold] for fold in sorted(folds, key=runs.natural_key)]
-            found[one.label if key in found else key] = values_of
+            found[(*key, one.label) if key in found else key] = values_of
     return found

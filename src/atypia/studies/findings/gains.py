@@ -21,6 +21,7 @@ from atypia.statistics.crossvalidation import corrected_t
 from atypia.statistics.metrics import UndefinedMetricWarning
 from atypia.studies import files
 from atypia.studies.plan import Cell, Plan
+from atypia.studies.table import model_label
 
 METRICS = ("balanced_accuracy", "auroc", "sensitivity", "specificity")
 
@@ -89,7 +90,8 @@ def study_gains(out: Path, metrics: Sequence[str] = METRICS) -> list[Gain]:
     pairs = list(dict.fromkeys((plan.cells[one].label, plan.cells[other].label) for one, other in partners.items()))
     for row, against in pairs:
         cells = {one: other for one, other in partners.items() if plan.cells[one].label == row}
-        found += _gains_of(plan, out, row, against, cells, values)
+        for decision in plan.decisions:
+            found += _gains_of(plan, out, (row, against), decision, cells, values)
     return found
 
 
@@ -120,12 +122,15 @@ def _values(table: pa.Table, metrics: Sequence[str]) -> dict[tuple[Any, ...], tu
 
 
 def _gains_of(
-    plan: Plan, out: Path, row: str, against: str, cells: dict[int, int], values: dict[tuple[Any, ...], Any]
-) -> list[Gain]:
+    plan: Plan, out: Path, rows: tuple[str, str], decision: str, cells: dict[int, int],
+    values: dict[tuple[Any, ...], Any],
+) -> list[Gain]:  # fmt: skip
+    """The gains of a row at a decision over another row, each by its label in the study."""
     positives = _positives(plan, out, next(iter(cells)))
     runs_of = {(run.cell, run.fold): run for run in plan.runs}
     pairs: dict[tuple[str, str, str], list[tuple[float, int, int]]] = {}
     ids = _run_ids(out)
+    row, against = (model_label(label, decision, plan) for label in rows)
     for one, other in cells.items():
         for fold in [run.fold for run in plan.runs if run.cell == one]:
             mine, its = runs_of.get((one, fold)), runs_of.get((other, fold))

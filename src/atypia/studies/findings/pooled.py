@@ -18,19 +18,18 @@ from atypia.base import runs
 from atypia.base.errors import DataError
 from atypia.data.manifest import Manifest
 from atypia.studies import files
+from atypia.studies.findings.keys import PlaceKey, RowKey, group_of
 from atypia.studies.findings.schema import COMMON, HELD_OUT, Place, Series
 from atypia.studies.plan import Cell, Plan
 from atypia.studies.schema import FIXED
 from atypia.studies.shift import CROSS_DOMAIN
-from atypia.studies.table import Predicted, division, model_label, set_names
+from atypia.studies.table import Predicted, model_label, set_names
 
 PART_ORDER: Final = (runs.TEST, runs.EXTERNAL, runs.VALIDATION)
 """Places in the order of their weight: validation parts chose epochs and strengths."""
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-Key = tuple[str, str]
-"""Fingerprint of a manifest, and a part."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,27 +90,6 @@ class Sample:
     thresholds: FloatArray
 
 
-def group_of(plan: Plan, data: str, fold: str) -> str:
-    """What tells a result from others of the same label: training set, fraction, domain that was trained on.
-
-    Args:
-        plan: The study's plan.
-        data: Name of the training set.
-        fold: Name of the fold.
-
-    Returns:
-        Words, a domain by its name in folds; empty where nothing tells them apart.
-    """
-    found = [f"on {data}"] if len({cell.data for cell in plan.cells}) > 1 else []
-    protocol = plan.protocol[0]
-    fraction = division(protocol, fold).removeprefix(protocol).removeprefix(", ")
-    if fraction:
-        found.append(fraction)
-    if protocol == CROSS_DOMAIN:
-        found.append(f"on {fold.rpartition('-repeat-')[0] or fold}")
-    return ", ".join(found)
-
-
 class Pool:
     """Gathers predictions by row of the study and place.
 
@@ -125,9 +103,9 @@ class Pool:
         self.plan, self.out = plan, out
         self._groups = dict(groups or {})
         self._names = set_names(plan, out)
-        self._chunks: dict[tuple[tuple[str, str, str], Key], list[Chunk]] = {}
-        self._about: dict[tuple[str, str, str], Cell] = {}
-        self._datasets: dict[Key, str] = {}
+        self._chunks: dict[tuple[RowKey, PlaceKey], list[Chunk]] = {}
+        self._about: dict[RowKey, Cell] = {}
+        self._datasets: dict[PlaceKey, str] = {}
         self._last: dict[str, tuple[pa.ChunkedArray, IntArray]] = {}
         self._figures = lru_cache(maxsize=16)(self._read)
 
@@ -142,14 +120,14 @@ class Pool:
             DataError: A figure is in no manifest of the study.
         """
         cell = run.cell
-        group = group_of(self.plan, cell.data, run.run.fold)
+        group = group_of(self.plan, cell, run.run.fold)
         for fingerprint, table in zip(run.sets, run.parts, strict=True):
             rows = self._rows(fingerprint, table[r.FIGURE_ID])
             p = table[r.P_ATYPICAL].to_numpy().astype(np.float64)
             given = table[r.THRESHOLD].to_numpy()
             for part in table[r.PART].unique().to_pylist():
                 mask = pc.equal(table[r.PART], part).to_numpy(zero_copy_only=False)  # pyright: ignore[reportAttributeAccessIssue]
-                key = (fingerprint, str(part))
+                key = PlaceKey(fingerprint, str(part))
                 named = sorted(set(table.filter(pa.array(mask))[r.DATASET].drop_null().unique().to_pylist()))
                 natural = "+".join(named)
                 self._datasets.setdefault(
@@ -157,7 +135,7 @@ class Pool:
                 )
                 picked, values = rows[mask].astype(np.int32), p[mask]
                 for decision, threshold in thresholds.items():
-                    row = (model_label(cell, decision, self.plan), group, decision)
+                    row = RowKey(cell.label, group, decision)
                     self._about.setdefault(row, cell)
                     used = float(given[mask][0]) if threshold is None else threshold
                     self._chunks.setdefault((row, key), []).append(Chunk(picked, values, used))
@@ -201,17 +179,24 @@ class Pool:
         cases = rank[encoded.indices.to_numpy()].astype(np.int64)
         return Figures(manifest, labels, cases, known, position[codes], distinct)
 
-    def series(self) -> dict[tuple[str, str, str], Series]:
+    def series(self) -> dict[RowKey, Series]:
         """The rows of the study that have predictions, in the order of the plan."""
         titles = self._titles()
+        several = len(self.plan.decisions) > 1
         found = {}
-        for row, cell in self._about.items():
-            model, group, decision = row
-            shown = _retitled(group, titles)
-            label = f"{model}, {shown}" if shown else model
-            several = len(self.plan.decisions) > 1
-            found[row] = Series(
-                label, model, shown, cell.backbone, cell.adaptation, dict(cell.factors), decision if several else FIXED
+        for key, cell in self._about.items():
+            model, group = model_label(key.row, key.decision, self.plan), key.group.words(titles)
+            found[key] = Series(
+                f"{model}, {group}" if group else model,
+                model,
+                group,
+                cell.backbone,
+                cell.adaptation,
+                dict(cell.factors),
+                key.decision if several else FIXED,
+                key.row,
+                key.group.fraction,
+                key.group.words(titles, fraction=False),
             )
         return found
 
@@ -221,15 +206,15 @@ class Pool:
 
         if self.plan.protocol[0] != CROSS_DOMAIN:
             return {}
-        domains = sorted({name for key in self._datasets for name in self.figures(key[0]).domain_names})
+        domains = sorted({name for key in self._datasets for name in self.figures(key.manifest).domain_names})
         return dict(zip(fold_names(domains), domains, strict=True))
 
-    def places(self) -> dict[Key, Place]:
+    def places(self) -> dict[PlaceKey, Place]:
         """What was scored: tests, other data sets, validation; each in the order of first appearance."""
         found = {}
-        for key in sorted(self._datasets, key=lambda k: PART_ORDER.index(k[1]) if k[1] in PART_ORDER else 9):
+        for key in sorted(self._datasets, key=lambda k: PART_ORDER.index(k.part) if k.part in PART_ORDER else 9):
             chunks = [chunks for (_, place), chunks in self._chunks.items() if place == key]
-            figures = self.figures(key[0])
+            figures = self.figures(key.manifest)
             rows = np.unique(np.concatenate([chunk.rows for some in chunks for chunk in _distinct(some)]))
             rows = rows[figures.labels[rows] >= 0]
             if not len(rows):
@@ -237,7 +222,7 @@ class Pool:
             shared = all(_same_figures(some) for some in chunks)
             found[key] = Place(
                 self._datasets[key],
-                key[1],
+                key.part,
                 COMMON if shared else HELD_OUT,
                 len(rows),
                 int(figures.labels[rows].sum()),
@@ -247,12 +232,12 @@ class Pool:
             )
         return found
 
-    def sample(self, row: tuple[str, str, str], key: Key) -> Sample | None:
+    def sample(self, row: RowKey, key: PlaceKey) -> Sample | None:
         """A row's predictions on a place; None where it has none of labelled figures."""
         chunks = self._chunks.get((row, key))
         return self._sample(chunks, key) if chunks else None
 
-    def parts(self, row: tuple[str, str, str], key: Key) -> list[Sample]:
+    def parts(self, row: RowKey, key: PlaceKey) -> list[Sample]:
         """The same by the figures that were scored together: one sample a fold, with the models of all its seeds."""
         groups: dict[bytes, list[Chunk]] = {}
         for chunk in self._chunks.get((row, key), ()):
@@ -260,8 +245,8 @@ class Pool:
         found = [self._sample(chunks, key) for chunks in groups.values()]
         return [sample for sample in found if sample is not None]
 
-    def _sample(self, chunks: Sequence[Chunk], key: Key) -> Sample | None:
-        labels = self.figures(key[0]).labels
+    def _sample(self, chunks: Sequence[Chunk], key: PlaceKey) -> Sample | None:
+        labels = self.figures(key.manifest).labels
         thresholds = np.array([chunk.threshold for chunk in chunks])
         if _same_figures(chunks):
             order = np.argsort(chunks[0].rows, kind="stable")
@@ -292,9 +277,3 @@ def _same_figures(chunks: Sequence[Chunk]) -> bool:
     """Whether every model scored the same figures, in the same order."""
     first = chunks[0].rows
     return all(chunk.rows is first or np.array_equal(chunk.rows, first) for chunk in chunks[1:])
-
-
-def _retitled(group: str, titles: Mapping[str, str]) -> str:
-    """A group with the domain's own name instead of its name in folds."""
-    head, _, last = group.rpartition("on ")
-    return f"{head}on {titles[last]}" if last in titles else group

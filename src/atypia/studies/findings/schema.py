@@ -34,12 +34,15 @@ class Series:
     Attributes:
         label: What tables call it; unique.
         model: Its label in result rows, without the group.
-        group: What else tells it from others, empty where nothing does: the training set, the fraction of the data,
-            the domain that was trained on. Rows of one group are compared with each other.
+        group: What else tells it from others, in words, empty where nothing does: the training set, the fraction of
+            the data, the domain that was trained on. Rows of one group are compared with each other.
         backbone: Entry of the backbone catalogue.
         adaptation: How the backbone was adapted.
         factors: Name of each factor and the label of its level.
         decision: ``fixed`` or ``fitted`` threshold.
+        row: Label of the study's row: what the baseline is known by, whatever tables call the row.
+        fraction: Share of the data that was trained on, where the protocol has shares.
+        setting: The group without the fraction.
     """
 
     label: str
@@ -49,6 +52,9 @@ class Series:
     adaptation: str
     factors: Mapping[str, str] = field(default_factory=dict)
     decision: str = ""
+    row: str = ""
+    fraction: float | None = None
+    setting: str = ""
 
 
 @dataclass(frozen=True)

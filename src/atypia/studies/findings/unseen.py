@@ -23,7 +23,8 @@ from atypia.statistics.intervals import Bootstrap, Interval, bootstrap_intervals
 from atypia.statistics.metrics import METRICS, UndefinedMetricWarning
 from atypia.statistics.resampling import metric_statistic
 from atypia.studies.findings.comparing import is_baseline
-from atypia.studies.findings.pooled import Figures, Key, Pool, Sample
+from atypia.studies.findings.keys import PlaceKey
+from atypia.studies.findings.pooled import Figures, Pool, Sample
 from atypia.studies.findings.schema import LeftOut, Series, Unseen
 from atypia.studies.findings.scoring import (
     AUROC,
@@ -60,7 +61,7 @@ class _Row:
     figures: IntArray
 
 
-def unseen_domains(pool: Pool, places: Sequence[Key], series: Sequence[Series], limits: list[str]) -> list[Unseen]:
+def unseen_domains(pool: Pool, places: Sequence[PlaceKey], series: Sequence[Series], limits: list[str]) -> list[Unseen]:
     """Every row on the domains that were left out, in the order of the study; none for other protocols.
 
     Args:
@@ -77,10 +78,10 @@ def unseen_domains(pool: Pool, places: Sequence[Key], series: Sequence[Series], 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UndefinedMetricWarning)  # a domain without one of the classes: n/a
         for place, key in enumerate(places):
-            figures = pool.figures(key[0])
+            figures = pool.figures(key.manifest)
             names = figures.manifest.table[column]
             rows = []
-            for number, row in enumerate(pool.series() if key[1] == runs.TEST else ()):
+            for number, row in enumerate(pool.series() if key.part == runs.TEST else ()):
                 parts = {str(names[int(one.rows[0])].as_py()): one for one in pool.parts(row, key)}
                 if parts:
                     rows.append(_row(number, place, dict(sorted(parts.items())), figures, limits))

@@ -113,8 +113,8 @@ def test_every_probe_is_registered_with_strict_options(name):
 
 
 def test_the_base_class_fits_nothing():
-    with pytest.raises(NotImplementedError, match="Probe must define fit_folds"):
-        Probe().fit_folds(np.ones((2, 1)), np.array([0, 1], np.int8), np.array(["a", "b"]), [], 0, None)  # pyright: ignore
+    with pytest.raises(NotImplementedError, match="Probe must define fit"):
+        Probe().fit_folds(np.ones((2, 1)), np.array([0, 1], np.int8), np.array(["a", "b"]), [fold([0, 1])], 0, None)  # pyright: ignore
 
 
 def test_each_keeps_the_order_and_gives_back_the_threads():

@@ -229,7 +229,7 @@ def test_bad_labels_and_decisions_are_refused(labels: object, decisions: object,
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        ([0.1, np.nan], r"`scores` must be finite, got NaN or ∞"),
+        ([0.1, np.nan], r"`scores` must be finite, got NaN or infinity in 1 of 2"),
         ([0.1, np.inf], r"`scores` must be finite"),
         ([0.1], r"`scores` must be as long as `labels` \(2\), got 1"),
         ([0.1, None], r"`scores` must be numbers, got object values"),

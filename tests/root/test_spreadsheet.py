@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -60,3 +62,11 @@ def test_tables_of_reports_are_shielded(text: str, tmp_path: Path) -> None:
     write_table(Table("t", [Column("name"), Column("n")], [[text, -1.0]]), tmp_path / "t.csv")
     cell = (tmp_path / "t.csv").read_bytes().decode().split("\n", 1)[1]
     assert not cell.lstrip('"').startswith(RUNS)
+
+
+def test_the_review_page_shields_the_same_beginnings() -> None:
+    page = (resources.files("atypia.review") / "static/js/banner.js").read_text("utf-8")
+    found = re.search(r"const FORMULA = /\^\[(.*)\]/;", page)
+    assert found is not None
+    characters = set(found[1].replace("\\-", "-").replace("\\t", "\t").replace("\\r", "\r").replace("\\n", "\n"))
+    assert characters == {text for text in map(chr, range(0x10000)) if shielded(text) != text}

@@ -66,10 +66,20 @@ def read_shipped(
     Raises:
         InputError: No such name and no YAML file, or an override does not fit.
     """
+    path = shipped_or_named(what, reference, shipped)
+    return path.stem, with_overrides(read_yaml(path), overrides)
+
+
+def shipped_or_named(what: str, reference: str, shipped: Mapping[str, Path]) -> Path:
+    """The YAML file that a reference stands for; arguments as of :func:`read_shipped`.
+
+    Raises:
+        InputError: No such name and no YAML file.
+    """
     path = shipped.get(reference) or Path(reference)
     if reference not in shipped and path.suffix not in {".yaml", ".yml"}:
         raise InputError(f"unknown {what} {reference!r}; choices: {', '.join(shipped)}, or a .yaml file")
-    return path.stem, with_overrides(read_yaml(path), overrides)
+    return path
 
 
 def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from atypia.base import records as r
 from atypia.base.artifacts import atomic_file, fingerprint
 from atypia.base.errors import DataError, InputError, must
-from atypia.base.files.regularfiles import open_regular
+from atypia.base.files.parquet import read_parquet
 from atypia.base.files.table_hash import content_hashes
 from atypia.inference.predictions import PREDICTIONS_SCHEMA
 from atypia.statistics.metrics import METRICS, UndefinedMetricWarning, compute
@@ -191,13 +191,7 @@ def read_rows(path: Path) -> pa.Table:
     Raises:
         DataError: The file is absent, damaged, or holds no result rows of this version.
     """
-    try:
-        with open_regular(path) as file:
-            table = pq.read_table(file)
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist; fix: check the path") from None
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is no readable Parquet file ({error}); fix: evaluate again") from error
+    table = read_parquet(path, "evaluate again")
     table = table.replace_schema_metadata(None)
     if not table.schema.equals(RESULTS_SCHEMA):
         raise DataError(f"{path} holds no result rows of this version; fix: evaluate again")

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from atypia.base import records as r
 from atypia.base.artifacts import atomic_file
 from atypia.base.errors import DataError, InputError, must
-from atypia.base.files.regularfiles import open_regular
+from atypia.base.files.parquet import read_parquet
 from atypia.base.files.structured import parse_json
 from atypia.data.manifest import Manifest
 
@@ -98,13 +98,7 @@ def read_predictions(path: Path) -> tuple[pa.Table, dict[str, Any]]:
     Raises:
         DataError: The file is absent, no regular file, damaged, or holds no predictions.
     """
-    try:
-        with open_regular(path) as file:
-            table = pq.read_table(file)
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist; fix: check the path") from None
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is no readable Parquet file ({error}); fix: predict again") from error
+    table = read_parquet(path, "predict again")
     raw = (table.schema.metadata or {}).get(METADATA_KEY)
     table = table.replace_schema_metadata(None)
     if raw is None or not table.schema.equals(PREDICTIONS_SCHEMA):

@@ -81,8 +81,27 @@ class FoldRows:
         return fingerprint(*(np.ascontiguousarray(rows, dtype="<i8").tobytes() for rows in (self.train, self.val)))
 
 
+@dataclass(frozen=True, eq=False)
+class ProbeData:
+    """What a probe learns from.
+
+    Attributes:
+        features: Shape (n, d); rows that no fold names are never read.
+        labels: Shape (n,), 1 = positive class.
+        cases: Shape (n,); figures of one case are never on both sides of an inner division.
+        folds: Rows of each fold.
+        seed: Decides whatever is random. A fold's result does not depend on the other folds.
+    """
+
+    features: npt.NDArray[np.floating[Any]]
+    labels: npt.NDArray[np.int8]
+    cases: npt.NDArray[np.str_]
+    folds: Sequence[FoldRows]
+    seed: int
+
+
 class Probe(Generic[O]):
-    """Base of every probe: options with a schema, and a fit of all folds together."""
+    """Base of every probe: options with a schema, and :meth:`fit`, which a probe defines."""
 
     name: ClassVar[str]
     options_model: type[O]
@@ -105,21 +124,32 @@ class Probe(Generic[O]):
         options: O,
         progress: Progress = silent,
     ) -> list[LinearHead]:
-        """Fits one head a fold.
+        """Fits one head a fold, after a check of the data.
 
         Args:
-            features: Shape (n, d); rows that no fold names are never read.
-            labels: Shape (n,), 1 = positive class.
-            cases: Shape (n,); figures of one case are never on both sides of an inner division.
+            features: As in :class:`ProbeData`, like the next four.
+            labels: Shape (n,).
+            cases: Shape (n,).
             folds: Rows of each fold.
-            seed: Decides whatever is random. A fold's result does not depend on the other folds.
+            seed: Decides whatever is random.
             options: As :meth:`parse_options` gives them.
             progress: Told about folds or epochs.
 
         Raises:
             InputError: A training part lacks a class, or features are not finite.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define fit_folds")
+        check_folds(features, labels, folds)
+        return self.fit(ProbeData(features, labels, cases, folds, seed), options, progress)
+
+    def fit(self, data: ProbeData, options: O, progress: Progress) -> list[LinearHead]:
+        """Fits one head a fold on data that :func:`check_folds` has passed.
+
+        Args:
+            data: Features, labels, cases, folds and seed.
+            options: As :meth:`parse_options` gives them.
+            progress: Told about folds or epochs.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define fit")
 
 
 def check_folds(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -91,6 +91,18 @@ class Split:
         """Content hash of all that decides a training: not of warnings and counts."""
         folds = [[fold.name, fold.train, fold.val, fold.test] for fold in self.folds]
         return fingerprint(FORMAT, self.protocol, self.params, self.seed, self.manifest, folds)
+
+    def named(self, names: Sequence[str]) -> list[Fold]:
+        """The folds with these names, in their order; all where none is named.
+
+        Raises:
+            InputError: There is no fold of a name.
+        """
+        known = {fold.name: fold for fold in self.folds}
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise InputError(must("fold", f"one of {', '.join(known)}", unknown[0], "name a fold of this protocol"))
+        return [known[name] for name in names] if names else list(self.folds)
 
     def check_manifest(self, manifest: Manifest) -> None:
         """Checks that this split divides this manifest.

@@ -132,6 +132,43 @@ def check_binary(name: str, values: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     return array.astype(bool)
 
 
+def check_finite(name: str, values: npt.ArrayLike) -> FloatArray:
+    """Numbers as float64, shape (n,).
+
+    Raises:
+        InputError: The shape is another, or a value is no finite number.
+    """
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise InputError(must(name, "of shape (n,)", f"shape {array.shape}", "pass one value a figure"))
+    if array.size and array.dtype.kind not in "biuf":
+        raise InputError(must(name, "numbers", f"{array.dtype} values", "pass one number a figure"))
+    array = array.astype(np.float64)
+    wrong = int(np.count_nonzero(~np.isfinite(array)))
+    if wrong:
+        got = f"NaN or infinity in {wrong} of {len(array)}"
+        raise InputError(must(name, "finite", got, "find out which figure or model gave it"))
+    return array
+
+
+def check_probabilities(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike
+) -> tuple[npt.NDArray[np.bool_], FloatArray]:
+    """Labels as booleans and probabilities as float64, both of shape (n,).
+
+    Raises:
+        InputError: Shapes differ, a label is neither 0 nor 1, or a probability is not in [0, 1].
+    """
+    y, p = check_binary("labels", labels), check_finite("probabilities", probabilities)
+    check_length(y, "probabilities", p)
+    outside = (p < 0) | (p > 1)
+    if bool(outside.any()):
+        raise InputError(
+            must("probabilities", "between 0 and 1", float(p[outside][0]), "pass no logits, or calibrate them first")
+        )
+    return y, p
+
+
 def check_length(labels: npt.NDArray[Any], name: str, values: npt.NDArray[Any]) -> None:
     """Raises an InputError unless ``values`` are as many as ``labels``."""
     if len(labels) != len(values):

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from atypia.base.errors import InputError, must
 from atypia.base.seeds import generator
 from atypia.statistics.casestats import RESOLUTION, CaseStatistic, Combination, chunks, scale_of
-from atypia.statistics.confusion import FloatArray, check_binary
+from atypia.statistics.confusion import FloatArray, IntArray, check_binary
 from atypia.statistics.metrics import UndefinedMetricWarning
 from atypia.statistics.resampling import Predicted, case_codes, statistics_of
 
@@ -109,10 +109,7 @@ def metric_intervals(
     Raises:
         InputError: Shapes differ, a value is out of range, a metric is unknown.
     """
-    y = check_binary("labels", labels)
-    codes, n_cases = case_codes(cases, len(y))
-    if not len(y):
-        raise InputError(must("labels", "of at least one figure", "none", "choose another part"))
+    y, codes, n_cases = _figures(labels, cases)
     return bootstrap_intervals(statistics_of(y, predicted, codes, names), len(y), n_cases, options)
 
 
@@ -140,14 +137,22 @@ def difference_intervals(
     Raises:
         InputError: As :func:`metric_intervals`.
     """
-    y = check_binary("labels", labels)
-    codes, n_cases = case_codes(cases, len(y))
-    if not len(y):
-        raise InputError(must("labels", "of at least one figure", "none", "choose another part"))
+    y, codes, n_cases = _figures(labels, cases)
     names = None if names is None else list(names)
     ours, theirs = (statistics_of(y, predicted, codes, names) for predicted in (first, second))
     differences = {name: Combination((ours[name], theirs[name]), (1.0, -1.0)) for name in ours}
     return bootstrap_intervals(differences, len(y), n_cases, options)
+
+
+def _figures(
+    labels: npt.ArrayLike, cases: Sequence[Any] | npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.bool_], IntArray, int]:
+    """Labels, the code of each figure's case, and how many cases there are."""
+    y = check_binary("labels", labels)
+    codes, n_cases = case_codes(cases, len(y))
+    if not len(y):
+        raise InputError(must("labels", "of at least one figure", "none", "choose another part"))
+    return y, codes, n_cases
 
 
 def bootstrap_intervals(

@@ -28,7 +28,15 @@ import numpy.typing as npt
 
 from atypia.base.errors import InputError, must
 from atypia.base.registry import Registry
-from atypia.statistics.confusion import FloatArray, IntArray, check_binary, check_length, confusion
+from atypia.statistics.confusion import (
+    FloatArray,
+    IntArray,
+    check_binary,
+    check_finite,
+    check_length,
+    check_probabilities,
+    confusion,
+)
 
 ECE_BINS = 15
 """Bins of the expected calibration error unless told otherwise (Guo et al. 2017)."""
@@ -136,7 +144,7 @@ def brier(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
 
     Half of Brier's own sum over both classes.
     """
-    y, p = _probabilities(labels, probabilities)
+    y, p = check_probabilities(labels, probabilities)
     return float(np.mean((p - y) ** 2)) if len(y) else _undefined("Brier score", "there are no figures")
 
 
@@ -157,7 +165,7 @@ def ece(labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = ECE_BIN
     """
     if bins < 1:
         raise InputError(must("bins", "at least 1", bins, f"use {ECE_BINS}"))
-    y, p = _probabilities(labels, probabilities)
+    y, p = check_probabilities(labels, probabilities)
     if not len(y):
         return _undefined("ECE", "there are no figures")
     inner_edges = np.linspace(0.0, 1.0, bins + 1)[1:-1]
@@ -281,7 +289,7 @@ def compute(
         InputError: A name is unknown, shapes differ, or a value is out of range.
     """
     chosen = [METRICS[name] for name in (METRICS if names is None else names)]
-    y, p = _probabilities(labels, probabilities)
+    y, p = check_probabilities(labels, probabilities)
     given = {"decisions": decisions, "scores": p, "probabilities": p}
     return {metric.name: metric.function(y, given[metric.needs]) for metric in chosen}
 
@@ -296,30 +304,9 @@ def _undefined(name: str, why: str, stacklevel: int = 3) -> float:
     return math.nan
 
 
-def _finite(name: str, values: npt.ArrayLike) -> FloatArray:
-    array = np.asarray(values)
-    if array.ndim != 1:
-        raise InputError(must(name, "of shape (n,)", f"shape {array.shape}", "pass one value a figure"))
-    if array.size and array.dtype.kind not in "biuf":
-        raise InputError(must(name, "numbers", f"{array.dtype} values", "drop figures without a score"))
-    array = array.astype(np.float64)
-    if not bool(np.isfinite(array).all()):
-        raise InputError(must(name, "finite", "NaN or ∞", "find the figures whose features are not finite"))
-    return array
-
-
-def _probabilities(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[npt.NDArray[np.bool_], FloatArray]:
-    y, p = check_binary("labels", labels), _finite("probabilities", probabilities)
-    check_length(y, "probabilities", p)
-    outside = (p < 0) | (p > 1)
-    if bool(outside.any()):
-        raise InputError(must("probabilities", "between 0 and 1", float(p[outside][0]), "pass no logits"))
-    return y, p
-
-
 def _tied_counts(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[IntArray, IntArray]:
     """Positives and negatives at each distinct score, in ascending order of the score."""
-    y, s = check_binary("labels", labels), _finite("scores", scores)
+    y, s = check_binary("labels", labels), check_finite("scores", scores)
     check_length(y, "scores", s)
     distinct, which = np.unique(s, return_inverse=True)
     total = np.bincount(which, minlength=len(distinct)).astype(np.int64)

@@ -64,8 +64,8 @@ def signed_rank(first: npt.ArrayLike, second: npt.ArrayLike) -> RankTest:
     """Exact two-sided Wilcoxon signed-rank test of pairs (Wilcoxon, Biometrics Bulletin 1945).
 
     The differences' absolute values are ranked; under the hypothesis each rank is positive or negative
-    with probability ½. p = 2 P(rank sum ≤ the smaller one), at most 1. Of more than :data:`MOST_SIGNED`
-    pairs that differ: the normal distribution with corrections for ties and for continuity.
+    with probability ½. p = 2 P(rank sum ≤ the smaller one), at most 1 (without ties by SciPy's ``wilcoxon``).
+    Of more than :data:`MOST_SIGNED` pairs that differ: the normal distribution with corrections for ties and for continuity.
 
     Args:
         first: Shape (n,), finite.
@@ -91,10 +91,14 @@ def signed_rank(first: npt.ArrayLike, second: npt.ArrayLike) -> RankTest:
         return RankTest(SIGNED_RANK, math.nan, math.nan, 0, 0, zeros, EXACT)
     ranks = rankdata(np.abs(gaps))
     smaller = min(float(ranks[gaps > 0].sum()), float(ranks[gaps < 0].sum()))
+    outcome: Any
     if n > MOST_SIGNED:
-        outcome: Any = wilcoxon(gaps, method="asymptotic", correction=True)
+        outcome = wilcoxon(gaps, method="asymptotic", correction=True)
         p = float(outcome.pvalue)
         return RankTest(SIGNED_RANK, smaller, p, n, n, zeros, ASYMPTOTIC, _too_many(f"{n} pairs"))
+    if len(np.unique(ranks)) == n:
+        outcome = wilcoxon(gaps, method="exact")
+        return RankTest(SIGNED_RANK, smaller, float(outcome.pvalue), n, n, zeros, EXACT)
     shares = _sum_distribution(_doubled(ranks))
     p = min(1.0, 2 * float(shares[: round(2 * smaller) + 1].sum()))
     return RankTest(SIGNED_RANK, smaller, p, n, n, zeros, EXACT)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from atypia.backbones.catalogue import BACKBONES
-from atypia.base.config import read_yaml
+from atypia.base.config import read_yaml, shipped_or_named
 from atypia.base.errors import InputError, must
 from atypia.studies.schema import DataConfig, Factor, Level, ModelConfig, Sized, SyntheticConfig
 from atypia.training.recipe import parse_recipe, shipped_recipes
@@ -139,10 +139,7 @@ def recipe_values(reference: str) -> tuple[str, Mapping[str, Any]]:
     Raises:
         InputError: There is no such recipe.
     """
-    shipped = shipped_recipes()
-    path = shipped.get(reference) or Path(reference)
-    if reference not in shipped and path.suffix not in {".yaml", ".yml"}:
-        raise InputError(f"unknown recipe {reference!r}; choices: {', '.join(shipped)}, or a .yaml file")
+    path = shipped_or_named("recipe", reference, shipped_recipes())
     return path.stem, _values_of(path, path.stat().st_mtime_ns if path.is_file() else 0)
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from atypia.base import records as r
 from atypia.base.artifacts import atomic_file, fingerprint, lock, read_json, write_json
@@ -21,6 +21,7 @@ from atypia.base.errors import DataError, InputError, must
 from atypia.base.progress import Progress, silent
 from atypia.base.seeds import derive_seed
 from atypia.data.audit.provenance import DATASET_NAME, SEEN_NAME
+from atypia.data.images.pngfiles import whole_png
 from atypia.data.manifest import Manifest
 from atypia.data.sources.opening import MANIFEST_NAME
 from atypia.inference.networks import device_of
@@ -165,7 +166,7 @@ def _write_batch(out: Path, batch: _Batch, sampler: Sampler, key: str, wanted: W
     side = sampler.generator.recipe.geometry.out_px
     stems = [f"syn-{key[:10]}-{name[:1]}{index:07d}" for index in batch.indices[: batch.kept]]
     paths = [out / name / f"{stem}.png" for stem in stems]
-    there = [_whole_png(path, side) for path in paths]
+    there = [whole_png(path, side) for path in paths]
     if any(data is None for data in there):
         crops = sampler.draw([batch.label] * len(batch.indices), batch.seeds)
         for position, path in enumerate(paths):
@@ -258,14 +259,3 @@ def _png(crop: Any) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(crop).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _whole_png(path: Path, side: int) -> bytes | None:
-    """The bytes of a file that is a whole crop; None else."""
-    try:
-        data = path.read_bytes()
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            return data if image.size == (side, side) and image.mode == "RGB" else None
-    except (OSError, UnidentifiedImageError, SyntaxError):
-        return None

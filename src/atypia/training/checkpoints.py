@@ -13,7 +13,7 @@ import json
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from atypia.base import runs
 from atypia.base.artifacts import atomic_folder, disk_errors, file_sha256
 from atypia.base.errors import DataError
 
@@ -183,3 +184,11 @@ def set_rng_state(state: Mapping[str, Tensor]) -> None:
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
+
+
+def write_history(folder: Path, history: Iterable[Mapping[str, Any]]) -> None:
+    """Writes ``metrics.jsonl`` anew: one line an epoch, none twice after a resume."""
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        text = "".join(json.dumps(line) + "\n" for line in history)
+        (folder / runs.METRICS).write_text(text, "utf-8")

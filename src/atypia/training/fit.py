@@ -105,7 +105,7 @@ def train(job: Training, progress: Progress = silent, checked: Checked | None = 
     check_recipe(job.recipe, job.weights_file, job.device)
     checked = checked or check_data(job, progress)
     store, split, warnings = checked.store, checked.split, list(checked.warnings)
-    wanted = _wanted(split, job.folds)
+    wanted = split.named(job.folds)
     trainer = _trainer(job, store, progress)
     with lock(job.out / runs.TRAINING):
         data = {"name": job.manifest.name, "fingerprint": job.manifest.fingerprint, "task": job.manifest.task}
@@ -178,14 +178,6 @@ def _split(job: Training, usable: Manifest, store: CropStore) -> Split:
         for fold in job.split.folds
     ]
     return replace(job.split, manifest=usable.fingerprint, folds=tuple(kept), positives={})
-
-
-def _wanted(split: Split, names: Sequence[str]) -> list[Fold]:
-    known = {fold.name: fold for fold in split.folds}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise InputError(must("fold", f"one of {', '.join(known)}", unknown[0], "name a fold of this protocol"))
-    return [known[name] for name in names] if names else list(split.folds)
 
 
 def _quarantine_note(store: CropStore) -> list[str]:

@@ -131,9 +131,7 @@ def begun(out: Path, asked: Asked, recipe: Recipe, split: Split) -> Asked:
     path = out / runs.TRAINING
     if not path.exists():
         return asked
-    there = read_json(path)
-    if not isinstance(there, dict):
-        raise WorkError(f"{path} is damaged (it holds no mapping); fix: choose another --out, or delete the folder")
+    there = asked_before(path)
     there.pop(runs.WARNINGS, None)
     now = asked.values
     same = {
@@ -146,6 +144,18 @@ def begun(out: Path, asked: Asked, recipe: Recipe, split: Split) -> Asked:
     }
     refuse_other(out, [key for key, value in same.items() if not value])
     return Asked(there)
+
+
+def asked_before(path: Path) -> dict[str, Any]:
+    """What the file of a folder's request holds.
+
+    Raises:
+        WorkError: It is damaged.
+    """
+    there = read_json(path)
+    if not isinstance(there, dict):
+        raise WorkError(f"{path} is damaged (it holds no mapping); fix: choose another --out, or delete the folder")
+    return there
 
 
 def asks_for(

@@ -7,7 +7,6 @@ an uninterrupted one.
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 import time
@@ -22,8 +21,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from atypia.base import runs
-from atypia.base.artifacts import disk_errors
 from atypia.base.errors import InputError, WorkError, must
 from atypia.base.progress import Progress, silent
 from atypia.base.seeds import derive_seed
@@ -31,7 +28,7 @@ from atypia.methods.network import Network
 from atypia.methods.terms.distillation import EMA
 from atypia.methods.terms.losses import observed_positive_weight
 from atypia.statistics import metrics
-from atypia.training.checkpoints import load_own_checkpoint, save_checkpoint
+from atypia.training.checkpoints import load_own_checkpoint, save_checkpoint, write_history
 from atypia.training.feed import Feed
 from atypia.training.objective import Objective, StepInput
 from atypia.training.optimisers import Schedule, clip, make_optimiser
@@ -289,9 +286,7 @@ class Loop:
 
     def write_metrics(self) -> None:
         """Writes ``metrics.jsonl`` anew: one line an epoch, none twice after a resume."""
-        with disk_errors(self.plan.folder):
-            text = "".join(json.dumps(line) + "\n" for line in self.history)
-            (self.plan.folder / runs.METRICS).write_text(text, "utf-8")
+        write_history(self.plan.folder, self.history)
 
     def _score(self, network: Network) -> dict[str, float]:
         p = self.plan.feed.probabilities(network, self.plan.val, self.amp)

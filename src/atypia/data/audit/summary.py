@@ -94,19 +94,13 @@ def random_sheet(
         AbsentError: The images are not at hand.
     """
     from atypia.base.artifacts import atomic_file
-    from atypia.data.crops.store import open_store
-    from atypia.data.images.geometry import CropGeometry
     from atypia.data.images.sheets import contact_sheet
 
-    store = open_store(manifest, CropGeometry(out_px=128), progress=progress)
-    labels = np.array([-1 if label is None else label for label in manifest.table[r.LABEL].to_pylist()])
-    picked = _pick(labels, store.usable, rows * columns, seed)
+    crops, labels, picked = _drawn(manifest, rows * columns, seed, progress)
     names = r.CLASS_NAMES[manifest.task]
     captions = [names[labels[i]] if labels[i] >= 0 else "unlabelled" for i in picked]
     known = [int(labels[i]) if labels[i] >= 0 else None for i in picked]
-    sheet = contact_sheet(
-        store.crops[picked], captions, columns=columns, title=manifest.name, labels=known, task=manifest.task
-    )
+    sheet = contact_sheet(crops, captions, columns=columns, title=manifest.name, labels=known, task=manifest.task)
     with atomic_file(path) as file:
         sheet.save(file, format="PNG", optimize=True)
     return path
@@ -130,13 +124,23 @@ def augmented_sheet(
         InputError: No such augmentation.
     """
     from atypia.data.augment.sheet import augmentation_sheet
+
+    crops, _, _ = _drawn(manifest, rows, seed, progress)
+    augmentation_sheet(crops, names, path, seed)
+    return path
+
+
+def _drawn(
+    manifest: Manifest, count: int, seed: int, progress: Progress
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any], list[int]]:
+    """Random crops, the labels of all figures (−1 where there is none), and the rows of the crops."""
     from atypia.data.crops.store import open_store
     from atypia.data.images.geometry import CropGeometry
 
     store = open_store(manifest, CropGeometry(out_px=128), progress=progress)
     labels = np.array([-1 if label is None else label for label in manifest.table[r.LABEL].to_pylist()])
-    augmentation_sheet(store.crops[_pick(labels, store.usable, rows, seed)], names, path, seed)
-    return path
+    picked = _pick(labels, store.usable, count, seed)
+    return store.crops[picked], labels, picked
 
 
 def _pick(labels: npt.NDArray[Any], usable: npt.NDArray[np.bool_], count: int, seed: int) -> list[int]:

@@ -10,13 +10,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from atypia.base import records as r
 from atypia.base.artifacts import atomic_file, fingerprint, lock, read_json, write_json
 from atypia.base.cores import core_count
 from atypia.base.errors import DataError, InputError, must
 from atypia.base.progress import Progress, silent
+from atypia.data.images.pngfiles import whole_png
 from atypia.data.manifest import Manifest
 from atypia.data.phantom import plan
 from atypia.data.phantom.domains import DOMAINS, PhantomDomain
@@ -222,7 +223,7 @@ def _write_chunk(folder: Path, figures: list[PhantomFigure], seed: int) -> list[
 def _write_image(folder: Path, figure: PhantomFigure, seed: int) -> str:
     """Writes one image unless a whole one is there; returns the SHA-256 of the file."""
     path = folder / _image(figure, seed)
-    data = _whole_png(path)
+    data = whole_png(path, SIDE_PX)
     if data is None:
         pixels = render_crop(figure.domain, figure.morphology, figure.severity, seed, figure.index, figure.case)
         buffer = io.BytesIO()
@@ -232,13 +233,3 @@ def _write_image(folder: Path, figure: PhantomFigure, seed: int) -> str:
         with atomic_file(path) as file:
             file.write(data)
     return hashlib.sha256(data).hexdigest()
-
-
-def _whole_png(path: Path) -> bytes | None:
-    try:
-        data = path.read_bytes()
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            return data if image.size == (SIDE_PX, SIDE_PX) and image.mode == "RGB" else None
-    except (OSError, UnidentifiedImageError, SyntaxError):
-        return None

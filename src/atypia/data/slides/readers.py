@@ -33,7 +33,7 @@ from atypia.data.images.decoding import DEFAULT_LIMITS, FORMATS, ImageLimits, im
 from atypia.data.slides.dicom import dicom_file
 from atypia.data.slides.regions import ArraySlide, Bounds, Facts, Slide
 from atypia.data.slides.scale import OPENSLIDE, SCN, Statement, dpi_statements, statement
-from atypia.data.slides.tifflayout import TIFF_DAMAGE, Layout, layout_of
+from atypia.data.slides.tifflayout import TIFF_DAMAGE, Layout, layout_of, of_tiff
 from atypia.data.slides.tiffslides import open_pages
 
 if TYPE_CHECKING:
@@ -96,9 +96,9 @@ class _OpenSlideSlide(Slide):
         if vendor != GENERIC_TIFF or layout is None:  # what it says of these it takes from the resolution tags
             sides = [_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy"]
             found = statement(OPENSLIDE, f"file: {vendor}/openslide", sides[0], sides[1]) + found
-        facts = Facts(tuple(found), _bounds(slide), notes, by_openslide=True)
+        facts = Facts(tuple(found), _bounds(slide), notes)
         super().__init__(name, *slide.dimensions, facts)
-        self._slide = slide
+        self.openslide = self._slide = slide
         colour = properties.get("openslide.background-color", "ffffff")
         self._background = f"#{colour}"
 
@@ -144,7 +144,7 @@ def _by_openslide(path: Path, is_tiff: bool) -> Slide | None:
         if vendor is None:
             return None
         # Of other formats OpenSlide knows which page is the slide; Leica's own words on size it does not give.
-        layout = _layout(path) if is_tiff and vendor in (GENERIC_TIFF, LEICA) else None
+        layout = of_tiff(path, layout_of) if is_tiff and vendor in (GENERIC_TIFF, LEICA) else None
         if vendor == GENERIC_TIFF and layout is not None and layout.pages != (0,):
             return None
         if vendor == LEICA and layout is not None:
@@ -154,21 +154,6 @@ def _by_openslide(path: Path, is_tiff: bool) -> Slide | None:
         if path.suffix.lower() not in SLIDE_SUFFIXES:
             return None
         raise DataError(f"{path} is damaged: {error}; fix: fetch it again") from error
-
-
-def _layout(path: Path) -> Layout | None:
-    """Which page of a TIFF is the slide; None where tifffile is absent or does not read it."""
-    try:
-        import tifffile
-    except ImportError:
-        return None
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            return layout_of(tiff, str(path))
-    except DataError:
-        raise
-    except TIFF_DAMAGE:
-        return None
 
 
 def _by_tifffile(path: Path, limits: ImageLimits) -> Slide | None:

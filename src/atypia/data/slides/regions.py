@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ import numpy.typing as npt
 from atypia.base.errors import DataError, must
 from atypia.data.images.geometry import MAX_SIDE_PX, check_field, mirrored, start_px
 from atypia.data.slides.scale import Statement, agreed
+
+if TYPE_CHECKING:
+    from openslide import OpenSlide
 
 
 class Bounds(NamedTuple):
@@ -32,13 +35,11 @@ class Facts:
         statements: Its µm/px, from every place that states it.
         bounds: The scanned area; None where it begins at the canvas's own corner, or is not stated.
         notes: What else is in the file, and how it was read.
-        by_openslide: Whether OpenSlide reads this image, which then has its levels too.
     """
 
     statements: tuple[Statement, ...] = ()
     bounds: Bounds | None = None
     notes: tuple[str, ...] = ()
-    by_openslide: bool = False
 
 
 class Slide(ABC):
@@ -51,7 +52,11 @@ class Slide(ABC):
         facts: What the file says of itself.
         mpp: µm/px at full resolution; None where the file does not say, contradicts itself, or says
             something that no microscope gives.
+        openslide: What OpenSlide opened, where it reads this image: it has the image's levels too. Used and closed
+            like the slide itself.
     """
+
+    openslide: OpenSlide | None = None
 
     def __init__(self, name: str, width_px: int, height_px: int, facts: Facts) -> None:
         self.name = name

@@ -35,7 +35,7 @@ from atypia.data.slides.streams import (
     batched,
     field_of_crops,
 )
-from atypia.data.slides.tifflayout import TIFF_DAMAGE, figures_of
+from atypia.data.slides.tifflayout import figures_of, of_tiff
 
 MAX_PAGES = 100_000
 """Most pages of a stack. Pages may share their pixels, so the size of the file is no bound."""
@@ -158,17 +158,7 @@ def _grey_figures(path: Path, chain: _Chain) -> list[tuple[int, ...]] | None:
     """Which pages are R, G and B of one figure each; None where every page is a figure."""
     if not chain.ended or not _is_grey(path, chain):
         return None
-    try:
-        import tifffile
-    except ImportError:
-        return None
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            return figures_of(tiff, str(path))
-    except DataError:
-        raise
-    except TIFF_DAMAGE:
-        return None  # each page is read, or refused, by itself
+    return of_tiff(path, figures_of)  # of a damaged file each page is read, or refused, by itself
 
 
 def _is_grey(path: Path, chain: _Chain) -> bool:

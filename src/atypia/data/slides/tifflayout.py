@@ -12,9 +12,10 @@ import math
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,28 @@ _RGB_NAMES = (("red", "r"), ("green", "g"), ("blue", "b"))
 # Letters of tifffile's axes.
 _AXES = {"Z": "z planes", "T": "time points", "C": "channels", "Q": "planes", "I": "pages"}
 _FIX = "save it with R, G and B in one page"
+
+
+T = TypeVar("T")
+
+
+def of_tiff(path: Path, read: Callable[[TiffFile, str], T]) -> T | None:
+    """What ``read`` finds in a TIFF; None where tifffile is absent or does not read the file.
+
+    Raises:
+        DataError: Whatever ``read`` refuses.
+    """
+    try:
+        import tifffile
+    except ImportError:
+        return None
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return read(tiff, str(path))
+    except DataError:
+        raise
+    except TIFF_DAMAGE:
+        return None
 
 
 @dataclass(frozen=True)

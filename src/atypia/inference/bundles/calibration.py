@@ -32,7 +32,7 @@ import numpy.typing as npt
 
 from atypia.base.errors import InputError, must
 from atypia.base.registry import Registry
-from atypia.statistics.confusion import check_binary, check_length
+from atypia.statistics.confusion import check_binary, check_finite, check_length
 
 Floats = npt.NDArray[np.float64]
 KIND: Final = "kind"
@@ -54,7 +54,7 @@ class Calibration:
         Raises:
             InputError: The logits are not of shape (n,), or one is NaN or infinite.
         """
-        return self._map(finite_array("logits", logits))
+        return self._map(check_finite("logits", logits))
 
     def _map(self, logits: Floats) -> Floats:
         raise NotImplementedError(f"{type(self).__name__} must define _map")
@@ -123,7 +123,7 @@ class Isotonic(Calibration):
     kind: ClassVar[str] = "isotonic"
 
     def __post_init__(self) -> None:
-        x, p = finite_array("logits", self.logits), finite_array("probabilities", self.probabilities)
+        x, p = check_finite("logits", self.logits), check_finite("probabilities", self.probabilities)
         if not len(x) or len(x) != len(p):
             raise InputError(must("probabilities", f"one for each of the {len(x)} knots", len(p), "fit it again"))
         if bool((np.diff(x) <= 0).any()) or bool((np.diff(p) < 0).any()) or p[0] < 0 or p[-1] > 1:
@@ -218,35 +218,13 @@ def sigmoid(logits: Floats) -> Floats:
     return np.where(logits >= 0, 1.0, small) / (1 + small)
 
 
-def finite_array(name: str, values: npt.ArrayLike) -> Floats:
-    """Numbers as float64 of shape (n,).
-
-    Raises:
-        InputError: The shape is another, or a value is no finite number.
-    """
-    array = np.asarray(values)
-    if array.ndim != 1:
-        raise InputError(must(name, "of shape (n,)", f"shape {array.shape}", "pass one value a figure"))
-    if array.size and array.dtype.kind not in "biuf":
-        raise InputError(must(name, "numbers", f"{array.dtype} values", "pass one number a figure"))
-    array = array.astype(np.float64)
-    wrong = int(np.count_nonzero(~np.isfinite(array)))
-    if wrong:
-        raise InputError(
-            must(
-                name, "finite", f"NaN or infinity in {wrong} of {len(array)}", "find out which figure or model gave it"
-            )
-        )
-    return array
-
-
 def _fitting_data(
     logits: npt.ArrayLike, labels: npt.ArrayLike, weights: npt.ArrayLike | None
 ) -> tuple[Floats, Floats, Floats]:
     """Logits, Platt's targets and weights, checked."""
-    z, y = finite_array("logits", logits), check_binary("labels", labels)
+    z, y = check_finite("logits", logits), check_binary("labels", labels)
     check_length(y, "logits", z)
-    w = np.ones(len(z)) if weights is None else finite_array("weights", weights)
+    w = np.ones(len(z)) if weights is None else check_finite("weights", weights)
     check_length(y, "weights", w)
     if bool((w < 0).any()):
         raise InputError(must("weights", "≥ 0", float(w.min()), "count each figure 0 times or more"))

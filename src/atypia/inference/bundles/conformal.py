@@ -29,8 +29,8 @@ import numpy.typing as npt
 
 from atypia.base.errors import InputError, must
 from atypia.base.records import ATYPICAL_TASK, CLASS_NAMES
-from atypia.inference.bundles.calibration import Floats, finite_array
-from atypia.statistics.confusion import check_binary, check_length
+from atypia.inference.bundles.calibration import Floats
+from atypia.statistics.confusion import check_finite, check_probabilities
 
 COVERAGES: Final = tuple(percent / 100 for percent in range(50, 100))
 """Coverages whose limits are stored: 0.50, 0.51, …, 0.99."""
@@ -69,7 +69,7 @@ class Conformal:
     n_atypical: int
 
     def __post_init__(self) -> None:
-        grid = finite_array("coverages", self.coverages)
+        grid = check_finite("coverages", self.coverages)
         if not len(grid) or grid[0] <= 0 or grid[-1] >= 1 or bool((np.diff(grid) <= 0).any()):
             raise InputError(must("coverages", "increasing, in (0, 1)", "others", "fit it again"))
         for name, limits in zip(CLASSES, (self.normal, self.atypical), strict=True):
@@ -102,7 +102,7 @@ class Conformal:
         Raises:
             InputError: The coverage is not stored, or the probabilities are not finite.
         """
-        p = finite_array("probabilities", probabilities)
+        p = check_finite("probabilities", probabilities)
         q_normal, q_atypical = self.limits(coverage)
         return Sets(p <= q_normal, 1 - p <= q_atypical)
 
@@ -146,10 +146,7 @@ def fit_conformal(
         InputError: Shapes differ, or a value is out of range. A class that is absent is no error:
             it is in every set.
     """
-    y, p = check_binary("labels", labels), finite_array("probabilities", probabilities)
-    check_length(y, "probabilities", p)
-    if bool(((p < 0) | (p > 1)).any()):
-        raise InputError(must("probabilities", "between 0 and 1", "values outside", "calibrate logits first"))
+    y, p = check_probabilities(labels, probabilities)
     normal, atypical = np.sort(p[~y]), np.sort(1 - p[y])
     return Conformal(
         coverages,

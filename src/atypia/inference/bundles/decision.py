@@ -26,12 +26,11 @@ from atypia.inference.bundles.calibration import (
     Calibration,
     Floats,
     calibration_from_dict,
-    finite_array,
 )
 from atypia.inference.bundles.conformal import CLASSES, DEFAULT_COVERAGE, Conformal, fit_conformal
 from atypia.inference.bundles.novelty import COMPONENTS, QUANTILE, Novelty, fit_novelty
 from atypia.inference.bundles.operating import balanced_point, sensitivity_point, specificity_point
-from atypia.statistics.confusion import check_binary
+from atypia.statistics.confusion import check_binary, check_finite
 
 UNCERTAIN: Final = "uncertain"
 REFUSED: Final = "refused"
@@ -230,7 +229,7 @@ def fit_decision(
     from atypia.statistics.metrics import brier, ece
 
     fitted = CALIBRATIONS[calibration].fit(logits_val, labels_val, None)
-    y, z = check_binary("labels_val", labels_val), finite_array("logits_val", logits_val)
+    y, z = check_binary("labels_val", labels_val), check_finite("logits_val", logits_val)
     p = fitted.apply(z)
     best = balanced_point(y, p)
     points = [best]

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base.errors import InputError, must
-from atypia.inference.bundles.calibration import Floats, finite_array
-from atypia.statistics.confusion import IntArray, check_binary, check_length
+from atypia.inference.bundles.calibration import Floats
+from atypia.statistics.confusion import IntArray, check_probabilities
 
 BALANCED: Final = "balanced"
 """Name of the point of the best balanced accuracy."""
@@ -146,11 +146,7 @@ def _share(target: float) -> str:
 
 
 def _curve(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> _Curve:
-    y, p = check_binary("labels", labels), finite_array("probabilities", probabilities)
-    check_length(y, "probabilities", p)
-    outside = (p < 0) | (p > 1)
-    if bool(outside.any()):
-        raise InputError(must("probabilities", "between 0 and 1", float(p[outside][0]), "calibrate logits first"))
+    y, p = check_probabilities(labels, probabilities)
     positives = int(y.sum())
     negatives = len(y) - positives
     if not positives or not negatives:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
 from atypia.base.config import StrictModel
-from atypia.base.progress import Progress, silent
+from atypia.base.progress import Progress
 from atypia.methods.catalogue import PROBES
-from atypia.methods.head import FoldRows, LinearHead, Probe, check_folds, log_loss, sigmoid
+from atypia.methods.head import FoldRows, LinearHead, Probe, ProbeData, log_loss, sigmoid
 from atypia.methods.parallel import each
 
 CLASSES = 2
@@ -44,22 +43,16 @@ class AmmelingProbe(Probe[AmmelingOptions]):
     name = "ammeling"
     options_model = AmmelingOptions
 
-    def fit_folds(
-        self,
-        features: npt.NDArray[np.floating[Any]],
-        labels: npt.NDArray[np.int8],
-        cases: npt.NDArray[np.str_],
-        folds: Sequence[FoldRows],
-        seed: int,
-        options: AmmelingOptions,
-        progress: Progress = silent,
-    ) -> list[LinearHead]:
-        """See :meth:`atypia.methods.head.Probe.fit_folds`; nothing is random here."""
-        check_folds(features, labels, folds)
+    def fit(self, data: ProbeData, options: AmmelingOptions, progress: Progress) -> list[LinearHead]:
+        """See :meth:`atypia.methods.head.Probe.fit`; nothing is random here."""
+
+        def one(fold: FoldRows) -> LinearHead:
+            return fit(data.features[fold.train].astype(np.float64), data.labels[fold.train], options)
+
         heads = []
-        for head in each(lambda fold: fit(features[fold.train].astype(np.float64), labels[fold.train], options), folds):
+        for head in each(one, data.folds):
             heads.append(head)
-            progress(len(heads), len(folds), "folds fitted")
+            progress(len(heads), len(data.folds), "folds fitted")
         return heads
 
 

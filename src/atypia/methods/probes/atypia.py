@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,10 @@ from pydantic import Field, field_validator
 
 from atypia.base.config import StrictModel
 from atypia.base.errors import InputError, must
-from atypia.base.progress import Progress, silent
+from atypia.base.progress import Progress
 from atypia.base.seeds import generator
 from atypia.methods.catalogue import PROBES
-from atypia.methods.head import FoldRows, LinearHead, Probe, Rows, balanced_weights, check_folds, log_loss
+from atypia.methods.head import FoldRows, LinearHead, Probe, ProbeData, Rows, balanced_weights, log_loss
 from atypia.methods.logistic import Preconditioner, solve
 from atypia.methods.parallel import each
 
@@ -60,27 +59,18 @@ class AtypiaProbe(Probe[AtypiaOptions]):
     name = "atypia"
     options_model = AtypiaOptions
 
-    def fit_folds(
-        self,
-        features: npt.NDArray[np.floating[Any]],
-        labels: npt.NDArray[np.int8],
-        cases: npt.NDArray[np.str_],
-        folds: Sequence[FoldRows],
-        seed: int,
-        options: AtypiaOptions,
-        progress: Progress = silent,
-    ) -> list[LinearHead]:
-        """See :meth:`atypia.methods.head.Probe.fit_folds`."""
-        check_folds(features, labels, folds)
+    def fit(self, data: ProbeData, options: AtypiaOptions, progress: Progress) -> list[LinearHead]:
+        """See :meth:`atypia.methods.head.Probe.fit`."""
 
-        def fit(fold: FoldRows) -> LinearHead:
+        def one(fold: FoldRows) -> LinearHead:
             rows = fold.train
-            return fit_fold(features[rows].astype(np.float32), labels[rows], cases[rows], (seed, fold.key), options)
+            x = data.features[rows].astype(np.float32)
+            return fit_fold(x, data.labels[rows], data.cases[rows], (data.seed, fold.key), options)
 
         heads = []
-        for head in each(fit, folds):
+        for head in each(one, data.folds):
             heads.append(head)
-            progress(len(heads), len(folds), "folds fitted")
+            progress(len(heads), len(data.folds), "folds fitted")
         return heads
 
 

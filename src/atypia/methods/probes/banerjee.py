@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +12,10 @@ from threadpoolctl import threadpool_limits
 
 from atypia.base.config import StrictModel
 from atypia.base.errors import InputError, must
-from atypia.base.progress import Progress, silent
+from atypia.base.progress import Progress
 from atypia.base.seeds import generator
 from atypia.methods.catalogue import PROBES
-from atypia.methods.head import FoldRows, LinearHead, Probe, check_folds, inverse_class_weights, sigmoid
+from atypia.methods.head import FoldRows, LinearHead, Probe, ProbeData, inverse_class_weights, sigmoid
 from atypia.statistics.metrics import balanced_accuracy
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
@@ -100,24 +99,15 @@ class BanerjeeProbe(Probe[BanerjeeOptions]):
     name = "banerjee"
     options_model = BanerjeeOptions
 
-    def fit_folds(
-        self,
-        features: npt.NDArray[np.floating[Any]],
-        labels: npt.NDArray[np.int8],
-        cases: npt.NDArray[np.str_],
-        folds: Sequence[FoldRows],
-        seed: int,
-        options: BanerjeeOptions,
-        progress: Progress = silent,
-    ) -> list[LinearHead]:
-        """See :meth:`atypia.methods.head.Probe.fit_folds`."""
-        check_folds(features, labels, folds)
+    def fit(self, data: ProbeData, options: BanerjeeOptions, progress: Progress) -> list[LinearHead]:
+        """See :meth:`atypia.methods.head.Probe.fit`."""
+        labels, folds, seed = data.labels, data.folds, data.seed
         for number, fold in enumerate(folds, start=1):
             if len(np.unique(labels[fold.val])) < 2:
                 raise InputError(
                     must(f"validation part {number}", "of both classes", f"{len(fold.val)} figures", "split otherwise")
                 )
-        x = np.hstack([features.astype(np.float64), np.ones((len(features), 1))])
+        x = np.hstack([data.features.astype(np.float64), np.ones((len(data.features), 1))])
         fits = [self._start(x, labels, fold, seed, options) for fold in folds]
         with threadpool_limits(1, user_api="blas"):  # a batch is too small for threads to share
             self._run(fits, x, labels, seed, options, progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -22,20 +22,29 @@ def file_name(image: str) -> str:
     return image.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] or image
 
 
-def without_folders(text: str, image: str) -> str:
-    """A message about an image with its name in place of its path."""
-    return text.replace(image, file_name(image)) if is_absolute(image) else text
+def without_folders(text: str, image: str | Path) -> str:
+    """A message without the folders of the image that it is about: pages are shared and mailed.
 
+    Args:
+        text: The message.
+        image: A path of this machine, of which the absolute and the resolved form are hidden too; or a text as a
+            results file has it, of any system, of which only whole paths are hidden.
 
-def without_own_folder(text: str, path: Path) -> str:
-    """A message without the folders of the file that it names: pages are shared and mailed.
-
-    >>> without_own_folder("/archive/p-17/a.svs is damaged; fix: fetch it", Path("/archive/p-17/a.svs"))
+    >>> without_folders("/archive/p-17/a.svs is damaged; fix: fetch it", Path("/archive/p-17/a.svs"))
     'a.svs is damaged; fix: fetch it'
+    >>> without_folders("crops/1.png and C:\\\\p\\\\a.svs are damaged", "C:\\\\p\\\\a.svs")
+    'crops/1.png and a.svs are damaged'
     """
-    for folder in dict.fromkeys((path.parent, path.parent.absolute(), path.parent.resolve())):
-        if str(folder) not in (".", folder.anchor):
-            text = text.replace(f"{folder}{os.sep}", "").replace(str(folder), "(its folder)")
+    if isinstance(image, Path):
+        forms = [str(form) for form in (image, image.absolute(), image.parent.resolve() / image.name)]
+    else:
+        forms = [image] if is_absolute(image) else []
+    for form in sorted(set(forms), key=len, reverse=True):
+        text = text.replace(form, file_name(form))
+        folder = form.rstrip("/\\")[: -len(file_name(form))].rstrip("/\\")
+        if folder.strip(".") and not folder.endswith(":"):
+            text = re.sub(rf"{re.escape(folder)}[/\\]", "", text)
+            text = re.sub(rf"{re.escape(folder)}(?![\w.-])", "(its folder)", text)
     return text
 
 

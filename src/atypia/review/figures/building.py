@@ -73,12 +73,8 @@ def from_manifest(
         notes += of_several
         if scored.unknown:
             notes.append(f"{scored.unknown} predictions are of figures that are not in {manifest.name}")
-    return Figures(
-        title=manifest.name,
-        source=source,
-        ids=t[r.FIGURE_ID],
-        images=t[r.IMAGE],
-        places=places,
+    return replace(
+        _unclassified(manifest.name, source, t, places),
         slides=files,
         slide=on,
         x_px=x,
@@ -90,7 +86,6 @@ def from_manifest(
         domain=coded(t[r.DOMAIN]),
         call=call,
         p=p,
-        novelty=np.full(n, np.nan),
         label=_labels(t[r.LABEL]),
         votes=t[r.VOTES] if t[r.VOTES].null_count < n else None,
         threshold=threshold,
@@ -99,6 +94,34 @@ def from_manifest(
         rows=np.arange(n, dtype=np.int64),
         runs=tuple(run_folders),
         notes=tuple(notes),
+    )
+
+
+def _unclassified(title: str, source: str, table: pa.Table, places: Places) -> Figures:
+    """Figures of which only ids and images are known."""
+    n = table.num_rows
+    unknown = np.full(n, np.nan)
+    return Figures(
+        title=title,
+        source=source,
+        ids=table[r.FIGURE_ID],
+        images=table[r.IMAGE],
+        places=places,
+        slides=(),
+        slide=np.full(n, -1, np.int32),
+        x_px=unknown,
+        y_px=unknown,
+        cut=np.zeros(n, np.bool_),
+        mpp=unknown,
+        side_px=unknown,
+        case=nothing_coded(n),
+        domain=nothing_coded(n),
+        call=nothing_coded(n),
+        p=unknown,
+        novelty=unknown,
+        label=np.full(n, UNKNOWN_LABEL, np.int8),
+        threshold=None,
+        rows=np.full(n, -1, np.int64),
     )
 
 
@@ -128,29 +151,21 @@ def from_results(
     x, y = x + zeros.x_px, y + zeros.y_px
     cut = np.isfinite(x)
     files, on = _slides_of(table[r.IMAGE], cut, places)
-    n = table.num_rows
     threshold, notes = one_threshold(floats(table[r.THRESHOLD]))
-    found = Figures(
-        title=tables[0][0].stem if len(tables) == 1 else f"{len(tables)} results",
-        source=source,
-        ids=table[r.FIGURE_ID],
-        images=table[r.IMAGE],
-        places=places,
+    title = tables[0][0].stem if len(tables) == 1 else f"{len(tables)} results"
+    found = replace(
+        _unclassified(title, source, table, places),
         slides=files,
         slide=on,
         x_px=x,
         y_px=y,
         cut=cut,
         mpp=np.where(cut, floats(table[r.MPP]), np.nan),  # that of crops may be assumed
-        side_px=np.full(n, np.nan),
         case=_named_by_slide(files, on),
-        domain=nothing_coded(n),
         call=coded(table[res.CALL]),
         p=floats(table[r.P_ATYPICAL]),
         novelty=floats(table[res.NOVELTY]),
-        label=np.full(n, UNKNOWN_LABEL, np.int8),
         threshold=threshold,
-        rows=np.full(n, -1, np.int64),
         zeros=zeros,
         notes=notes,
     )

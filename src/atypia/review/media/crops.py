@@ -14,7 +14,7 @@ from atypia.base.artifacts import fingerprint
 from atypia.base.errors import DataError
 from atypia.data.images.decoding import ImageLimits, read_rgb
 from atypia.data.images.geometry import MAX_SIDE_PX, MIN_SIDE_PX, CropGeometry, apply, resize
-from atypia.reports.drawing.names import without_own_folder
+from atypia.reports.drawing.names import without_folders
 from atypia.review.figures.figures import FIELD_PX, FIELD_UM, Figures
 from atypia.review.media.bytecache import ByteCache
 from atypia.review.media.sizes import scale
@@ -100,7 +100,7 @@ class CropShelf:
                 return apply(image, CropGeometry(min(max(min(image.shape[:2]), MIN_SIDE_PX), MAX_PX)))
             except DataError as error:
                 raise DataError(
-                    f"figure {index}: {without_own_folder(str(error), path).replace(path.name, 'its image')}"
+                    f"figure {index}: {without_folders(str(error), path).replace(path.name, 'its image')}"
                 ) from error
         mpp, _ = scale(f, self.slides, index)
         side = FIELD_PX if mpp is None else round(FIELD_UM / mpp)

@@ -24,13 +24,13 @@ from PIL import Image
 
 from atypia.base.errors import AtypiaError, DataError, must
 from atypia.data.images.decoding import ImageLimits
-from atypia.data.slides.readers import open_slide, slide_file
+from atypia.data.slides.readers import open_slide
 from atypia.data.slides.regions import Slide
-from atypia.reports.drawing.names import without_own_folder
+from atypia.reports.drawing.names import without_folders
 from atypia.review.media.bytecache import ByteCache
 
 if TYPE_CHECKING:
-    from openslide import OpenSlide
+    from openslide.deepzoom import DeepZoomGenerator
 
 TILE_PX: Final = 254
 OVERLAP_PX: Final = 1
@@ -79,13 +79,12 @@ class SlideFacts:
 @dataclass(eq=False)
 class _Opened:
     slide: Slide
-    pyramid: OpenSlide | None
+    tiles: DeepZoomGenerator | None
+    """Of what OpenSlide reads, from the same handle."""
     overview: Image.Image | None = None
 
     def close(self) -> None:
         self.slide.close()
-        if self.pyramid is not None:
-            self.pyramid.close()
 
 
 @dataclass(eq=False)
@@ -190,7 +189,9 @@ class SlideShelf:
         self._check(number)
         facts = self.facts(number)
         box = tile_box(facts, level, column, row)
-        return self.cache.get((number, level, column, row), lambda: self._made(number, facts, box, level))
+        return self.cache.get(
+            (number, level, column, row), lambda: self._made(number, facts, box, level, (column, row))
+        )
 
     def close(self) -> None:
         """Closes all slides, each as soon as nobody reads it; whatever is asked for afterwards is refused."""
@@ -201,14 +202,18 @@ class SlideShelf:
             with place.lock:
                 place.close()
 
-    def _made(self, number: int, facts: SlideFacts, box: Box, level: int) -> bytes:
+    def _made(self, number: int, facts: SlideFacts, box: Box, level: int, address: tuple[int, int]) -> bytes:
         name = self.paths[number].name
         with self._using(number) as opened:
             if level > facts.overview:
-                image = _read(opened, name, box, 1 << (facts.top - level))
+                down = 1 << (facts.top - level)
+                if opened.tiles is not None:
+                    image = _from_pyramid(opened.tiles, name, level, address)
+                else:
+                    image = _from_pixels(opened.slide, box[0] * down, box[1] * down, box[2], box[3], down)
             else:
                 if opened.overview is None:
-                    opened.overview = _read(opened, name, whole_box(facts), 1 << (facts.top - facts.overview))
+                    opened.overview = _overview(opened.slide, name, facts)
                 image = _reduced(opened.overview, box, 1 << (facts.overview - level))
         file = io.BytesIO()
         image.save(file, "JPEG", quality=JPEG_QUALITY)
@@ -225,7 +230,7 @@ class SlideShelf:
             with self._held(number) as opened:
                 yield opened
         except AtypiaError as error:
-            raise DataError(without_own_folder(str(error), self.paths[number])) from error
+            raise DataError(without_folders(str(error), self.paths[number])) from error
 
     @contextmanager
     def _held(self, number: int) -> Iterator[_Opened]:
@@ -266,21 +271,11 @@ class SlideShelf:
 
 def _opened(path: Path) -> _Opened:
     slide = open_slide(path, LIMITS)
-    try:
-        from openslide import OpenSlide, OpenSlideError
-    except ImportError:
+    if slide.openslide is None:
         return _Opened(slide, None)
-    try:
-        # Of a file that OpenSlide would read another page of, its levels are not those of the slide.
-        return _Opened(slide, OpenSlide(slide_file(path)) if slide.facts.by_openslide else None)
-    except OpenSlideError:
-        return _Opened(slide, None)
+    from openslide.deepzoom import DeepZoomGenerator
 
-
-def whole_box(facts: SlideFacts) -> Box:
-    """The box of the whole overview."""
-    down = 1 << (facts.top - facts.overview)
-    return 0, 0, -(-facts.width_px // down), -(-facts.height_px // down)
+    return _Opened(slide, DeepZoomGenerator(slide.openslide, TILE_PX, OVERLAP_PX))
 
 
 def tile_box(facts: SlideFacts, level: int, column: int, row: int) -> Box:
@@ -317,11 +312,20 @@ def dzi(facts: SlideFacts) -> str:
     )
 
 
-def _read(opened: _Opened, name: str, box: Box, down: int) -> Image.Image:
-    if opened.pyramid is not None:
-        return _from_pyramid(opened.pyramid, name, box, down)
-    left, top, width, height = box
-    return _from_pixels(opened.slide, left * down, top * down, width, height, down)
+def _overview(slide: Slide, name: str, facts: SlideFacts) -> Image.Image:
+    """The whole slide at the level of the overview."""
+    down = 1 << (facts.top - facts.overview)
+    size = -(-facts.width_px // down), -(-facts.height_px // down)
+    if slide.openslide is None:
+        return _from_pixels(slide, 0, 0, *size, down)
+    from openslide import OpenSlideError
+
+    level = slide.openslide.get_best_level_for_downsample(down)
+    _check_source(name, *slide.openslide.level_dimensions[level])
+    try:
+        return _sized(slide.openslide.get_thumbnail(size), size)
+    except OpenSlideError as error:
+        raise DataError(f"{name} is damaged: {error}; fix: fetch it again") from error
 
 
 def _reduced(overview: Image.Image, box: Box, down: int) -> Image.Image:
@@ -331,23 +335,20 @@ def _reduced(overview: Image.Image, box: Box, down: int) -> Image.Image:
     return part if down == 1 else part.resize((width, height), Image.Resampling.BOX)
 
 
-def _from_pyramid(slide: OpenSlide, name: str, box: Box, down: int) -> Image.Image:
+def _from_pyramid(tiles: DeepZoomGenerator, name: str, level: int, address: tuple[int, int]) -> Image.Image:
     from openslide import OpenSlideError
 
-    left, top, width, height = box
-    level = slide.get_best_level_for_downsample(down)
-    factor = slide.level_downsamples[level]
-    size = (max(1, round(width * down / factor)), max(1, round(height * down / factor)))
+    (x, y), _, size = tiles.get_tile_coordinates(level, address)
     _check_source(name, *size)
     try:
-        region = slide.read_region((left * down, top * down), level, size)
+        return _sized(tiles.get_tile(level, address), tiles.get_tile_dimensions(level, address))
     except OpenSlideError as error:
-        raise DataError(f"{name} is damaged at ({left * down}, {top * down}): {error}; fix: fetch it again") from error
-    if region.getchannel("A").getextrema() != (255, 255):  # where a scanner took no picture
-        colour = f"#{slide.properties.get('openslide.background-color', 'ffffff')}"
-        region = Image.alpha_composite(Image.new("RGBA", region.size, colour), region)
-    region = region.convert("RGB")
-    return region if region.size == (width, height) else region.resize((width, height), Image.Resampling.BILINEAR)
+        raise DataError(f"{name} is damaged at ({x}, {y}): {error}; fix: fetch it again") from error
+
+
+def _sized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """OpenSlide's reductions keep an image's proportions, so that a side may be a pixel short."""
+    return image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
 
 
 def _from_pixels(slide: Slide, left: int, top: int, width: int, height: int, down: int) -> Image.Image:

@@ -14,7 +14,6 @@ from had seen counts as seen by it, and may hold nothing that the fold is valida
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +22,7 @@ import numpy as np
 
 from atypia.base import records as r
 from atypia.base import runs
-from atypia.base.artifacts import fingerprint, lock, read_json, write_json
+from atypia.base.artifacts import fingerprint, lock, write_json
 from atypia.base.config import parse
 from atypia.base.cores import DEVICES
 from atypia.base.errors import InputError, WorkError, must
@@ -43,6 +42,7 @@ from atypia.training.identity import (
     IDENTITY,
     SCHEME,
     Asked,
+    asked_before,
     asks_for,
     content,
     refuse_other,
@@ -139,7 +139,7 @@ def train_generators(job: Synthesis, progress: Progress = silent) -> Made:
             store = _store(job.recipe, job.manifest, progress)
             warnings += _checked(job, job.manifest, job.split, store, parent)
             job.split.save(job.out / runs.SPLIT)
-            for fold in _wanted(job.split, job.folds):
+            for fold in job.split.named(job.folds):
                 rows = job.manifest.rows_of(fold.train)
                 rows = rows[np.asarray(store.usable)[rows]]
                 labelled = job.manifest.take(rows)
@@ -259,7 +259,7 @@ def _checked(job: Synthesis, manifest: Manifest, split: Split, store: CropStore,
     warnings += check_split(split, manifest, job.allow, identical_groups(manifest, store))
     if parent is not None:
         seen, findings = parent.seen(), []
-        for fold in _wanted(split, job.folds):
+        for fold in split.named(job.folds):
             findings += _seen_by_parent(parent, seen, fold, manifest)
         warnings += raise_leakage(findings, job.allow, f"training a generator on {manifest.name}")
     return warnings
@@ -277,14 +277,6 @@ def _seen_by_parent(parent: Generator, seen: Manifest, fold: Fold, manifest: Man
         found.message for found in shared
     )
     return [Finding("generator-across-parts", message, shared[0].figures)]
-
-
-def _wanted(split: Split, names: Sequence[str]) -> list[Fold]:
-    known = {fold.name: fold for fold in split.folds}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise InputError(must("fold", f"one of {', '.join(known)}", unknown[0], "name a fold of this protocol"))
-    return [known[name] for name in names] if names else list(split.folds)
 
 
 def _claim(job: Synthesis, parent: Generator | None) -> Asked:
@@ -311,9 +303,7 @@ def _claim(job: Synthesis, parent: Generator | None) -> Asked:
     if not path.exists():
         write_json(path, asked.values)
         return asked
-    there = read_json(path)
-    if not isinstance(there, dict):
-        raise WorkError(f"{path} is damaged (it holds no mapping); fix: choose another --out, or delete the folder")
+    there = asked_before(path)
     differs = [key for key in ("version", "seed", "data", "pretrain", "start", "allow")
                if there.get(key) != asked.values[key]]  # fmt: skip
     if not asks_for(

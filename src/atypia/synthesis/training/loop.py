@@ -5,7 +5,6 @@ Everything random is derived from the seed, the epoch and the step; the checkpoi
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -17,14 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from atypia.base import runs
-from atypia.base.artifacts import disk_errors
 from atypia.base.errors import WorkError
 from atypia.base.progress import Progress
 from atypia.base.seeds import derive_seed, generator
 from atypia.synthesis.schema import PartConfig
 from atypia.synthesis.training.parts import Part
-from atypia.training.checkpoints import load_own_checkpoint, save_checkpoint
+from atypia.training.checkpoints import load_own_checkpoint, save_checkpoint, write_history
 from atypia.training.loop import stop_signal
 from atypia.training.optimisers import Schedule
 from atypia.training.schema import ScheduleConfig
@@ -216,10 +213,7 @@ class _Loop:
             module.eval()
 
     def write_metrics(self) -> None:
-        with disk_errors(self.plan.folder):
-            self.plan.folder.mkdir(parents=True, exist_ok=True)
-            text = "".join(json.dumps(line) + "\n" for line in self.state.history)
-            (self.plan.folder / runs.METRICS).write_text(text, "utf-8")
+        write_history(self.plan.folder, self.state.history)
 
     def stop_at_nan(self) -> None:
         raise WorkError(

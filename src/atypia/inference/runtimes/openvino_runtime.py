@@ -12,6 +12,7 @@ from atypia.base.cores import core_count
 from atypia.base.errors import DataError
 from atypia.inference.bundles.integrity import BIN_FILE, Network
 from atypia.inference.runtimes.catalogue import CONFIG_KEY, TENSORS_KEY, Floats, in_batches, opened_network, settings
+from atypia.inference.runtimes.signalstack import kept_signal_stack
 
 
 class OpenVinoRuntime:
@@ -43,7 +44,8 @@ class OpenVinoRuntime:
             core = openvino.Core()
             read = _read(core, network)
             self.config, self.decision = settings(metadata(read), network)
-            self._compiled = core.compile_model(read, "CPU", how)
+            with kept_signal_stack():
+                self._compiled = core.compile_model(read, "CPU", how)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise DataError(f"{model} cannot be opened ({reason}); fix: export it again") from error

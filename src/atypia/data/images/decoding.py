@@ -33,6 +33,9 @@ from PIL import Image
 
 from atypia.base.errors import DataError, must
 from atypia.base.files.regularfiles import open_regular
+from atypia.data.images.libtiff import silence_libtiff
+
+silence_libtiff()
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000")
 """Pillow's names of the formats that are read. Its other readers are never given a file."""

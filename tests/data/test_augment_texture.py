@@ -120,7 +120,6 @@ def test_sheet_shows_originals_and_draws(tmp_path: Path) -> None:
     crops = (some_images(2, 32).permute(0, 2, 3, 1) * 255).to(torch.uint8).numpy()
     one = augmentation_sheet(crops, ["medium"], tmp_path / "one.png", seed=1, draws=3)
     picture = np.asarray(Image.open(one))
-    assert picture.shape[1] == 4 * (32 + 6 + 8) + 8 or picture.shape[1] > 4 * 46
     found = any(
         np.array_equal(picture[y : y + 32, x : x + 32], crops[0])
         for y in range(picture.shape[0] - 32) for x in range(8, 14)
@@ -131,7 +130,7 @@ def test_sheet_shows_originals_and_draws(tmp_path: Path) -> None:
     assert np.array_equal(picture, again)
     assert not np.array_equal(picture, other)
     several = np.asarray(Image.open(augmentation_sheet(crops, ["stain", "robust"], tmp_path / "four.png")))
-    assert several.shape[1] < picture.shape[1] or several.shape != picture.shape
+    assert several.shape[1] < picture.shape[1]  # three columns instead of four, and a shorter title
 
 
 def test_sheet_refuses_bad_input(tmp_path: Path) -> None:

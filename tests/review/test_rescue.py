@@ -212,7 +212,7 @@ def test_what_cannot_be_rescued(whole: Path, figures: Figures, tmp_path: Path) -
         text.write_bytes(content)
         with pytest.raises(InputError, match="something else"):
             rescue(text, tmp_path / "new")
-        assert list(carved(text)) == [] or content[:1] != b"n"
+        assert list(carved(text)) == []
     desk = Desk(whole, figures)
     with pytest.raises(WorkError, match="in use by another"):
         rescue(whole, tmp_path / "new")

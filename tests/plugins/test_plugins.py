@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,19 +9,7 @@ import pytest
 from atypia.base.plugins import KINDS, registry_of
 from atypia.base.registry import Registry
 
-HERE = Path(__file__).parent
-
-
-def _module(path: Path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-installing = _module(HERE / "installing.py")
-install, python = installing.install, installing.python
+from .installing import install, python
 
 ADDS = """
 from atypia.engines.engine import ENGINES

@@ -38,6 +38,8 @@ KINDS: Final = {
     "sources": "atypia.data.sources.catalogue:SOURCES",
     "protocols": "atypia.splits.catalogue:PROTOCOLS",
     "probes": "atypia.methods.catalogue:PROBES",
+    "losses": "atypia.methods.terms.losses:LOSSES",
+    "augmentations": "atypia.data.augment.pipeline:AUGMENTATIONS",
     "points": "atypia.data.points.base:POINT_FORMATS",
     "outputs": "atypia.reports.case.outputs:OUTPUTS",
     "runtimes": "atypia.inference.runtimes.catalogue:RUNTIMES",

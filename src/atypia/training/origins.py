@@ -11,7 +11,8 @@ def entries_of(recipe: Recipe) -> tuple[tuple[str, str], ...]:
     """Kind and name of every entry that a recipe names and that changes what a training gives."""
     if isinstance(recipe, ProbeRecipe):
         return (("backbones", recipe.backbone), ("probes", recipe.probe))
-    return (("backbones", recipe.backbone),)
+    names = [("augmentations", name.strip()) for name in recipe.augment.split("+")]
+    return (("backbones", recipe.backbone), ("losses", recipe.loss.name), *names)
 
 
 def packages_of(job: Training, protocol: str) -> tuple[str, ...]:

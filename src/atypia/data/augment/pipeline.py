@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,10 +14,8 @@ from atypia.data.augment import colour as c
 from atypia.data.augment import spatial as s
 from atypia.data.augment import texture as t
 
-PhotometricStep = (
-    c.Jitter | c.StainJitter | c.Gamma | c.AutoContrast | c.Posterize | c.Solarize
-    | t.Blur | t.Sharpness | t.Noise | t.Erase | t.Spectrum
-)  # fmt: skip
+PhotometricStep = Callable[[Tensor, torch.Generator], Tensor]
+"""Changes the colours or the texture of images (b, 3, h, h) in [0, 1], by what the generator draws."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Pipeline:
         return images
 
 
-AUGMENTATIONS = Registry[Pipeline]("augmentation")
+AUGMENTATIONS = Registry[Pipeline]("augmentation", plugins="augmentations")
 
 
 def augmentation(names: str) -> Pipeline:

@@ -220,6 +220,7 @@ class PointFormat:
         summary: What writes it, for documentation.
         takes: Whether parsed content is of this format.
         read: Turns content into points.
+        general: Whether it takes content that another format may know better, and so comes last.
     """
 
     name: str
@@ -227,6 +228,7 @@ class PointFormat:
     summary: str
     takes: Callable[[Any], bool]
     read: Callable[[Any, Reading], Points]
+    general: bool = False
 
 
 POINT_FORMATS: Registry[PointFormat] = Registry("format of points", "atypia.data.points", "points")

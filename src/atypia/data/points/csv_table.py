@@ -358,5 +358,12 @@ def _takes(table: TextTable) -> bool:
 
 POINT_FORMATS.add(
     "csv",
-    PointFormat("csv", "table", "tables with a line a figure, among them QuPath's measurement exports", _takes, read),
+    PointFormat(
+        "csv",
+        "table",
+        "tables with a line a figure, among them QuPath's measurement exports",
+        _takes,
+        read,
+        general=True,
+    ),
 )

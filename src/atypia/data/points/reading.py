@@ -116,7 +116,11 @@ def _chosen(path: Path, wanted: PointFormat | None, kind: str, content: Any) -> 
         return wanted
     if not fitting:
         raise DataError(must(path.name, f"one of {', '.join(POINT_FORMATS)}", f"other {kind}", "export it as CSV"))
-    return fitting[0]
+    known = [entry for entry in fitting if not entry.general] or fitting
+    if len(known) > 1:  # a plug-in's format, beside another
+        names = " and ".join(entry.name for entry in known)
+        raise DataError(must(path.name, "of one format of points", names, "name it (--point-format)"))
+    return known[0]
 
 
 def _parsed(path: Path, limits: PointLimits) -> tuple[Literal["json", "table", "sqlite"], Any]:

@@ -18,7 +18,7 @@ from atypia.base.registry import Registry
 
 Loss = Callable[..., Tensor]
 
-LOSSES = Registry[Loss]("loss")
+LOSSES = Registry[Loss]("loss", plugins="losses")
 
 
 def smoothed(targets: Tensor, smoothing: float) -> Tensor:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from atypia.base.plugins import KINDS, registry_of
 from atypia.base.registry import Registry
+from atypia.cli.main import app
 
 from .installing import install, python
 
+ROOT = Path(__file__).parents[2]
 ADDS = """
 from atypia.engines.engine import ENGINES
 @ENGINES.register("backwards", version=3)
@@ -128,3 +133,23 @@ def test_spawned_workers_see_what_a_plug_in_adds(tmp_path: Path) -> None:
     done = python(f"import runpy; runpy.run_path({str(tmp_path / 'work.py')!r}, run_name='__main__')", folder)
     seen = ["local", "ray", "inline", "backwards"]
     assert done.stdout == f"{[(1, seen), (2, seen)]}\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("verb", "option", "kind"),
+    [("predict", "out", "outputs"), ("predict", "runtime", "runtimes"), ("export", "to", "exports")],
+)
+def test_help_names_what_ships(verb: str, option: str, kind: str) -> None:
+    command: Any = typer.main.get_command(app)
+    (parameter,) = [found for found in command.commands[verb].params if found.name == option]
+    lacking = [name for name in registry_of(kind).shipped() if not re.search(rf"\b{name}\b", parameter.help)]
+    assert not lacking, f"the help of --{option} does not name {lacking}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "page"), [("outputs", "outputs.md"), ("exports", "export.md"), ("points", "inputs.md")]
+)
+def test_the_docs_name_what_ships(kind: str, page: str) -> None:
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    lacking = [name for name in registry_of(kind).shipped() if not re.search(rf"\b{name}\b", text, re.IGNORECASE)]
+    assert not lacking, f"docs/{page} does not name {lacking}"

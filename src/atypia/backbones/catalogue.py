@@ -192,7 +192,7 @@ def markdown_table() -> str:
     """The catalogue as a Markdown table; the documentation holds it and a test compares the two."""
     head = ["name", "backbone", "features", "parameters", "input", "pooling", "LoRA", "weights", "licence", "paper"]
     lines = ["| " + " | ".join(head) + " |", "|" + "|".join(["---"] * len(head)) + "|"]
-    for entry in BACKBONES.values():
+    for entry in BACKBONES.shipped().values():
         cells = [
             f"`{entry.name}`",
             entry.title,
@@ -211,7 +211,7 @@ def markdown_table() -> str:
 
 def markdown_notes() -> str:
     """What users should know about single entries, as a Markdown list; in the documentation likewise."""
-    return "".join(f"- `{entry.name}`: {entry.note}\n" for entry in BACKBONES.values() if entry.note)
+    return "".join(f"- `{entry.name}`: {entry.note}\n" for entry in BACKBONES.shipped().values() if entry.note)
 
 
 def _weights_cell(entry: Backbone) -> str:

@@ -163,8 +163,7 @@ def markdown() -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     details = []
-    for name in sorted(SOURCES):
-        source = SOURCES[name]
+    for name, source in sorted(SOURCES.shipped().items()):
         counts = [source.expected.total, source.expected.positive]
         figures, positive = (f"{count:,}" if count is not None else "not known" for count in counts)
         cells = [f"`{name}`", source.title, source.task, figures, positive, source.mpp, source.licence]

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from atypia.base.errors import AbsentError, InputError
-from atypia.engines.engine import ENGINES, INLINE, LOCAL, RAY, Setup, Work, gpus, worker_count
+from atypia.engines.engine import ENGINES, INLINE, LOCAL, RAY
+from atypia.engines.tasks import Setup, Work, gpus, worker_count
 
 WORKS = """
 import os, signal

@@ -20,7 +20,8 @@ from atypia.base.cores import core_count
 from atypia.base.errors import AbsentError, DataError, InputError
 from atypia.cli.slides import check_forms, predict_slides, slide_work
 from atypia.data.images.geometry import CropGeometry
-from atypia.engines.engine import ENGINES, Setup, Work
+from atypia.engines.engine import ENGINES
+from atypia.engines.tasks import Setup, Work
 from atypia.inference import many
 from atypia.inference.bundles.bundle import Bundle
 from atypia.inference.many import distinct, read_jobs, run_slides, safe_name

@@ -15,7 +15,8 @@ from atypia.base.errors import AbsentError, DataError, InputError
 from atypia.inference.bundles.bundle import CONFIG_FILE, FINGERPRINT
 from atypia.inference.bundles.integrity import CONFIG_SHA256, FILES
 from atypia.inference.runtimes import catalogue as runtimes
-from atypia.inference.runtimes.catalogue import CONFIG_KEY, TENSORS_KEY, carried, in_batches, open_runtime
+from atypia.inference.runtimes.catalogue import open_runtime
+from atypia.inference.runtimes.exported import CONFIG_KEY, TENSORS_KEY, carried, in_batches
 from atypia.inference.runtimes.onnx_runtime import OnnxRuntime
 from atypia.inference.runtimes.openvino_runtime import OpenVinoRuntime
 

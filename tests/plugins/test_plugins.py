@@ -123,7 +123,7 @@ def test_a_notebook_replaces_its_own_entry_and_nobody_elses() -> None:
 def test_spawned_workers_see_what_a_plug_in_adds(tmp_path: Path) -> None:
     folder = install(tmp_path, "lab-engines", {"engines": "lab_engines"}, lab_engines=ADDS)
     (tmp_path / "work.py").write_text(
-        "from atypia.engines.engine import ENGINES, Setup, Work\n"
+        "from atypia.engines.engine import ENGINES\nfrom atypia.engines.tasks import Setup, Work\n"
         "def do(item, progress):\n    return item, list(ENGINES)\n"
         "def lost(item, reason):\n    return item, reason\n"
         "if __name__ == '__main__':\n"

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from atypia.engines.engine import Setup
+from atypia.engines.tasks import Setup
 from atypia.studies.files import load_study
 from atypia.studies.ledger import Ledger
 from atypia.studies.plan import Plan, make_plan

@@ -17,7 +17,7 @@ import torch
 
 from atypia.base import records as r
 from atypia.base.errors import AbsentError, InputError
-from atypia.engines.engine import Setup
+from atypia.engines.tasks import Setup
 from atypia.evaluation import rows as e
 from atypia.inference.predictions import read_predictions
 from atypia.studies.ledger import Ledger, read_claim

@@ -16,7 +16,7 @@ from atypia.base.artifacts import read_json
 from atypia.base.errors import InputError
 from atypia.cli.synth import app
 from atypia.data.manifest import Manifest
-from atypia.engines.engine import Setup
+from atypia.engines.tasks import Setup
 from atypia.reports.study.gain_plots import gain_charts
 from atypia.studies.files import load_study
 from atypia.studies.findings.gains import gains_table, study_gains

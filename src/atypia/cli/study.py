@@ -92,7 +92,8 @@ def run(
 ) -> None:
     """Do every run that is not complete, then write the tables. The same command continues, or shares the work."""
     from atypia.base.errors import WorkError
-    from atypia.engines.engine import ENGINES, Setup
+    from atypia.engines.engine import ENGINES
+    from atypia.engines.tasks import Setup
     from atypia.studies.files import load_study
     from atypia.studies.run import run_study, study_status
 

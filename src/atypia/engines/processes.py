@@ -15,7 +15,7 @@ from atypia.base.cores import core_count
 from atypia.base.errors import InputError, must
 from atypia.base.progress import silent
 from atypia.engines.binding import keep_to_cores
-from atypia.engines.engine import Setup, Work, gpus, worker_count
+from atypia.engines.tasks import Setup, Work, gpus, worker_count
 
 R = TypeVar("R")
 

@@ -10,7 +10,7 @@ from atypia.base.errors import AbsentError
 from atypia.base.progress import silent
 from atypia.engines.binding import keep_to_cores
 from atypia.engines.cluster import INSTALL, cluster
-from atypia.engines.engine import Setup, Work
+from atypia.engines.tasks import Setup, Work
 
 R = TypeVar("R")
 

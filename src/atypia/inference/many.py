@@ -31,7 +31,8 @@ from atypia.data.points.names import bare_stem, loose
 from atypia.data.slides.origins import AUTO, check_origin, offset_of
 from atypia.data.slides.scale import GIVEN, check_choice
 from atypia.data.textfiles import known, number, read_table
-from atypia.engines.engine import ENGINES, Setup
+from atypia.engines.engine import ENGINES
+from atypia.engines.tasks import Setup
 from atypia.inference.many_tasks import (
     COLUMNS,
     SLIDES,

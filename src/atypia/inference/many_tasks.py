@@ -19,7 +19,7 @@ from atypia.data.points.base import BoxFormat
 from atypia.data.points.names import points_file
 from atypia.data.slides.origins import AUTO, NO_OFFSET
 from atypia.data.slides.readers import slide_file
-from atypia.engines.engine import Work
+from atypia.engines.tasks import Work
 from atypia.inference.requests import Request
 
 DONE: Final = "done"

@@ -10,9 +10,8 @@ import torch
 from atypia.backbones.weights import locate
 from atypia.base.cores import DEVICES
 from atypia.base.errors import InputError, must
-from atypia.inference.bundles.bundle import FULL, Bundle
+from atypia.inference.bundles.bundle import FULL, Bundle, check_weights
 from atypia.inference.bundles.packing import unpack
-from atypia.inference.predict import check_weights
 from atypia.methods.network import Network, NetworkSpec, build_network
 
 

@@ -5,8 +5,8 @@ Crops are never held: rows of results are, until those before them are there; at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,17 @@ from atypia.base.progress import Progress, silent
 
 if TYPE_CHECKING:
     from atypia.data.slides.streams import CropBatch, Refusal
-    from atypia.inference.classifier import Classifier
 
 TakesRows = Callable[[pa.RecordBatch], None]
 TakesCrops = Callable[["CropBatch", pa.RecordBatch], None]
+
+
+class Judge(Protocol):
+    """What a stream is passed through: a :class:`atypia.inference.classifier.Classifier`."""
+
+    def judged(self, items: Iterable[CropBatch | Refusal]) -> Iterator[tuple[CropBatch | Refusal, pa.RecordBatch]]:
+        """Each item with its rows of results."""
+        ...
 
 
 class InOrder:
@@ -78,7 +85,7 @@ class InOrder:
 
 
 def classify_stream(
-    classifier: Classifier,
+    classifier: Judge,
     items: Iterable[CropBatch | Refusal],
     *,
     rows: Sequence[TakesRows] = (),

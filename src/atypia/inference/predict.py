@@ -12,11 +12,11 @@ import numpy.typing as npt
 from atypia.backbones.catalogue import BACKBONES
 from atypia.backbones.features import open_features
 from atypia.backbones.weights import require
-from atypia.base.errors import AbsentError, InputError
+from atypia.base.errors import InputError
 from atypia.base.progress import Progress, silent
 from atypia.data.crops.store import CropStore, open_store
 from atypia.data.manifest import Manifest
-from atypia.inference.bundles.bundle import PROBE, Bundle
+from atypia.inference.bundles.bundle import PROBE, Bundle, check_weights
 
 CHUNK = 1024
 """Figures between two reports of progress."""
@@ -109,17 +109,4 @@ def check_task(bundle: Bundle, manifest: Manifest) -> None:
         raise InputError(
             f"{bundle.name} was trained for the task {bundle.task!r}, {manifest.name} is of {manifest.task!r}; "
             "fix: choose a data set of the same task"
-        )
-
-
-def check_weights(bundle: Bundle, weights_sha256: str | None) -> None:
-    """Refuses other backbone weights than the bundle was made with.
-
-    Raises:
-        AbsentError: The checksums differ.
-    """
-    if bundle.weights_sha256 != weights_sha256:
-        raise AbsentError(
-            f"the weights of {bundle.backbone} here are not those that {bundle.name} was made with; "
-            "fix: give the original file (--weights), or train it again"
         )

@@ -11,7 +11,8 @@ from typing import Final
 
 from atypia.base.errors import AbsentError
 from atypia.base.progress import silent
-from atypia.engines.engine import ENGINES, Setup
+from atypia.engines.engine import ENGINES
+from atypia.engines.tasks import Setup
 from atypia.studies.ledger import DONE, FAILED, PENDING, RUNNING, STATES, Ledger
 from atypia.studies.plan import Plan, Run, known_ids
 from atypia.studies.work import BUSY, KEPT, RUNS, Outcome, Task

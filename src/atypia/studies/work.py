@@ -15,7 +15,7 @@ from atypia.base import runs
 from atypia.base.errors import AtypiaError, WorkError
 from atypia.base.progress import Progress, silent
 from atypia.data.manifest import Manifest
-from atypia.engines.engine import Work
+from atypia.engines.tasks import Work
 from atypia.evaluation.external import CheckedSet, check_set, evaluate, open_target
 from atypia.splits.split import Split
 from atypia.studies import files

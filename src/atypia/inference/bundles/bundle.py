@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from atypia.base.artifacts import atomic_folder, canonical_json, file_sha256, fingerprint
-from atypia.base.errors import DataError, InputError, must
+from atypia.base.errors import AbsentError, DataError, InputError, must
 from atypia.base.records import CLASS_NAMES
 from atypia.data.images.geometry import CropGeometry
 from atypia.inference.bundles.decision import Decision
@@ -228,3 +228,16 @@ def card(bundle: Bundle) -> str:
     ]
     lines += [f"- {key}: `{canonical_json(value)}`" for key, value in sorted(bundle.training.items())]
     return "\n".join(lines) + "\n"
+
+
+def check_weights(bundle: Bundle, weights_sha256: str | None) -> None:
+    """Refuses other backbone weights than the bundle was made with.
+
+    Raises:
+        AbsentError: The checksums differ.
+    """
+    if bundle.weights_sha256 != weights_sha256:
+        raise AbsentError(
+            f"the weights of {bundle.backbone} here are not those that {bundle.name} was made with; "
+            "fix: give the original file (--weights), or train it again"
+        )

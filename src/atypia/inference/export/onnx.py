@@ -22,7 +22,7 @@ from atypia.base.artifacts import atomic_file, canonical_json
 from atypia.base.errors import InputError, WorkError, must
 from atypia.inference.bundles.bundle import Bundle
 from atypia.inference.bundles.integrity import SEALED, sealed_onnx
-from atypia.inference.runtimes.catalogue import CONFIG_KEY, TENSORS_KEY, Floats
+from atypia.inference.runtimes.exported import CONFIG_KEY, TENSORS_KEY, Floats
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto

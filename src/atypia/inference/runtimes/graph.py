@@ -23,10 +23,9 @@ from atypia.backbones.catalogue import BACKBONES
 from atypia.backbones.weights import locate
 from atypia.base.artifacts import canonical_json
 from atypia.base.seeds import generator
-from atypia.inference.bundles.bundle import BIAS, FINGERPRINT, PROBE, WEIGHT, Bundle
+from atypia.inference.bundles.bundle import BIAS, FINGERPRINT, PROBE, WEIGHT, Bundle, check_weights
 from atypia.inference.crops import Frame
 from atypia.inference.networks import load_network
-from atypia.inference.predict import check_weights
 from atypia.methods.network import Network
 
 TRAINING_ONLY: Final = {"mixstyle_stages": (), "checkpointing": False, "drop_path": 0.0}

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from atypia.base.cores import core_count
 from atypia.base.errors import DataError
 from atypia.inference.bundles.integrity import Network
-from atypia.inference.runtimes.catalogue import Floats, in_batches, opened_network, settings
+from atypia.inference.runtimes.exported import Floats, in_batches, opened_network, settings
 
 BATCH: Final = 8
 """Crops that pass at once: what a layer gives for so few stays in the processor's cache, some 8 % faster than for 32."""

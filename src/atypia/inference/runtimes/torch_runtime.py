@@ -10,7 +10,7 @@ import torch
 
 from atypia.inference.bundles.bundle import Bundle
 from atypia.inference.networks import best_device
-from atypia.inference.runtimes.catalogue import BATCH, Floats, in_batches
+from atypia.inference.runtimes.exported import BATCH, Floats, in_batches
 from atypia.inference.runtimes.graph import deployable, exported_config
 
 DEVICE_BATCH = 256

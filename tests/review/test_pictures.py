@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from atypia.base.bytecache import ByteCache
 from atypia.base.errors import DataError
 from atypia.data.slides.regions import Facts
 from atypia.inference.results import RESULTS_SCHEMA
@@ -22,7 +23,7 @@ from atypia.review.figures.figures import Figures
 from atypia.review.figures.opening import Opening, open_figures
 from atypia.review.media import slides
 from atypia.review.media.crops import STAINS, hematoxylin
-from atypia.review.media.slides import ByteCache, SlideFacts, SlideShelf, dzi, tile_box
+from atypia.review.media.slides import SlideFacts, SlideShelf, dzi, tile_box
 
 PATIENCE_S = 60.0
 """Longest wait for a thread; only a deadlock takes it."""
@@ -155,7 +156,7 @@ def test_hematoxylin_alone() -> None:
 
 
 def test_cache_is_bounded() -> None:
-    cache = ByteCache(100)
+    cache = ByteCache[bytes](100, len)
     made: list[int] = []
 
     def make(number: int) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from atypia.base.bytecache import ByteCache
 from atypia.base.errors import DataError
 from atypia.data.images.decoding import ImageLimits, read_rgb
 from atypia.data.slides.regions import ArraySlide, Facts, Slide
@@ -79,7 +79,7 @@ class _SegmentSlide(Slide):
         super().__init__(name, page.imagewidth, page.imagelength, facts)
         self._tiff = tiff
         self._pages = pages
-        self._kept: OrderedDict[tuple[int, int], npt.NDArray[np.uint8]] = OrderedDict()
+        self._kept = ByteCache[npt.NDArray[np.uint8]](SEGMENT_CACHE_BYTES, lambda segment: segment.nbytes)
 
     def _region(self, left: int, top: int, width: int, height: int) -> npt.NDArray[np.uint8]:
         region = np.empty((height, width, 3), dtype=np.uint8)
@@ -101,15 +101,9 @@ class _SegmentSlide(Slide):
                 region[ya - top : y1 - top, xa - left : x1 - left] = segment[ya - y0 : y1 - y0, xa - x0 : x1 - x0]
 
     def _segment(self, plane: int, index: int) -> npt.NDArray[np.uint8]:
-        key = (plane, index)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-        segment = _decoded_segment(self._tiff, self._pages[plane], index, self.name)
-        self._kept[key] = segment
-        while len(self._kept) > 1 and sum(s.nbytes for s in self._kept.values()) > SEGMENT_CACHE_BYTES:
-            self._kept.popitem(last=False)
-        return segment
+        return self._kept.get(
+            (plane, index), lambda: _decoded_segment(self._tiff, self._pages[plane], index, self.name)
+        )
 
     def close(self) -> None:
         self._kept.clear()

@@ -11,12 +11,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from atypia.base.artifacts import fingerprint
+from atypia.base.bytecache import ByteCache
 from atypia.base.errors import DataError
 from atypia.data.images.decoding import ImageLimits, read_rgb
 from atypia.data.images.geometry import MAX_SIDE_PX, MIN_SIDE_PX, CropGeometry, apply, resize
 from atypia.reports.drawing.names import without_folders
 from atypia.review.figures.figures import FIELD_PX, FIELD_UM, Figures
-from atypia.review.media.bytecache import ByteCache
 from atypia.review.media.sizes import scale
 from atypia.review.media.slides import SlideShelf
 
@@ -54,7 +54,7 @@ class CropShelf:
     def __init__(self, figures: Figures, slides: SlideShelf) -> None:
         self.figures = figures
         self.slides = slides
-        self.cache = ByteCache(CACHE_BYTES)
+        self.cache = ByteCache[bytes](CACHE_BYTES, len)
 
     def tag(self, index: int, view: str, size: int | None) -> str:
         """What changes when a picture does: with the figures, the file, the view and the size.

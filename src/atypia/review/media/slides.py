@@ -22,12 +22,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from atypia.base.bytecache import ByteCache
 from atypia.base.errors import AtypiaError, DataError, must
 from atypia.data.images.decoding import ImageLimits
 from atypia.data.slides.readers import open_slide
 from atypia.data.slides.regions import Slide
 from atypia.reports.drawing.names import without_folders
-from atypia.review.media.bytecache import ByteCache
 
 if TYPE_CHECKING:
     from openslide.deepzoom import DeepZoomGenerator
@@ -119,7 +119,7 @@ class SlideShelf:
 
     def __init__(self, paths: tuple[Path, ...]) -> None:
         self.paths = paths
-        self.cache = ByteCache(CACHE_BYTES)
+        self.cache = ByteCache[bytes](CACHE_BYTES, len)
         self._lock = Lock()
         self._places = tuple(_Place() for _ in paths)
         self._open: OrderedDict[int, None] = OrderedDict()

@@ -195,7 +195,7 @@ def stamp(model: ModelProto, config: Mapping[str, Any], tensors: Mapping[str, np
 
 
 def metadata(config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
-    """What an exported network carries, as text; read back by :func:`atypia.inference.runtimes.catalogue.carried`."""
+    """What an exported network carries, as text; read back by :func:`atypia.inference.runtimes.exported.carried`."""
     from safetensors.numpy import save
 
     values = {CONFIG_KEY: canonical_json(config)}

@@ -135,6 +135,18 @@ def test_spawned_workers_see_what_a_plug_in_adds(tmp_path: Path) -> None:
     assert done.stdout == f"{[(1, seen), (2, seen)]}\n", done.stderr
 
 
+def test_entries_are_registered_by_kind() -> None:
+    code = (
+        "from atypia.base.plugins import register\n"
+        "register('engines', 'mine', version=2)(1)\n"
+        "from atypia.engines.engine import ENGINES; print(ENGINES['mine'], ENGINES.origin('mine').version)\n"
+        "register('engine', 'other')"
+    )
+    done = python(code)
+    assert done.stdout == "1 2\n"
+    assert "`kind` must be one of backbones, sources" in done.stderr and "got engine" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("verb", "option", "kind"),
     [("predict", "out", "outputs"), ("predict", "runtime", "runtimes"), ("export", "to", "exports")],

@@ -22,12 +22,16 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
+
+from atypia.base.errors import InputError, must
+
+T = TypeVar("T")
 
 GROUP: Final = "atypia.plugins"
 """The group of entry points."""
@@ -260,6 +264,22 @@ def registry_of(kind: str) -> Any:
     """
     module, _, attribute = KINDS[kind].partition(":")
     return getattr(import_module(module), attribute)
+
+
+def register(kind: str, name: str, *, version: str | int | None = None) -> Callable[[T], T]:
+    """Adds an entry to the registry of a kind; a decorator, also called as ``register(kind, name)(entry)``.
+
+    Args:
+        kind: A key of :data:`KINDS`.
+        name: How it is found.
+        version: The entry's own; see :meth:`atypia.base.registry.Registry.add`.
+
+    Raises:
+        InputError: There is no such kind, or the name is taken.
+    """
+    if kind not in KINDS:
+        raise InputError(must("kind", f"one of {', '.join(KINDS)}", kind, "name the kind of thing that is added"))
+    return registry_of(kind).register(name, version=version)
 
 
 def added() -> dict[str, dict[str, list[str]]]:

@@ -10,10 +10,11 @@ from typing import Any, Final
 
 from atypia.base.cores import core_count
 from atypia.base.errors import AbsentError
+from atypia.base.plugins import SWITCH
 from atypia.base.telemetry import SWITCHES
 
 INSTALL: Final = "pip install 'atypia[scale]'"
-PASSED_ON: Final = ("ATYPIA_HOME", "ATYPIA_CACHE", "ATYPIA_DATA", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_HOME")
+PASSED_ON: Final = ("ATYPIA_HOME", "ATYPIA_CACHE", "ATYPIA_DATA", SWITCH, "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_HOME")
 """Settings of the caller that workers of a cluster need too."""
 
 

@@ -74,13 +74,13 @@ def made_bundle(folder: Path, backbone: str = BACKBONE) -> Path:
 
 def predict_files(model: Path, files: list[Path], out: Path) -> Callable[[], None]:
     """What the command does, in this process."""
-    from atypia.cli.predict import classify
     from atypia.inference.classifier import Classifier
     from atypia.inference.requests import Request
+    from atypia.workflows.predict import predict_request
 
     classifier = Classifier.load(model)
     request = Request(tuple(str(file) for file in files))
-    return lambda: (classify(request, classifier, out, None, False), None)[1]
+    return lambda: (predict_request(request, classifier, results=(out,)), None)[1]
 
 
 def network_alone(model: Path) -> Callable[[], None]:

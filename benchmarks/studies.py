@@ -38,13 +38,10 @@ LARGE = {"rows": 50, "folds": 5, "figures": 20_000, "cases": 400}
 REPORT = """
 import sys, time
 from pathlib import Path
-from atypia.cli.study import _report
-from atypia.studies.plan import Plan
-from atypia.studies.run import study_status
+from atypia.workflows.study import open_study, report_study
 from benchmarks.memory import status_kib
 out = Path(sys.argv[1])
-plan = Plan.load(out)
-_report(plan, out, False, study_status(plan, out))
+sys.stdout.write(report_study(open_study("", out=out)).table.to_text())
 sys.stderr.write(f"measured {time.process_time()} {status_kib('VmHWM')}")
 """
 

@@ -161,7 +161,7 @@ def test_the_demo_ends_with_a_table_and_says_where_the_files_are(
     other = paint(tmp_path / "sets" / "b", cases=4, seed=1)
     shutil.copy(other, other.parent / "elsewhere.csv")
     sets = open_data(str(table)), open_data(str(other.parent / "elsewhere.csv"))
-    monkeypatch.setattr("atypia.cli.demo._phantom_sets", lambda folder: sets)
+    monkeypatch.setattr("atypia.workflows.demo.phantom_sets", lambda *_: sets)
     out = tmp_path / "demo"
     ended = atypia("demo", "--phantom", "--backbone", "tiny-cnn", "--out", out)
 
@@ -173,10 +173,10 @@ def test_the_demo_ends_with_a_table_and_says_where_the_files_are(
 
 
 def test_the_demo_s_phantom_sets_share_no_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from atypia.cli import demo
+    from atypia.workflows import demo
 
     monkeypatch.setattr(demo, "PHANTOM_CROPS", 40)
-    training, other = demo._phantom_sets(tmp_path)
+    training, other = demo.phantom_sets(tmp_path)
 
     assert (len(training), len(other)) == (40, 10)
     assert not set(training.column(r.DOMAIN)) & set(other.column(r.DOMAIN))

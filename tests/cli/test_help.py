@@ -223,7 +223,7 @@ def test_a_stop_says_what_is_kept(atypia: Callable[..., Any], monkeypatch: pytes
         raise KeyboardInterrupt
 
     (tmp_path / "slides.csv").write_text("slide,points\na.svs,a.csv\n", "utf-8")
-    monkeypatch.setattr("atypia.cli.slides.predict_slides", stop)
+    monkeypatch.setattr("atypia.workflows.slides.predict.predict_slides", stop)
     ended = atypia("predict", "--slides", tmp_path / "slides.csv", "--out", tmp_path / "out")
 
     assert ended.code == 130

@@ -18,11 +18,11 @@ from PIL import Image
 from tests.fixtures.slides import gradient, write_scn
 
 from atypia.base.errors import InputError
-from atypia.cli.picked import Picked
 from atypia.data.slides.streams import CropBatch
 from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.bundles.decision import Verdicts
 from atypia.inference.results import result_batch
+from atypia.workflows.overlays import FiguresToExplain
 
 Run = Callable[..., Any]
 SIDE = 32
@@ -136,19 +136,19 @@ def test_a_list_of_slides_with_one_that_fails(
     atypia: Run, model: Path, slide: Path, points: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others finish, the failure is said, and the exit code is 1."""
-    from atypia.cli import slides
-    from atypia.inference.many_tasks import SlideOutcome
+    from atypia.workflows.slides import predict as slides
+    from atypia.workflows.slides.tasks import SlideOutcome
 
     listed = tmp_path / "slides.csv"
     listed.write_text(f"slide,points,mpp\n{slide},{points},0.25\n{tmp_path}/gone.svs,{points},\n")
     asked: list[Any] = []
 
-    def predicted(jobs: Any, out: Path, settings: Any, **how: Any) -> list[SlideOutcome]:
+    def predicted(jobs: Any, out: Path, settings: Any, work: Any, **how: Any) -> list[SlideOutcome]:
         asked.append((len(jobs), out, settings.forms, how["engine"]))
         return [SlideOutcome("case", str(slide), "done", 4, 1, 0.25, 0.1, ""),
                 SlideOutcome("gone", "gone.svs", "failed", 0, 0, None, 0.1, "cannot be read")]  # fmt: skip
 
-    monkeypatch.setattr(slides, "predict_slides", predicted)
+    monkeypatch.setattr(slides, "run_slides", predicted)
     ended = atypia("predict", "--slides", listed, "--model", model, "--out", tmp_path / "cases", "--form", "csv")
     assert asked == [(2, tmp_path / "cases", ("csv",), "local")]
     assert ended.code == 1 and "gone: cannot be read" in ended.err and "1 slides done, 0 kept, 1 failed" in ended.err
@@ -165,7 +165,7 @@ def test_the_most_probable_or_the_named_are_picked(tmp_path: Path) -> None:
     verdicts = Verdicts(p, (p > 0.5).astype(np.int8), ["normal" if x < 0.5 else "atypical" for x in p], p * np.nan)
     crops = batch(ids)
     results = result_batch(crops, verdicts, "m", 0.5)
-    top, named = Picked(), Picked(("f3", "f7"))
+    top, named = FiguresToExplain(), FiguresToExplain(("f3", "f7"))
     top.add(crops, results)
     named.add(crops, results)
     assert sorted(figure for _, figure, _ in top._held) == sorted(f"f{i}" for i in range(28, 40))
@@ -173,12 +173,12 @@ def test_the_most_probable_or_the_named_are_picked(tmp_path: Path) -> None:
     # A figure without a probability was refused: it is never among the most probable, and shown where it is named.
     column = results.schema.get_field_index("p_atypical")
     refused = results.set_column(column, "p_atypical", pa.array([None, *p[1:]], pa.float64()))
-    for one in (Picked(), Picked(("f0", "f39"))):
+    for one in (FiguresToExplain(), FiguresToExplain(("f0", "f39"))):
         one.add(crops, refused)
         assert ("f0" in {figure for _, figure, _ in one._held}) == bool(one.names)
         assert max(one._held)[1] == "f39"
     with pytest.raises(InputError, match="`figure` must be a figure of the inputs that was scored, got nothing"):
-        Picked(("nothing",)).explained("m", tmp_path)
+        FiguresToExplain(("nothing",)).write_overlays("m", tmp_path)
 
 
 def test_rows_come_in_the_order_of_the_points_with_class_and_refused_ones_in_place(

@@ -57,7 +57,7 @@ def points(path: Path) -> None:
 def table(path: Path) -> None:
     from atypia.data.sources.opening import open_data
     from atypia.data.textfiles import read_table
-    from atypia.inference.many import read_jobs
+    from atypia.workflows.slides.jobs import read_jobs
 
     for read in (read_table, lambda p: open_data(str(p)), read_jobs, lambda p: read_jobs(p, p)):
         _read(read, path)

@@ -11,10 +11,11 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atypia.inference.many_tasks import COLUMNS, DONE, SlideJob, SlideSettings, Task
 from atypia.reports.case.outputs import open_writer
 from atypia.reports.case.page import CasePage
 from atypia.reports.case.summary import summarise
+from atypia.workflows.slides.jobs import SlideJob, SlideSettings
+from atypia.workflows.slides.tasks import COLUMNS, DONE, Task
 
 from .rows import results
 

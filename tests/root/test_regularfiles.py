@@ -24,9 +24,10 @@ from atypia.data.sources.archives import extract
 from atypia.data.textfiles import read_table
 from atypia.evaluation.rows import read_rows
 from atypia.inference.bundles.bundle import load_bundle
-from atypia.inference.many_tasks import SlideJob, evidence
 from atypia.inference.predictions import read_predictions
 from atypia.splits.split import Split
+from atypia.workflows.slides.jobs import SlideJob
+from atypia.workflows.slides.tasks import evidence
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 

@@ -6,9 +6,12 @@ folder a fold, and ``evaluations/`` with the predictions on other data sets.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
+
+from atypia.base.artifacts import fingerprint
 
 TRAINING: Final = "training.json"
 MANIFEST: Final = "manifest.parquet"
@@ -53,3 +56,19 @@ def prediction_files(folder: Path) -> Sequence[Path]:
     own = [run / PREDICTIONS for run in run_folders(folder)]
     other = (folder / EVALUATIONS).glob("*/*.parquet")
     return [*own, *sorted(other, key=lambda path: (path.parent.name, natural_key(path.stem)))]
+
+
+NAME_BYTES: Final = 100
+"""Longest name that :func:`safe_name` gives, in UTF-8."""
+
+
+def safe_name(text: str) -> str:
+    """A name that every file system takes, as like the text as can be.
+
+    >>> safe_name("Case 7/α: left.ome")
+    'Case 7_α_ left.ome'
+    """
+    kept = re.sub(r"[^\w.\- ]+", "_", text).strip(" .") or "unnamed"
+    if len(kept.encode()) > NAME_BYTES:
+        kept = f"{kept.encode()[: NAME_BYTES - 9].decode(errors='ignore')}-{fingerprint(text)[:8]}"
+    return kept

@@ -50,26 +50,27 @@ def register(app: typer.Typer) -> None:
 
         Figures whose images cannot be read are in no number; the exit code is then 1.
         """
-        from atypia.cli.results import show_results, table_files
-        from atypia.data.sources.opening import open_data
-        from atypia.evaluation.external import check_set, open_target
-        from atypia.evaluation.external import evaluate as run
+        from atypia.cli.results import show_results
+        from atypia.workflows.evaluate import evaluate as run
+        from atypia.workflows.tables import table_files
 
         files = table_files(formats or [])
-        opened = open_target(target, out)
-        manifests = [open_data(reference, root) for reference in on]
-        left_out: dict[str, tuple[int, int]] = {}
         with bars() as progress:
-            for manifest in manifests:
-                checked = check_set(opened, manifest, tuple(allow or ()), progress)
-                _, warnings = run(opened, manifest, tuple(allow or ()), weights, progress, checked, device)
-                for warning in warnings:
-                    warn(warning)
-                if checked.left_out:
-                    left_out[manifest.name] = (checked.left_out, len(manifest))
-        show_results(opened.out, as_json, files, about=opened.folder)
-        note(f"files: {opened.out}/evaluations/ (predictions), {opened.out}/results.parquet (metrics)")
+            found = run(
+                target,
+                on,
+                out=out,
+                allow=allow or (),
+                weights=weights,
+                device=device,
+                root=root,
+                progress=progress,
+                on_warning=warn,
+            )
+        show_results(found.table(), as_json, files)
+        note(f"files: {found.out}/evaluations/ (predictions), {found.out}/results.parquet (metrics)")
+        left_out = [one for one in found.sets if one.left_out]
         if left_out and not skip_unreadable:
-            said = ", ".join(f"{count} of {total} figures of {name}" for name, (count, total) in left_out.items())
+            said = ", ".join(f"{one.left_out} of {one.figures} figures of {one.name}" for one in left_out)
             raise WorkError(f"{said} cannot be read and are in no number above; "
                             "fix: repair or remove them (`atypia data audit`), or say --skip-unreadable")  # fmt: skip

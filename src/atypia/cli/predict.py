@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from atypia.cli.console import bars, keeps, note, show_json, warn
 from atypia.cli.options import Json
-from atypia.cli.picked import Picked
 
 if TYPE_CHECKING:
     from atypia.data.points.base import BoxFormat
-    from atypia.inference.classifier import Classifier
-    from atypia.inference.many_tasks import SlideSettings
-    from atypia.inference.requests import Request
-    from atypia.reports.case.summary import CaseSummary
+    from atypia.workflows.slides.jobs import SlideSettings
 
 EXAMPLE = "Example: `atypia predict case.svs --points mitoses.geojson --out calls.geojson --page case.html`"
 SLIDES = "Many slides"
@@ -147,9 +143,11 @@ def register(app: typer.Typer) -> None:
         """Tell which mitotic figures are atypical, how sure that is, and the atypical rate. Works offline."""
         from atypia.data.slides.origins import offset_of
         from atypia.data.slides.scale import magnified
-        from atypia.inference.classifier import SHIPPED
-        from atypia.inference.many_tasks import SlideSettings
+        from atypia.inference.classifier import SHIPPED, Classifier
         from atypia.inference.requests import Request
+        from atypia.workflows.overlays import FiguresToExplain
+        from atypia.workflows.predict import old_form_warnings, predict_request
+        from atypia.workflows.slides.jobs import SlideSettings
 
         models = tuple(model or [SHIPPED])
         mpp, given_as = magnified(mpp, magnification)
@@ -171,52 +169,39 @@ def register(app: typer.Typer) -> None:
             )
             raise typer.BadParameter(what, param_hint="--slides" if inputs else "inputs")
         request = Request(tuple(inputs), points, mpp, point_format, box, tuple(classes or ()), batch_size, *place)
-        classifier = opened(models, at, coverage, threshold, runtime, tta)
+        for text in old_form_warnings(models):
+            warn(text)
+        classifier = Classifier.load(models, point=at, coverage=coverage, threshold=threshold, runtime=runtime, tta=tta)
         if classifier.passes > 1:
             views = ", 8 views" if tta else ""
             note(f"{classifier.passes} forward passes a crop ({len(classifier.members)} networks{views})")
-        picked = None if explain is None else Picked(tuple(figure or ()))
-        found = classify(request, classifier, out, page, fields, picked)
-        if summary is not None:
-            found.write(summary)
-        if explain is not None and picked is not None:
+        shown = FiguresToExplain(tuple(figure or ()))
+        with bars() as progress:
+            found = predict_request(
+                request,
+                classifier,
+                results=() if out is None else (out,),
+                page=page,
+                summary=summary,
+                fields=fields,
+                also=() if explain is None else (shown.add,),
+                progress=progress,
+            )
+        for text in found.warnings:
+            warn(text)
+        if explain is not None:
             for path in models:
-                note(f"{len(picked.explained(path, explain))} overlays in {explain}/ ({path})")
+                note(f"{len(shown.write_overlays(path, explain))} overlays in {explain}/ ({path})")
         if as_json:
-            show_json(found.as_dict())
+            show_json(found.summary.as_dict())
         else:
-            print(found.to_text())
-        for written in (out, page, summary):
-            if written is not None:
-                note(f"file: {written}")
-        if found.total.refused and not found.total.scored:
-            warn(f"every figure ({found.total.refused:,}) was refused; see the column `reason` of the results")
+            print(found.summary.to_text())
+        for written in found.files:
+            note(f"file: {written}")
+        total = found.summary.total
+        if total.refused and not total.scored:
+            warn(f"every figure ({total.refused:,}) was refused; see the column `reason` of the results")
             raise typer.Exit(1)
-
-
-def opened(
-    models: tuple[str, ...],
-    at: str | None,
-    coverage: float | None,
-    threshold: float | None,
-    runtime: str | None,
-    tta: bool,
-) -> Classifier:
-    """The classifier that the options ask for."""
-    from atypia.inference.classifier import Classifier, with_threshold
-
-    warn_of_old_forms(models)
-    classifier = Classifier.load(models, point=at, coverage=coverage, runtime=runtime, tta=tta)
-    return classifier if threshold is None else with_threshold(classifier, threshold)
-
-
-def warn_of_old_forms(models: tuple[str, ...]) -> None:
-    """Says which models hold no hashes, so that not every damage of them would be noticed."""
-    from atypia.inference.bundles.integrity import old_form
-    from atypia.inference.classifier import named_model
-
-    for text in filter(None, (old_form(named_model(model)) for model in models)):
-        warn(text)
 
 
 def many(
@@ -226,88 +211,26 @@ def many(
     """Classifies a list of slides; those that fail or whose figures are all refused are reported: exit code 1."""
     from dataclasses import asdict
 
-    from atypia.cli.slides import predict_slides
-    from atypia.inference.many import read_jobs
+    from atypia.workflows.predict import old_form_warnings
+    from atypia.workflows.slides.predict import predict_slides
 
-    warn_of_old_forms(settings.models)
-    jobs = read_jobs(slides, points)
+    for text in old_form_warnings(settings.models):
+        warn(text)
     keeps("slides that are done")
     with bars() as progress:
-        outcomes = predict_slides(
-            jobs, out, settings, engine=engine, address=address, workers=workers, progress=progress
+        found = predict_slides(
+            slides, out, settings, points=points, engine=engine, address=address, workers=workers, progress=progress
         )
-    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if as_json:
-        show_json([asdict(outcome) for outcome in outcomes])
-    for outcome in failed:
+        show_json([asdict(outcome) for outcome in found.outcomes])
+    for outcome in found.failed:
         warn(f"{outcome.name}: {outcome.reason}")
-    for outcome in outcomes:
+    for outcome in found.outcomes:
         for text in outcome.notes:
             warn(text)
-    kept = sum(outcome.status == "kept" for outcome in outcomes)
-    note(f"{len(outcomes) - kept - len(failed)} slides done, {kept} kept, {len(failed)} failed")
+    note(f"{len(found.done)} slides done, {len(found.kept)} kept, {len(found.failed)} failed")
     note(f"files: {out}/slides.csv, and one folder a slide")
-    refused = [outcome for outcome in outcomes if outcome.figures and outcome.rate is None]
-    for outcome in refused:
+    for outcome in found.all_refused:
         warn(f"{outcome.name}: every figure ({outcome.figures:,}) was refused; see `reason` in its results")
-    if failed or refused:
+    if found.failed or found.all_refused:
         raise typer.Exit(1)
-
-
-def classify(
-    request: Request,
-    classifier: Classifier,
-    out: Path | None,
-    page: Path | None = None,
-    fields: bool = False,
-    picked: Picked | None = None,
-) -> CaseSummary:
-    """Runs a request from its inputs to its files, in constant memory."""
-    from contextlib import ExitStack
-
-    from atypia.cli.slides import field_px
-    from atypia.inference.ordered import classify_stream
-    from atypia.inference.requests import Told, only_slide, open_stream
-    from atypia.reports.case.outputs import check_suffix, open_writer
-    from atypia.reports.case.summary import CaseSummary
-
-    told, side = Told(), None
-    if out is not None and check_suffix(out) == ".geojson":
-        only_slide(request)
-        side = field_px(classifier, request) if fields else None
-    html: Any = None
-    if page is not None:
-        from atypia.reports.case.page import CasePage
-
-        html = CasePage(", ".join(Path(given).name for given in request.inputs)[:120], facts(classifier))
-    total = html.summary if html is not None else CaseSummary()
-    stream = open_stream(request, classifier, told)
-    with ExitStack() as stack:
-        progress = stack.enter_context(bars())
-        writer = (
-            stack.enter_context(open_writer(out, field_px=side, qupath_zero=told.qupath_zero))
-            if out is not None
-            else None
-        )
-        rows = [] if writer is None else [writer.write]
-        shown = [] if html is None else [html.offer]
-        wanted = [] if picked is None else [picked.add]
-        count = total.add if html is None else html.count
-        classify_stream(classifier, stream, rows=[*rows, count], crops=[*shown, *wanted], progress=progress)
-    if html is not None and page is not None:
-        html.write(page)
-    if told.skipped.count:
-        warn(f"{told.skipped.count} files in folders are no images and were left out (first: {told.skipped.first})")
-    for text in told.notes:
-        warn(text)
-    return total
-
-
-def facts(classifier: Classifier) -> dict[str, str]:
-    """What a page says of the classifier."""
-    return {
-        "model": classifier.name,
-        "threshold": f"{classifier.threshold:.3f}",
-        "field": "unknown" if classifier.field_um is None else f"{classifier.field_um:g} µm",
-        "forward passes a crop": str(classifier.passes),
-    }

@@ -15,7 +15,7 @@ from atypia.cli.options import Device, Json, Root
 if TYPE_CHECKING:
     from atypia.studies.plan import Plan
     from atypia.studies.run import Status
-    from atypia.studies.schema import StudyConfig
+    from atypia.workflows.study import StudyReport
 
 app = typer.Typer(help="Whole comparisons: models × factors × folds × seeds, as one command.", no_args_is_help=True)
 
@@ -50,10 +50,10 @@ def plan_study(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """The runs that a study comes to, and what is missing for them. Nothing is trained or downloaded."""
-    from atypia.studies.files import load_study
+    from atypia.workflows.study import plan_study as run
 
-    loaded = load_study(study, overrides or ())
-    planned = _planned(loaded, size, _folder(loaded, size, out), root, fetch=False)
+    with bars() as progress:
+        planned = run(study, size, out, overrides=overrides or (), root=root, progress=progress).plan
     if as_json:
         show_json(
             {
@@ -93,46 +93,45 @@ def run(
     """Do every run that is not complete, then write the tables. The same command continues, or shares the work."""
     from atypia.base.errors import WorkError
     from atypia.engines.engine import ENGINES
-    from atypia.engines.tasks import Setup
-    from atypia.studies.files import load_study
-    from atypia.studies.run import run_study, study_status
+    from atypia.workflows.study import plan_study as make
+    from atypia.workflows.study import run_study
 
     started = time.perf_counter()
     _ = ENGINES[engine]
-    loaded = load_study(study, overrides or ())
-    folder = _folder(loaded, size, out)
-    planned = _planned(loaded, size, folder, root, fetch=True)
-    planned.save(folder)
-    for text, labels in planned.lacking().items():
-        warn(f"left out: {', '.join(labels[:4])}{', …' if len(labels) > 4 else ''}: {text}")
-    for name, text in planned.absent_tests.items():
-        warn(f"not tested on {name}: {text}")
+    with bars() as progress:
+        planned = make(study, size, out, overrides=overrides or (), root=root, fetch=True, progress=progress)
+    for text in planned.warnings:
+        warn(text)
     keeps("runs that are complete, and checkpoints,")
     with bars() as progress:
         ran = run_study(
-            planned, folder, engine, Setup(workers, address, progress), retry=retry, reuse=reuse or (), device=device
+            planned,
+            engine=engine,
+            workers=workers,
+            address=address,
+            retry=retry,
+            reuse=reuse or (),
+            device=device,
+            progress=progress,
         )
     note(
         f"{len(ran.done)} runs done, {len(ran.kept)} kept, {len(ran.failed)} failed, "
         f"in {time.perf_counter() - started:.1f} s"
     )
-    status = study_status(planned, folder)
-    if len(ran.done) + len(ran.kept):
-        _report(planned, folder, as_json, status)
+    if ran.done or ran.kept:
+        _show_report(ran.report(), planned.folder, as_json)
     if ran.failed:
-        reasons = "; ".join(dict.fromkeys(ran.failed.values()))
-        raise WorkError(f"{len(ran.failed)} runs failed: {reasons}; fix: see the report, then run again with --retry")
+        raise WorkError(
+            f"{len(ran.failed)} runs failed: {ran.reasons}; fix: see the report, then run again with --retry"
+        )
 
 
 @app.command("status", epilog="Example: `atypia study status giedziun-lodo --size cpu --out lodo`")
 def status(study: Study, size: Size = "full", out: Out = None, as_json: Json = False) -> None:
     """Done, running, failed and pending runs, and the time left."""
-    from atypia.studies.files import load_study
-    from atypia.studies.plan import Plan
-    from atypia.studies.run import study_status
+    from atypia.workflows.study import open_study
 
-    folder = out or _folder(load_study(study), size, out)
-    found = study_status(Plan.load(folder), folder)
+    found = open_study(study, size, out).status()
     if as_json:
         show_json(_status_values(found))
         return
@@ -142,24 +141,10 @@ def status(study: Study, size: Size = "full", out: Out = None, as_json: Json = F
 @app.command("report", epilog="Example: `atypia study report giedziun-lodo --size cpu --out lodo`")
 def report(study: Study, size: Size = "full", out: Out = None, as_json: Json = False) -> None:
     """Recompute page, tables and figures from the predictions. Nothing is trained."""
-    from atypia.studies.files import load_study
-    from atypia.studies.plan import Plan
-    from atypia.studies.run import study_status
+    from atypia.workflows.study import open_study, report_study
 
-    folder = out or _folder(load_study(study), size, out)
-    planned = Plan.load(folder)
-    _report(planned, folder, as_json, study_status(planned, folder))
-
-
-def _folder(study: StudyConfig, size: str, out: Path | None) -> Path:
-    return out or Path("studies") / f"{study.name}-{size}"
-
-
-def _planned(study: StudyConfig, size: str, out: Path, root: Path | None, fetch: bool) -> Plan:
-    from atypia.studies.plan import make_plan
-
-    with bars() as progress:
-        return make_plan(study.sized(size), out, root, fetch, progress=progress)
+    opened = open_study(study, size, out)
+    _show_report(report_study(opened), opened.folder, as_json)
 
 
 def _print_plan(planned: Plan) -> None:
@@ -226,40 +211,10 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
-def _report(planned: Plan, folder: Path, as_json: bool, found: Status) -> None:
-    """Computes, prints and writes the report."""
-    from atypia.reports.study.report import write_report
-    from atypia.reports.study.tables import RESULTS, study_tables
-    from atypia.studies.findings.compute import about_study, study_findings
-    from atypia.studies.run import failures_text
-
-    results, said = study_findings(planned, folder)
-    doubts = [*_doubts(found), *results.warnings]
-    tables = study_tables(
-        results.rows,
-        results.deltas,
-        results.shift,
-        results.matrix,
-        title=f"{planned.name}, size {planned.size}",
-        warnings=doubts,
-        baseline=planned.baseline,
-    )
-    failures = failures_text(folder, [run for _, _, run, _ in found.failures])
-    written = write_report(about_study(planned, folder, found, doubts), said, tables, folder, failures)
-    main = tables[RESULTS]
-    sys.stdout.write(main.render("json") if as_json else main.to_text(width=width()))
-    for text in written.notes:
+def _show_report(report: StudyReport, folder: Path, as_json: bool) -> None:
+    """Prints the main table, and says where the rest is."""
+    sys.stdout.write(report.table.render("json") if as_json else report.table.to_text(width=width()))
+    for text in report.warnings:
         warn(text)
-    note(f"report: {written.page} (page), {written.markdown} (all tables)")
+    note(f"report: {report.page} (page), {report.markdown} (all tables)")
     note(f"files: {folder}/results.parquet, {folder}/runs.parquet")
-
-
-def _doubts(found: Status) -> list[str]:
-    """What is not in the tables, and why."""
-    open_runs = found.counts["pending"] + found.counts["running"]
-    return [
-        *([f"{open_runs} runs are not complete yet"] if open_runs else []),
-        *(f"failed: {label}, {fold} ({run}): {reason}" for label, fold, run, reason in found.failures),
-        *(f"left out: {', '.join(labels)}: {text}" for text, labels in found.lacking.items()),
-        *(f"not tested on {name}: {text}" for name, text in found.absent_tests.items()),
-    ]

@@ -49,12 +49,12 @@ def train(
     root: Root = None,
 ) -> None:
     """Train generators: unlabelled first, then class-conditional on each fold's training part alone."""
-    from atypia.cli.train import chosen_split
     from atypia.data.sources.opening import open_data
     from atypia.splits.split import Split
     from atypia.synthesis.schema import load_generator_recipe
     from atypia.synthesis.training.fitting import Synthesis, train_generators
     from atypia.training.added import subset_of_positives
+    from atypia.workflows.dividing import chosen_split
 
     started = time.perf_counter()
     name, loaded = load_generator_recipe(recipe, overrides or [])

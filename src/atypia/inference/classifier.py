@@ -93,6 +93,7 @@ class Classifier:
         *,
         point: str | None = None,
         coverage: float | None = None,
+        threshold: float | None = None,
         runtime: str | None = None,
         tta: bool = False,
     ) -> Classifier:
@@ -102,13 +103,15 @@ class Classifier:
             model: ``atypia`` for the shipped model, a bundle's folder, or an exported file; several are averaged.
             point: Operating point by name, for instance ``sensitivity-0.90``; None for the model's threshold.
             coverage: Coverage of the prediction sets behind «uncertain»; None for the model's own.
+            threshold: Decide at this probability of the positive class instead, in (0, 1); None for the model's.
             runtime: ``onnx``, ``openvino`` or ``torch``; None for the first that is there.
             tta: Whether to average over flips and quarter turns, at eight times the cost.
 
         Raises:
             AbsentError: The model, or what runs it, is not here.
             DataError: It is damaged.
-            InputError: No such operating point or coverage, or the models do not go together.
+            InputError: No such operating point or coverage, a threshold outside (0, 1), or the models do not go
+                together.
         """
         given = [model] if isinstance(model, str | Path) else list(model)
         members = []
@@ -117,7 +120,8 @@ class Classifier:
             decision = opened.decision if point is None else opened.decision.at(point)
             decision = decision if coverage is None else decision.with_coverage(coverage)
             members.append(Member(str(opened.config.get("name", one)), opened, decision))
-        return cls(members, tta)
+        opened = cls(members, tta)
+        return opened if threshold is None else with_threshold(opened, threshold)
 
     @property
     def name(self) -> str:

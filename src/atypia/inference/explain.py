@@ -28,7 +28,7 @@ from atypia.base.errors import AbsentError, DataError, InputError, must
 from atypia.base.progress import Progress, silent
 from atypia.base.records import CLASS_NAMES
 from atypia.base.registry import Registry
-from atypia.inference.many import safe_name
+from atypia.base.runs import safe_name
 from atypia.inference.runtimes.catalogue import ONNX_FILE
 from atypia.inference.saliency_picture import picture
 

@@ -88,6 +88,12 @@ class Told:
         found = self.bounds.get(slide)
         return (0.0, 0.0) if found is None else (float(found.x_px), float(found.y_px))
 
+    def warnings(self) -> list[str]:
+        """What the user should look at, in words."""
+        left = self.skipped
+        words = f"{left.count} files in folders are no images and were left out (first: {left.first})"
+        return [*([words] if left.count else []), *self.notes]
+
 
 def open_stream(request: Request, classifier: Classifier, told: Told) -> Iterator[CropBatch | Refusal]:
     """Crops of everything that is asked for, input after input, in constant memory.

@@ -15,12 +15,10 @@ from atypia.base.artifacts import atomic_folder, file_sha256, fingerprint, lock,
 from atypia.base.errors import AtypiaError, DataError, WorkError
 from atypia.base.files.regularfiles import check_regular, open_regular
 from atypia.base.progress import Progress, silent
-from atypia.data.points.base import BoxFormat
 from atypia.data.points.names import points_file
-from atypia.data.slides.origins import AUTO, NO_OFFSET
 from atypia.data.slides.readers import slide_file
 from atypia.engines.tasks import Work
-from atypia.inference.requests import Request
+from atypia.workflows.slides.jobs import SlideJob, SlideSettings
 
 DONE: Final = "done"
 KEPT: Final = "kept"
@@ -29,89 +27,6 @@ DONE_FILE: Final = "done.json"
 FORMAT: Final = 2
 """Raised when the same inputs would give other files; what was made before is then repeated."""
 _SAMPLE_BYTES = 1 << 16
-
-
-@dataclass(frozen=True)
-class SlideJob:
-    """One slide and the figures on it.
-
-    Attributes:
-        slide: The file.
-        points: The file of points, which may hold those of other slides too; or a folder with one file a slide.
-        name: Name of its folder; empty for the slide's own name without suffix.
-        mpp: Its µm/px, where it does not state it; None for the settings'.
-        mpp_from: Whom to believe where statements of µm/px contradict each other; empty for the settings'.
-        origin: What positions on it count from; empty for the settings'.
-        offset_px: Added to positions on it; None for the settings'.
-        beside: Other slides of the list that are named alike, whose points the file may hold.
-    """
-
-    slide: Path
-    points: Path
-    name: str = ""
-    mpp: float | None = None
-    mpp_from: str = ""
-    origin: str = ""
-    offset_px: tuple[float, float] | None = None
-    beside: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class SlideSettings:
-    """Everything beside the slide and its points that decides what is written; JSON-able.
-
-    Attributes:
-        models: As ``Classifier.load`` takes them; several are averaged.
-        point: Operating point by name; None for the model's threshold.
-        coverage: Coverage of the prediction sets; None for the model's own.
-        threshold: Decide at this probability of *atypical* instead, in (0, 1).
-        runtime: Name of the runtime; None for the first that is there.
-        tta: Whether to average over flips and quarter turns.
-        mpp: µm/px, where the slides do not state it or are wrong.
-        point_format: Format of the points; None tells by the content.
-        box_format: What the four numbers of a JSON box are.
-        classes: Only points that the file calls one of these; ``all`` for all of several, empty where there is one.
-        forms: Suffixes of the results that are written, without the dot; ``html`` is the case page.
-        fields: Whether GeoJSON shows squares of the field instead of points.
-        mpp_from: Whom to believe where statements of µm/px contradict each other.
-        given_as: How ``mpp`` was given, for messages and results.
-        origin: What positions on slides count from.
-        offset_px: Added to positions, for slides that were converted and cropped.
-    """
-
-    models: tuple[str, ...]
-    point: str | None = None
-    coverage: float | None = None
-    threshold: float | None = None
-    runtime: str | None = None
-    tta: bool = False
-    mpp: float | None = None
-    point_format: str | None = None
-    box_format: BoxFormat = "auto"
-    classes: tuple[str, ...] = ()
-    forms: tuple[str, ...] = ("parquet", "geojson")
-    fields: bool = False
-    mpp_from: str = AUTO
-    given_as: str = "--mpp"
-    origin: str = AUTO
-    offset_px: tuple[float, float] = NO_OFFSET
-
-    def request(self, job: SlideJob) -> Request:
-        """What is to be classified for a job."""
-        mpp, given_as = (self.mpp, self.given_as) if job.mpp is None else (job.mpp, "column mpp")
-        return Request(
-            (str(job.slide),),
-            job.points,
-            mpp,
-            self.point_format,
-            self.box_format,
-            tuple(self.classes),
-            mpp_from=job.mpp_from or self.mpp_from,
-            given_as=given_as,
-            origin=job.origin or self.origin,
-            beside=job.beside,
-            offset_px=self.offset_px if job.offset_px is None else job.offset_px,
-        )
 
 
 @dataclass(frozen=True)

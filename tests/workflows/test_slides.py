@@ -16,25 +16,19 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from atypia.base import runs
 from atypia.base.cores import core_count
 from atypia.base.errors import AbsentError, DataError, InputError
-from atypia.cli.slides import check_forms, predict_slides, slide_work
+from atypia.base.runs import safe_name
 from atypia.data.images.geometry import CropGeometry
 from atypia.engines.engine import ENGINES
 from atypia.engines.tasks import Setup, Work
-from atypia.inference import many
 from atypia.inference.bundles.bundle import Bundle
-from atypia.inference.many import distinct, read_jobs, run_slides, safe_name
-from atypia.inference.many_tasks import (
-    DONE,
-    FAILED,
-    KEPT,
-    SlideJob,
-    SlideOutcome,
-    SlideSettings,
-    Task,
-)
 from atypia.inference.runtimes.catalogue import ONNX_FILE
+from atypia.workflows.slides.jobs import SlideJob, SlideSettings, distinct, read_jobs
+from atypia.workflows.slides.predict import check_forms, predict_slides, slide_work
+from atypia.workflows.slides.run import run_slides
+from atypia.workflows.slides.tasks import DONE, FAILED, KEPT, SlideOutcome, Task
 
 SIDE = 256
 POINTS = "x_px,y_px\n40,50\n200,100\n128,128\n300,10\n"
@@ -134,7 +128,7 @@ def test_jobs_that_cannot_be() -> None:
 @pytest.mark.parametrize("text", ["..", ".", "", "///", "a" * 300, "ü" * 300, "../../etc", "con\nx"])
 def test_safe_names_are_one_short_visible_part_of_a_path(text: str) -> None:
     name = safe_name(text)
-    assert name and len(name.encode()) <= many.NAME_BYTES and not name.startswith(".")
+    assert name and len(name.encode()) <= runs.NAME_BYTES and not name.startswith(".")
     assert Path(name).parts == (name,) and "\n" not in name
     assert safe_name("a" * 300) != safe_name("a" * 301)
 
@@ -196,7 +190,7 @@ def test_a_second_call_keeps_what_is_valid(run: Any, tmp_path: Path) -> None:
     assert (rows["one"]["figures"], rows["one"]["atypical"], rows["one"]["rate"]) == ("4", "1", "0.25")
     assert rows["one"]["slide"] == str(tmp_path / "slides" / "one.svs") and rows["one"]["reason"] == ""
     assert rows["two"]["reason"] == "no µm/px; fix: give them" and rows["two"]["figures"] == ""
-    assert rows["three"]["reason"].startswith("KeyError: 'key' (test_many.py:")
+    assert rows["three"]["reason"].startswith("KeyError: 'key' (test_slides.py:")
     assert rows["four"]["rate"] == ""
     assert not (tmp_path / "out" / "two").exists()
 
@@ -419,14 +413,14 @@ def test_ray_does_what_the_local_engine_does(
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
-        first = predict_slides(slides, tmp_path / "ray", real_settings, engine="ray")
-        second = predict_slides(slides, tmp_path / "ray", real_settings, engine="ray")
+        first = predict_slides(slides, tmp_path / "ray", real_settings, engine="ray").outcomes
+        second = predict_slides(slides, tmp_path / "ray", real_settings, engine="ray").outcomes
         jobs = texts(tmp_path / "texts", a="fine", b="dies", c="breaks", d="dies once")
         died = run_slides(jobs, tmp_path / "died", settings, works.steps, engine="ray", workers=2)
         assert ray.is_initialized()  # it was not started by the engine
     finally:
         ray.shutdown()
-    local = predict_slides(slides, tmp_path / "local", real_settings)
+    local = predict_slides(slides, tmp_path / "local", real_settings).outcomes
     assert statuses(first) == statuses(local) == {"left": DONE, "corrupt": FAILED, "right": DONE}
     assert statuses(second) == {"left": KEPT, "corrupt": FAILED, "right": KEPT}
     assert "corrupt.tif" in first[1].reason and first[1].reason == local[1].reason

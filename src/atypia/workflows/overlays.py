@@ -1,4 +1,4 @@
-"""The figures that are to be explained, picked while a stream runs."""
+"""Saliency overlays of the figures of a prediction: named ones, or those of the highest probability."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ MOST: Final = 12
 
 
 @dataclass
-class Picked:
-    """Named figures, or those of the highest probability.
+class FiguresToExplain:
+    """Named figures, or those of the highest probability, held while a prediction runs.
+
+    Give :meth:`add` to :func:`atypia.workflows.predict.predict_request` as ``also``, then call :meth:`write_overlays`.
 
     Attributes:
         names: Figure ids; empty for the most probable.
@@ -42,8 +44,8 @@ class Picked:
                 push = heapq.heappush if len(self._held) < MOST else heapq.heapreplace
                 push(self._held, (p, figure, pixels.copy()))
 
-    def explained(self, model: str, folder: Path) -> list[Path]:
-        """Writes the overlays of one model.
+    def write_overlays(self, model: str, folder: Path) -> list[Path]:
+        """Writes the overlays of one model, a file a figure.
 
         Raises:
             InputError: A requested figure was not found, or none was scored.

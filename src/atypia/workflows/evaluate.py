@@ -1,0 +1,114 @@
+"""Predictions and metrics on other data sets: what ``atypia evaluate`` does.
+
+from atypia.workflows.evaluate import evaluate
+
+found = evaluate("runs/probe", ["atnorm-br"])
+print(found.table())
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atypia.base.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from atypia.data.manifest import Manifest
+    from atypia.reports.drawing.tables import Table
+
+
+@dataclass(frozen=True)
+class EvaluatedSet:
+    """One data set of an evaluation.
+
+    Attributes:
+        name: Of the data set.
+        figures: How many it holds.
+        left_out: How many of them cannot be read, and are in no number.
+        predictions: Files of the predictions, one a fold.
+        warnings: What its tables have to say.
+    """
+
+    name: str
+    figures: int
+    left_out: int
+    predictions: tuple[Path, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation came to.
+
+    Attributes:
+        target: Folder of what was evaluated.
+        out: Where ``evaluations/`` and ``results.parquet`` are.
+        sets: One a data set, in the order in which they were named.
+    """
+
+    target: Path
+    out: Path
+    sets: tuple[EvaluatedSet, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Those of all sets, each once."""
+        return tuple(dict.fromkeys(text for one in self.sets for text in one.warnings))
+
+    def table(self, domains: bool = False) -> Table:
+        """All results of the classifier; see :func:`atypia.workflows.tables.results_table`."""
+        from atypia.workflows.tables import results_table
+
+        return results_table(self.out, about=self.target, domains=domains)
+
+
+def evaluate(
+    target: str | PathLike[str],
+    on: Sequence[str | PathLike[str] | Manifest],
+    *,
+    out: Path | None = None,
+    allow: Sequence[str] = (),
+    weights: Path | None = None,
+    device: str = "auto",
+    root: Path | None = None,
+    progress: Progress = silent,
+    on_warning: Callable[[str], None] | None = None,
+) -> Evaluation:
+    """Scores data sets with every fold's classifier; predictions that are there and valid are kept.
+
+    Args:
+        target: A training's folder, one run's, a bundle, or a shipped model's name.
+        on: Opened manifests, or what :func:`atypia.data.sources.opening.open_data` takes.
+        out: Folder of predictions and metrics; None for the training's own, of a bundle ``evaluations/NAME-HASH``.
+        allow: Leakage findings that are named as exceptions.
+        weights: The backbone's weights, where they are in a file of the user's.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        root: Data root; None for the user's setting.
+        progress: Told about crops, features and figures.
+        on_warning: Told each warning as soon as it is known.
+
+    Raises:
+        InputError: The target is none, a data set has no labels or is of another task.
+        AbsentError: A data set or the backbone's weights are not here.
+        LeakageError: A data set shares figures, images or cases with the training data.
+    """
+    from atypia.data.sources.opening import open_data
+    from atypia.evaluation.external import check_set, open_target
+    from atypia.evaluation.external import evaluate as score_set
+
+    allowed = tuple(allow)
+    opened = open_target(target if isinstance(target, str) else Path(target), out)
+    manifests = [open_data(str(one), root) if isinstance(one, str | PathLike) else one for one in on]
+    sets = []
+    for manifest in manifests:
+        checked = check_set(opened, manifest, allowed, progress)
+        files, warnings = score_set(opened, manifest, allowed, weights, progress, checked, device)
+        if on_warning is not None:
+            for text in warnings:
+                on_warning(text)
+        sets.append(EvaluatedSet(manifest.name, len(manifest), checked.left_out, tuple(files), tuple(warnings)))
+    return Evaluation(opened.folder, opened.out, tuple(sets))

@@ -1,0 +1,251 @@
+"""Figures of crops, stacks or slides, from files to results: what ``atypia predict`` does with one request.
+
+    from atypia.workflows.predict import predict_crops
+
+    found = predict_crops(["crops/"], out="calls.csv")
+    found.table.to_pandas()      # one row a figure
+    found.summary.as_dict()      # counts, and the atypical rate with its interval
+
+:func:`predict_request` is the same for who has a :class:`~atypia.inference.requests.Request` and a classifier already:
+the command line, and the workers over many slides (:mod:`atypia.workflows.slides.predict`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from atypia.base.errors import InputError, must
+from atypia.base.progress import Progress, silent
+from atypia.inference.classifier import SHIPPED, Classifier
+from atypia.inference.requests import Request
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from atypia.data.points.base import BoxFormat
+    from atypia.data.slides.streams import CropBatch
+    from atypia.reports.case.summary import CaseSummary
+
+GEOJSON: Final = ".geojson"
+MOST_IN_TITLE: Final = 120
+"""Characters of the inputs' names in the title of a page."""
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedCase:
+    """What came of one request.
+
+    Attributes:
+        summary: Counts of the figures and the atypical rate, whole and by image.
+        warnings: What was left out or decided on the way, in words.
+        files: What was written.
+        table: One row a figure, in the order of the input (:data:`atypia.inference.results.RESULTS_SCHEMA`); None
+            where it was not asked for.
+        model: Name of the classifier.
+    """
+
+    summary: CaseSummary
+    warnings: tuple[str, ...]
+    files: tuple[Path, ...]
+    table: pa.Table | None
+    model: str
+
+    def __repr__(self) -> str:
+        total = self.summary.total
+        return f"PredictedCase({total.figures:,} figures, {total.refused:,} of them refused; by {self.model})"
+
+
+def predict_crops(
+    inputs: Sequence[str | PathLike[str]] | str | PathLike[str],
+    classifier: Classifier | str | Path | Sequence[str | Path] = SHIPPED,
+    *,
+    points: str | PathLike[str] | None = None,
+    mpp: float | None = None,
+    point_format: str | None = None,
+    box_format: BoxFormat = "auto",
+    classes: Sequence[str] = (),
+    mpp_from: str = "auto",
+    origin: str = "auto",
+    offset_px: tuple[float, float] = (0.0, 0.0),
+    out: str | PathLike[str] | None = None,
+    page: str | PathLike[str] | None = None,
+    summary: str | PathLike[str] | None = None,
+    fields: bool = False,
+    progress: Progress = silent,
+) -> PredictedCase:
+    """Classifies crops, TIFF stacks, or figures on slides; all rows are held in memory.
+
+    Args:
+        inputs: Files, folders and patterns of crops; multi-page TIFF stacks; with ``points`` slides or regions.
+        classifier: An opened one, or what :meth:`Classifier.load` opens.
+        points: File of the figures' positions on the slides, or a folder with one file a slide.
+        mpp: µm/px of the images, where the files do not state it.
+        point_format: Name in :data:`atypia.data.points.reading.POINT_FORMATS`; None tells by the content.
+        box_format: How boxes are written, where the file does not tell.
+        classes: Only points that the file calls one of these; ``all`` for every class.
+        mpp_from: Whom to believe where statements of µm/px differ (:data:`atypia.data.slides.scale.CHOICES`).
+        origin: What points count from: ``canvas``, ``bounds`` or ``auto``.
+        offset_px: Added to points, in pixels of level 0.
+        out: File of the results; its suffix decides the form.
+        page: HTML page of the case.
+        summary: File of the counts: .json, .md, .csv.
+        fields: Whether GeoJSON shows squares of the field instead of points.
+        progress: Told how many figures are done.
+
+    Raises:
+        InputError: An input does not exist, a slide has no points, or an option does not go with the inputs.
+        DataError: An input or the points cannot be read, or µm/px is unknown or contradicted.
+        AbsentError: The model, or what runs it, is not here.
+    """
+    several = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
+    request = Request(
+        tuple(str(given) for given in several),
+        None if points is None else Path(points),
+        mpp,
+        point_format,
+        box_format,
+        tuple(classes),
+        mpp_from=mpp_from,
+        given_as="given",
+        origin=origin,
+        offset_px=offset_px,
+    )
+    opened = classifier if isinstance(classifier, Classifier) else Classifier.load(classifier)
+    return predict_request(
+        request,
+        opened,
+        results=() if out is None else (Path(out),),
+        page=None if page is None else Path(page),
+        summary=None if summary is None else Path(summary),
+        fields=fields,
+        hold_rows=True,
+        progress=progress,
+    )
+
+
+def predict_request(
+    request: Request,
+    classifier: Classifier,
+    *,
+    results: Sequence[Path] = (),
+    page: Path | None = None,
+    title: str | None = None,
+    summary: Path | None = None,
+    fields: bool = False,
+    hold_rows: bool = False,
+    also: Sequence[Callable[[CropBatch, pa.RecordBatch], None]] = (),
+    progress: Progress = silent,
+) -> PredictedCase:
+    """Carries one request out, from its inputs to its files, in constant memory.
+
+    Args:
+        request: What to classify.
+        classifier: By what.
+        results: Files of one row a figure; the suffix of each decides its form.
+        page: HTML page of the case.
+        title: Of the page; None for the names of the inputs.
+        summary: File of the counts.
+        fields: Whether GeoJSON shows squares of the field instead of points.
+        hold_rows: Whether all rows are kept in memory, as the result's ``table``.
+        also: Receive crops with their results as soon as they are judged.
+        progress: Told how many figures are done.
+
+    Raises:
+        InputError: As :func:`predict_crops`; GeoJSON is asked for and the request is not of one slide.
+        DataError: As :func:`predict_crops`.
+        WorkError: A file cannot be written.
+    """
+    import pyarrow as pa
+
+    from atypia.inference.ordered import classify_stream
+    from atypia.inference.requests import Told, only_slide, open_stream
+    from atypia.inference.results import RESULTS_SCHEMA
+    from atypia.reports.case.outputs import check_suffix, open_writer
+    from atypia.reports.case.summary import CaseSummary
+
+    told, side = Told(), None
+    if GEOJSON in [check_suffix(path) for path in results]:
+        only_slide(request)
+        side = field_px(classifier, request) if fields else None
+    html: Any = None
+    if page is not None:
+        from atypia.reports.case.page import CasePage
+
+        names = ", ".join(Path(given).name for given in request.inputs)[:MOST_IN_TITLE]
+        html = CasePage(names if title is None else title, page_facts(classifier))
+    total = html.summary if html is not None else CaseSummary()
+    stream = open_stream(request, classifier, told)
+    held: list[pa.RecordBatch] = []
+    with ExitStack() as stack:
+        writers = [
+            stack.enter_context(open_writer(path, field_px=side, qupath_zero=told.qupath_zero)) for path in results
+        ]
+        classify_stream(
+            classifier,
+            stream,
+            rows=[
+                *(writer.write for writer in writers),
+                *([held.append] if hold_rows else []),
+                total.add if html is None else html.count,
+            ],
+            crops=[*([] if html is None else [html.offer]), *also],
+            progress=progress,
+        )
+    files = list(results)
+    if html is not None and page is not None:
+        files.append(html.write(page))
+    if summary is not None:
+        files.append(total.write(summary))
+    return PredictedCase(
+        total,
+        tuple(told.warnings()),
+        tuple(files),
+        pa.Table.from_batches(held, schema=RESULTS_SCHEMA) if hold_rows else None,
+        classifier.name,
+    )
+
+
+def old_form_warnings(models: Sequence[str | Path]) -> list[str]:
+    """Which models hold no hashes, so that not every damage of them would be noticed; in words, for a user."""
+    from atypia.inference.bundles.integrity import old_form
+    from atypia.inference.classifier import named_model
+
+    return [text for text in (old_form(named_model(model)) for model in models) if text]
+
+
+def page_facts(classifier: Classifier) -> dict[str, str]:
+    """What a page says of the classifier."""
+    return {
+        "model": classifier.name,
+        "threshold": f"{classifier.threshold:.3f}",
+        "field": "unknown" if classifier.field_um is None else f"{classifier.field_um:g} µm",
+        "forward passes a crop": str(classifier.passes),
+    }
+
+
+def field_px(classifier: Classifier, request: Request) -> int:
+    """Side of the classifier's field on the one slide of a request, in pixels of its level 0.
+
+    Raises:
+        DataError: The slide cannot be opened, or its µm/px is not known.
+        InputError: The model does not say which field it sees.
+    """
+    from atypia.data.slides.readers import open_slide
+    from atypia.data.slides.scale import unknown
+
+    geometry = classifier.slide_geometry
+    with open_slide(request.inputs[0]) as slide:
+        known = request.reading.scale(slide).mpp
+        if known is None and geometry.side_um is not None:
+            raise unknown(slide.name, slide.facts.statements, geometry.side_um)
+    side = geometry.source_side_px(known)
+    if side is None:
+        raise InputError(
+            must("field", "of a size on the slide", "nothing", "choose a model that was trained with µm/px")
+        )
+    return side

@@ -1,0 +1,151 @@
+"""Classifying the figures of many slides: results, summary and page of each, from one pass over its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from atypia.base.errors import InputError, must
+from atypia.base.progress import Progress, silent
+from atypia.workflows.predict import predict_request
+from atypia.workflows.slides.jobs import SlideJob, SlideSettings, read_jobs
+from atypia.workflows.slides.run import run_slides
+from atypia.workflows.slides.tasks import COUNTED, DONE, FAILED, KEPT, SlideOutcome
+
+if TYPE_CHECKING:
+    from atypia.inference.classifier import Classifier
+
+RESULTS: Final = "results"
+SUMMARY_FILE: Final = "summary.json"
+PAGE: Final = "html"
+"""The form that is the case page."""
+
+
+@dataclass(frozen=True)
+class PredictedSlides:
+    """What became of a list of slides.
+
+    Attributes:
+        out: Folder of the results: ``slides.csv``, and one folder a slide.
+        outcomes: One a slide, in the order of the list.
+    """
+
+    out: Path
+    outcomes: tuple[SlideOutcome, ...]
+
+    def _of(self, status: str) -> list[SlideOutcome]:
+        return [one for one in self.outcomes if one.status == status]
+
+    @property
+    def done(self) -> list[SlideOutcome]:
+        """Those that were classified now."""
+        return self._of(DONE)
+
+    @property
+    def kept(self) -> list[SlideOutcome]:
+        """Those that were complete from an earlier call."""
+        return self._of(KEPT)
+
+    @property
+    def failed(self) -> list[SlideOutcome]:
+        """Those that gave nothing; ``reason`` says why."""
+        return self._of(FAILED)
+
+    @property
+    def all_refused(self) -> list[SlideOutcome]:
+        """Those of whose figures none could be scored."""
+        return [one for one in self.outcomes if one.figures and one.rate is None]
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.done)} done, {len(self.kept)} kept, {len(self.failed)} failed"
+        return f"PredictedSlides({len(self.outcomes)} slides: {counts}; in {self.out})"
+
+
+def predict_slides(
+    slides: Sequence[SlideJob] | str | PathLike[str],
+    out: str | PathLike[str],
+    settings: SlideSettings | None = None,
+    *,
+    points: str | PathLike[str] | None = None,
+    engine: str = "local",
+    address: str | None = None,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> PredictedSlides:
+    """Classifies the figures of many slides; what is complete in ``out`` is kept, what fails stops nothing.
+
+    Workers are processes that import this package: a script that calls this needs the usual
+    ``if __name__ == "__main__":``.
+
+    Args:
+        slides: The slides, or the table that lists them (:func:`atypia.workflows.slides.jobs.read_jobs`).
+        out: Folder of the results; two calls may share it.
+        settings: What decides the results; None for the shipped model's own.
+        points: With a table, for slides without points of their own: a file that holds those of all, or a folder.
+        engine: ``local`` (processes), ``ray`` (a cluster) or ``inline`` (this process).
+        address: Of a Ray cluster; None starts one on this machine.
+        workers: Slides at once; None for one to four cores.
+        progress: Told about the slides that are over.
+
+    Raises:
+        InputError: There is no slide, one is listed twice, a form is unknown, or the engine does not exist.
+        DataError: The table cannot be read.
+        AbsentError: A model, or what the engine needs, is not here.
+        WorkError: ``out`` cannot be written.
+    """
+    if isinstance(slides, str | PathLike):
+        jobs = read_jobs(Path(slides), None if points is None else Path(points))
+    else:
+        jobs = slides
+    settings = settings or SlideSettings()
+    check_forms(settings.forms)
+    outcomes = run_slides(
+        jobs, Path(out), settings, slide_work, engine=engine, address=address, workers=workers, progress=progress
+    )
+    return PredictedSlides(Path(out), tuple(outcomes))
+
+
+def check_forms(forms: Sequence[str]) -> None:
+    """Refuses forms that nothing writes, before the work.
+
+    Raises:
+        InputError: There is none, or one is unknown.
+    """
+    from atypia.reports.case.outputs import OUTPUTS
+
+    known = [*OUTPUTS, PAGE]
+    unknown = [form for form in forms if form not in known]
+    if unknown or not forms:
+        raise InputError(must("forms", f"some of {', '.join(known)}", ", ".join(unknown) or "none", "name one"))
+
+
+def slide_work(job: SlideJob, folder: Path, settings: SlideSettings) -> Mapping[str, Any]:
+    """Classifies the figures of one slide: a :data:`atypia.workflows.slides.tasks.SlideWork`.
+
+    Writes ``results.FORM`` in every form and ``summary.json`` into the folder.
+
+    Raises:
+        AtypiaError: The slide, its points or the model cannot be used.
+    """
+    found = predict_request(
+        settings.request(job),
+        _classifier(settings),
+        results=[folder / f"{RESULTS}.{form}" for form in settings.forms if form != PAGE],
+        page=folder / f"{RESULTS}.{PAGE}" if PAGE in settings.forms else None,
+        title=job.name,
+        summary=folder / SUMMARY_FILE,
+        fields=settings.fields,
+    )
+    counts = found.summary.as_dict()
+    kept = {key: counts[key] for key in ("figures", "rate", *COUNTED)}
+    return {**kept, "model": found.model, "notes": list(found.warnings)}
+
+
+@lru_cache(maxsize=1)
+def _classifier(settings: SlideSettings) -> Classifier:
+    """The classifier of a worker, opened once for all its slides."""
+    return settings.classifier()

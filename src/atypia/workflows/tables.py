@@ -1,0 +1,47 @@
+"""The table of a training's or an evaluation's results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atypia.base.errors import InputError, must
+
+if TYPE_CHECKING:
+    from atypia.reports.drawing.tables import Table
+
+
+def results_table(folder: Path, about: Path | None = None, domains: bool = False) -> Table:
+    """Recomputes all results under a folder from its predictions, writes ``results.parquet`` and gives their table.
+
+    Args:
+        folder: A training's folder, one run's, or one that evaluations were written to.
+        about: What was trained or evaluated, where that is another folder.
+        domains: One line a domain.
+
+    Raises:
+        InputError: There are no predictions.
+        DataError: A file is damaged.
+    """
+    from atypia.evaluation.collect import collect
+    from atypia.evaluation.summary import summarise
+    from atypia.reports.study.benchmark import benchmark_table
+
+    collected = collect(folder, about)
+    return benchmark_table(summarise(collected.rows), warnings=collected.warnings, domains=domains)
+
+
+def table_files(names: Sequence[str]) -> list[Path]:
+    """The files that a table is to be written to, checked before the work whose table it is.
+
+    Raises:
+        InputError: A name does not end in a form that tables have.
+    """
+    from atypia.reports.drawing.tables import SUFFIXES
+
+    files = [Path(name) for name in names]
+    for file in files:
+        if file.suffix.lower() not in SUFFIXES:
+            raise InputError(must("--write", f"a name ending in {', '.join(SUFFIXES)}", str(file), "rename it"))
+    return files

@@ -1,0 +1,135 @@
+"""Training every fold of a protocol: what ``atypia train`` does.
+
+from atypia.workflows.train import train
+
+trained = train("probe", "ami-br", "runs/probe", backbone="efficientnet-lite0")
+print(trained.table())
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atypia.base.errors import InputError, must
+from atypia.base.progress import Progress, silent
+from atypia.workflows.dividing import Settings, chosen_split, usable_and_divided
+
+if TYPE_CHECKING:
+    from atypia.data.manifest import Manifest
+    from atypia.reports.drawing.tables import Table
+    from atypia.splits.split import Split
+    from atypia.training.added import Addition
+    from atypia.training.schema import Recipe
+
+
+@dataclass(frozen=True)
+class TrainedFolds:
+    """What a training came to.
+
+    Attributes:
+        out: Its folder.
+        folds: Run folders of all folds.
+        trained: Names of the folds that were trained now; the others were complete.
+        warnings: What every table of its results has to say.
+        seconds: Wall time.
+    """
+
+    out: Path
+    folds: tuple[Path, ...]
+    trained: tuple[str, ...]
+    warnings: tuple[str, ...]
+    seconds: float
+
+    @property
+    def kept(self) -> int:
+        """Folds that were complete from an earlier call."""
+        return len(self.folds) - len(self.trained)
+
+    def table(self, domains: bool = False) -> Table:
+        """The results of all complete folds; see :func:`atypia.workflows.tables.results_table`."""
+        from atypia.workflows.tables import results_table
+
+        return results_table(self.out, domains=domains)
+
+
+def train(
+    recipe: str | PathLike[str] | Recipe,
+    data: str | PathLike[str] | Manifest,
+    out: str | PathLike[str],
+    *,
+    backbone: str | None = None,
+    overrides: Sequence[str] = (),
+    protocol: str = "official",
+    protocol_settings: Settings = (),
+    split: Split | Path | None = None,
+    seed: int = 0,
+    allow: Sequence[str] = (),
+    weights: Path | None = None,
+    folds: Sequence[str] = (),
+    device: str = "auto",
+    addition: Addition | None = None,
+    name: str | None = None,
+    root: Path | None = None,
+    progress: Progress = silent,
+) -> TrainedFolds:
+    """Trains every fold of a protocol that is not complete yet; the same call continues.
+
+    Args:
+        recipe: A shipped recipe's name, the path of a YAML file, or a recipe.
+        data: The figures: an opened manifest, or what :func:`atypia.data.sources.opening.open_data` takes.
+        out: Output folder.
+        backbone: Instead of the recipe's.
+        overrides: Changes of the recipe, ``key=value``; not with an opened recipe.
+        protocol: How the data is divided (:data:`atypia.splits.catalogue.PROTOCOLS`).
+        protocol_settings: Its options.
+        split: A saved split, instead of a protocol.
+        seed: Master seed.
+        allow: Leakage findings that are named as exceptions.
+        weights: The backbone's weights, where they are in a file of the user's.
+        folds: Train these folds only; empty for all.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        addition: Figures that are added to training parts only.
+        name: What the recipe is called in tables; None for its file's, of an opened one «recipe».
+        root: Data root; None for the user's setting.
+        progress: Told about crops, features and epochs.
+
+    Raises:
+        InputError: The recipe, protocol or an option is not valid, or ``out`` holds another training.
+        AbsentError: The data or the backbone's weights are not here; raised before any work starts.
+        LeakageError: Figures, cases or images leak between the parts of a fold.
+    """
+    from atypia.data.sources.opening import open_data
+    from atypia.training.added import with_added
+    from atypia.training.fit import check_recipe
+    from atypia.training.fit import train as fit_folds
+    from atypia.training.fitted import Training
+
+    started = time.perf_counter()
+    own, loaded = _recipe(recipe, [*overrides, *([f"backbone={backbone}"] if backbone else [])])
+    chosen = chosen_split(protocol, protocol_settings, split, seed)
+    check_recipe(loaded, weights, device)
+    manifest = open_data(str(data), root) if isinstance(data, str | PathLike) else data
+    allowed, warnings = tuple(allow), []
+    if addition is not None:
+        given = usable_and_divided(manifest, chosen, loaded, progress)
+        manifest, chosen, warnings = with_added(*given, addition, folds, root, allowed)
+    job = Training(name or own, loaded, manifest, chosen, Path(out), seed, allowed, weights, tuple(folds), device)
+    fitted = fit_folds(job, progress)
+    seconds = time.perf_counter() - started
+    return TrainedFolds(Path(out), fitted.folds, fitted.fitted, (*warnings, *fitted.warnings), seconds)
+
+
+def _recipe(given: str | PathLike[str] | Recipe, changes: Sequence[str]) -> tuple[str, Recipe]:
+    from atypia.training.recipe import load_recipe
+
+    if isinstance(given, str | PathLike):
+        return load_recipe(str(given), changes)
+    if changes:
+        fix = "change the recipe itself, or name it"
+        raise InputError(must("overrides", "left out with an opened recipe", ", ".join(changes), fix))
+    return "recipe", given

@@ -77,17 +77,16 @@ def classify(stack: Path, models: Sequence[str | Path] = ()) -> list[dict[str, A
         AbsentError: A model is not here.
     """
     from atypia.data.slides.stacks import stack_pages
-    from atypia.data.slides.streams import CropBatch
     from atypia.inference.classifier import SHIPPED, Classifier
 
     classifier = Classifier.load(models or SHIPPED)
     answers: list[dict[str, Any]] = []
     refused = []
-    for item in stack_pages(stack, classifier.geometry):
-        if not isinstance(item, CropBatch):
-            refused.append(item.reason)
+    for found in classifier.judged_crops(stack_pages(stack, classifier.geometry)):
+        if not isinstance(found, tuple):
+            refused.append(found.reason)
             continue
-        verdicts = classifier.judge(item.crops)
+        _, verdicts = found
         answers += [
             {"class": classifier.classes[decision], "confidence": p}
             for decision, p in zip(verdicts.decision.tolist(), verdicts.p.tolist(), strict=True)

@@ -68,7 +68,7 @@ def test_a_read_only_cache_is_a_fault_and_a_read_only_data_root_is_none(
 
 
 def test_a_missing_part_names_the_extra(atypia: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atypia.cli.doctor.find_spec", lambda name: None)
+    monkeypatch.setattr("atypia.workflows.installation.find_spec", lambda name: None)
     checks = {check["name"]: check for check in json.loads(atypia("doctor", "--json").out)}
 
     assert checks["matplotlib"]["state"] == "absent"

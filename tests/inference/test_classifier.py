@@ -166,7 +166,7 @@ def test_crops_stack_and_slide_give_the_same_probabilities(tmp_path: Path) -> No
     )
     found = []
     for request in asked:
-        batches = [results for _, results in made.stream(open_stream(request, made, Told()))]
+        batches = [results for _, results in made.judged(open_stream(request, made, Told()))]
         found.append([p for batch in batches for p in batch.column("p_atypical").to_pylist()])
     assert found[0] == found[1] == found[2]
     assert found[0] == made.predict(images).tolist()

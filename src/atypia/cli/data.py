@@ -18,23 +18,9 @@ References = Annotated[list[str], typer.Argument(help="Sources, manifests, CSV f
 @app.command("list", epilog="Example: `atypia data list`")
 def list_sources(root: Root = None, as_json: Json = False) -> None:
     """The published sources, and which of them are on this disk."""
-    from atypia.data.sources.catalogue import SOURCES
-    from atypia.data.sources.opening import source_folder
+    from atypia.workflows.data import listed_sources
 
-    rows = []
-    for name, source in SOURCES.items():
-        folder = source_folder(name, root)
-        rows.append(
-            {
-                "name": name,
-                "title": source.title,
-                "task": source.task,
-                "figures": source.expected.total,
-                "positive": source.expected.positive,
-                "licence": source.licence,
-                "folder": str(folder) if folder else None,
-            }
-        )
+    rows = listed_sources(root)
     if as_json:
         show_json(rows)
         return
@@ -50,12 +36,12 @@ def list_sources(root: Root = None, as_json: Json = False) -> None:
 @app.command("get", epilog="Example: `atypia data get ami-br atnorm-br --root ~/data`")
 def get(names: Annotated[list[str], typer.Argument(help="Names of sources.")], root: Root = None) -> None:
     """Download published sources: resumable, checksum verified. Needs a network."""
-    from atypia.data.sources import importing
+    from atypia.workflows.data import get_source
 
     keeps("downloads, whole and in part,")
     for name in names:
         with bars() as progress:
-            manifest = importing.get(name, root, progress)
+            manifest = get_source(name, root, progress)
         note(f"{name}: {len(manifest)} figures")
 
 
@@ -68,18 +54,13 @@ def import_source(
     root: Root = None,
 ) -> None:
     """Check a folder in the published layout and remember where it is; nothing is copied."""
-    from atypia.base.errors import AbsentError
-    from atypia.data.sources import importing
-    from atypia.data.sources.opening import source_folder
+    from atypia.workflows.data import import_source as run
 
-    found = folder or source_folder(name, root)
-    if found is None:
-        raise AbsentError(f"{name} was not found under the data root; fix: name its folder with --from DIR")
     with bars() as progress:
-        manifest = importing.import_folder(name, found, root, progress)
-    for text in manifest.notes:
+        found = run(name, folder, root, progress)
+    for text in found.manifest.notes:
         note(text)
-    note(f"{name}: {len(manifest)} figures in {found}")
+    note(f"{name}: {len(found.manifest)} figures in {found.folder}")
 
 
 @app.command("info", epilog="Example: `atypia data info ami-br --figure counts.svg --sheet crops.png`")
@@ -96,40 +77,28 @@ def info(
     seed: Seed = 0,
 ) -> None:
     """Counts by class and domain; optionally a figure and a contact sheet, plain or augmented."""
-    from atypia.data.audit.summary import broken_images, summarise
-    from atypia.data.sources.opening import open_data
+    from atypia.workflows.data import describe_data, write_contact_sheet, write_counts_plot
 
     if augment and sheet is None:
         raise typer.BadParameter("give --sheet FILE, where the augmented crops are to go", param_hint="--augment")
-    summaries = []
+    described = []
     for reference in references:
-        manifest = open_data(reference, root)
-        broken = broken_images(manifest)
-        summaries.append({**summarise(manifest), "broken": broken})
-        if broken:
-            first = next(iter(broken.values()))
-            warn(f"{manifest.name}: {len(broken)} of these figures cannot be used; the first: {first}")
+        described.append(describe_data(reference, root))
+        for text in described[-1].warnings:
+            warn(text)
     if as_json:
-        show_json(summaries)
+        show_json([one.counts for one in described])
     else:
         from atypia.reports.drawing.listing import summary_table
 
-        for summary in summaries:
-            print(summary_table(summary).to_text(width()))
+        for one in described:
+            print(summary_table(one.counts).to_text(width()))
     if figure is not None:
-        from atypia.reports.drawing.data_plots import counts_figure
-
-        rows = [(s["name"], d["domain"], d["negative"], d["positive"]) for s in summaries for d in s["domains"]]
-        counts_figure(rows, figure)
+        write_counts_plot(described, figure)
         note(f"figure: {figure}")
     if sheet is not None:
-        from atypia.data.audit.summary import augmented_sheet, random_sheet
-
         with bars() as progress:
-            if augment:
-                augmented_sheet(open_data(references[0], root), augment, sheet, seed, progress)
-            else:
-                random_sheet(open_data(references[0], root), sheet, seed, progress)
+            write_contact_sheet(references[0], sheet, augment or (), seed, root, progress)
         note(f"contact sheet: {sheet}")
 
 
@@ -142,21 +111,10 @@ def audit_sets(
     as_json: Json = False,
 ) -> None:
     """Unusable images, duplicates, conflicting labels, leakage, contamination. Exit code 1 on an error."""
-    from atypia.data.audit.report import audit
-    from atypia.data.sources.opening import open_data
-    from atypia.splits.split import Split
+    from atypia.workflows.data import audit_data
 
-    manifests = [open_data(reference, root) for reference in references]
-    parts = []
-    for path in split or []:
-        saved = Split.load(path)
-        saved.check_manifest(manifests[0])
-        parts += [
-            (f"{path.stem}/{fold.name}", {"train": fold.train, "val": fold.val, "test": fold.test})
-            for fold in saved.folds
-        ]
     with bars() as progress:
-        report = audit(manifests, splits=parts, near=near, progress=progress, root=root)
+        report = audit_data(references, split or (), near=near, root=root, progress=progress)
     if as_json:
         show_json(report.as_dict())
     else:
@@ -175,12 +133,9 @@ def split_data(
     root: Root = None,
 ) -> None:
     """Divide a data set by a protocol and save the folds as a file."""
-    from atypia.base.config import with_overrides
-    from atypia.data.sources.opening import open_data
-    from atypia.splits.protocol import make_split
+    from atypia.workflows.data import split_data as run
 
-    divided = make_split(protocol, open_data(data, root), seed, **with_overrides({}, settings or []))
-    divided.save(out)
+    divided = run(data, out, protocol, settings or (), seed, root)
     for warning in divided.warnings:
         warn(warning)
     for fold in divided.folds:
@@ -196,15 +151,14 @@ def phantom(
     as_json: Json = False,
 ) -> None:
     """Write a procedural set of H&E crops: seeded, with domains, cases and disagreeing votes."""
-    from atypia.data.audit.summary import summarise
-    from atypia.data.phantom.dataset import write_phantom
+    from atypia.workflows.data import phantom_set
 
     with bars() as progress:
-        manifest = write_phantom(out, n, seed, progress=progress)
+        counts = phantom_set(out, n, seed, progress)
     if as_json:
-        show_json(summarise(manifest))
+        show_json(counts)
     else:
         from atypia.reports.drawing.listing import summary_table
 
-        print(summary_table(summarise(manifest)).to_text(width()))
+        print(summary_table(counts).to_text(width()))
     note(f"phantom set: {out}")

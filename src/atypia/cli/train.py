@@ -1,4 +1,4 @@
-"""``atypia train``: every fold of a protocol, resuming what is there."""
+"""``atypia train``: every fold of a protocol, resuming what is there; and ``atypia recipes``: by what."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from atypia.cli.console import bars, keeps, note, warn
+from atypia.cli.console import bars, keeps, note, show_json, warn, width
 from atypia.cli.options import Allow, Device, Json, Overrides, ProtocolSet, Root, Seed, SplitFile
 
 EXAMPLE = (
@@ -16,7 +16,7 @@ EXAMPLE = (
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the verb."""
+    """Adds the verbs."""
 
     @app.command("train", epilog=EXAMPLE)
     def train(
@@ -60,7 +60,6 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Train every fold of a protocol. Complete folds are kept; the same command continues."""
         from atypia.cli.results import show_results
-        from atypia.training.added import Addition
         from atypia.workflows.train import train as run
 
         keeps("folds that are complete, and checkpoints,")
@@ -79,7 +78,9 @@ def register(app: typer.Typer) -> None:
                 weights=weights,
                 folds=fold or (),
                 device=device,
-                addition=Addition(tuple(add_data), add_ratio, add_negatives, seed) if add_data else None,
+                add_data=add_data or (),
+                add_ratio=add_ratio,
+                add_negatives=add_negatives,
                 root=root,
                 progress=progress,
             )
@@ -88,3 +89,26 @@ def register(app: typer.Typer) -> None:
         note(f"{len(trained.trained)} folds trained, {trained.kept} kept, in {trained.seconds:.1f} s")
         show_results(trained.table(), as_json)
         note(f"files: {out}/ (one folder a fold; split.json, results.parquet)")
+
+    @app.command("recipes", epilog="Example: `atypia recipes banerjee-lora`")
+    def recipes(
+        name: Annotated[str | None, typer.Argument(help="Show this recipe in full.", show_default=False)] = None,
+        as_json: Json = False,
+    ) -> None:
+        """The shipped recipes; with a name, the file, from which an own recipe can be made."""
+        from atypia.reports.drawing.listing import columns_table
+        from atypia.workflows.recipes import training_recipe_text, training_recipes
+
+        if name is not None:
+            text = training_recipe_text(name)
+            if as_json:
+                show_json(training_recipes()[name].model_dump(mode="json"))
+            else:
+                print(text, end="")
+            return
+        loaded = training_recipes()
+        if as_json:
+            show_json([{"name": key, **recipe.model_dump(mode="json")} for key, recipe in loaded.items()])
+            return
+        rows = [[key, recipe.adaptation, recipe.backbone, recipe.summary] for key, recipe in loaded.items()]
+        print(columns_table(["recipe", "adaptation", "backbone", "what"], rows).to_text(width()), end="")

@@ -166,30 +166,32 @@ class Classifier:
         verdicts = [member.decision.apply(*self._outputs(member, crops)) for member in self.members]
         return verdicts[0] if len(verdicts) == 1 else combined(verdicts, self.threshold, self.classes)
 
-    def judged(self, items: Stream) -> Iterator[tuple[CropBatch | Refusal, pa.RecordBatch]]:
-        """Judges a stream of crops, in constant memory; :mod:`atypia.inference.ordered` puts the results in order.
+    def judged_crops(self, items: Stream) -> Iterator[tuple[CropBatch, Verdicts] | Refusal]:
+        """Judges a stream of crops, in constant memory; needs no pyarrow.
 
         Args:
             items: Batches of crops, and refusals of figures that gave none.
 
         Yields:
-            Each item with its results (:data:`atypia.inference.results.RESULTS_SCHEMA`).
+            Each batch with its verdicts, and each refusal.
         """
         from atypia.data.slides.streams import CropBatch
-        from atypia.inference.results import refusal_batch, result_batch
 
         for item in items:
-            if isinstance(item, CropBatch):
-                yield item, result_batch(item, self.judge(item.crops), self.name, self.threshold)
+            yield (item, self.judge(item.crops)) if isinstance(item, CropBatch) else item
+
+    def judged(self, items: Stream) -> Iterator[tuple[CropBatch | Refusal, pa.RecordBatch]]:
+        """As :meth:`judged_crops`, with rows of results (:data:`atypia.inference.results.RESULTS_SCHEMA`);
+        :mod:`atypia.inference.ordered` puts them in the order of the input.
+        """
+        from atypia.inference.results import refusal_batch, result_batch
+
+        for found in self.judged_crops(items):
+            if isinstance(found, tuple):
+                crops, verdicts = found
+                yield crops, result_batch(crops, verdicts, self.name, self.threshold)
             else:
-                yield item, refusal_batch([item], self.name, self.threshold)
-
-    def stream(self, items: Stream) -> Iterator[tuple[CropBatch | None, pa.RecordBatch]]:
-        """Judges a stream of crops; like :meth:`judged`, with None for figures that gave no crop."""
-        from atypia.data.slides.streams import CropBatch
-
-        for item, results in self.judged(items):
-            yield item if isinstance(item, CropBatch) else None, results
+                yield found, refusal_batch([found], self.name, self.threshold)
 
     def predict_files(self, inputs: Sequence[str | Path], *, mpp: float | None = None) -> pa.Table:
         """Judges image files, folders and patterns; one row a figure. ``mpp`` as for :func:`crop_files`.

@@ -41,9 +41,18 @@ def chosen_split(
         if settings:
             raise InputError("`--protocol-set` does not go with `--split`: the folds are saved; fix: leave one out")
         return split if isinstance(split, Split) else Split.load(split)
-    params = dict(settings) if isinstance(settings, Mapping) else with_overrides({}, settings)
+    params = settings_of(settings)
     parse(PROTOCOLS[protocol].options, params, f"protocol {protocol}")
     return lambda manifest: make_split(protocol, manifest, seed, **params)
+
+
+def settings_of(settings: Settings) -> dict[str, Any]:
+    """Values by key.
+
+    Raises:
+        InputError: A text is no ``key=value``.
+    """
+    return dict(settings) if isinstance(settings, Mapping) else with_overrides({}, settings)
 
 
 def usable_and_divided(

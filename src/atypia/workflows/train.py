@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from atypia.data.manifest import Manifest
     from atypia.reports.drawing.tables import Table
     from atypia.splits.split import Split
-    from atypia.training.added import Addition
     from atypia.training.schema import Recipe
 
 
@@ -72,7 +71,9 @@ def train(
     weights: Path | None = None,
     folds: Sequence[str] = (),
     device: str = "auto",
-    addition: Addition | None = None,
+    add_data: Sequence[str] = (),
+    add_ratio: float = 1.0,
+    add_negatives: float = 0.0,
     name: str | None = None,
     root: Path | None = None,
     progress: Progress = silent,
@@ -93,7 +94,10 @@ def train(
         weights: The backbone's weights, where they are in a file of the user's.
         folds: Train these folds only; empty for all.
         device: ``auto``, ``cpu`` or ``cuda``.
-        addition: Figures that are added to training parts only.
+        add_data: Sets whose figures are added to training parts only, for instance generated ones; ``{fold}`` stands
+            for the fold's name.
+        add_ratio: Positives for each negative that added figures shall lead to.
+        add_negatives: Added negatives, as a share of the real ones.
         name: What the recipe is called in tables; None for its file's, of an opened one «recipe».
         root: Data root; None for the user's setting.
         progress: Told about crops, features and epochs.
@@ -104,7 +108,7 @@ def train(
         LeakageError: Figures, cases or images leak between the parts of a fold.
     """
     from atypia.data.sources.opening import open_data
-    from atypia.training.added import with_added
+    from atypia.training.added import Addition, with_added
     from atypia.training.fit import check_recipe
     from atypia.training.fit import train as fit_folds
     from atypia.training.fitted import Training
@@ -115,7 +119,8 @@ def train(
     check_recipe(loaded, weights, device)
     manifest = open_data(str(data), root) if isinstance(data, str | PathLike) else data
     allowed, warnings = tuple(allow), []
-    if addition is not None:
+    if add_data:
+        addition = Addition(tuple(add_data), add_ratio, add_negatives, seed)
         given = usable_and_divided(manifest, chosen, loaded, progress)
         manifest, chosen, warnings = with_added(*given, addition, folds, root, allowed)
     job = Training(name or own, loaded, manifest, chosen, Path(out), seed, allowed, weights, tuple(folds), device)

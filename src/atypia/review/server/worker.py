@@ -85,7 +85,7 @@ def _rows(classifier: Classifier, path: Path, most: int) -> Iterator[dict[str, A
     else:
         items = crop_files([path], classifier.geometry, workers=1)
     wanted = ("figure_id", "p_atypical", "call", "novelty", "reason")
-    for _, batch in classifier.stream(items):
+    for _, batch in classifier.judged(items):
         for row in rows_of(batch):
             yield {key: row[key] for key in wanted}
 

@@ -1,0 +1,219 @@
+"""Data sets: which are here, what is in them, what is wrong with them, how they are divided: what ``atypia data`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atypia.base.errors import AbsentError
+from atypia.base.progress import Progress, silent
+from atypia.data.sources.opening import open_data, source_folder
+from atypia.workflows.dividing import Settings, settings_of
+
+if TYPE_CHECKING:
+    from atypia.data.audit.report import AuditReport
+    from atypia.data.manifest import Manifest
+    from atypia.splits.split import Split
+
+
+def listed_sources(root: Path | None = None) -> list[dict[str, Any]]:
+    """The published sources: name, title, task, counts, licence, and the folder of those on this disk."""
+    from atypia.data.sources.catalogue import SOURCES
+
+    rows = []
+    for name, source in SOURCES.items():
+        folder = source_folder(name, root)
+        rows.append(
+            {
+                "name": name,
+                "title": source.title,
+                "task": source.task,
+                "figures": source.expected.total,
+                "positive": source.expected.positive,
+                "licence": source.licence,
+                "folder": str(folder) if folder else None,
+            }
+        )
+    return rows
+
+
+def get_source(name: str, root: Path | None = None, progress: Progress = silent) -> Manifest:
+    """Downloads a published source, resumably, and checks it.
+
+    Raises:
+        InputError: No such source, or it cannot be downloaded.
+        WorkError: The transfer failed.
+    """
+    from atypia.data.sources import importing
+
+    return importing.get(name, root, progress)
+
+
+@dataclass(frozen=True, eq=False)
+class ImportedSource:
+    """A published source in a folder of the user's: its figures, and where they are."""
+
+    manifest: Manifest
+    folder: Path
+
+
+def import_source(
+    name: str, folder: Path | None = None, root: Path | None = None, progress: Progress = silent
+) -> ImportedSource:
+    """Checks a folder in the published layout and remembers where it is; nothing is copied.
+
+    Args:
+        name: Of the source.
+        folder: Where it is; None for the place below the data root.
+        root: Data root; None for the user's setting.
+        progress: Told about the images that are looked at.
+
+    Raises:
+        AbsentError: No folder is given, and there is none below the data root.
+        DataError: The folder does not hold what was published.
+    """
+    from atypia.data.sources import importing
+
+    found = folder or source_folder(name, root)
+    if found is None:
+        raise AbsentError(f"{name} was not found under the data root; fix: name its folder with --from DIR")
+    return ImportedSource(importing.import_folder(name, found, root, progress), found)
+
+
+@dataclass(frozen=True)
+class DescribedSet:
+    """A data set's counts, and why figures of it cannot be used.
+
+    Attributes:
+        counts: JSON-able: by class, domain, case; ``broken`` holds ids and reasons of figures that cannot be used.
+    """
+
+    counts: dict[str, Any]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the user should look at, in words."""
+        broken = self.counts["broken"]
+        if not broken:
+            return []
+        first = next(iter(broken.values()))
+        return [f"{self.counts['name']}: {len(broken)} of these figures cannot be used; the first: {first}"]
+
+    def domain_counts(self) -> list[tuple[str, str, int, int]]:
+        """Set, domain, negatives and positives of each domain."""
+        return [(self.counts["name"], d["domain"], d["negative"], d["positive"]) for d in self.counts["domains"]]
+
+
+def describe_data(reference: str, root: Path | None = None) -> DescribedSet:
+    """Counts a data set by class and domain, and looks whether its images can be used.
+
+    Raises:
+        InputError: The reference is no data set.
+        AbsentError: It is not on this machine.
+    """
+    from atypia.data.audit.summary import broken_images, summarise
+
+    manifest = open_data(reference, root)
+    return DescribedSet({**summarise(manifest), "broken": broken_images(manifest)})
+
+
+def write_counts_plot(sets: Sequence[DescribedSet], file: Path) -> None:
+    """Draws the counts of data sets by domain and class (.svg or .png).
+
+    Raises:
+        InputError: Another suffix.
+        AbsentError: matplotlib is not here.
+    """
+    from atypia.reports.drawing.data_plots import counts_figure
+
+    counts_figure([row for one in sets for row in one.domain_counts()], file)
+
+
+def write_contact_sheet(
+    reference: str,
+    file: Path,
+    augment: Sequence[str] = (),
+    seed: int = 0,
+    root: Path | None = None,
+    progress: Progress = silent,
+) -> None:
+    """Draws random crops of a data set, plain or each in augmented versions (.png).
+
+    Raises:
+        InputError: No such data set or augmentation.
+    """
+    from atypia.data.audit.summary import augmented_sheet, random_sheet
+
+    if augment:
+        augmented_sheet(open_data(reference, root), augment, file, seed, progress)
+    else:
+        random_sheet(open_data(reference, root), file, seed, progress)
+
+
+def audit_data(
+    references: Sequence[str],
+    splits: Sequence[Path] = (),
+    *,
+    near: bool = True,
+    root: Path | None = None,
+    progress: Progress = silent,
+) -> AuditReport:
+    """Looks for unusable images, duplicates, conflicting labels, leakage and contamination.
+
+    Args:
+        references: Data sets, as :func:`atypia.data.sources.opening.open_data` takes them.
+        splits: Files of saved splits of the first set.
+        near: Whether near-duplicates are looked for, over flips and rotations.
+        root: Data root; None for the user's setting.
+        progress: Told about the images that are looked at.
+
+    Raises:
+        InputError: A reference is no data set, or a split is of another one.
+    """
+    from atypia.data.audit.report import audit
+    from atypia.splits.split import Split
+
+    manifests = [open_data(reference, root) for reference in references]
+    parts = []
+    for path in splits:
+        saved = Split.load(path)
+        saved.check_manifest(manifests[0])
+        parts += [
+            (f"{path.stem}/{fold.name}", {"train": fold.train, "val": fold.val, "test": fold.test})
+            for fold in saved.folds
+        ]
+    return audit(manifests, splits=parts, near=near, progress=progress, root=root)
+
+
+def split_data(
+    reference: str,
+    out: Path,
+    protocol: str = "official",
+    settings: Settings = (),
+    seed: int = 0,
+    root: Path | None = None,
+) -> Split:
+    """Divides a data set by a protocol and saves the folds as a file (.json).
+
+    Raises:
+        InputError: No such data set or protocol, or folds that cannot be trained.
+    """
+    from atypia.splits.protocol import make_split
+
+    divided = make_split(protocol, open_data(reference, root), seed, **settings_of(settings))
+    divided.save(out)
+    return divided
+
+
+def phantom_set(out: Path, n: int = 2000, seed: int = 0, progress: Progress = silent) -> dict[str, Any]:
+    """Writes a procedural set of H&E crops, with domains, cases and disagreeing votes; gives its counts.
+
+    Raises:
+        WorkError: The folder cannot be written.
+    """
+    from atypia.data.audit.summary import summarise
+    from atypia.data.phantom.dataset import write_phantom
+
+    return summarise(write_phantom(out, n, seed, progress=progress))

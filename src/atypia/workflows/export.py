@@ -1,0 +1,61 @@
+"""Deployable forms of a classifier: what ``atypia export`` does.
+
+from atypia.workflows.export import export_model
+
+done = export_model("runs/full/fold-1/bundle", "onnx", "model.onnx", half=True)
+print(done.exported.size_bytes, done.exported.logit_difference)
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from atypia.inference.export.forms import Report
+
+WORTH_A_WARNING: Final = 0.01
+"""Loss in balanced accuracy above which the user is told so."""
+
+
+def export_model(
+    model: str | Path,
+    to: str,
+    out: str | PathLike[str],
+    *,
+    half: bool = False,
+    int8: bool = False,
+    calibrate: str | None = None,
+    weights: Path | None = None,
+    root: Path | None = None,
+) -> Report:
+    """Exports a classifier, preprocessing included; the exported network is compared with torch before it is written.
+
+    Args:
+        model: A bundle's folder, or a shipped model's name.
+        to: Name in :data:`atypia.inference.export.forms.FORMS`.
+        out: File or folder to write.
+        half: Store the weights in half precision.
+        int8: Quantise to 8-bit integers; needs ``calibrate``.
+        calibrate: Labelled data to quantise by and to measure the loss on.
+        weights: The backbone's weights, where they are in a file of the user's.
+        root: Data root; None for the user's setting.
+
+    Raises:
+        InputError: No such form, options that exclude each other, or an output that cannot be written.
+        DataError: The folder is no bundle.
+        AbsentError: Weights, data, or packages of the extra ``export`` are not here.
+        WorkError: The exported network gives other numbers than torch.
+    """
+    from atypia.inference.classifier import named_model
+    from atypia.inference.export.forms import Options, export
+
+    return export(named_model(model), to, Path(out), Options(half, int8, calibrate, weights, root))
+
+
+def export_warnings(report: Report) -> list[str]:
+    """What the user should look at in an export, in words."""
+    if report.loss is None or report.loss.lost <= WORTH_A_WARNING:
+        return []
+    return ["quantisation costs more than a hundredth of balanced accuracy; consider --half instead"]

@@ -1,0 +1,65 @@
+"""What trainings, generators and studies can be asked for by name, and the files behind the names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atypia.base.errors import InputError
+
+if TYPE_CHECKING:
+    from atypia.studies.schema import StudyConfig
+    from atypia.synthesis.schema import GeneratorRecipe
+    from atypia.training.schema import Recipe
+
+
+def training_recipes() -> dict[str, Recipe]:
+    """The shipped recipes of trainings, by name."""
+    from atypia.training.recipe import load_recipe, shipped_recipes
+
+    return {name: load_recipe(name)[1] for name in shipped_recipes()}
+
+
+def training_recipe_text(name: str) -> str:
+    """The file of a shipped recipe: what an own recipe can start from.
+
+    Raises:
+        InputError: No such recipe; lists them.
+    """
+    from atypia.training.recipe import shipped_recipes
+
+    return _text("recipe", name, shipped_recipes)
+
+
+def generator_recipes() -> dict[str, GeneratorRecipe]:
+    """The shipped recipes of generators, by name."""
+    from atypia.synthesis.schema import load_generator_recipe, shipped_generators
+
+    return {name: load_generator_recipe(name)[1] for name in shipped_generators()}
+
+
+def generator_recipe_text(name: str) -> str:
+    """The file of a generator's shipped recipe.
+
+    Raises:
+        InputError: No such recipe; lists them.
+    """
+    from atypia.synthesis.schema import shipped_generators
+
+    return _text("generator recipe", name, shipped_generators)
+
+
+def shipped_studies() -> list[StudyConfig]:
+    """The studies that ship with Atypia."""
+    from atypia.studies.files import load_study
+    from atypia.studies.files import shipped_studies as files
+
+    return [load_study(name) for name in files()]
+
+
+def _text(what: str, name: str, shipped: Callable[[], Mapping[str, Path]]) -> str:
+    files = shipped()
+    if name not in files:
+        raise InputError(f"unknown {what} {name!r}; choices: {', '.join(files)}")
+    return files[name].read_text("utf-8")

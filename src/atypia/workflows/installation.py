@@ -140,9 +140,7 @@ def _plugins() -> list[Check]:
         if entries or not any(plugin.error for plugin in plugins() if plugin.distribution == package)
     ]
     return checks + [
-        Check(
-            "plug-ins", plugin.distribution, FAULT, f"{plugin.release}, {plugin.name}: {plugin.error}", plugin.remedy
-        )
+        Check("plug-ins", plugin.distribution, FAULT, f"{plugin.release}, {plugin.name}: {plugin.error}", plugin.remedy)
         for plugin in plugins()
         if plugin.error
     ]

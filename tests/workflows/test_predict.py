@@ -1,0 +1,107 @@
+"""Predicting from Python: the same rows as in the files, and the same judgement for every caller."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atypia.base.errors import InputError
+from atypia.challenge import classify
+from atypia.inference.bundles.bundle import load_bundle
+from atypia.inference.classifier import Classifier
+from atypia.inference.requests import Request
+from atypia.workflows.predict import old_form_warnings, predict_crops, predict_request
+from atypia.workflows.slides.jobs import SlideJob, SlideSettings
+from atypia.workflows.slides.predict import predict_slides
+
+SIDE = 32
+
+
+@pytest.fixture
+def model(trained_folder: Path, tmp_path: Path) -> Path:
+    """A probe on random features, whose field is 8 µm."""
+    return replace(load_bundle(trained_folder / "fold-1" / "bundle"), field_um=8.0).save(tmp_path / "model")
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> list[Image.Image]:
+    return [Image.fromarray(one) for one in np.random.default_rng(0).integers(0, 256, (5, SIDE, SIDE, 3), np.uint8)]
+
+
+@pytest.fixture
+def folder(pages: Sequence[Image.Image], tmp_path: Path) -> Path:
+    """The pages as crops, and a file that is none."""
+    made = tmp_path / "crops"
+    made.mkdir()
+    for number, page in enumerate(pages):
+        page.save(made / f"{number}.png")
+    (made / "notes.txt").write_text("no image")
+    return made
+
+
+def test_rows_are_those_of_the_file_in_the_order_of_the_input(model: Path, folder: Path, tmp_path: Path) -> None:
+    found = predict_crops(folder, model, out=tmp_path / "calls.csv", summary=tmp_path / "case.json")
+
+    assert found.table is not None
+    with (tmp_path / "calls.csv").open(encoding="utf-8", newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [row["figure_id"] for row in written] == found.table["figure_id"].to_pylist()
+    assert [float(row["p_atypical"]) for row in written] == found.table["p_atypical"].to_pylist()
+    assert found.summary.total.figures == 5 and found.files == (tmp_path / "calls.csv", tmp_path / "case.json")
+    assert "1 files in folders are no images" in found.warnings[0]
+    assert repr(found) == "PredictedCase(5 figures, 0 of them refused; by probe-tiny-cnn-fold-1)"
+
+
+def test_rows_are_held_only_where_they_are_asked_for(model: Path, folder: Path) -> None:
+    found = predict_request(Request((str(folder),)), Classifier.load(model))
+    assert found.table is None and found.summary.total.scored == 5
+
+
+def test_the_challenge_judges_a_stack_as_predict_does(
+    model: Path, pages: Sequence[Image.Image], tmp_path: Path
+) -> None:
+    stack = tmp_path / "stack.tiff"
+    pages[0].save(stack, save_all=True, append_images=list(pages[1:]))
+    answers = classify(stack, [model])
+    found = predict_crops(str(stack), model)
+    assert found.table is not None
+    assert [answer["confidence"] for answer in answers] == found.table["p_atypical"].to_pylist()
+    names = ("normal", "atypical")
+    assert [answer["class"] for answer in answers] == [names[one] for one in found.table["decision"].to_pylist()]
+
+
+def test_a_list_of_slides_gives_what_each_slide_gives_alone(
+    model: Path, pages: Sequence[Image.Image], tmp_path: Path
+) -> None:
+    slide = tmp_path / "case.png"
+    Image.fromarray(np.concatenate([np.array(page) for page in pages], axis=1)).save(slide)
+    points = tmp_path / "points.csv"
+    points.write_text("x,y\n" + "".join(f"{SIDE * i + SIDE / 2},{SIDE / 2}\n" for i in range(5)))
+    alone = predict_crops(slide, model, points=points, mpp=0.25, out=tmp_path / "alone.csv")
+    settings = SlideSettings((str(model),), mpp=0.25, forms=("csv",))
+    found = predict_slides([SlideJob(slide, points)], tmp_path / "out", settings, engine="inline")
+
+    assert [one.status for one in found.outcomes] == ["done"] and not found.failed and not found.all_refused
+    assert found.outcomes[0].atypical == alone.summary.total.atypical
+    first, second = tmp_path / "alone.csv", tmp_path / "out" / "case" / "results.csv"
+    assert first.read_text("utf-8").replace(",given,", ",--mpp,") == second.read_text("utf-8").replace(
+        "'--mpp", "--mpp"
+    )
+    again = predict_slides([SlideJob(slide, points)], tmp_path / "out", settings, engine="inline")
+    assert len(again.kept) == 1 and repr(again).startswith("PredictedSlides(1 slides: 0 done, 1 kept, 0 failed")
+
+
+def test_a_threshold_is_part_of_opening(model: Path) -> None:
+    assert Classifier.load(model, threshold=0.9).threshold == 0.9
+    with pytest.raises(InputError, match="threshold"):
+        Classifier.load(model, threshold=1.5)
+
+
+def test_models_without_hashes_are_named(model: Path) -> None:
+    assert old_form_warnings([model]) == []

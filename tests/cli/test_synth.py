@@ -69,7 +69,7 @@ def test_from_crops_to_a_table(small_csv: Path, atypia: Callable[..., Any], tmp_
         (["train", "tinny", "--out", "x"], "unknown generator recipe 'tinny'; choices: benito, middle, small, tiny"),
         (["train", "tiny", "--out", "x"], "nothing to train on; fix: pass --data, --pretrain or both"),
         (["sample", "nowhere", "--out", "x"], "must be the folder of a complete generator"),
-        (["sample", "nowhere", "--out", "x", "--sampler", "euler"], "euler is none of ddim, ddpm"),
+        (["sample", "nowhere", "--out", "x", "--sampler", "euler"], "`sampler` must be ddim or ddpm, got euler"),
         (["score", "nowhere", "--data", "ami-br"], "must be a folder of `atypia synth sample`"),
         (["score", "nowhere", "--data", "ami-br", "--drop-copies"], "give --keep FOLDER"),
         (["gain", "nowhere"], "holds no study"),

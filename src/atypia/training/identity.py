@@ -46,14 +46,13 @@ def content(values: StrictModel, without: frozenset[str] = WORDING) -> dict[str,
 def recipe_content(recipe: Recipe) -> dict[str, Any]:
     """What of a recipe can change a result; a probe's own options by the probe's schema.
 
-        An entry that is no part of Atypia (a plug-in's backbone, for instance) stands there with its package and its own
-        version: another package's entry of that name, or a later version, is another training.
+    An entry that is no part of Atypia (a plug-in's backbone, for instance) stands there with its package and its own
+    version: another package's entry of that name, or a later version, is another training.
 
-        >>> from atypia.training.origins import entries_of
-    from atypia.training.recipe import parse_recipe
-        >>> values = {"summary": "any words", "adaptation": "probe", "backbone": "tiny-cnn", "probe": "atypia"}
-        >>> recipe_content(parse_recipe({**values, "threshold": 0.5}, "a recipe"))
-        {'backbone': 'tiny-cnn', 'adaptation': 'probe', 'probe': 'atypia'}
+    >>> from atypia.training.recipe import parse_recipe
+    >>> values = {"summary": "any words", "adaptation": "probe", "backbone": "tiny-cnn", "probe": "atypia"}
+    >>> recipe_content(parse_recipe({**values, "threshold": 0.5}, "a recipe"))
+    {'backbone': 'tiny-cnn', 'adaptation': 'probe', 'probe': 'atypia'}
     """
     found = content(recipe)
     if isinstance(recipe, ProbeRecipe):

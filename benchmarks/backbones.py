@@ -1,8 +1,8 @@
-"""Feature extraction: crops a second, beside a plain loop over the same network.
+"""Feature extraction: crops per second, beside a plain loop over the same network.
 
 The plain loop builds the network, takes batches of 64 on all threads and converts and normalises
 them as usual. Extraction is what `open_features` does into an empty cache: building, folding of
-batch norms, one thread a core with small batches, writing, flushing. Runs alternate, so that both
+batch norms, one thread per core with small batches, writing, flushing. Runs alternate, so that both
 meet the same machine; the ratio is the median of their ratios. Seconds of processor time are given
 too: they tell what the speed would be on cores that nothing else uses. Crops are noise, which costs
 a network as much as anything else.
@@ -40,7 +40,7 @@ def measure(pairs: int = PAIRS, cases: tuple[tuple[str, int, int], ...] = CASES)
         cases: Backbone, input side, number of crops.
 
     Returns:
-        JSON-like figures: the machine's load before, cores, and for each backbone the crops a second
+        JSON-like figures: the machine's load before, cores, and for each backbone the crops per second
         of extraction and loop (medians), their ratio (above 1 extraction is faster), milliseconds of
         processor time a crop, and milliseconds to open the features again.
     """

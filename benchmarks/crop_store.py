@@ -1,7 +1,7 @@
 """Crop store: how fast it is built, and that its memory does not grow with the number of crops.
 
 **Speed.** A plain loop in one process opens each file with Pillow and turns it into an array; it
-keeps nothing. The store is built from the same files into an empty cache, with one thread a core,
+keeps nothing. The store is built from the same files into an empty cache, with one thread per core,
 including checksums, writing and flushing to disk. Runs alternate, so that both meet the same
 machine; the figure is the median of their ratios, with the least and the greatest beside it.
 Real AMi-Br crops are used where the data folder holds them, else noise.

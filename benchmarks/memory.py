@@ -9,7 +9,7 @@ RECORD: Final = Path("/proc/self/clear_refs")
 
 
 def reset_peak() -> None:
-    """Makes the kernel's record of this process's greatest resident memory start anew; Linux only."""
+    """Makes the kernel's record of this process's greatest resident memory start again; Linux only."""
     RECORD.write_text("5")
 
 

@@ -1,7 +1,7 @@
 """Prediction speed and memory: `atypia predict` from PNG files, against a plain loop with the same weights.
 
 Two classifiers: the one that ships (a ViT-S/14 at 98 px in 8-bit integers), and an EfficientNet-Lite0 at 128 px
-with random weights, which cost what trained ones do. Measured in one run, in turns:
+with random weights, which take as long as trained ones. Measured alternately in one run:
 
 - *predict*: what the command does from PNG files to a CSV;
 - *network*: the exported network alone on ready crops: what is left is the share outside it;
@@ -136,7 +136,7 @@ def png_files(manifest: Manifest, count: int) -> list[Path]:
 
 
 def compared(model: Path, files: list[Path], folder: Path) -> dict[str, float]:
-    """Crops a second, and the ratios, of one classifier."""
+    """Crops per second, and the ratios, of one classifier."""
     tasks = {
         "predict": predict_files(model, files, folder / "out.csv"),
         "network": network_alone(model),
@@ -159,7 +159,7 @@ def compared(model: Path, files: list[Path], folder: Path) -> dict[str, float]:
 
 
 def measure() -> dict[str, Any]:
-    """Crops a second, ratios, seconds to the first answer, peak memory."""
+    """Crops per second, ratios, seconds to the first answer, peak memory."""
     files = png_files(data(), CROPS)
     shipped = find_model(SHIPPED)
     with TemporaryDirectory() as temporary:

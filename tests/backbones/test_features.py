@@ -216,7 +216,7 @@ def test_precision_follows_the_values(store: Any, tmp_path: Path, offset: float,
     assert str(features.values.dtype) == want == features.meta["dtype"]
     assert sorted(p.name for p in features.path.iterdir()) == ["meta.json", VALUES]
     if offset == 1e5:
-        with pytest.raises(WorkError, match=r"values above what float16 can hold; fix: .*ask for float32"):
+        with pytest.raises(WorkError, match=r"values above what float16 can hold; fix: .*use float32"):
             open_features(store, "tiny-vit", weights_file=tmp_path / "w.safetensors", dtype="float16")
 
 

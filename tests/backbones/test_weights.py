@@ -62,7 +62,7 @@ def test_gated_and_absent_names_licence_token_and_file(monkeypatch: pytest.Monke
     assert "MahmoodLab/UNI is not on this machine and HF_HUB_OFFLINE is set" in state.reason
     with pytest.raises(
         AbsentError,
-        match=r"weights of uni are not here: HF_HUB_OFFLINE is set; fix: unset it and accept the licence at "
+        match=r"weights of uni are not on this machine: HF_HUB_OFFLINE is set; fix: unset it and accept the licence at "
         r"https://huggingface.co/MahmoodLab/UNI, set HF_TOKEN .* or give the file pytorch_model.bin with --weights FILE",
     ):
         weights.require("uni")
@@ -114,10 +114,10 @@ def test_unpinned_model_uses_the_commit_that_was_downloaded() -> None:
     ("kind", "message"),
     [
         (errors.GatedRepoError, r"its licence has not been accepted.*accept the licence at"),
-        (errors.RepositoryNotFoundError, r"the hub does not give MahmoodLab/UNI at b55a5ec6"),
-        (errors.RevisionNotFoundError, r"the hub does not give MahmoodLab/UNI at b55a5ec6"),
+        (errors.RepositoryNotFoundError, r"the hub has no MahmoodLab/UNI at b55a5ec6"),
+        (errors.RevisionNotFoundError, r"the hub has no MahmoodLab/UNI at b55a5ec6"),
         (errors.LocalEntryNotFoundError, r"cannot be reached"),
-        (errors.EntryNotFoundError, r"MahmoodLab/UNI holds no pytorch_model.bin"),
+        (errors.EntryNotFoundError, r"MahmoodLab/UNI has no file pytorch_model.bin"),
         (errors.HfHubHTTPError, r"the download failed \(refused\)"),
     ],
 )

@@ -99,7 +99,7 @@ def test_what_another_process_writes_is_left(atypia: Run, filled: Path) -> None:
     (crops,) = (path for path in (filled / "cache" / "crops").iterdir() if path.is_dir())
     with lock(crops):
         ended = atypia("cache", "clear", "--kind", "crops", "--yes")
-    assert ended.code == 0 and "is in use and was left" in ended.err and crops.is_dir()
+    assert ended.code == 0 and "is in use and was kept" in ended.err and crops.is_dir()
 
 
 def test_links_are_not_followed(atypia: Run, filled: Path, tmp_path: Path) -> None:

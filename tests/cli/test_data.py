@@ -160,7 +160,7 @@ def test_audit_refuses_the_split_of_another_set(atypia: Run, small_csv: Path, ot
     atypia("data", "split", other_csv, "--protocol", "kfold", "--protocol-set", "folds=2", "--out", saved)
     ended = atypia("data", "audit", small_csv, "--split", saved)
 
-    assert ended.code == 2 and "fix: make the split anew" in ended.err
+    assert ended.code == 2 and "fix: make a new split" in ended.err
 
 
 # Splits ---------------------------------------------------------------------------------------

@@ -186,5 +186,5 @@ def test_the_demo_s_phantom_sets_share_no_domain(tmp_path: Path, monkeypatch: py
 def test_the_demo_tells_absent_weights_before_any_work(atypia: Run, tmp_path: Path) -> None:
     ended = atypia("demo", "--phantom", "--backbone", "virchow2", "--out", tmp_path / "demo")
 
-    assert ended.code == 2 and "weights of virchow2 are not here" in ended.err
+    assert ended.code == 2 and "weights of virchow2 are not on this machine" in ended.err
     assert not (tmp_path / "demo").exists()

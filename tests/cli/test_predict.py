@@ -306,7 +306,7 @@ def test_where_every_figure_is_refused_the_exit_code_is_one(atypia: Run, model: 
     assert "warning: every figure (2) was refused; see the column `reason`" in ended.err
     rows = list(csv.DictReader((tmp_path / "r.csv").open(encoding="utf-8")))
     assert [row["call"] for row in rows] == ["refused", "refused"]
-    assert "is no regular file but a named pipe" in rows[1]["reason"]
+    assert "is a named pipe, not a regular file" in rows[1]["reason"]
 
 
 def test_a_slide_whose_figures_are_all_refused_is_told_and_the_exit_code_is_one(
@@ -327,7 +327,7 @@ def test_a_pipe_is_refused_before_it_is_opened(atypia: Run, model: Path, tmp_pat
     ended = atypia("predict", tmp_path / "p.png", "--model", model)
 
     assert ended.code == 2
-    assert "p.png is no regular file but a named pipe; fix: " in ended.err
+    assert "p.png is a named pipe, not a regular file; fix: " in ended.err
 
 
 def test_a_batch_beyond_the_memory_is_refused(atypia: Run, model: Path, crops: Path) -> None:

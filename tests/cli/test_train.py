@@ -279,7 +279,7 @@ def test_the_split_of_another_set(atypia: Run, small_csv: Path, other_csv: Path,
         "train", "probe", "--data", small_csv, "--split", tmp_path / "s.json", *TINY, "--out", tmp_path / "o"
     )
 
-    assert ended.code == 2 and "one of another manifest" in ended.err and "fix: make the split anew" in ended.err
+    assert ended.code == 2 and "one of another manifest" in ended.err and "fix: make a new split" in ended.err
 
 
 def test_a_folder_with_another_training(atypia: Run, trained_folder: Path, small_csv: Path, tmp_path: Path) -> None:

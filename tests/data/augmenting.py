@@ -27,7 +27,7 @@ def smooth_image(side: int = 64) -> Tensor:
 
 
 def warped_by(images: Tensor, *matrices: Tensor) -> Tensor:
-    """Resamples by given matrices, one a step, for all figures."""
+    """Resamples by given matrices, one per step, for all figures."""
 
     class Given(s.Flip):
         def __init__(self, matrix: Tensor) -> None:

@@ -200,7 +200,7 @@ def test_damaged_archives_say_so(tmp_path: Path):
     ]
     for number, content in enumerate(cases):
         archive = damaged(tmp_path / f"{number}.bin", content)
-        with pytest.raises(DataError, match=r"damaged or no zip or tar archive .*; fix: delete it"):
+        with pytest.raises(DataError, match=r"damaged, or not a zip or tar archive .*; fix: delete it"):
             extract(archive, tmp_path / "out")
         assert not (tmp_path / "out").exists()
     with pytest.raises(DataError, match="does not exist"):
@@ -253,5 +253,5 @@ def test_what_pythons_readers_raise_on_damage_is_an_error_of_the_archive(
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("a", "b")
     monkeypatch.setattr(zipfile, "ZipFile", fail)
-    with pytest.raises(DataError, match=r"a\.zip is damaged or no zip or tar archive"):
+    with pytest.raises(DataError, match=r"a\.zip is damaged, or not a zip or tar archive"):
         extract(tmp_path / "a.zip", tmp_path / "out")

@@ -25,7 +25,7 @@ def test_training_on_conflicting_labels_is_refused_unless_named(build):
     store = a.open_audit_store(manifest)
     for given in (None, store):
         with pytest.raises(
-            LeakageError, match=r"training on set is refused: .*in spite of it: --allow conflicting-labels$"
+            LeakageError, match=r"training on set is refused: .*to continue anyway: --allow conflicting-labels$"
         ):
             a.check_training(manifest, given)
         said = a.check_training(manifest, given, allow={"conflicting-labels"})

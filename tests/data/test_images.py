@@ -170,10 +170,10 @@ def test_what_is_no_image_names_the_file(content: bytes, words: str, tmp_path: P
 def test_absent_folder_and_pipe(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.png cannot be read: No such file"):
         read_rgb(tmp_path / "none.png")
-    with pytest.raises(DataError, match="no regular file"):
+    with pytest.raises(DataError, match="not a regular file"):
         read_rgb(tmp_path)
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(DataError, match="no regular file"):
+    with pytest.raises(DataError, match="not a regular file"):
         read_rgb(tmp_path / "pipe.png")
 
 
@@ -250,7 +250,12 @@ def test_what_is_no_image_that_is_read_is_named(content: bytes, what: str, tmp_p
 
 @pytest.mark.parametrize(
     ("dtype", "what"),
-    [("float32", "floating-point"), ("float64", "floating-point"), ("int16", "signed"), ("uint32", "32 bits a sample")],
+    [
+        ("float32", "floating-point"),
+        ("float64", "floating-point"),
+        ("int16", "signed"),
+        ("uint32", "32 bits per sample"),
+    ],
 )
 def test_a_tiff_of_other_samples_is_named(dtype: str, what: str) -> None:
     tifffile = pytest.importorskip("tifffile")

@@ -136,7 +136,7 @@ def test_other_counts_than_published_are_refused_and_files_with_checksum_kept(
 ):
     put(monkeypatch, replace(source, expected=Expected(7, 3)))
     with pytest.raises(
-        DataError, match=r"what came from data\.example is not the published set: .*published 7.*found 6"
+        DataError, match=r"the download from data\.example is not the published set: .*published 7.*found 6"
     ):
         importing.get(NAME, tmp_path)
     assert visible(tmp_path) == []

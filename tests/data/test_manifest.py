@@ -213,12 +213,12 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist; fix: check the path"):
         Manifest.load(tmp_path / "absent.parquet")
     (tmp_path / "text.parquet").write_text("figure_id,label\n")
-    with pytest.raises(DataError, match="is no readable Parquet file"):
+    with pytest.raises(DataError, match="is not a readable Parquet file"):
         Manifest.load(tmp_path / "text.parquet")
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
     pq.write_table(pa.table({"a": [1]}).replace_schema_metadata({"atypia": "{}"}), tmp_path / "predictions.parquet")
     for name in ("other", "predictions"):
-        with pytest.raises(DataError, match="is Parquet but no Atypia manifest"):
+        with pytest.raises(DataError, match="is Parquet but not an Atypia manifest"):
             Manifest.load(tmp_path / f"{name}.parquet")
 
 
@@ -227,7 +227,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for size in (0, 4, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:size])
-        with pytest.raises(DataError, match="is no readable Parquet file"):
+        with pytest.raises(DataError, match="is not a readable Parquet file"):
             Manifest.load(path)
 
 
@@ -237,7 +237,7 @@ def test_a_manifest_that_was_edited_is_refused(tmp_path: Path) -> None:
     flipped = pa.array([1 - label for label in table[r.LABEL].to_pylist()], pa.int8())
     edited = table.set_column(table.schema.get_field_index(r.LABEL), SCHEMA.field(r.LABEL), flipped)
     pq.write_table(edited, path)
-    with pytest.raises(DataError, match="was changed after it was written; fix: build it anew"):
+    with pytest.raises(DataError, match="was changed after it was written; fix: build it again"):
         Manifest.load(path)
 
 

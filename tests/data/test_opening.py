@@ -56,7 +56,7 @@ def test_opened_again_nothing_is_read(folder: Path, monkeypatch: pytest.MonkeyPa
     first = open_data(str(folder))
 
     def refuse(*_: object) -> Manifest:
-        raise AssertionError("built anew although nothing changed")
+        raise AssertionError("built again although nothing changed")
 
     monkeypatch.setattr(opening.user, "read_folder", refuse)
     assert open_data(str(folder)).fingerprint == first.fingerprint

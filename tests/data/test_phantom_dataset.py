@@ -156,7 +156,7 @@ def test_an_interrupted_set_has_no_manifest_and_goes_on(tmp_path: Path, monkeypa
     there = file_hashes(folder)
     assert len(there) == 24
     assert not (folder / "manifest.parquet").exists()
-    # One image was torn by a crash of the machine; it is drawn anew, the others are kept.
+    # One image was torn by a crash of the machine; it is drawn again, the others are kept.
     torn = folder / next(iter(there))
     torn.write_bytes(torn.read_bytes()[:700])
     drawn = []

@@ -101,9 +101,9 @@ def test_bad_tables_are_refused(tmp_path: Path, text: str, message: str) -> None
 def test_other_bad_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         read_points(tmp_path / "absent.csv")
-    with pytest.raises(DataError, match="no regular file"):
+    with pytest.raises(DataError, match="not a regular file"):
         read_points(tmp_path)
-    with pytest.raises(DataError, match="no UTF-8 text"):
+    with pytest.raises(DataError, match="not UTF-8 text"):
         read_points(wrote(tmp_path, "x,y,µ\x01\n1,2,3\n", encoding="latin-1"))
     (tmp_path / "p.csv.gz").write_bytes(b"\x1f\x8b\x08rest")
     with pytest.raises(DataError, match="got a gzip archive; fix: unpack it first"):
@@ -176,7 +176,7 @@ def test_points_of_one_slide(tmp_path: Path) -> None:
     text = "figure_id,x,y,image\na,1,1,dir/one.svs\nb,2,2,two.svs\nc,3,3,one.svs - Series 0\nd,4,4,three\n"
     points = read_points(wrote(tmp_path, text))
     assert points.on_image("/else/one.svs").ids == ["a"]
-    assert points.on_image("/else/one.svs").notes == ("points of 'dir/one.svs' are taken for one.svs",)
+    assert points.on_image("/else/one.svs").notes == ("points of 'dir/one.svs' are used for one.svs",)
     assert points.on_image("two.tiff").ids == ["b"]
     assert points.on_image(Path("three.ndpi")).ids == ["d"]
     with pytest.raises(DataError, match=r"no point is on 'four\.svs'; the points are on 4 others: "):

@@ -106,7 +106,7 @@ def test_a_class_that_is_called_all() -> None:
 
 def test_the_only_class_of_look_alikes_is_said() -> None:
     assert chosen(["Hard negative"] * 2, ())[1] == [
-        "all points are of the class Hard negative, which by its name are no mitotic figures"
+        "all points have the class Hard negative, which by its name is not a mitotic figure"
     ]
 
 
@@ -117,11 +117,11 @@ def test_regions_are_told_by_their_size_in_um(tmp_path: Path) -> None:
     features = [feature(2000, 2000, "r", 900, classification=classed("Hotspot")), feature(10, 10), feature(90, 10)]
     points = on_slide(tmp_path, features)
     assert len(points) == 2
-    assert points.notes == ("left out: `Hotspot`, a rectangle of 225 × 225 µm: a region, no figure",)
+    assert points.notes == ("left out: `Hotspot`, a rectangle of 225 × 225 µm: a region, not a figure",)
     cell = [feature(100, 100, "c", 90), feature(10, 10)]
     assert len(on_slide(tmp_path, cell)) == 2 and len(on_slide(tmp_path, cell, mpp=2.0)) == 1
     unknown = on_slide(tmp_path, [feature(900, 900, "r", 500), feature(10, 10)], mpp=None)
-    assert len(unknown) == 1 and "larger than 400 px is taken for a region" in unknown.notes[0]
+    assert len(unknown) == 1 and "larger than 400 px are treated as regions" in unknown.notes[0]
 
 
 def test_a_small_annotation_around_points_is_a_region_too(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_small_annotation_around_points_is_a_region_too(tmp_path: Path) -> Non
     box = feature(200, 200, "field", 240, **drawn, classification=classed("Mitosis"))
     two = [feature(x, 200, classification=classed("Mitosis"), objectType="detection") for x in (180.0, 240.0)]
     assert on_slide(tmp_path, [box, *two]).notes == (
-        "left out: `Mitosis`, a rectangle of 60 × 60 µm: a region, no figure",
+        "left out: `Mitosis`, a rectangle of 60 × 60 µm: a region, not a figure",
     )
     one = on_slide(tmp_path, [feature(700, 700, "cell", 240, **drawn, classification=classed("Mitosis")), *two])
     assert len(one) == 3
@@ -192,7 +192,7 @@ def test_many_at_random_places_are_all_kept_and_their_copies_are_not(tmp_path: P
 def test_repeated_ids_get_one_of_their_own(tmp_path: Path) -> None:
     points = on_slide(tmp_path, "figure_id,x,y\na,100,1\na,200,2\nb,300,3\n")
     assert points.ids == ["a", "a~2", "b"]
-    assert points.notes == ("1 figures have the id of another and got one of their own (first: 'a', now 'a~2')",)
+    assert points.notes == ("1 figures have the id of another and got a new one (first: 'a', now 'a~2')",)
     by_slide = "figure_id,image,x,y\n1,case.png,5,5\n1,other.png,9,9\n"
     assert on_slide(tmp_path, by_slide).ids == ["1"]
 

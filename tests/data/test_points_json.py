@@ -75,7 +75,7 @@ def test_children_and_what_is_no_figure(tmp_path: Path) -> None:
     points = read_points(wrote(tmp_path, features))
     assert points.ids == ["child", "last"]
     assert len(points.notes) == 4
-    assert points.notes[-1].startswith("left out: `region`, a rectangle of 5000 × 5000 px: a region, no figure")
+    assert points.notes[-1].startswith("left out: `region`, a rectangle of 5000 × 5000 px: a region, not a figure")
 
 
 def test_ids_of_old_exports_are_no_ids(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_image_sizes_decide(tmp_path: Path) -> None:
 
 def test_ambiguous_boxes_are_refused_until_told(tmp_path: Path) -> None:
     content = coco([[10, 20, 50, 60]])
-    with pytest.raises(DataError, match=r"cannot be told .*; fix: pass --box-format xywh or --box-format xyxy"):
+    with pytest.raises(DataError, match=r"cannot be determined .*; fix: pass --box-format xywh or --box-format xyxy"):
         centres(tmp_path, content)
     assert centres(tmp_path, content, box_format="xywh") == [(35.0, 50.0)]
     assert centres(tmp_path, content, box_format="xyxy") == [(30.0, 40.0)]

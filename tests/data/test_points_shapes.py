@@ -115,7 +115,7 @@ def test_one_bad_box_changes_no_other(tmp_path_factory: Any, good: Any, how: str
     try:
         points = read_points(path)
     except DataError as error:
-        assert not midog and "cannot be told" in str(error)
+        assert not midog and "cannot be determined" in str(error)
         return
     wanted = [(x + w / 2, y + h / 2) for x, y, w, h in good]
     assert list(zip(points.x_px.tolist(), points.y_px.tolist(), strict=True)) == wanted

@@ -65,8 +65,8 @@ def test_annotations(tmp_path: Path) -> None:
         "left out: 1 annotations without a position",
         "left out: 1 deleted annotations",
         "left out: 1 labels of whole images",
-        "left out: `mitotic figure`, a shape of 9000 × 9000 px: a region, no figure"
-        " (µm/px is not known: what is larger than 400 px is taken for a region)",
+        "left out: `mitotic figure`, a shape of 9000 × 9000 px: a region, not a figure"
+        " (µm/px is unknown: objects larger than 400 px are treated as regions)",
     ]
 
 
@@ -101,5 +101,5 @@ def test_bad_databases(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="damaged or no SlideRunner database"):
         read_points(tmp_path / "e")
     rows: list[Row] = [("g", 0, 1, SPOT, 5, [("here", 2)])]  # pyright: ignore[reportAssignmentType]
-    with pytest.raises(DataError, match="annotation 1: a coordinate is no number"):
+    with pytest.raises(DataError, match="annotation 1: a coordinate is not a number"):
         read_points(database(tmp_path / "f", rows))

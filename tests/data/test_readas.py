@@ -31,9 +31,9 @@ def test_crops_of_one_figure(width: int, height: int, mpp: float | None) -> None
     [
         (1024, 128, None, r"at most 1\.5 times as long as wide\), got 1,024 × 128 px; fix: .*--points"),
         (256, 128, 0.25, r"at most 1\.5 times as long as wide"),
-        (512, 512, None, r"at most 384 px a side where its µm/px is not known.*fix: give --mpp or --magnification"),
-        (1000, 1000, 0.25, r"at most 512 px a side, 4 fields\), got 1,000 × 1,000 px \(250 µm at 0\.25 µm/px\)"),
-        (512, 512, 0.5, r"at most 256 px a side"),
+        (512, 512, None, r"at most 384 px per side where its µm/px is not known.*fix: give --mpp or --magnification"),
+        (1000, 1000, 0.25, r"at most 512 px per side, 4 fields\), got 1,000 × 1,000 px \(250 µm at 0\.25 µm/px\)"),
+        (512, 512, 0.5, r"at most 256 px per side"),
     ],
 )
 def test_other_images_are_refused(width: int, height: int, mpp: float | None, reason: str) -> None:

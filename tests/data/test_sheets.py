@@ -53,8 +53,8 @@ def test_wide_title_is_not_cut() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"captions": ["a"]}, r"`captions` must be one a crop \(2\), got 1"),
-        ({"labels": [0]}, "`labels` must be one a crop"),
+        ({"captions": ["a"]}, r"`captions` must be one per crop \(2\), got 1"),
+        ({"labels": [0]}, "`labels` must be one per crop"),
         ({"labels": [0, 3]}, "`labels` must be 0, 1 or None"),
         ({"columns": 0}, "`columns` must be at least 1"),
         ({"scale": 0}, "`scale` must be positive"),

@@ -1,4 +1,4 @@
-"""The crop store: what it holds, when it is built anew, and what a crash or a full disk leaves."""
+"""The crop store: what it holds, when it is built again, and what a crash or a full disk leaves."""
 
 from __future__ import annotations
 
@@ -238,12 +238,12 @@ def test_without_images_only_a_store_that_exists_opens(tmp_path: Path) -> None:
     write_crops(tmp_path / "data", 3)
     manifest = manifest_of(tmp_path / "data", 3)
     rootless = Manifest(manifest.table, "test")
-    with pytest.raises(AbsentError, match="test: its images are not at hand, only its table; fix: fetch them"):
+    with pytest.raises(AbsentError, match="test: its images are not available, only its table; fix: fetch them"):
         open_store(rootless, SMALL, tmp_path / "cache")
     built = open_store(manifest, SMALL, tmp_path / "cache")
     assert open_store(rootless, SMALL, tmp_path / "cache").fingerprint == built.fingerprint
     unhashed = Manifest(manifest_of(tmp_path / "data", 3, hashed=False).table, "test")
-    with pytest.raises(AbsentError, match="not at hand"):
+    with pytest.raises(AbsentError, match="not available"):
         open_store(unhashed, SMALL, tmp_path / "cache")
 
 

@@ -126,7 +126,7 @@ def test_bad_images_are_refused_and_the_rest_is_done(tmp_path: Path) -> None:
     assert "truncated" in reasons["05.png"] and "empty" in reasons["11.png"]
     assert "must be an image" in reasons["12.png"] and "one page" in reasons["16.tiff"]
     for figure, size in (("13.png", "100 × 3,000"), ("14.png", "2,100 × 2,100")):
-        assert f"must be a crop of at most 2048 px a side, got {size} px" in reasons[figure]
+        assert f"must be a crop of at most 2048 px per side, got {size} px" in reasons[figure]
         assert "fix: give the positions of its figures" in reasons[figure]
     assert "at least 8 px" in reasons["15.png"]
 

@@ -247,7 +247,7 @@ def test_words_for_not_known_are_nobodys_case(base: Path, word: str) -> None:
 def test_a_table_in_another_encoding_is_read_with_a_note(base: Path) -> None:
     manifest = user.read_csv(write(base, "image,case_id\na.png,Müller\n", encoding="latin-1"))
     assert manifest.table[r.CASE_ID].to_pylist() == ["Müller"]
-    assert manifest.notes == ("mine.csv is no UTF-8 and was read as Windows-1252",)
+    assert manifest.notes == ("mine.csv is not UTF-8 and was read as Windows-1252",)
 
 
 def test_a_table_without_a_header_says_so(base: Path) -> None:

@@ -103,7 +103,7 @@ def test_undefined() -> None:
 @pytest.mark.parametrize(
     ("votes", "message"),
     [
-        ([[1, 0], [1]], "`votes` must be one element a rater on every figure, got between 1 and 2"),
+        ([[1, 0], [1]], "`votes` must be one element per rater on every figure, got between 1 and 2"),
         ([None, None], "got no votes"),
         ([[1, 2]], "`votes` must be 0, 1 or NaN, got 2.0"),
     ],

@@ -133,5 +133,5 @@ def test_damaged_predictions_are_named(tmp_path: Path) -> None:
     path = tmp_path / "fold-1" / runs.PREDICTIONS
     path.write_bytes(path.read_bytes()[:-9])
 
-    with pytest.raises(DataError, match=r"fold-1/predictions\.parquet is no readable Parquet file"):
+    with pytest.raises(DataError, match=r"fold-1/predictions\.parquet is not a readable Parquet file"):
         collect(tmp_path)

@@ -182,7 +182,7 @@ def test_one_pair_of_many_is_a_difference() -> None:
 
 
 def test_wrong_input() -> None:
-    with pytest.raises(InputError, match=r"`scores` must be one a figure \(2\), got shape \(3,\)"):
+    with pytest.raises(InputError, match=r"`scores` must be one per figure \(2\), got shape \(3,\)"):
         auroc_interval([0, 1], [1, 2, 3])
     with pytest.raises(InputError, match="`scores` must be finite numbers"):
         auroc_interval([0, 1], [1, math.nan])

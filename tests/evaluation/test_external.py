@@ -135,7 +135,7 @@ def test_evaluations_go_where_they_are_sent_and_are_not_mixed(training: Path, ot
     open_target(training, out)  # the training's first fold is the same classifier
     with pytest.raises(InputError, match=r"`out` must be new, or of the same classifier, got .*; fix: choose another"):
         open_target(training / "fold-2", out)
-    with pytest.raises(InputError, match="holds another's"):
+    with pytest.raises(InputError, match="holds evaluations of another"):
         open_target("atypia", out)
 
 
@@ -215,7 +215,7 @@ def test_quarantined_figures_are_counted(training: Path, paint: Callable[..., Pa
     path.write_bytes(path.read_bytes()[:-300])
     files, warnings = evaluate(open_target(training), open_data(str(table)))
 
-    assert warnings == ["figures: 1 figures left out, images cannot be used"]
+    assert warnings == ["figures: 1 figures left out because their images cannot be read"]
     assert read_predictions(files[0])[0].num_rows == 39
     assert warnings[0] in collect(training).warnings
 

@@ -251,9 +251,12 @@ def test_wrong_options(changes: dict[str, Any], message: str) -> None:
 def test_wrong_input() -> None:
     y, cases, first, _ = figures()
     p, d = np.asarray(first.probabilities), np.asarray(first.decisions)
-    with pytest.raises(InputError, match="`cases` must be known for every figure, got 1 missing; fix: use the slide"):
+    with pytest.raises(
+        InputError,
+        match="`cases` must be known for every figure, got 1 missing; fix: where the case is unknown, use the slide",
+    ):
         metric_intervals(y, first, np.array([None, *cases[1:]], dtype=object))
-    with pytest.raises(InputError, match=r"`cases` must be one a figure \(120\), got shape \(3,\)"):
+    with pytest.raises(InputError, match=r"`cases` must be one per figure \(120\), got shape \(3,\)"):
         metric_intervals(y, first, cases[:3])
     with pytest.raises(InputError, match="`predicted` must be probabilities and decisions of one shape"):
         metric_intervals(y, Predicted(p, np.stack([d, d])), cases)

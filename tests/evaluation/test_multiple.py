@@ -134,7 +134,7 @@ def test_no_model_differs() -> None:
     [
         ([[1.0, 2.0]], ["a", "b"], r"`scores` must be finite, \(data sets ≥ 2, models ≥ 2\), got shape \(1, 2\)"),
         ([[1.0, math.nan], [1, 2]], ["a", "b"], "got NaN or ∞; fix: leave incomplete rows out"),
-        ([[1.0, 2.0], [1, 2]], ["a"], r"`names` must be one a model \(2\), got 1"),
+        ([[1.0, 2.0], [1, 2]], ["a"], r"`names` must be one per model \(2\), got 1"),
     ],
 )
 def test_wrong_input(scores: Any, names: list[str], message: str) -> None:

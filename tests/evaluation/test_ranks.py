@@ -196,5 +196,5 @@ def test_groups_must_be_paired() -> None:
         paired_groups({"a": [1.0]}, {"a": [1.0], "b": [2.0]})
     with pytest.raises(InputError, match="`folds of a` must be as many in both groups, got 1 and 2"):
         paired_groups({"a": [1.0]}, {"a": [1.0, 2.0]})
-    with pytest.raises(InputError, match="`folds` must be at least one a model, got none of a"):
+    with pytest.raises(InputError, match="`folds` must be at least one per model, got none of a"):
         independent_groups({"a": []}, {"b": [1.0]})

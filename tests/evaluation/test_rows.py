@@ -130,7 +130,7 @@ def test_several_data_sets_are_scored_together_and_apart() -> None:
     )
     named = e.result_rows(table, CLASSIFIER, ["brier"], dataset="both")
     assert named[r.DATASET].to_pylist() == ["both", "b", "a"]
-    with pytest.raises(InputError, match=r"`dataset` must be another name than its parts, got a; fix: "):
+    with pytest.raises(InputError, match=r"`dataset` must be a name other than those of its parts, got a; fix: "):
         e.result_rows(table, CLASSIFIER, ["brier"], dataset="a")
 
 
@@ -167,7 +167,7 @@ def test_the_threshold_is_the_runs_own() -> None:
     assert set(strict[r.THRESHOLD].to_pylist()) == {0.6}
     assert value(strict, "sensitivity") < value(e.result_rows(predictions(), CLASSIFIER), "sensitivity")
     mixed = pa.concat_tables([predictions(), predictions(threshold=0.6, **{r.FIGURE_ID: [f"g{i}" for i in range(60)]})])
-    with pytest.raises(InputError, match=r"`threshold` must be one value a run, fold and part, got \[0.5, 0.6\]"):
+    with pytest.raises(InputError, match=r"`threshold` must be one value per run, fold and part, got \[0.5, 0.6\]"):
         e.result_rows(mixed, CLASSIFIER)
 
 
@@ -177,7 +177,7 @@ def test_the_threshold_is_the_runs_own() -> None:
         ({r.P_ATYPICAL: [1.5] * 60, r.DECISION: pa.array([1] * 60, pa.int8())}, "`p_atypical` must be between 0 and 1"),
         ({r.P_ATYPICAL: [math.nan] * 60, r.DECISION: pa.array([0] * 60, pa.int8())}, "`p_atypical` must be between"),
         ({r.LABEL: pa.array([2] * 60, pa.int8())}, "`label` must be 0, 1 or null"),
-        ({r.FIGURE_ID: ["f"] * 60}, "`figure_id` must be unique in a run's fold and part, got 59 repeats"),
+        ({r.FIGURE_ID: ["f"] * 60}, "`figure_id` must be unique in a run's fold and part, got 59 repeated"),
         (
             {r.DECISION: pa.array([0] * 60, pa.int8())},
             r"`decision` must be 1 where `p_atypical` ≥ threshold, got \d+ other",
@@ -232,7 +232,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist; fix: check the path"):
         e.read_rows(tmp_path / "r.parquet")
     (tmp_path / "r.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match="is no readable Parquet file"):
+    with pytest.raises(DataError, match="is not a readable Parquet file"):
         e.read_rows(tmp_path / "r.parquet")
     pq.write_table(pa.table({"a": [1]}), tmp_path / "r.parquet")
     with pytest.raises(DataError, match="holds no result rows of this version"):

@@ -90,7 +90,9 @@ def test_counts_and_thresholds_that_differ_between_runs_are_shown_as_such() -> N
 
 
 def test_the_same_result_twice_is_refused() -> None:
-    with pytest.raises(InputError, match=r"`rows` must be one a run, fold and metric, got 1 repeats; fix: read each"):
+    with pytest.raises(
+        InputError, match=r"`rows` must be one per run, fold and metric, got 1 repeated; fix: read each"
+    ):
         s.summarise(table(row(1, 0.5), row(1, 0.6)))
 
 

@@ -59,7 +59,7 @@ def test_a_backbone_that_is_not_here_is_told_before_pixels_are_decoded(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
 
-    with pytest.raises(AbsentError, match=r"weights of uni are not here.*fix:"):
+    with pytest.raises(AbsentError, match=r"weights of uni are not on this machine.*fix:"):
         score(replace(bundle, backbone="uni", weights_sha256="0" * 64), open_data(str(other_csv)))
     assert not (own_home / "cache" / "crops").exists()
 

@@ -101,7 +101,7 @@ def test_a_damaged_file_is_refused(damage: Callable[[Path], None], manifest: Man
     damage(path)
 
     with pytest.raises(
-        DataError, match=r"p\.parquet (is no readable Parquet file|holds no predictions).*fix: predict again"
+        DataError, match=r"p\.parquet (is not a readable Parquet file|holds no predictions).*fix: predict again"
     ):
         read_predictions(path)
 

@@ -135,7 +135,7 @@ def test_a_large_case_shows_the_highest_the_uncertain_and_a_sample() -> None:
     assert len(drawn) >= 8
     assert min(drawn) < 130  # the sample reaches where nothing else does
     text = page.html()
-    assert "40 of 401 crops are shown: 20 of the highest probability, the 10 most uncertain" in text
+    assert "40 of 401 crops are shown: 20 with the highest probability, the 10 most uncertain" in text
     assert "361 are not shown" in text
     assert len(Page(text).cards) == 40
 
@@ -182,7 +182,7 @@ def test_nothing_to_show() -> None:
     text = CasePage("empty").html()
     parsed = Page(text)
     assert parsed.cards == []
-    assert "No crops are at hand." in text
+    assert "No crops are available." in text
     assert "No figure was classified." in text
     assert "the rate is undefined" in text
 

@@ -134,8 +134,8 @@ def test_headline_has_the_best_row_first_and_no_validation_beside_tests() -> Non
 def test_place_table_tells_what_its_interval_is_about() -> None:
     test, validation = (place_table(findings(), place) for place in (0, 1))
     assert "of the mean over models" in test.notes[1]
-    assert "that of the model that held it out" in validation.notes[1]
-    assert "flattering" in validation.notes[2]
+    assert "from the model that held it out" in validation.notes[1]
+    assert "optimistic" in validation.notes[2]
     assert test.notes[2].startswith("human level: 0.800 balanced accuracy")
 
 
@@ -209,8 +209,8 @@ def test_literature_stands_beside_the_rows_of_the_same_data() -> None:
     assert literature_table(findings(), "mine", "mine").rows
     lodo = literature_table(findings(), "mine", "mine", "lodo (by domain)")
     assert {row[4] for row in lodo.rows if row[0] == OURS} == {"test of lodo"}
-    assert any("other figures" in note for note in lodo.notes)
-    assert not any("other figures" in note for note in table.notes)
+    assert any("the figures differ" in note for note in lodo.notes)
+    assert not any("the figures differ" in note for note in table.notes)
     elsewhere = replace(findings(), places=tuple(replace(p, dataset="own") for p in findings().places))
     assert literature_table(elsewhere, "mine", "mine").rows == []
     far = literature_table(elsewhere, "banerjee-mine", "mine")
@@ -247,7 +247,7 @@ def test_domains_left_out_stand_first_among_comparisons() -> None:
     assert mean[at["balanced_accuracy"]] == pytest.approx(0.7) and mean[at["auroc"]] == pytest.approx(0.8)
     assert worst[at["balanced_accuracy"]] == 0.6 and worst[at["auroc"]] == pytest.approx(0.7)
     assert worst[at["auroc_interval"]] == "0.650 to 0.750" and worst[at["n_cases"]] is None
-    (gain,) = [row for (_, name), row in rows.items() if name == f"mean, less that of {NASTY}"]
+    (gain,) = [row for (_, name), row in rows.items() if name == f"mean, minus that of {NASTY}"]
     assert gain[0] == "second" and gain[at["balanced_accuracy"]] == -0.02
     text = page_of(found)
     assert "<script>alert" not in text

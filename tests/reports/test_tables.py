@@ -293,7 +293,7 @@ def test_malformed_tables_are_refused() -> None:
         Table("", [], [])
     with pytest.raises(InputError, match="with unique names"):
         Table("", [Column("a"), Column("b", "a")], [])
-    with pytest.raises(InputError, match=r"`rows` must be of 2 values, got 1; fix: give one value a column"):
+    with pytest.raises(InputError, match=r"`rows` must be of 2 values, got 1; fix: give one value per column"):
         Table("", [Column("a"), Column("b")], [["x"]])
     with pytest.raises(InputError, match=r"`best_within` must be titles of columns, got \['c'\]"):
         Table("", [Column("a")], [], best_within=["c"])

@@ -82,7 +82,7 @@ def test_undoing_everything_leaves_nothing(desk: Desk) -> None:
     kinds = [desk.undo("Ada")[2] for _ in range(4)]
     assert kinds == ["arbitration", "decision", "decision", "decision"]
     assert (desk.board.codes("Ada") == -1).all() and desk.board.settled == {} and desk.board.note("Ada", 0) is None
-    with pytest.raises(ConflictError, match="nothing of Ada to undo"):
+    with pytest.raises(ConflictError, match="Ada has nothing to undo"):
         desk.undo("Ada")
 
 

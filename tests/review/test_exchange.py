@@ -172,7 +172,7 @@ def test_geojson_of_one_slide(tmp_path: Path, reviewing: Callable, client) -> No
     pq.write_table(pa.Table.from_pylist(lines, schema=RESULTS_SCHEMA), tmp_path / "calls.parquet")
     review = reviewing(open_figures(Opening((str(tmp_path / "calls.parquet"),))), "Zoë", decisions="slides.sqlite")
     review.decide("Zoë", 2, "not-mitosis", note="apoptosis")
-    assert "named where there are several" in review.http.get("/exports/decisions.geojson").json()["detail"]
+    assert "named if there are several" in review.http.get("/exports/decisions.geojson").json()["detail"]
     found = json.loads(review.http.get("/exports/decisions.geojson", params={"slide": 0, "rater": "Zoë"}).text)
     (feature,) = found["features"]
     assert feature["geometry"]["coordinates"][0][0] == [90 - 32, 70 - 32]  # 32 µm at 0.5 µm/px: a half of 32 px

@@ -188,7 +188,7 @@ def test_absent_things_are_told(tmp_path: Path, small_csv: Path, trained_folder:
     with pytest.raises(InputError, match="results, or predictions of trainings"):
         open_figures(Opening((str(tmp_path / "calls.parquet"), str(trained_folder))))
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 nothing")
-    with pytest.raises(DataError, match="no readable Parquet"):
+    with pytest.raises(DataError, match="not a readable Parquet"):
         open_figures(Opening((str(tmp_path / "bad.parquet"),)))
     (tmp_path / "calls.json").write_text("[]")
     with pytest.raises(InputError, match=r"results as \.parquet or \.csv"):

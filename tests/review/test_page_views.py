@@ -179,7 +179,7 @@ def test_a_hundred_thousand_figures(serving: Callable[..., Site], many: Figures)
     for _ in range(5):
         page.keyboard.press("n")
     site.until(lambda: int((site.review.desk.board.codes("Ada") >= 0).sum()) == 5)
-    page.locator("button", has_text="5 no longer fit").wait_for()
+    page.locator("button", has_text="5 no longer match").wait_for()
     # The five have left the server's list of the undecided, and yet nothing is skipped further on.
     for press in range(9):
         page.keyboard.press("PageDown")

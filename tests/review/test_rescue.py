@@ -123,7 +123,7 @@ def test_lost_events_are_counted(whole: Path, figures: Figures, tmp_path: Path) 
     data[middle * page : (middle + 1) * page] = bytes(page)
     whole.write_bytes(data)
     with pytest.raises(
-        DamagedError, match=r"must be a whole decisions file, got a damaged one .* --rescue .* --to NEW"
+        DamagedError, match=r"must be an intact decisions file, got a damaged one .* --rescue .* --to NEW"
     ):
         Desk(whole, figures)
     found = rescue(whole, tmp_path / "new.sqlite")
@@ -181,7 +181,7 @@ def test_a_damaged_write_ahead_log_is_not_forgotten(figures: Figures, tmp_path: 
     assert found.events >= len(events) - 3
     data[3] ^= 64
     log.write_bytes(data)
-    with pytest.raises(DamagedError, match="head of its write-ahead log"):
+    with pytest.raises(DamagedError, match="header of its write-ahead log"):
         Desk(killed, figures)
 
 
@@ -203,9 +203,9 @@ def test_the_file_is_private(whole: Path, figures: Figures) -> None:
 
 
 def test_what_cannot_be_rescued(whole: Path, figures: Figures, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="which is not there"):
+    with pytest.raises(InputError, match="which does not exist"):
         rescue(tmp_path / "none", tmp_path / "new")
-    with pytest.raises(InputError, match="a file that is not there yet"):
+    with pytest.raises(InputError, match="a file that does not exist yet"):
         rescue(whole, whole)
     text = tmp_path / "text.sqlite"
     for content in (b"", b"no database " * 1000, bytes(20000), random.Random(1).randbytes(20000)):

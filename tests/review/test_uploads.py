@@ -74,7 +74,7 @@ def test_uploads_reach_the_worker(figures: Figures, reviewing: Callable, fake: P
 def test_a_dead_worker_costs_one_request(figures: Figures, reviewing: Callable, fake: Predictor) -> None:
     client = reviewing(figures, predictor=fake)
     upload(client, ("a", b"fine"))
-    assert "ended over these files" in upload(client, ("a", b"die"), status=503)["detail"]
+    assert "ended while it read these files" in upload(client, ("a", b"die"), status=503)["detail"]
     assert upload(client, ("a", b"fine"))["rows"][0]["p_atypical"] == 0.04
     fake.work_s = 0.3
     assert "took longer than" in upload(client, ("a", b"sleep"), status=503)["detail"]
@@ -148,7 +148,7 @@ def test_real_worker(brightness: Path, figures: Figures, reviewing: Callable) ->
     client = reviewing(figures, predictor=predictor)
     found = upload(client, ("a.png", png()), ("b.png", b"nothing"))
     assert found["rows"][0]["p_atypical"] == pytest.approx(0.5)
-    assert "no PNG, JPEG or TIFF" in found["rows"][1]["reason"]
+    assert "not a PNG, JPEG or TIFF" in found["rows"][1]["reason"]
 
 
 def test_shown_names() -> None:

@@ -70,7 +70,7 @@ def test_a_reader_refuses_what_is_no_regular_file(reader: str, name: str, tmp_pa
 
     assert not thread.is_alive(), "it waits"
     assert len(raised) == 1 and isinstance(raised[0], AtypiaError)
-    assert "is no regular file but a " in str(raised[0])
+    assert ", not a regular file" in str(raised[0])
 
 
 def test_a_bundle_is_read_from_regular_files_only(trained_folder: Path, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_bundle_is_read_from_regular_files_only(trained_folder: Path, tmp_path
         kept = (bundle / name).read_bytes()
         (bundle / name).unlink()
         os.mkfifo(bundle / name)
-        with pytest.raises(DataError, match="is no regular file but a named pipe"):
+        with pytest.raises(DataError, match="is a named pipe, not a regular file"):
             load_bundle(bundle)
         (bundle / name).unlink()
         (bundle / name).write_bytes(kept)

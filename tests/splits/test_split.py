@@ -72,7 +72,7 @@ def test_the_fingerprint_follows_what_decides_a_training(split):
 def test_another_manifest_is_refused(split, fabricated, make):
     other = make(seed=1)
     with pytest.raises(
-        DataError, match=r"`split` must be one of the manifest fabricated .* got .*; fix: make the split"
+        DataError, match=r"`split` must be one of the manifest fabricated .* got .*; fix: make a new split"
     ):
         split.check_manifest(other)
     with pytest.raises(DataError, match="another manifest"):

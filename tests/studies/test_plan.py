@@ -163,7 +163,7 @@ def test_what_is_missing_is_told_and_the_rest_is_planned(small_csv: Path, tmp_pa
         ({"models": []}, r"`models`: .*at least 1"),
         ({"colour": 1}, r"`colour` is not a known key; known here: name, summary"),
         ({"data": {"train": {"open": "a", "phantom": {"n": 3}}}}, "exactly one of `open` and `phantom`"),
-        ({"data": {"train": {"open": "a", "where": {"hue": ["x"]}}}}, "no such column to pick by: hue"),
+        ({"data": {"train": {"open": "a", "where": {"hue": ["x"]}}}}, "no such column to select by: hue"),
         ({"factors": [{"name": "a", "levels": [{"label": "x"}, {"label": "x"}]}]}, "levels of a must differ, 'x'"),
         ({"baseline": "nobody"}, r"`baseline` must be one of network, probe, got nobody"),
         ({"models": [{"recipe": "probe"}, {"recipe": "probe"}]}, r"`label` must be different in every row"),

@@ -313,5 +313,5 @@ def test_a_damaged_prediction_file_is_named(small_csv: Path, tmp_path: Path) -> 
     table, _ = read_predictions(file)
     assert table.num_rows
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(InputError, match=r"predictions.parquet is no readable Parquet file"):
+    with pytest.raises(InputError, match=r"predictions.parquet is not a readable Parquet file"):
         collect_study(plan, out)

@@ -118,11 +118,11 @@ def test_a_set_without_its_table_of_seen_figures_is_refused(toys: Path, samples:
     (tmp_path / "bare" / SEEN_NAME).unlink()
     bare = open_data(str(tmp_path / "bare"))
     pooled, split = pooled_with(toys, bare, "fold-1")
-    with pytest.raises(LeakageError, match=r"does not tell what it learned from.*--allow unknown-generator"):
+    with pytest.raises(LeakageError, match=r"does not record what it learned from.*--allow unknown-generator"):
         check_added(split, pooled)
     # The table of another generator does not help: rows name theirs by its content.
     seen_table([open_data(str(toys)).take(range(3))], "other").save(tmp_path / "bare" / SEEN_NAME)
-    with pytest.raises(LeakageError, match="does not tell what it learned from"):
+    with pytest.raises(LeakageError, match="does not record what it learned from"):
         check_added(split, Manifest(pooled.table, pooled.name, pooled.task, pooled.root))
 
 

@@ -56,7 +56,7 @@ def test_a_set_says_whose_features_its_generator_was_taught_by(
     recipe = toy_recipe("autoencoder.perceptual={backbone: efficientnet-lite0}").model_dump(mode="json")
     taught = replace(generator, facts=replace(generator.facts, recipe=recipe))
     made = sample_set(taught, tmp_path / "made", Wanted(1, 1, settings=FEW), "cpu")
-    assert "right to efficientnet-lite0, so that distances on its features flatter" in made.notes[0]
+    assert "features of efficientnet-lite0, so distances on these features are too optimistic" in made.notes[0]
 
 
 def test_the_same_seed_gives_the_same_files(samples: Manifest, generator: Generator, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_the_default_makes_classes_equal(generator: Generator) -> None:
 def test_a_full_disk_and_a_taken_folder(generator: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "mine.txt").write_text("x")
-    with pytest.raises(InputError, match="holds something that is no set of samples; fix: choose another --out"):
+    with pytest.raises(InputError, match="holds something other than a set of samples; fix: choose another --out"):
         sample_set(generator, tmp_path / "taken", Wanted(0, 4, settings=FEW), "cpu")
     usage = type("usage", (), {"free": 10})
     monkeypatch.setattr(fitting.shutil, "disk_usage", lambda _: usage)
@@ -162,7 +162,7 @@ def test_other_conditions_are_told_and_recorded(toys: Path, tmp_path: Path) -> N
     assert few.table[r.LABEL].to_pylist()[12:] == [None, None]
     unlabelled = train_toys(toys, tmp_path / "blind", recipe, manifest=None, split=None, folds=(),
                             pretrain=open_data(str(toys)))  # fmt: skip
-    with pytest.raises(InputError, match=r"must be one that was told classes.*fix: pass --unlabelled N"):
+    with pytest.raises(InputError, match=r"must be one trained with classes.*fix: pass --unlabelled N"):
         sample_set(unlabelled.generators[0], tmp_path / "no", Wanted(0, 4, settings=FEW), "cpu")
 
 

@@ -118,7 +118,7 @@ def test_a_study_makes_what_it_adds_and_compares_in_pairs(toys: Path, tmp_path: 
 
     (chart,) = gain_charts(found)
     assert [(row.label, row.detail) for row in chart.rows] == [
-        ("balanced", "8 positives a fold"), ("half · picked", "4 positives a fold")
+        ("balanced", "8 positives per fold"), ("half · picked", "4 positives per fold")
     ]  # fmt: skip
     assert [row.points[0].value for row in chart.rows if row.points[0]] == [one.mean for one in found]
     ended = CliRunner().invoke(app, ["gain", str(out), "--metric", "auroc"])

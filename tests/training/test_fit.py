@@ -347,7 +347,7 @@ def test_a_saved_split_goes_on_without_quarantined_figures(paint: Callable[..., 
 def test_a_split_of_another_manifest_is_refused(small_csv: Path, other_csv: Path, tmp_path: Path) -> None:
     split = halves(open_data(str(other_csv)))
 
-    with pytest.raises(DataError, match=r"`split` must be one of the manifest figures .*fix: make the split anew"):
+    with pytest.raises(DataError, match=r"`split` must be one of the manifest figures .*fix: make a new split"):
         fit(small_csv, tmp_path / "out", split=split)
 
 
@@ -360,7 +360,7 @@ def test_absent_weights_are_told_before_any_work(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
 
-    with pytest.raises(AbsentError, match=r"weights of uni are not here: .*fix: .*--weights FILE"):
+    with pytest.raises(AbsentError, match=r"weights of uni are not on this machine: .*fix: .*--weights FILE"):
         fit(small_csv, tmp_path / "out", ["backbone=uni"])
     assert not (own_home / "cache" / "crops").exists() and not (tmp_path / "out").exists()
 

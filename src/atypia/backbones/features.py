@@ -1,11 +1,11 @@
-"""Frozen features: computed once for a crop store and a backbone, memory-mapped ever after.
+"""Frozen features: computed once for a crop store and a backbone, then memory-mapped.
 
-On disk features are the folder ``<cache>/features/<fingerprint>/`` with ``values.npy``, shape
+Features are stored in the folder ``<cache>/features/<fingerprint>/`` as ``values.npy``, shape
 (n, feature_dim), rows in the store's order, and ``meta.json``. The fingerprint covers the crops,
-the entry of the catalogue, the checksum of the weights, the input side and the precision. Versions
-of torch and timm are recorded, not covered: they change values by rounding only.
+the catalogue entry, the checksum of the weights, the input side and the precision. Versions
+of torch and timm are recorded but not covered: they change values only by rounding.
 
-Opening what is there imports no torch and reads no values; all folds and tests share it.
+Opening existing features imports no torch and reads no values; all folds and tests share them.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ if TYPE_CHECKING:
     from atypia.data.crops.store import CropStore
 
 FEATURES_VERSION = 1
-"""Raised when a change makes features come out differently from the same inputs."""
+"""Increased when a change makes features from the same inputs different."""
 
 Precision = Literal["auto", "float16", "float32"]
-"""How values are stored. ``auto``: float16 where that is exact enough, else float32."""
+"""How values are stored. ``auto``: float16 if that is exact enough, else float32."""
 
 HALF_TOLERANCE = 0.01
-"""float16 is exact enough where, for every feature, the root mean square of its rounding error is at
-most this share of the feature's standard deviation over the crops: what a standardised probe sees
-of it. No value may overflow."""
+"""float16 is exact enough if, for every feature, the root mean square of its rounding error is at
+most this share of the feature's standard deviation over the crops, which is the error that a standardised
+probe sees. No value may overflow."""
 
 VALUES, META = "values.npy", "meta.json"
 CPU_BATCH = 16
-"""Crops a thread takes at once; small batches stay in the cache of a core."""
+"""Crops per thread and batch on a CPU; small batches fit into the cache of a core."""
 DEVICE_BATCH = 256
-"""Crops an accelerator takes at once."""
+"""Crops per batch on an accelerator."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +59,9 @@ class Features:
     Attributes:
         values: Shape (n, feature_dim), float16 or float32, memory-mapped and read-only, in the
             store's row order; rows of quarantined figures are NaN.
-        fingerprint: Of everything that the values depend on.
-        backbone: Entry of the catalogue.
-        input_px: Side at which crops entered the backbone.
+        fingerprint: Fingerprint of everything that the values depend on.
+        backbone: Name of the catalogue entry.
+        input_px: Side to which crops were resized, in pixels.
         weights_sha256: Checksum of the weights file; None for random weights.
         path: The folder.
         meta: Facts about the computation.
@@ -89,30 +89,30 @@ def open_features(
     progress: Progress = silent,
     device: str = "auto",
 ) -> Features:
-    """Opens the features of a store's crops, computing them where they are not there yet.
+    """Opens the features of a store's crops, computing them if they do not exist yet.
 
-    Safe when several processes ask at once (one computes, the others wait) and when one is killed
+    Safe when several processes call it at once (one computes, the others wait) and when one is killed
     (nothing half-written is ever opened).
 
     Args:
         store: The crops.
-        backbone: Entry of the catalogue.
-        input_px: Side at which crops enter the backbone; None: the crop's own side, moved to the
-            nearest one that the backbone takes.
-        weights_file: The backbone's weights, where they are in a file of the user's.
-        cache: Folder of derived files; None for the usual one.
+        backbone: Name of a catalogue entry.
+        input_px: Side to which crops are resized, in pixels; None: the crop's own side, rounded to the
+        nearest one that the backbone supports.
+        weights_file: A local weights file; None to look in packages and the model hub.
+        cache: Folder of derived files; None for the default.
         dtype: How values are stored.
-        progress: Told about crops while features are computed.
-        device: Where they are computed, if they are not there yet: ``auto``, ``cpu`` or ``cuda``.
+        progress: Receives the number of crops done.
+        device: Device for computing them, if necessary: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        InputError: No such backbone, a side that it does not take, or weights that do not fit.
-        AbsentError: The weights are not here and cannot be had.
-        WorkError: The disk is full or cannot be written, or features come out infinite.
+        InputError: Unknown backbone, an input side that it does not support, or weights that do not fit.
+        AbsentError: The weights are not on this machine and cannot be downloaded.
+        WorkError: The disk is full or not writable, or features are infinite.
     """
     entry = BACKBONES[backbone]
     if dtype not in get_args(Precision):
-        raise InputError(must("dtype", "auto, float16 or float32", dtype, "leave it out for auto"))
+        raise InputError(must("dtype", "auto, float16 or float32", dtype, "omit it for auto"))
     crop_px = int(store.crops.shape[1])
     side = nearest_input_px(entry, crop_px) if input_px is None else check_input_px(entry, input_px)
     located = locate(backbone, weights_file)
@@ -147,7 +147,7 @@ class _Job:
 
 
 def _opened(folder: Path, job: _Job) -> Features | None:
-    """What the folder holds, or None where it is absent or damaged."""
+    """Opens the folder's features; None if it is absent or damaged."""
     if not (folder / META).is_file():
         return None
     try:
@@ -174,7 +174,7 @@ def _compute(folder: Path, job: _Job, progress: Progress) -> None:
             for values in _in_order(extract, total, batch, device):
                 rounding.add(values)
                 for name, file in files.items():
-                    with np.errstate(over="ignore"):  # told below
+                    with np.errstate(over="ignore"):  # reported below
                         file.write(np.ascontiguousarray(values, dtype=name).data.cast("B"))
                 done += len(values)
                 progress(done, total, "features computed")
@@ -183,7 +183,7 @@ def _compute(folder: Path, job: _Job, progress: Progress) -> None:
             file.close()
     if rounding.infinite or (job.dtype == "float16" and rounding.overflows):
         what = "infinite values" if rounding.infinite else "values above what float16 can hold"
-        raise WorkError(f"{job.entry.name} gave {what}; fix: check the weights, or ask for float32")
+        raise WorkError(f"{job.entry.name} gave {what}; fix: check the weights, or use float32")
     kept = job.dtype
     if kept == "auto":
         kept = "float16" if rounding.exact_enough else "float32"
@@ -215,12 +215,12 @@ def _compute(folder: Path, job: _Job, progress: Progress) -> None:
 
 
 Extract = Callable[[int, int], npt.NDArray[np.float32]]
-"""From the first row and the one after the last to their features; NaN where a crop is missing."""
+"""Function from a range of rows (first, last + 1) to their features; NaN where a crop is missing."""
 
 
 @contextmanager
 def _extractor(job: _Job) -> Iterator[tuple[Extract, str, int]]:
-    """What computes features of rows, the device it does so on, and how many rows it takes at once."""
+    """The function that computes features of rows, its device, and its batch size."""
     import torch
 
     from atypia.backbones.build import build, folded, preprocess
@@ -236,7 +236,7 @@ def _extractor(job: _Job) -> Iterator[tuple[Extract, str, int]]:
         rows = np.flatnonzero(usable[start:stop])
         values = np.full((stop - start, job.entry.feature_dim), np.nan, dtype=np.float32)
         if len(rows):
-            # Advanced indexing copies: the memory map stays read-only and torch gets its own pixels.
+            # Advanced indexing copies: the memory map is read-only and torch needs a writable array.
             crops = torch.from_numpy(job.store.crops[start:stop][rows]).to(device)
             with torch.inference_mode():
                 values[rows] = encoder(preprocess(crops, job.entry, job.side)).float().cpu().numpy()
@@ -245,7 +245,7 @@ def _extractor(job: _Job) -> Iterator[tuple[Extract, str, int]]:
     threads = torch.get_num_threads()
     try:
         if device == "cpu":
-            # One thread a batch scales better than many threads in one: layers are too small to share.
+            # One thread per batch scales better than many threads in one batch: the layers are too small to divide.
             torch.set_num_threads(1)
             yield extract, device, CPU_BATCH
         else:
@@ -256,7 +256,7 @@ def _extractor(job: _Job) -> Iterator[tuple[Extract, str, int]]:
 
 
 def _in_order(extract: Extract, total: int, batch: int, device: str) -> Iterator[npt.NDArray[np.float32]]:
-    """Features of all rows in order, a batch at a time, with every core at work on a CPU."""
+    """Features of all rows in order, batch by batch; on a CPU all cores work in parallel."""
     workers = core_count() if device == "cpu" else 1
     waiting: deque[Future[npt.NDArray[np.float32]]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="features") as pool:
@@ -273,18 +273,18 @@ def _in_order(extract: Extract, total: int, batch: int, device: str) -> Iterator
 
 
 def _create(path: Path, shape: tuple[int, int], dtype: str) -> BinaryIO:
-    """A new ``.npy`` file open for its values, which are written in row order.
+    """Opens a new ``.npy`` file; the caller then writes its values in row order.
 
-    Ordinary writes rather than a memory map: a full disk is then an error, not a killed process.
+    Ordinary writes instead of a memory map: a full disk then raises an error instead of killing the process.
     """
-    file = open(path, "wb")  # noqa: SIM115  closed by the caller
+    file = open(path, "wb")  # noqa: SIM115  the caller closes it
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
     return file
 
 
 class _Rounding:
-    """What float16 would lose, from one pass over the values."""
+    """The loss of float16 rounding, computed in one pass over the values."""
 
     def __init__(self, dim: int) -> None:
         self._shift: npt.NDArray[np.float64] | None = None
@@ -296,7 +296,7 @@ class _Rounding:
         self.infinite = False
 
     def add(self, values: npt.NDArray[np.float32]) -> None:
-        """Takes a batch; rows of NaN count for nothing."""
+        """Adds a batch; rows of NaN are ignored."""
         known = values[~np.isnan(values).all(axis=1)].astype(np.float64)
         if not len(known):
             return
@@ -308,7 +308,7 @@ class _Rounding:
         if not np.isfinite(half).all():
             self.overflows = True
             return
-        # Sums about a point among the values keep their digits where means are large.
+        # Sums of deviations from one of the values stay precise when means are large.
         shift = self._shift = known.mean(axis=0) if self._shift is None else self._shift
         centred = known - shift
         self._count += len(known)
@@ -320,7 +320,7 @@ class _Rounding:
     def worst(self) -> float | None:
         """Over features, the largest root mean square error relative to the standard deviation.
 
-        None where nothing can be said: no values, or float16 overflows.
+        None if it is unknown: no values, or float16 overflows.
         """
         if not self._count or self.overflows or self.infinite:
             return None
@@ -332,5 +332,5 @@ class _Rounding:
 
     @property
     def exact_enough(self) -> bool:
-        """Whether float16 keeps :data:`HALF_TOLERANCE`."""
+        """Whether rounding to float16 stays within :data:`HALF_TOLERANCE`."""
         return self.worst is not None and self.worst <= HALF_TOLERANCE

@@ -1,7 +1,7 @@
-"""Where a backbone's weights are: a file of the user's, a package, or the model hub.
+"""Finds a backbone's weights: in a user's file, in a package, or on the model hub.
 
-Nothing here imports torch. Everything answers at once when there is no network: what is on disk is
-used, and what is not is an :class:`AbsentError` with its remedy, before any work starts.
+This module does not import torch. Without a network it answers at once: files on disk are
+used, and missing ones raise an :class:`AbsentError` with its remedy before any work starts.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from atypia.base.errors import AbsentError, InputError, WorkError
 from atypia.base.paths import cache_root
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".onnx")
-"""What a weights file may end in. PyTorch files are read without running what they hold."""
+"""Allowed endings of a weights file. PyTorch files are read without running code from them."""
 
 PROBE_TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether a backbone can be used now; if not, why, and what to do."""
+    """Whether a backbone can be used now; if not, the reason and the remedy."""
 
     ok: bool
     reason: str = ""
@@ -41,7 +41,7 @@ class Located:
     Attributes:
         path: The file; None for random weights.
         sha256: Checksum of its bytes; None for random weights.
-        origin: Where it came from, with the commit where it came from the hub.
+        origin: Where it came from; with the commit if it came from the hub.
     """
 
     path: Path | None
@@ -50,11 +50,11 @@ class Located:
 
 
 def availability(name: str, weights_file: Path | None = None) -> Availability:
-    """Tells, in milliseconds and without a network, whether a backbone's weights are on this machine.
+    """Checks, in milliseconds and without a network, whether a backbone's weights are on this machine.
 
     Args:
-        name: Entry of the catalogue.
-        weights_file: A file of the user's, which is then the only place looked at.
+        name: Name of a catalogue entry.
+        weights_file: A local weights file; then no other place is searched.
 
     Raises:
         InputError: No such backbone.
@@ -75,24 +75,24 @@ def availability(name: str, weights_file: Path | None = None) -> Availability:
         case HubWeights() as weights:
             if _snapshot(weights) is not None:
                 return Availability(True)
-            state = " and HF_HUB_OFFLINE is set" if _offline() else "; it is downloaded when it is first used"
+            state = " and HF_HUB_OFFLINE is set" if _offline() else "; it is downloaded at first use"
             return Availability(False, f"{weights.repo} is not on this machine{state}", _hub_remedy(entry, weights))
 
 
 def require(name: str, weights_file: Path | None = None) -> None:
-    """Makes sure that a backbone's weights are on this machine, downloading them where that is possible.
+    """Makes sure that a backbone's weights are on this machine, downloading them if possible.
 
     Raises:
-        InputError: No such backbone, or the weights file is of no known kind.
-        AbsentError: They are not here and cannot be had; the message says why and what to do.
+        InputError: Unknown backbone, or unknown type of weights file.
+        AbsentError: They are not on this machine and cannot be downloaded; the message gives reason and remedy.
     """
     _locate_path(BACKBONES[name], weights_file)
 
 
 def locate(name: str, weights_file: Path | None = None) -> Located:
-    """Finds a backbone's weights, downloading them where that is possible, and their checksum.
+    """Finds a backbone's weights, downloading them if possible, and their checksum.
 
-    The checksum of a file is remembered by its path, size and time of change.
+    The checksum of a file is cached by its path, size and modification time.
 
     Raises:
         InputError, AbsentError: As :func:`require`.
@@ -119,7 +119,7 @@ def _locate_path(entry: Backbone, weights_file: Path | None) -> tuple[Path | Non
             return path, f"package {weights.distribution}"
         case HubWeights() as weights:
             path = _snapshot(weights) or _download(entry, weights)
-            # The hub's cache names the folder of a snapshot after its commit.
+            # The hub's cache names a snapshot folder after its commit.
             return path, f"hub {weights.repo}@{path.parent.name}"
 
 
@@ -152,7 +152,7 @@ def _hub_cache() -> Path:
 
 
 def _snapshot(weights: HubWeights) -> Path | None:
-    """The file in the hub's local cache, at the pinned commit or else at the one downloaded as ``main``."""
+    """The file in the hub's local cache, at the pinned commit, else at the downloaded ``main``."""
     folder = _hub_cache() / f"models--{weights.repo.replace('/', '--')}"
     commit = weights.revision
     if commit is None:
@@ -172,9 +172,9 @@ def _offline() -> bool:
 
 
 def _reachable() -> bool:
-    """Whether the hub's host answers; asked first because the client itself retries for a long time."""
+    """Whether the hub's host answers; checked first because the client itself retries for a long time."""
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return True  # only the proxy can tell
+        return True  # only the proxy can reach it
     address = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
     port = address.port or (80 if address.scheme == "http" else 443)
     try:
@@ -188,13 +188,13 @@ def _hub_remedy(entry: Backbone, weights: HubWeights) -> str:
     own = f"give the file {weights.filename} with --weights FILE"
     if entry.gated:
         return f"accept the licence at {weights.url}, set HF_TOKEN to your access token and run again, or {own}"
-    return f"run once with a network (it is fetched from {weights.url}), or {own}"
+    return f"run once with a network (downloads it from {weights.url}), or {own}"
 
 
 def _download(entry: Backbone, weights: HubWeights) -> Path:
     def absent(reason: str, remedy: str = "", cause: Exception | None = None) -> NoReturn:
         remedy = remedy or _hub_remedy(entry, weights)
-        raise AbsentError(f"the weights of {entry.name} are not here: {reason}; fix: {remedy}") from cause
+        raise AbsentError(f"the weights of {entry.name} are not on this machine: {reason}; fix: {remedy}") from cause
 
     if _offline():
         absent("HF_HUB_OFFLINE is set", f"unset it and {_hub_remedy(entry, weights)}")
@@ -207,13 +207,13 @@ def _download(entry: Backbone, weights: HubWeights) -> Path:
     try:
         return Path(hf_hub_download(weights.repo, weights.filename, revision=weights.revision or "main"))
     except errors.GatedRepoError as error:
-        absent("its licence has not been accepted, or the token is of somebody who has not", cause=error)
+        absent("its licence has not been accepted by the owner of the token", cause=error)
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        absent(f"the hub does not give {weights.repo} at {weights.revision or 'main'}", cause=error)
+        absent(f"the hub has no {weights.repo} at {weights.revision or 'main'}", cause=error)
     except errors.LocalEntryNotFoundError as error:
         absent("the model hub cannot be reached from this machine", cause=error)
     except errors.EntryNotFoundError as error:
-        absent(f"{weights.repo} holds no {weights.filename}", cause=error)
+        absent(f"{weights.repo} has no file {weights.filename}", cause=error)
     except (errors.HfHubHTTPError, OSError) as error:
         absent(f"the download failed ({str(error).splitlines()[0]})", cause=error)
 
@@ -228,7 +228,7 @@ def _remembered_sha256(path: Path) -> str:
             if {name: known[name] for name in key} == key:
                 return str(known["sha256"])
         except (WorkError, KeyError, TypeError):
-            pass  # a damaged note is written anew
+            pass  # a damaged cache file is rewritten
     digest = file_sha256(path)
     write_json(note, {**key, "sha256": digest})
     return digest

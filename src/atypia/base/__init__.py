@@ -1,1 +1,1 @@
-"""Names, errors, files and seeds that every room uses."""
+"""Names, errors, files and seeds used by all rooms."""

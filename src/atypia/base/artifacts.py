@@ -1,7 +1,7 @@
-"""Files that can be trusted: fingerprints, atomic writes, locks.
+"""Reliable files: fingerprints, atomic writes, locks.
 
-Nothing half-written is ever read as whole: a file or folder gets its name only when it is
-complete, by a rename on the same file system. Whatever an artifact depends on is hashed into
+Incomplete files are never read: a file or folder gets its name only when it is
+complete, by a rename on the same file system. Everything that an artifact depends on is hashed into
 its fingerprint, so a changed input has another name and stale files are never reused.
 """
 
@@ -29,13 +29,13 @@ from atypia.base.files.structured import parse_json
 
 CHUNK_BYTES = 1 << 20
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
-"""Modes of what Atypia itself decides to keep of patients: crops, features, decisions. Only their owner reads them."""
+"""File modes for cached patient data: crops, features, decisions. Readable only by their owner."""
 MAX_JSON_BYTES = 1 << 28
-"""Size of a JSON file that is read whole: a split of a million figures has about 60 MB."""
+"""Largest JSON file, in bytes, that is read: a split of a million figures has about 60 MB."""
 NAME_BYTES = 200
-"""Bytes of a name that hidden files beside it repeat; file systems take 255."""
+"""Bytes of a file name that are repeated in the names of its temporary files; file systems allow 255."""
 LEFT_AFTER_S = 24 * 3600.0
-"""Age at which half-written files count as left behind where the file system has no locks."""
+"""Age in seconds after which incomplete files count as abandoned if the file system has no locks."""
 
 _PART = re.compile(r"\..+\.[a-z0-9_]{8}\.part")
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
@@ -46,7 +46,7 @@ def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text.
 
     Raises:
-        TypeError: The value holds something that JSON cannot say (a path, a NaN).
+        TypeError: The value contains something that JSON cannot represent (a path, a NaN).
     """
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -57,7 +57,7 @@ def canonical_json(value: Any) -> str:
 def fingerprint(*parts: Any) -> str:
     """A 128-bit content hash of JSON-like values and byte strings, as 32 hex digits.
 
-    The order and the boundaries of the parts count.
+    The order and the boundaries of the parts matter.
 
     >>> fingerprint("a", "b") == fingerprint("ab")
     False
@@ -74,7 +74,7 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hex digits, read in pieces.
 
     Raises:
-        DataError: It is no regular file.
+        DataError: It is not a regular file.
         OSError: It cannot be read.
     """
     digest = hashlib.sha256()
@@ -86,9 +86,9 @@ def file_sha256(path: Path) -> str:
 
 @contextmanager
 def atomic_file(path: Path, mode: str = "wb", private: bool = False) -> Iterator[IO[Any]]:
-    """Opens a temporary file beside ``path`` that takes its name when the block ends well.
+    """Opens a temporary file beside ``path``, renamed to ``path`` when the block ends without an error.
 
-    What a killed process left half-written in the folder is removed by the next one that writes there.
+    Incomplete files of killed processes are removed by the next process that writes to the folder.
 
     Args:
         path: The final file; its folder is created. An existing file is replaced at the end.
@@ -100,7 +100,7 @@ def atomic_file(path: Path, mode: str = "wb", private: bool = False) -> Iterator
     """
     with disk_errors(path):
         handle, part = _part_file(path, private)
-        locked = os.dup(handle) if os.name == "posix" else None  # holds the lock until the file has its name
+        locked = os.dup(handle) if os.name == "posix" else None  # keeps the lock until the file is renamed
         try:
             binary = "b" in mode
             with os.fdopen(
@@ -118,15 +118,15 @@ def atomic_file(path: Path, mode: str = "wb", private: bool = False) -> Iterator
 
 
 def _part_file(path: Path, private: bool) -> tuple[int, Path]:
-    """A new file beside ``path``, locked so that no other process takes it for left behind."""
+    """A new file beside ``path``, locked so that no other process removes it as abandoned."""
     with suppress(FileNotFoundError):
-        os.lstat(path)  # before the work: a name that the file system cannot take would be told at its end
+        os.lstat(path)  # fails early if the file system does not allow the name
     try:
         _parents(path, private)
         _tidy(path.parent)
         while True:
             handle, name = tempfile.mkstemp(prefix=f".{_short(path.name)}.", suffix=".part", dir=path.parent)
-            # Between its making and its locking another process may have begun to remove it.
+            # Between creating and locking it, another process may have removed it.
             if _try_lock(handle) is not False and os.fstat(handle).st_nlink:
                 return handle, Path(name)
             os.close(handle)
@@ -135,9 +135,9 @@ def _part_file(path: Path, private: bool) -> tuple[int, Path]:
 
 
 def _tidy(folder: Path) -> None:
-    """Removes what killed processes left half-written in a folder; once a process and folder.
+    """Removes incomplete files of killed processes from a folder; once per process and folder.
 
-    A living writer holds a lock on its file. Where there are no locks, a file counts as left behind after a day.
+    A running writer holds a lock on its file. Without locks, a file counts as abandoned after a day.
     """
     if folder in _tidied:
         return
@@ -160,7 +160,7 @@ def _remove_left(part: Path) -> None:
 
 
 def _try_lock(handle: int) -> bool | None:
-    """Locks an open file without waiting; False where another has it, None where there are no locks."""
+    """Locks an open file without waiting; False if another process has it, None without lock support."""
     try:
         import fcntl
     except ImportError:
@@ -175,7 +175,7 @@ def _try_lock(handle: int) -> bool | None:
 
 
 def _short(name: str) -> str:
-    """A name for hidden files beside the one of this name: itself, or its start and a hash where it is long."""
+    """Base name of temporary files for this name: the name itself, or its start and a hash if it is long."""
     raw = os.fsencode(name)
     if len(raw) <= NAME_BYTES:
         return name
@@ -184,19 +184,19 @@ def _short(name: str) -> str:
 
 @contextmanager
 def atomic_folder(path: Path, private: bool = False) -> Iterator[Path]:
-    """Gives a temporary folder beside ``path`` that takes its name when the block ends well.
+    """Yields a temporary folder beside ``path``, renamed to ``path`` when the block ends without an error.
 
     An existing folder at ``path`` is replaced. A killed process leaves only hidden
     ``.NAME.*.part`` and ``.old`` folders, which the next writer of the same name removes (callers hold
-    :func:`lock` on the name where two may write at once).
+    :func:`lock` on the name if two may write at once).
 
     Args:
         path: The final folder.
-        private: Whether only the owner may enter it and read what is in it (:data:`PRIVATE_FOLDER`).
+        private: Whether only the owner may enter it and read its files (:data:`PRIVATE_FOLDER`).
     """
     with disk_errors(path):
         _parents(path, private)
-        # The middle has no dot: what a writer of «NAME.more» is filling is left alone.
+        # No dot in the middle: the temporary folders of a writer of «NAME.more» are kept.
         left_behind = re.compile(rf"\.{re.escape(_short(path.name))}\.[^.]+\.(part|old)")
         for stale in path.parent.iterdir():
             if left_behind.fullmatch(stale.name):
@@ -221,7 +221,7 @@ def atomic_folder(path: Path, private: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def lock(path: Path, timeout_s: float = 3600.0) -> Iterator[None]:
-    """Holds an exclusive lock named after ``path`` across processes; a dead holder frees it.
+    """Holds an exclusive lock named after ``path`` across processes; it is released when its holder dies.
 
     On a file system without locks the block runs without one, after a warning: files still get their names
     only when they are complete, but two processes may do the same work.
@@ -251,9 +251,9 @@ def lock(path: Path, timeout_s: float = 3600.0) -> Iterator[None]:
 
 
 def private_folder(path: Path) -> Path:
-    """Makes sure that a folder is there; those that are created are open to their owner alone.
+    """Makes sure that a folder exists; created folders are accessible only to their owner.
 
-    Folders that were there keep their mode: they are the user's.
+    Existing folders keep their mode.
     """
     with disk_errors(path):
         absent = [folder for folder in (path, *path.parents) if not folder.exists()]
@@ -264,7 +264,7 @@ def private_folder(path: Path) -> Path:
 
 
 def private_file(path: Path) -> Path:
-    """Makes sure that a file is there that its owner alone may read and write.
+    """Makes sure that a file exists that only its owner may read and write.
 
     An existing file keeps its content. For files that another library opens by name, such as SQLite, which gives
     the files that it puts beside it the same mode.
@@ -280,13 +280,13 @@ def private_file(path: Path) -> Path:
 def build_once(
     path: Path, is_valid: Callable[[Path], bool], build: Callable[[Path], None], private: bool = False
 ) -> Path:
-    """Builds a folder unless a valid one is there; safe when many processes ask at once.
+    """Builds a folder unless a valid one exists; safe when several processes call it at once.
 
     Args:
         path: The final folder.
-        is_valid: Tells whether the folder at ``path`` can be used as it is; must be cheap.
+        is_valid: Checks whether the folder at ``path`` can be used; must be fast.
         build: Fills a temporary folder, which then becomes ``path``.
-        private: As :func:`atomic_folder` takes it.
+        private: As for :func:`atomic_folder`.
 
     Returns:
         ``path``.
@@ -312,7 +312,7 @@ def read_json(path: Path) -> Any:
     """Reads a JSON file, under the limits of :func:`atypia.base.files.structured.parse_json`.
 
     Raises:
-        WorkError: The file is absent, no regular file, cannot be read, too large, or damaged.
+        WorkError: The file is absent, not a regular file, cannot be read, too large, or damaged.
     """
     try:
         return parse_json(read_regular(path, MAX_JSON_BYTES), path.name)
@@ -328,7 +328,7 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turns a full or read-only disk into an error that names the remedy."""
+    """Converts errors of a full or read-only disk into an error with a remedy."""
     try:
         yield
     except OSError as error:
@@ -359,7 +359,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def environment(others: Iterable[str] = ()) -> Mapping[str, str]:
-    """Versions of what results depend on: Python, platform and the numerical packages.
+    """Versions that results depend on: Python, platform and the numerical packages.
 
     Args:
         others: Further installed packages, for instance of plug-ins.

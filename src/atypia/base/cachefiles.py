@@ -1,6 +1,6 @@
-"""What Atypia keeps on this machine by itself: derived files, which can be deleted, and what people entered, which cannot.
+"""Files that Atypia keeps on this machine: derived files, which can be deleted, and user input, which cannot.
 
-Only folders that are listed here are ever touched: ``$ATYPIA_CACHE`` may name a folder that holds other things.
+Only folders listed here are changed: ``$ATYPIA_CACHE`` may be a folder with other files.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ LOGS: Final = "logs"
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file that is kept.
+    """A kind of kept files.
 
     Attributes:
-        name: What the command line calls it, and its folder's name.
-        holds: What is in it, in words.
-        of_patients: Whether it shows or names patients' figures, where the data are patients'.
-        derived: Whether it is made anew when it is needed, so that it may be deleted; what is not lies in the home.
+        name: Its name on the command line, and of its folder.
+        holds: Description of its content.
+        of_patients: Whether it contains images or ids of patients, if the data are from patients.
+        derived: Whether it is made again when it is needed, so that it may be deleted; what is not lies in the home.
     """
 
     name: str
@@ -54,23 +54,23 @@ KINDS: Final = (
     Kind("phantom", "rendered crops", False),
     Kind("synthesis", "generators and generated crops", True),
     Kind("weights", "converted weights of backbones, checksums", False),
-    Kind(LOGS, "what went wrong unexpectedly, with tracebacks", True),
+    Kind(LOGS, "unexpected errors, with tracebacks", True),
     Kind("reviews", "decisions of `atypia serve`", True, derived=False),
-    Kind("imports", "where folders were imported from", True, derived=False),
+    Kind("imports", "paths of imported folders", True, derived=False),
 )
 """Every kind. A new folder below the cache or the home gets its entry here."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file or folder that is kept.
+    """One kept file or folder.
 
     Attributes:
         kind: Name of its kind.
         path: Where it is.
         size_bytes: Of all files in it.
-        written: When the newest of them was written, in seconds since 1970.
-        part: Whether it is what a killed process left half-written.
+        written: Time of the last change, in seconds since 1970.
+        part: Whether it is an incomplete file of a killed process.
     """
 
     kind: str
@@ -81,7 +81,7 @@ class Entry:
 
 
 def entries(kind: Kind) -> Iterator[Entry]:
-    """What is kept of a kind, by name; what cannot be read counts as empty."""
+    """The entries of a kind, by name; unreadable ones count as empty."""
     if not kind.folder.is_dir():
         return
     for path in sorted(kind.folder.iterdir()):
@@ -106,7 +106,7 @@ def chosen(names: Sequence[str] = (), older_than_days: float | None = None) -> l
 
     Args:
         names: Kinds; none for all that are derived.
-        older_than_days: Only what was last written before so many days.
+        older_than_days: Only entries last written more than this many days ago.
 
     Raises:
         InputError: No such kind, one that is not derived, or a negative number of days.
@@ -128,7 +128,7 @@ def delete(found: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
     """Deletes entries, except those that another process is writing.
 
     Returns:
-        What was deleted, and what was left as it is in use.
+        The deleted entries, and those kept because they are in use.
 
     Raises:
         WorkError: A file cannot be deleted.
@@ -158,7 +158,7 @@ def delete(found: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
 
 
 def _measured(path: Path) -> tuple[int, float]:
-    """Bytes of all files below a path, and when the newest was written; links are not followed."""
+    """Total bytes of all files below a path, and the time of the newest; links are not followed."""
     size, written = 0, 0.0
     folders = [path]
     while folders:

@@ -26,7 +26,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a YAML file that holds one mapping.
 
     Raises:
-        InputError: The file is absent, no regular file, is not YAML, holds something else, or exceeds the limits of
+        InputError: The file is absent, not a regular file, is not YAML, holds something else, or exceeds the limits of
             :func:`atypia.base.files.structured.parse_yaml`.
     """
     try:
@@ -93,7 +93,7 @@ def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[
         A new nested dictionary.
 
     Raises:
-        InputError: An override has no ``=`` or steps through something that is no mapping.
+        InputError: An override has no ``=`` or steps through something that is not a mapping.
 
     >>> with_overrides({"probe": {"strengths": [1]}}, ["probe.strengths=[1, 2]"])
     {'probe': {'strengths': [1, 2]}}

@@ -1,4 +1,4 @@
-"""How many cores this process may use, and what the devices are called that networks run on."""
+"""Number of cores that this process may use, and the names of devices for networks."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 from typing import Final
 
 DEVICES: Final = ("auto", "cpu", "cuda")
-"""What ``--device`` takes; ``auto`` is a GPU where there is one."""
+"""Values of ``--device``; ``auto`` uses a GPU if there is one."""
 
 
 def core_count() -> int:
-    """Cores that this process may run on: fewer than the machine has inside a container or a job."""
+    """Number of cores that this process may run on; in a container or job fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

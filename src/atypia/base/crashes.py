@@ -1,7 +1,7 @@
-"""What nobody foresaw: one line for the user, the traceback in a file that only the user can read.
+"""Unexpected errors: one line for the user, and the traceback in a file that only the user can read.
 
-Every entry point (the command line, the container of the challenge, the workers) ends through here, so
-that a traceback never lands at a user's feet and is not lost either.
+Every entry point (the command line, the challenge container, the workers) uses this module, so
+that users never see a traceback, and it is not lost either.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FAILED: Final = 1
 STOPPED: Final = 130
 """Exit code after Ctrl-C: 128 and the number of the signal."""
 KEPT_LOGS: Final = 20
-"""Logs that are kept; older ones are removed."""
+"""Number of logs that are kept; older ones are removed."""
 _MESSAGE_CHARACTERS: Final = 2_000
 _LOG_CHARACTERS: Final = 100_000
 _SHOWN: Final = 200
@@ -33,7 +33,7 @@ _NO_MEMORY: Final = re.compile(r"out of memory|not enough memory|allocate memory
 
 
 def words(error: BaseException) -> str:
-    """What an error that nobody foresaw is called, in one line of at most about 200 characters."""
+    """Describes an unexpected error in one line of at most about 200 characters."""
     if _is_memory(error):
         return "the memory is exhausted; fix: ask for fewer crops at once (--batch-size), fewer workers, or more memory"
     if isinstance(error, RecursionError):
@@ -49,10 +49,10 @@ def words(error: BaseException) -> str:
 def write_log(error: BaseException) -> Path | None:
     """Writes the traceback of an error into a new file of mode 0600 below :func:`atypia.base.paths.log_root`.
 
-    It holds the calls and their messages, and neither the values of variables nor what was typed.
+    It contains the calls and messages, but neither values of variables nor user input.
 
     Returns:
-        The file; None where none can be written.
+        The file; None if none can be written.
     """
     try:
         folder = _folder()
@@ -69,17 +69,17 @@ def write_log(error: BaseException) -> Path | None:
 
 
 def told(error: BaseException) -> str:
-    """The one line for the user, after the log was written; see :func:`words` and :func:`write_log`."""
+    """Writes the log and returns the line for the user; see :func:`words` and :func:`write_log`."""
     path = write_log(error)
     where = "no log could be written" if path is None else f"the traceback is in {path}"
     return f"error: {words(error)}; {where}"
 
 
 def run_guarded(run: Callable[[], int]) -> int:
-    """Runs an entry point; whatever it raises becomes one line on standard error and an exit code.
+    """Runs an entry point; any exception becomes one line on standard error and an exit code.
 
     Returns:
-        What ``run`` gave; the error's own exit code; 130 after Ctrl-C; 1 for what nobody foresaw.
+        The result of ``run``; the error's exit code; 130 after Ctrl-C; 1 for an unexpected error.
     """
     try:
         return run()
@@ -89,13 +89,13 @@ def run_guarded(run: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         say("stopped")
         return STOPPED
-    except Exception as error:  # noqa: BLE001  the last resort: nothing may end in a traceback
+    except Exception as error:  # noqa: BLE001  last resort: users never see a traceback
         say(told(error))
         return FAILED
 
 
 def say(text: str) -> None:
-    """Writes a line on standard error, whatever its encoding, and also where it is closed."""
+    """Writes a line to standard error, with any encoding, even if it is closed."""
     stream = sys.stderr
     if stream is None:
         return
@@ -108,7 +108,7 @@ def say(text: str) -> None:
 def _folder() -> Path:
     try:
         from atypia.base.paths import log_root
-    except ImportError:  # the container of the challenge has no platformdirs
+    except ImportError:  # the challenge container has no platformdirs
         return Path(tempfile.gettempdir()) / "atypia-log"
     return log_root()
 
@@ -120,7 +120,7 @@ def _is_memory(error: BaseException) -> bool:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001  an exception's own words may fail too
+    except Exception:  # noqa: BLE001  str() of an exception may fail too
         return "no message"
 
 

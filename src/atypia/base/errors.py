@@ -1,6 +1,6 @@
 """Errors that a user can act on.
 
-Every message names the remedy. The command line turns the class into an exit code:
+Every message states the remedy. The command line converts the class to an exit code:
 2 for bad usage or bad input, 1 for work that failed.
 """
 
@@ -14,17 +14,17 @@ class AtypiaError(Exception):
 
 
 class InputError(AtypiaError, ValueError):
-    """What the user gave cannot be used: an argument, a file, a configuration. Exit code 2."""
+    """The user's input cannot be used: an argument, a file, a configuration. Exit code 2."""
 
     exit_code = 2
 
 
 class DataError(InputError):
-    """A data set is not what it should be: a missing column, a wrong count, a bad image."""
+    """A data set is invalid: a missing column, a wrong count, a bad image."""
 
 
 class LeakageError(DataError):
-    """The same case or the same image is on both sides of a split, or in two sets."""
+    """The same case or image is in two parts of a split, or in two sets."""
 
 
 class AbsentError(InputError):
@@ -32,19 +32,19 @@ class AbsentError(InputError):
 
 
 class WorkError(AtypiaError):
-    """Work that began could not be finished: a full disk, a diverged fit, a broken transfer."""
+    """Work failed after it started: a full disk, a diverged training, a broken transfer."""
 
 
 class LockedError(WorkError):
-    """Another process holds what is needed."""
+    """Another process holds a required lock."""
 
 
 LONGEST_SHOWN = 300
-"""Characters of a value that a message repeats."""
+"""Largest number of characters of a value shown in a message."""
 
 
 def brief(value: object) -> str:
-    """A value as a message shows it: its ``repr``, the middle left out where it is long; never fails.
+    """A value as shown in a message: its ``repr``, shortened in the middle if long; never fails.
 
     >>> brief(0), brief("x")
     ('0', "'x'")
@@ -52,7 +52,7 @@ def brief(value: object) -> str:
     'a whole number of more than 300 digits'
     """
     if isinstance(value, int) and not -(10**LONGEST_SHOWN) < value < 10**LONGEST_SHOWN:
-        return f"a whole number of more than {LONGEST_SHOWN} digits"  # Python refuses to write some of them
+        return f"a whole number of more than {LONGEST_SHOWN} digits"  # Python refuses to convert some of them to text
     try:
         text = repr(value)
     except (ValueError, RecursionError):
@@ -66,13 +66,13 @@ def _shortened(text: str) -> str:
 
 
 def must(name: str, expected: str, got: object, fix: str) -> str:
-    """Words an error the house way.
+    """Formats an error message in the standard form.
 
     Args:
-        name: What is wrong: an argument, a column, a file. Long values and names are shortened.
+        name: The faulty argument, column or file. Long values and names are shortened.
         expected: What it must be.
-        got: What it is; shown with ``repr`` unless it is a string.
-        fix: What the user can do.
+        got: What was given; shown with ``repr`` unless it is a string.
+        fix: The remedy.
 
     Returns:
         «`name` must be expected, got got; fix: fix»

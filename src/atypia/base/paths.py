@@ -1,4 +1,4 @@
-"""Where data, imports and derived files live.
+"""Paths of data, imports and derived files.
 
 ==============  =======================  ==============================================
 what            set by                   else
@@ -9,8 +9,8 @@ cache           ``$ATYPIA_CACHE``        ``<home>/cache``
 logs            ``$ATYPIA_HOME``         the user's log folder of the platform
 ==============  =======================  ==============================================
 
-The data root may be read-only: what Atypia derives (manifests, crop stores, features) goes to
-the cache and can be deleted at any time. Where a folder was imported from is kept in the home.
+The data root may be read-only: derived files (manifests, crop stores, features) are written to
+the cache and can be deleted at any time. Paths of imported folders are stored in the home.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def home() -> Path:
 
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
-    """The folder under which published data is looked for and downloaded to."""
+    """The folder in which published data is searched, and to which it is downloaded."""
     chosen = root or os.environ.get("ATYPIA_DATA")
     return Path(chosen).expanduser().resolve() if chosen else home() / "data"
 
@@ -40,6 +40,6 @@ def cache_root() -> Path:
 
 
 def log_root() -> Path:
-    """The folder of what is kept of unexpected errors: ``$ATYPIA_HOME/log``, else the user's log folder."""
+    """The folder of logs of unexpected errors: ``$ATYPIA_HOME/log``, else the user's log folder."""
     chosen = os.environ.get("ATYPIA_HOME")
     return Path(chosen).expanduser() / "log" if chosen else user_log_path("atypia", appauthor=False)

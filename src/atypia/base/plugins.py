@@ -74,7 +74,7 @@ class Origin:
 
     Attributes:
         module: The module that did.
-        distribution: The installed package that it belongs to; empty where that is not known.
+        distribution: The installed package that it belongs to; empty if that is not known.
         release: Version of that package.
         version: The entry's own version, raised by its author when the same options give another result; None
             where none is given.
@@ -98,7 +98,7 @@ class Plugin:
         value: What it names: ``module`` or ``module:function``.
         distribution: The package.
         release: Version of the package.
-        error: Why it cannot be used, in one line; empty where it can, or was not loaded yet.
+        error: Why it cannot be used, in one line; empty if it can, or was not loaded yet.
         loaded: Whether that was tried.
         added: Registry and name of what it added while it was loaded.
     """
@@ -165,7 +165,7 @@ def load(kind: str) -> None:
 
 
 def _load(plugin: Plugin) -> bool:
-    """Loads a plug-in unless that was tried before; False where it failed now."""
+    """Loads a plug-in unless that was tried before; False if it failed now."""
     if plugin.loaded:
         return True
     plugin.loaded = True
@@ -208,7 +208,7 @@ def _warn(failed: Iterable[Plugin]) -> None:
 
 
 def problems(kind: str) -> str:
-    """Which plug-ins that may have added to a kind cannot be used, why, and what to do; empty where all can."""
+    """Which plug-ins that may have added to a kind cannot be used, why, and what to do; empty if all can."""
     failed = [plugin for plugin in plugins() if plugin.error and plugin.kind in (None, kind)]
     return "; ".join(
         f"{plugin} may have added it, but cannot be used ({plugin.error}); fix: {plugin.remedy}" for plugin in failed

@@ -1,4 +1,4 @@
-"""Names that everything else uses: label codes, columns of the tables, unit types.
+"""Shared names: label codes, table columns, unit types.
 
 A name is written here once; no other module spells a column or a class again.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final, NewType
 
 Px = NewType("Px", int)
-"""A length in pixels of the image at hand."""
+"""A length in pixels of the image in question."""
 Um = NewType("Um", float)
 """A length in micrometres on the tissue."""
 Mpp = NewType("Mpp", float)
@@ -23,7 +23,7 @@ CLASS_NAMES: Final[dict[str, tuple[str, str]]] = {
     ATYPICAL_TASK: ("normal", "atypical"),
     MITOSIS_TASK: ("look-alike", "mitotic"),
 }
-"""For each task the names of class 0 and class 1. Class 1 is the positive class everywhere.
+"""Names of class 0 and class 1 of each task. Class 1 is always the positive class.
 
 ``atypical``: normal (0) against atypical (1) mitotic figures.
 ``mitosis``: look-alikes (0, also called hard negatives) against mitotic figures (1).
@@ -32,7 +32,7 @@ CLASS_NAMES: Final[dict[str, tuple[str, str]]] = {
 DEFAULT_THRESHOLD: Final = 0.5
 """Decision threshold on the probability of the positive class, unless a bundle carries another."""
 
-# Columns of a manifest: one row a figure. Unknown is null, never an invented value.
+# Columns of a manifest: one row per figure. Unknown is null, never an invented value.
 FIGURE_ID: Final = "figure_id"
 DATASET: Final = "dataset"
 IMAGE: Final = "image"

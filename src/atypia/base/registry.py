@@ -1,4 +1,4 @@
-"""One small class by which everything that has a name is found."""
+"""Registries: named entries of one kind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """Named things of one kind, in the order in which they were added.
+    """Named entries of one kind, in the order in which they were added.
 
     Adding a name twice raises; asking for an unknown one lists the choices. A registry that is
     given a ``package`` imports that package's modules on first use, so that adding an entry

@@ -23,17 +23,17 @@ PREDICTIONS: Final = "predictions.parquet"
 ENVIRONMENT: Final = "environment.json"
 LOG: Final = "log.txt"
 RUN: Final = "run.json"
-"""Written last: a run folder without it is not complete."""
+"""Written last: a run folder without it is incomplete."""
 EVALUATIONS: Final = "evaluations"
 TENSORBOARD: Final = "tensorboard"
 RESULTS: Final = "results.parquet"
 WARNINGS: Final = "warnings"
-"""Key of the warnings among the facts of a prediction file, for every table that it enters."""
+"""Key of the warnings in the metadata of a prediction file, shown with every table made from it."""
 
 VALIDATION: Final = "val"
 TEST: Final = "test"
 EXTERNAL: Final = "external"
-"""What the figures of a prediction are to the model: its fold's validation or test part, or another data set."""
+"""Role of the predicted figures for the model: its fold's validation or test part, or another data set."""
 
 
 def natural_key(name: str) -> tuple[str, int]:
@@ -46,13 +46,13 @@ def run_folders(folder: Path) -> list[Path]:
     """The complete run folders of a training, in natural order; the folder itself if it is one."""
     if (folder / RUN).is_file():
         return [folder]
-    # A hidden folder is what a killed process was filling or replacing, however whole it looks.
+    # Hidden folders are incomplete folders of killed processes, even if they look complete.
     found = (run.parent for run in folder.glob(f"*/{RUN}") if not run.parent.name.startswith("."))
     return sorted(found, key=lambda path: natural_key(path.name))
 
 
 def prediction_files(folder: Path) -> Sequence[Path]:
-    """All prediction files of a training's folder: its folds', then its evaluations'."""
+    """All prediction files in a training's folder: first of its folds, then of its evaluations."""
     own = [run / PREDICTIONS for run in run_folders(folder)]
     other = (folder / EVALUATIONS).glob("*/*.parquet")
     return [*own, *sorted(other, key=lambda path: (path.parent.name, natural_key(path.stem)))]

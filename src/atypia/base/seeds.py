@@ -8,14 +8,14 @@ import numpy as np
 
 
 def derive_seed(seed: int, *names: object) -> int:
-    """Derives a 32-bit seed from a master seed and the names of what it is for.
+    """Derives a 32-bit seed from a master seed and the names of its use.
 
     The same arguments give the same seed on every machine and Python version; adding a use
-    elsewhere never shifts another's stream.
+    elsewhere never changes another stream.
 
     Args:
         seed: Master seed.
-        *names: What the stream is for, for instance ``"fold", 3, "sampler"``.
+        *names: Its use, for instance ``"fold", 3, "sampler"``.
 
     Returns:
         An integer in [0, 2³²).

@@ -1,7 +1,7 @@
-"""What other packages would report to their makers, switched off: nothing leaves the machine.
+"""Switches off reports of other packages to their makers: nothing leaves the machine.
 
-Each package looks when it is imported or started, so :func:`switch_off` runs when ``atypia`` is imported, which every
-entry point, worker process and exported container does first. It holds whatever the environment said before.
+Packages check their settings at import or start, so :func:`switch_off` runs when ``atypia`` is imported, which every
+entry point, worker process and exported container does first. It overrides the environment.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ SWITCHES: Final = {
 }
 """Environment variables that switch reports off."""
 REPORTERS: Final = ("openvino_telemetry",)
-"""Packages that do nothing but report, and have no such variable: OpenVINO's sends an event at every import of OpenVINO,
-and goes without where it cannot be imported."""
+"""Packages that only report and have no such variable: OpenVINO's sends an event at every import of OpenVINO,
+and OpenVINO works without it."""
 
 
 def switch_off() -> None:

@@ -1,1 +1,1 @@
-"""Command line: parse, call, print."""
+"""Command line: parses, calls a workflow, prints."""

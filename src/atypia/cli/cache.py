@@ -1,4 +1,4 @@
-"""``atypia cache``: what is kept on this machine, and how it goes away."""
+"""``atypia cache``: lists and deletes files that Atypia keeps on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from atypia.base.cachefiles import Entry
 
 app = typer.Typer(
-    help="What Atypia keeps on this machine: list it, clear it.",
+    help="Files that Atypia keeps on this machine: list, delete.",
     invoke_without_command=True,
     epilog="Example: `atypia cache clear --kind crops --older-than 30`",
 )
@@ -24,7 +24,7 @@ app = typer.Typer(
 
 @app.callback()
 def show(context: typer.Context, as_json: Json = False) -> None:
-    """List what is kept, by kind, with sizes; `atypia cache clear` deletes what is derived."""
+    """List kept files by kind, with sizes; `atypia cache clear` deletes derived files."""
     if context.invoked_subcommand is not None:
         return
     from atypia.base.cachefiles import summary
@@ -48,16 +48,16 @@ def show(context: typer.Context, as_json: Json = False) -> None:
 def clear(
     kind: Annotated[
         list[str] | None,
-        typer.Option(help="Only this kind; may be repeated. Default: all that is derived.", show_default=False),
+        typer.Option(help="Only this kind; may be repeated. Default: all derived files.", show_default=False),
     ] = None,
     older_than: Annotated[
         float | None,
-        typer.Option(metavar="DAYS", help="Only what was written more than so many days ago.", show_default=False),
+        typer.Option(metavar="DAYS", help="Only files last written more than this many days ago.", show_default=False),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Delete derived files; they are made anew when they are needed. Decisions of reviewers are never deleted."""
+    """Delete derived files; they are made again when needed. Decisions of reviewers are never deleted."""
     from atypia.base.cachefiles import chosen, delete
     from atypia.base.errors import InputError, must
 
@@ -69,7 +69,7 @@ def clear(
         typer.confirm(f"Delete {len(found):,} entries, {megabytes(size)} MB?", abort=True, err=True)
     gone, left = delete(found)
     for entry in left:
-        warn(f"{entry.path} is in use and was left")
+        warn(f"{entry.path} is in use and was kept")
     if as_json:
         show_json({"deleted": _facts(gone), "in_use": _facts(left)})
     note(f"{len(gone):,} entries deleted, {megabytes(sum(entry.size_bytes for entry in gone))} MB")

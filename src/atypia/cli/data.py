@@ -67,7 +67,7 @@ def import_source(
 def info(
     references: References,
     root: Root = None,
-    figure: Annotated[Path | None, typer.Option(help="Write the counts as a figure (.svg or .png).")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Write the counts as a plot (.svg or .png).")] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet of random crops (.png).")] = None,
     augment: Annotated[
         list[str] | None,
@@ -106,7 +106,7 @@ def info(
 def audit_sets(
     references: References,
     split: Annotated[list[Path] | None, typer.Option(help="Saved split of the first set; may be repeated.")] = None,
-    near: Annotated[bool, typer.Option(help="Look for near-duplicates over flips and rotations.")] = True,
+    near: Annotated[bool, typer.Option(help="Search near-duplicates over flips and rotations.")] = True,
     root: Root = None,
     as_json: Json = False,
 ) -> None:

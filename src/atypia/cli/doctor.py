@@ -1,4 +1,4 @@
-"""``atypia doctor``: what works here, and the remedy for what does not."""
+"""``atypia doctor``: checks what works on this machine, with remedies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command("doctor", epilog="Example: `atypia doctor --root ~/data`")
     def doctor(root: Root = None, as_json: Json = False) -> None:
-        """What works here: devices, data, weights, optional parts, and the remedy for each that is missing.
+        """Check devices, data, weights and optional parts, and show the remedy for each missing one.
 
         Exit code 1 when something is at fault; what is merely absent is no fault.
         """

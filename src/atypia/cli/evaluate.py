@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
     @app.command("evaluate", epilog=EXAMPLE)
     def evaluate(
         target: Annotated[
-            str, typer.Argument(help="A training's folder, one fold's, a bundle, or a shipped model's name.")
+            str, typer.Argument(help="A training's folder, a run's folder, a bundle, or a shipped model's name.")
         ],
         on: Annotated[list[str], typer.Option(help="A source, manifest, CSV or folder; may be repeated.")],
         out: Annotated[
@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         allow: Allow = None,
         skip_unreadable: Annotated[
-            bool, typer.Option("--skip-unreadable", help="End well though images cannot be read and are left out.")
+            bool, typer.Option("--skip-unreadable", help="Exit with code 0 although unreadable images were left out.")
         ] = False,
         weights: Annotated[
             Path | None, typer.Option(help="The backbone's weights in a local file.", show_default=False)

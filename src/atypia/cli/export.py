@@ -1,4 +1,4 @@
-"""``atypia export``: deployable forms of a classifier."""
+"""``atypia export``: deployable formats of a classifier."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
         int8: Annotated[bool, typer.Option("--int8", help="Quantise to 8-bit integers; needs --calibrate.")] = False,
         calibrate: Annotated[
             str | None,
-            typer.Option(help="Labelled data to quantise by and to measure the loss on.", show_default=False),
+            typer.Option(help="Labelled data for quantisation and for measuring the loss.", show_default=False),
         ] = None,
         weights: Annotated[
             Path | None, typer.Option(help="The backbone's weights in a local file.", show_default=False)
@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
         root: Root = None,
         as_json: Json = False,
     ) -> None:
-        """Export a classifier, preprocessing included, to forms that run without torch.
+        """Export a classifier with its preprocessing to formats that run without torch.
 
         The exported network is compared with torch before it is written.
         """

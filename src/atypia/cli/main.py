@@ -30,7 +30,7 @@ from atypia.cli.console import keeps, messages, one_line_warnings, stopped
 
 app = typer.Typer(
     name="atypia",
-    help="Tells atypical from normal mitotic figures in H&E histology, and proves how well.",
+    help="Classify atypical and normal mitotic figures in H&E histology, and measure how well.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -61,7 +61,7 @@ def root(
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Options that come before a verb."""
+    """Options before a command."""
 
 
 def main() -> None:

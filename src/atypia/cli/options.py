@@ -1,4 +1,4 @@
-"""Options that several verbs share, written once."""
+"""Options shared by several commands, defined once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Root = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-Device = Annotated[str, typer.Option(help="Where networks run: auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="Device of networks: auto, cpu or cuda.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -23,7 +23,7 @@ Overrides = Annotated[
 ]
 Allow = Annotated[
     list[str] | None,
-    typer.Option(metavar="CODE", help="Go on in spite of this leakage finding; may be repeated.", show_default=False),
+    typer.Option(metavar="CODE", help="Allow this leakage finding and continue; may be repeated.", show_default=False),
 ]
 Seed = Annotated[int, typer.Option(help="Master seed.", min=0)]
 ProtocolSet = Annotated[

@@ -1,4 +1,4 @@
-"""``atypia predict``: which figures are atypical, in crops, stacks, regions and slides."""
+"""``atypia predict``: classifies figures in crops, stacks, regions and slides."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
         points: Annotated[
             Path | None,
             typer.Option(
-                help="Figures on slides: CSV, GeoJSON, COCO/MIDOG JSON, SlideRunner or EXACT; or a folder of one a slide.",
+                help="Figures on slides: CSV, GeoJSON, COCO/MIDOG JSON, SlideRunner or EXACT; or a folder with one file per slide.",
                 show_default=False,
             ),
         ] = None,
@@ -50,18 +50,18 @@ def register(app: typer.Typer) -> None:
             ),
         ] = None,
         mpp: Annotated[
-            float | None, typer.Option(help="µm/px, where the files do not state it.", show_default=False)
+            float | None, typer.Option(help="µm/px, if the files do not state it.", show_default=False)
         ] = None,
         magnification: Annotated[
             float | None, typer.Option(help="Instead of --mpp: 40 is 0.25 µm/px, 20 is 0.5.", show_default=False)
         ] = None,
         mpp_from: Annotated[
             str,
-            typer.Option(help="Whom to believe where µm/px differ: given, openslide, ome, scn, imagej, tiff or dpi."),
+            typer.Option(help="Value to use if µm/px differ: given, openslide, ome, scn, imagej, tiff or dpi."),
         ] = "auto",
         origin: Annotated[
             str,
-            typer.Option(help="Points count from the slide's canvas (as in OpenSlide) or its bounds (as in QuPath)."),
+            typer.Option(help="Origin of points: the slide's canvas (as in OpenSlide) or its bounds (as in QuPath)."),
         ] = "auto",
         offset: Annotated[
             str | None,
@@ -77,7 +77,8 @@ def register(app: typer.Typer) -> None:
             float | None, typer.Option(help="Coverage of the sets behind «uncertain».", show_default=False)
         ] = None,
         threshold: Annotated[
-            float | None, typer.Option(help="Decide at this probability instead.", show_default=False)
+            float | None,
+            typer.Option(help="Decision threshold on the probability, instead of the model's.", show_default=False),
         ] = None,
         tta: Annotated[
             bool, typer.Option("--tta", help="Average over 8 flips and turns, at 8 times the cost.")
@@ -102,7 +103,7 @@ def register(app: typer.Typer) -> None:
             list[str] | None,
             typer.Option(
                 "--class",
-                help="Only points that the file calls so, and classes derived from it; may be repeated. all: every class.",
+                help="Only points of this class and classes derived from it; may be repeated. all: every class.",
                 show_default=False,
             ),
         ] = None,
@@ -113,11 +114,11 @@ def register(app: typer.Typer) -> None:
         fields: Annotated[
             bool, typer.Option("--fields", help="GeoJSON: squares of the field instead of points.")
         ] = False,
-        batch_size: Annotated[int, typer.Option(min=1, help="Crops at once.")] = 64,
+        batch_size: Annotated[int, typer.Option(min=1, help="Crops per batch.")] = 64,
         slides: Annotated[
             Path | None,
             typer.Option(
-                help="CSV of slides: slide, points, name, mpp … One folder a slide under --out.",
+                help="CSV of slides: slide, points, name, mpp … One folder per slide under --out.",
                 show_default=False,
                 rich_help_panel=SLIDES,
             ),
@@ -126,7 +127,7 @@ def register(app: typer.Typer) -> None:
             list[str] | None,
             typer.Option(
                 "--form",
-                help="Form of each slide's results; may be repeated. Default: parquet, geojson.",
+                help="Format of each slide's results; may be repeated. Default: parquet, geojson.",
                 show_default=False,
                 rich_help_panel=SLIDES,
             ),
@@ -136,11 +137,12 @@ def register(app: typer.Typer) -> None:
             str | None, typer.Option(help="A running Ray cluster.", show_default=False, rich_help_panel=SLIDES)
         ] = None,
         workers: Annotated[
-            int | None, typer.Option(min=1, help="Slides at once.", show_default=False, rich_help_panel=SLIDES)
+            int | None,
+            typer.Option(min=1, help="Number of parallel slides.", show_default=False, rich_help_panel=SLIDES),
         ] = None,
         as_json: Json = False,
     ) -> None:
-        """Tell which mitotic figures are atypical, how sure that is, and the atypical rate. Works offline."""
+        """Classify mitotic figures as atypical or normal, with probabilities and the atypical rate. Works offline."""
         from atypia.data.slides.origins import offset_of
         from atypia.data.slides.scale import magnified
         from atypia.inference.classifier import SHIPPED, Classifier

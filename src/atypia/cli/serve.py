@@ -31,10 +31,10 @@ def register(app: typer.Typer) -> None:
         ] = None,
         data: Annotated[
             str | None,
-            typer.Option(help="The data set that results or predictions are of: images, labels.", show_default=False),
+            typer.Option(help="The data set of the results or predictions: images, labels.", show_default=False),
         ] = None,
         slides: Annotated[
-            Path | None, typer.Option(help="Folder of the slides that figures lie on.", show_default=False)
+            Path | None, typer.Option(help="Folder of the slides with the figures.", show_default=False)
         ] = None,
         decisions: Annotated[
             Path | None,
@@ -47,30 +47,30 @@ def register(app: typer.Typer) -> None:
         host: Annotated[
             str, typer.Option(help="Address to listen on; beyond loopback a token is needed.")
         ] = "127.0.0.1",
-        port: Annotated[int, typer.Option(help="Port; 0 for any that is free.", min=0, max=65535)] = 8470,
+        port: Annotated[int, typer.Option(help="Port; 0 for any free port.", min=0, max=65535)] = 8470,
         token: Annotated[
             str | None,
             typer.Option(
-                help="What callers have to know; others on this machine can read it in the list of processes. "
+                help="Token that clients must send; other users of this machine can see it in the process list. "
                 "Default: $ATYPIA_TOKEN; beyond loopback one is made.",
                 show_default=False,
             ),
         ] = None,
         token_file: Annotated[
-            Path | None, typer.Option(help="File that holds the token, instead of --token.", show_default=False)
+            Path | None, typer.Option(help="File with the token, instead of --token.", show_default=False)
         ] = None,
         no_open: Annotated[bool, typer.Option("--no-open", help="Do not open the page in a browser.")] = False,
-        rater: Annotated[str | None, typer.Option(help="Who reviews.", show_default=False)] = None,
+        rater: Annotated[str | None, typer.Option(help="Name of the rater.", show_default=False)] = None,
         rescue: Annotated[
             Path | None,
-            typer.Option(help="Serve nothing: copy what can be read of a damaged decisions file.", show_default=False),
+            typer.Option(help="Do not serve; copy the readable part of a damaged decisions file.", show_default=False),
         ] = None,
         to: Annotated[
             Path | None, typer.Option(help="With --rescue: the new decisions file.", show_default=False)
         ] = None,
         root: Root = None,
     ) -> None:
-        """Review figures in a browser: check, decide, compare, hand back to training. Works offline."""
+        """Review figures in a browser: check, decide, compare, export for training. Works offline."""
         from atypia.review.figures.opening import Opening
         from atypia.review.server.serving import Serving, chosen_token
         from atypia.review.server.serving import serve as run
@@ -82,7 +82,7 @@ def register(app: typer.Typer) -> None:
         def ready(address: str, file: Path) -> None:
             print(address, flush=True)
             note(f"decisions: {file}")
-            note("stop with Ctrl-C; every decision is already on the disk")
+            note("stop with Ctrl-C; every decision is already on disk")
             if not no_open:
                 import threading
                 import webbrowser
@@ -95,7 +95,7 @@ def register(app: typer.Typer) -> None:
 
 
 def rescued(old: Path | None, new: Path | None, opening: Opening) -> None:
-    """Copies a damaged decisions file, and says what is lost."""
+    """Copies a damaged decisions file, and reports what is lost."""
     from atypia.review.decisions.rescue import rescue
     from atypia.review.figures.opening import open_figures
 

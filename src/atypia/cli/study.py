@@ -1,4 +1,4 @@
-"""``atypia study``: plan, carry out and tabulate whole comparisons."""
+"""``atypia study``: plans, runs and tabulates comparisons."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from atypia.cli.options import Device, Json, Root
 if TYPE_CHECKING:
     from atypia.workflows.study import PlannedStudy, StudyReport
 
-app = typer.Typer(help="Whole comparisons: models × factors × folds × seeds, as one command.", no_args_is_help=True)
+app = typer.Typer(help="Comparisons of models × factors × folds × seeds, as one command.", no_args_is_help=True)
 
 Study = Annotated[str, typer.Argument(help="A shipped study (`atypia study list`), or a YAML file.")]
-Size = Annotated[str, typer.Option(help="full: as the paper; cpu: offline backbones; smoke: minutes, phantom set.")]
+Size = Annotated[str, typer.Option(help="full: as in the paper; cpu: offline backbones; smoke: minutes, phantom set.")]
 Out = Annotated[Path | None, typer.Option(help="The study's folder. Default: studies/NAME-SIZE.", show_default=False)]
 Changes = Annotated[
     list[str] | None,
@@ -29,7 +29,7 @@ Changes = Annotated[
 
 @app.command("list", epilog="Example: `atypia study list`")
 def list_studies(as_json: Json = False) -> None:
-    """The studies that ship with Atypia."""
+    """List the shipped studies."""
     from atypia.reports.drawing.listing import columns_table
     from atypia.workflows.recipes import shipped_studies
 
@@ -75,21 +75,22 @@ def run(
     size: Size = "full",
     out: Out = None,
     engine: Annotated[str, typer.Option(help="local: processes; ray: a cluster; inline: this process.")] = "local",
-    workers: Annotated[int | None, typer.Option(help="Runs at once.", min=1, show_default=False)] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of parallel runs.", min=1, show_default=False)] = None,
     address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster (host:6379, auto); else one is started.", show_default=False)
+        str | None,
+        typer.Option(help="Address of a Ray cluster (host:6379, auto); else one is started.", show_default=False),
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try failed runs again.")] = False,
     reuse: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DIR", help="Take complete runs over from another study's folder.", show_default=False),
+        typer.Option(metavar="DIR", help="Copy complete runs from another study's folder.", show_default=False),
     ] = None,
     device: Device = "auto",
     overrides: Changes = None,
     root: Root = None,
     as_json: Json = False,
 ) -> None:
-    """Do every run that is not complete, then write the tables. The same command continues, or shares the work."""
+    """Execute every incomplete run, then write the tables. The same command resumes, or shares the work."""
     from atypia.base.errors import WorkError
     from atypia.engines.engine import ENGINES
     from atypia.workflows.study import plan_study as make
@@ -199,7 +200,7 @@ def _print_status(opened: PlannedStudy) -> None:
     rows.append(["all", "", *found.counts.values()])
     print(columns_table(["row", "trained on", *states], rows).to_text(width()), end="")
     if found.seconds_left:
-        print(f"\ntime left: about {_duration(found.seconds_left)} at the present pace")
+        print(f"\ntime left: about {_duration(found.seconds_left)} at the current speed")
     for label, fold, run, reason in found.failures:
         print(f"failed: {label}, {fold} ({run}): {reason}")
     for text, labels in found.lacking.items():

@@ -18,7 +18,7 @@ def train(
     recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe (`atypia synth recipes`), or a YAML file.")],
     out: Annotated[Path, typer.Option(help="Output folder; the same command continues there.")],
     data: Annotated[
-        str | None, typer.Option(help="Labelled figures: one generator a fold.", show_default=False)
+        str | None, typer.Option(help="Labelled figures: one generator per fold.", show_default=False)
     ] = None,
     protocol: Annotated[str, typer.Option(help="How the labelled figures are divided.")] = "official",
     protocol_set: ProtocolSet = None,
@@ -26,14 +26,15 @@ def train(
     pretrain: Annotated[
         str | None,
         typer.Option(
-            help="Crops for the unlabelled stage, of other cases; without them each fold's own.", show_default=False
+            help="Crops for the unlabelled stage, from other cases; default: each fold's training part.",
+            show_default=False,
         ),
     ] = None,
     start: Annotated[
         Path | None, typer.Option("--from", help="A trained generator's folder to start from.", show_default=False)
     ] = None,
     positives: Annotated[
-        float, typer.Option(help="Share of the positives of each training part that is used.", min=0, max=1)
+        float, typer.Option(help="Share of the positives of each training part to use.", min=0, max=1)
     ] = 1.0,
     fold: Annotated[
         list[str] | None, typer.Option(help="Train for this fold only; may be repeated.", show_default=False)
@@ -75,20 +76,22 @@ def train(
 
 @app.command("sample", epilog="Example: `atypia synth sample synth/tiny/fold-1 --out synth/tiny-samples/fold-1`")
 def sample(
-    generator: Annotated[Path, typer.Argument(help="A generator's folder, or one that holds a folder a fold.")],
+    generator: Annotated[Path, typer.Argument(help="A generator's folder, or a folder with one generator per fold.")],
     out: Annotated[Path, typer.Option(help="The set's folder; the same command continues there.")],
     atypical: Annotated[
         int | None,
-        typer.Option(help="Crops of class 1. Default: as many as make classes equal.", min=0, show_default=False),
+        typer.Option(help="Crops of class 1. Default: as many as balance the classes.", min=0, show_default=False),
     ] = None,
     normal: Annotated[
         int | None, typer.Option(help="Crops of class 0. Default: none.", min=0, show_default=False)
     ] = None,
-    unlabelled: Annotated[int, typer.Option(help="Crops that are told no class.", min=0)] = 0,
-    guidance: Annotated[float, typer.Option(help="1 follows the class, more exaggerates it.", min=0, max=100)] = 2.0,
+    unlabelled: Annotated[int, typer.Option(help="Crops without a class.", min=0)] = 0,
+    guidance: Annotated[
+        float, typer.Option(help="Guidance strength: 1 follows the class, larger values exaggerate it.", min=0, max=100)
+    ] = 2.0,
     steps: Annotated[int, typer.Option(help="Denoising steps.", min=1)] = 50,
     sampler: Annotated[str, typer.Option(help="ddim or ddpm.")] = "ddim",
-    batch: Annotated[int, typer.Option(help="Crops drawn at once.", min=1)] = 64,
+    batch: Annotated[int, typer.Option(help="Crops per batch.", min=1)] = 64,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -119,19 +122,19 @@ def sample(
 def score(
     samples: Annotated[Path, typer.Argument(help="A folder of `atypia synth sample`.")],
     data: Annotated[str, typer.Option(help="Real figures: those of `atypia synth train`.")],
-    backbone: Annotated[str, typer.Option(help="Whose features are compared.")] = "efficientnet-lite0",
+    backbone: Annotated[str, typer.Option(help="Backbone whose features are compared.")] = "efficientnet-lite0",
     bundle: Annotated[
         list[Path] | None,
-        typer.Option(help="A classifier that judges the class; may be repeated.", show_default=False),
+        typer.Option(help="A classifier that predicts the class; may be repeated.", show_default=False),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the report.", show_default=False)] = None,
     keep: Annotated[
-        Path | None, typer.Option(help="Write the crops that pass as a set here.", show_default=False)
+        Path | None, typer.Option(help="Write the crops that pass as a new set to this folder.", show_default=False)
     ] = None,
-    drop_copies: Annotated[bool, typer.Option("--drop-copies", help="Copies do not pass.")] = False,
+    drop_copies: Annotated[bool, typer.Option("--drop-copies", help="Reject copies of training crops.")] = False,
     min_p: Annotated[
         float | None,
-        typer.Option(help="Least probability of the intended class to pass.", min=0, max=1, show_default=False),
+        typer.Option(help="Smallest probability of the intended class to pass.", min=0, max=1, show_default=False),
     ] = None,
     seed: Seed = 0,
     root: Root = None,
@@ -195,7 +198,7 @@ def gain(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """What generated figures gain in a study: paired folds, with minus without, by number of positives.
+    """Show the gain by generated figures in a study: paired folds, with minus without, by number of positives.
 
     Writes gains.parquet, and one chart a metric into gains/ (SVG and PNG).
     """

@@ -44,13 +44,13 @@ def register(app: typer.Typer) -> None:
         add_data: Annotated[
             list[str] | None,
             typer.Option(
-                help="Figures that are added to training parts only, for instance generated ones; `{fold}` stands "
+                help="Figures to add only to training parts, for instance generated ones; `{fold}` stands "
                 "for the fold's name; may be repeated.",
                 show_default=False,
             ),
         ] = None,
         add_ratio: Annotated[
-            float, typer.Option(help="Positives for each negative that added figures shall lead to.", min=0)
+            float, typer.Option(help="Target number of positives per negative after adding figures.", min=0)
         ] = 1.0,
         add_negatives: Annotated[
             float, typer.Option(help="Added negatives, as a share of the real ones.", min=0)

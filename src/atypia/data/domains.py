@@ -104,15 +104,15 @@ _KNOWN: Mapping[str, tuple[str, ...]] = {
 
 
 def unify(column: str, text: str | None) -> str | None:
-    """The one spelling of a scanner, laboratory, species or tumour.
+    """The standard spelling of a scanner, laboratory, species or tumour.
 
     Args:
         column: One of :data:`atypia.base.records.DOMAIN_PARTS`.
-        text: A published or a user's spelling; case, surplus spaces and American «tumor» do not
+        text: A published or a user's spelling; case, extra spaces and American «tumor» do not
             matter.
 
     Returns:
-        The unified spelling; a name that is not known comes back with its spaces tidied;
+        The unified spelling; an unknown name is returned with normalised spaces;
         None for an empty one.
 
     Raises:
@@ -177,12 +177,12 @@ def domain_columns(
 
 @dataclass(frozen=True)
 class SlideFacts:
-    """What is published of one MIDOG++ slide.
+    """Published facts of one MIDOG++ slide.
 
     Attributes:
         number: Slide number; the file is ``NNN.tiff``.
         part: ``train`` or ``test``, the publishers' own division of MIDOG++.
-        scanner: Unified, as the next three.
+        scanner: Unified spelling, as for the next three.
         origin: Laboratory.
         species: ``human`` or ``canine``.
         tumour: Tumour type.
@@ -214,7 +214,7 @@ def midog_slides() -> Mapping[int, SlideFacts]:
     """The MIDOG++ slide table, by slide number; 503 slides in 10 domains.
 
     MIDOG 2021, AMi-Br's MIDOG21 part and MIDOG 2025 use the same numbers. The table ships with
-    the package: it is that of the publishers' repository (``DeepMicroscopy/MIDOGpp``), unchanged.
+    the package: copied unchanged from the publishers' repository (``DeepMicroscopy/MIDOGpp``).
     """
     table = files("atypia.data").joinpath("tables/midogpp_slides.csv").read_text(encoding="utf-8-sig")
     slides: dict[int, SlideFacts] = {}

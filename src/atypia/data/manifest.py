@@ -1,6 +1,6 @@
-"""Manifest: one validated row a figure, saved as Parquet.
+"""Manifest: one validated row per figure, saved as Parquet.
 
-The table holds facts only. Where its images lie (``root``) is kept beside it and is not part of
+The table contains only facts. The folder of its images (``root``) is stored beside it and is not part of
 its fingerprint, so the same data in another folder has the same fingerprint.
 """
 
@@ -55,9 +55,9 @@ SCHEMA = pa.schema(
     ]
 )
 """Columns, in order. ``image`` is a POSIX path below the manifest's root; with ``x_px, y_px`` it
-names a slide and the figure's centre in pixels (x to the right, y down), without it a crop that
-is centred on the figure. ``part`` is the publisher's own division (``train``, ``test``), where
-one exists. ``votes`` and ``phase`` have one element a rater, null where the rater is missing.
+names a slide and the figure's centre in pixels (x to the right, y down), otherwise a crop that
+is centred on the figure. ``part`` is the publisher's division (``train``, ``test``), if
+one exists. ``votes`` and ``phase`` have one element per rater, null if the rater is missing.
 ``width_px, height_px`` and ``sha256`` are those of the image file."""
 
 SYNTHETIC_SCHEMA = pa.schema(
@@ -72,7 +72,7 @@ SYNTHETIC_SCHEMA = pa.schema(
         pa.field(r.GUIDANCE, pa.float64()),
     ]
 )
-"""Columns of a set that holds generated figures (``synthetic`` true); null in rows of real ones.
+"""Columns of a set with generated figures (``synthetic`` true); null in rows of real ones.
 
 ``generator`` is the content hash of the generator's checkpoint, ``generator_fold`` the fold that it
 was trained for, ``seen`` the fingerprint of the manifest of all figures that it learned from
@@ -85,13 +85,13 @@ _DESCRIBING = frozenset({r.CASE_ID, r.SLIDE_ID, r.PART, *r.DOMAIN_PARTS, r.DOMAI
 
 @dataclass(frozen=True, eq=False)
 class Manifest:
-    """A table of figures and where its images are.
+    """A table of figures with the folder of its images.
 
     Attributes:
         table: The rows, with :data:`SCHEMA` or :data:`SYNTHETIC_SCHEMA`. Use :meth:`from_rows` to build a validated one.
-        name: What messages and tables call it.
+        name: Its name in messages and tables.
         task: Key of :data:`atypia.base.records.CLASS_NAMES`.
-        root: Folder that ``image`` is relative to; None where the images are not at hand.
+        root: Folder that ``image`` is relative to; None if the images are not available.
         notes: Facts for reports, for instance how many files were quarantined and why.
     """
 
@@ -110,11 +110,11 @@ class Manifest:
         root: Path | None = None,
         notes: Iterable[str] = (),
     ) -> Manifest:
-        """Builds and validates a manifest from one mapping a figure; absent columns are null.
+        """Builds and validates a manifest from one mapping per figure; missing columns are null.
 
-        ``domain`` is derived from scanner, origin, species and tumour where it is not given.
-        ``n_raters`` and ``soft_label`` are derived from ``votes`` where they are not given. Words for «not known» and
-        NaN, as data frames write them, are null where a text describes a figure: they are nobody's case.
+        ``domain`` is derived from scanner, origin, species and tumour if it is not given.
+        ``n_raters`` and ``soft_label`` are derived from ``votes`` if they are not given. Words for «not known» and
+        NaN, as data frames write them, become null in text columns: they never name a case.
 
         Raises:
             DataError: As :meth:`validate`, or a value has the wrong type.
@@ -143,7 +143,7 @@ class Manifest:
         if self.task not in r.CLASS_NAMES:
             raise DataError(must("task", " or ".join(r.CLASS_NAMES), self.task, "name one of them"))
         if not (t.schema.equals(SCHEMA) or t.schema.equals(SYNTHETIC_SCHEMA)):
-            raise DataError(f"{self.name}: the table has other columns than a manifest; fix: build it anew")
+            raise DataError(f"{self.name}: the table has other columns than a manifest; fix: build it again")
         if t.num_rows == 0:
             raise DataError(f"{self.name}: no figures; fix: check the folder or table that it was read from")
         for column in (r.FIGURE_ID, r.DATASET, r.IMAGE):
@@ -178,7 +178,7 @@ class Manifest:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Content hash of the rows and the task; not of the name, the notes or the root."""
+        """Content hash of the rows and the task, without name, notes and root."""
         return fingerprint(content_hashes(self.table), self.task)
 
     def column(self, name: str) -> npt.NDArray[Any]:
@@ -204,7 +204,7 @@ class Manifest:
 
     @property
     def synthetic(self) -> npt.NDArray[np.bool_]:
-        """Which figures a generator made, shape (n,); all False where the table does not say."""
+        """Which figures a generator made, shape (n,); all False if the table does not say."""
         if r.SYNTHETIC not in self.table.column_names:
             return np.zeros(len(self), dtype=bool)
         return np.array([made is True for made in self.table[r.SYNTHETIC].to_pylist()], dtype=bool)
@@ -221,7 +221,7 @@ class Manifest:
         )
 
     def take(self, rows: Sequence[int] | npt.NDArray[Any]) -> Manifest:
-        """The rows at these positions, in this order (a boolean mask is taken too)."""
+        """The rows at these positions, in this order (a boolean mask is accepted too)."""
         picked = np.asarray(rows)
         if picked.dtype == bool:
             picked = np.flatnonzero(picked)
@@ -277,10 +277,10 @@ class Manifest:
 
     @classmethod
     def load(cls, path: Path) -> Manifest:
-        """Reads what :meth:`save` wrote.
+        """Reads a manifest written by :meth:`save`.
 
         Raises:
-            DataError: The file is absent, no regular file, no manifest, damaged, or its content differs from its
+            DataError: The file is absent, not a regular file, not a manifest, damaged, or its content differs from its
             fingerprint.
         """
         try:
@@ -288,10 +288,10 @@ class Manifest:
         except FileNotFoundError:
             raise DataError(f"{path} does not exist; fix: check the path") from None
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{path} is no readable Parquet file ({error}); fix: build it anew") from error
+            raise DataError(f"{path} is not a readable Parquet file ({error}); fix: build it again") from error
         raw = (table.schema.metadata or {}).get(METADATA_KEY)
         if raw is None or table.schema.names not in (SCHEMA.names, SYNTHETIC_SCHEMA.names):
-            raise DataError(f"{path} is Parquet but no Atypia manifest; fix: give a CSV, or import it")
+            raise DataError(f"{path} is Parquet but not an Atypia manifest; fix: give a CSV, or import it")
         meta = _checked_metadata(raw, path)
         root = meta.get("root")
         manifest = cls(
@@ -304,10 +304,10 @@ class Manifest:
         try:
             manifest.validate()
             same = manifest.fingerprint == meta["fingerprint"]
-        except (pa.ArrowException, UnicodeError) as error:  # texts that are no UTF-8, lists that leave their values
-            raise DataError(f"{path} is damaged ({error}); fix: build it anew") from error
+        except (pa.ArrowException, UnicodeError) as error:  # texts that are not UTF-8, lists that leave their values
+            raise DataError(f"{path} is damaged ({error}); fix: build it again") from error
         if not same:
-            raise DataError(f"{path} was changed after it was written; fix: build it anew")
+            raise DataError(f"{path} was changed after it was written; fix: build it again")
         return manifest
 
 
@@ -315,25 +315,25 @@ def read_parquet(path: Path) -> pa.Table:
     """Reads a Parquet file whole, and only a regular file.
 
     Raises:
-        DataError: It is no regular file.
-        OSError, pyarrow.ArrowException: It cannot be read, or is no Parquet.
+        DataError: It is not a regular file.
+        OSError, pyarrow.ArrowException: It cannot be read, or is not Parquet.
     """
     with open_regular(path) as file:
         return pq.read_table(file)
 
 
 def _checked_metadata(raw: bytes, path: Path) -> dict[str, Any]:
-    """What a manifest's file says beside its rows; texts where texts belong."""
-    meta = parse_json(raw, f"the metadata of {path}", fix="build it anew")
+    """The metadata of a manifest's file, with types checked."""
+    meta = parse_json(raw, f"the metadata of {path}", fix="build it again")
     if isinstance(meta, dict) and isinstance(meta.get("notes"), list):
         texts = [meta.get("name"), meta.get("task"), meta.get("fingerprint"), meta.get("root") or "", *meta["notes"]]
         if all(isinstance(text, str) and "\0" not in text for text in texts):
             return meta
-    raise DataError(f"{path} is damaged (its metadata are not a manifest's); fix: build it anew")
+    raise DataError(f"{path} is damaged (its metadata are not a manifest's); fix: build it again")
 
 
 def domain_name(scanner: str | None, origin: str | None, species: str | None, tumour: str | None) -> str | None:
-    """Name of a domain: its known parts joined by « | »; None where nothing is known.
+    """Name of a domain: its known parts joined by « | »; None if nothing is known.
 
     >>> domain_name("Aperio CS2", "UMC Utrecht", "human", "breast cancer")
     'Aperio CS2 | UMC Utrecht | human | breast cancer'

@@ -1,4 +1,4 @@
-"""Delimited text files, as publishers and users write them."""
+"""Reads delimited text files of publishers and users."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 def known(text: str | None) -> str | None:
-    """The text without surrounding spaces; None where it is one of :data:`MISSING`.
+    """The text without surrounding spaces; None if it is one of :data:`MISSING`.
 
     >>> known(" Berlin "), known("N/A"), known("unknown"), known("")
     ('Berlin', None, None, None)
@@ -51,20 +51,20 @@ def known(text: str | None) -> str | None:
 
 
 def decoded(data: bytes, name: str) -> tuple[str, str]:
-    """Text of a file, in whatever of the usual encodings it is written.
+    """Decodes a text file in any usual encoding.
 
-    UTF-8 and UTF-16 with or without a byte order mark; what is neither is taken for Windows-1252, of which Latin-1
+    UTF-8 and UTF-16 with or without a byte order mark; anything else is read as Windows-1252, of which Latin-1
     is a part.
 
     Args:
         data: The file's bytes.
-        name: What messages call it.
+        name: Its name in messages.
 
     Returns:
         The text without a byte order mark, and the name of the encoding.
 
     Raises:
-        DataError: It is no text.
+        DataError: It is not text.
     """
     for mark, codec, called in _MARKS:
         if data.startswith(mark):
@@ -73,7 +73,7 @@ def decoded(data: bytes, name: str) -> tuple[str, str]:
             except UnicodeDecodeError as error:
                 raise DataError(f"{name} is damaged {called} ({error.reason}); fix: save it as UTF-8 CSV") from None
     if b"\0" in data[:4096]:
-        # Letters of European languages have a zero byte in UTF-16, all on one side.
+        # In UTF-16, letters of European languages have a zero byte, always on the same side.
         for codec, first in (("utf-16-le", 1), ("utf-16-be", 0)):
             if data[first:4096:2].count(0) * 2 > len(data[first:4096:2]) and 0 not in data[1 - first : 4096 : 2]:
                 try:
@@ -88,9 +88,9 @@ def decoded(data: bytes, name: str) -> tuple[str, str]:
         except UnicodeDecodeError:
             text, called = data.decode("latin-1"), "Latin-1"
     if "\0" in text:
-        raise DataError(f"{name} is no text (it holds zero bytes); fix: save it as UTF-8 CSV")
+        raise DataError(f"{name} is not text (it holds zero bytes); fix: save it as UTF-8 CSV")
     if called != UTF8 and _CONTROL.search(text):
-        raise DataError(f"{name} is no UTF-8 text, nor another (it holds control bytes); fix: save it as UTF-8 CSV")
+        raise DataError(f"{name} is not UTF-8 text, nor another (it holds control bytes); fix: save it as UTF-8 CSV")
     return text, called
 
 
@@ -101,10 +101,10 @@ class TextTable:
     Attributes:
         path: The file.
         columns: Header, without surrounding spaces.
-        rows: One mapping a line, values without surrounding spaces; absent cells are empty.
+        rows: One mapping per line, values without surrounding spaces; absent cells are empty.
         lines: Line number of each row in the file, from 1.
-        delimiter: What stands between cells.
-        encoding: How the file is written.
+        delimiter: Separator of cells.
+        encoding: Encoding of the file.
     """
 
     path: Path
@@ -121,14 +121,14 @@ class TextTable:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader must know of how the file was read."""
-        return () if self.encoding == UTF8 else (f"{self.path.name} is no UTF-8 and was read as {self.encoding}",)
+        """Remarks on how the file was read."""
+        return () if self.encoding == UTF8 else (f"{self.path.name} is not UTF-8 and was read as {self.encoding}",)
 
     def require(self, *columns: str) -> None:
         """Checks that columns are there.
 
         Raises:
-            DataError: One is missing; names it and those that are there.
+            DataError: One is missing; lists it and the existing ones.
         """
         missing = [column for column in columns if column not in self.columns]
         if missing and not self.has_header:
@@ -140,14 +140,14 @@ class TextTable:
 
 
 def read_table(path: Path) -> TextTable:
-    """Reads a table delimited by commas, semicolons or tabs, told from its header line.
+    """Reads a table delimited by commas, semicolons or tabs, which is determined from its header line.
 
     A byte order mark and Windows line ends are accepted; empty lines are skipped. The encoding is told by
-    :func:`decoded`. The apostrophe that Atypia's own CSV has before what a spreadsheet would take for a formula is
-    taken away (:mod:`atypia.base.files.spreadsheet`).
+    :func:`decoded`. The apostrophe that Atypia's CSV files have before texts that a spreadsheet would run as a formula is
+    removed (:mod:`atypia.base.files.spreadsheet`).
 
     Raises:
-        DataError: The file is absent, no regular file, too large, empty, no text, has an unnamed or repeated column
+        DataError: The file is absent, not a regular file, too large, empty, no text, has an unnamed or repeated column
             beside the first, or a line with more cells than the header.
     """
     try:
@@ -158,7 +158,7 @@ def read_table(path: Path) -> TextTable:
         raise DataError(f"{path} cannot be read: {error.strerror}; fix: name a file that you may read") from error
     header = next((line for line in text.splitlines() if line.strip()), "")
     if not header:
-        raise DataError(f"{path.name} is empty; fix: write a header line and one line a figure")
+        raise DataError(f"{path.name} is empty; fix: write a header line and one line per figure")
     delimiter = max(_DELIMITERS, key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     columns: tuple[str, ...] = ()
@@ -201,7 +201,7 @@ def number(text: str, column: str, where: str) -> float:
     """A number of a table cell.
 
     Raises:
-        DataError: It is none; names the place.
+        DataError: Not a number; states the place.
     """
     try:
         return float(text)

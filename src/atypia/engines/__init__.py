@@ -1,1 +1,1 @@
-"""Carrying tasks out, whatever they are: in this process, in processes of this machine, on a Ray cluster."""
+"""Engines that run tasks: in this process, in other processes of this machine, or on a Ray cluster."""

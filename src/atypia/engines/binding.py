@@ -1,4 +1,4 @@
-"""Binding worker processes to cores, so that workers side by side do not get in each other's way."""
+"""Binds worker processes to cores, so that parallel workers do not compete for cores."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _held: list[FileLock] = []
 
 
 def keep_to_cores(share: int) -> None:
-    """Binds this process to cores that no other worker of this user is bound to, for as long as it lives.
+    """Binds this process, until it ends, to cores that no other worker of this user is bound to.
 
-    Runtimes and decoders take as many threads as the process has cores. Where all cores are taken, or the system
+    Runtimes and decoders use as many threads as the process has cores. If all cores are taken, or the system
     cannot bind, nothing changes. A second call changes nothing either.
 
     Args:
-        share: How many cores.
+        share: Number of cores.
     """
     if _held or not hasattr(os, "sched_setaffinity"):
         return

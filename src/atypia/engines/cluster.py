@@ -1,4 +1,4 @@
-"""A connection to a Ray cluster: the caller's, or one of this machine's cores that ends with the work."""
+"""A connection to a Ray cluster: the caller's, or a temporary one on this machine's cores."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ PASSED_ON: Final = ("ATYPIA_HOME", "ATYPIA_CACHE", "ATYPIA_DATA", SWITCH, "HF_HU
 
 @contextmanager
 def cluster(address: str | None) -> Iterator[None]:
-    """A connection to a cluster, ended here only where it was made here.
+    """A connection to a cluster, closed here only if it was opened here.
 
     Args:
-        address: Of the head, for instance ``host:6379``, or ``auto``; None for ``$RAY_ADDRESS``, else a cluster of
+        address: Address of the head, for instance ``host:6379``, or ``auto``; None for ``$RAY_ADDRESS``, else a cluster on
             this machine's cores.
 
     Raises:
@@ -42,8 +42,8 @@ def cluster(address: str | None) -> Iterator[None]:
             ray.init(address=where, runtime_env={"env_vars": settings}, **quiet)
         else:
             ray.init(address="local", num_cpus=core_count(), include_dashboard=False, **quiet)
-    except Exception as error:  # what Ray raises where a start takes too long has no class of its own
-        ray.shutdown()  # what had started of it
+    except Exception as error:  # Ray has no specific exception for a start that takes too long
+        ray.shutdown()  # stop the started part
         remedy = "start it (`ray start --head`) or correct the address" if where else "see the message"
         raise AbsentError(f"no Ray cluster at {where or 'this machine'} ({error}); fix: {remedy}") from error
     try:

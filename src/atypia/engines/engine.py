@@ -1,8 +1,8 @@
-"""Engines: what carries tasks out, found by name.
+"""Engines that run tasks, by name.
 
 A caller says what is done with an item (:class:`~atypia.engines.tasks.Work`) and how (:class:`~atypia.engines.tasks.Setup`); an engine gives back one outcome an
 item. Slides and the runs of studies use the same three: processes of this machine (``local``), a Ray cluster
-(``ray``), and this very process (``inline``).
+(``ray``), and the calling process (``inline``).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _ray(items: Sequence[Any], work: Work[Any, R], setup: Setup) -> Iterator[R]:
 
 
 ENGINES: Final = Registry[Engine]("engine", plugins="engines")
-"""Processes of this machine, a Ray cluster, or this very process (one item after the other; for debugging)."""
+"""Processes of this machine, a Ray cluster, or the calling process (one item after the other; for debugging)."""
 ENGINES.add(LOCAL, _local)
 ENGINES.add(RAY, _ray)
 ENGINES.add(INLINE, _inline)

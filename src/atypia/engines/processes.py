@@ -1,4 +1,4 @@
-"""Tasks in processes of this machine: long-lived workers that share its cores and GPUs; one that dies is replaced."""
+"""Runs tasks in processes of this machine: long-lived workers share its cores and GPUs; dead workers are replaced."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from atypia.engines.tasks import Setup, Work, gpus, worker_count
 R = TypeVar("R")
 
 STOP_S = 60.0
-"""How long a stopped worker may take to write its checkpoint before it is killed."""
+"""Seconds that a stopped worker may take to write its checkpoint before it is killed."""
 
 
 def run_local(items: Sequence[Any], work: Work[Any, R], setup: Setup) -> Iterator[R]:
-    """Does items in processes; see :class:`atypia.engines.engine.Engine`.
+    """Runs items in processes; see :class:`atypia.engines.engine.Engine`.
 
-    A worker that dies is replaced, and its item is begun again; an item at which as many workers died as the work
+    A dead worker is replaced and its item restarted; an item at which as many workers died as the work
     allows is lost. Scripts that call this need the usual ``if __name__ == "__main__":``.
 
     Raises:
@@ -61,9 +61,7 @@ def run_local(items: Sequence[Any], work: Work[Any, R], setup: Setup) -> Iterato
                     waiting.appendleft((place, item))
                 else:
                     over.append(work.lost(item, work.died))
-            over += _hand_out(
-                pool, waiting
-            )  # first, so that no worker waits for what the caller does with the outcomes
+            over += _hand_out(pool, waiting)  # first, so that no worker waits while the caller processes the outcomes
             yield from over
             if not waiting and not any(worker.busy for worker in pool):
                 return
@@ -75,7 +73,7 @@ def run_local(items: Sequence[Any], work: Work[Any, R], setup: Setup) -> Iterato
 
 
 def _hand_out(pool: Sequence[_Worker[R]], waiting: deque[tuple[int, Any]]) -> list[R]:
-    """Gives every idle worker an item; the outcomes of those that cannot be sent to a process."""
+    """Gives every idle worker an item; returns the outcomes of items that cannot be sent to a process."""
     lost: list[R] = []
     for worker in pool:
         while not worker.busy and waiting:
@@ -87,11 +85,11 @@ def _hand_out(pool: Sequence[_Worker[R]], waiting: deque[tuple[int, Any]]) -> li
 
 
 class _Worker(Generic[R]):
-    """A process that does one item after the other.
+    """A process that runs one item after the other.
 
     Attributes:
         busy: Whether it has an item.
-        given: Place and item that it has, or had last.
+        given: Position and item that it has, or had last.
     """
 
     def __init__(self, work: Work[Any, R], share: int, gpu: str | None) -> None:
@@ -105,22 +103,22 @@ class _Worker(Generic[R]):
         self.pipe, theirs = context.Pipe()
         self.process: Any = context.Process(target=_serve, args=(theirs, self.share, self.gpu), daemon=True)
         self.process.start()
-        theirs.close()  # so that the end of the process is the end of the pipe
+        theirs.close()  # so that the pipe closes when the process ends
         self.busy = False
 
     def give(self, place: int, item: Any) -> str:
-        """Sends an item; why it could not be sent, else empty."""
+        """Sends an item; returns the reason if it could not be sent, else an empty text."""
         try:
             self.pipe.send((self.work.do, item))
         except ConnectionError:
-            pass  # it died while it waited: `answer` finds the pipe closed
-        except Exception as error:  # noqa: BLE001 - objects decide themselves how they refuse to be sent
+            pass  # it died while idle: `answer` finds the pipe closed
+        except Exception as error:  # noqa: BLE001 - pickling may raise any exception
             return f"{type(error).__name__}: it cannot be sent to a process ({' '.join(str(error).split())})"
         self.busy, self.given = True, (place, item)
         return ""
 
     def answer(self) -> list[R]:
-        """The outcome of its item; none where the process has ended instead."""
+        """The outcome of its item; empty if the process has ended."""
         try:
             outcome, error = self.pipe.recv()
         except (EOFError, ConnectionError):
@@ -132,7 +130,7 @@ class _Worker(Generic[R]):
 
     def stop(self) -> None:
         if self.busy and self.process.is_alive():
-            self.process.terminate()  # a network's training writes its checkpoint first
+            self.process.terminate()  # a training writes its checkpoint first
         self.pipe.close()
 
     def join(self) -> None:
@@ -143,19 +141,19 @@ class _Worker(Generic[R]):
 
 
 def _serve(pipe: Connection, share: int, gpu: str | None) -> None:
-    """What a worker does until its pipe is closed."""
+    """Main loop of a worker, until its pipe is closed."""
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before anything starts CUDA
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before CUDA is initialised
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once
     keep_to_cores(share)
-    with suppress(EOFError, ConnectionError, KeyboardInterrupt):  # the caller ended, or asked to stop
+    with suppress(EOFError, ConnectionError, KeyboardInterrupt):  # the caller ended or asked to stop
         while True:
             pipe.send(_done(*pipe.recv()))
 
 
 def _done(do: Any, item: Any) -> tuple[Any, str]:
-    """Outcome and error of an item; an exception might not survive the way between processes, its words do."""
+    """Outcome and error of an item; errors are sent as text, because exceptions may not be picklable."""
     try:
         return do(item, silent), ""
-    except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the worker of the others
+    except Exception as error:  # noqa: BLE001 - no error may end the worker
         return None, f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,4 +1,4 @@
-"""Tasks on a Ray cluster: the caller's, or one of this machine's cores that ends with the work."""
+"""Runs tasks on a Ray cluster: the caller's, or a temporary one on this machine's cores."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ R = TypeVar("R")
 
 
 def run_ray(items: Sequence[Any], work: Work[Any, R], setup: Setup) -> Iterator[R]:
-    """Does items on Ray; see :class:`atypia.engines.engine.Engine`.
+    """Runs items on Ray; see :class:`atypia.engines.engine.Engine`.
 
-    Ray replaces a worker or a machine that is lost and begins its item again. What items name (slides, models,
+    Ray replaces a lost worker or machine and restarts its item. Files named in items (slides, models,
     folders) must have the same paths on all machines.
 
     Raises:
@@ -43,7 +43,7 @@ def run_ray(items: Sequence[Any], work: Work[Any, R], setup: Setup) -> Iterator[
             while waiting and len(running) < count:
                 item = waiting.popleft()
                 running[remote.remote(work.do, item, share)] = item
-            yield from over  # after the workers have got their next items
+            yield from over  # after the workers have received their next items
             over = []
             if not running:
                 continue
@@ -58,7 +58,7 @@ def run_ray(items: Sequence[Any], work: Work[Any, R], setup: Setup) -> Iterator[
 
 
 def _room(items: int, work: Work[Any, Any], workers: int | None) -> tuple[int, int, int]:
-    """Items at once, cores of each, and GPUs, so that all find room on the machines there are."""
+    """Number of parallel items, cores of each, and GPUs, such that all fit on the available machines."""
     import ray
 
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -71,6 +71,6 @@ def _room(items: int, work: Work[Any, Any], workers: int | None) -> tuple[int, i
 
 
 def _do(do: Any, item: Any, share: int) -> Any:
-    """Does an item in a worker of the cluster, on as many cores as it was given."""
+    """Runs an item in a cluster worker, on the cores assigned to it."""
     keep_to_cores(share)
     return do(item, silent)

@@ -1,4 +1,4 @@
-"""From the folder of a training to its result rows: everything is recomputed from predictions."""
+"""Computes the result rows of a training's folder from its predictions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from atypia.statistics.metrics import UndefinedMetricWarning
 
 @dataclass(frozen=True)
 class Collected:
-    """Result rows of a training, and what a table of them has to warn of."""
+    """Result rows of a training, and the warnings for its tables."""
 
     rows: pa.Table
     warnings: tuple[str, ...]
@@ -30,8 +30,8 @@ def collect(folder: Path, about: Path | None = None) -> Collected:
     """Computes the result rows of all predictions under a folder and writes ``results.parquet`` there.
 
     Args:
-        folder: A training's folder, one run's, or one that evaluations were written to.
-        about: What was trained or evaluated, where that is another folder: a training's, a run's or a bundle.
+        folder: Folder of a training or a run, or one with evaluations.
+        about: Folder of the training, run or bundle that was evaluated, if that is another one.
 
     Raises:
         InputError: There are no predictions.
@@ -55,7 +55,7 @@ def collect(folder: Path, about: Path | None = None) -> Collected:
 
 
 def describe(folder: Path) -> tuple[Classifier, tuple[str, ...]]:
-    """What result rows say about the classifier in a folder, and the warnings that go with its tables."""
+    """What result rows record about the classifier in a folder, and the warnings for its tables."""
     if (folder / runs.TRAINING).is_file():
         asked: dict[str, Any] = read_json(folder / runs.TRAINING)
         recipe = asked["recipe"]

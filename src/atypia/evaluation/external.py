@@ -23,13 +23,13 @@ from atypia.inference.predictions import predictions_table, read_predictions, wr
 
 @dataclass(frozen=True)
 class Target:
-    """What is evaluated: a training's folder, one run, or a bundle.
+    """What to evaluate: a training's folder, one run, or a bundle.
 
     Attributes:
-        folder: What was given.
-        out: Where evaluations are written, under ``evaluations/``, and ``results.parquet``.
-        bundles: Name of each fold, and its bundle.
-        manifest: The figures that it was trained on, where they are recorded.
+        folder: The path that the user gave.
+        out: Folder for ``evaluations/`` and ``results.parquet``.
+        bundles: Name and bundle of each fold.
+        manifest: The training figures, if they are recorded.
     """
 
     folder: Path
@@ -39,15 +39,15 @@ class Target:
 
 
 def open_target(given: str | Path, out: Path | None = None) -> Target:
-    """Opens a training's folder, one run's folder, a bundle, or a model that ships.
+    """Opens a training's folder, one run's folder, a bundle, or a shipped model.
 
     Args:
         given: Its path, or the shipped model's name.
-        out: Where evaluations are written. None: a training's or run's own folder, whose table they belong to; of a
-            bundle ``evaluations/NAME-FINGERPRINT`` in the current folder, as nothing is written into a bundle.
+        out: Folder for the evaluations. None: the folder of the training or run, whose table they extend; for a
+        bundle, ``evaluations/NAME-FINGERPRINT`` in the current folder, as nothing is written into a bundle.
 
     Raises:
-        InputError: The path holds none of these, or ``out`` holds evaluations of another classifier.
+        InputError: The path is none of these, or ``out`` contains evaluations of another classifier.
         DataError: A bundle is damaged.
     """
     path = named_model(given)
@@ -55,7 +55,7 @@ def open_target(given: str | Path, out: Path | None = None) -> Target:
     folders = [("bundle", path)] if is_bundle else [(run.name, run / runs.BUNDLE) for run in runs.run_folders(path)]
     if not folders:
         raise InputError(f"{path} holds no training, run or bundle; fix: give the --out folder of `atypia train`")
-    # The path is a training's own folder, a run's one below it, or the bundle's in the run.
+    # The path may be a training's folder, one of its runs, or the bundle in a run.
     around = (path, *path.resolve().parents[:2])
     training = next((folder for folder in around if (folder / runs.TRAINING).is_file()), None)
     manifest = Manifest.load(training / runs.MANIFEST) if training else None
@@ -72,19 +72,19 @@ def open_target(given: str | Path, out: Path | None = None) -> Target:
 
 @dataclass(frozen=True, eq=False)
 class CheckedSet:
-    """A data set that may be tested on: its crops, and the warnings of the checks, for every table."""
+    """A data set that passed the checks for testing: its crops, and warnings for every table."""
 
     store: CropStore
     warnings: tuple[str, ...]
 
     @property
     def left_out(self) -> int:
-        """Figures whose images cannot be used: in no number."""
+        """Number of figures that are left out because their images cannot be read."""
         return len(self.store.quarantined)
 
 
 def check_set(target: Target, manifest: Manifest, allow: Iterable[str] = (), progress: Progress = silent) -> CheckedSet:
-    """Opens a data set's crops and looks for what it shares with the training data of a target.
+    """Opens a data set's crops and checks what it shares with a target's training data.
 
     Raises:
         LeakageError, InputError: As :func:`evaluate`.
@@ -100,7 +100,9 @@ def check_set(target: Target, manifest: Manifest, allow: Iterable[str] = (), pro
                     *check_pair_names(str(first.training.get("data", "")), manifest, allow=allow)]  # fmt: skip
     warnings = [*(f"{manifest.name}: {text}" for text in manifest.notes), *warnings]
     if store.quarantined:
-        warnings.append(f"{manifest.name}: {len(store.quarantined)} figures left out, images cannot be used")
+        warnings.append(
+            f"{manifest.name}: {len(store.quarantined)} figures left out because their images cannot be read"
+        )
     return CheckedSet(store, tuple(warnings))
 
 
@@ -113,24 +115,24 @@ def evaluate(
     checked: CheckedSet | None = None,
     device: str = "auto",
 ) -> tuple[list[Path], list[str]]:
-    """Writes the predictions of every fold's bundle on a data set, unless they are there and valid.
+    """Writes the predictions of every fold's bundle on a data set, unless valid ones exist.
 
     Args:
-        target: What is evaluated.
+        target: What to evaluate.
         manifest: The data set.
-        allow: Leakage findings that the user has named as exceptions.
-        weights_file: The backbone's weights, where they are in a file of the user's.
-        progress: Told about crops, features and figures.
-        checked: What :func:`check_set` gave for a target of the same training data and geometry.
-        device: Where networks run: ``auto``, ``cpu`` or ``cuda``.
+        allow: Codes of leakage findings that the user allows.
+        weights_file: A local file with the backbone's weights.
+        progress: Receives the numbers of crops, features and figures done.
+        checked: Result of :func:`check_set` for a target with the same training data and geometry.
+        device: Device of networks: ``auto``, ``cpu`` or ``cuda``.
 
     Returns:
-        The prediction files, one a fold, and warnings (quarantined figures, allowed leakage).
+        The prediction files, one per fold, and warnings (quarantined figures, allowed leakage).
 
     Raises:
-        LeakageError: The data set shares figures, images or cases with the training data and the
-            exception is not named in ``allow``.
-        InputError: The data set has no labels, or is of another task.
+        LeakageError: The data set shares figures, images or cases with the training data and
+        ``allow`` does not permit it.
+        InputError: The data set has no labels, or belongs to another task.
     """
     check_task(target.bundles[0][1], manifest)
     checked = checked or check_set(target, manifest, allow, progress)
@@ -159,7 +161,7 @@ def evaluate(
 def _stores(
     manifest: Manifest, other: CropStore, bundle: Bundle, progress: Progress
 ) -> tuple[CropStore, CropStore] | None:
-    """Crops of the training data and of the other set, so that pixels are compared; None where the former are gone."""
+    """Crops of the training data and of the other set, to compare pixels; None if the former no longer exist."""
     try:
         return open_store(manifest, bundle.geometry, progress=progress), other
     except AbsentError:
@@ -167,7 +169,7 @@ def _stores(
 
 
 def _check_same_data(bundle: Bundle, manifest: Manifest, allow: Iterable[str]) -> list[str]:
-    """Refuses to test a lone bundle on the very figures that it was trained on, whatever they are called."""
+    """Refuses to test a lone bundle on the figures that it was trained on, even under another name."""
     if bundle.training.get("data_fingerprint") != manifest.fingerprint:
         return []
     found = Finding("figure-across-sets", f"{bundle.name} was trained on the figures of {manifest.name}")
@@ -175,13 +177,15 @@ def _check_same_data(bundle: Bundle, manifest: Manifest, allow: Iterable[str]) -
 
 
 def _check_own(out: Path, bundles: tuple[tuple[str, Bundle], ...]) -> None:
-    """Refuses to mix evaluations of several classifiers, which one table would call by one name."""
+    """Refuses to mix evaluations of several classifiers, which one table could not tell apart."""
     own = {bundle.fingerprint for _, bundle in bundles}
     for path in runs.prediction_files(out):
         facts = _facts(path)
         if path.parent.parent.name == runs.EVALUATIONS and facts is not None and facts.get("bundle") not in own:
             fix = "choose another folder"
-            raise InputError(must("out", "new, or of the same classifier", f"{out}, which holds another's", fix))
+            raise InputError(
+                must("out", "new, or of the same classifier", f"{out}, which holds evaluations of another one", fix)
+            )
 
 
 def _expected(bundle: Bundle, manifest: Manifest, warnings: list[str]) -> dict[str, Any]:
@@ -192,7 +196,7 @@ def _facts(path: Path) -> dict[str, Any] | None:
     try:
         return read_predictions(path)[1]
     except AtypiaError:
-        return None  # absent or damaged: predicted anew
+        return None  # absent or damaged: predict again
 
 
 def _slug(name: str) -> str:

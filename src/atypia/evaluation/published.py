@@ -1,7 +1,7 @@
-"""What the papers report: their results as data, to place one's own beside them.
+"""Results reported in papers, as data for comparison with one's own.
 
 The numbers are transcribed from the papers' tables (and, for the folds of the AMi-Br benchmark, from
-its published notebooks), shares in [0, 1] throughout; each row names its table.
+its published notebooks), always as shares in [0, 1]; each row names its table.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DIFFERENCE: Final = "difference"
 Kind = Literal["fold", "mean", "single", "difference"]
 KINDS: Final[tuple[Kind, ...]] = (FOLD, MEAN, SINGLE, DIFFERENCE)
 HIDDEN_TEST: Final = "midog25-preliminary"
-"""Data set of results on the preliminary hidden test set of the MIDOG 2025 challenge, which is not public."""
+"""Name for results on the preliminary hidden test set of the MIDOG 2025 challenge, which is not public."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class PaperResults:
         name: Key in :data:`PAPERS` and name of its table.
         citation: How to cite it.
         task: Key of :data:`atypia.base.records.CLASS_NAMES`.
-        ddof: Divisor of its standard deviations is n − ddof; None where it does not say and its numbers do not tell.
-        note: What a reader who compares must know.
+        ddof: Divisor of its standard deviations is n − ddof; None if this is unknown.
+        note: Remark for readers who compare results.
     """
 
     name: str
@@ -52,10 +52,10 @@ class PublishedRow:
     """One published number.
 
     Attributes:
-        paper: Key in :data:`PAPERS`.
-        model: What the paper calls the model.
+        model: Name of the model in the paper.
+        backbone: Corresponding entry of the backbone catalogue; None if there is none.
         backbone: Entry of the backbone catalogue that it is; None where there is none.
-        adaptation: ``probe``, ``lora`` or ``full``; None where it is not known.
+        adaptation: ``probe``, ``lora`` or ``full``; None if unknown.
         dataset: Data source, or :data:`HIDDEN_TEST`.
         setting: Part, condition or domain, in words.
         metric: Name in :data:`atypia.statistics.metrics.METRICS`.
@@ -63,7 +63,7 @@ class PublishedRow:
             result; ``difference``: mean difference from the paper's baseline.
         fold: Fold, from 1; None unless ``kind`` is ``fold``.
         value: The number, a share in [0, 1], or a difference of shares.
-        sd: Its standard deviation over folds or repeats; None where none is given.
+        sd: Its standard deviation over folds or repeats; None if not reported.
         source: Table or section of the paper.
     """
 
@@ -92,8 +92,8 @@ for _paper in (
         r.ATYPICAL_TASK,
         0,
         "Means of five fold models, each scored on the whole test set. The means of the folds follow from the published "
-        "notebooks for all models but Prov-Gigapath with probing, whose notebook is of an older run. EfficientNetV2 "
-        "has no pretrained weights under the name that the code asks for.",
+        "notebooks for all models but Prov-Gigapath with probing, whose notebook is from an older run. EfficientNetV2 "
+        "has no pretrained weights under the name used in the code.",
     ),
     PaperResults(
         "ammeling",
@@ -108,7 +108,7 @@ for _paper in (
         "Strategies, MIDOG 2025",
         r.ATYPICAL_TASK,
         None,
-        "A difference is from the baseline's mean; its sd is that of the configuration's own folds, not of the differences.",
+        "Differences are from the baseline mean; their sd is that of the configuration's folds, not of the differences.",
     ),
     PaperResults(
         "benito",
@@ -116,7 +116,7 @@ for _paper in (
         "Case-Study on the MIDOG2025 Atypical Cell Detection Competition, 2025",
         r.ATYPICAL_TASK,
         0,
-        "Printed in per cent. The preliminary test set is small and unlike the final one.",
+        "Reported in per cent. The preliminary test set is small and unlike the final one.",
     ),
     PaperResults(
         "atey",
@@ -144,7 +144,7 @@ def published_rows(
         kind: Keep one kind.
 
     Returns:
-        The rows; none where nothing matches.
+        The rows; empty if nothing matches.
 
     Raises:
         InputError: A paper, metric or kind is unknown.
@@ -163,7 +163,7 @@ def published_rows(
 
 
 def published_folds(paper: str, dataset: str, metric: str, adaptation: str) -> dict[str, list[float]]:
-    """A paper's values by model, one a fold, as :mod:`atypia.statistics.groups` takes them.
+    """A paper's values by model, one per fold, in the form that :mod:`atypia.statistics.groups` takes.
 
     Args:
         paper: Key of :data:`PAPERS`.
@@ -172,7 +172,7 @@ def published_folds(paper: str, dataset: str, metric: str, adaptation: str) -> d
         adaptation: ``probe``, ``lora`` or ``full``.
 
     Returns:
-        Model to values, in order of folds; empty where the paper has none.
+        Model to values, in order of folds; empty if the paper has none.
     """
     found: dict[str, list[float]] = {}
     for row in sorted(published_rows([paper], dataset, metric, FOLD), key=lambda row: row.fold or 0):

@@ -1,7 +1,7 @@
 """Result rows: the metrics of predictions in long form, overall and by domain.
 
-One row is one metric of one run on one part of one data set. Everything that tables and figures
-show is aggregated from these rows; everything in them is recomputed from the predictions.
+One row is one metric of one run on one part of one data set. All tables and plots are
+aggregated from these rows; the rows are computed from the predictions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from atypia.base.files.table_hash import content_hashes
 from atypia.inference.predictions import PREDICTIONS_SCHEMA
 from atypia.statistics.metrics import METRICS, UndefinedMetricWarning, compute
 
-# Columns beside those of predictions. `model` is what a table calls the classifier.
+# Columns beside those of predictions. `model` is the classifier's name in tables.
 MODEL: Final = "model"
 BACKBONE: Final = "backbone"
 ADAPTATION: Final = "adaptation"
@@ -60,25 +60,25 @@ RESULTS_SCHEMA = pa.schema(
     ]
 )
 """Columns, in order. ``domain`` is null for all figures together, and :data:`UNKNOWN` for
-those whose domain is unknown; ``value`` is NaN where the metric is undefined; ``n`` counts the
-labelled figures and ``n_positive`` the positives among them; ``predictions`` is the fingerprint of
-the rows that the value was computed from."""
+those whose domain is unknown; ``value`` is NaN where the metric is undefined; ``n`` is the number of
+labelled figures and ``n_positive`` the number of positives; ``predictions`` is the fingerprint of
+the predictions that the value was computed from."""
 
 UNKNOWN: Final = "unknown"
-"""The domain, or data set, of figures for which it is not known, where others' is."""
+"""The domain, or data set, of figures for which it is unknown while others have one."""
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """What result rows say about the classifier; unknown is None.
+    """What result rows record about the classifier; unknown is None.
 
     Attributes:
-        model: What tables call it.
+        model: Its name in tables.
         backbone: Entry of the backbone catalogue.
         adaptation: How the backbone was adapted (probe, LoRA, full).
         recipe: Name of the recipe.
         protocol: How the training data was divided.
-        train_data: What it was trained on.
+        train_data: Data set that it was trained on.
     """
 
     model: str
@@ -90,7 +90,7 @@ class Classifier:
 
 
 def check_predictions(table: pa.Table) -> None:
-    """Checks a predictions table against its own rules.
+    """Checks the consistency of a predictions table.
 
     Raises:
         DataError: Other columns; a probability outside [0, 1]; a label that is neither 0, 1 nor
@@ -98,7 +98,7 @@ def check_predictions(table: pa.Table) -> None:
             the same run, fold and part.
     """
     if not table.schema.remove_metadata().equals(PREDICTIONS_SCHEMA):
-        raise DataError("predictions have other columns than this version's; fix: predict again")
+        raise DataError("predictions have other columns than in this version; fix: predict again")
     p, threshold = _floats(table, r.P_ATYPICAL), _floats(table, r.THRESHOLD)
     if not bool(np.all((p >= 0) & (p <= 1))):
         raise DataError(must(r.P_ATYPICAL, "between 0 and 1", "values outside, or NaN", "predict again"))
@@ -113,7 +113,7 @@ def check_predictions(table: pa.Table) -> None:
     keys = [r.RUN_ID, r.FOLD, r.PART, r.FIGURE_ID]
     repeated = table.num_rows - table.group_by(keys).aggregate([]).num_rows
     if repeated:
-        raise DataError(must(r.FIGURE_ID, "unique in a run's fold and part", f"{repeated} repeats", "predict again"))
+        raise DataError(must(r.FIGURE_ID, "unique in a run's fold and part", f"{repeated} repeated", "predict again"))
 
 
 def result_rows(
@@ -126,18 +126,18 @@ def result_rows(
     """Computes the metrics of predictions, overall and by domain.
 
     Rows are grouped by run, fold and part. A group whose figures come from several data sets is
-    scored as a whole, named «a+b», and once more for each data set.
+    scored as a whole, named «a+b», and also for each data set.
 
     Args:
         predictions: With :data:`atypia.inference.predictions.PREDICTIONS_SCHEMA`. Figures without
             a label are left out.
-        classifier: What made them.
+        classifier: The classifier that made them.
         metrics: Names in :data:`atypia.statistics.metrics.METRICS`; None: all.
         by_domain: Whether to add rows for each domain, where any domain is known.
-        dataset: Name of the whole, instead of the joined names.
+        dataset: Name for all data sets together, instead of the joined names.
 
     Returns:
-        A table with :data:`RESULTS_SCHEMA`. One :class:`UndefinedMetricWarning` tells how many
+        A table with :data:`RESULTS_SCHEMA`. A single :class:`UndefinedMetricWarning` states how many
         values are NaN.
 
     Raises:
@@ -163,12 +163,12 @@ def result_rows(
 
 
 def predictions_fingerprint(predictions: pa.Table) -> str:
-    """Content hash of a predictions table, independent of how it is laid out in memory."""
+    """Content hash of a predictions table, independent of its memory layout."""
     return fingerprint(content_hashes(predictions))
 
 
 def concat_rows(tables: Sequence[pa.Table]) -> pa.Table:
-    """Result rows of several predictions as one table; none gives an empty one."""
+    """Result rows of several predictions as one table; without tables, an empty one."""
     return pa.concat_tables(tables) if tables else RESULTS_SCHEMA.empty_table()
 
 
@@ -203,7 +203,7 @@ def _floats(table: pa.Table, column: str) -> npt.NDArray[np.float64]:
 
 
 def _groups(table: pa.Table, keys: list[str]) -> Iterator[tuple[tuple[Any, ...], pa.Table]]:
-    """The rows of each combination of keys, in order of first appearance; null is a value."""
+    """The rows of each combination of keys, in order of first appearance; null counts as a value."""
     found: dict[tuple[Any, ...], list[int]] = {}
     for row, key in enumerate(zip(*(table[k].to_pylist() for k in keys), strict=True)):
         found.setdefault(key, []).append(row)
@@ -214,19 +214,23 @@ def _groups(table: pa.Table, keys: list[str]) -> Iterator[tuple[tuple[Any, ...],
 def _threshold(group: pa.Table) -> float:
     values = group[r.THRESHOLD].unique().to_pylist()
     if len(values) != 1:
-        raise InputError(must(r.THRESHOLD, "one value a run, fold and part", sorted(values), "evaluate them apart"))
+        raise InputError(
+            must(r.THRESHOLD, "one value per run, fold and part", sorted(values), "evaluate them separately")
+        )
     return values[0]
 
 
 def _places(group: pa.Table, by_domain: bool, dataset: str | None) -> Iterator[tuple[dict[str, Any], pa.Table]]:
-    """What is scored of a group: the whole, each of several data sets, each domain."""
+    """The subsets of a group that are scored: all, each of several data sets, each domain."""
     known = sorted(set(group[r.DATASET].drop_null().to_pylist()))
     whole = dataset or "+".join(known) or None
     yield {r.DATASET: whole, r.DOMAIN: None}, group
     several = list(_groups(_null_named(group, r.DATASET), [r.DATASET]))
     if len(several) > 1:
         if dataset in known:
-            raise InputError(must("dataset", "another name than its parts", dataset, "name the whole, or pass None"))
+            raise InputError(
+                must("dataset", "a name other than those of its parts", dataset, "choose another name, or pass None")
+            )
         for (name,), picked in several:
             yield {r.DATASET: name, r.DOMAIN: None}, picked
     if by_domain and group[r.DOMAIN].null_count < group.num_rows:
@@ -245,7 +249,7 @@ def _metric_rows(picked: pa.Table, given: dict[str, Any], names: list[str]) -> l
     labelled = picked.filter(picked[r.LABEL].is_valid())
     labels = labelled[r.LABEL].to_numpy()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UndefinedMetricWarning)  # counted and told once by result_rows
+        warnings.simplefilter("ignore", UndefinedMetricWarning)  # result_rows counts them and warns once
         values = compute(labels, _floats(labelled, r.P_ATYPICAL), labelled[r.DECISION].to_numpy(), names)
     about = {
         **given,

@@ -38,7 +38,7 @@ SUBJECT: Final = (
     r.PART,
     r.DOMAIN,
 )
-"""The columns that say whose result a summary row is, and on what."""
+"""The columns that identify the classifier of a summary row, and what it was tested on."""
 
 SUMMARY_SCHEMA = pa.schema(
     [
@@ -58,12 +58,12 @@ SUMMARY_SCHEMA = pa.schema(
         pa.field(r.THRESHOLD, pa.float64()),
     ]
 )
-"""One row a subject and metric. ``mean``, ``sd``, ``minimum`` and ``maximum`` are over runs (folds,
-seeds) and all NaN where the metric is undefined in any of them: a mean over the others would be
-about other models and look like a whole one; ``n_undefined`` tells in how many. ``sd`` has
-divisor ``n_runs − ddof`` and is NaN for a single run, whose spread is unknown. The counts of
-figures and positives are the smallest and the largest of a run. ``threshold`` is null where the
-runs' differ."""
+"""One row per subject and metric. ``mean``, ``sd``, ``minimum`` and ``maximum`` are over runs (folds,
+seeds) and all NaN if the metric is undefined in any of them: a mean over the others would describe
+other models and look complete; ``n_undefined`` is the number of such runs. ``sd`` has
+divisor ``n_runs − ddof`` and is NaN for a single run. The counts of
+figures and positives are the smallest and the largest over runs. ``threshold`` is null if it
+differs between runs."""
 
 
 def summarise(rows: pa.Table, ddof: int = 0) -> pa.Table:
@@ -78,7 +78,7 @@ def summarise(rows: pa.Table, ddof: int = 0) -> pa.Table:
         A table with :data:`SUMMARY_SCHEMA`, in order of first appearance.
 
     Raises:
-        InputError: ``ddof`` is neither 0 nor 1, or a run has the same result twice.
+        InputError: ``ddof`` is neither 0 nor 1, or a run has one result twice.
     """
     if ddof not in (0, 1):
         raise InputError(must("ddof", "0 or 1", ddof, "0 is the population sd, 1 the sample sd"))
@@ -87,7 +87,7 @@ def summarise(rows: pa.Table, ddof: int = 0) -> pa.Table:
     if once.num_rows != rows.num_rows:
         repeats = rows.num_rows - once.num_rows
         raise InputError(
-            must("rows", "one a run, fold and metric", f"{repeats} repeats", "read each results file once")
+            must("rows", "one per run, fold and metric", f"{repeats} repeated", "read each results file once")
         )
     grouped = rows.group_by(keys, use_threads=False).aggregate(
         [
@@ -119,10 +119,10 @@ class Cell:
     """One aggregated metric.
 
     Attributes:
-        mean: Over runs; NaN where undefined in any.
-        sd: Over runs; NaN for a single run.
+        mean: Mean over runs; NaN if undefined in any run.
+        sd: Standard deviation over runs; NaN for a single run.
         n_runs: Number of runs.
-        n_undefined: Runs in which it is undefined.
+        n_undefined: Number of runs in which it is undefined.
     """
 
     mean: float
@@ -136,10 +136,10 @@ class SummaryRow:
     """All metrics of one subject.
 
     Attributes:
-        subject: Value of each column of :data:`SUBJECT`; None where unknown or, for the domain,
-            where it is all figures.
+        subject: Value of each column of :data:`SUBJECT`; None if unknown, or, for the domain,
+        for all figures together.
         cells: Metric name to aggregate.
-        ddof: Of the standard deviations.
+        ddof: Used for the standard deviations.
         n: Smallest and largest number of labelled figures in a run.
         n_positive: Smallest and largest number of positives in a run.
         threshold: Decision threshold; None where runs differ.
@@ -154,7 +154,7 @@ class SummaryRow:
 
 
 def pivot(summary: pa.Table) -> list[SummaryRow]:
-    """Turns a summary's rows into one object a subject, in order of first appearance."""
+    """Turns a summary's rows into one object per subject, in order of first appearance."""
     found: dict[tuple[Any, ...], SummaryRow] = {}
     for row in summary.to_pylist():
         key = tuple(row[name] for name in SUBJECT)
@@ -182,16 +182,16 @@ def by_domain(summary: pa.Table) -> pa.Table:
 
 
 def worst_domains(summary: pa.Table, metric: str = "balanced_accuracy") -> pa.Table:
-    """The domain on which each classifier is worst, for each data set and part.
+    """The domain with each classifier's worst result, for each data set and part.
 
     Args:
         summary: With :data:`SUMMARY_SCHEMA`.
-        metric: The metric to rank by; worst is lowest, or highest where lower is better.
+        metric: The metric to rank by; the worst value is the lowest, or the highest if lower is better.
 
     Returns:
-        The summary's rows of the worst domains, in order of first appearance; of equally bad
-        ones the first. Domains on which the metric is undefined cannot be ranked and are passed
-        over; where it is undefined on all of them there is no row.
+        The summary's rows of the worst domains, in order of first appearance; ties go to the
+        first. Domains where the metric is undefined are skipped; if it is undefined in all domains,
+        there is no row.
     """
     sign = 1.0 if METRICS[metric].higher_is_better else -1.0
     of_metric = by_domain(summary).filter(pc.equal(by_domain(summary)[e.METRIC], metric))  # pyright: ignore[reportAttributeAccessIssue]

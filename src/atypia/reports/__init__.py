@@ -1,1 +1,1 @@
-"""Reports: tables and figures from result files."""
+"""Reports: tables, plots and pages from result files."""

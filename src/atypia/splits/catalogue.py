@@ -27,7 +27,7 @@ class FoldRows:
 
 @dataclass(frozen=True, eq=False)
 class Division:
-    """What a protocol returns: folds, and what a table has to say about them."""
+    """What a protocol returns: the folds, and warnings for every table."""
 
     folds: list[FoldRows]
     warnings: tuple[str, ...] = ()
@@ -39,13 +39,13 @@ class Protocol:
 
     Attributes:
         name: Its name.
-        summary: What it does, in one line.
+        summary: One line on what it does.
         source: Where it comes from: a paper, a published file, or Atypia itself.
-        leakage: What can be on both sides of it, in one line.
+        leakage: What can be shared between its parts, in one line.
         options: Schema of its options.
-        divide: From figures, options and master seed to the folds.
-        fixed_seed: The published seed, where the protocol has one; another is then ignored.
-        caveat: A warning that enters every table, where the protocol leaks as published.
+        divide: Function from figures, options and master seed to the folds.
+        fixed_seed: The published seed, where the protocol has one; any other seed is ignored.
+        caveat: A warning for every table, where the protocol as published leaks.
         validated: Whether every fold has a validation part.
     """
 
@@ -61,10 +61,10 @@ class Protocol:
 
 
 GROUPED = "none: no case is in two parts"
-"""What :attr:`Protocol.leakage` says of protocols that keep cases together."""
+""":attr:`Protocol.leakage` of protocols that keep cases together."""
 
 PROTOCOLS: Registry[Protocol] = Registry("protocol", "atypia.splits.protocols", "protocols")
-"""Every protocol, by name; one module a family in ``atypia.splits.protocols``."""
+"""Every protocol, by name; one module per family in ``atypia.splits.protocols``."""
 
 
 def add(protocol: Protocol) -> Protocol:

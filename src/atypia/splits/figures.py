@@ -1,6 +1,6 @@
-"""The labelled figures of a manifest in an order that does not depend on its rows.
+"""The labelled figures of a manifest in an order independent of the manifest's row order.
 
-Protocols draw from this view, so that the same figures in another row order are divided alike.
+Protocols draw from this view, so that the same figures in another row order give the same split.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Figures:
 
     Attributes:
         manifest: Their rows.
-        order: Where each stands in the manifest that was given, shape (n,) int64; only for
-            published protocols that draw by row number.
-        left_out: Figures without a label, which no protocol divides.
+        order: Row number of each in the given manifest, shape (n,) int64; only for published protocols
+        that draw by row number.
+        left_out: Figures without a label, which are in no part.
     """
 
     manifest: Manifest
@@ -44,7 +44,7 @@ class Figures:
         """
         known = manifest.table[r.LABEL].is_valid().to_numpy()
         labelled = np.flatnonzero(known)
-        # Code points, not a locale, decide the order: it is the same on every machine.
+        # Sorted by code point, not by locale: the order is the same on every machine.
         ids = manifest.ids
         order = np.array(sorted(labelled.tolist(), key=lambda row: ids[row]), dtype=np.int64)
         figures = cls(manifest.take(order), order, len(manifest) - len(order))
@@ -77,18 +77,18 @@ class Figures:
 
     @cached_property
     def without_case(self) -> int:
-        """Figures of which neither case nor slide is known."""
+        """Number of figures without a known case or slide."""
         table = self.manifest.table
         return int((table[r.CASE_ID].is_null().to_numpy() & table[r.SLIDE_ID].is_null().to_numpy()).sum())
 
     @cached_property
     def domains(self) -> npt.NDArray[np.int64]:
-        """Number of each figure's domain, shape (n,); an unknown domain is one of its own."""
+        """Number of each figure's domain, shape (n,); unknown domains form one domain."""
         names = ["" if name is None else name for name in self.column(r.DOMAIN)]
         return np.unique(np.array(names, dtype=str), return_inverse=True)[1].astype(np.int64)
 
     def column(self, name: str) -> list[Any]:
-        """A manifest column in this order, null as None."""
+        """A manifest column in the order of these figures; null becomes None."""
         return self.manifest.table[name].to_pylist()
 
     def rows_where(self, column: str, value: object) -> Rows:
@@ -96,7 +96,7 @@ class Figures:
         return np.flatnonzero([found == value for found in self.column(column)])
 
     def part_rows(self) -> tuple[Rows, Rows, int]:
-        """Positions of the published training and test parts, and how many figures are in neither.
+        """Positions of the published training and test parts, and the number of figures in neither.
 
         Raises:
             InputError: One of the parts is empty.
@@ -107,7 +107,7 @@ class Figures:
                 must(
                     "part",
                     "'train' and 'test', the publisher's own division",
-                    f"{len(train)} and {len(test)} figures of them in {self.manifest.name}",
+                    f"{len(train)} and {len(test)} figures in these parts of {self.manifest.name}",
                     "choose a protocol that needs no published parts, for instance kfold",
                 )
             )

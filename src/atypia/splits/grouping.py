@@ -1,17 +1,17 @@
-"""Whole cases into parts of given shares, with the classes (and domains) in proportion.
+"""Divides whole cases into parts of given shares, with classes (and domains) in proportion.
 
-The parts are compared with the proportional ideal by the chi-square distance
+The deviation from exactly proportional parts is measured by the chi-square distance
 
     C = sum over parts f and strata s of  w_s (x_fs - t_fs)^2 / t_fs,   t_fs = p_f N_s,
 
-where x_fs are the figures of stratum s in part f, N_s those of stratum s in all, p_f the part's
-share and w_s the stratum's weight. The strata are the two classes (weight 1 each) and, where
+where x_fs is the number of figures of stratum s in part f, N_s that of stratum s in all parts, p_f the part's
+share and w_s the stratum's weight. The strata are the two classes (weight 1 each) and, if
 domains are balanced too, every occurring pair of domain and class (weight 1 together). Dividing
 by the target makes the rare class count as much as the frequent one.
 
-Cases are placed one after the other in random order, each where C grows least; then single cases
-are moved while that lowers C. Cases of equal makeup (the same counts in every stratum) are
-interchangeable: they are first spread over the parts in proportion, which keeps tens of thousands
+Cases are placed one by one in random order, each in the part where C grows least; then single cases
+are moved while that lowers C. Cases with equal counts in every stratum are
+interchangeable: they are first spread over the parts in proportion. This keeps tens of thousands
 of figures of unknown case as fast as a few hundred known cases.
 
 Tolerance. At the end no single move lowers C. Writing u_fs = x_fs / t_fs - 1 for the relative
@@ -21,7 +21,7 @@ of two parts a and b, each weighted by 1/p of its part, gives for all parts of t
     sum_s w_s N_s (u_as - u_bs)^2
         <= 1/2 sum_s w_s (1/t_as + 1/t_bs) (S_as / p_a + S_bs / p_b),   S_fs = sum over c in f of v_cs^2.
 
-So parts agree as closely as their largest cases let them; with one figure a case the parts of a
+So parts agree as closely as their largest cases allow; with one figure per case the parts of a
 k-fold agree to about one figure in every stratum. :func:`imbalance` gives both sides.
 """
 
@@ -38,11 +38,11 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 _DIGITS = 10
-"""Costs are compared after rounding to so many decimals: processors differ in the last bits of a
-sum, and the same seed must give the same parts on all of them."""
+"""Costs are rounded to this many decimals before they are compared: processors differ in the last bits of a
+sum, but the same seed must give the same parts on all of them."""
 
 _GAIN = 1e-9
-"""A move must lower C by so much; above the rounding, so that moves never go in circles."""
+"""A move must lower C by at least this; larger than the rounding, so that moves never cycle."""
 
 
 def allocate(
@@ -52,17 +52,17 @@ def allocate(
     rng: np.random.Generator,
     domains: npt.NDArray[np.int64] | None = None,
 ) -> Ints:
-    """Places whole cases into parts.
+    """Assigns whole cases to parts.
 
     Args:
         cases: Number of each figure's case, shape (n,).
         labels: 0 or 1, shape (n,).
         shares: Share of the figures that each part should have, in (0, 1), adding up to 1.
-        rng: Source of chance.
+        rng: Random generator.
         domains: Number of each figure's domain, shape (n,), to balance domains too.
 
     Returns:
-        For each figure the number of its part, shape (n,) int64. No part is empty.
+        The number of each figure's part, shape (n,) int64. No part is empty.
 
     Raises:
         InputError: Fewer cases than parts, or only one class.
@@ -98,10 +98,10 @@ def allocate(
 def makeup(
     case_of: Ints, labels: npt.NDArray[np.integer], domains: npt.NDArray[np.int64] | None = None
 ) -> tuple[Ints, Floats]:
-    """How many figures of each stratum each case has.
+    """Number of figures of each case in each stratum.
 
     Args:
-        case_of: Number of each figure's case, 0 to the number of cases less 1, shape (n,).
+        case_of: Number of each figure's case, from 0 to the number of cases − 1, shape (n,).
         labels: 0 or 1, shape (n,).
         domains: Number of each figure's domain, shape (n,); None: only classes are strata.
 
@@ -125,18 +125,18 @@ def makeup(
 def imbalance(
     counts: Ints, weights: Floats, parts: Ints, shares: Sequence[float], a: int, b: int
 ) -> tuple[float, float]:
-    """How far two parts are apart, and the bound that :func:`allocate` keeps.
+    """The distance between two parts, and the bound that :func:`allocate` guarantees.
 
     Args:
         counts: Makeup of each case, shape (cases, strata), as :func:`makeup` gives it.
-        weights: Of the strata, shape (strata,).
+        weights: Weights of the strata, shape (strata,).
         parts: Number of each case's part, shape (cases,).
-        shares: Of the parts.
-        a: One part; the bound holds if it has two or more cases.
-        b: The other; likewise.
+        shares: Shares of the parts.
+        a: One part; the bound holds for parts of two or more cases.
+        b: The other part.
 
     Returns:
-        Left and right side of the inequality in this module's description.
+        Left and right side of the inequality in this module's docstring.
     """
     total = counts.sum(axis=0)
     target = {f: shares[f] * total for f in (a, b)}
@@ -147,13 +147,13 @@ def imbalance(
 
 
 def ranking(labels: npt.NDArray[np.integer], rng: np.random.Generator) -> Ints:
-    """A random order of figures whose every beginning has the classes in proportion.
+    """A random order of figures in which every leading section has the classes in proportion.
 
-    Of the first m figures, those of a class number m times its share give or take one.
+    Among the first m figures, the number of each class is m times its share, ± 1.
 
     Args:
         labels: 0 or 1, shape (n,).
-        rng: Source of chance.
+        rng: Random generator.
 
     Returns:
         Positions in this order, shape (n,) int64.
@@ -161,13 +161,13 @@ def ranking(labels: npt.NDArray[np.integer], rng: np.random.Generator) -> Ints:
     keys = np.empty(len(labels))
     for label in np.unique(labels):
         inside = np.flatnonzero(labels == label)
-        # The j-th of N figures of a class belongs at (j + 1/2) / N of the way.
+        # The j-th of the N figures of a class is placed at the fraction (j + 1/2) / N of the order.
         keys[rng.permutation(inside)] = (np.arange(len(inside)) + 0.5) / len(inside)
     return np.lexsort((rng.permutation(len(labels)), keys))
 
 
 def _place(kinds: Ints, members: Ints, weights: Floats, shares: Floats, rng: np.random.Generator) -> Ints:
-    """How many cases of each kind each part gets, shape (kinds, parts)."""
+    """Number of cases of each kind in each part, shape (kinds, parts)."""
     target = shares[:, None] * (members @ kinds)
     scale = weights / target
     placed = np.floor(members[:, None] * shares + 1e-9).astype(np.int64)
@@ -185,9 +185,9 @@ def _place(kinds: Ints, members: Ints, weights: Floats, shares: Floats, rng: np.
 
 
 def _moves(kinds: Ints, placed: Ints, target: Floats, scale: Floats) -> tuple[Floats, Floats]:
-    """Change of C when one case of a kind leaves a part, and when it joins one, each (kinds, parts).
+    """Change of C when a case of a kind leaves a part, and when it joins one, each (kinds, parts).
 
-    Leaving costs infinity where the part has no such case, or no other case.
+    Leaving costs infinity where the part has no such case, or only this one.
     """
     deviation = placed.T @ kinds - target
     straight, square = 2 * kinds @ (scale * deviation).T, kinds**2 @ scale.T
@@ -197,7 +197,7 @@ def _moves(kinds: Ints, placed: Ints, target: Floats, scale: Floats) -> tuple[Fl
 
 
 def _fill_empty(kinds: Ints, placed: Ints, target: Floats, scale: Floats) -> None:
-    """Gives every part without cases the one whose move costs least."""
+    """Gives every empty part the case whose move costs least."""
     for part in np.flatnonzero(placed.sum(axis=0) == 0):
         leave, join = _moves(kinds, placed, target, scale)
         cost = np.round(leave + join[:, [part]], _DIGITS)
@@ -207,14 +207,14 @@ def _fill_empty(kinds: Ints, placed: Ints, target: Floats, scale: Floats) -> Non
 
 
 def _improve(kinds: Ints, placed: Ints, target: Floats, scale: Floats) -> None:
-    """Moves single cases, always the one that lowers C most, until none does.
+    """Moves single cases, always the one that lowers C most, until no move lowers it.
 
     C falls with every move and there are finitely many placements, so this ends.
     """
     parts, every = np.arange(placed.shape[1]), np.arange(len(kinds))
     while True:
         leave, join = _moves(kinds, placed, target, scale)
-        # Every kind goes to the part where it costs least, or to the second if it leaves that one.
+        # Every kind moves to the part where it costs least, or to the second best if it leaves the best.
         first, second = np.argsort(join, axis=1, kind="stable")[:, :2].T
         goal = np.where(first[:, None] == parts, second[:, None], first[:, None])
         cost = np.round(leave + join[every[:, None], goal], _DIGITS)

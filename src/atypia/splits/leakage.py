@@ -1,6 +1,6 @@
-"""Leakage in splits: found, worded, and raised unless the user names the exception.
+"""Leakage in splits: found and raised as an error unless the user allows it by its code.
 
-The exceptions bear the audit's codes (:data:`atypia.data.audit.findings.CODES`).
+The codes are those of the audit (:data:`atypia.data.audit.findings.CODES`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from atypia.data.manifest import Manifest
 from atypia.splits.split import PARTS, Fold, Split
 
 CASE_ACROSS_PARTS = "case-across-parts"
-"""Exception to name for figures of one case in two parts of a fold."""
+"""Code that allows figures of one case in two parts of a fold."""
 
 IDENTICAL_ACROSS_PARTS = "identical-across-parts"
-"""Exception to name for one image, under several figure ids, in two parts of a fold."""
+"""Code that allows one image, under several figure ids, in two parts of a fold."""
 
 _WORDS = {CASE_ACROSS_PARTS: ("case", "cases"), IDENTICAL_ACROSS_PARTS: ("image", "images")}
 _FIXES = {
@@ -37,11 +37,11 @@ class Finding:
     Attributes:
         code: :data:`CASE_ACROSS_PARTS` or :data:`IDENTICAL_ACROSS_PARTS`.
         sides: The two parts.
-        folds: Names of the folds where it is so.
-        shared: Cases or images on both sides, in the worst fold.
-        figures: Figures of the second side that are touched, in the worst fold.
-        of: Figures of the second side in that fold.
-        example: One such case, or one figure that shows such an image.
+        folds: Names of the folds with this leakage.
+        shared: Cases or images in both parts, in the worst fold.
+        figures: Figures of the second part that are affected, in the worst fold.
+        of: Figures of the second part in that fold.
+        example: One such case, or one figure with such an image.
     """
 
     code: str
@@ -53,35 +53,35 @@ class Finding:
     example: str
 
     def text(self) -> str:
-        """The finding in words."""
+        """The finding as a sentence."""
         word = _WORDS[self.code][self.shared > 1]
         one, other = self.sides
         where = self.folds[0] if len(self.folds) == 1 else f"{len(self.folds)} folds, first {self.folds[0]}"
         return (
             f"leakage ({self.code}): up to {self.shared:,} {word} in both {one} and {other} of {where}; "
-            f"{self.figures:,} of {self.of:,} {other} figures are touched (for instance {self.example!r})"
+            f"{self.figures:,} of {self.of:,} {other} figures are affected (for instance {self.example!r})"
         )
 
 
 def check_split(
     split: Split, manifest: Manifest, allow: Iterable[str] = (), groups: Iterable[Sequence[str]] | None = None
 ) -> list[str]:
-    """Checks that nothing is on two sides of a fold.
+    """Checks that no case and no image is in two parts of a fold.
 
     Args:
         split: The split.
         manifest: The figures that it divides.
-        allow: Exceptions that the user has named: :data:`CASE_ACROSS_PARTS`, :data:`IDENTICAL_ACROSS_PARTS`. Codes of
-            other checks may be among them.
+        allow: Codes that the user allows: :data:`CASE_ACROSS_PARTS`, :data:`IDENTICAL_ACROSS_PARTS`. Codes of
+        other checks are ignored.
         groups: Disjoint groups of ids of figures that show the same image, for instance of equal
             :func:`atypia.data.audit.hashes.pixel_hash`. Ids outside the manifest are ignored.
 
     Returns:
-        One warning for each finding that was allowed, for every table that the split enters.
+        One warning for each allowed finding; every table made with the split shows it.
 
     Raises:
-        LeakageError: A case or an image is in two parts of a fold and that was not allowed; or a
-            figure is placed twice or not in the manifest, which cannot be allowed.
+        LeakageError: A case or an image is in two parts of a fold and this was not allowed; or a
+        figure is placed twice or is not in the manifest, which cannot be allowed.
     """
     allowed = set(allow)
     found = find_leakage(split, manifest, groups)
@@ -95,7 +95,7 @@ def check_split(
                 f"split {split.protocol}",
                 "without leakage",
                 "; ".join(finding.text() for finding in barred),
-                f"{'; '.join(fixes)}; or name the exception: {exceptions}",
+                f"{'; '.join(fixes)}; or allow it: {exceptions}",
             )
         )
     return [f"allowed {finding.text()}" for finding in found]
@@ -104,7 +104,7 @@ def check_split(
 def find_leakage(split: Split, manifest: Manifest, groups: Iterable[Sequence[str]] | None = None) -> list[Finding]:
     """All leakage in a split, without raising for it.
 
-    Args and errors as :func:`check_split`; a figure placed twice or unknown raises.
+    Arguments and errors as :func:`check_split`; a figure that is placed twice or unknown raises.
     """
     _check_placement(split, manifest)
     names, cases = np.unique(manifest.cases, return_inverse=True)
@@ -131,7 +131,7 @@ def _between(
     unit_of: npt.NDArray[np.int64],
     names: npt.NDArray[np.str_],
 ) -> Finding | None:
-    """What two parts share, over all folds; numbers are those of the worst fold."""
+    """What two parts share, over all folds; the numbers are those of the worst fold."""
     folds: list[str] = []
     worst = (0, 0, 0, "")
     for name, parts in rows.items():
@@ -149,7 +149,7 @@ def _between(
 def _image_numbers(
     manifest: Manifest, groups: Iterable[Sequence[str]]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.str_]]:
-    """For each row the number of its group, -1 for none; and one figure id a group."""
+    """Group number of each row, -1 for none; and one figure id per group."""
     position = {figure: row for row, figure in enumerate(manifest.ids)}
     numbers = np.full(len(manifest), -1, dtype=np.int64)
     examples = []
@@ -172,7 +172,7 @@ def _check_placement(split: Split, manifest: Manifest) -> None:
                     f"split {split.protocol}, {fold.name}",
                     f"made of the figures of {manifest.name}",
                     f"{len(unknown):,} unknown figures, first {unknown[0]!r}",
-                    "make the split anew from this data",
+                    "make a new split from this data",
                 )
             )
         if len(set(placed)) != len(placed):
@@ -188,6 +188,6 @@ def _raise_twice(split: Split, fold: Fold) -> None:
             f"split {split.protocol}, {fold.name}",
             "one that places every figure at most once",
             f"{len(twice):,} figures placed twice, first {twice[0]!r} in {' and '.join(where)}",
-            "make the split anew; this cannot be allowed",
+            "make a new split; this cannot be allowed",
         )
     )

@@ -1,4 +1,4 @@
-"""From a protocol's name and a manifest to a split."""
+"""Makes a split from a protocol's name and a manifest."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def make_split(name: str, manifest: Manifest, seed: int = 0, **params: Any) -> S
     """Divides a manifest by a protocol.
 
     The same figures, options and seed give the same folds, whatever the order of the rows
-    (``ammeling-as-published`` excepted, which draws by row number as its authors did). Leakage
-    does not raise here but becomes a warning; :func:`atypia.splits.leakage.check_split` raises.
+    (except ``ammeling-as-published``, which draws by row number as its authors did). Leakage
+    gives a warning here, not an error; :func:`atypia.splits.leakage.check_split` raises.
 
     Args:
         name: Entry of :data:`atypia.splits.catalogue.PROTOCOLS`.
         manifest: The figures; those without a label are left out, with a warning.
-        seed: Master seed; not used by protocols that are published with a seed of their own.
+        seed: Master seed; ignored by protocols published with their own seed.
         **params: The protocol's options.
 
     Returns:
-        The split; figure ids are sorted inside every part.
+        The split; figure ids are sorted within every part.
 
     Raises:
-        InputError: No such protocol or option, or the figures cannot be divided so: too few
-            cases, one class only, no published parts, no domains.
+        InputError: No such protocol or option, or the figures cannot be divided this way: too few
+        cases, one class only, no published parts, no domains.
     """
     protocol = PROTOCOLS[name]
     options = parse(protocol.options, params, f"protocol {name}")
@@ -70,7 +70,7 @@ def _check_trainable(protocol: Protocol, fold: FoldRows, figures: Figures) -> No
     counts = np.bincount(figures.labels[fold.train], minlength=2)
     if counts.all() and (len(fold.val) or not protocol.validated):
         return
-    wanted = f"{zero} and {one} figures in training" + (", and some for validation" if protocol.validated else "")
+    wanted = f"{zero} and {one} figures in training" + (", and figures for validation" if protocol.validated else "")
     known = ", ".join(protocol.options.model_fields) or "none"
     raise InputError(
         must(

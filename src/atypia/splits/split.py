@@ -1,8 +1,8 @@
-"""Folds as data: which figures train, select and test, saved as a file that a person can open.
+"""Folds as data: the figures of training, validation and test, saved as a readable JSON file.
 
-A split names the manifest that it divides by its fingerprint. What the file says twice (counts of
-figures and of positives, its own fingerprint) is verified when it is read, so that a split that
-was changed by hand, or belongs to other data, is refused instead of used.
+A split names its manifest by fingerprint. Redundant entries of the file (counts of
+figures and of positives, its own fingerprint) are verified on reading, so that a split that
+was edited by hand, or that belongs to other data, is refused.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from atypia.base.errors import DataError, InputError, WorkError, must
 from atypia.data.manifest import Manifest
 
 FORMAT = "atypia split 1"
-"""First line of trust in a split file; raised when its layout changes."""
+"""Format name in a split file; it changes with the layout."""
 
 PARTS = ("train", "val", "test")
-"""The parts of a fold, in the order in which they are shown."""
+"""The parts of a fold, in the order of tables."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
-_NAME_RULE = "a name of at most 120 letters, digits, '.', '_' and '-', beginning with a letter or digit"
+_NAME_RULE = "a name of at most 120 letters, digits, '.', '_' and '-', starting with a letter or digit"
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Fold:
     Attributes:
         name: Also the name of the run folder, so letters, digits, ``.``, ``_`` and ``-`` only.
         train: Ids of the figures that a model learns from.
-        val: Ids of those that select (epoch, strength, threshold); never part of a result.
-        test: Ids of those that results are reported on; may be empty.
+        val: Ids of those used for selection (epoch, regularisation, threshold); never part of a result.
+        test: Ids of those used for results; may be empty.
     """
 
     name: str
@@ -55,16 +55,16 @@ class Fold:
 
 @dataclass(frozen=True)
 class Split:
-    """The folds that a protocol made of a manifest.
+    """The folds that a protocol made from a manifest.
 
     Attributes:
-        protocol: Its name in :data:`atypia.splits.catalogue.PROTOCOLS`.
-        params: Its options, JSON-like, defaults filled in.
+        protocol: Name of the protocol in :data:`atypia.splits.catalogue.PROTOCOLS`.
+        params: Options of the protocol, JSON-like, with defaults filled in.
         seed: Master seed.
         manifest: Fingerprint of the manifest.
         folds: The folds, in order; their names differ.
-        warnings: What every table that this split enters has to say.
-        positives: For each fold the positives of its parts (train, val, test), as redundancy.
+        warnings: Warnings for every table made with this split.
+        positives: For each fold the numbers of positives of its parts (train, val, test), stored as a check.
     """
 
     protocol: str
@@ -77,18 +77,18 @@ class Split:
 
     def __post_init__(self) -> None:
         if not self.folds:
-            raise InputError(must("folds", "at least one fold", "none", "make the split anew"))
+            raise InputError(must("folds", "at least one fold", "none", "make a new split"))
         repeated = [name for name, count in Counter(fold.name for fold in self.folds).items() if count > 1]
         if repeated:
             raise InputError(must("folds", "folds of different names", f"{repeated[0]!r} twice", "rename one"))
         for fold in self.folds:
-            # A fold names a folder: a separator or a leading dot would lead out of the output folder.
+            # A fold name becomes a folder name: a separator or leading dot could escape the output folder.
             if not _NAME.fullmatch(fold.name):
                 raise InputError(must("fold", _NAME_RULE, fold.name, "rename the fold"))
 
     @property
     def fingerprint(self) -> str:
-        """Content hash of all that decides a training: not of warnings and counts."""
+        """Content hash of everything that affects a training: not of warnings and counts."""
         folds = [[fold.name, fold.train, fold.val, fold.test] for fold in self.folds]
         return fingerprint(FORMAT, self.protocol, self.params, self.seed, self.manifest, folds)
 
@@ -105,7 +105,7 @@ class Split:
         return [known[name] for name in names] if names else list(self.folds)
 
     def check_manifest(self, manifest: Manifest) -> None:
-        """Checks that this split divides this manifest.
+        """Checks that this split belongs to this manifest.
 
         Raises:
             DataError: The manifest is another one, or the counts of positives disagree.
@@ -116,7 +116,7 @@ class Split:
                     "split",
                     f"one of the manifest {manifest.name} ({manifest.fingerprint[:12]})",
                     f"one of another manifest ({self.manifest[:12]}; protocol {self.protocol})",
-                    "make the split anew from this data, or give the data that it was made from",
+                    "make a new split from this data, or give the data that it was made from",
                 )
             )
         for name, counts in count_positives(self.folds, manifest).items():
@@ -126,12 +126,12 @@ class Split:
                         f"positives of {name}",
                         f"{counts} in train, val and test",
                         str(tuple(self.positives[name])),
-                        "the split file was changed; make it anew",
+                        "the split file was edited; make a new one",
                     )
                 )
 
     def for_manifest(self, manifest: Manifest) -> Split:
-        """This split, once :meth:`check_manifest` has passed; for use in expressions."""
+        """Returns this split after :meth:`check_manifest` has passed; for use in expressions."""
         self.check_manifest(manifest)
         return self
 
@@ -162,10 +162,10 @@ class Split:
     def load(cls, path: Path) -> Split:
         """Reads what :meth:`save` wrote and verifies its counts and fingerprint.
 
-        Whether it fits a manifest is asked of :meth:`check_manifest`.
+        :meth:`check_manifest` checks whether it belongs to a manifest.
 
         Raises:
-            DataError: The file is absent, damaged, no split, or was changed after it was written.
+            DataError: The file is absent, damaged, not a split, or was edited after it was written.
         """
         try:
             content = read_json(path)
@@ -179,9 +179,7 @@ class Split:
                 stated, found = getattr(fold.counts, part).figures, len(getattr(fold, part))
                 if stated != found:
                     raise DataError(
-                        must(
-                            f"{path}: {fold.name[:80]}, {part}", f"{stated} figures", f"{found}", "make the split anew"
-                        )
+                        must(f"{path}: {fold.name[:80]}, {part}", f"{stated} figures", f"{found}", "make a new split")
                     )
         split = cls(
             read.protocol,
@@ -193,12 +191,12 @@ class Split:
             {fold.name: counts for fold in read.folds if (counts := fold.counts.positives()) is not None},
         )
         if split.fingerprint != read.fingerprint:
-            raise DataError(f"{path} was changed after it was written; fix: make the split anew")
+            raise DataError(f"{path} was changed after it was written; fix: make a new split")
         return split
 
 
 def count_positives(folds: tuple[Fold, ...], manifest: Manifest) -> dict[str, tuple[int, int, int]]:
-    """For each fold the figures of class 1 in train, val and test.
+    """Number of positives (class 1) of each fold in train, val and test.
 
     Raises:
         DataError: A figure of a fold is not in the manifest.

@@ -1,8 +1,8 @@
 """How well raters agree with each other: the human level beside the models.
 
-Votes are those of a manifest's column ``votes``: one element a rater, in a fixed order, 1 atypical, 0
-normal, null where that rater did not vote. Where a rater was asked only about figures that the others
-disagreed on (as the third of some published sets), no measure over all of them means what it says.
+Votes are those of a manifest's column ``votes``: one element per rater, in a fixed order, 1 atypical, 0
+normal, null where that rater did not vote. Some published sets asked a third rater only about figures that
+the first two disagreed on: agreement over all raters then has no meaningful value.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class RaterScore:
         rater: Position in ``votes``, from 0.
         n: Figures compared.
         n_positive: Figures that the others' majority calls atypical.
-        ties: Figures that this rater voted on and the others were split on or silent about; they are left out.
+        ties: Figures left out because the other raters were tied or did not vote.
         sensitivity: In [0, 1]; NaN where the others called none atypical.
         specificity: In [0, 1].
         balanced_accuracy: In [0, 1].
@@ -74,8 +74,8 @@ class Agreement:
     def human_level(self) -> float:
         """Mean over raters of the balanced accuracy against the majority of the others, in [0, 1].
 
-        It is about figures on which the others have a majority, and not against the label that
-        models are scored on, to which each rater contributed: a level to compare with, not a limit.
+        It covers the figures on which the others have a majority. Models are scored against a label to which
+        every rater contributed, so this is a level to compare with, not an upper limit.
         """
         return float(np.mean([score.balanced_accuracy for score in self.scores]))
 
@@ -84,19 +84,19 @@ def vote_matrix(votes: Sequence[Sequence[int | None] | None] | npt.NDArray[np.ob
     """Votes as an array.
 
     Args:
-        votes: One element a figure: a list with one vote a rater (0, 1 or None), or None for no votes at all.
+        votes: One element per figure: a list of one vote per rater (0, 1 or None), or None if nobody voted.
 
     Returns:
         Shape (n, raters), float64: 0, 1 or NaN.
 
     Raises:
-        InputError: A vote is something else, the numbers of raters differ, or nobody voted.
+        InputError: A vote is not 0, 1 or None, the numbers of raters differ, or nobody voted.
     """
     rows = [None if row is None else list(row) for row in votes]
     lengths = {len(row) for row in rows if row is not None}
     if len(lengths) != 1:
         got = "no votes" if not lengths else f"between {min(lengths)} and {max(lengths)}"
-        raise InputError(must("votes", "one element a rater on every figure", got, "give null for a missing vote"))
+        raise InputError(must("votes", "one element per rater on every figure", got, "give null for a missing vote"))
     raters = lengths.pop()
     matrix = np.full((len(rows), raters), np.nan)
     for index, row in enumerate(rows):
@@ -106,7 +106,7 @@ def vote_matrix(votes: Sequence[Sequence[int | None] | None] | npt.NDArray[np.ob
 
 
 def fleiss_kappa(votes: npt.ArrayLike) -> float:
-    """Fleiss' kappa of any number of raters, for missing votes too.
+    """Fleiss' kappa of any number of raters; votes may be missing.
 
     κ = (P̄ − P̄ₑ)/(1 − P̄ₑ): P̄ is the mean over figures with rᵢ ≥ 2 votes of Σⱼ nᵢⱼ (nᵢⱼ − 1) / (rᵢ (rᵢ − 1)), P̄ₑ the
     sum of squares of the classes' mean shares (Fleiss, Psychological Bulletin 1971; missing votes as in
@@ -136,10 +136,10 @@ def cohen_kappa(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
 
     Args:
         first: Shape (n,): 0, 1 or NaN.
-        second: Same. Figures that either did not vote on are left out.
+        second: Same. Figures without a vote of both raters are left out.
 
     Returns:
-        At most 1; NaN, with a warning, without common figures or where both always said the same one class.
+        At most 1; NaN, with a warning, without common figures or where both raters gave all figures the same class.
     """
     v = _checked(np.stack([np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)], axis=1))
     v = v[~np.isnan(v).any(axis=1)]
@@ -150,16 +150,16 @@ def cohen_kappa(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
 
 
 def majority_of_others(votes: npt.ArrayLike, rater: int) -> FloatArray:
-    """What most of the other raters said.
+    """The majority vote of all raters but one.
 
     Args:
         votes: Shape (n, raters): 0, 1 or NaN.
-        rater: Who is left out, from 0.
+        rater: The rater that is left out, counted from 0.
 
     Returns:
-        Shape (n,): 0, 1, or NaN where the others are split or silent. With the figures that are not NaN
-        as labels and the rater's votes as decisions, :func:`atypia.statistics.intervals.metric_intervals`
-        gives intervals.
+        Shape (n,): 0, 1, or NaN where the others are tied or did not vote. Drop the NaN figures, pass the result as
+        labels and the rater's votes as decisions to :func:`atypia.statistics.intervals.metric_intervals`, and you
+        have confidence intervals.
     """
     v = _checked(votes)
     if not 0 <= rater < v.shape[1]:
@@ -179,7 +179,7 @@ def agreement(votes: npt.ArrayLike) -> Agreement:
         The measures; undefined ones are NaN with a warning.
 
     Raises:
-        InputError: Fewer than two raters, or other values.
+        InputError: Fewer than two raters, or a value that is not 0, 1 or NaN.
     """
     v = _checked(votes)
     if v.shape[1] < 2:

@@ -1,4 +1,4 @@
-"""Statistics of weighted cases: one class for each way in which a metric adds up over cases."""
+"""Statistics as functions of case weights: one class for each way in which a metric adds up over cases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from atypia.statistics.confusion import FloatArray, IntArray
 from atypia.statistics.metrics import UndefinedMetricWarning
 
 CHUNK_ELEMENTS = 1 << 21
-"""Numbers that a chunk of draws holds in one array: 16 MB, whatever the number of figures."""
+"""Most numbers in one array of a chunk of draws (16 MB), whatever the number of figures."""
 
 
 class CaseStatistic(Protocol):
@@ -32,7 +32,7 @@ class CaseStatistic(Protocol):
         ...
 
     def without_each(self) -> FloatArray:
-        """Jackknife values: what is left when each case in turn is left out, shape (cases,)."""
+        """Jackknife values: the statistic with each case left out once, shape (cases,)."""
         ...
 
 
@@ -42,14 +42,14 @@ class Combination:
 
     Attributes:
         parts: The statistics, of the same cases.
-        coefficients: One a part.
+        coefficients: One per part.
     """
 
     parts: tuple[CaseStatistic, ...]
     coefficients: tuple[float, ...]
 
     def of(self, weights: FloatArray) -> FloatArray:
-        """See :class:`CaseStatistic`; NaN where any part is."""
+        """See :class:`CaseStatistic`; NaN where any part is NaN."""
         return np.sum([c * part.of(weights) for c, part in zip(self.coefficients, self.parts, strict=True)], axis=0)
 
     def without_each(self) -> FloatArray:
@@ -59,7 +59,7 @@ class Combination:
 
 @dataclass(frozen=True, eq=False)
 class Among:
-    """A statistic of some of the cases, as one of all of them: a domain's own, where means over domains are drawn.
+    """A statistic of some of the cases, indexed over all of them; used for one domain in means over domains.
 
     Attributes:
         part: The statistic of these cases alone.
@@ -76,7 +76,7 @@ class Among:
         return self.part.of(weights[:, self.where])
 
     def without_each(self) -> FloatArray:
-        """See :class:`CaseStatistic`; a case that is not among them takes nothing away."""
+        """See :class:`CaseStatistic`; leaving out a case outside the subset changes nothing."""
         values = np.repeat(self.part.of(np.ones((1, len(self.where)))), self.cases)
         values[self.where] = self.part.without_each()
         return values
@@ -87,7 +87,7 @@ class Sums:
     """A statistic that is a function of sums over figures.
 
     Attributes:
-        per_case: Shape (cases, k), each case's part of the k sums.
+        per_case: Shape (cases, k), each case's contribution to the k sums.
         combine: Sums of shape (draws, k) to values of shape (draws,).
     """
 
@@ -105,7 +105,7 @@ class Sums:
 
 @dataclass(frozen=True, eq=False)
 class Auroc:
-    """AUROC: for each positive the weight of the negatives below it, plus half that of its equals.
+    """AUROC: for each positive, the weight of the negatives that score lower plus half the weight of its ties.
 
     Attributes:
         positives: Cases of the positives, shape (P,), in ascending order of score.
@@ -131,8 +131,8 @@ class Auroc:
     def without_each(self) -> FloatArray:
         """See :class:`CaseStatistic`.
 
-        U without a case is U, less its positives' wins, less its negatives' losses, plus the
-        pairs inside the case, which were taken off twice.
+        U without a case is U, minus the wins of its positives, minus the losses of its negatives, plus the
+        pairs inside the case, which were subtracted twice.
         """
         p, n = len(self.positives), len(self.negatives)
         wins = (self.below + self.upto) / 2
@@ -196,13 +196,13 @@ class AveragePrecision:
 
 @dataclass(frozen=True, eq=False)
 class Repeated:
-    """Any metric, computed draw by draw on figures that are repeated as often as they were drawn.
+    """Any metric: computed for each draw on figures repeated as often as they were drawn.
 
     Attributes:
         function: ``function(labels, values) -> float``.
         labels: Shape (n,), bool.
         values: Shape (n,).
-        codes: Shape (n,), the figures' cases.
+        codes: Shape (n,), the case of each figure.
         cases: Number of cases.
     """
 
@@ -228,12 +228,12 @@ class Repeated:
 
 
 RESOLUTION = 1e-12
-"""Share of a statistic's scale below which two values of it are one value, rounded in two ways: sums of some
-thousand shares in double precision are good to about 1e-13, and figures are too few to differ by so little."""
+"""Two values of a statistic that differ by less than this share of its scale count as equal (rounding error): sums
+of some thousand shares in double precision are good to about 1e-13, and one figure changes a metric by far more."""
 
 
 def scale_of(statistic: CaseStatistic, cases: int) -> float:
-    """How large the numbers are that a statistic is computed from.
+    """The size of the numbers that a statistic is computed from.
 
     The difference of two metrics of about 0.8 is rounded at the scale of 0.8, however small it is.
 
@@ -252,7 +252,7 @@ def scale_of(statistic: CaseStatistic, cases: int) -> float:
 
 
 def left_out(statistic: CaseStatistic, cases: int, figures: int) -> FloatArray:
-    """Jackknife values by computing each, shape (cases,); memory is bounded.
+    """Jackknife values, computed by leaving out each case in turn, shape (cases,); memory is bounded.
 
     Args:
         statistic: What to compute.
@@ -268,14 +268,14 @@ def left_out(statistic: CaseStatistic, cases: int, figures: int) -> FloatArray:
 
 
 def chunks(draws: int, cases: int, figures: int) -> Iterator[tuple[int, int]]:
-    """Ranges of draws that are small enough to hold at once."""
+    """Ranges of draws small enough to hold in memory at once."""
     rows = max(1, CHUNK_ELEMENTS // max(cases, figures, 1))
     for start in range(0, draws, rows):
         yield start, min(start + rows, draws)
 
 
 def cumulated(weights: FloatArray) -> FloatArray:
-    """Sums of the first 0, 1, …, n columns, shape (draws, n + 1)."""
+    """Cumulative sums: the first 0, 1, …, n columns, shape (draws, n + 1)."""
     sums = np.zeros((weights.shape[0], weights.shape[1] + 1))
     np.cumsum(weights, axis=1, out=sums[:, 1:])
     return sums

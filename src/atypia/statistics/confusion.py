@@ -1,4 +1,4 @@
-"""Confusion tables: the four counts that every metric of decisions is a ratio of."""
+"""Confusion tables: the four counts from which every decision metric is computed."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def confusion(
     Args:
         labels: Shape (n,), 0 or 1.
         decisions: Shape (n,), 0 or 1.
-        multiplicities: How often each figure is in each draw, shape (draws, n), integers ≥ 0, as
-            a bootstrap gives them; None counts each figure once.
+        multiplicities: How often each figure occurs in each draw, shape (draws, n), integers ≥ 0, as from
+        a bootstrap; None counts each figure once.
 
     Returns:
         Counts of shape () without ``multiplicities``, else (draws,).
@@ -107,7 +107,7 @@ def confusion(
                 "multiplicities",
                 f"integers ≥ 0 of shape (draws, {len(y)})",
                 f"{counts.dtype} of shape {counts.shape}",
-                "give one row a draw",
+                "give one row per draw",
             )
         )
     return Confusion(*(counts[:, cell].sum(axis=1, dtype=np.int64) for cell in cells))
@@ -121,14 +121,14 @@ def check_binary(name: str, values: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     """
     array = np.asarray(values)
     if array.ndim != 1:
-        raise InputError(must(name, "of shape (n,)", f"shape {array.shape}", "pass one value a figure"))
+        raise InputError(must(name, "of shape (n,)", f"shape {array.shape}", "pass one value per figure"))
     if array.dtype.kind not in "biuf":
         if array.size:
             raise InputError(must(name, "0 or 1", f"{array.dtype} values", "drop figures without a label; map names"))
         return array.astype(bool)
     wrong = (array != 0) & (array != 1)
     if bool(wrong.any()):
-        raise InputError(must(name, "0 or 1", repr(array[wrong][0].item()), "pass no probabilities, NaN or codes"))
+        raise InputError(must(name, "0 or 1", repr(array[wrong][0].item()), "pass no probabilities or NaN; map codes"))
     return array.astype(bool)
 
 
@@ -140,9 +140,9 @@ def check_finite(name: str, values: npt.ArrayLike) -> FloatArray:
     """
     array = np.asarray(values)
     if array.ndim != 1:
-        raise InputError(must(name, "of shape (n,)", f"shape {array.shape}", "pass one value a figure"))
+        raise InputError(must(name, "of shape (n,)", f"shape {array.shape}", "pass one value per figure"))
     if array.size and array.dtype.kind not in "biuf":
-        raise InputError(must(name, "numbers", f"{array.dtype} values", "pass one number a figure"))
+        raise InputError(must(name, "numbers", f"{array.dtype} values", "pass one number per figure"))
     array = array.astype(np.float64)
     wrong = int(np.count_nonzero(~np.isfinite(array)))
     if wrong:
@@ -170,7 +170,7 @@ def check_probabilities(
 
 
 def check_length(labels: npt.NDArray[Any], name: str, values: npt.NDArray[Any]) -> None:
-    """Raises an InputError unless ``values`` are as many as ``labels``."""
+    """Raises an InputError unless ``values`` has the length of ``labels``."""
     if len(labels) != len(values):
         raise InputError(must(name, f"as long as `labels` ({len(labels)})", len(values), "align them by figure"))
 

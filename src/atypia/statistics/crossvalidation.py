@@ -1,4 +1,4 @@
-"""Means over folds and repeats, and a t-test that knows that their training parts overlap."""
+"""Means over folds and repeats, and a t-test corrected for overlapping training parts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class MeanSd:
 
     Attributes:
         mean: Mean; NaN where any value is.
-        sd: √(Σ (x − mean)² / (n − ddof)); NaN for a single value, whose spread is unknown.
+        sd: √(Σ (x − mean)² / (n − ddof)); NaN for a single value.
         n: Number of values.
         ddof: 0: population sd, 1: sample sd.
     """
@@ -60,17 +60,17 @@ class CorrectedT:
 
 
 def mean_sd(values: npt.ArrayLike, ddof: int = 0) -> MeanSd:
-    """Mean ± standard deviation with its divisor stated.
+    """Mean and standard deviation, with the divisor of the latter stated.
 
     Args:
-        values: Shape (n,); NaN makes both NaN, because a mean over the others would be about other runs.
+        values: Shape (n,); with a NaN both results are NaN, because a mean over the others would describe other runs.
         ddof: 0 or 1.
 
     Returns:
         Both, with n and ddof.
 
     Raises:
-        InputError: ``ddof`` is neither, or there are no values.
+        InputError: ``ddof`` is neither 0 nor 1, or there are no values.
     """
     array = _differences("values", values)
     if ddof not in (0, 1):
@@ -83,17 +83,17 @@ def corrected_t(differences: npt.ArrayLike, n_train: float, n_test: float, level
     """Corrected resampled t-test (Nadeau & Bengio, Machine Learning 2003, section 3).
 
     t = d̄ / √((1/J + n_test/n_train) s²), with s² the sample variance (ddof 1) of the J differences,
-    against Student's t with J − 1 degrees of freedom. The second term makes up for training parts
-    that overlap; without it the test finds differences that are not there.
+    against Student's t with J − 1 degrees of freedom. The second term corrects for overlapping training
+    parts; without it the test finds differences that do not exist.
 
-    It is for results on each fold's *own* held-out part (cross-validation, Monte-Carlo repeats). Fold
-    models that are all scored on one test set share that too, which this test does not know: use a
-    bootstrap of the test set's cases.
+    Use it for results on each fold's *own* held-out part (cross-validation, Monte-Carlo repeats). Fold
+    models that are all scored on one test set also share that test set, which this test ignores: there, use
+    a bootstrap of the test set's cases.
 
     Args:
-        differences: Shape (J,), the two classifiers' results on each held-out part, subtracted.
-        n_train: Figures (or cases) trained on in a fold, mean over folds.
-        n_test: Figures (or cases) held out in a fold, mean over folds.
+        differences: Shape (J,), result of the first classifier minus that of the second, one per held-out part.
+        n_train: Training figures (or cases) in a fold, mean over folds.
+        n_test: Held-out figures (or cases) in a fold, mean over folds.
         level: Nominal coverage of the interval, in (0, 1).
 
     Returns:
@@ -112,7 +112,7 @@ def corrected_t(differences: npt.ArrayLike, n_train: float, n_test: float, level
         raise InputError(must("level", "between 0 and 1", level, "use 0.95"))
     mean, df = float(np.mean(d)), len(d) - 1
     se = math.sqrt((1 / len(d) + n_test / n_train) * float(np.var(d, ddof=1))) if df > 0 else math.nan
-    # Equal differences vary by the rounding of the results that they were subtracted from, which are about 1 or more.
+    # Equal differences still vary by the rounding of the results they were computed from, which are about 1 or more.
     if not se > RESOLUTION * max(1.0, float(np.abs(d).max())):
         why = "a difference is missing" if df > 0 and math.isnan(se) else "the differences do not vary"
         warnings.warn(f"corrected t-test is undefined: {why}", UndefinedMetricWarning, stacklevel=2)
@@ -126,5 +126,5 @@ def corrected_t(differences: npt.ArrayLike, n_train: float, n_test: float, level
 def _differences(name: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not len(array):
-        raise InputError(must(name, "of shape (n,), n ≥ 1", f"shape {array.shape}", "pass one value a fold"))
+        raise InputError(must(name, "of shape (n,), n ≥ 1", f"shape {array.shape}", "pass one value per fold"))
     return array

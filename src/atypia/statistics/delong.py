@@ -1,8 +1,8 @@
-"""AUROC with its variance by a formula: one classifier, or several on the same figures.
+"""AUROC with analytic variance: of one classifier, or of several on the same figures.
 
 DeLong, DeLong & Clarke-Pearson (Biometrics 1988), computed from midranks (Sun & Xu, IEEE Signal
-Processing Letters 2014) in O(n log n). Where figures come in cases, Obuchowski's form for clustered
-data (Biometrics 1997), which is DeLong's where each figure is its own case.
+Processing Letters 2014) in O(n log n). With several figures per case, Obuchowski's extension to clustered
+data (Biometrics 1997) is used; it equals DeLong's where each figure is its own case.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ def auroc_interval(
     Args:
         labels: Shape (n,), 0 or 1.
         scores: Shape (n,), finite, higher means more positive.
-        cases: Shape (n,), the case of each figure; None: each figure its own.
+        cases: Shape (n,), the case of each figure; None: each figure is its own case.
         level: Nominal coverage, in (0, 1).
         logit: Whether to work on the logit scale.
 
     Returns:
         The interval; its ends are NaN with a warning where a class is in fewer than two cases, where the
-        variance is 0 (the classes do not overlap, or all scores are equal: a formula that sees no spread does
-        not know the AUROC without error), or, on the logit scale, where the AUROC is 0 or 1.
+        variance is 0 (the classes do not overlap, or all scores are equal; a zero variance estimate does
+        not mean that the AUROC has no error), or, on the logit scale, where the AUROC is 0 or 1.
     """
     from scipy.special import expit, ndtri
 
@@ -105,11 +105,11 @@ def compare_aurocs(
         labels: Shape (n,), 0 or 1.
         first: Scores of the first classifier, shape (n,).
         second: Scores of the second, same figures in the same order.
-        cases: Shape (n,), the case of each figure; None: each figure its own.
+        cases: Shape (n,), the case of each figure; None: each figure is its own case.
         level: Nominal coverage of the interval, in (0, 1).
 
     Returns:
-        The comparison; all NaN but the difference, with a warning, where the variance is unknown or 0.
+        The comparison; all NaN except the difference, with a warning, where the variance is unknown or 0.
     """
     from scipy.special import ndtr, ndtri
 
@@ -121,8 +121,8 @@ def compare_aurocs(
         raise InputError(must("scores", "of the same figures", got, "align them by figure"))
     areas, spread, n_cases = _spread(labels, np.stack(both), cases)
     gap, n = float(areas[0] - areas[1]), np.size(first)
-    # The variance of the differences, figure by figure, and not V₁₁ + V₂₂ − 2 V₁₂, in which nearly equal numbers
-    # cancel: equal rankings have exactly 0, and rankings that differ in one of a million pairs have more.
+    # The variance of the differences per figure, not V₁₁ + V₂₂ − 2 V₁₂, where nearly equal numbers would cancel:
+    # equal rankings then give exactly 0, and rankings that differ in one of a million pairs give more.
     variance = math.nan if spread is None else float(spread.contrast(0, 1).covariance()[0, 0])
     if not variance > 0:
         why = "the two rankings do not differ" if gap == 0 else "the difference is the same at every figure"
@@ -142,7 +142,7 @@ def auroc_covariance(
     Args:
         labels: Shape (n,), 0 or 1.
         scores: Shape (classifiers, n), finite, higher means more positive.
-        cases: Shape (n,), the case of each figure; None: each figure its own.
+        cases: Shape (n,), the case of each figure; None: each figure is its own case.
 
     Returns:
         AUROCs of shape (classifiers,) and covariance of shape (classifiers, classifiers); NaN with a
@@ -157,7 +157,7 @@ def auroc_covariance(
 
 @dataclass(frozen=True, eq=False)
 class _Spread:
-    """What the variance of AUROCs is computed from: each case's share of the placements' deviations.
+    """What the variance of AUROCs is computed from: the deviations of the placements, summed over each case.
 
     Attributes:
         positives: Sums over a case's positives, shape (classifiers, cases).
@@ -176,7 +176,7 @@ class _Spread:
     with_negatives: int
 
     def contrast(self, first: int, second: int) -> _Spread:
-        """The same of the difference of two classifiers."""
+        """The same for the difference of two classifiers."""
         gaps = [without_rounding(side[[first]] - side[[second]]) for side in (self.positives, self.negatives)]
         return replace(self, positives=gaps[0], negatives=gaps[1])
 
@@ -190,9 +190,9 @@ class _Spread:
 
 
 def without_rounding(deviations: FloatArray) -> FloatArray:
-    """Deviations of placements, which lie in [−1, 1], with 0 for those that rounding alone made.
+    """Deviations of placements, which lie in [−1, 1], with those that are only rounding error set to 0.
 
-    The least that is not rounding is half a figure of the other class, 5e-10 with a milliard of them.
+    The smallest real deviation is half a figure of the other class, 5e-10 with a billion of them.
     """
     return np.where(np.abs(deviations) <= RESOLUTION, 0.0, deviations)
 
@@ -210,7 +210,7 @@ def _spread(
     y = check_binary("labels", labels)
     if scores.ndim != 2 or scores.shape[1] != len(y):
         got = f"shape {scores.shape[-1:] if scores.shape[0] == 1 else scores.shape}"
-        raise InputError(must("scores", f"one a figure ({len(y)})", got, "align them by figure"))
+        raise InputError(must("scores", f"one per figure ({len(y)})", got, "align them by figure"))
     if scores.dtype.kind not in "biuf" or not bool(np.isfinite(scores.astype(np.float64)).all()):
         raise InputError(must("scores", "finite numbers", "NaN, ∞ or no numbers", "drop figures without a score"))
     codes, n_cases = (np.arange(len(y)), len(y)) if cases is None else case_codes(cases, len(y))
@@ -228,9 +228,9 @@ def _spread(
 
 
 def _placements(y: npt.NDArray[np.bool_], scores: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Share of negatives below each positive, and of positives above each negative; equal ones count half.
+    """Share of negatives below each positive, and of positives above each negative; ties count half.
 
-    A midrank among all, less the midrank in one's own class, is the number of the other class below.
+    Midrank among all figures minus midrank within the own class = number of figures of the other class below.
     """
     from scipy.stats import rankdata
 

@@ -1,4 +1,4 @@
-"""Groups of models compared as benchmarks do, by fold, and as their data allow, by model."""
+"""Groups of models compared by fold, as benchmarks do, and by model, as their data allow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOT_INDEPENDENT: Final = (
     "models share both: they are repeated measurements, not independent ones, so a p-value by fold is too small. "
     "The test by model takes each model's mean once."
 )
-"""Why the test by model stands beside the one by fold; for reports."""
+"""Why reports show the test by model beside the test by fold."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ def paired_groups(first: Mapping[Model, Sequence[float]], second: Mapping[Model,
     """Compares two ways to adapt the same models: exact signed-rank tests by fold and by model.
 
     Args:
-        first: Model to its values, one a fold.
+        first: Model to its values, one per fold.
         second: The same models and folds, in the same order of folds.
 
     Returns:
         The test of all (model, fold) pairs and that of the models' means.
 
     Raises:
-        InputError: The models differ, or a model's numbers of folds do.
+        InputError: The models differ, or a model has different numbers of folds.
     """
     if set(first) != set(second):
         lone = ", ".join(sorted(map(str, set(first) ^ set(second))))
@@ -72,11 +72,11 @@ def independent_groups(
     """Compares two groups of different models: U tests by fold (asymptotic) and by model (exact).
 
     Args:
-        first: Model to its values, one a fold.
+        first: Model to its values, one per fold.
         second: Other models to theirs.
 
     Returns:
-        The test of all values, with corrections for ties and continuity, and the exact one of means.
+        The test of all values, with corrections for ties and continuity, and the exact test of the models' means.
     """
     ours, theirs = list(first), list(second)
     by_model = rank_sum(_means(first, ours), _means(second, theirs), "exact")
@@ -91,5 +91,7 @@ def _folds(group: Mapping[Model, Sequence[float]], models: list[Model]) -> list[
 def _means(group: Mapping[Model, Sequence[float]], models: list[Model]) -> list[float]:
     empty = [model for model in models if not len(group[model])]
     if empty:
-        raise InputError(must("folds", "at least one a model", f"none of {', '.join(map(str, empty))}", "leave it out"))
+        raise InputError(
+            must("folds", "at least one per model", f"none of {', '.join(map(str, empty))}", "leave it out")
+        )
     return [float(np.mean(group[model])) for model in models]

@@ -1,8 +1,8 @@
 """Confidence intervals of metrics and of paired differences by a bootstrap of cases.
 
 Cases are drawn with replacement, each with all its figures: figures of a case resemble each other,
-and drawing them one by one would give intervals that are too narrow. Two classifiers are compared
-on the same draws, so that what makes a case hard cancels.
+and drawing single figures would give intervals that are too narrow. Two classifiers are compared
+on the same draws, so that differences in difficulty between cases cancel.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ class Interval:
     """An estimate with its confidence interval.
 
     Attributes:
-        estimate: Value on the figures as they are.
+        estimate: Value on the original figures.
         low: Lower end; NaN where the interval is undefined.
         high: Upper end.
         level: Nominal coverage, in (0, 1).
         method: How it was computed: ``bca``, ``percentile``, ``delong``, ``delong-logit``.
         se: Standard error (bootstrap: sd of the draws, ddof 1).
         n: Number of figures.
-        n_cases: Number of cases; equal to ``n`` where each figure is its own.
-        draws: Bootstrap draws; 0 for a formula.
+        n_cases: Number of cases; equal to ``n`` where each figure is its own case.
+        draws: Bootstrap draws; 0 for an analytic interval.
         undefined: Draws in which the metric was undefined; they are left out.
     """
 
@@ -59,10 +59,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How to draw.
+    """Options of the bootstrap.
 
     Attributes:
-        draws: Number of draws, at least 100; at 2,000 chance moves the ends of a 95 % interval by about 2 % of its width.
+        draws: Number of draws, at least 100. At 2,000, the ends of a 95 % interval vary by about 2 % of its width.
         level: Nominal coverage, in (0, 1).
         method: ``bca`` (bias-corrected and accelerated) or ``percentile``.
         seed: Master seed; the same seed and number of cases give the same draws for every metric and classifier.
@@ -97,14 +97,14 @@ def metric_intervals(
 
     Args:
         labels: Shape (n,), 0 or 1.
-        predicted: What the classifier said; with several models the mean of their metrics.
+        predicted: The classifier's predictions; with several models, the mean of their metrics.
         cases: Shape (n,), the case of each figure.
         names: Metrics of :data:`atypia.statistics.metrics.METRICS`; None: all.
-        options: How to draw.
+        options: Bootstrap options.
 
     Returns:
-        Metric name to interval. The spread is that of other cases; how much another training would
-        differ is not in it.
+        Metric name to interval. It covers the variation between cases, not the variation between
+        repeated trainings.
 
     Raises:
         InputError: Shapes differ, a value is out of range, a metric is unknown.
@@ -125,14 +125,14 @@ def difference_intervals(
 
     Args:
         labels: Shape (n,), 0 or 1.
-        first: What the first classifier said.
-        second: What the second said of the same figures in the same order; it may have another number of models.
+        first: Predictions of the first classifier.
+        second: Predictions of the second, same figures in the same order; it may have another number of models.
         cases: Shape (n,), the case of each figure.
         names: Metrics; None: all.
-        options: How to draw.
+        options: Bootstrap options.
 
     Returns:
-        Metric name to interval of the difference; 0 outside it speaks against equality at 1 − level.
+        Metric name to interval of the difference; an interval without 0 means a difference at level 1 − ``level``.
 
     Raises:
         InputError: As :func:`metric_intervals`.
@@ -166,17 +166,17 @@ def bootstrap_intervals(
     half) and a = Σ d³ / (6 (Σ d²)^1.5) with d = jackknife mean − jackknife value over cases.
 
     Args:
-        statistics: Name to statistic; a name may be anything that keys a dictionary, and is shown in warnings.
+        statistics: Name to statistic; any dictionary key; shown in warnings.
         n: Number of figures.
         n_cases: Number of cases.
-        options: How to draw.
+        options: Bootstrap options.
 
     Returns:
         Name to interval. Its ends are NaN, with an :class:`atypia.statistics.metrics.UndefinedMetricWarning`, where
         there is one case only, too many draws are undefined, all draws are equal, or BCa has no answer.
 
-    Values that differ by less than :data:`atypia.statistics.casestats.RESOLUTION` of the statistic's scale are
-    equal: a difference of two classifiers that say the same is 0, not what rounding left of it.
+    Values that differ by less than :data:`atypia.statistics.casestats.RESOLUTION` of the statistic's scale count
+    as equal: the difference of two identical classifiers is 0, without rounding error.
     """
     options = options or Bootstrap()
     rng = generator(options.seed, "case bootstrap", n_cases)
@@ -230,7 +230,7 @@ def _interval(
 
 
 def _rounded(value: float, same: float) -> float:
-    """The value, or 0 where it differs from 0 by rounding alone; NaN stays NaN."""
+    """The value, or 0 where it differs from 0 only by rounding; NaN stays NaN."""
     return 0.0 if abs(value) <= same else value
 
 
@@ -238,7 +238,7 @@ def _bca_tails(tails: FloatArray, estimate: float, draws: FloatArray, jackknife:
     from scipy.special import ndtr, ndtri
 
     share = (np.mean(draws < estimate - same) + np.mean(draws <= estimate + same)) / 2
-    gaps = jackknife.mean() - jackknife  # NaN where a class is in one case only: there is no answer then
+    gaps = jackknife.mean() - jackknife  # NaN where a class is in one case only: BCa is then undefined
     gaps[np.abs(gaps) <= same] = 0.0
     spread = np.sum(gaps**2)
     bias = ndtri(share)
@@ -247,6 +247,6 @@ def _bca_tails(tails: FloatArray, estimate: float, draws: FloatArray, jackknife:
         return np.full(2, np.nan)
     shifted = bias + ndtri(tails)
     room = 1 - acceleration * shifted
-    if bool((room <= 0).any()):  # the correction has run past its pole
+    if bool((room <= 0).any()):  # beyond the pole of the correction
         return np.full(2, np.nan)
     return ndtr(bias + shifted / room)

@@ -4,14 +4,14 @@ Notation, with *atypical* (label 1) as the positive class: ``TP`` positives deci
 negatives decided positive, ``TN`` negatives decided negative, ``FN`` positives decided negative,
 ``P = TP + FN``, ``N = TN + FP``, ``n = P + N``.
 
-Three kinds of input are different arguments, and nothing is guessed from a value's range:
+The kinds of input are separate arguments; nothing is guessed from a value's range:
 
 * *labels*: shape (n,), 0 or 1;
-* *decisions*: shape (n,), 0 or 1, what was decided at some threshold;
+* *decisions*: shape (n,), 0 or 1, made at some threshold;
 * *scores*: shape (n,), finite, of any range, higher means more positive; only their order counts;
   *probabilities*: shape (n,), in [0, 1], of the positive class; their values count.
 
-A metric that the labels leave undefined (a class that it needs is absent, no figures) is NaN and
+A metric that the labels leave undefined (a needed class is absent, or there are no figures) is NaN and
 raises an :class:`UndefinedMetricWarning`; it is never 0.
 """
 
@@ -39,7 +39,7 @@ from atypia.statistics.confusion import (
 )
 
 ECE_BINS = 15
-"""Bins of the expected calibration error unless told otherwise (Guo et al. 2017)."""
+"""Bins of the expected calibration error by default (Guo et al. 2017)."""
 
 
 class UndefinedMetricWarning(UserWarning):
@@ -66,7 +66,7 @@ def specificity(labels: npt.ArrayLike, decisions: npt.ArrayLike) -> float:
 
 
 def accuracy(labels: npt.ArrayLike, decisions: npt.ArrayLike) -> float:
-    """Share of figures decided as labelled, in [0, 1]; NaN without figures."""
+    """Share of figures whose decision equals the label, in [0, 1]; NaN without figures."""
     return _defined("accuracy", confusion(labels, decisions).accuracy, "there are no figures")
 
 
@@ -142,7 +142,7 @@ def average_precision(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
 def brier(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     """Brier score: mean of (probability − label)², in [0, 1], lower is better; NaN without figures.
 
-    Half of Brier's own sum over both classes.
+    This is half of Brier's original sum over both classes.
     """
     y, p = check_probabilities(labels, probabilities)
     return float(np.mean((p - y) ** 2)) if len(y) else _undefined("Brier score", "there are no figures")
@@ -158,7 +158,7 @@ def ece(labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = ECE_BIN
     Args:
         labels: Shape (n,), 0 or 1.
         probabilities: Shape (n,), in [0, 1], of the positive class.
-        bins: Number of bins, at least 1.
+        bins: Number of bins, at least 1 (default 15).
 
     Returns:
         In [0, 1], lower is better; NaN without figures.
@@ -175,7 +175,7 @@ def ece(labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = ECE_BIN
 
 
 def roc_curve(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The ROC curve, one point a distinct score.
+    """The ROC curve, one point per distinct score.
 
     Args:
         labels: Shape (n,), 0 or 1, both classes present.
@@ -186,7 +186,7 @@ def roc_curve(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[FloatArray,
         each float64 of shape (distinct scores + 1,), from (0, 0) with threshold ∞ to (1, 1).
 
     Raises:
-        InputError: A class is absent, or the arguments are no labels and scores.
+        InputError: A class is absent, or the arguments are not labels and scores.
     """
     positives, negatives = _tied_counts(labels, scores)
     p, n = int(positives.sum()), int(negatives.sum())
@@ -200,16 +200,16 @@ def roc_curve(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[FloatArray,
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric, with what a report says about it.
+    """A metric and its description in reports.
 
     Attributes:
         name: Key in :data:`METRICS` and value of the column ``metric`` of result rows.
-        title: Heading in full.
-        short: Heading of a narrow column.
-        needs: What its second argument is: ``decisions``, ``scores`` or ``probabilities``.
+        title: Full name, for headings.
+        short: Abbreviation, for narrow columns.
+        needs: Type of the second argument: ``decisions``, ``scores`` or ``probabilities``.
         higher_is_better: Whether the best value is the highest.
-        formula: In the notation of this module.
-        source: Where it is defined.
+        formula: In this module's notation.
+        source: Publication that defines it.
         function: ``function(labels, second argument) -> float``.
     """
 
@@ -224,7 +224,7 @@ class Metric:
 
 
 METRICS = Registry[Metric]("metric")
-"""Every metric, in the order in which reports list them."""
+"""Every metric, in the order of reports."""
 
 for _metric in (
     Metric(

@@ -1,4 +1,4 @@
-"""Many comparisons at once: Holm's correction, and ranks of many models with a critical difference."""
+"""Many comparisons at once: Holm's correction, and mean ranks of many models with a critical difference."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from atypia.statistics.metrics import UndefinedMetricWarning
 
 
 def holm(p: npt.ArrayLike) -> FloatArray:
-    """Holm's step-down correction (Scand. J. Statistics 1979): the family's error stays below α.
+    """Holm's step-down correction (Scand. J. Statistics 1979): the family-wise error rate stays at most α.
 
     The i-th smallest of m p-values becomes max over j ≤ i of min(1, (m − j + 1) p₍ⱼ₎). It needs no
     independence.
 
     Args:
-        p: Any shape, in [0, 1]; NaN is a test that was not made: it stays NaN and does not count in m.
+        p: Any shape, in [0, 1]; NaN is a test that was not done: it stays NaN and is not counted in m.
 
     Returns:
         Adjusted p-values, same shape, float64.
@@ -59,8 +59,8 @@ class Ranking:
         f: Iman and Davenport's statistic, which is less conservative.
         p_f: Its p-value.
         alpha: Level of the critical difference.
-        critical_difference: Nemenyi's: mean ranks this far apart differ.
-        groups: Largest sets of neighbouring models none of which differ, each as (first, last) position in ``names``.
+        critical_difference: Nemenyi's: two models differ if their mean ranks are at least this far apart.
+        groups: Largest sets of neighbouring models without a difference, each as (first, last) position in ``names``.
     """
 
     names: tuple[str, ...]
@@ -87,11 +87,11 @@ def rank_models(
         scores: Shape (N data sets, k models), finite. The rows must be independent: test sets or
             domains, not folds of one training set.
         names: The k models.
-        higher_is_better: Whether rank 1 is the highest.
+        higher_is_better: Whether the highest score gets rank 1.
         alpha: Level of the critical difference, in (0, 1).
 
     Returns:
-        The ranking. Statistics are NaN, with a warning, where every row is all equal.
+        The ranking. Statistics are NaN, with a warning, where all scores in each row are equal.
 
     Raises:
         InputError: Fewer than two rows or models, a value that is not finite, a wrong number of names.
@@ -106,8 +106,8 @@ def rank_models(
         raise InputError(must("scores", "finite, (data sets ≥ 2, models ≥ 2)", got, "leave incomplete rows out"))
     n, k = values.shape
     if len(names) != k:
-        raise InputError(must("names", f"one a model ({k})", len(names), "name each column"))
-    # Rounded far below what is ever printed, as in the rank tests, so that values that print alike tie.
+        raise InputError(must("names", f"one per model ({k})", len(names), "name each column"))
+    # Rounded far below printed precision, as in the rank tests, so that values printed alike are ties.
     ranks = rankdata(np.round(-values if higher_is_better else values, 12), axis=1)
     between = float(((ranks.sum(axis=0) - n * (k + 1) / 2) ** 2).sum())
     within = float((ranks**2).sum()) - n * k * (k + 1) ** 2 / 4
@@ -149,7 +149,7 @@ def critical_difference(k: int, n_blocks: int, alpha: float = 0.05) -> float:
         alpha: Level, in (0, 1).
 
     Returns:
-        The difference in ranks.
+        The critical difference of mean ranks.
     """
     if k < 2 or n_blocks < 1 or not 0 < alpha < 1:
         got = f"k = {k}, N = {n_blocks}, α = {alpha}"

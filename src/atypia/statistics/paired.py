@@ -1,7 +1,7 @@
-"""Two classifiers on the same figures: McNemar's test, and a permutation of cases.
+"""Two classifiers on the same figures: McNemar's test, and a permutation test over cases.
 
-McNemar's test takes figures as independent. Figures of a case are not, so :func:`swap_test`, whose
-unit is the case, belongs beside it wherever cases hold several figures.
+McNemar's test assumes independent figures. Figures of one case are not independent, so report :func:`swap_test`,
+whose unit is the case, beside it wherever cases have several figures.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class McNemar:
     """Outcome of McNemar's test.
 
     Attributes:
-        only_first: Figures that the first decided rightly and the second wrongly.
-        only_second: The other way round.
+        only_first: Figures that the first decided correctly and the second wrongly.
+        only_second: The reverse.
         statistic: χ² with one degree of freedom; NaN for the exact and mid-p forms.
         p: Two-sided p-value in [0, 1]; 1 where the two never differ.
         method: How it was computed.
@@ -66,19 +66,19 @@ def mcnemar(
 ) -> McNemar:
     """McNemar's test of two classifiers' decisions on the same figures (Psychometrika 1947).
 
-    With b figures that only the first has right and c that only the second has right, under equal
+    With b figures that only the first got right and c that only the second got right, under equal
     accuracy b follows Binomial(b + c, ½). ``exact``: twice the smaller tail, at most 1; ``mid-p``: the
     same less P(b) once (Fagerland, Lydersen & Laake, BMC Med Res Methodol 2013), less conservative;
     ``corrected``: χ² = max(|b − c| − 1, 0)² / (b + c) (Edwards 1948); ``asymptotic``: (b − c)² / (b + c).
 
-    The test is of accuracy, which the larger class dominates. Passing the positives alone compares
-    sensitivities, the negatives alone specificities.
+    The test compares accuracies, which the larger class dominates. Pass only the positives to compare
+    sensitivities, only the negatives to compare specificities.
 
     Args:
         labels: Shape (n,), 0 or 1.
         first: Decisions of the first classifier, shape (n,), 0 or 1.
         second: Decisions of the second, same figures in the same order.
-        method: One of the four.
+        method: One of these four.
 
     Returns:
         The outcome.
@@ -128,17 +128,17 @@ def swap_test(
     draws: int = 2000,
     seed: int = 0,
 ) -> dict[str, SwapTest]:
-    """Permutation test of two classifiers that swaps their predictions case by case.
+    """Permutation test of two classifiers: swaps their predictions of whole cases.
 
-    If the two are exchangeable, swapping everything that they said about a case changes nothing but
-    chance. Each draw swaps every case with probability ½; the p-value counts draws whose difference
+    If the two classifiers are exchangeable, swapping all their predictions for a case changes the result only
+    by chance. Each draw swaps every case with probability ½; the p-value counts draws whose difference
     is at least as far from 0 (Good, Permutation, Parametric and Bootstrap Tests, 2005; the added 1
     after Phipson & Smyth 2010).
 
     Args:
         labels: Shape (n,), 0 or 1.
-        first: What the first classifier said.
-        second: What the second said of the same figures; as many models, taken in pairs.
+        first: Predictions of the first classifier.
+        second: Predictions of the second, same figures in the same order; as many models, taken in pairs.
         cases: Shape (n,), the case of each figure.
         names: Metrics; None: all.
         draws: Random swaps, at least 100.
@@ -174,7 +174,7 @@ def swap_test(
 def _stacked(
     name: str, y: npt.NDArray[np.bool_], both: tuple[Predicted, Predicted], codes: npt.NDArray[np.int64], n_cases: int
 ) -> CaseStatistic:
-    """The metric over both classifiers' predictions, those of the second as cases of their own."""
+    """The metric over both classifiers' predictions; those of the second count as separate cases."""
     metric = METRICS[name]
     rows = [
         np.atleast_2d(np.asarray(p.decisions if metric.needs == "decisions" else p.probabilities, dtype=np.float64))
@@ -197,9 +197,9 @@ def _gap(statistic: CaseStatistic, swapped: npt.NDArray[np.float64]) -> npt.NDAr
 
 def _outcome(name: str, difference: float, values: npt.NDArray[np.float64], n_cases: int) -> SwapTest:
     if math.isnan(difference) or bool(np.isnan(values).any()):
-        warnings.warn(f"test of {name} is undefined: so is the metric", UndefinedMetricWarning, stacklevel=3)
+        warnings.warn(f"test of {name} is undefined: the metric is undefined", UndefinedMetricWarning, stacklevel=3)
         return SwapTest(difference, math.nan, len(values), n_cases)
-    # A difference that is equal but for rounding counts as equal; metrics are about 1.
+    # Differences that are equal up to rounding count as equal; metrics are about 1.
     difference = 0.0 if abs(difference) <= RESOLUTION else difference
     extreme = int(np.count_nonzero(np.abs(values) >= abs(difference) - RESOLUTION))
     return SwapTest(difference, (1 + extreme) / (1 + len(values)), len(values), n_cases)

@@ -1,10 +1,10 @@
 """Rank tests of two groups of results: Wilcoxon's signed-rank and the Mann-Whitney U test.
 
-The exact forms are exact given the ties, too: they count how the ranks that occurred could have
-fallen, equal values sharing the mean of their ranks. Where that would take too long (see
-:data:`MOST_SIGNED` and :data:`MOST_PAIRS`) the normal approximation stands in, and the outcome says so.
-It moves p by less than 0.001 for the signed rank and by less than 0.005 for U, but by up to 0.12 where a
-group has fewer than :data:`FEW` values.
+The exact tests are also exact with ties: they enumerate how the observed ranks could have been
+assigned, tied values sharing their mean rank. Where that would take too long (see
+:data:`MOST_SIGNED` and :data:`MOST_PAIRS`) the normal approximation is used, and the outcome says so.
+It changes p by less than 0.001 for the signed-rank test and by less than 0.005 for U, but by up to 0.12 where
+a group has fewer than :data:`FEW` values.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ RANK_SUM: Final = "Mann-Whitney U"
 EXACT: Final = "exact"
 ASYMPTOTIC: Final = "asymptotic"
 MOST_SIGNED: Final = 500
-"""Pairs up to which the exact distribution of the signed rank is counted."""
+"""Up to this number of pairs, the signed-rank distribution is exact."""
 MOST_PAIRS: Final = 10_000
-"""Values of the first group times values of the second up to which the exact distribution of U is counted."""
+"""Up to this product of the two group sizes, the distribution of U is exact."""
 
 FEW: Final = 12
-"""Values of a group below which the normal approximation of U is poor, however large the other is."""
+"""With fewer values in a group, the normal approximation of U is poor, however large the other group is."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class RankTest:
     Attributes:
         test: :data:`SIGNED_RANK` or :data:`RANK_SUM`.
         statistic: Signed rank: the smaller rank sum. U: number of pairs in which the first group's
-            value is higher, equal ones counting half.
+            value is higher, ties counting half.
         p: Two-sided p-value; NaN, with a warning, where no value is left to rank.
         n_first: Values of the first group (signed rank: pairs that differ).
         n_second: Values of the second group (signed rank: the same).
         zeros: Pairs without a difference, which Wilcoxon's test leaves out.
         method: ``exact`` or ``asymptotic``, as it was computed.
-        note: Why an exact test that was asked for is asymptotic; empty elsewhere.
+        note: Why the normal approximation replaced the exact test that was asked for; else empty.
     """
 
     test: str
@@ -69,7 +69,7 @@ def signed_rank(first: npt.ArrayLike, second: npt.ArrayLike) -> RankTest:
 
     Args:
         first: Shape (n,), finite.
-        second: Shape (n,), the partner of each.
+        second: Shape (n,), paired with ``first``.
 
     Returns:
         The outcome.
@@ -82,7 +82,7 @@ def signed_rank(first: npt.ArrayLike, second: npt.ArrayLike) -> RankTest:
     a, b = _values("first", first), _values("second", second)
     if len(a) != len(b):
         raise InputError(must("second", f"as long as `first` ({len(a)})", len(b), "align the pairs"))
-    # Rounded far below what is ever printed, so that equal printed differences tie.
+    # Rounded far below printed precision, so that differences printed alike are ties.
     gaps = np.round(a - b, 12)
     gaps, zeros = gaps[gaps != 0], int((gaps == 0).sum())
     n = len(gaps)
@@ -107,9 +107,9 @@ def signed_rank(first: npt.ArrayLike, second: npt.ArrayLike) -> RankTest:
 def rank_sum(first: npt.ArrayLike, second: npt.ArrayLike, method: Literal["exact", "asymptotic"] = "exact") -> RankTest:
     """Two-sided Mann-Whitney U test of two independent groups (Ann. Math. Stat. 1947).
 
-    ``exact`` counts all ways to choose the first group among the values, and adds up those whose U
-    is at least as far from its mean (without ties by SciPy's ``mannwhitneyu``); ``asymptotic`` uses the
-    normal distribution with corrections for ties and for continuity, as SciPy does, and stands in for
+    ``exact`` enumerates all ways to choose the first group among the values, and counts those whose U
+    is at least as far from its mean (without ties: SciPy's ``mannwhitneyu``); ``asymptotic`` uses the
+    normal distribution with corrections for ties and for continuity, as SciPy does, and replaces
     ``exact`` where m · n is above :data:`MOST_PAIRS`.
 
     Args:
@@ -141,7 +141,7 @@ def rank_sum(first: npt.ArrayLike, second: npt.ArrayLike, method: Literal["exact
         p = float(mannwhitneyu(a, b, alternative="two-sided", method=used, use_continuity=True).pvalue)
         poor = f", poor for fewer than {FEW} values" if min(m, n) < FEW else ""
         return RankTest(RANK_SUM, u, p, m, n, 0, used, _too_many(f"{m} and {n} values") + poor if large else "")
-    # Of either group: the sums of the ranks of both are as far from their means, and the smaller is counted faster.
+    # The rank sums of both groups are equally far from their means; the smaller group is faster to count.
     fewer = ranks[:m] if m <= n else ranks[m:]
     shares = _subset_distribution(_doubled(ranks), len(fewer))
     sums = np.arange(len(shares)) / 2
@@ -151,7 +151,7 @@ def rank_sum(first: npt.ArrayLike, second: npt.ArrayLike, method: Literal["exact
 
 
 def _sum_distribution(doubled: npt.NDArray[np.int64]) -> FloatArray:
-    """Distribution of the sum of a random subset (each in with probability ½), by twice the rank sum."""
+    """Distribution of the sum of a random subset (each in with probability ½), indexed by twice the rank sum."""
     shares = np.zeros(int(doubled.sum()) + 1)
     shares[0] = 1.0
     for rank in doubled.tolist():
@@ -161,19 +161,19 @@ def _sum_distribution(doubled: npt.NDArray[np.int64]) -> FloatArray:
 
 
 def _subset_distribution(doubled: npt.NDArray[np.int64], size: int) -> FloatArray:
-    """Distribution of the sum of a random subset of a given size, by twice the rank sum."""
+    """Distribution of the sum of a random subset of a given size, indexed by twice the rank sum."""
     ordered = np.sort(doubled)
     counts = np.zeros((size + 1, int(ordered[len(ordered) - size :].sum()) + 1))
     counts[0, 0] = 1.0
     for seen, rank in enumerate(ordered.tolist()):
-        most = min(seen + 1, size)  # no subset of the values so far is larger, nor its sum than `most` times this rank
+        most = min(seen + 1, size)  # largest subset of the values so far; its sum is at most `most` × rank
         end = min(counts.shape[1], most * rank + 1)
         counts[1 : most + 1, rank:end] += counts[:most, : end - rank].copy()
     return counts[size] / counts[size].sum()
 
 
 def _doubled(ranks: FloatArray) -> npt.NDArray[np.int64]:
-    return np.rint(2 * ranks).astype(np.int64)  # a mean of ranks is a multiple of ½
+    return np.rint(2 * ranks).astype(np.int64)  # mean ranks are multiples of ½
 
 
 def _values(name: str, values: npt.ArrayLike) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Metrics of weighted cases: what bootstrap, jackknife and permutation have in common.
+"""Metrics of weighted cases: the common part of bootstrap, jackknife and permutation tests.
 
 A *case* (patient, else slide) is drawn or left out as a whole, because figures of one case
 resemble each other. A draw is therefore a weight for each case, the number of times it was drawn,
@@ -33,7 +33,7 @@ from atypia.statistics.metrics import ECE_BINS, METRICS, Metric, UndefinedMetric
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """What one classifier, or several models of it, said about the same figures.
+    """Predictions of one classifier, or of several models of it, for the same figures.
 
     Attributes:
         probabilities: Shape (n,) or (models, n), float in [0, 1], of the positive class.
@@ -56,17 +56,17 @@ def case_codes(cases: Sequence[Any] | npt.NDArray[Any], n: int) -> tuple[IntArra
 
     Returns:
         Code of each figure's case, int64 of shape (n,), in [0, cases), in the order of the sorted
-        names, so that the order of the rows does not matter; and the number of cases.
+        names, so that row order does not matter; and the number of cases.
 
     Raises:
-        InputError: A case is missing, or there are not n.
+        InputError: A case is missing, or the number of cases is not n.
     """
     given = np.asarray(cases)
     if given.ndim != 1 or len(given) != n:
-        raise InputError(must("cases", f"one a figure ({n})", f"shape {given.shape}", "align them by figure"))
-    missing = sum(case is None or case != case for case in given.tolist())  # NaN differs from itself
+        raise InputError(must("cases", f"one per figure ({n})", f"shape {given.shape}", "align them by figure"))
+    missing = sum(case is None or case != case for case in given.tolist())  # NaN is not equal to itself
     if missing:
-        fix = "use the slide, or the figure itself, where the case is unknown"
+        fix = "where the case is unknown, use the slide or the figure id"
         raise InputError(must("cases", "known for every figure", f"{missing} missing", fix))
     names, codes = np.unique(given.astype(str) if given.dtype.kind == "O" else given, return_inverse=True)
     return codes.astype(np.int64), len(names)
@@ -76,10 +76,10 @@ def metric_statistic(metric: Metric, labels: npt.ArrayLike, values: npt.ArrayLik
     """A metric as a function of case weights.
 
     Args:
-        metric: An entry of :data:`atypia.statistics.metrics.METRICS`, or any other: one that is not known
-            here is computed draw by draw on repeated figures, which is slow and right.
+        metric: An entry of :data:`atypia.statistics.metrics.METRICS`, or any other metric, which is
+        computed draw by draw on repeated figures: slow, but correct.
         labels: Shape (n,), 0 or 1.
-        values: What ``metric.needs`` says, shape (n,) or (models, n): the mean over models.
+        values: The type that ``metric.needs`` names, shape (n,) or (models, n): the mean over models.
         codes: Shape (n,), from :func:`case_codes`.
 
     Returns:
@@ -98,7 +98,7 @@ def statistics_of(
 
     Args:
         labels: Shape (n,), 0 or 1.
-        predicted: What the classifier said.
+        predicted: The classifier's predictions.
         codes: Shape (n,), from :func:`case_codes`.
         names: Metrics; None: all.
 
@@ -116,7 +116,7 @@ def statistics_of(
             must("predicted", "probabilities and decisions of one shape", got, "give both for every model")
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UndefinedMetricWarning)  # here only the checks of the input matter
+        warnings.simplefilter("ignore", UndefinedMetricWarning)  # called only to check the input
         for probabilities, decisions in zip(p, d, strict=True):
             check_length(check_binary("labels", labels), "decisions", check_binary("decisions", decisions))
             compute(labels, probabilities, decisions, ["brier"])
@@ -161,5 +161,5 @@ def _confused(name: str) -> Callable[[FloatArray], FloatArray]:
 
 
 def _share(sums: FloatArray) -> FloatArray:
-    """|first sums| added up, over the last: the Brier score and the ECE."""
+    """Σ |sums of all columns but the last| / last column: the Brier score and the ECE."""
     return divide(np.abs(sums[:, :-1]).sum(axis=1), sums[:, -1])

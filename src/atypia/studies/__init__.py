@@ -1,1 +1,1 @@
-"""Studies: whole comparisons as one plan of runs, executed anywhere, tabulated from predictions."""
+"""Studies: comparisons planned as a set of runs, executed anywhere, and tabulated from predictions."""

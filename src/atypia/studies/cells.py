@@ -1,4 +1,4 @@
-"""From a sized study to its cells: one recipe, data set and seed each, before any data is opened."""
+"""Expands a sized study into trainings: one recipe, data set and seed each, before any data is opened."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from atypia.training.schema import NetworkRecipe, Recipe
 
 @dataclass(frozen=True)
 class Wish:
-    """A training that a study asks for.
+    """A training requested by a study.
 
     Attributes:
-        label: What tables call it: the model's label and its levels.
-        model: The model's label alone.
+        label: Name in tables: the model's label and its levels.
+        model: The model's label without levels.
         factors: Name of each factor and the label of its level.
         recipe_name: Name of the recipe.
         recipe: The recipe with all changes.
         data: The training set.
         seed: Master seed.
-        synthetic: Generated figures that are added to training parts; None for none.
-        positives: Share of the positives of each training part that is used.
+        synthetic: Generated figures to add to training parts; None for none.
+        positives: Share of the positives of each training part to use.
     """
 
     label: str
@@ -54,10 +54,10 @@ class _Row:
 
 
 def wishes(study: Sized) -> list[Wish]:
-    """Every training that a study asks for, in the order of its table.
+    """All trainings requested by a study, in the order of its table.
 
     Raises:
-        InputError: A recipe or a change of it is not valid, a label occurs twice, or the baseline is no row.
+        InputError: A recipe or a change of it is not valid, a label occurs twice, or the baseline is not a row.
     """
     found: list[Wish] = []
     for row in _rows(study.models):
@@ -121,7 +121,7 @@ def _combinations(factors: Sequence[Factor], adaptation: str) -> Iterator[tuple[
 
 
 def _change(values: dict[str, Any], key: str, value: Any) -> None:
-    """Sets a dotted key; what is on the way is copied, so that recipes share nothing that changes."""
+    """Sets a dotted key; mappings on the path are copied, so that recipes share no mutable value."""
     node = values
     *parents, last = key.split(".")
     for parent in parents:
@@ -134,7 +134,7 @@ def _change(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 def recipe_values(reference: str) -> tuple[str, Mapping[str, Any]]:
-    """Name and values of a recipe file; a shipped one's by its name.
+    """Name and values of a recipe file or of a shipped recipe.
 
     Raises:
         InputError: There is no such recipe.
@@ -149,7 +149,7 @@ def _values_of(path: Path, changed_ns: int) -> Mapping[str, Any]:
 
 
 def _check_trackable(recipe: Recipe, label: str) -> None:
-    """A run is known by what it is made from, and files that a recipe only points to are not among that."""
+    """Refuses saved teachers: a run's id does not cover files that a recipe only refers to."""
     if isinstance(recipe, NetworkRecipe) and recipe.distillation is not None and recipe.distillation.teachers:
         raise InputError(
             must(f"recipe of «{label}»", "one without saved teachers", "distillation.teachers",

@@ -1,4 +1,4 @@
-"""The data sets that a study names: opened, rendered, or parts of them."""
+"""Opens the data sets of a study: existing ones, rendered ones, or parts of them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def open_set(data: DataConfig, root: Path | None = None, progress: Progress = si
     """Opens a data set of a study.
 
     Args:
-        data: Which, and which part of it.
+        data: The data set, and which part of it.
         root: Data root in which sources are looked for.
-        progress: Told about rendered figures.
+        progress: Receives progress: rendered figures.
 
     Raises:
         AbsentError: It is not on this machine; names the remedy.
-        DataError: It is not what it should be, or no figure has the wanted values.
-        InputError: The reference is nothing that can be opened.
+        DataError: It is invalid, or no figure has the requested values.
+        InputError: The reference cannot be opened.
     """
     manifest = _phantom(data.phantom, progress) if data.phantom else open_data(str(data.open), root)
     for column, wanted in data.where.items():

@@ -1,4 +1,4 @@
-"""Finding and reading study files, and the names of what a study writes."""
+"""Finds and reads study files, and defines the names of a study's output files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OF_SIZES: Final = frozenset(StudyConfig.model_fields) & frozenset(SizeConfig.mo
 
 
 def shipped_studies() -> dict[str, Path]:
-    """Name and file of every study that ships with Atypia, in alphabetical order."""
+    """Name and file of every shipped study, in alphabetical order."""
     return shipped_yaml("studies", "library")
 
 
@@ -32,19 +32,19 @@ def load_study(reference: str, overrides: Sequence[str] = ()) -> StudyConfig:
 
     Args:
         reference: A shipped study's name, or the path of a YAML file.
-        overrides: As ``--set`` takes them, for instance ``seeds=[0, 1]``. They hold for every size: where a size has a
-            value of its own for a key that is set, the override wins.
+        overrides: In the form of ``--set``, for instance ``seeds=[0, 1]``. They apply to every size: if a size has a
+            value of its own for an overridden key, the override wins.
 
     Raises:
-        InputError: No such study, or it is not valid.
+        InputError: No such study, or an invalid one.
     """
     _, values = read_shipped("study", reference, shipped_studies(), overrides)
     sizes = values.get("sizes")
     if not isinstance(sizes, dict):
-        sizes = {}  # what else it is, the schema says
+        sizes = {}  # other types are refused by the schema
     for override in overrides:
         section = override.partition("=")[0].partition(".")[0]
-        # What a user asks for holds at every size: a size's own value would silently win.
+        # Overrides apply to every size; otherwise a size's own value would silently win.
         for name, size in sizes.items():
             if section in _OF_SIZES and isinstance(size, dict) and size.get(section) is not None:
                 sizes[name] = with_overrides(size, [override])

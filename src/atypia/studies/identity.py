@@ -1,4 +1,4 @@
-"""Ids of a study's runs: what changes their result, and nothing else; and by what names earlier plans know them.
+"""Ids of a study's runs, from exactly what affects their result; and the ids that earlier plans gave them.
 
 A run's id is the name of its folder. Runs that were planned by version 0.1, which hashed every key, keep the ids that
 they have: a plan carries on which id of today each of them is (:attr:`atypia.studies.plan.Plan.known`).
@@ -19,7 +19,7 @@ FIRST_FORMAT: Final = 1
 
 
 class Trained(Protocol):
-    """What a run's id takes of a cell; see :class:`atypia.studies.plan.Cell`."""
+    """The values of a cell that enter a run's id; see :class:`atypia.studies.plan.Cell`."""
 
     @property
     def recipe(self) -> Mapping[str, Any]: ...
@@ -45,9 +45,9 @@ def run_id(cell: Trained, allow: Sequence[str], fold: str, figures: str) -> str:
 
     Args:
         cell: The cell.
-        allow: Named leakage exceptions.
+        allow: Allowed leakage findings.
         fold: The fold's name.
-        figures: As :func:`fold_content` gives it.
+        figures: From :func:`fold_content`.
 
     Raises:
         InputError: The cell's recipe is not valid, or not any more.
@@ -65,7 +65,7 @@ def run_id(cell: Trained, allow: Sequence[str], fold: str, figures: str) -> str:
 
 
 def first_run_id(cell: Trained, allow: Sequence[str], fold: str, figures: str) -> str:
-    """The id that version 0.1 gave such a run, whose cell has the keys that there were then."""
+    """The id that version 0.1 gave such a run, computed with the keys of that version."""
     from atypia.studies.synthetic import generator_content
 
     added = [] if cell.synthetic is None else [dict(cell.synthetic)]
@@ -78,7 +78,7 @@ def first_run_id(cell: Trained, allow: Sequence[str], fold: str, figures: str) -
 
 
 def is_first(recipe: Mapping[str, Any]) -> bool:
-    """Whether a recipe's trainings still come out as version 0.1 made them.
+    """Whether trainings with this recipe still give the results of version 0.1.
 
     Raises:
         InputError: The recipe is not valid, or not any more.

@@ -1,14 +1,14 @@
-"""Who does which run, and what became of it: files in the runs' folders, safe among many processes and machines.
+"""State of runs: who works on them, and their results; stored as files that many processes and machines can share.
 
-A run's folder holds, beside what the training writes::
+A run's folder contains, beside the files of the training::
 
-    events.jsonl   one line whenever it was begun, done or failed: when, where, by which process
-    claim.json     there while a process works on it; its time of change is the process' heartbeat
-    done.json      complete: seconds, and the data sets that it was tested on
-    failed.json    why it failed, with the traceback; kept until it is tried again
+    events.jsonl   one line per start, end or failure: when, where, by which process
+    claim.json     exists while a process works on it; its modification time is the process's heartbeat
+    done.json      written when complete: duration in seconds, and the data sets that it was tested on
+    failed.json    the reason for a failure, with the traceback; kept until the next attempt
 
-A claim of a process that died is void: at once where the judge is on its machine, else when its
-heart has not beaten for :data:`EXPIRES_S`.
+The claim of a dead process is void: at once if checked on the same machine, else when its
+heartbeat is older than :data:`EXPIRES_S`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Held:
 
 
 class Ledger:
-    """The book of a study's runs.
+    """The states of a study's runs.
 
     Args:
         out: The study's folder.
@@ -71,7 +71,7 @@ class Ledger:
         return self.runs / run
 
     def done(self, run: str, tests: Iterable[str] = ()) -> dict[str, Any] | None:
-        """What ``done.json`` says, where the run is complete with these test sets; else None."""
+        """Content of ``done.json`` if the run is complete with these test sets; else None."""
         try:
             facts = parse_json((self.folder(run) / DONE_FILE).read_bytes(), DONE_FILE)
             whole = facts["run"] == run and set(tests) <= set(facts["tests"])
@@ -80,7 +80,7 @@ class Ledger:
         return facts if whole else None
 
     def failure(self, run: str) -> dict[str, Any] | None:
-        """Why a run failed; None where it did not."""
+        """The failure of a run; None if it did not fail."""
         try:
             facts = parse_json((self.folder(run) / FAILED_FILE).read_bytes(), FAILED_FILE)
         except (OSError, ValueError):
@@ -97,13 +97,13 @@ class Ledger:
         return FAILED if (folder / FAILED_FILE).exists() else PENDING
 
     def states(self, runs: Iterable[str], tests: Iterable[str] = ()) -> dict[str, str]:
-        """State of each run; one listing of the folder tells which have begun at all."""
+        """State of each run; a single listing of the folder shows which runs have started."""
         wanted = list(tests)
         begun = {entry.name for entry in os.scandir(self.runs)} if self.runs.is_dir() else set[str]()
         return {run: self.state(run, wanted) if run in begun else PENDING for run in runs}
 
     def events(self, run: str) -> list[dict[str, Any]]:
-        """What happened to a run, oldest first; a line that a kill cut short is left out."""
+        """Events of a run, oldest first; a line truncated by a kill is skipped."""
         try:
             lines = (self.folder(run) / EVENTS).read_text("utf-8").splitlines()
         except OSError:
@@ -143,18 +143,18 @@ class Ledger:
         write_json(self.folder(run) / FAILED_FILE, {"run": run, "reason": reason, "traceback": trace, "time": now()})
 
     def forgive(self, runs: Iterable[str]) -> int:
-        """Lets failed runs be tried again; gives their number."""
+        """Allows failed runs to be tried again; returns their number."""
         there = [path for run in runs if (path := self.folder(run) / FAILED_FILE).exists()]
         for path in there:
             path.unlink(missing_ok=True)
         return len(there)
 
     def adopt(self, run: str, others: Mapping[Path, str]) -> bool:
-        """Takes a complete run over from another study's folder, by links where the file system has them.
+        """Copies a complete run from another study's folder, by hard links if possible.
 
         Args:
             run: Id of the run.
-            others: Folders, and by which id the run would be there.
+            others: Folders, with the id of the run there.
         """
         for other, name in others.items():
             source = Ledger(other)
@@ -167,7 +167,9 @@ class Ledger:
                 ignored = shutil.ignore_patterns(CLAIM, EVENTS, FAILED_FILE, ".*")
                 shutil.copytree(source.folder(name), part, copy_function=_link, ignore=ignored, dirs_exist_ok=True)
                 if name != run:
-                    write_json(part / DONE_FILE, {**facts, "run": run})  # a new file: the other study's stays
+                    write_json(
+                        part / DONE_FILE, {**facts, "run": run}
+                    )  # a new file: the other study's file is not changed
                 if not self.folder(run).exists():
                     part.chmod(0o755)
                     part.rename(self.folder(run))
@@ -179,7 +181,7 @@ class Ledger:
 
     @contextmanager
     def claim(self, run: str) -> Iterator[bool]:
-        """Holds a run while the block runs; gives False where another living process has it."""
+        """Claims a run while the block runs; yields False if another living process has it."""
         folder = self.folder(run)
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -203,14 +205,14 @@ class Ledger:
     def _take_over(self, path: Path, mine: Held) -> bool:
         if self.is_alive(path):
             return False
-        with lock(self.out / "claims"):  # of two that found it void, the second finds the first's claim
+        with lock(self.out / "claims"):  # if two processes found it void, the second one sees the first one's claim
             if self.is_alive(path):
                 return False
             path.unlink(missing_ok=True)
             return _place(path, mine)
 
     def is_alive(self, path: Path) -> bool:
-        """Whether the process that placed a claim still works on it; an absent claim is nobody's."""
+        """Whether the process with the claim is still alive; False without a claim."""
         try:
             changed = path.stat().st_mtime
         except OSError:
@@ -218,7 +220,7 @@ class Ledger:
         held = read_claim(path)
         if held is not None and held.host == host():
             return born(held.pid) == held.born != ""
-        # Another machine, or a claim that is being written: the heartbeat tells, by the file server's clock.
+        # Another machine, or a claim being written: use the heartbeat, by the file server's clock.
         return time.time() - changed < EXPIRES_S
 
 
@@ -229,7 +231,7 @@ def now() -> str:
 
 @lru_cache(maxsize=1)
 def host() -> str:
-    """Name of this machine as its processes see it: in a container, numbers of processes are its own."""
+    """Name of this machine and process namespace: a container has its own process ids."""
     try:
         namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - a link to no file
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
@@ -239,9 +241,9 @@ def host() -> str:
 
 
 def born(pid: int) -> str:
-    """When a process of this machine was started, as the system words it; empty where there is none.
+    """Start time of a process on this machine, in the system's format; empty if it does not exist.
 
-    Numbers of processes are used again, so the number alone does not tell that it is the same one.
+    Process ids are reused, so the id alone does not identify a process.
     """
     try:
         text = Path(f"/proc/{pid}/stat").read_text("utf-8")
@@ -254,7 +256,7 @@ def born(pid: int) -> str:
 
 
 def _known(pid: int) -> str:
-    """Where the system has no table of processes as files: whether it knows the number."""
+    """For systems without /proc: whether the process id exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -265,7 +267,7 @@ def _known(pid: int) -> str:
 
 
 def read_claim(path: Path) -> Held | None:
-    """Reads a claim; None where there is none that can be read."""
+    """Reads a claim; None if there is no readable one."""
     try:
         return Held(**read_json(path))
     except (WorkError, OSError, TypeError):
@@ -285,7 +287,7 @@ def _beat(path: Path, token: str, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT_S):
         held = read_claim(path)
         if held is None or held.token != token:
-            return  # taken over, after a pause so long that it passed for dead
+            return  # taken over after a long pause in which it counted as dead
         try:
             os.utime(path)
         except OSError:

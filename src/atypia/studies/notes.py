@@ -1,4 +1,4 @@
-"""What the runs of a study have to say, gathered: forty runs that say the same say it once."""
+"""Combines the messages of a study's runs: messages repeated by many runs are shown once."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from typing import Final
 
 _VARIABLE: Final = re.compile(r"\b[0-9a-f]{8}\b|\d+(?:[.,]\d+)*")
-"""What differs between runs in messages that are alike: hashes, numbers of folds, counts."""
+"""Varying parts of otherwise equal messages: hashes, fold numbers, counts."""
 
 
 def gathered(messages: Iterable[str]) -> tuple[str, ...]:
-    """Each message once; of those that differ in numbers and hashes alone the first, and how many are like it.
+    """Each message once; of messages that differ only in numbers and hashes, the first and the number of others.
 
-    The others stay with their runs.
+    The others remain in their runs.
 
     >>> gathered(["fold-1: 540 figures added", "fold-2: 544 figures added", "an exception", "an exception"])
     ('fold-1: 540 figures added (and 1 more like it)', 'an exception')

@@ -1,7 +1,7 @@
-"""From a study to its runs: one fold of one training each, known by the content of all that it is made from.
+"""Plans a study: its runs, each one fold of one training, identified by the content of their inputs.
 
 A plan is a file (``plan.json``) beside the manifests and splits that it names, so that workers and
-``status`` read what was planned and open no data set again.
+``status`` read the plan without opening data sets again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from atypia.training.added import subset_of_positives
 from atypia.training.schema import NetworkRecipe
 
 FORMAT: Final = 1
-"""Raised when the layout of ``plan.json`` changes."""
+"""Increased when the layout of ``plan.json`` changes."""
 
 KNOWN: Final = "known"
 """Key of :attr:`Plan.known` in ``plan.json``; absent in plans of version 0.1."""
@@ -41,17 +41,17 @@ class Cell:
     """A training of all folds: a line of the plan.
 
     Attributes:
-        label: What tables call it.
+        label: Name in tables.
         model: The model's label without its levels.
         factors: Name of each factor and the label of its level.
         recipe_name: Name of the recipe.
         recipe: The validated recipe, as JSON-like values.
-        manifest: Fingerprint of the training set; empty where it is not here.
+        manifest: Fingerprint of the training set; empty if it is not on this machine.
         data: Name of the training set.
-        split: Key of the split file; empty where there is none.
+        split: Key of the split file; empty without one.
         seed: Master seed.
-        weights_sha256: Of the backbone; None where none are used.
-        lacks: Why it cannot be trained here, and what to do; empty where it can.
+        weights_sha256: Checksum of the backbone's weights; None if none are used.
+        lacks: Why it cannot be trained here, with the remedy; empty if it can.
         synthetic: Generated figures that are added, as :func:`atypia.studies.synthetic.planned` gives them; None
             for none.
         positives: Share of the positives of each training part that is used.
@@ -87,8 +87,8 @@ class Run:
     """One fold of a cell.
 
     Attributes:
-        id: Content hash of what of the recipe can change its result, the fold's figures in their manifest, seed and
-            weights (:mod:`atypia.studies.identity`); for a run that an earlier version planned, the id that it has.
+        id: Content hash of the recipe values that affect the result, the fold's figures in their manifest, seed and
+            weights (:mod:`atypia.studies.identity`); for a run planned by an earlier version, its existing id.
         cell: Position of the cell in the plan.
         fold: Name of the fold.
         sizes: Figures in its training, validation and test part.
@@ -102,7 +102,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study comes to.
+    """The plan of a study.
 
     Attributes:
         name: The study's name.
@@ -110,14 +110,14 @@ class Plan:
         study: The study file's values, for the record.
         protocol: Name of the protocol, and its options.
         cells: Trainings, in the order of the table.
-        runs: Their folds; two cells of the same content share runs of the same id.
+        runs: Their folds; two cells with the same content share runs with the same id.
         tests: Fingerprint and name of each set that every classifier is tested on.
-        absent_tests: Name of each test set that is not here, and why.
+        absent_tests: Name of each missing test set, and the reason.
         allow: Named leakage exceptions.
-        decisions: At which thresholds results are reported.
-        baseline: Label of the model that others are compared with.
-        weights: Weights files of the user's, by backbone.
-        known: Ids that runs would get, where they are there by other ids, and these.
+        decisions: Thresholds at which results are reported.
+        baseline: Label of the reference model.
+        weights: Local weights files by backbone.
+        known: Current id to existing id, for runs that exist under another id.
     """
 
     name: str
@@ -135,11 +135,11 @@ class Plan:
     known: Mapping[str, str] = field(default_factory=dict)
 
     def to_do(self) -> list[Run]:
-        """The runs that can be done here, each id once."""
+        """The runs that can be done on this machine, each id once."""
         return list({run.id: run for run in self.runs if not self.cells[run.cell].lacks}.values())
 
     def lacking(self) -> dict[str, list[str]]:
-        """What is missing, and the labels of the cells that need it."""
+        """Missing requirements, and the labels of the cells that need them."""
         found: dict[str, list[str]] = {}
         for cell in self.cells:
             if cell.lacks and cell.label not in found.setdefault(cell.lacks, []):
@@ -156,7 +156,7 @@ class Plan:
 
     @classmethod
     def load(cls, out: Path) -> Plan:
-        """Reads what :meth:`save` wrote.
+        """Reads a plan written by :meth:`save`.
 
         Raises:
             InputError: The folder holds no study.
@@ -168,7 +168,7 @@ class Plan:
         value = read_json(path)
         try:
             if value.pop("format") != FORMAT:
-                raise WorkError(f"{path} is of another version; fix: run the study again")
+                raise WorkError(f"{path} was written by another version; fix: run the study again")
             cells = tuple(Cell(**cell) for cell in value.pop("cells"))
             runs = tuple(Run(i, cell, fold, (a, b, c)) for i, cell, fold, a, b, c in value.pop("runs"))
             name, options = value.pop("protocol")
@@ -183,20 +183,20 @@ def make_plan(
     study: Sized, out: Path, root: Path | None = None, fetch: bool = False, opener: Opener | None = None,
     progress: Progress = silent,
 ) -> Plan:  # fmt: skip
-    """Plans a study: opens its data, divides it, and names every run by its content.
+    """Plans a study: opens its data, divides it, and derives the id of every run from its content.
 
-    Data sets and weights that are not here make cells that lack them; nothing is trained.
+    Missing data sets and weights are recorded in the cells that need them; nothing is trained.
 
     Args:
         study: The study at a size.
         out: Its folder; manifests and splits are written there.
         root: Data root in which sources are looked for.
-        fetch: Whether weights that are not here may be downloaded.
+        fetch: Whether missing weights may be downloaded.
         opener: Opens a data set; None for :func:`atypia.studies.datasets.open_set`.
-        progress: Told about rendered figures and divided data sets.
+        progress: Receives progress: rendered figures and divided data sets.
 
     Raises:
-        InputError: A recipe, protocol or option is not valid, or data cannot be divided so.
+        InputError: A recipe, protocol or option is not valid, or data cannot be divided in this way.
     """
     asked = wishes(study)
     _check_protocol(study.protocol)
@@ -243,7 +243,7 @@ class _Maker:
         self._weights: dict[str, tuple[str | None, str]] = {}
 
     def open(self, data: DataConfig) -> Manifest | str:
-        """A data set, saved under its fingerprint; or the reason why it is not here."""
+        """A data set, saved under its fingerprint; or the reason why it is missing."""
         key = data.model_dump_json()
         if key not in self._opened:
             try:
@@ -284,7 +284,7 @@ class _Maker:
         return replace(cell, manifest=opened.fingerprint, data=opened.name, split=split)
 
     def with_synthetic(self, cell: Cell, wish: Wish) -> Cell:
-        """The cell with what is added to its training parts, and what of that is not here."""
+        """The cell with the generated figures for its training parts, and what is missing for them."""
         cell = replace(cell, positives=wish.positives)
         if wish.synthetic is None:
             return cell
@@ -296,7 +296,7 @@ class _Maker:
         return replace(cell, synthetic=planned(wish.synthetic, pretrain.fingerprint if pretrain else None))
 
     def weights(self, wish: Wish) -> tuple[str | None, str]:
-        """Checksum of the weights that a recipe stands on, and what is missing."""
+        """Checksum of a recipe's weights, and what is missing."""
         if isinstance(wish.recipe, NetworkRecipe) and not wish.recipe.pretrained:
             return None, ""
         name = wish.recipe.backbone
@@ -314,7 +314,7 @@ class _Maker:
         return self._weights[name]
 
     def split_key(self, manifest: Manifest, seed: int, positives: float = 1.0) -> str:
-        """Name of the split file, which is made where it is not there."""
+        """Name of the split file, which is created if missing."""
         protocol = self.study.protocol
         fixed = PROTOCOLS[protocol.name].fixed_seed
         used = seed if fixed is None else fixed
@@ -353,7 +353,7 @@ class _Maker:
         return found
 
     def tests(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Fingerprint and name of the test sets that are here, and name and reason of the others."""
+        """Fingerprint and name of the available test sets, and name and reason for the others."""
         here, absent = dict[str, str](), dict[str, str]()
         for data in self.study.data.tests:
             opened = self.open(data)
@@ -367,9 +367,9 @@ class _Maker:
 
 
 def known_ids(out: Path) -> dict[str, str]:
-    """The runs of a study's folder that are there by other ids than today's: the id of today, and that one.
+    """Runs in a study's folder with ids of earlier versions: current id to existing id.
 
-    Empty where the folder holds no plan that can be read.
+    Empty if the folder contains no readable plan.
     """
     try:
         plan = Plan.load(out)
@@ -380,7 +380,7 @@ def known_ids(out: Path) -> dict[str, str]:
 
 
 def _ids_of_first(plan: Plan, out: Path) -> dict[str, str]:
-    """The same of a plan of version 0.1, from the values that it keeps."""
+    """The same for a plan of version 0.1, from its stored values."""
     found: dict[str, str] = {}
     figures: dict[str, dict[str, str]] = {}
     for run in plan.runs:
@@ -393,5 +393,5 @@ def _ids_of_first(plan: Plan, out: Path) -> dict[str, str]:
             if is_first(cell.recipe) and first_run_id(cell, plan.allow, run.fold, content) == run.id:
                 found[run_id(cell, plan.allow, run.fold, content)] = run.id
         except (AtypiaError, KeyError):
-            continue  # nothing that could still be asked for
+            continue  # can no longer be requested
     return found

@@ -1,4 +1,4 @@
-"""A study carried out: what is complete is kept, what another process works on is waited for, the rest is done."""
+"""Runs a study: complete runs are kept, runs of other processes are waited for, the rest is done."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from atypia.studies.work import BUSY, KEPT, RUNS, Outcome, Task
 LACKING: Final = "lacking"
 """State of runs whose data or weights are not on this machine."""
 POLL_S: Final = 1.0
-"""How often runs of another process are looked at."""
+"""Interval in seconds for checking runs of other processes."""
 
 
 @dataclass(frozen=True)
 class Ran:
-    """What a call of :func:`run_study` came to.
+    """Result of a call of :func:`run_study`.
 
     Attributes:
         done: Ids of the runs done by this call.
-        kept: Those that were complete before, or were done by another call meanwhile.
+        kept: Ids of runs that were complete before, or were done by another call in the meantime.
         failed: Ids and reasons.
-        adopted: Those taken over from other studies' folders; among ``kept``.
+        adopted: Ids of runs copied from other studies' folders; included in ``kept``.
     """
 
     done: tuple[str, ...]
@@ -56,13 +56,13 @@ def run_study(
         plan: The study's plan.
         out: Its folder; several calls may share it, on several machines.
         engine: Name in :data:`atypia.engines.engine.ENGINES`.
-        setup: How runs are carried out.
+        setup: Options for running tasks.
         retry: Whether runs that failed before are tried again.
-        reuse: Folders of other studies whose complete runs are taken over.
-        device: Where networks are trained: ``auto``, ``cpu`` or ``cuda``.
+        reuse: Folders of other studies whose complete runs may be copied.
+        device: Device for training networks: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        AbsentError: None of the study's runs can be done here; names what is missing.
+        AbsentError: None of the study's runs can be done on this machine; lists what is missing.
         InputError: The engine does not exist, or its setup is not valid.
     """
     carry_out = ENGINES[engine]
@@ -89,7 +89,7 @@ def run_study(
     todo = {run.id: _task(plan, run, out, device) for run in wanted if run.id not in over}
     done: list[str] = []
     setup.progress(len(over), len(wanted), "runs")
-    inner = replace(setup, progress=silent)  # what happens inside runs would hide how many are over
+    inner = replace(setup, progress=silent)  # progress within runs would hide the number of finished runs
     while todo:
         ready = _ready(ledger, plan, todo)
         if not ready:
@@ -102,7 +102,7 @@ def run_study(
 
 
 def _adopted(plan: Plan, ledger: Ledger, pending: Sequence[str], reuse: Sequence[Path]) -> tuple[str, ...]:
-    """Takes complete runs over from other studies, by whatever ids they are there."""
+    """Copies complete runs from other studies, under any of their ids."""
     others = {other: known_ids(other) for other in reuse}
     of_today = {here: new for new, here in plan.known.items()}
 
@@ -120,14 +120,14 @@ def _task(plan: Plan, run: Run, out: Path, device: str) -> Task:
 
 
 def _ready(ledger: Ledger, plan: Plan, todo: Mapping[str, Task]) -> list[Task]:
-    """The tasks that no other process works on now."""
+    """The tasks that no other process is working on."""
     states = ledger.states(todo, plan.tests)
     return [task for run, task in todo.items() if states[run] != RUNNING]
 
 
 def _note(outcome: Outcome, todo: dict[str, Task], done: list[str], kept: list[str], failed: dict[str, str]) -> None:
     if outcome.status == BUSY:
-        return  # looked at again when the others are over
+        return  # checked again when the others are finished
     todo.pop(outcome.run, None)
     if outcome.status == DONE:
         done.append(outcome.run)
@@ -139,16 +139,16 @@ def _note(outcome: Outcome, todo: dict[str, Task], done: list[str], kept: list[s
 
 @dataclass(frozen=True)
 class Status:
-    """Where a study stands.
+    """Progress of a study.
 
     Attributes:
         counts: Number of runs in each state.
         rows: Label, training set and number of runs in each state, for each line of the plan.
         failures: Label, fold, id and reason of each failed run.
-        lacking: What is missing, and the labels that need it.
-        absent_tests: Test sets that are not here, and why.
-        seconds_left: Estimate for what is running and pending; None where no run is complete.
-        workers: Runs that are being worked on now.
+        lacking: Missing requirements, and the labels that need them.
+        absent_tests: Missing test sets, and the reasons.
+        seconds_left: Estimated seconds for running and pending runs; None if no run is complete.
+        workers: Number of runs in progress.
     """
 
     counts: Mapping[str, int]
@@ -161,7 +161,7 @@ class Status:
 
 
 def study_status(plan: Plan, out: Path) -> Status:
-    """Reads where a study stands from its plan and its runs' folders; opens no data."""
+    """Reads the progress of a study from its plan and its runs' folders; opens no data."""
     ledger = Ledger(out)
     unique = plan.to_do()
     states = ledger.states((run.id for run in unique), plan.tests)
@@ -191,7 +191,7 @@ def study_status(plan: Plan, out: Path) -> Status:
 
 
 def _left(ledger: Ledger, plan: Plan, unique: Sequence[Run], states: Mapping[str, str]) -> float | None:
-    """Mean seconds of the complete runs of each cell, or else of its adaptation, or else of all, times what is left."""
+    """Mean seconds of the complete runs of each cell, or else of its adaptation, or else of all, times the number of remaining runs."""
     spent: dict[object, list[float]] = {}
     for run in unique:
         facts = ledger.done(run.id) if states[run.id] == DONE else None

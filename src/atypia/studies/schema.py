@@ -12,14 +12,14 @@ from atypia.base.config import StrictModel
 
 FULL, CPU, SMOKE = "full", "cpu", "smoke"
 SIZES: Final = (FULL, CPU, SMOKE)
-"""As the paper has it; on offline backbones and public data at hand; in minutes on the phantom set."""
+"""Sizes: as in the paper; with offline backbones and available public data; in minutes on the phantom set."""
 
 FIXED, FITTED = "fixed", "fitted"
 DECISIONS: Final = (FIXED, FITTED)
-"""Which threshold results are reported at: the recipe's, or the best one on each run's validation part."""
+"""Thresholds at which results are reported: the recipe's, or the best one on each run's validation part."""
 
 FILTERS: Final = (r.DATASET, r.PART, *r.DOMAIN_PARTS, r.DOMAIN)
-"""Columns of a manifest by whose values figures can be picked."""
+"""Columns of a manifest by which figures can be selected."""
 
 ADAPTATIONS: Final = ("probe", "full", "lora", "partial")
 Adaptation = Literal["probe", "full", "lora", "partial"]
@@ -31,7 +31,7 @@ Changes = dict[str, Any]
 def _filter_columns(where: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     unknown = sorted(set(where) - set(FILTERS))
     if unknown:
-        raise ValueError(f"no such column to pick by: {', '.join(unknown)}; known: {', '.join(FILTERS)}")
+        raise ValueError(f"no such column to select by: {', '.join(unknown)}; known: {', '.join(FILTERS)}")
     return where
 
 
@@ -50,13 +50,13 @@ class PhantomConfig(StrictModel):
 
 
 class DataConfig(StrictModel):
-    """A data set; a string in its place is what ``open`` takes.
+    """A data set; a plain string means the value of ``open``.
 
     Attributes:
-        open: As ``atypia train --data`` takes it.
-        phantom: A set that is rendered, instead.
-        where: For each column the values that are kept.
-        name: What tables call it; None for its own name.
+        open: In the form of ``atypia train --data``.
+        phantom: A set to render, instead.
+        where: For each column the values to keep.
+        name: Name in tables; None for its own name.
     """
 
     open: str | None = None
@@ -72,7 +72,7 @@ class DataConfig(StrictModel):
 
     @property
     def shown(self) -> str:
-        """What messages call it before it is opened."""
+        """Its name in messages before it is opened."""
         return self.name or self.open or "phantom"
 
 
@@ -91,9 +91,9 @@ class DataSection(StrictModel):
     """What is trained and tested on.
 
     Attributes:
-        train: Each is trained on by itself.
-        tests: Sets that every classifier is tested on, beside its protocol's own test part.
-        allow: Leakage findings that are named as exceptions.
+        train: Training sets; each is used separately.
+        tests: Sets on which every classifier is tested, in addition to its protocol's test part.
+        allow: Codes of allowed leakage findings.
     """
 
     train: Annotated[tuple[Data, ...], BeforeValidator(_several), Field(min_length=1)]
@@ -127,26 +127,26 @@ class Overrides(StrictModel):
 
 
 class SyntheticConfig(StrictModel):
-    """Generated figures that are added to training parts, as ``atypia synth`` and ``atypia train --add-data`` do.
+    """Generated figures to add to training parts, as with ``atypia synth`` and ``atypia train --add-data``.
 
-    The study trains what it needs into the cache, one generator for each fold and share of positives, on
-    that fold's training part alone.
+    The study trains the generators it needs into the cache, one for each fold and share of positives, on
+    that fold's training part only.
 
     Attributes:
-        generator: A generator recipe's name or YAML file; or the folders of generators that are trained
-            already, ``{fold}`` standing for the fold's name.
-        set: Changes of the recipe.
+        generator: A generator recipe's name or YAML file; or the folders of generators that are already trained,
+            with ``{fold}`` in place of the fold's name.
+        set: Changes to the recipe.
         pretrain: Crops for the unlabelled stage; None: each fold's own training part.
         guidance: Strength of classifier-free guidance.
         steps: Denoising steps.
         sampler: ``ddim`` or ``ddpm``.
         ratio: Positives for each negative in the training part.
-        oversample: Crops that are generated for one that is wanted; above 1 where some are dropped.
+        oversample: Crops generated per crop needed; above 1 if some will be dropped.
         drop_copies: Whether copies of training crops are left out.
         min_p: Least probability of the intended class by a classifier that was trained on the fold's
-            training part; None asks none.
+            training part; None for no minimum.
         judge: Recipe of that classifier.
-        judge_set: Changes of it.
+        judge_set: Changes to that recipe.
     """
 
     generator: str
@@ -169,7 +169,7 @@ class ModelConfig(Overrides):
     Attributes:
         recipe: A shipped recipe's name, or the path of a YAML file.
         backbones: Entries of the backbone catalogue; empty for the recipe's own.
-        label: What tables call it; ``{backbone}`` and ``{recipe}`` are replaced.
+        label: Name in tables; ``{backbone}`` and ``{recipe}`` are replaced.
         synthetic: Key of the study's ``synthetic``: figures that are added to training parts; None for none.
         positives: Share of the positives of each training part that is used, for training and generators alike.
     """
@@ -194,7 +194,7 @@ class Level(Overrides):
 
 
 class Factor(StrictModel):
-    """A named list of levels; a study's factors are crossed with each other and with its models."""
+    """A named list of levels; factors are crossed with each other and with the models."""
 
     name: str
     levels: tuple[Level, ...] = Field(min_length=1)
@@ -206,7 +206,7 @@ class Factor(StrictModel):
 
 
 class SizeConfig(Overrides):
-    """What a size changes; what it leaves out stays as the study has it.
+    """Changes made by a size; other values are those of the study.
 
     ``set``, ``networks`` and ``probes`` come after the models' and factors' own changes.
     """
@@ -232,12 +232,12 @@ class StudyConfig(StrictModel):
         protocol: How training sets are divided.
         seeds: Master seeds; each is a repeat of everything.
         models: Rows of the table.
-        factors: Crossed with the models.
+        factors: Factors that are crossed with the models.
         decisions: At which thresholds results are reported.
-        baseline: Label of the model to which others are compared fold by fold.
+        baseline: Label of the model with which others are compared by fold.
         weights: Weights files of the user's, by backbone.
-        synthetic: Generated figures that rows may add, by name.
-        sizes: What each size changes.
+        synthetic: Generated figures that rows can add, by name.
+        sizes: Changes made by each size.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -288,7 +288,7 @@ class StudyConfig(StrictModel):
 
 
 class Sized(StrictModel):
-    """A study at one size: what is planned."""
+    """A study at one size, ready for planning."""
 
     study: StudyConfig
     size: str

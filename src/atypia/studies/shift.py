@@ -1,4 +1,4 @@
-"""Training on one domain, testing on all: in-domain, out-of-domain, and the matrix of both."""
+"""Results of training on one domain and testing on all: in-domain, out-of-domain, and the matrix of both."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ MATRIX_SCHEMA = pa.schema(
         pa.field(e.N_POSITIVE, pa.int64(), nullable=False),
     ]
 )
-"""One line a model, metric, fold and test domain; means over the folds of a training domain are the matrix."""
+"""One line per model, metric, fold and test domain; the matrix shows means over the folds of a training domain."""
 
 
 def domain_groups(plan: Plan, out: Path) -> dict[str, str]:
-    """Domain → the value by which the protocol divides (``by: tumour``), where that is not the domain itself.
+    """Domain → the value by which the protocol divides (``by: tumour``), if that is not the domain itself.
 
-    Domains that the study's training sets hold with several such values (``by: dataset``) are left out.
+    Domains with several such values in the study's training sets (``by: dataset``) are left out.
     """
     protocol, options = plan.protocol
     by = options.get("by", r.DOMAIN)
@@ -66,7 +66,7 @@ def with_groups(predictions: pa.Table, groups: Mapping[str, str]) -> pa.Table:
 
 
 def shift_rows(rows: pa.Table, plan: Plan) -> pa.Table:
-    """Test rows of single domains as in-domain or out-of-domain results; each is a result of its own.
+    """Test rows of single domains as in-domain or out-of-domain results; each is a separate result.
 
     ``fold`` then names the training's fold and the test domain, so that a summary averages over all
     pairs, as Ammeling et al. do in Table 5.
@@ -101,7 +101,7 @@ def matrix_rows(rows: pa.Table, plan: Plan) -> pa.Table:
 
 
 def _pairs(rows: pa.Table, plan: Plan) -> list[tuple[dict[str, Any], str]]:
-    """Test rows of single domains, each with the domain that was trained on; none for other protocols."""
+    """Test rows of single domains, each with its training domain; empty for other protocols."""
     if plan.protocol[0] != CROSS_DOMAIN:
         return []
     domains = sorted({d for d in rows[r.DOMAIN].to_pylist() if d is not None and d != e.UNKNOWN})

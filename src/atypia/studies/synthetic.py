@@ -1,7 +1,7 @@
-"""Generated figures in a study: one generator a fold and share of positives, its samples, and what is kept of them.
+"""Generated figures in a study: one generator per fold and share of positives, its samples, and their selection.
 
-All of it is derived and lies in the cache, named by what it was made from, so that rows which differ
-by the classifier alone share it, and a second process that needs it waits for the first.
+All of this is derived and stored in the cache, named by its inputs, so that rows that differ
+only in the classifier share it, and a second process that needs it waits for the first.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from atypia.training.identity import content
 
 BATCH: Final = 64
 WAIT_S: Final = 7 * 86_400.0
-"""How long a process waits for another that trains the same generator."""
+"""Seconds that a process waits for another one that trains the same generator."""
 
 
 def planned(config: SyntheticConfig, pretrain: str | None) -> dict[str, Any]:
-    """What a plan keeps of generated figures: the values, with the generator's recipe in full.
+    """Values for generated figures stored in a plan, with the complete generator recipe.
 
     Args:
         config: The study's part.
         pretrain: Fingerprint of the crops of the unlabelled stage.
 
     Raises:
-        InputError: A recipe is not valid, or trained generators are not told apart by ``{fold}``.
-        AbsentError: Trained generators are named that are not here.
+        InputError: A recipe is not valid, or folders of trained generators do not contain ``{fold}``.
+        AbsentError: A named trained generator is missing.
     """
     values = config.model_dump(mode="json", exclude={"set", "pretrain"})
     versions = {"versions": [SYNTHESIS_VERSION, SAMPLING_VERSION], "pretrain": pretrain}
@@ -58,7 +58,7 @@ def planned(config: SyntheticConfig, pretrain: str | None) -> dict[str, Any]:
 
 
 def synthetic_content(synthetic: Mapping[str, Any]) -> dict[str, Any]:
-    """What of generated figures, as :func:`planned` gives them, can change a result.
+    """The values from :func:`planned` that can affect a result.
 
     Raises:
         InputError: The values are not valid, or not any more.
@@ -83,9 +83,9 @@ def _yaml(value: Any) -> str:
 
 
 def generator_content(synthetic: Mapping[str, Any], fold: str) -> list[str]:
-    """What the id of a fold's run holds of a generator that is trained already; nothing where the study trains it.
+    """Contribution of an already trained generator to a run's id; empty if the study trains it.
 
-    A generator that is not there yet gives its absence, and the run fails with what to do.
+    A missing generator is recorded as missing, and the run fails with the remedy.
     """
     if synthetic["recipe"] is not None:
         return []
@@ -107,23 +107,23 @@ def added(
     device: str = "auto",
     progress: Progress = silent,
 ) -> tuple[Manifest, Split]:
-    """Adds generated figures to the training part of one fold, making what is not there yet.
+    """Adds generated figures to the training part of one fold, generating them if necessary.
 
     Args:
-        synthetic: As :func:`planned` gives it.
+        synthetic: From :func:`planned`.
         manifest: The real figures.
         split: One fold of them.
         seed: Master seed of the cell.
         pretrain: Crops of the unlabelled stage.
-        allow: Leakage findings that the study has named as exceptions.
-        device: Where networks run.
-        progress: Told about steps and crops.
+        allow: Leakage findings that the study allows.
+        device: Device of networks.
+        progress: Receives progress: steps and crops.
 
     Returns:
         The pooled manifest and the fold of it.
 
     Raises:
-        AbsentError: A trained generator is named that is not here.
+        AbsentError: A named trained generator is missing.
         LeakageError: It saw what the fold is measured on.
     """
     (fold,) = split.folds
@@ -148,7 +148,7 @@ def _generator(
     synthetic: Mapping[str, Any], manifest: Manifest, split: Split, seed: int, pretrain: Manifest | None,
     allow: Sequence[str], device: str, progress: Progress,
 ) -> Any:  # fmt: skip
-    """The fold's generator: the one that is named, or one that is trained now."""
+    """The fold's generator: the named one, or one trained now."""
     from atypia.synthesis.generator import META, load_generator
     from atypia.synthesis.training.fitting import Synthesis, train_generators
 
@@ -157,14 +157,14 @@ def _generator(
         folder = Path(str(synthetic["generator"]).replace(FOLD, fold.name))
         if not (folder / META).is_file():
             raise AbsentError(
-                f"the generator {folder} is not here; fix: train it with `atypia synth train --fold {fold.name}`"
+                f"the generator {folder} does not exist; fix: train it with `atypia synth train --fold {fold.name}`"
             )
         return load_generator(folder)
     recipe = _recipe(synthetic)
     name = str(synthetic["generator"])
 
     def place(kind: str, *made_from: Any) -> Path:
-        """Folder of a generator; the one that version 0.1 named by every key of the recipe, where it is there."""
+        """Folder of a generator; the one named by version 0.1 (by all keys of the recipe) if it exists."""
         first, now = (
             _folder(kind, about, seed, synthetic["versions"], *made_from)
             for about in (synthetic["recipe"], generator_recipe_content(recipe))
@@ -236,7 +236,7 @@ def _picked(
 def _judged(
     synthetic: Mapping[str, Any], made: Manifest, training: Manifest, seed: int, device: str, progress: Progress
 ) -> tuple[Any, ...]:
-    """What a classifier says that saw nothing but the fold's training part, its own validation included."""
+    """Predictions of a classifier trained and validated only on the fold's training part."""
     from atypia.synthesis.measures.fidelity import judge
     from atypia.training.fit import train
     from atypia.training.fitted import Training

@@ -1,14 +1,14 @@
-"""From the predictions of a study's runs to its tables; nothing is trained, and no model is opened.
+"""Makes a study's tables from the predictions of its runs; nothing is trained, and no model is opened.
 
-Files that are written into the study's folder:
+Files written to the study's folder:
 
 * ``results.parquet``: result rows (:mod:`atypia.evaluation.rows`) of every complete run; ``model`` is the label
-  of the study's row, ``protocol`` names the fraction of the data where the protocol has fractions;
-* ``runs.parquet``: one line a run and label: factors, seed, fold, sizes, state, seconds, folder, ``run_id``
-  (which joins it with the other tables);
+  of the study's row, ``protocol`` includes the fraction of the data if the protocol has fractions;
+* ``runs.parquet``: one line per run and label: factors, seed, fold, sizes, state, seconds, folder, ``run_id``
+  (the key for joining the other tables);
 * ``deltas.parquet``, with a baseline: result rows whose value is the difference from the baseline's run of the same
   data, fold and seed;
-* ``shift.parquet`` and ``matrix.parquet``, where single domains are trained on: rows by in-domain and out-of-domain,
+* ``shift.parquet`` and ``matrix.parquet``, for training on single domains: in-domain and out-of-domain rows,
   and one line for each pair of domains.
 """
 
@@ -80,9 +80,9 @@ class StudyResults:
         rows: Result rows.
         runs: With :data:`RUNS_SCHEMA`.
         deltas: Differences from the baseline, as result rows; empty without one.
-        shift: In-domain and out-of-domain, as result rows; empty where no single domains are trained on.
+        shift: In-domain and out-of-domain, as result rows; empty if no single domains are trained on.
         matrix: One line for each model, metric, training and test domain; empty likewise.
-        warnings: What the tables have to say.
+        warnings: Warnings of the tables.
     """
 
     rows: pa.Table
@@ -100,9 +100,9 @@ class Predicted:
     Attributes:
         run: The run.
         cell: Its cell.
-        parts: Tables of predictions: of its own fold, then of other data sets.
-        sets: Fingerprint of the manifest that each is about.
-        warnings: What tables of them have to say.
+        parts: Tables of predictions: for its own fold, then for other data sets.
+        sets: Fingerprint of the manifest of each.
+        warnings: Warnings for tables made from them.
     """
 
     run: Run
@@ -113,11 +113,11 @@ class Predicted:
 
 
 Watch = Callable[[Predicted, Mapping[str, float | None]], None]
-"""Told about each complete run: its predictions, and the threshold for each decision (None: the predictions' own)."""
+"""Called for each complete run with its predictions and the threshold for each decision (None: the predictions' own)."""
 
 
 def predictions_of(plan: Plan, out: Path) -> Iterator[Predicted]:
-    """The predictions of all complete runs, one run at a time, so that memory holds one.
+    """The predictions of all complete runs, one run at a time to save memory.
 
     Raises:
         DataError: A file is damaged; names it.
@@ -147,7 +147,7 @@ def collect_study(
         plan: The study's plan.
         out: Its folder.
         metrics: Names in :data:`atypia.statistics.metrics.METRICS`; None: all.
-        watch: Told about the predictions of each complete run while they are at hand.
+        watch: Called with the predictions of each complete run.
 
     Raises:
         InputError: No run is complete yet.
@@ -198,7 +198,7 @@ def model_label(row: str, decision: str, plan: Plan) -> str:
 
 
 def run_table(plan: Plan, out: Path, run_ids: Mapping[str, str]) -> pa.Table:
-    """One line a run, label and decision; with :data:`RUNS_SCHEMA`."""
+    """One line per run, label and decision; with :data:`RUNS_SCHEMA`."""
     ledger = Ledger(out)
     states = ledger.states({run.id for run in plan.runs}, plan.tests)
     seconds = {run: (ledger.done(run) or {}).get("seconds") for run, state in states.items() if state == DONE}
@@ -235,7 +235,7 @@ def paired_deltas(rows: pa.Table, about: pa.Table, plan: Plan) -> pa.Table:
     """Differences of each model from the baseline, run by run: the same data, fold, seed and decision.
 
     Returns:
-        Result rows whose ``value`` is model − baseline; rows without a partner are left out. NaN where either is.
+        Result rows whose ``value`` is model − baseline; rows without a partner are left out. NaN if either value is NaN.
     """
     if plan.baseline is None:
         return e.RESULTS_SCHEMA.empty_table()
@@ -260,7 +260,7 @@ def paired_deltas(rows: pa.Table, about: pa.Table, plan: Plan) -> pa.Table:
 
 
 def _thresholds(found: Predicted, decisions: Sequence[str], notes: list[str]) -> dict[str, float | None]:
-    """The threshold of each decision that the run has one for; None: the one in its predictions."""
+    """The run's threshold for each decision, if it has one; None: the one in its predictions."""
     given: dict[str, float | None] = {}
     for decision in decisions:
         if decision != FITTED:
@@ -288,13 +288,13 @@ def _rows_of(
 
 
 def _fitted_threshold(found: Predicted, notes: list[str]) -> float | None:
-    """The threshold of the best balanced accuracy on the run's own validation part; None where it has no such part."""
+    """The threshold with the best balanced accuracy on the run's validation part; None without such a part."""
     own = found.parts[0]
     validation = own.filter(pa.array([part == runs.VALIDATION for part in own[r.PART].to_pylist()]))
     try:
         return balanced_point(validation[r.LABEL].to_numpy(), validation[r.P_ATYPICAL].to_numpy()).threshold
     except AtypiaError:
-        notes.append(f"{found.run.fold}: no threshold can be fitted, its validation part lacks a class")
+        notes.append(f"{found.run.fold}: no threshold can be fitted because its validation part lacks a class")
         return None
 
 
@@ -311,7 +311,7 @@ def decided_at(predictions: pa.Table, threshold: float) -> pa.Table:
 
 
 def _relabelled(table: pa.Table, cell: Cell, plan: Plan, decision: str) -> pa.Table:
-    """Result rows as those of a cell; runs of equal content are one run under several labels."""
+    """Result rows with the labels of a cell; one run may belong to several cells with equal content."""
     folds = table[r.FOLD].to_pylist()
     values = {
         e.MODEL: model_label(cell.label, decision, plan),
@@ -329,7 +329,7 @@ def _relabelled(table: pa.Table, cell: Cell, plan: Plan, decision: str) -> pa.Ta
 
 
 def division(protocol: str, fold: str) -> str:
-    """What a table calls the division of a fold: the protocol, and the fraction of the data where it has fractions.
+    """Name of a fold's division in tables: the protocol, with the fraction of the data if it has fractions.
 
     >>> division("monte-carlo", "repeat-2-fraction-0.01")
     'monte-carlo, 1 % of the data'
@@ -348,7 +348,7 @@ def percentage(fraction: float) -> str:
 
 
 def evaluations(folder: Path, tests: Mapping[str, str]) -> list[tuple[str, Path]]:
-    """Prediction files of the plan's test sets, in its order; a run taken over may have been tested on more.
+    """Prediction files of the plan's test sets, in its order; a copied run may have been tested on more sets.
 
     Args:
         folder: The run's folder.
@@ -365,7 +365,7 @@ def evaluations(folder: Path, tests: Mapping[str, str]) -> list[tuple[str, Path]
 
 
 def set_names(plan: Plan, out: Path) -> dict[str, str]:
-    """What tables call the test sets: the data set of their figures, or the study's name where two would be equal."""
+    """Names of the test sets in tables: the data set of their figures, or the study's name if two would be equal."""
     natural = {key: _dataset(out / files.MANIFESTS / f"{key}.parquet", name) for key, name in plan.tests.items()}
     taken = list(natural.values())
     return {key: name if taken.count(name) == 1 else plan.tests[key] for key, name in natural.items()}

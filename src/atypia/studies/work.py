@@ -1,4 +1,4 @@
-"""One run of a study, in whatever process: claim it, train its fold, test it, write down what became of it."""
+"""Executes one run of a study in any process: claims it, trains its fold, tests it, and records the result."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from atypia.training.schema import Recipe
 
 KEPT: Final = "kept"
 BUSY: Final = "busy"
-"""Outcomes beside done and failed: complete already; or another process works on it."""
+"""Outcomes other than done and failed: already complete; or another process works on it."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A run, with all that a worker needs to know.
+    """A run, with everything that a worker needs.
 
     Attributes:
         out: The study's folder; the same path for all workers.
         run: The run.
         cell: Its cell.
-        tests: Fingerprint and name of the sets that it is tested on.
+        tests: Fingerprint and name of its test sets.
         allow: Named leakage exceptions.
         weights: The user's file with the backbone's weights.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -56,13 +56,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task.
+    """Result of a task.
 
     Attributes:
         run: Id of the run.
         status: :data:`~atypia.studies.ledger.DONE`, :data:`~atypia.studies.ledger.FAILED`, :data:`KEPT`
             or :data:`BUSY`.
-        seconds: What it took.
+        seconds: Its duration.
         reason: Why it failed.
     """
 
@@ -73,16 +73,16 @@ class Outcome:
 
 
 def execute(task: Task, progress: Progress = silent) -> Outcome:
-    """Does a run, unless it is complete or another process has it; a failure becomes the outcome's reason.
+    """Executes a run unless it is complete or another process has it; a failure becomes the outcome's reason.
 
-    A run that a killed process left behind goes on from its last checkpoint.
+    A run interrupted by a kill resumes from its last checkpoint.
     """
     ledger, run = Ledger(task.out), task.run.id
     with ledger.claim(run) as mine:
         if not mine:
             return Outcome(run, BUSY)
         if ledger.done(run, task.tests) is not None:
-            return Outcome(run, KEPT)  # by another process, between the plan and now
+            return Outcome(run, KEPT)  # by another process in the meantime
         if (failure := ledger.failure(run)) is not None:
             return Outcome(run, FAILED, reason=str(failure.get("reason", "")))
         ledger.record(run, "start", label=task.cell.label, fold=task.run.fold)
@@ -91,7 +91,7 @@ def execute(task: Task, progress: Progress = silent) -> Outcome:
             facts = _do(task, progress)
             seconds = time.perf_counter() - started
             ledger.finish(run, seconds, task.tests, facts)
-        # Any error becomes the run's, so that others go on; Ctrl-C and the end of the process are no Exception.
+        # Any error becomes the run's failure, so that others continue; Ctrl-C and process exit are not Exceptions.
         except Exception as error:  # noqa: BLE001
             text = " ".join(str(error).split())
             reason = text if isinstance(error, AtypiaError) else f"{type(error).__name__}: {text}"
@@ -101,7 +101,7 @@ def execute(task: Task, progress: Progress = silent) -> Outcome:
 
 
 def lost(task: Task, reason: str) -> Outcome:
-    """The outcome of a run that gave none, written down like other failures."""
+    """The outcome of a run that gave none, recorded like other failures."""
     Ledger(task.out).fail(task.run.id, reason)
     return Outcome(task.run.id, FAILED, reason=reason)
 
@@ -109,7 +109,7 @@ def lost(task: Task, reason: str) -> Outcome:
 RUNS: Final[Work[Task, Outcome]] = Work(
     execute, lost, cores=2, attempts=3, on_gpu=True, repeat="run again with --retry"
 )
-"""What engines do with runs: small networks gain little from more than two cores."""
+"""The work for engines: small networks gain little from more than two cores."""
 
 
 def _do(task: Task, progress: Progress) -> dict[str, Any]:
@@ -129,7 +129,10 @@ def _do(task: Task, progress: Progress) -> dict[str, Any]:
         manifest, split = added(
             cell.synthetic, manifest, own.split, cell.seed, other, task.allow, task.device, progress
         )
-        manifest_file, ready = folder / runs.MANIFEST, None  # pooled: this run's own, checked when it is trained
+        manifest_file, ready = (
+            folder / runs.MANIFEST,
+            None,
+        )  # pooled data: specific to this run, checked when it is trained
     else:
         _share(manifest_file, folder / runs.MANIFEST)
     job = Training(
@@ -164,7 +167,7 @@ def _only(checked: Checked, fold: str) -> Checked:
 
 
 def _share(source: Path, target: Path) -> None:
-    """Lets a run's manifest be the study's own file, where the file system has links; else it is written there."""
+    """Hard-links a run's manifest to the study's file if the file system supports it; else copies it."""
     if not target.exists():
         try:
             os.link(source, target)
@@ -172,7 +175,7 @@ def _share(source: Path, target: Path) -> None:
             return
 
 
-# What many runs of a process share is opened and checked once; all of it is known by its content.
+# Inputs shared by many runs of a process are opened and checked once; they are identified by content.
 
 
 @lru_cache(maxsize=16)

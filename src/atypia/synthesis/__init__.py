@@ -1,1 +1,1 @@
-"""Generated figures: an autoencoder and a diffusion transformer, their samples and what these are worth."""
+"""Generated figures: an autoencoder and a diffusion transformer, their samples, and measures of the samples' quality."""

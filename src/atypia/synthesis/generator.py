@@ -1,12 +1,12 @@
-"""A trained generator in a folder, without pickle: weights, recipe, words, and all figures that it saw.
+"""A trained generator as a folder, without pickle: weights, recipe, condition values, and all figures that it saw.
 
 ::
 
     autoencoder.safetensors   decoder and encoder
-    denoiser.safetensors      the moving average, which is sampled from
+    denoiser.safetensors      the moving average, used for sampling
     seen.parquet              a manifest of all figures that it learned from, pretraining included
-    metrics.jsonl             one line an epoch, of all stages
-    sheets/                   what it could do while it was trained
+    metrics.jsonl             one line per epoch, all stages
+    sheets/                   samples drawn during training
     generator.json            everything else, and checksums; written last
 """
 
@@ -40,14 +40,14 @@ from atypia.training.loop import autocast_dtype
 META: Final = "generator.json"
 WEIGHTS: Final = {"autoencoder": "autoencoder.safetensors", "denoiser": "denoiser.safetensors"}
 FORMAT: Final = 1
-"""Raised when the layout of the folder changes."""
+"""Increased when the layout of the folder changes."""
 
 REBUILD: Final = "train it again with `atypia synth train`"
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is recorded of a generator.
+    """Recorded facts of a generator.
 
     Attributes:
         name: Name of its recipe.
@@ -56,17 +56,17 @@ class Facts:
         words: The values of each condition.
         standardisation: Shift and scale of the latents' channels.
         task: Key of :data:`atypia.base.records.CLASS_NAMES`.
-        labelled: Whether it was told classes.
-        fold: The fold that it was trained for; None for none.
-        split: Fingerprint of the split; None for none.
-        data: Name of what it was trained on.
+        labelled: Whether it was trained with classes.
+        fold: The fold that it was trained for; None without folds.
+        split: Fingerprint of the split; None without a split.
+        data: Name of its training data.
         seed: Master seed.
         counts: Training figures of class 0 and class 1.
         joint: How often conditions occur together.
-        mpp: µm/px of its crops; None where it is not one number.
+        mpp: µm/px of its crops; None if they differ.
         seen: Fingerprint of the manifest of all figures that it learned from.
-        parent: Fingerprint of the generator that it started from; None for none.
-        seconds: What its training took.
+        parent: Fingerprint of the generator that it started from; None without one.
+        seconds: Duration of its training.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Facts:
     seconds: float = field(default=0.0, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """The facts as JSON-like values."""
+        """Returns the facts as JSON-like values."""
         return {
             **self.__dict__,
             "words": {name: list(words) for name, words in self.words.items()},
@@ -98,7 +98,7 @@ class Facts:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Facts:
-        """Reads what :meth:`as_dict` gave."""
+        """Reads the output of :meth:`as_dict`."""
         given = dict(values)
         given["words"] = {name: tuple(words) for name, words in given["words"].items()}
         given["joint"] = tuple((label, tuple(rest), count) for label, rest, count in given["joint"])
@@ -111,8 +111,8 @@ class Generator:
     """A trained generator; :func:`load_generator` opens one.
 
     Attributes:
-        folder: Where it lies.
-        facts: What is recorded of it.
+        folder: Its folder.
+        facts: Its recorded facts.
         fingerprint: Content hash of facts and weights.
     """
 
@@ -122,18 +122,18 @@ class Generator:
 
     @property
     def recipe(self) -> GeneratorRecipe:
-        """The recipe that it was trained by."""
+        """The recipe that it was trained with."""
         return parse(GeneratorRecipe, dict(self.facts.recipe), f"recipe in {self.folder}")
 
     def seen(self) -> Manifest:
         """All figures that it learned from.
 
         Raises:
-            DataError: The table is absent, damaged, or another one.
+            DataError: The table is absent, damaged, or belongs to another generator.
         """
         seen = Manifest.load(self.folder / SEEN_NAME)
         if seen.fingerprint != self.facts.seen:
-            raise DataError(f"{self.folder / SEEN_NAME} is of another generator; fix: {REBUILD}")
+            raise DataError(f"{self.folder / SEEN_NAME} belongs to another generator; fix: {REBUILD}")
         return seen
 
     def weights(self, part: str) -> dict[str, Tensor]:
@@ -144,10 +144,10 @@ class Generator:
 def save_generator(
     folder: Path, facts: Facts, weights: Mapping[str, Mapping[str, Tensor]], seen: Manifest
 ) -> Generator:
-    """Writes a generator; ``generator.json`` last, so that a folder without it is not complete.
+    """Writes a generator; ``generator.json`` last, so that a folder without it is known to be incomplete.
 
     Raises:
-        WorkError: The disk is full or cannot be written.
+        WorkError: The disk is full or not writable.
     """
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -164,10 +164,10 @@ def save_generator(
 
 
 def load_generator(folder: Path) -> Generator:
-    """Opens a generator's folder and verifies its checksums.
+    """Opens a generator's folder and checks its checksums.
 
     Raises:
-        InputError: The folder holds no complete generator.
+        InputError: The folder contains no complete generator.
         DataError: It is damaged.
     """
     path = folder / META
@@ -192,7 +192,7 @@ def load_generator(folder: Path) -> Generator:
 
 
 def is_complete(folder: Path, run_id: str) -> bool:
-    """Whether a folder holds the complete generator of a training."""
+    """Whether a folder contains the complete generator of a training."""
     try:
         return load_generator(folder).facts.run_id == run_id
     except AtypiaError:
@@ -200,7 +200,7 @@ def is_complete(folder: Path, run_id: str) -> bool:
 
 
 def _fingerprint(content: Mapping[str, Any]) -> str:
-    """Content hash of what decides samples and their provenance; not of the time that training took."""
+    """Content hash of everything that determines samples and their provenance; not of the training's duration."""
     return fingerprint(json.loads(json.dumps({k: v for k, v in content.items() if k != "seconds"})))
 
 
@@ -209,7 +209,7 @@ class Sampler:
 
     Args:
         generator: The generator.
-        device: Where it runs.
+        device: Device.
         settings: Guidance, steps and sampler.
     """
 
@@ -218,7 +218,7 @@ class Sampler:
         self.generator, self.settings, self.device = generator, settings, device
         self.facts = generator.facts
         self.process = Process(recipe.diffusion)
-        _ = self.process.sampler(settings)  # refuses too many steps before any work
+        _ = self.process.sampler(settings)  # raises for too many steps before any work
         self.autoencoder = build_autoencoder(recipe.autoencoder, recipe.geometry.out_px)
         self.autoencoder.load_state_dict(generator.weights("autoencoder"))
         self.autoencoder.to(device).eval().requires_grad_(False)
@@ -234,11 +234,11 @@ class Sampler:
         )
 
     def conditions(self, labels: Sequence[int | None], seeds: Sequence[int]) -> dict[str, list[str | None]]:
-        """What samples are told: the class, and other conditions as often as in training.
+        """Conditions given to samples: the class, and other conditions drawn with their frequency in training.
 
         Args:
             labels: Class of each sample; None for no class.
-            seeds: Seed of each sample; decides the other conditions.
+            seeds: Seed of each sample; determines the other conditions.
         """
         from atypia.base.records import CLASS_NAMES
 
@@ -262,13 +262,13 @@ class Sampler:
 
         Args:
             labels: Class of each crop; None for no class.
-            seeds: Seed of each crop: alone decides its noise.
+            seeds: Seed of each crop: determines its noise.
 
         Returns:
             RGB, shape (n, side, side, 3), uint8.
 
         Raises:
-            WorkError: What comes out is not finite.
+            WorkError: The samples are not finite.
         """
         codes = torch.from_numpy(codes_of(self.conditions(labels, seeds), self.facts.words)).to(self.device)
         latents = draw_latents(self.denoiser, self.process, codes, noise_generators(seeds), self.settings, self.amp)

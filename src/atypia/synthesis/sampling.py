@@ -1,7 +1,7 @@
-"""Sampling: generated crops as an ordinary data set, resumable, in constant memory.
+"""Sampling: writes generated crops as an ordinary data set; resumable, in constant memory.
 
-A set's folder holds ``normal/*.png``, ``atypical/*.png`` (``unlabelled/`` where no class was told),
-``seen.parquet``, ``sampling.json`` (what was asked for) and, written last, ``manifest.parquet``.
+A set's folder contains ``normal/*.png``, ``atypical/*.png`` (``unlabelled/`` for crops without a class),
+``seen.parquet``, ``sampling.json`` (the request) and, written last, ``manifest.parquet``.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from atypia.training.identity import refuse_other
 
 ASKED: Final = "sampling.json"
 SAMPLING_VERSION: Final = 1
-"""Raised when a change makes samples come out differently from the same inputs."""
+"""Increased when a change makes samples from the same inputs different."""
 UNLABELLED: Final = "unlabelled"
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be sampled.
+    """What to sample.
 
     Attributes:
         normal: Crops of class 0; None for the default, none.
-        atypical: Crops of class 1; None for the default: as many as make the classes of the generator's
-            training part equal.
-        unlabelled: Crops that are told no class.
+        atypical: Crops of class 1; None for the default: as many as are needed to balance the classes of the
+        generator's training part.
+        unlabelled: Crops without a class.
         settings: Guidance, steps and sampler.
         seed: Master seed.
-        batch: Crops drawn at once. A crop is the same to rounding whatever it is (at most one grey level in
-            few pixels), and the same to the last bit for the same one, on one machine with one number of threads.
+        batch: Crops drawn at once. Batch size changes a crop only by rounding (at most one grey level in
+        few pixels); with the same batch size, machine and number of threads, crops are identical to the last bit.
     """
 
     normal: int | None = None
@@ -69,20 +69,20 @@ class Wanted:
 
 
 def counts_of(wanted: Wanted, generator: Generator) -> tuple[int, int, int]:
-    """Crops of class 0, of class 1, and of no class.
+    """Numbers of crops of class 0, of class 1, and without a class.
 
     Raises:
-        InputError: Classes of a generator that was told none, or nothing at all.
+        InputError: Classes were asked for, but the generator was trained without them; or no crops were asked for.
     """
     facts = generator.facts
     normal = wanted.normal or 0
     atypical = wanted.atypical
     if atypical is None:
-        # Synthetic negatives are off unless they are asked for; positives make classes equal.
+        # Synthetic negatives are only made if asked for; by default, positives balance the classes.
         plain = facts.labelled and wanted.normal is None and not wanted.unlabelled
         atypical = max(0, facts.counts[0] - facts.counts[1]) if plain else 0
     if not facts.labelled and (normal or atypical):
-        expected = "one that was told classes, for crops of a class"
+        expected = "one trained with classes, to sample crops of a class"
         raise InputError(must(f"generator {generator.folder}", expected, "an unlabelled one", "pass --unlabelled N"))
     counts = (normal, atypical, wanted.unlabelled)
     if not sum(counts):
@@ -94,24 +94,24 @@ def counts_of(wanted: Wanted, generator: Generator) -> tuple[int, int, int]:
 def sample_set(
     generator: Generator, out: Path, wanted: Wanted, device: str = "auto", progress: Progress = silent
 ) -> Manifest:
-    """Writes a set of generated crops, or what is missing of it.
+    """Writes a set of generated crops, or its missing crops.
 
-    A crop depends on the generator, the settings, the seed, its class and its index alone. Crops are
-    drawn in batches of one size that begin at multiples of it, so that a resumed call writes the very
-    files of an undisturbed one.
+    A crop depends only on the generator, the settings, the seed, its class and its index. Crops are
+    drawn in batches of equal size at multiples of that size, so that a resumed call writes exactly the
+    files of an uninterrupted one.
 
     Args:
         generator: A trained generator.
-        out: The set's folder; a set with the same settings and no more crops of any class is completed.
-        wanted: How many, and how.
+        out: The set's folder; an existing set is completed if it has the same settings and no more crops per class.
+        wanted: How many crops, and how.
         device: ``auto``, ``cpu`` or ``cuda``.
-        progress: Told about crops.
+        progress: Receives the number of crops done.
 
     Returns:
-        The manifest: ``synthetic`` true, the class as label, provenance in every row.
+        The manifest: ``synthetic`` true, the class as label, with provenance in every row.
 
     Raises:
-        InputError: The generator cannot give this, or the folder holds something else.
+        InputError: The generator cannot make this set, or the folder contains something else.
         WorkError: The disk is full, or samples are not finite.
     """
     counts = counts_of(wanted, generator)
@@ -142,7 +142,7 @@ def sample_set(
 
 @dataclass(frozen=True)
 class _Batch:
-    """Crops that are drawn together: those beyond ``kept`` fill the batch and are thrown away."""
+    """Crops that are drawn together; those beyond ``kept`` only fill the batch and are discarded."""
 
     label: int | None
     indices: tuple[int, ...]
@@ -153,14 +153,14 @@ class _Batch:
 def _batches(label: int | None, count: int, wanted: Wanted, generator: Generator) -> Iterator[_Batch]:
     name = _class_name(label, generator.facts.task)
     for start in range(0, count, wanted.batch):
-        # Always a whole batch: how a matrix product rounds may depend on its size.
+        # Always a full batch: the rounding of a matrix product may depend on its size.
         indices = tuple(range(start, start + wanted.batch))
         seeds = tuple(derive_seed(wanted.seed, "sample", name, index) for index in indices)
         yield _Batch(label, indices, seeds, min(wanted.batch, count - start))
 
 
 def _write_batch(out: Path, batch: _Batch, sampler: Sampler, key: str, wanted: Wanted) -> list[dict[str, Any]]:
-    """Writes a batch unless all of its files are whole; gives their rows."""
+    """Writes a batch unless all of its files are complete; returns their rows."""
     facts = sampler.facts
     name = _class_name(batch.label, facts.task)
     side = sampler.generator.recipe.geometry.out_px
@@ -207,7 +207,7 @@ def _class_name(label: int | None, task: str) -> str:
 
 
 def _identity(generator: Generator, wanted: Wanted) -> dict[str, Any]:
-    """What makes this set this one, beside how many crops it has."""
+    """What identifies this set, apart from the number of crops."""
     settings = {**asdict(wanted.settings), "batch": wanted.batch}
     values = {"version": SAMPLING_VERSION, "generator": generator.fingerprint, "seed": wanted.seed, **settings}
     return {**values, "key": fingerprint(values)}
@@ -227,7 +227,7 @@ def _check_folder(out: Path, asked: dict[str, Any], counts: Sequence[int]) -> No
         if any(old > new for old, new in zip(there.get("counts", (0, 0, 0)), counts, strict=True)):
             raise InputError(f"{out} holds more crops of a class ({there['counts']}) than are asked for; fix: {remedy}")
     elif any(entry for entry in out.iterdir() if not entry.name.startswith(".")) if out.is_dir() else False:
-        raise InputError(f"{out} holds something that is no set of samples; fix: {remedy}")
+        raise InputError(f"{out} holds something other than a set of samples; fix: {remedy}")
 
 
 def _finished(out: Path, asked: dict[str, Any], counts: Sequence[int]) -> Manifest | None:
@@ -252,7 +252,7 @@ def _note(generator: Generator) -> str:
     taught = generator.recipe.autoencoder.perceptual
     if taught is None:
         return said
-    return f"{said}; made to look right to {taught.backbone}, so that distances on its features flatter them"
+    return f"{said}; trained with a loss on features of {taught.backbone}, so distances on these features are too optimistic"
 
 
 def _png(crop: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Recipes of generators: everything that decides how one is built and trained, as strict YAML."""
+"""Recipes of generators: all settings that determine a generator and its training, as strict YAML."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from atypia.training.schema import GeometryConfig
 
 CLASS, DOMAIN, PHASE = "class", "domain", "phase"
 CONDITIONS: Final = (CLASS, DOMAIN, PHASE)
-"""What a generator can be told: the class, the domain, and the phase that most raters named."""
+"""Conditions that a generator can be given: the class, the domain, and the phase that most raters named."""
 
 EPSILON, V = "epsilon", "v"
 PRETRAIN, FINETUNE = "pretrain", "finetune"
@@ -35,7 +35,7 @@ class PerceptualConfig(StrictModel):
 class AdversarialConfig(StrictModel):
     """An adversarial term: a patch discriminator with the hinge loss (Esser et al. 2021).
 
-    ``start_epoch``: the discriminator joins when reconstructions are worth judging.
+    ``start_epoch``: first epoch of the discriminator, when reconstructions are good enough to judge.
     """
 
     weight: float = Field(default=0.1, gt=0)
@@ -45,10 +45,10 @@ class AdversarialConfig(StrictModel):
 
 
 class AutoencoderConfig(StrictModel):
-    """The variational autoencoder; each further entry of ``channels`` halves the side.
+    """The variational autoencoder; each entry of ``channels`` after the first halves the side.
 
     ``kl_weight``: weight of the KL term, which is summed over the latent and divided by the number of
-    pixel values, so that it stands in the same relation to the mean reconstruction error as in
+    pixel values, so that its ratio to the mean reconstruction error is as in
     Rombach et al. (2022).
     """
 
@@ -73,7 +73,7 @@ class AutoencoderConfig(StrictModel):
 
     @property
     def factor(self) -> int:
-        """Pixels of a crop's side for one of the latent's."""
+        """Side of a crop divided by the side of its latent, in pixels."""
         return 2 ** (len(self.channels) - 1)
 
 
@@ -87,11 +87,11 @@ class DenoiserConfig(StrictModel):
 
 
 class DiffusionConfig(StrictModel):
-    """The noise process, and what the denoiser is told.
+    """The noise process, and the conditions given to the denoiser.
 
     ``condition_dropout``: share of training samples whose conditions are all dropped, so that the same
     network also learns the unconditional model that classifier-free guidance needs (Ho and Salimans 2022).
-    ``ema``: momentum of the weights that are sampled from.
+    ``ema``: momentum of the averaged weights used for sampling.
     """
 
     steps: int = Field(default=1000, ge=2, le=10_000)
@@ -109,11 +109,11 @@ class DiffusionConfig(StrictModel):
 
 
 class PartConfig(StrictModel):
-    """How one part (autoencoder or denoiser) is trained in one stage; ``epochs: 0`` leaves the stage out.
+    """How one part (autoencoder or denoiser) is trained in one stage; ``epochs: 0`` skips it.
 
     ``balanced``: classes are drawn equally often (labelled figures only).
-    ``schedule``: the learning rate after the warm-up. A denoiser is sampled from its moving average, which does
-    what falling rates do; an autoencoder has none, and a short training gains by a cosine.
+    ``schedule``: learning rate after the warm-up. A denoiser is sampled from its moving average, which has
+    the effect of a falling rate; an autoencoder has no average, and a short training benefits from a cosine.
     """
 
     epochs: int = Field(ge=0)
@@ -133,7 +133,7 @@ class StageConfig(StrictModel):
     denoiser: PartConfig
 
     def part(self, name: str) -> PartConfig:
-        """How a part is trained."""
+        """The training settings of a part."""
         return self.autoencoder if name == AUTOENCODER else self.denoiser
 
 
@@ -143,17 +143,17 @@ class GeneratorRecipe(StrictModel):
     Attributes:
         summary: One line for listings.
         geometry: How real crops are cut, and the side of generated ones.
-        autoencoder: Pixels to latents and back.
+        autoencoder: Maps pixels to latents and back.
         denoiser: The diffusion transformer.
         diffusion: Noise process and conditions.
-        pretrain: First stage, on unlabelled crops.
+        pretrain: First stage, without labels.
         finetune: Second stage, on the labelled training part of a fold.
-        turns: Whether figures are learned in all eight flips and quarter turns.
-        precision: ``auto`` takes bf16 on a GPU that has it and fp32 on a CPU.
+        turns: Whether figures are trained in all eight flips and quarter turns.
+        precision: ``auto`` uses bf16 on a GPU that has it and fp32 on a CPU.
         channels_last: Memory layout of the autoencoder.
         compile: Whether the denoiser is compiled for training.
-        checkpointing: Whether activations of the denoiser are computed again instead of kept.
-        sheet_every: Epochs between two sheets; 0 draws one at the end of each part only.
+        checkpointing: Whether activations of the denoiser are recomputed instead of stored.
+        sheet_every: Epochs between two sheets; 0 draws only one at the end of each part.
     """
 
     summary: str
@@ -188,7 +188,7 @@ class GeneratorRecipe(StrictModel):
 
 
 def shipped_generators() -> dict[str, Path]:
-    """Name and file of every generator recipe that ships with Atypia, in alphabetical order."""
+    """Name and file of every shipped generator recipe, in alphabetical order."""
     return shipped_yaml("synthesis", "recipes")
 
 
@@ -197,13 +197,13 @@ def load_generator_recipe(reference: str, overrides: Sequence[str] = ()) -> tupl
 
     Args:
         reference: A shipped recipe's name, or the path of a YAML file.
-        overrides: As ``--set`` takes them.
+        overrides: In the form of ``--set``.
 
     Returns:
         The recipe's name (the file's stem) and the recipe.
 
     Raises:
-        InputError: No such recipe, or it is not valid.
+        InputError: No such recipe, or an invalid one.
     """
     name, values = read_shipped("generator recipe", reference, shipped_generators(), overrides)
     return name, parse(GeneratorRecipe, values, f"generator recipe {reference}")

@@ -1,4 +1,4 @@
-"""Sheets: reconstructions and samples of each class while a generator is trained, real beside generated crops after."""
+"""Sheets: images of reconstructions and samples during training, and of real beside generated crops afterwards."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from atypia.synthesis.schema import CLASS
 
 COLUMNS = 8
 SCORED = 10
-"""Crops in a line of a score's sheet."""
+"""Crops per line of a score's sheet."""
 SETTINGS = SamplingConfig(guidance=2.0, steps=25)
-"""How sheets are sampled: fewer steps than a set, always the same noise."""
+"""Sampling for sheets: fewer steps than for a set, always the same noise."""
 
 
 @torch.inference_mode()
 def reconstruction_sheet(autoencoder: Any, crops: npt.NDArray[np.uint8], title: str, path: Path) -> None:
-    """Real crops, and below them what the autoencoder makes of them."""
+    """Real crops, and below them their reconstructions by the autoencoder."""
     device = next(autoencoder.parameters()).device
     images = scaled(crops, device)
     made = as_crops(autoencoder.decode(autoencoder.encode(images).latent_dist.mean).sample)
@@ -48,15 +48,15 @@ def denoiser_sheet(
     task: str,
     amp: torch.dtype | None = None,
 ) -> None:
-    """Samples from the same noise: one row a class, or one row of none.
+    """Samples from the same noise: one row per class, or one row without class.
 
     Args:
         autoencoder: Its decoder turns latents into images.
-        denoiser: The averaged one, in evaluation mode.
-        latents: Their standardisation is undone.
+        denoiser: The averaged denoiser, in evaluation mode.
+        latents: For their standardisation, which is undone.
         labelled: Whether classes are told.
-        title: Of the sheet.
-        path: Of the file (.png).
+        title: Title of the sheet.
+        path: Path of the file (.png).
         task: Key of :data:`atypia.base.records.CLASS_NAMES`.
         amp: Precision of the denoiser's passes.
     """
@@ -84,11 +84,11 @@ def denoiser_sheet(
 
 
 def score_sheet(rows: Sequence[tuple[str, int | None, npt.NDArray[np.uint8]]], title: str, task: str) -> Image.Image:
-    """Real crops beside generated ones: one line a group, as many columns as the smallest group has crops.
+    """Real beside generated crops: one line per group, with as many columns as the smallest group has crops.
 
     Args:
-        rows: Caption, class and crops of each group, shape (n, h, h, 3), n ≥ 1, one side for all.
-        title: Of the sheet.
+        rows: Caption, class and crops of each group, shape (n, h, h, 3), n ≥ 1, all of one side.
+        title: Title of the sheet.
         task: Key of :data:`atypia.base.records.CLASS_NAMES`.
     """
     columns = min(SCORED, *(len(crops) for _, _, crops in rows))

@@ -100,7 +100,9 @@ def leakage_of_teachers(
         except (DataError, ValueError):
             trained = None
         if trained is None or bundle.training.get("data_fingerprint") != manifest.fingerprint:
-            found.append(Finding("unknown-teacher", f"{path} does not tell which of {manifest.name} it was trained on"))
+            found.append(
+                Finding("unknown-teacher", f"{path} does not record which of {manifest.name} it was trained on")
+            )
             continue
         shared = sorted(measured & set(trained.train))
         if shared:

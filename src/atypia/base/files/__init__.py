@@ -1,1 +1,1 @@
-"""Files that others wrote or others will read: opened, parsed, written and hashed under stated rules."""
+"""Exchanged files: opening, parsing, writing and hashing files from or for others, with defined rules."""

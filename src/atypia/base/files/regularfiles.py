@@ -1,8 +1,8 @@
-"""Opening what a user names: only regular files, told before a byte is read.
+"""Opens files named by the user: only regular files, checked before a byte is read.
 
-A named pipe blocks whoever opens it until somebody writes, a device may have no end or may act when it
-is opened, and a socket cannot be read. The answer is not a time limit: the kind is looked at before
-the file is opened, opening never waits, and the kind of what was opened is looked at again.
+Opening a named pipe blocks until somebody writes, a device may have no end or may act when it
+is opened, and a socket cannot be read. Instead of using a time limit, the file type is checked before
+the file is opened, opening never waits, and the type of the opened file is checked again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _KINDS: Final = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
-# Neither waits for a writer, nor becomes the terminal that controls this process, nor is inherited.
+# Do not wait for a writer, do not become the controlling terminal, do not pass on to child processes.
 _FLAGS: Final = (
     os.O_RDONLY
     | getattr(os, "O_NONBLOCK", 0)
@@ -34,18 +34,18 @@ _FLAGS: Final = (
 def check_regular(path: str | Path) -> os.stat_result:
     """Checks that a path leads to a regular file, without opening it.
 
-    For libraries that open files themselves. What can be given as an open file goes through :func:`open_regular`.
+    For libraries that open files themselves. Otherwise use :func:`open_regular`.
 
     Returns:
-        What the file system says of the file.
+        The file's status from the file system.
 
     Raises:
         DataError: It is a named pipe, a socket or a device; says which.
-        OSError: There is nothing, it may not be looked at, or it is a folder (:class:`IsADirectoryError`).
+        OSError: The path does not exist, is not accessible, or is a folder (:class:`IsADirectoryError`).
     """
     try:
         found = Path(path).stat()
-    except ValueError:  # Python's own check, before the system is asked
+    except ValueError:  # Python's own check, before the system call
         raise OSError(errno.EINVAL, "its name holds a zero byte", str(path)) from None
     return _checked(found, path)
 
@@ -55,7 +55,7 @@ def open_regular(path: str | Path, *, buffering: int = -1) -> BinaryIO:
 
     Args:
         path: The file.
-        buffering: As :func:`open` takes it; 0 for none.
+        buffering: As for :func:`open`; 0 for none.
 
     Raises:
         DataError: It is a named pipe, a socket or a device; says which.
@@ -64,7 +64,7 @@ def open_regular(path: str | Path, *, buffering: int = -1) -> BinaryIO:
     check_regular(path)  # a device may act when it is opened
     handle = os.open(path, _FLAGS)
     try:
-        _checked(os.fstat(handle), path)  # it may have been replaced since
+        _checked(os.fstat(handle), path)  # it may have been replaced in between
         return open(handle, "rb", buffering=buffering)
     except BaseException:
         os.close(handle)
@@ -75,7 +75,7 @@ def read_regular(path: str | Path, max_bytes: int) -> bytes:
     """Reads a whole regular file that is not too large.
 
     Raises:
-        DataError: It is no regular file, or larger than ``max_bytes``.
+        DataError: It is not a regular file, or larger than ``max_bytes``.
         OSError: As :func:`open_regular`.
     """
     with open_regular(path) as file:
@@ -84,7 +84,7 @@ def read_regular(path: str | Path, max_bytes: int) -> bytes:
             raise DataError(
                 must(str(path), f"a file of at most {max_bytes:,} bytes", f"{size:,}", "name the right file")
             )
-        # Some files of the system say that they have no size. Python takes memory for all that is asked for at once.
+        # Some system files report size 0. Python allocates memory for the whole requested size at once.
         return file.read(size) if size else file.read(min(max_bytes, 1 << 20))
 
 
@@ -93,5 +93,5 @@ def _checked(found: os.stat_result, path: str | Path) -> os.stat_result:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(found.st_mode):
         kind = next((words for is_kind, words in _KINDS if is_kind(found.st_mode)), "something else")
-        raise DataError(f"{path} is no regular file but {kind}; fix: write its content to a file and name that")
+        raise DataError(f"{path} is {kind}, not a regular file; fix: write its content to a file and name that")
     return found

@@ -1,9 +1,9 @@
-"""Texts in CSV files that a spreadsheet takes for nothing else, and back again.
+"""Protects texts in CSV files from being run as formulas by spreadsheets, and reverses it on reading.
 
 A spreadsheet runs a cell that begins with ``=``, ``+``, ``-``, ``@`` (also in their wide forms), a tab or
 a line end as a formula, wherever the text came from: a figure's id or a file's name may then send a
-table's content elsewhere. Such texts get an apostrophe before them, which :func:`bare` takes away when
-Atypia reads the file: ids stay the same.
+table's content elsewhere. Such texts are prefixed with an apostrophe, which :func:`bare` removes when
+Atypia reads the file: ids do not change.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "�
 
 
 def shielded(text: str | None) -> str | None:
-    """A text as a cell that no spreadsheet takes for a formula; :func:`bare` is its inverse.
+    """A text as a cell that no spreadsheet runs as a formula; :func:`bare` is the inverse.
 
     >>> shielded("=1+1"), bare("'=1+1"), shielded("two poles")
     ("'=1+1", '=1+1', 'two poles')
@@ -25,15 +25,15 @@ def shielded(text: str | None) -> str | None:
 
 
 def bare(text: str) -> str:
-    """What :func:`shielded` was given."""
+    """The original text given to :func:`shielded`."""
     return text[1:] if text[:1] == "'" and text[1:].startswith(_FORMULA) else text
 
 
 class CsvLines:
-    """Writes rows as CSV; every text is shielded, null is an empty cell.
+    """Writes rows as CSV; texts are protected with :func:`shielded`, null is an empty cell.
 
     Args:
-        file: Open for text.
+        file: A file opened for text.
     """
 
     def __init__(self, file: IO[str]) -> None:

@@ -1,8 +1,8 @@
-"""JSON and YAML that somebody else wrote, under limits: what is hostile is refused before it costs anything.
+"""Reads untrusted JSON and YAML with limits: hostile input is refused before it uses memory or time.
 
-A few hundred bytes of YAML aliases stand for gigabytes; a few thousand brackets exhaust the stack of
-whatever walks the values later; a number of ten thousand digits fits no column; the same key twice
-means two things. Every file of a user goes through :func:`parse_json` or :func:`parse_yaml`, which
+A few hundred bytes of YAML aliases can expand to gigabytes; a few thousand brackets exhaust the stack of
+later code; a number of ten thousand digits fits no column; a repeated key
+is ambiguous. Every user file is read with :func:`parse_json` or :func:`parse_yaml`, which
 return plain values: dictionaries with text keys, lists, texts, numbers, booleans and null.
 """
 
@@ -17,12 +17,12 @@ from typing import Any, Final, NoReturn
 from atypia.base.errors import DataError, must
 
 MAX_DEPTH: Final = 100
-"""Most lists and mappings within each other. GeoJSON needs 8, a recipe 5."""
+"""Deepest nesting of lists and mappings. GeoJSON needs 8, a recipe 5."""
 MAX_DIGITS: Final = 40
-"""Most digits of a whole number: above any count, id or position, below what costs anything."""
+"""Most digits of an integer: more than any count, id or position needs, few enough to be fast."""
 MAX_YAML_BYTES: Final = 1 << 20
 MAX_YAML_NODES: Final = 20_000
-"""Most values of a YAML file once its aliases are put in."""
+"""Most values of a YAML file after expanding its aliases."""
 _BLOCK: Final = 1 << 20
 _LARGE_NUMBER: Final = re.compile(rb"\d{%d}|\d[eE]\+?\d{3}" % (MAX_DIGITS + 1))
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -33,13 +33,13 @@ def parse_json(text: str | bytes, name: str, *, fix: str = "export it again", fi
     """Reads JSON, under limits.
 
     Args:
-        text: What a file holds; bytes are UTF-8, with or without a byte order mark.
-        name: What messages call it.
-        fix: The remedy that messages name.
-        finite: Whether NaN and infinite numbers are refused. QuPath writes NaN for measurements that it has not.
+        text: Content of a file; bytes are UTF-8, with or without a byte order mark.
+        name: Its name in messages.
+        fix: The remedy in messages.
+        finite: Whether NaN and infinite numbers are refused. QuPath writes NaN for missing measurements.
 
     Raises:
-        DataError: It is no JSON, is nested deeper than :data:`MAX_DEPTH`, has a whole number of more than
+        DataError: It is not JSON, is nested deeper than :data:`MAX_DEPTH`, has a whole number of more than
             :data:`MAX_DIGITS` digits, half of a character, a key twice in one object, or (``finite``) a number that
             is none.
     """
@@ -48,7 +48,7 @@ def parse_json(text: str | bytes, name: str, *, fix: str = "export it again", fi
         depth = _json_depth(raw)
         if depth > MAX_DEPTH:
             raise ValueError(f"{depth:,} levels, at most {MAX_DEPTH} are read")
-        # Looking at every number costs time, and hardly a file has one that has to be looked at.
+        # Checking every number takes time, and few files have one that needs checking.
         hooks: dict[str, Any] = {"object_pairs_hook": _each_once}
         if finite:
             hooks["parse_constant"] = _no_number
@@ -70,8 +70,8 @@ def parse_yaml(text: str, name: str) -> Any:
     """Reads YAML, under limits; dates stay texts, tags of other types are refused.
 
     Args:
-        text: What a file or an option holds.
-        name: What messages call it.
+        text: Content of a file or an option.
+        name: Its name in messages.
 
     Raises:
         DataError: It is no YAML, is longer than :data:`MAX_YAML_BYTES`, nested deeper than :data:`MAX_DEPTH`, has
@@ -102,14 +102,14 @@ def parse_yaml(text: str, name: str) -> Any:
         TypeError,
         AttributeError,
         OverflowError,
-    ) as error:  # PyYAML's, where a tag does not fit its value
+    ) as error:  # raised by PyYAML if a tag does not fit its value
         raise DataError(f"{name} is not valid YAML: a value does not fit its tag ({error})") from error
 
 
 def _json_depth(raw: bytes) -> int:
-    """How deep lists and objects lie in each other; brackets in strings do not count."""
+    """Nesting depth of lists and objects; brackets in strings do not count."""
     if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
-        return 0  # it cannot be deeper than it has brackets
+        return 0  # the number of brackets bounds the depth
     import numpy as np
 
     deepest = level = 0
@@ -128,7 +128,7 @@ def _json_depth(raw: bytes) -> int:
 
 
 def _whole_characters(value: Any) -> None:
-    """Refuses half of a character (a lone surrogate), which no file takes."""
+    """Refuses half of a character (a lone surrogate), which cannot be written to a file."""
     json.dumps(value, ensure_ascii=False).encode("utf-8")
 
 
@@ -142,7 +142,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text} is not a number")
 
 
 def _whole(text: str) -> int:
@@ -160,7 +160,7 @@ def _finite(text: str) -> float:
 
 @lru_cache(maxsize=1)
 def _loader() -> Any:
-    """The class of the YAML loader; made when it is first needed, as not every command reads YAML."""
+    """The class of the YAML loader; created at first use, because not every command reads YAML."""
     import yaml
     from yaml.constructor import ConstructorError
     from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -173,7 +173,7 @@ def _loader() -> Any:
             for tag, construct in yaml.SafeLoader.yaml_constructors.items()
             if tag is None or tag.rpartition(":")[2] in ("null", "bool", "int", "float", "str", "seq", "map")
         }
-        # A date stays the text that was written: no value of Atypia is one, and JSON has none.
+        # Dates stay text: Atypia uses no dates, and JSON has none.
         yaml_implicit_resolvers = {  # noqa: RUF012
             first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
             for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -201,7 +201,7 @@ def _loader() -> Any:
                 seen: set[tuple[str, str]] = set()
                 for key, _ in node.value:
                     if not isinstance(key, ScalarNode):
-                        raise ConstructorError(None, None, "a key that is no text", key.start_mark)
+                        raise ConstructorError(None, None, "a key that is not text", key.start_mark)
                     name = (key.tag, key.value)
                     if name in seen and key.tag != "tag:yaml.org,2002:merge":
                         raise ConstructorError(None, None, f"the key {key.value[:80]!r} occurs twice", key.start_mark)
@@ -210,7 +210,7 @@ def _loader() -> Any:
             for key in found:
                 if not isinstance(key, str):
                     raise ConstructorError(
-                        None, None, f"the key {str(key)[:80]} is no text; fix: put it in quotes", node.start_mark
+                        None, None, f"the key {str(key)[:80]} is not text; fix: put it in quotes", node.start_mark
                     )
             return found
 
@@ -222,13 +222,13 @@ def _loader() -> Any:
 
         def construct_yaml_float(self, node: Any) -> float:
             value = super().construct_yaml_float(node)
-            # What is written as infinite or as no number is for the schema to refuse, which names the key.
+            # Infinity and NaN are refused by the schema, which names the key.
             if not math.isfinite(value) and len(node.value) > len("+.inf"):
                 raise ConstructorError(None, None, "a number that is too large", node.start_mark)
             return value
 
     def _count(root: Node) -> None:
-        """Counts values as if every alias were written out; parts are counted once and then known."""
+        """Counts values as if every alias were expanded; each part is counted once and cached."""
         sizes: dict[int, int] = {}
         open_: set[int] = set()
 
@@ -236,14 +236,14 @@ def _loader() -> Any:
             if isinstance(node, ScalarNode):
                 return 1
             if id(node) in open_:
-                raise ValueError("an alias stands within what it stands for")
+                raise ValueError("an alias refers to itself")
             if id(node) not in sizes:
                 open_.add(id(node))
                 parts = node.value if isinstance(node, SequenceNode) else [part for pair in node.value for part in pair]
                 sizes[id(node)] = 1 + sum(size(part) for part in parts)
                 open_.discard(id(node))
             if sizes[id(node)] > MAX_YAML_NODES:
-                raise ValueError(f"more than {MAX_YAML_NODES:,} values once its aliases are put in")
+                raise ValueError(f"more than {MAX_YAML_NODES:,} values after expanding its aliases")
             return sizes[id(node)]
 
         size(root)

@@ -1,4 +1,4 @@
-"""Hashes of what a table holds, whatever way it is laid out in memory."""
+"""Hashes of a table's content, independent of its memory layout."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def content_hashes(table: pa.Table) -> dict[str, dict[str, str]]:
 
 
 def _content(column: pa.ChunkedArray) -> dict[str, str]:
-    """Hashes of a column's content: which values are there, how long they are, and the values.
+    """Hashes of a column's content: null mask, lengths, and values.
 
-    Independent of how Arrow holds them: a table read from a file has other chunks, bitmaps and
-    offsets than the equal one that was built in memory.
+    Independent of Arrow's layout: a table read from a file has other chunks, bitmaps and
+    offsets than an equal table built in memory.
     """
     digests: dict[str, Any] = defaultdict(lambda: hashlib.blake2b(digest_size=16))
     for chunk in column.chunks:

@@ -1,1 +1,1 @@
-"""What is wrong with a set, or between two; what it holds."""
+"""Audit: problems within and between data sets, and counts of their content."""

@@ -1,8 +1,8 @@
-"""Which sets hold the same figures, cases or slides, as published or as their tables show.
+"""Known and detected overlaps between data sets: shared figures, cases or slides.
 
-The published sources name cases alike («MIDOG21/002» in every set that was cut from that slide),
-so sets whose cases are known are compared row by row, and by position where positions are
-published. Facts that no table shows are kept in :data:`OVERLAPS`.
+The published sources name cases consistently («MIDOG21/002» in every set that was cut from that slide),
+so sets with known cases are compared row by row, and by position if positions are
+published. Facts that no table contains are listed in :data:`OVERLAPS`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from atypia.data.audit.findings import Finding, counted
 from atypia.data.manifest import Manifest
 
 POSITION_TOLERANCE_PX = 1.0
-"""How far two tables may place one figure apart: MIDOG 2022 rounds box centres to half pixels."""
+"""Largest distance, in pixels, between positions of one figure in two tables: MIDOG 2022 rounds box centres to half pixels."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Overlap:
         first: Name of a source.
         second: Name of another.
         words: What they share.
-        source: Where that is known from.
-        first_prefix: Start of the ids of the first set's figures that are meant, where only some
-            are and their case may be unknown; empty for all.
+        source: Evidence.
+        first_prefix: Start of the ids of the affected figures of the first set, if not all figures
+          are affected and their case may be unknown; empty for all.
     """
 
     first: str
@@ -127,12 +127,12 @@ OVERLAPS: tuple[Overlap, ...] = (
         "comparison of the slide names in the published tables",
     ),
 )
-"""Known overlaps between published sets. The figures of «comparison of the tables» were counted on
+"""Known overlaps between published sets. The numbers under «comparison of the tables» were counted on
 the published tables, positions no more than a pixel apart."""
 
 
 def overlap_of(first: str, second: str) -> Overlap | None:
-    """The known overlap of two sources, in either order; None where none is known."""
+    """The known overlap of two sources, in either order; None if none is known."""
     return next((o for o in OVERLAPS if {o.first, o.second} == {first, second}), None)
 
 
@@ -142,20 +142,20 @@ def datasets(manifest: Manifest) -> list[str]:
 
 
 def known_contamination(a: Manifest, b: Manifest, root: Path | None = None) -> list[Finding]:
-    """What is known of the overlap of two manifests of published sources.
+    """Known overlaps between two manifests of published sources.
 
-    Where the cases of both are known, the rows decide: a manifest from which the shared slides
-    were removed is clean. Otherwise the published fact does.
+    If the cases of both are known, the rows decide: a manifest without the shared slides
+    is clean. Otherwise the published fact decides.
 
     Args:
         a: A manifest; its rows may come from several sources.
         b: Another.
-        root: Data root in which the sources' tables are looked for, for the positions of crops.
+        root: Data root with the sources' tables, for the positions of crops.
 
     Returns:
         One finding ``known-contamination`` for each pair of overlapping sources. ``facts`` has
-        ``sets``, ``shared_cases``, ``figures`` (rows of ``a`` and of ``b`` that are concerned)
-        and ``same_position`` (rows of ``a`` that are rows of ``b``; None where unknown).
+        ``sets``, ``shared_cases``, ``figures`` (rows of ``a`` and of ``b`` that are affected)
+        and ``same_position`` (rows of ``a`` that are rows of ``b``; None if unknown).
     """
     findings = []
     for first, second in product(datasets(a), datasets(b)):
@@ -171,7 +171,7 @@ def known_contamination(a: Manifest, b: Manifest, root: Path | None = None) -> l
 
 
 def named_contamination(train: str, manifest: Manifest) -> list[Finding]:
-    """As :func:`known_contamination`, where of one side only the name of its data is known.
+    """As :func:`known_contamination`, for one side of which only the data set name is known.
 
     Args:
         train: Names of sources joined by ``+``, as a bundle records them.
@@ -194,7 +194,7 @@ def shared_cases(a: Manifest, b: Manifest) -> set[str]:
 
 
 def rows_of_shared_cases(a: Manifest, b: Manifest) -> npt.NDArray[np.bool_]:
-    """Which rows of ``a`` belong to cases that are in ``b`` too; ``a.take(~rows)`` is free of them.
+    """Which rows of ``a`` belong to cases that are also in ``b``; ``a.take(~rows)`` has none of them.
 
     Returns:
         Mask of shape ``(len(a),)``.
@@ -205,16 +205,16 @@ def rows_of_shared_cases(a: Manifest, b: Manifest) -> npt.NDArray[np.bool_]:
 def matching_positions(
     a: Manifest, b: Manifest, tolerance_px: float = POSITION_TOLERANCE_PX, root: Path | None = None
 ) -> list[tuple[str, str]] | None:
-    """Figures of ``a`` and ``b`` that lie at the same place of the same case.
+    """Figures of ``a`` and ``b`` at the same position of the same case.
 
     Args:
         a: Manifest of one published source.
         b: Of another.
         tolerance_px: Largest distance along each axis, in pixels of the slide.
-        root: Data root in which the sources' tables are looked for.
+        root: Data root with the sources' tables.
 
     Returns:
-        Pairs of figure ids, at most one for each row of ``a`` (the nearest); None where the
+        Pairs of figure ids, at most one for each row of ``a`` (the nearest); None if the
         positions of one side are not known.
     """
     own, other = _positions(a, root), _positions(b, root)
@@ -243,7 +243,7 @@ def _contaminated(a: Manifest, b: Manifest, overlap: Overlap, root: Path | None)
     if not shared and not blind[0].any() and not blind[1].any():
         return None
     rows = [_in_cases(a, shared) | blind[0], _in_cases(b, shared) | blind[1]]
-    # Which rows match a figure whose case is unknown cannot be told.
+    # Rows that match a figure of unknown case cannot be identified.
     figures = [None if blind[1 - side].any() else int(rows[side].sum()) for side in (0, 1)]
     pairs = matching_positions(a, b, root=root)
     facts = {
@@ -259,7 +259,7 @@ def _contaminated(a: Manifest, b: Manifest, overlap: Overlap, root: Path | None)
     ]
     same = "" if pairs is None else f", {len(pairs):,} are at the same position (to {POSITION_TOLERANCE_PX:g} px)"
     message = (
-        f"{overlap.words} ({overlap.source}); here that concerns {' and '.join(counts)}: "
+        f"{overlap.words} ({overlap.source}); affected here: {' and '.join(counts)}: "
         f"{counted(len(shared), 'shared case')}{same}"
     )
     listed = [figure for figure, _ in pairs] if pairs else [a.ids[i] for i in np.flatnonzero(rows[0])]
@@ -267,7 +267,7 @@ def _contaminated(a: Manifest, b: Manifest, overlap: Overlap, root: Path | None)
 
 
 def _blind(manifest: Manifest, prefix: str) -> npt.NDArray[np.bool_]:
-    """Rows that can only be judged by what is published of their set: their case is unknown."""
+    """Rows of unknown case, for which only the published overlap of their set counts."""
     rows = zip(manifest.column(r.CASE_ID), manifest.ids, strict=True)
     return np.array([case is None and figure.startswith(prefix) for case, figure in rows], dtype=bool)
 
@@ -288,7 +288,7 @@ def _positions(manifest: Manifest, root: Path | None) -> Mapping[str, tuple[str,
     for figure, case, x, y in zip(*columns, strict=True):
         if case is None:
             continue
-        if x == x:  # not NaN: the row is a place on a slide
+        if x == x:  # not NaN: the row has a position on a slide
             found[figure] = (case, float(x), float(y))
         elif figure in published:
             found[figure] = (case, *published[figure][1:])

@@ -1,4 +1,4 @@
-"""Copies within and between sets, and what they mean as findings."""
+"""Copies within and between sets, and the findings made from them."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ Member = tuple[int, int]
 
 @dataclass(frozen=True)
 class Pixels:
-    """A set whose crops are at hand.
+    """A set whose crops are available.
 
     Attributes:
         manifest: The set.
         crops: ``(m, px, px, 3)`` uint8 RGB.
-        usable: ``(m,)`` mask; False where a crop is missing.
+        usable: ``(m,)`` mask; False if a crop is missing.
         rows: ``(m,)`` row of the manifest of each crop, -1 where it has none.
     """
 
@@ -53,7 +53,7 @@ class Pixels:
 
         Args:
             manifest: The set.
-            store: A :class:`atypia.data.crops.store.CropStore`, or what has its ``crops`` and ``usable``.
+            store: A :class:`atypia.data.crops.store.CropStore`, or an object with its ``crops`` and ``usable``.
 
         Raises:
             ValueError: The store is of another manifest.
@@ -74,7 +74,7 @@ class Copies:
     """Crops that are the same.
 
     Attributes:
-        kind: ``identical``, ``turned`` or ``near``. A turned group holds at least one pair that
+        kind: ``identical``, ``turned`` or ``near``. A turned group has at least one pair that
             is not identical, a near group one that is not turned.
         members: Two or more, sorted.
     """
@@ -88,8 +88,8 @@ def find_copies(sets: Sequence[Pixels], near: bool = True, progress: Progress = 
 
     Args:
         sets: The sets.
-        near: Whether near-duplicates are looked for too.
-        progress: Told about crops hashed and compared.
+        near: Whether to search near-duplicates too.
+        progress: Receives progress: crops hashed and compared.
 
     Returns:
         The groups, first the identical ones, then the turned, then the near.
@@ -122,7 +122,7 @@ def file_copies(manifests: Sequence[Manifest]) -> list[Copies]:
 
 
 def within_findings(copies: Sequence[Copies], manifests: Sequence[Manifest]) -> list[Finding]:
-    """Copies inside each set, one finding for each kind and set that has any."""
+    """Copies inside each set, one finding per kind and affected set."""
     findings = []
     for number, manifest in enumerate(manifests):
         for kind in (IDENTICAL, TURNED, NEAR):
@@ -135,7 +135,7 @@ def within_findings(copies: Sequence[Copies], manifests: Sequence[Manifest]) -> 
 
 
 def across_findings(copies: Sequence[Copies], manifests: Sequence[Manifest]) -> list[Finding]:
-    """Copies between sets, one finding for each kind and pair of sets that has any."""
+    """Copies between sets, one finding per kind and affected pair of sets."""
     findings = []
     for first, second in combinations(range(len(manifests)), 2):
         where = f"{manifests[first].name} and {manifests[second].name}"
@@ -149,7 +149,7 @@ def across_findings(copies: Sequence[Copies], manifests: Sequence[Manifest]) -> 
 
 
 def conflict_findings(copies: Sequence[Copies], manifests: Sequence[Manifest]) -> list[Finding]:
-    """Certain copies that carry different labels of one task: one finding a set, one across sets."""
+    """Certain copies with different labels of one task: one finding per set, one across sets."""
     labels = [manifest.table[r.LABEL].to_pylist() for manifest in manifests]
     by_place: dict[str, list[list[Member]]] = defaultdict(list)
     for group in _largest(c.members for c in copies if c.kind != NEAR):
@@ -178,13 +178,13 @@ def part_findings(
     """Leakage between the parts of one split.
 
     Args:
-        name: What messages call the split.
+        name: Name of the split in messages.
         parts: Name of each part, and its figure ids.
         manifest: The set that is divided.
         copies: Groups of copies; members of set 0 are rows of ``manifest``, others are left out.
 
     Returns:
-        At most one finding a code.
+        At most one finding per code.
     """
     position = {figure: row for row, figure in enumerate(manifest.ids)}
     where: dict[int, set[str]] = defaultdict(set)
@@ -215,7 +215,7 @@ def part_findings(
 
 def _cases_across(name: str, where: Mapping[int, set[str]], manifest: Manifest) -> list[Finding]:
     cases = manifest.table[r.CASE_ID].to_pylist()
-    # A case is only itself within its own set, unless it is a published one; pooled sets may repeat names.
+    # Case names are unique only within a data set, except published ones; pooled sets may repeat names.
     sets = manifest.table[r.DATASET].to_pylist()
     parts: dict[tuple[str, str], set[str]] = defaultdict(set)
     rows: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -235,7 +235,7 @@ def _cases_across(name: str, where: Mapping[int, set[str]], manifest: Manifest) 
 
 
 def case_scope(dataset: str, case: str) -> str:
-    """Within what a case's name means one case: all published sources, or its own data set.
+    """The scope in which a case name is unique: all published sources, or its own data set.
 
     The published sources name a case ``COLLECTION/number``, the same in every set that has it.
     """
@@ -247,7 +247,7 @@ def case_scope(dataset: str, case: str) -> str:
 def _near_groups(
     sets: Sequence[Pixels], usable: Sequence[npt.NDArray[np.bool_]], turned: list[list[Member]], progress: Progress
 ) -> list[list[Member]]:
-    """Groups of near copies; certain copies are represented by their first and put back after."""
+    """Groups of near copies; certain copies are represented by their first member and added again afterwards."""
     others = {member for group in turned for member in group[1:]}
     whole = {group[0]: group for group in turned}
     members: list[Member] = []
@@ -266,7 +266,7 @@ def _near_groups(
 
 
 def _largest(groups: Iterable[tuple[Member, ...]]) -> list[tuple[Member, ...]]:
-    """Groups that are not part of another: a turned group contains its identical ones."""
+    """Groups that are not part of another group: a turned group contains its identical ones."""
     kept: list[tuple[Member, ...]] = []
     seen: set[Member] = set()
     for group in sorted(groups, key=len, reverse=True):

@@ -1,7 +1,7 @@
-"""What an audit can find: the codes, how grave each is, and the report.
+"""Findings of an audit: codes, severities, and the report.
 
-Severity decides what follows. An **error** makes figures or scores wrong and stops a training or
-an evaluation unless the user names its code as an exception; a **warning** should be looked at;
+An **error** makes figures or scores wrong and stops training and
+evaluation unless the user allows its code; a **warning** should be checked;
 an **info** explains what could not be checked.
 """
 
@@ -20,10 +20,10 @@ SEVERITIES: Final = (ERROR, WARNING, INFO)
 
 CODES: Final[Mapping[str, tuple[str, str]]] = {
     # Images.
-    "missing-image": (ERROR, "a file that the table names is not there"),
-    "unreadable-image": (ERROR, "a file is no image, or one that is refused"),
+    "missing-image": (ERROR, "a file named in the table is missing"),
+    "unreadable-image": (ERROR, "a file is not an image, or is an image that is refused"),
     "truncated-image": (ERROR, "an image ends before its last pixel"),
-    "changed-image": (ERROR, "a file is not the one whose checksum the table holds"),
+    "changed-image": (ERROR, "a file does not match its checksum in the table"),
     "wrong-mode": (WARNING, "an image is not 8-bit RGB and is converted, or cannot be"),
     "wrong-size": (WARNING, "an image has another size than most of its set"),
     "no-images": (INFO, "the images are not on this machine, so pixels were not checked"),
@@ -36,13 +36,13 @@ CODES: Final[Mapping[str, tuple[str, str]]] = {
     "turned-within-set": (WARNING, "crops with the same pixels after a flip or rotation"),
     "near-within-set": (WARNING, "crops that show the same picture, slightly altered"),
     "conflicting-labels": (ERROR, "crops with the same pixels carry different labels: at least one is wrong"),
-    # Between sets, which may be one's training data and another's test.
+    # Between sets, which may be training and test data.
     "figure-across-sets": (ERROR, "the same figure is in both sets"),
     "case-across-sets": (ERROR, "the same case is in both sets"),
     "identical-across-sets": (ERROR, "the same pixels are in both sets"),
     "turned-across-sets": (ERROR, "the same pixels, flipped or rotated, are in both sets"),
     "near-across-sets": (WARNING, "the same picture, slightly altered, is in both sets"),
-    "known-contamination": (ERROR, "one set is known to hold figures or cases of the other"),
+    "known-contamination": (ERROR, "one set is known to contain figures or cases of the other"),
     "same-case-names": (WARNING, "sets that name cases independently use the same names"),
     # Between the parts of a split.
     "figure-across-parts": (ERROR, "a figure is in two parts of a split"),
@@ -51,7 +51,7 @@ CODES: Final[Mapping[str, tuple[str, str]]] = {
     "turned-across-parts": (ERROR, "the same pixels, flipped or rotated, are in two parts of a split"),
     "near-across-parts": (WARNING, "the same picture, slightly altered, is in two parts of a split"),
     "teacher-across-parts": (ERROR, "a teacher was trained on figures that its student is measured on"),
-    "unknown-teacher": (ERROR, "a teacher does not tell what it was trained on"),
+    "unknown-teacher": (ERROR, "a teacher does not record what it was trained on"),
     # Generated figures.
     "synthetic-measured": (ERROR, "generated figures are among those that a result is measured on"),
     "generator-across-parts": (ERROR, "a generator saw figures or cases that a fold is measured on"),
@@ -71,8 +71,8 @@ class Finding:
 
     Attributes:
         code: Key of :data:`CODES`.
-        message: What, where and how many, in one sentence, with the remedy where there is one.
-        figures: The figures concerned, as ``id``, or ``set: id`` where several sets are.
+        message: One sentence: what, where and how many, with the remedy if there is one.
+        figures: The affected figures, as ``id``, or ``set: id`` where several sets are.
         facts: Counts and groups for programs, JSON-able.
     """
 
@@ -99,10 +99,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class AuditReport:
-    """All that an audit found, the gravest first.
+    """All findings of an audit, most severe first.
 
     Attributes:
-        sets: What was audited: ``name, task, figures, images, fingerprint`` of each set.
+        sets: The audited sets: ``name, task, figures, images, fingerprint`` of each set.
         findings: Sorted by severity, then in the order of the checks.
     """
 
@@ -119,7 +119,7 @@ class AuditReport:
         return [finding for finding in self.findings if finding.code == code]
 
     def count(self, severity: str) -> int:
-        """How many findings have this severity."""
+        """Number of findings with this severity."""
         return sum(finding.severity == severity for finding in self.findings)
 
     def as_dict(self) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class AuditReport:
         }
 
     def text(self) -> str:
-        """The report for people, plain lines."""
+        """The report as plain text."""
         lines = []
         for one in self.sets:
             pixels = "with images" if one["images"] else "labels only"
@@ -148,23 +148,23 @@ class AuditReport:
 
 
 def by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Findings with the gravest first; the order among equals is kept."""
+    """Findings sorted by severity, most severe first; otherwise the order is kept."""
     return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
 def raise_leakage(findings: Sequence[Finding], allow: Iterable[str], what: str) -> list[str]:
-    """Raises for errors that the user has not named as exceptions.
+    """Raises for errors that the user has not allowed.
 
     Args:
-        findings: What was found.
+        findings: The findings.
         allow: Codes that the user accepts.
-        what: What is stopped («training on ami-br»).
+        what: The operation to refuse («training on ami-br»).
 
     Returns:
         The messages of the other findings: warnings, and errors that are allowed.
 
     Raises:
-        LeakageError: Names every error and the exception to pass.
+        LeakageError: Names every error and the option that allows it.
     """
     allowed = set(allow)
     errors = [finding for finding in findings if finding.severity == ERROR and finding.code not in allowed]
@@ -172,7 +172,7 @@ def raise_leakage(findings: Sequence[Finding], allow: Iterable[str], what: str) 
         said = "; ".join(finding.message for finding in errors)
         codes = list(dict.fromkeys(finding.code for finding in errors))
         options = " ".join(f"--allow {code}" for code in codes)
-        raise LeakageError(f"{what} is refused: {said}; to go on in spite of it: {options}")
+        raise LeakageError(f"{what} is refused: {said}; to continue anyway: {options}")
     return [f"{finding.code}: {finding.message}" for finding in by_severity(findings) if finding.severity != INFO]
 
 

@@ -1,19 +1,19 @@
-"""Which crops are the same: exactly, up to a flip or rotation, or nearly.
+"""Finds crops that are the same: exactly, up to a flip or rotation, or nearly.
 
-Three kinds of sameness, from certain to likely:
+Three kinds of copies, from certain to likely:
 
 identical
     The same pixels (:func:`pixel_hash`).
 turned
     The same pixels after one of the eight flips and rotations (:func:`dihedral_hash`).
 near
-    The same picture after one of them and a change that the eye would not call another figure:
-    recompression, resampling, a little brightness, stain or blur. Candidates come from a
+    The same picture after one of them and a change that the eye would not notice:
+    recompression, resampling, or a little brightness, stain or blur. Candidates come from a
     64-bit perceptual hash of the luminance (:func:`perceptual_hashes`); every candidate is then
     confirmed on pixels by a correlation of band-passed thumbnails, because mitotic figures
     resemble each other: a dark blob in the middle of a bright field.
 
-The perceptual hash follows the DCT hash that Zauner describes (Implementation and benchmarking
+The perceptual hash is the DCT hash of Zauner (Implementation and benchmarking
 of perceptual image hash functions, 2010, section 3.1.1), with the median of the 8x8 block.
 The eight views cost one transform: flipping an axis flips the sign of the odd coefficients along
 it, and transposing the picture transposes the coefficients.
@@ -48,10 +48,10 @@ by one pixel along both axes.
 NEAR_CORRELATION = 0.80
 """Smallest correlation of band-passed thumbnails at which a candidate is a near-duplicate.
 
-Chosen there too: the same copies correlate at 0.95 and more (0.89 and more after the shift by
+Chosen on the same data: the same copies correlate at 0.95 and more (0.89 and more after the shift by
 one pixel), while the largest correlation of any two different figures is 0.65, and 0.53 among
-the candidates. A copy that is shifted by two pixels or more is another crop of the same place;
-positions tell those, where they are published (:mod:`atypia.data.audit.contamination`).
+the candidates. A copy shifted by two pixels or more is another crop of the same position;
+it is found by position, if positions are published (:mod:`atypia.data.audit.contamination`).
 """
 BLOCK = 256
 COLUMNS = 16384
@@ -66,7 +66,7 @@ class NearPair:
     Attributes:
         a: Row of the first crop, ``a < b``.
         b: Row of the second crop.
-        view: Which of the eight views of ``b`` lies on ``a`` (see :func:`view`).
+        view: Which of the eight views of ``b`` matches ``a`` (see :func:`view`).
         distance: Hamming distance of the perceptual hashes in this view, 0 to 64.
         correlation: Correlation of the band-passed thumbnails in this view, -1 to 1.
     """
@@ -105,7 +105,7 @@ def pixel_hash(crop: Crops) -> str:
 
 
 def dihedral_hash(crop: Crops) -> str:
-    """Hash that an image shares with its eight flips and rotations and with nothing else.
+    """Hash that is equal for an image and its eight flips and rotations, and for no other image.
 
     Args:
         crop: ``(h, w, 3)`` uint8 RGB.
@@ -121,13 +121,13 @@ def equal_groups(
 ) -> list[list[tuple[int, int]]]:
     """Groups of crops with the same pixels, within and across sets.
 
-    Every crop is read once for the sum of its values, which no flip or rotation changes; only
-    crops that share it with another are hashed.
+    Every crop is read once for the sum of its values, which flips and rotations do not change; only
+    crops with equal sums are hashed.
 
     Args:
-        sets: One ``(n, px, px, 3)`` uint8 array a set (a memory-mapped store is read in blocks).
-        usable: One ``(n,)`` mask a set; rows outside it are left out. None: all rows.
-        turned: Whether crops that are flips or rotations of each other are the same.
+        sets: One ``(n, px, px, 3)`` uint8 array per set (a memory-mapped store is read in blocks).
+        usable: One ``(n,)`` mask per set; rows outside it are left out. None: all rows.
+        turned: Whether crops that are flips or rotations of each other count as the same.
 
     Returns:
         Groups of two or more ``(set, row)``, each sorted, ordered by their first member.
@@ -156,7 +156,7 @@ def thumbnails(crops: Crops, progress: Progress = silent) -> npt.NDArray[np.uint
 
     Args:
         crops: ``(n, px, px, 3)`` uint8 RGB.
-        progress: Told from time to time how many are done.
+        progress: Receives progress: crops done.
 
     Returns:
         ``(n, 32, 32)`` uint8.
@@ -215,13 +215,13 @@ def near_pairs(
     Every pair is compared in every view by popcount (blockwise; quadratic in time, linear in
     memory), then the candidates are confirmed on pixels.
 
-    How the defaults were chosen is told at :data:`NEAR_DISTANCE` and :data:`NEAR_CORRELATION`.
+    For the choice of the defaults see :data:`NEAR_DISTANCE` and :data:`NEAR_CORRELATION`.
 
     Args:
         thumbs: ``(n, 32, 32)`` uint8 luminance (:func:`thumbnails`).
         distance: Largest Hamming distance of a candidate, 0 to 64.
         correlation: Smallest correlation of a confirmed pair, -1 to 1.
-        progress: Told from time to time how many crops are compared.
+        progress: Receives progress: crops compared.
 
     Returns:
         Confirmed pairs with ``a < b``, sorted; each pair once, in its best view.
@@ -280,14 +280,14 @@ def joined(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
 
 
 def _band_passed(thumbs: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Thumbnails without slow shading, of zero mean and unit norm, so that a product is a correlation.
+    """Thumbnails without low frequencies, of zero mean and unit norm, so that their dot product is a correlation.
 
-    A flat picture has no structure to compare and becomes zero: it correlates with nothing.
+    A uniform picture has no structure and becomes zero: it correlates with nothing.
     """
     from scipy.ndimage import gaussian_filter
 
     values = thumbs.astype(np.float32)
-    # The common «dark in the middle, bright around» is slow; what tells two figures apart is not.
+    # The pattern «dark centre, bright surround», common to all figures, is low-frequency; differences between figures are not.
     values = values - gaussian_filter(values, sigma=(0, 3, 3), mode="reflect")
     values -= values.mean(axis=(1, 2), keepdims=True)
     norm = np.sqrt(np.sum(values**2, axis=(1, 2), keepdims=True))

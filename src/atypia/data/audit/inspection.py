@@ -1,4 +1,4 @@
-"""What is wrong with the images and the table of one set."""
+"""Problems in the images and the table of one set."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def table_findings(manifest: Manifest) -> list[Finding]:
     if cases.null_count:
         blind = [i for i, case in zip(manifest.ids, cases.to_pylist(), strict=True) if case is None]
         message = (
-            f"{manifest.name}: the case of {cases.null_count:,} of {total:,} figures is unknown; a split takes each of "
-            "them for a case of its own, so figures of one patient may part; fix: give `case_id`, or use the set "
+            f"{manifest.name}: the case of {cases.null_count:,} of {total:,} figures is unknown; a split treats each of "
+            "them as its own case, so figures of one patient may be separated; fix: give `case_id`, or use the set "
             "as a whole"
         )
         findings.append(Finding("missing-cases", message, tuple(blind), {"n": cases.null_count}))
@@ -44,14 +44,14 @@ def table_findings(manifest: Manifest) -> list[Finding]:
 
 
 def image_findings(manifest: Manifest, quarantined: Mapping[str, str]) -> list[Finding]:
-    """Images that cannot be used, are not 8-bit RGB, or have another size than the rest.
+    """Images that cannot be used, are not 8-bit RGB, or differ in size from the rest.
 
     Args:
-        manifest: The set; its images are at hand.
+        manifest: The set; its images are available.
         quarantined: Figure id to the reason for which the crop store has no crop of it.
 
     Returns:
-        At most one finding a code.
+        At most one finding per code.
     """
     if manifest.root is None:
         return []
@@ -67,7 +67,7 @@ def image_findings(manifest: Manifest, quarantined: Mapping[str, str]) -> list[F
         if figure in quarantined:
             if row in headers:
                 code = _fault(root / images[row], checksums[row], headers[row])
-            else:  # a position on a slide: the file may be intact, the reason tells what is wrong
+            else:  # a position on a slide: the file may be intact, the reason states what is wrong
                 code = "unreadable-image" if (root / images[row]).is_file() else "missing-image"
             reasons[code][figure] = quarantined[figure]
     modes: dict[str, str] = {
@@ -117,7 +117,7 @@ def _fault(path: Path, checksum: str | None, header: tuple[int, int, str] | None
         read_rgb(path)
     except DataError:
         return "wrong-mode" if header[2] != RGB and _decodes(path) else "truncated-image"
-    return "unreadable-image"  # intact, yet it cannot give the field asked for; the reason tells why
+    return "unreadable-image"  # intact, but the field cannot be cut from it; the reason states why
 
 
 def _decodes(path: Path) -> bool:
@@ -133,10 +133,10 @@ def _decodes(path: Path) -> bool:
 
 def _unusable(manifest: Manifest, code: str, found: Mapping[str, str]) -> str:
     words = {
-        "missing-image": "not there",
+        "missing-image": "missing",
         "unreadable-image": "no image that can be used",
         "truncated-image": "truncated or damaged",
-        "changed-image": "another file than the one whose checksum the table holds",
+        "changed-image": "different from the checksum in the table",
     }
     first = next(iter(found.values()))
     return (

@@ -1,4 +1,4 @@
-"""What two sets share, and whether the generator of one saw the other."""
+"""Overlaps of two sets, and whether the generator of one saw the other."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from atypia.data.manifest import Manifest
 def pair_findings(
     train: Manifest, test: Manifest, stores: tuple[Any, Any] | None = None, root: Path | None = None
 ) -> list[Finding]:
-    """What two sets share: figures, cases, pixels, and what is known of their sources.
+    """Overlaps of two sets: figures, cases, pixels, and known overlaps of their sources.
 
     Args:
-        train: What was trained on.
-        test: What is to be tested on.
-        stores: Crop stores of both, of one crop size; pixels are compared, flips and rotations
-            too. None: checksums of files are.
-        root: Data root in which the sources' tables of positions are looked for.
+        train: The training data.
+        test: The test data.
+        stores: Crop stores of both, with the same crop size; pixels are compared, including flips and rotations.
+          None: checksums of files are compared.
+        root: Data root with the sources' tables of positions.
     """
     findings = shared_rows(train, test, root)
     pair = [train, test]
@@ -34,7 +34,7 @@ def pair_findings(
     else:
         copies = find_copies([Pixels.of_store(m, s) for m, s in zip(pair, stores, strict=True)], near=False)
     if not any(finding.code == "figure-across-sets" for finding in findings):
-        # The same figures have the same pixels: that would say it twice.
+        # The same figures have the same pixels: do not report them twice.
         findings += across_findings(copies, pair)
     return findings
 
@@ -42,21 +42,21 @@ def pair_findings(
 def generator_findings(
     made: Manifest, measured: Manifest, code: str = "generator-across-parts", root: Path | None = None
 ) -> list[Finding]:
-    """Whether generators learned from figures, cases or files of what a classifier is measured on.
+    """Checks whether generators learned from figures, cases or files of the data that a classifier is measured on.
 
     Args:
         made: Figures, generated ones among them.
         measured: Real figures.
-        code: Code of what is found: ``generator-across-parts``, ``generator-across-sets`` or ``generator-saw-set``.
-        root: Data root in which the sources' tables of positions are looked for.
+        code: Code of the findings: ``generator-across-parts``, ``generator-across-sets`` or ``generator-saw-set``.
+        root: Data root with the sources' tables of positions.
 
     Returns:
-        One finding a generator that saw any of it, or that does not tell what it saw.
+        One finding per generator that saw any of it, or that does not record what it saw.
     """
     findings = []
     for maker in makers(made):
         if maker.seen is None:
-            message = f"{maker.shown} in {made.name} does not tell what it learned from (its seen.parquet is not here)"
+            message = f"{maker.shown} in {made.name} does not record what it learned from (its seen.parquet is missing)"
             if code != "generator-saw-set":
                 findings.append(Finding("unknown-generator", message, maker.figures))
             continue
@@ -70,14 +70,14 @@ def generator_findings(
 def measured_findings(
     name: str, parts: Mapping[str, Iterable[str]], manifest: Manifest, made: Manifest, root: Path | None = None
 ) -> list[Finding]:
-    """What generated figures may not be to a split: measured on, or made by a model that saw what is measured on.
+    """Checks a split for generated figures that are measured on, or made by a model that saw measured figures.
 
     Args:
-        name: What messages call the split or fold.
+        name: Name of the split or fold in messages.
         parts: Figure ids by part; those of ``train`` are not measured on.
         manifest: The set that is divided.
         made: Figures that are trained on, generated ones among them; may be the same set.
-        root: Data root in which the sources' tables of positions are looked for.
+        root: Data root with the sources' tables of positions.
     """
     known = set(manifest.ids)
     ids = [figure for part, figures in parts.items() if part != "train" for figure in figures if figure in known]
@@ -97,7 +97,7 @@ def measured_findings(
 
 
 def shared_rows(a: Manifest, b: Manifest, root: Path | None = None) -> list[Finding]:
-    """Figures and cases that two sets share by name, and what is known of their sources."""
+    """Figures and cases that two sets share by name, and known overlaps of their sources."""
     findings = known_contamination(a, b, root)
     known = {frozenset(finding.facts["sets"]) for finding in findings}
     same = _same_figures(a, b)
@@ -152,7 +152,7 @@ def _keys(manifest: Manifest) -> dict[tuple[str, str], str | None]:
 
 
 def _same_figures(a: Manifest, b: Manifest) -> list[str]:
-    """Figures of one data set that are in both; not those whose files differ, which only share a name."""
+    """Figures of one data set that are in both; not figures with different files, which only share an id."""
     own, other = _keys(a), _keys(b)
     return [key[1] for key in other if key in own and _may_be_same(own[key], other[key])]
 

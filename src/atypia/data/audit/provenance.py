@@ -1,9 +1,9 @@
-"""Where generated figures come from: which generator made them, and what it had seen.
+"""Provenance of generated figures: their generator, and the figures that it saw.
 
-A generated set's folder holds ``seen.parquet`` beside its images: a manifest, without images, of all
-figures that the generator learned from, those of its pretraining and of classifiers that picked its
-samples included. Each row names that table by its fingerprint (column ``seen``), so that what a
-generator saw can be compared with what a classifier is measured on, wherever the rows are taken.
+A generated set's folder contains ``seen.parquet`` beside its images: a manifest, without images, of all
+figures that the generator learned from, including those of its pretraining and of classifiers that selected its
+samples. Each row names that table by its fingerprint (column ``seen``), so that these figures
+can be compared with the data that a classifier is measured on, wherever the rows are used.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ SEEN_NAME: Final = "seen.parquet"
 DATASET_NAME: Final = "synthetic"
 """Value of the column ``dataset`` in rows of generated figures."""
 IDENTITY: Final = (r.FIGURE_ID, r.DATASET, r.IMAGE, r.CASE_ID, r.SLIDE_ID, r.SHA256)
-"""What a table of seen figures keeps of them: by which they, their cases and their files are recognised."""
+"""Columns of a table of seen figures: they identify figures, cases and files."""
 
 
 @dataclass(frozen=True, eq=False)
 class Maker:
-    """A generator, as the rows of its figures name it.
+    """A generator, as recorded in the rows of its figures.
 
     Attributes:
         generator: Content hash of its checkpoint.
-        fold: The fold that it was trained for; None where it was trained for none.
-        seen: All figures that it learned from; None where their table is not at hand or is another one.
+        fold: The fold that it was trained for; None without folds.
+        seen: All figures that it learned from; None if their table is not available or does not match.
         figures: Ids of the generated figures.
     """
 
@@ -44,7 +44,7 @@ class Maker:
 
     @property
     def shown(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return f"generator {self.generator[:8]}" + (f" of {self.fold}" if self.fold else "")
 
 
@@ -52,8 +52,8 @@ def seen_table(manifests: Iterable[Manifest], name: str) -> Manifest:
     """A table of the figures that a model learned from: their identities, without labels or images.
 
     Args:
-        manifests: The figures; what occurs several times is kept once.
-        name: What messages call them.
+        manifests: The figures; repeated figures are kept once.
+        name: Their name in messages.
 
     Raises:
         DataError: Different data sets use one figure id.
@@ -70,9 +70,9 @@ def seen_table(manifests: Iterable[Manifest], name: str) -> Manifest:
 
 
 def makers(manifest: Manifest) -> list[Maker]:
-    """The generators of a manifest's figures; none where all are real.
+    """The generators of a manifest's figures; empty if all are real.
 
-    The table of seen figures is looked for beside and above each image's folder.
+    The table of seen figures is searched in each image's folder and the one above.
     """
     made = manifest.synthetic
     if not made.any():
@@ -97,7 +97,7 @@ def makers(manifest: Manifest) -> list[Maker]:
 
 
 def _seen_near(folder: Path | None, fingerprint: str) -> Manifest | None:
-    """The table of that fingerprint in the image's folder or the one above; None where there is none."""
+    """The table with that fingerprint in the image's folder or the one above; None if there is none."""
     if folder is None or not fingerprint:
         return None
     for place in (folder.parent, folder):

@@ -1,8 +1,8 @@
-"""Audit: what is wrong with data sets, alone, together, and under a split.
+"""Audit: checks data sets alone, in pairs, and divided by a split.
 
 :func:`audit` makes the full report. :func:`check_training`, :func:`check_parts` and
-:func:`check_pair` are the cheap checks that a training and an evaluation make on their own; they
-raise on an error unless its code is named as an exception. Codes and severities are in
+:func:`check_pair` are the cheap checks that run before training and evaluation; they
+raise on an error unless its code is allowed. Codes and severities are in
 :data:`atypia.data.audit.findings.CODES`.
 """
 
@@ -35,7 +35,7 @@ from atypia.data.audit.pairs import generator_findings, measured_findings, pair_
 from atypia.data.manifest import Manifest
 
 AUDIT_PX = 128
-"""Side of the crops that are compared; the side of the published ones, so those are compared as they are."""
+"""Side of the compared crops in pixels, equal to the published ones, which are therefore not resampled."""
 
 Parts = Mapping[str, Iterable[str]]
 StoreOpener = Callable[[Manifest, Progress], Any]
@@ -59,15 +59,15 @@ def audit(
     progress: Progress = silent,
     root: Path | None = None,
 ) -> AuditReport:
-    """Looks for everything in :data:`atypia.data.audit.findings.CODES`.
+    """Searches for everything in :data:`atypia.data.audit.findings.CODES`.
 
     Args:
-        manifests: The sets; they may be one's training data and another's test.
-        splits: Splits of the first set: what messages call it, and figure ids by part.
+        manifests: The sets; they may be training and test data.
+        splits: Splits of the first set: name in messages, and figure ids by part.
         store_opener: Opens the crops of a set.
-        near: Whether near-duplicates are looked for.
-        progress: Told about decoding, hashing and comparing.
-        root: Data root in which the sources' tables of positions are looked for.
+        near: Whether to search near-duplicates.
+        progress: Receives progress: decoding, hashing and comparing.
+        root: Data root with the sources' tables of positions.
 
     Returns:
         The report. Sets whose images are not on this machine are audited by their tables.
@@ -116,20 +116,20 @@ def check_training(
 ) -> list[str]:
     """Checks that a set can be trained on.
 
-    Errors: copies with different labels; pooled sources that hold the same crops or are known to
-    contain each other.
+    Errors: copies with different labels; pooled sources that have the same crops or are known to
+    overlap.
 
     Args:
         manifest: The figures.
-        store: Their crop store; pixels are compared. None: checksums of files are.
-        allow: Codes that the user names as exceptions.
-        root: Data root in which the sources' tables of positions are looked for.
+        store: Their crop store; pixels are compared. None: checksums of files are compared.
+        allow: Codes of findings that the user allows.
+        root: Data root with the sources' tables of positions.
 
     Returns:
         Messages of warnings and of allowed errors, for logs and tables.
 
     Raises:
-        LeakageError: Tells what was found and the exception to name.
+        LeakageError: States what was found and the option that allows it.
     """
     copies = _certain_copies(manifest, store)
     findings = within_findings(copies, [manifest]) + conflict_findings(copies, [manifest])
@@ -153,14 +153,14 @@ def check_parts(
         parts: Figure ids by part.
         manifest: The set that is divided.
         store: Its crop store; None: checksums of files are compared.
-        allow: Codes that the user names as exceptions.
-        name: What messages call the split.
+        allow: Codes of findings that the user allows.
+        name: Name of the split in messages.
 
     Returns:
         Messages of warnings and of allowed errors.
 
     Raises:
-        LeakageError: Tells what was found and the exception to name.
+        LeakageError: States what was found and the option that allows it.
     """
     findings = part_findings(name, parts, manifest, _certain_copies(manifest, store))
     return raise_leakage(findings, allow, f"the division of {manifest.name}")
@@ -176,18 +176,18 @@ def check_pair(
     """Checks that a classifier trained on one set may be tested on the other.
 
     Args:
-        train: What it was trained on.
-        test: What it is to be tested on.
-        allow: Codes that the user names as exceptions.
-        stores: Crop stores of both, of one crop size; pixels are compared, flips and rotations
-            too. None: checksums of files are.
-        root: Data root in which the sources' tables of positions are looked for.
+        train: The training data.
+        test: The test data.
+        allow: Codes of findings that the user allows.
+        stores: Crop stores of both, with the same crop size; pixels are compared, including flips and rotations.
+          None: checksums of files are compared.
+        root: Data root with the sources' tables of positions.
 
     Returns:
         Messages of warnings and of allowed errors.
 
     Raises:
-        LeakageError: Tells what was found and the exception to name.
+        LeakageError: States what was found and the option that allows it.
     """
     findings = pair_findings(train, test, stores, root)
     findings += generator_findings(train, test, "generator-across-sets", root)
@@ -198,18 +198,18 @@ def check_pair(
 
 
 def check_pair_names(train: str, test: Manifest, allow: Iterable[str] = ()) -> list[str]:
-    """As :func:`check_pair`, where of the training data only the name is known.
+    """As :func:`check_pair`, if only the name of the training data is known.
 
     Args:
         train: Names of sources joined by ``+``; unknown names are not compared.
-        test: What the classifier is to be tested on.
-        allow: Codes that the user names as exceptions.
+        test: The test data.
+        allow: Codes of findings that the user allows.
     """
     return raise_leakage(named_contamination(train, test), allow, f"testing on {test.name} what was trained on {train}")
 
 
 def identical_groups(manifest: Manifest, store: Any = None) -> list[tuple[str, ...]]:
-    """Figures with the same pixels, flips and rotations included: a split should keep them together.
+    """Figures with the same pixels, including flips and rotations: a split should keep them together.
 
     Args:
         manifest: The set.
@@ -254,7 +254,7 @@ def _certain_copies(manifest: Manifest, store: Any) -> list[Copies]:
 
 
 def _renumbered(copies: list[Copies], numbers: Sequence[int]) -> list[Copies]:
-    """Copies among the sets that have images, numbered as among all sets."""
+    """Copies in the sets with images, renumbered for the list of all sets."""
     return [Copies(c.kind, tuple((numbers[number], row) for number, row in c.members)) for c in copies]
 
 

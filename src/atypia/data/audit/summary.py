@@ -1,4 +1,4 @@
-"""What a data set holds: counts by class, domain, part and rater agreement; a contact sheet."""
+"""Summary of a data set: counts by class, domain, part and rater agreement; a contact sheet."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def summarise(manifest: Manifest) -> dict[str, Any]:
 
 
 def broken_images(manifest: Manifest) -> dict[str, str]:
-    """Reasons by figure id of crops that are counted and cannot be used: files that are truncated or damaged.
+    """Reasons by figure id for crops that are counted but cannot be used: truncated or damaged files.
 
-    Pixels are not decoded: the end of a file and, of PNG, its checksums are looked at. Empty where the images are
-    not at hand.
+    Pixels are not decoded: only the end of a file and, for PNG, its checksums are checked. Empty if the images are
+    not available.
     """
     if manifest.root is None:
         return {}
@@ -88,10 +88,10 @@ def broken_images(manifest: Manifest) -> dict[str, str]:
 def random_sheet(
     manifest: Manifest, path: Path, seed: int = 0, progress: Progress = silent, rows: int = 6, columns: int = 10
 ) -> Path:
-    """Writes a contact sheet of random crops, half of them positive where there are enough.
+    """Writes a contact sheet of random crops, half of them positive if there are enough.
 
     Raises:
-        AbsentError: The images are not at hand.
+        AbsentError: The images are not available.
     """
     from atypia.base.artifacts import atomic_file
     from atypia.data.images.sheets import contact_sheet
@@ -109,18 +109,18 @@ def random_sheet(
 def augmented_sheet(
     manifest: Manifest, names: Sequence[str], path: Path, seed: int = 0, progress: Progress = silent, rows: int = 6
 ) -> Path:
-    """Writes a sheet of crops before and after augmentation, half of them positive where there are enough.
+    """Writes a sheet of crops before and after augmentation, half of them positive if there are enough.
 
     Args:
-        manifest: Where crops are drawn from.
+        manifest: Source of the crops.
         names: Augmentations; one: several draws of it, several: one draw of each.
         path: PNG file.
-        seed: Decides crops and draws.
-        progress: Told about crops decoded.
+        seed: Seed for choosing crops and draws.
+        progress: Receives progress: crops decoded.
         rows: Crops shown.
 
     Raises:
-        AbsentError: The images are not at hand.
+        AbsentError: The images are not available.
         InputError: No such augmentation.
     """
     from atypia.data.augment.sheet import augmentation_sheet
@@ -144,7 +144,7 @@ def _drawn(
 
 
 def _pick(labels: npt.NDArray[Any], usable: npt.NDArray[np.bool_], count: int, seed: int) -> list[int]:
-    """Random rows, half of each class where there are enough; any rows where there are no labels."""
+    """Random rows, half of each class if there are enough; any rows without labels."""
     rng = generator(seed, "contact sheet")
     picked: list[int] = []
     for wanted in (1, 0):

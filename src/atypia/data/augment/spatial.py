@@ -1,4 +1,4 @@
-"""Spatial augmentation: every geometric step becomes one matrix a figure, and one resampling.
+"""Spatial augmentation: every geometric step becomes one matrix per figure, and one resampling.
 
 Coordinates are those of ``torch.nn.functional.grid_sample``: x to the right, y down, both from −1
 to 1. A matrix maps a place in the *output* to the place in the input that it shows.
@@ -141,7 +141,7 @@ class Elastic:
     probability: float = 0.5
 
     def field(self, count: int, side: int, generator: torch.Generator) -> Tensor:
-        """Displacement (count, side, side, 2), in grid coordinates; zero where it does not happen."""
+        """Displacement (count, side, side, 2), in grid coordinates; zero if it does not happen."""
         coarse = torch.randn(count, 2, self.cells, self.cells, generator=generator) * 2 * self.amplitude
         coarse = coarse * happens(count, self.probability, generator).float()[:, None, None, None]
         # Bicubic interpolation is linear and separable: a matrix from either side.

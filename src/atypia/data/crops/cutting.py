@@ -1,4 +1,4 @@
-"""Filling a crop store: figures are cut into units of work, decoded in threads, written in place."""
+"""Fills a crop store: figures are divided into units of work, decoded in threads, and written in place."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ from atypia.data.slides.readers import open_slide
 from atypia.data.slides.regions import Slide
 
 STORE_VERSION = 1
-"""Part of every store's key; raised when the same input would give other pixels or files."""
+"""Part of every store's key; increased when the same input would give other pixels or files."""
 
 CROPS_FILE, INDEX_FILE, META_FILE = "crops.npy", "index.parquet", "meta.json"
 ROW, REASON = "row", "reason"
 """Columns of the index beside ``figure_id``."""
 
 UNIT_BYTES = 4 << 20
-"""Crops of one unit of work: what a thread holds before it writes."""
+"""Crops per unit of work, which a thread holds in memory before it writes."""
 UNIT_CROPS = 64
 SLIDE_POINTS = 1024
 """Most points of one slide in a unit, so that several threads share a large slide."""
 SLIDE_TILE_PX = 512
 """Points on a slide are read in order of tiles of this side, so that neighbours share decoded tiles."""
 FLUSH_BYTES = 64 << 20
-"""After this much the file is flushed, so that unwritten pages do not pile up."""
+"""The file is flushed after this many bytes, so that unwritten pages do not accumulate."""
 SHOWN_REASONS = 3
 _CANNOT_RESERVE = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 
 
 @dataclass(frozen=True)
 class _Unit:
-    """Rows that one thread does in one go: crop images, or the points of one slide."""
+    """Rows for one thread: crop images, or the points of one slide."""
 
     rows: npt.NDArray[np.int64]
     on_slide: bool
@@ -58,7 +58,7 @@ class _Unit:
 
 @dataclass(frozen=True)
 class _Done:
-    """What became of a unit: a hash of what its crops came from, and the reasons of those that failed."""
+    """Result of a unit: a hash of the sources of its crops, and the reasons for failed crops."""
 
     count: int
     content: bytes
@@ -66,7 +66,7 @@ class _Done:
 
 
 class _CropsFile:
-    """A ``.npy`` file of zeros that crops are written into, by several threads."""
+    """A ``.npy`` file of zeros for crops, written by several threads."""
 
     def __init__(self, path: Path, shape: tuple[int, int, int, int]) -> None:
         self._crop_bytes = int(np.prod(shape[1:]))
@@ -83,14 +83,14 @@ class _CropsFile:
             raise
 
     def _allocate(self) -> None:
-        """Reserves the space, so that a full disk shows before any work."""
+        """Reserves the space, so that a full disk is noticed before any work."""
         reserve = getattr(os, "posix_fallocate", None)
         if reserve is not None:
             try:
                 reserve(self._file.fileno(), 0, self.size_bytes)
                 return
             except OSError as error:
-                # Some file systems cannot reserve; there the writes themselves tell.
+                # Some file systems cannot reserve space; there the writes fail instead.
                 if error.errno not in _CANNOT_RESERVE:
                     raise
         os.ftruncate(self._file.fileno(), self.size_bytes)
@@ -104,7 +104,7 @@ class _CropsFile:
                 view = view[self._file.write(view) :]
 
     def flush(self) -> None:
-        """Waits until what was written is on the disk."""
+        """Waits until everything written is on disk."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -115,18 +115,18 @@ def build_store(folder: Path, manifest: Manifest, geometry: CropGeometry, worker
     """Writes the files of a store into a folder.
 
     Memory is bounded by workers × (one unit of crops + one source image), whatever the number
-    of crops, beside the manifest itself and a few numbers a figure for positions on slides.
+    of crops, beside the manifest itself and a few numbers per figure for positions on slides.
 
     Args:
         folder: An empty folder.
         manifest: The figures; its ``root`` must be known.
         geometry: How to take crops.
         workers: Threads.
-        progress: Told after each unit.
+        progress: Receives progress after each unit.
 
     Raises:
-        DataError: No figure at all gives a crop.
-        OSError: The disk is full or cannot be written.
+        DataError: No crop can be made.
+        OSError: The disk is full or not writable.
     """
     count, side = len(manifest), geometry.out_px
     file = _CropsFile(folder / CROPS_FILE, (count, side, side, 3))
@@ -161,14 +161,14 @@ def build_store(folder: Path, manifest: Manifest, geometry: CropGeometry, worker
 def _cut_all(
     file: _CropsFile, manifest: Manifest, geometry: CropGeometry, workers: int, progress: Progress
 ) -> tuple[dict[int, str], str]:
-    """Does every unit; returns the reasons by row and a hash of all content."""
+    """Processes every unit; returns the reasons by row and a hash of all content."""
     reasons: dict[int, str] = {}
     content = hashlib.blake2b(digest_size=16)
     total, done, unflushed = len(manifest), 0, 0
     crop_bytes = 3 * geometry.out_px**2
     cut = _cutter(file, manifest, geometry)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="crops")
-    # A short queue: enough to keep every thread busy, no list of all that is to be done.
+    # A short queue: enough to keep every thread busy, without listing all work in advance.
     waiting: deque[Future[_Done]] = deque()
 
     def finish() -> None:
@@ -217,7 +217,7 @@ def _units(manifest: Manifest, crop_bytes: int) -> Iterator[_Unit]:
             yield _Unit(points[first : min(first + SLIDE_POINTS, end)], on_slide=True)
 
 
-# Reasons name paths, which differ between machines; that there is no crop does not.
+# Reasons name paths, which differ between machines; the absence of a crop does not depend on them.
 _NO_CROP = b"no crop"
 _NEEDED = (r.IMAGE, r.X_PX, r.Y_PX, r.MPP, r.SHA256)
 
@@ -284,7 +284,7 @@ def _whole_crop(root: Path, figure: dict[str, Any], geometry: CropGeometry) -> t
     if expected is not None and found.hexdigest() != expected.lower():
         raise DataError(
             f"{path} is not the file that the manifest was made from (its SHA-256 differs); "
-            f"fix: fetch it again, or build the manifest anew"
+            f"fix: fetch it again, or build the manifest again"
         )
     return apply(read_rgb(data, name=str(path)), geometry, figure[r.MPP]), found.digest()
 
@@ -297,7 +297,7 @@ def _point_crop(slide: Slide, figure: dict[str, Any], geometry: CropGeometry) ->
 
 
 def _runs(rows: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Stretches of consecutive rows, as positions from and to."""
+    """Ranges of consecutive rows, as start and stop positions."""
     breaks = np.flatnonzero(np.diff(rows) != 1) + 1
     yield from zip([0, *breaks.tolist()], [*breaks.tolist(), len(rows)], strict=True)
 
@@ -315,7 +315,7 @@ def _write_index(path: Path, manifest: Manifest, reasons: dict[int, str]) -> Non
 
 
 def file_states(root: Path, images: Sequence[str]) -> list[list[Any]]:
-    """For each image: its name, its size in bytes and its time of change in ns; nulls where absent."""
+    """For each image: its name, its size in bytes and its time of change in ns; nulls if absent."""
     states: list[list[Any]] = []
     for image in images:
         try:
@@ -327,7 +327,7 @@ def file_states(root: Path, images: Sequence[str]) -> list[list[Any]]:
 
 
 def quarantine_state(manifest: Manifest, rows: Sequence[int] | npt.NDArray[np.int64]) -> str | None:
-    """Fingerprint of the files behind quarantined rows; None where there are none."""
+    """Fingerprint of the files behind quarantined rows; None if there are none."""
     if manifest.root is None or len(rows) == 0:
         return None
     images = sorted(set(manifest.table[r.IMAGE].take(pa.array(rows, pa.int64())).to_pylist()))

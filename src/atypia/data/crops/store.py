@@ -1,20 +1,20 @@
-"""Crop store: every figure's pixels, decoded once, memory-mapped ever after.
+"""Crop store: every figure's pixels, decoded once, then memory-mapped.
 
 On disk a store is the folder ``<cache>/crops/<key>/`` with
 
 * ``crops.npy``: shape (n, out_px, out_px, 3) uint8 RGB, rows in the manifest's order;
-* ``index.parquet``: ``figure_id``, ``row``, ``reason`` (why a row is zeros; null where it is not);
+* ``index.parquet``: ``figure_id``, ``row``, ``reason`` (why a row is zeros; null if it is not);
 * ``meta.json``, written last: shapes, fingerprints and the versions of what decoded the images.
 
-The key covers the manifest (with its SHA-256 of each image), the geometry, the version of this
-module's format, and size and time of each image file whose SHA-256 the manifest does not have.
+The key covers the manifest (with its SHA-256 of each image), the geometry, the format version of this
+module, and size and modification time of each image file without a SHA-256 in the manifest.
 The folder gets its name only when it is complete, under a lock, so two builders make one store
 and a killed one leaves nothing that could be read.
 
-Building decodes in threads: Pillow and OpenSlide release the interpreter's lock where the time
-goes, and no interpreter has to be started. Crops are written by ordinary writes into a file that
-is allocated beforehand, not through a memory map: a full disk is then an error instead of a
-killed process, and no page of the file counts as this process's memory.
+Building decodes in threads: Pillow and OpenSlide release the interpreter lock during the expensive
+work, and no process has to be started. Crops are written with ordinary writes into a preallocated
+file, not through a memory map: a full disk then raises an error instead of killing the
+process, and no page of the file counts as this process's memory.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ class CropStore:
     Attributes:
         crops: RGB, shape (n, out_px, out_px, 3) uint8, memory-mapped and read-only, in the
             manifest's row order. Only what is indexed is read from disk.
-        quarantined: Figure id to the reason why it has no crop; its row in ``crops`` is zeros.
-        usable: Shape (n,) bool; False where quarantined.
-        fingerprint: Content hash: manifest, geometry, the bytes that were decoded and what was
-            quarantined. Equal on every machine that decoded the same files.
-        geometry: How crops were taken.
+        quarantined: Reason by figure id for each figure without a crop; its row in ``crops`` is zeros.
+        usable: Shape (n,) bool; False if quarantined.
+        fingerprint: Content hash: manifest, geometry, the decoded bytes and the
+            quarantined figures. Equal on every machine that decoded the same files.
+        geometry: How crops were cut.
         path: The store's folder.
     """
 
@@ -79,7 +79,7 @@ class CropStore:
     def batches(
         self, rows: Sequence[int] | npt.NDArray[Any] | None = None, size: int = 256
     ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]]:
-        """Reads crops piece by piece, so that memory holds one batch.
+        """Reads crops batch by batch, so that only one batch is in memory.
 
         Args:
             rows: Row positions in any order, or a boolean mask; None for all usable rows.
@@ -114,31 +114,31 @@ def open_store(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> CropStore:
-    """Opens the crops of a manifest, building the store where there is none yet.
+    """Opens the crops of a manifest, building the store if there is none yet.
 
-    A figure whose image is absent, damaged, differs from the manifest's SHA-256 or cannot give
-    the field asked for is quarantined: its row is zeros and the reason is kept. The store is
-    built anew when a quarantined figure's file has changed since.
+    A figure is quarantined if its image is missing or damaged, differs from the manifest's SHA-256, or does not
+    contain the requested field: its row is zeros and the reason is kept. The store is
+    built again when a quarantined figure's file has changed since.
 
     Args:
-        manifest: The figures and where their images are.
-        geometry: How to take the crops.
-        cache: Folder of derived files; None for the usual one.
-        workers: Threads that decode; None for one a core.
-        progress: Told about crops while a store is being built.
+        manifest: The figures and their images.
+        geometry: How to cut the crops.
+        cache: Folder of derived files; None for the default.
+        workers: Threads that decode; None for one per core.
+        progress: Receives progress: crops while a store is being built.
 
     Returns:
-        The store. Opening one that exists reads its index and maps its pixels; nothing more.
+        The store. Opening one that exists reads its index and maps its pixels; nothing else.
 
     Raises:
         AbsentError: The manifest has no folder of images, and no store was built before.
-        DataError: No figure at all gives a crop.
-        InputError: The geometry asks for whole crop images where figures are positions on
+        DataError: No crop can be made.
+        InputError: The geometry asks for whole crop images but figures are positions on
             slides, or ``workers`` is below 1.
-        WorkError: The disk is full or cannot be written.
+        WorkError: The disk is full or not writable.
     """
     if workers is not None and workers < 1:
-        raise InputError(must("workers", "at least 1", workers, "leave it out for one a core"))
+        raise InputError(must("workers", "at least 1", workers, "omit it for one per core"))
     table = manifest.table
     if geometry.is_whole and table[r.X_PX].null_count < len(manifest):
         fix = "set side_um or side_px"
@@ -163,7 +163,7 @@ def _key(manifest: Manifest, geometry: CropGeometry) -> str:
 
 
 def _unhashed_files(manifest: Manifest) -> list[list[Any]]:
-    """Name, size and time of each image whose SHA-256 the manifest does not have."""
+    """Name, size and time of each image without a SHA-256 in the manifest."""
     unhashed = manifest.table.filter(manifest.table[r.SHA256].is_null())
     if unhashed.num_rows == 0:
         return []
@@ -174,7 +174,7 @@ def _unhashed_files(manifest: Manifest) -> list[list[Any]]:
 
 def _absent(manifest: Manifest) -> AbsentError:
     return AbsentError(
-        f"{manifest.name}: its images are not at hand, only its table; "
+        f"{manifest.name}: its images are not available, only its table; "
         f"fix: fetch them with `atypia data get` or `atypia data import`, or set --root"
     )
 

@@ -1,1 +1,1 @@
-"""Image files to arrays: decoding, fields, contact sheets."""
+"""Converts image files to arrays: decoding, fields, contact sheets."""

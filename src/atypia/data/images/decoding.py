@@ -1,16 +1,16 @@
-"""Image files to RGB arrays, under limits, with every colour mode handled on purpose.
+"""Decodes image files to RGB arrays, with size limits and explicit handling of every colour mode.
 
-What becomes of a file:
+How each kind of file is handled:
 
 =====================================  ========================================================
 RGB, YCbCr                             8-bit RGB as it is
 grey (L)                               the same value three times
 palette (P), CMYK                      converted (CMYK without its colour profile)
-with transparency (RGBA, LA, a key)    laid over white, the colour of empty glass
-16 bits a sample                       the high byte of each sample
-bilevel, 32-bit, float, CIELAB         refused: no H&E image is stored so, any scaling is a guess
-several pages                          refused unless the caller names the page
-PNG whose checksums do not fit         refused: its pixels are others than those that were saved
+with transparency (RGBA, LA, a key)    composited over white, the colour of empty glass
+16 bits per sample                       the high byte of each sample
+bilevel, 32-bit, float, CIELAB         refused: no H&E image is stored this way, and any scaling would be a guess
+several pages                          refused unless the caller selects a page
+PNG with wrong checksums                refused: its pixels are not those that were saved
 truncated, empty, no image, too large  refused
 =====================================  ========================================================
 
@@ -38,7 +38,7 @@ from atypia.data.images.libtiff import silence_libtiff
 silence_libtiff()
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "JPEG2000")
-"""Pillow's names of the formats that are read. Its other readers are never given a file."""
+"""Pillow's names of the supported formats. Its other readers are never used."""
 
 _MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -48,7 +48,7 @@ _MAGIC = (
     (b"II+\0", "TIFF"),
     (b"MM\0+", "TIFF"),
 )
-# A decoder stops once it has all pixels, so a file cut inside its last bytes would pass.
+# A decoder stops once it has all pixels, so a file truncated in its last bytes would pass.
 _ENDINGS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
@@ -59,7 +59,7 @@ _MODES = {
     "LAB": "CIELAB colours",
     "HSV": "HSV colours",
 }
-# What is often given and never read, by its place in the file and its bytes.
+# Common unsupported file types, by offset and magic bytes.
 _NOT_READ = (
     (0, b"GIF8", "a GIF, which has 256 colours"),
     (0, b"%PDF", "a PDF"),
@@ -86,7 +86,7 @@ _COMPRESSIONS = {
 _TIFF_READ = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32946})
 _HEAD_BYTES = 1 << 16
 _CONVERTED = ("RGB", "L", "P", "CMYK", "YCbCr")
-# What Pillow's readers raise on damaged files.
+# Exceptions of Pillow's readers on damaged files.
 _DAMAGE = (
     OSError,
     SyntaxError,
@@ -104,7 +104,7 @@ _DAMAGE = (
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """How large a file may be before it is refused.
+    """Size limits above which a file is refused.
 
     Attributes:
         max_pixels: Width × height. The default, 67 megapixels (201 MB as RGB), is above a 2 mm²
@@ -120,12 +120,12 @@ DEFAULT_LIMITS = ImageLimits()
 
 
 class ImageHeader(NamedTuple):
-    """What an image file says of itself.
+    """Header of an image file.
 
     Attributes:
         width_px: Width.
         height_px: Height.
-        mode: Pillow's name of the colour mode; with ``;16`` behind it where samples have 16 bits.
+        mode: Pillow's name of the colour mode; followed by ``;16`` if samples have 16 bits.
     """
 
     width_px: int
@@ -144,15 +144,15 @@ def read_rgb(
 
     Args:
         source: A path, or the bytes of a file.
-        limits: What is too large.
-        name: What messages call it; else the path.
+        limits: Size limits.
+        name: Its name in messages; else the path.
         page: Which page of a file with several, from 0; None refuses such files.
 
     Returns:
         RGB, shape (height, width, 3), 0 to 255.
 
     Raises:
-        DataError: The file is absent, empty, no image, truncated, damaged, too large, in a
+        DataError: The file is absent, empty, not an image, truncated, damaged, too large, in a
             colour mode that is refused, or has several pages. The message names the file.
     """
     data = source if isinstance(source, bytes) else read_bytes(source, limits)
@@ -172,7 +172,7 @@ def read_rgb(
 
 
 def check_whole(path: str | Path) -> None:
-    """Checks that a file is whole without decoding it: the end of PNG and JPEG, and the checksums of PNG.
+    """Checks that a file is complete without decoding it: the end of PNG and JPEG files, and the checksums of PNG.
 
     Raises:
         DataError: It cannot be read, or is truncated or damaged.
@@ -190,10 +190,10 @@ def _check_whole(data: bytes, name: str) -> None:
 
 
 def read_bytes(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
-    """Reads a whole file that is not too large.
+    """Reads a whole file within the size limit.
 
     Raises:
-        DataError: The file is absent, no regular file, empty, too large, or cannot be read.
+        DataError: The file is absent, not a regular file, empty, too large, or cannot be read.
     """
     path = Path(path)
     with _opened(path, limits) as file:
@@ -204,10 +204,10 @@ def read_bytes(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> bytes:
 
 
 def read_header(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> ImageHeader:
-    """Reads size and colour mode without decoding pixels; an intact header says nothing of the rest.
+    """Reads size and colour mode without decoding pixels; an intact header does not mean that the rest is intact.
 
     Raises:
-        DataError: The file is absent, empty, too large, or no image.
+        DataError: The file is absent, empty, too large, or not an image.
     """
     path = Path(path)
     try:
@@ -221,16 +221,16 @@ def read_header(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> Image
 
 
 def image_format(data: bytes) -> str | None:
-    """Pillow's name of a common format by its first bytes; None for what it does not know."""
+    """Pillow's name of a common format by its first bytes; None if unknown."""
     return next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)
 
 
 def _opened(path: Path, limits: ImageLimits) -> BinaryIO:
-    """The file, open; told to be regular, of some bytes and not too large."""
+    """Opens a file after checking that it is regular, not empty and not too large."""
     try:
         file = open_regular(path)
     except IsADirectoryError:
-        raise DataError(f"{path} is no regular file but a folder; fix: name an image file") from None
+        raise DataError(f"{path} is a folder, not a regular file; fix: name an image file") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}; fix: check the path") from error
     size = os.fstat(file.fileno()).st_size
@@ -244,14 +244,14 @@ def _opened(path: Path, limits: ImageLimits) -> BinaryIO:
 
 
 def _check_sums(data: bytes, name: str) -> None:
-    """Compares the checksum of every part of a PNG that its pixels depend on; Pillow does so for some only."""
+    """Compares the checksum of every chunk of a PNG that its pixels depend on; Pillow checks only some."""
     at = len(_MAGIC[0][0])
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
         kind, end = data[at + 4 : at + 8], at + 8 + length
         if end + 4 > len(data):
-            return  # truncated, which its reader says
-        # A part that a reader may leave out has a small first letter; transparency is not left out here.
+            return  # truncated, which the decoder reports
+        # Chunks whose name starts in lower case are optional for readers; transparency is not optional here.
         if kind[:1].isupper() or kind == b"tRNS":
             (stated,) = struct.unpack_from(">I", data, end)
             if zlib.crc32(memoryview(data)[at + 4 : end]) != stated:
@@ -272,9 +272,9 @@ def _check_size(image: Image.Image, name: str, limits: ImageLimits) -> None:
 def _choose_page(image: Image.Image, name: str, page: int | None) -> None:
     pages = int(getattr(image, "n_frames", 1))
     if page is None:
-        # A JPEG with a second picture (a camera's preview) is one image; pages are TIFF's.
+        # A JPEG with a second picture (a camera's preview) is one image; only TIFF has pages.
         if pages > 1 and image.format != "MPO":
-            raise DataError(must(name, "an image of one page", f"{pages} pages", "split it into one file a page"))
+            raise DataError(must(name, "an image of one page", f"{pages} pages", "split it into one file per page"))
     elif not 0 <= page < pages:
         raise DataError(must("page", f"from 0 to {pages - 1} in {name}", page, "name a page that exists"))
     else:
@@ -315,7 +315,7 @@ def _unreadable(name: str, error: BaseException, data: bytes = b"") -> DataError
 
 
 def _what(data: bytes, error: BaseException) -> str | None:
-    """What a file is that is not read, by its first bytes; of a TIFF by its compression; None where it is not known."""
+    """Type of an unsupported file by its first bytes, or by its compression for TIFF; None if unknown."""
     for start, magic, words in _NOT_READ:
         if data[start : start + len(magic)] == magic:
             return words
@@ -331,12 +331,12 @@ def _what(data: bytes, error: BaseException) -> str | None:
         return "a TIFF of signed samples"
     bits = _first_tag(data, 258)
     if bits is not None and bits not in (1, 2, 4, 8, 16):
-        return f"a TIFF of {bits} bits a sample"
+        return f"a TIFF of {bits} bits per sample"
     return None if code is None or code in _TIFF_READ else f"a TIFF of the unknown compression {code}"
 
 
 def _first_tag(data: bytes, wanted: int) -> int | None:
-    """The first number of a tag of a classic TIFF's first page; None where it is not among these bytes."""
+    """The first number of a tag of a classic TIFF's first page; None if it is not among these bytes."""
     order = "<" if data[:2] == b"II" else ">"
     try:
         version, at = struct.unpack_from(f"{order}HI", data, 2)
@@ -356,7 +356,7 @@ def _first_tag(data: bytes, wanted: int) -> int | None:
 
 
 def _head(path: Path) -> bytes:
-    """The first bytes of a file, for what is said of it."""
+    """The first bytes of a file, for error messages."""
     try:
         with open_regular(path) as file:
             return file.read(_HEAD_BYTES)

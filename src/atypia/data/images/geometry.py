@@ -1,4 +1,4 @@
-"""How a square crop is taken from an image: which field, how many pixels.
+"""How a square crop is cut from an image: size of the field, number of pixels.
 
 Positions are continuous: pixel *i* covers the interval from *i* to *i + 1*, so the centre of an
 image of width *w* is *w / 2*. A field of *s* pixels centred on *x* starts at the whole pixel
@@ -21,20 +21,20 @@ from atypia.base.artifacts import fingerprint
 from atypia.base.errors import DataError, InputError, must
 
 MIN_SIDE_PX = 8
-"""Smallest field and smallest crop: fewer pixels show no nucleus."""
+"""Smallest field and smallest crop, in pixels: with fewer no nucleus is visible."""
 MAX_SIDE_PX = 8192
-"""Largest field (201 MB of RGB): bounds what one crop can cost."""
+"""Largest field in pixels (201 MB of RGB): limits the memory for one crop."""
 MAX_OUT_PX = 4096
 MAX_REFLECTION = 2
-"""A field may be this many times as large as its image; beyond, most of it would be mirrored."""
+"""A field may be this many times as large as its image; beyond that, most of it would be mirrored."""
 
 
 @dataclass(frozen=True)
 class CropGeometry:
-    """The field that a crop shows and the pixels that it is stored in.
+    """The field shown in a crop and the size of the stored crop.
 
-    At most one of ``side_um`` and ``side_px`` is given. With neither, the field is the whole
-    crop image, or its centre square where it is not square.
+    At most one of ``side_um`` and ``side_px`` may be given. With neither, the field is the whole
+    crop image, or its central square if it is not square.
 
     Attributes:
         out_px: Side of the stored crop, from 8 to 4096 px.
@@ -70,17 +70,17 @@ class CropGeometry:
         return self.side_um is None and self.side_px is None
 
     def source_side_px(self, mpp: float | None = None) -> int | None:
-        """Side of the field in source pixels, to the nearest whole one.
+        """Side of the field in source pixels, rounded to a whole number.
 
         Args:
             mpp: µm/px of the source image; used with ``side_um`` only.
 
         Returns:
-            Pixels, or None where the field is the whole crop image.
+            Pixels, or None if the field is the whole crop image.
 
         Raises:
             DataError: ``side_um`` is given and ``mpp`` is unknown or not positive, or the field
-                comes to fewer than 8 or more than 8192 pixels.
+                has fewer than 8 or more than 8192 pixels.
 
         >>> CropGeometry(side_um=32.0).source_side_px(0.25)
         128
@@ -98,16 +98,16 @@ class CropGeometry:
 
 
 def apply(image: npt.NDArray[np.uint8], geometry: CropGeometry, mpp: float | None = None) -> npt.NDArray[np.uint8]:
-    """Takes the crop from an image that is centred on the figure.
+    """Cuts the crop from an image that is centred on the figure.
 
     Args:
         image: RGB, shape (height, width, 3).
-        geometry: The field and the pixels.
+        geometry: The field and the side of the crop.
         mpp: µm/px of the image.
 
     Returns:
-        RGB, shape (out_px, out_px, 3). Bit-exact source pixels where the field has ``out_px``.
-        What a field shows beyond the image is its reflection.
+        RGB, shape (out_px, out_px, 3). Source pixels are unchanged if the field has ``out_px`` pixels.
+        Beyond the image's border the field is filled by reflection.
 
     Raises:
         DataError: The image is smaller than 8 px, the field is more than twice as large as the
@@ -147,9 +147,9 @@ def start_px(centre: float, side_px: int) -> int:
 
 
 def mirrored(start: int, count: int, size: int) -> npt.NDArray[np.int64]:
-    """Positions in an axis of ``size`` pixels that ``count`` pixels from ``start`` show.
+    """Source positions, on an axis of ``size`` pixels, of ``count`` pixels from ``start``.
 
-    Outside the axis its content is reflected about the outermost pixel, which is not repeated,
+    Outside the axis its content is reflected about the outermost pixel (which is not repeated),
     as often as needed.
 
     >>> mirrored(-2, 7, 4).tolist()
@@ -172,7 +172,7 @@ def mirrored_square(image: npt.NDArray[np.uint8], x_px: float, y_px: float, side
         side_px: Side of the square.
 
     Returns:
-        RGB, shape (side_px, side_px, 3); a view of the image where it lies inside.
+        RGB, shape (side_px, side_px, 3); a view of the image if it lies inside.
     """
     height, width = image.shape[:2]
     left, top = start_px(x_px, side_px), start_px(y_px, side_px)
@@ -183,7 +183,7 @@ def mirrored_square(image: npt.NDArray[np.uint8], x_px: float, y_px: float, side
 
 
 def resize(square: npt.NDArray[np.uint8], out_px: int) -> npt.NDArray[np.uint8]:
-    """Antialiased bilinear resampling of a square; the array itself where sizes agree.
+    """Antialiased bilinear resampling of a square; the array itself if sizes agree.
 
     The kernel is a triangle that widens with the reduction, so no detail aliases.
 

@@ -1,4 +1,4 @@
-"""Contact sheets: many crops on one picture, for the documentation and for looking at data."""
+"""Contact sheets: many crops in one picture, for the documentation and for viewing data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from atypia.base.errors import InputError, must
 from atypia.base.records import ATYPICAL, ATYPICAL_TASK, CLASS_NAMES, NORMAL
 
 COLOURS: dict[int | None, str] = {NORMAL: "#0072B2", ATYPICAL: "#D55E00", None: "#8C8C8C"}
-"""Border of class 0, of class 1 (the positive class) and of an unknown class: told apart by
+"""Border of class 0, of class 1 (the positive class) and of an unknown class: distinguishable by
 readers with any colour vision (Okabe and Ito's blue, vermilion and grey)."""
 
 MAX_SHEET_PX = 20_000
@@ -35,13 +35,13 @@ def contact_sheet(
 
     Args:
         crops: RGB, shape (n, height, width, 3), 0 to 255, n ≥ 1.
-        captions: One short line a crop, cut where it is too long; None leaves the lines out.
-        columns: Crops in a row.
+        captions: One short line per crop, truncated if too long; None omits the lines.
+        columns: Crops per row.
         scale: Magnification; 1 shows source pixels one to one.
-        title: A line on top; None of it where empty.
+        title: A line at the top; omitted if empty.
         labels: Class of each crop (0, 1 or None), shown as the border's colour with a legend;
             None draws no legend and grey borders.
-        task: Key of :data:`atypia.base.records.CLASS_NAMES`: the words of the legend.
+        task: Key of :data:`atypia.base.records.CLASS_NAMES`: the class names of the legend.
 
     Returns:
         An RGB picture.
@@ -69,7 +69,9 @@ def contact_sheet(
     size = (max(size[0], _head_width(title, title_font, legend, caption_font)), size[1])
     if max(size) > MAX_SHEET_PX:
         got = f"{size[0]} × {size[1]} px"
-        raise InputError(must("sheet", f"at most {MAX_SHEET_PX} px a side", got, "show fewer crops or a smaller scale"))
+        raise InputError(
+            must("sheet", f"at most {MAX_SHEET_PX} px per side", got, "show fewer crops or a smaller scale")
+        )
 
     sheet = Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -102,7 +104,7 @@ def _check(
         raise InputError(must("columns", "at least 1", columns, "for instance 8"))
     for name, given in (("captions", captions), ("labels", labels)):
         if given is not None and len(given) != len(crops):
-            raise InputError(must(name, f"one a crop ({len(crops)})", len(given), "give as many"))
+            raise InputError(must(name, f"one per crop ({len(crops)})", len(given), "give as many"))
     unknown = {label for label in labels if label not in COLOURS} if labels is not None else set()
     if unknown:
         raise InputError(must("labels", "0, 1 or None", sorted(map(str, unknown)), "give class codes"))

@@ -1,9 +1,9 @@
-"""Shapes of mitotic figures: where the chromosomes lie, for each morphology and severity.
+"""Shapes of mitotic figures: positions of the chromosomes for each morphology and severity.
 
 A figure is a set of chromosome arms, each a short bent chain of Gaussian blobs, in micrometres
 around the figure's centre with the spindle axis along x. Severity 0 of an atypical morphology is
 its normal counterpart (a ring without a hole is a plate seen from the pole) and severity 1 the
-full picture, so that everything between is a case over which raters may disagree.
+full picture, so that raters may disagree on everything in between.
 
 The morphologies are those that published definitions of atypical mitosis list: multipolar,
 ring-shaped and disorganised metaphases; lagging or bridging chromosomes and asymmetric
@@ -49,7 +49,7 @@ class Morphology:
     Attributes:
         name: The field's term.
         atypical: Whether its full picture is atypical.
-        counterpart: What a rater calls it who sees a figure of the other class.
+        counterpart: Name used by a rater who votes for the other class.
         poles_um: How far the daughter plates are apart, which lengthens the cell; 0 before anaphase.
         draw: Places ``count`` arms at a severity in [0, 1].
     """

@@ -29,7 +29,7 @@ PHANTOM: Final = "phantom"
 MANIFEST_NAME: Final = "manifest.parquet"
 PARAMETERS_NAME: Final = "phantom.json"
 CHUNK: Final = 24
-"""Figures that a worker renders between two reports."""
+"""Figures that a worker renders between two progress reports."""
 SMALL: Final = 60
 """Fewer figures than this are rendered in this process: starting others takes longer."""
 
@@ -42,22 +42,22 @@ def write_phantom(
     workers: int | None = None,
     progress: Progress = silent,
 ) -> Manifest:
-    """Writes a phantom set, or what is missing of it.
+    """Writes a phantom set, or its missing images.
 
     ``folder`` receives ``normal/*.png``, ``atypical/*.png``, ``phantom.json`` (parameters) and at
-    the very end ``manifest.parquet``, so a set whose writing was interrupted has no manifest that
-    names absent images; calling again goes on. The pixels depend on the parameters and the
+    the end ``manifest.parquet``, so an interrupted set has no manifest that
+    names missing images; calling again resumes. The pixels depend on the parameters and the
     versions of NumPy, SciPy and Pillow, not on ``n``, ``workers`` or the machine's load. Scripts
     that call this need the usual ``if __name__ == "__main__":`` guard of multiprocessing.
 
     Args:
         folder: Where the set goes. A set with the same parameters and at most as many figures is
-            completed; anything else that is there is left alone and refused.
+            completed; anything else is kept and refused.
         n: Number of figures, ≥ 1.
         seed: Seed of the set; two seeds share no figure.
         domains: Names of :data:`atypia.data.phantom.domains.DOMAINS` or own domains; None for all.
-        workers: Processes; None for one a core.
-        progress: Told the number of images that are there.
+        workers: Processes; None for one per core.
+        progress: Receives progress: images present.
 
     Returns:
         The manifest, its root being ``folder``.
@@ -70,7 +70,7 @@ def write_phantom(
     if n < 1:
         raise InputError(must("n", "at least 1", n, "pass -n 2000"))
     if workers is not None and workers < 1:
-        raise InputError(must("workers", "at least 1", workers, "leave it out for one a core"))
+        raise InputError(must("workers", "at least 1", workers, "leave it out for one per core"))
     folder = Path(folder).resolve()
     parameters = _parameters(n, seed, chosen)
     _check_folder(folder, parameters)
@@ -117,7 +117,7 @@ def _parameters(n: int, seed: int, domains: Sequence[PhantomDomain]) -> dict[str
 
 
 def _identity(parameters: dict[str, Any]) -> str:
-    """What must agree for two sets to share their figures: all but how many there are."""
+    """Parameters that two sets must share to have the same figures: all but the number of figures."""
     return fingerprint({key: value for key, value in parameters.items() if key != "n"})
 
 
@@ -199,7 +199,7 @@ def _write_images(
     if processes == 1 or len(figures) < SMALL:
         take(_write_chunk(folder, chunk, seed) for chunk in chunks)
         return hashes
-    # Started afresh rather than forked: a fork of a process with running threads may hang.
+    # Spawned rather than forked: a fork of a process with running threads may hang.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         try:
             take(_completed(pool, folder, chunks, seed))
@@ -227,7 +227,7 @@ def _write_image(folder: Path, figure: PhantomFigure, seed: int) -> str:
     if data is None:
         pixels = render_crop(figure.domain, figure.morphology, figure.severity, seed, figure.index, figure.case)
         buffer = io.BytesIO()
-        # Stored, not deflated: all files are of one size, so that it tells nothing about the figure.
+        # Stored, not deflated: all files have one size, which reveals nothing about the figure.
         Image.fromarray(pixels).save(buffer, "PNG", compress_level=0)
         data = buffer.getvalue()
         with atomic_file(path) as file:

@@ -1,7 +1,7 @@
-"""What a phantom set holds: cases, morphologies, votes and labels, before a pixel is drawn.
+"""Plan of a phantom set: cases, morphologies, votes and labels, before rendering.
 
-Cases are dealt to the domains in turn. A figure's case, morphology and votes depend on the seed,
-the domains and its index alone, so a larger set begins with the smaller one.
+Cases are assigned to the domains in turn. A figure's case, morphology and votes depend only on the seed,
+the domains and its index, so a larger set begins with the smaller one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from atypia.data.phantom.chromatin import MORPHOLOGIES
 from atypia.data.phantom.domains import PhantomDomain
 
 RENDERER_VERSION: Final = 1
-"""Raised whenever the same seed would give other pixels or votes."""
+"""Increased whenever the same seed would give other pixels or votes."""
 
 CASE_FIGURES: Final = (10, 40)
 """Fewest and most figures of a case."""
@@ -52,10 +52,10 @@ RATERS: Final = (-0.05, 0.0, 0.05)
 """For each rater, what is added to the severity: the first is strict, the third calls atypia early."""
 
 RATER_SD: Final = 0.15
-"""Standard deviation of what a rater perceives about the true severity."""
+"""Standard deviation of the perceived severity around the true one."""
 
 TEST_EVERY: Final = 4
-"""One case in so many is in the ``test`` part."""
+"""One of this many cases is in the ``test`` part."""
 
 CASE_SPREAD: Final = 12.0
 """Concentration of the beta distribution of the cases' atypia rates about their domain's."""
@@ -70,9 +70,9 @@ class PhantomFigure:
         case: Index of its case.
         domain: Its case's domain.
         part: ``train`` or ``test``.
-        morphology: Name of what is drawn.
+        morphology: Name of the morphology.
         severity: How far it is developed, in [0, 1].
-        votes: One label a rater, 1 = atypical.
+        votes: One label per rater, 1 = atypical.
     """
 
     index: int
@@ -90,7 +90,7 @@ class PhantomFigure:
 
     @cached_property
     def phases(self) -> tuple[str, ...]:
-        """What each rater calls the figure."""
+        """The phase named by each rater."""
         shown = MORPHOLOGIES[self.morphology]
         return tuple(shown.name if vote == int(shown.atypical) else shown.counterpart for vote in self.votes)
 

@@ -53,8 +53,8 @@ def render_crop(
 ) -> npt.NDArray[np.uint8]:
     """Renders one mitotic figure; a pure function of its arguments.
 
-    The surroundings, the scanner's noise and the place, size and turn of the figure come from
-    streams of their own, so two morphologies of the same seed and figure share them.
+    The surroundings, the scanner's noise and the position, size and rotation of the figure come from
+    separate random streams, so two morphologies with the same seed and figure share them.
 
     Args:
         domain: Stain, scanner and architecture.

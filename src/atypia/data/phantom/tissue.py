@@ -1,7 +1,7 @@
-"""What surrounds a mitotic figure: cells, nuclei, stroma, gaps, blood and inflammation.
+"""The surroundings of a mitotic figure: cells, nuclei, stroma, gaps, blood and inflammation.
 
 Everything is drawn as two densities, hematoxylin and eosin. Nothing here knows the figure's
-morphology or label, so the surroundings cannot betray them.
+morphology or label, so the surroundings cannot reveal them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from atypia.data.phantom.nuclei import Canvas, NucleusKind, paint_erythrocyte, p
 
 @dataclass(frozen=True)
 class Tissue:
-    """A crop's surroundings and what the figure's own cell is drawn with.
+    """A crop's surroundings, and values for drawing the figure's own cell.
 
     Attributes:
         hematoxylin: Density of hematoxylin, (128, 128).
@@ -143,7 +143,7 @@ def _paint_nuclei(
     clumps: Field,
     grain: Field,
 ) -> None:
-    # Nuclei of one crop resemble each other: they are of one tumour.
+    # Nuclei of one crop are similar, because they are from one tumour.
     weights = rng.dirichlet([2.4, 2.4, 0.5, 1.0])
     kinds = (NucleusKind.VESICULAR, NucleusKind.GRANULAR, NucleusKind.DARK, NucleusKind.PALE)
     radius = domain.cell_px * rng.uniform(0.33, 0.46)

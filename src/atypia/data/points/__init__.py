@@ -1,1 +1,1 @@
-"""Positions of figures on slides, one module a file format."""
+"""Positions of figures on slides, one module per file format."""

@@ -1,4 +1,4 @@
-"""What every format of points gives: where figures are, what they are called, how they were drawn.
+"""Common types of point formats: positions, classes and drawing objects of figures.
 
 Positions are continuous pixels of the full-resolution image, x to the right, y down; pixel *i*
 covers the interval from *i* to *i + 1*.
@@ -26,21 +26,21 @@ from atypia.data.textfiles import known
 BoxFormat = Literal["auto", "xywh", "xyxy", "cxcywh"]
 BOX_FORMATS: Final[tuple[BoxFormat, ...]] = get_args(BoxFormat)
 CANVAS, BOUNDS = "canvas", "bounds"
-"""What positions count from: the corner of a slide's whole picture, or that of its scanned area."""
+"""Origin of positions: the corner of a slide's whole canvas, or of its scanned area."""
 
 
 class ScaleError(DataError):
-    """Positions are in µm and the µm/px that would turn them into pixels is not known."""
+    """Positions are in µm, and the µm/px for converting them to pixels is unknown."""
 
 
 class Mark(NamedTuple):
-    """What a file says of how a figure was drawn; None where it does not say.
+    """How a figure was drawn, as stated in the file; None if not stated.
 
     Attributes:
         kind: QuPath's type of object: ``annotation``, ``detection``, ``cell``.
         form: ``rectangle``, ``ellipse``, ``outline``; None for a point.
         plane: The focal plane or time.
-        name: What the object is called, beside its class.
+        name: Name of the object, apart from its class.
     """
 
     kind: str | None = None
@@ -57,19 +57,19 @@ class Points:
     """Figures on one slide or on several.
 
     Attributes:
-        ids: One a figure, each once on a slide.
+        ids: One per figure, each once on a slide.
         x_px: Centres, shape (n,), float64, finite.
         y_px: Centres, shape (n,), float64, finite.
-        images: Which slide each is on, by the name in the file; None where the file names none.
-        sizes_px: Width and height of what was drawn, shape (n, 2), NaN where it was a point;
-            None where the file has points only.
-        classes: What the file calls each figure, None where it does not say; None where it has
+        images: Which slide each is on, by the name in the file; None if the file names none.
+        sizes_px: Width and height of what was drawn, shape (n, 2), NaN if it was a point;
+            None if the file has points only.
+        classes: Class of each figure in the file, None if not stated; None if the file has
             no classes.
-        numbered: Whether ``ids`` are only positions in the file («1», «2», …).
+        numbered: Whether ``ids`` are only row numbers of the file («1», «2», …).
         notes: What was left out, and why.
-        marks: How each figure was drawn; None where nothing is known of it.
-        origin: What positions count from, :data:`CANVAS` or :data:`BOUNDS`, by what wrote the file (QuPath
-            counts from the scanned area); None where it does not tell. Most slides make no difference between them.
+        marks: How each figure was drawn; None if unknown.
+        origin: Origin of positions, :data:`CANVAS` or :data:`BOUNDS`, inferred from the program that wrote the file (QuPath
+            counts from the scanned area); None if unknown. For most slides both are the same.
 
     Raises:
         InputError: Lengths differ, an id occurs twice on a slide, or a position is not finite.
@@ -91,7 +91,7 @@ class Points:
         for name in ("x_px", "y_px", "images", "sizes_px", "classes", "marks"):
             values = getattr(self, name)
             if values is not None and len(values) != count:
-                raise InputError(must(name, f"of {count} figures", f"{len(values)}", "give one value a figure"))
+                raise InputError(must(name, f"of {count} figures", f"{len(values)}", "give one value per figure"))
         if not (np.isfinite(self.x_px).all() and np.isfinite(self.y_px).all()):
             raise InputError(must("positions", "finite", "NaN or infinity", "leave those figures out"))
         places = self.ids if self.images is None else list(zip(self.images, self.ids, strict=True))
@@ -106,7 +106,9 @@ class Points:
         across, down = np.asarray(x_px, np.float64), np.asarray(y_px, np.float64)
         if across.ndim != 1 or across.shape != down.shape:
             got = f"{across.shape} and {down.shape}"
-            raise InputError(must("x_px and y_px", "two arrays of the same shape (n,)", got, "give one value a figure"))
+            raise InputError(
+                must("x_px and y_px", "two arrays of the same shape (n,)", got, "give one value per figure")
+            )
         named = [str(n + 1) for n in range(len(across))] if ids is None else [str(figure) for figure in ids]
         return cls(named, across, down, numbered=ids is None)
 
@@ -114,7 +116,7 @@ class Points:
         return len(self.ids)
 
     def take(self, rows: Sequence[int] | npt.NDArray[Any]) -> Points:
-        """The figures at these positions, in this order (a boolean mask is taken too)."""
+        """The figures at these positions, in this order (a boolean mask is accepted too)."""
         picked = np.asarray(rows)
         if picked.dtype == bool:
             picked = np.flatnonzero(picked)
@@ -138,32 +140,32 @@ class Points:
         """The figures of these classes, as :func:`atypia.data.points.classes.chosen` takes them.
 
         Raises:
-            InputError: There are several classes and no name is given, or no figure is of one of these; names those
+            InputError: There are several classes and no name is given, or no figure has a given class; lists those
                 there are.
         """
         mask, notes = chosen(self.classes or [None] * len(self), names)
         return self.take(mask).noted(*notes)
 
     def on_image(self, slide: str | Path, beside: Sequence[str | Path] = ()) -> Points:
-        """The figures of one slide, by the rule of :mod:`atypia.data.points.names`; all where the file names none.
+        """The figures of one slide, by the rule of :mod:`atypia.data.points.names`; all if the file names none.
 
         Args:
             slide: The slide's path.
-            beside: Other slides that the file may speak of.
+            beside: Other slides that the file may refer to.
 
         Raises:
-            DataError: No figure is on that slide, or names of several slides fit it; lists them.
+            DataError: No figure is on that slide, or several names match it; lists them.
         """
         if self.images is None:
             return self
         mask, found = matching(slide, self.images, beside)
-        note = () if found.exact else (f"points of {found.name!r} are taken for {Path(slide).name}",)
+        note = () if found.exact else (f"points of {found.name!r} are used for {Path(slide).name}",)
         return self.take(np.array(mask)).noted(*note)
 
 
 @dataclass(frozen=True)
 class PointLimits:
-    """How large a file of points may be before it is refused.
+    """Size limits above which a file of points is refused.
 
     Attributes:
         max_bytes: Size of a text file; JSON takes about ten times as much memory while it is read.
@@ -178,24 +180,24 @@ DEFAULT_POINT_LIMITS = PointLimits()
 
 
 Scale = Callable[[], float | None]
-"""Gives µm/px of a slide, None where it is not known. Asked only where it matters: the slide may have to be opened."""
+"""Gives µm/px of a slide, None if unknown. Called only if needed, because the slide may have to be opened."""
 
 
 def unknown_scale() -> float | None:
-    """The scale where nothing is known of the slide."""
+    """The scale if nothing is known about the slide."""
     return None
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a file is to be read.
+    """Options for reading a file.
 
     Attributes:
         path: The file.
-        scale: Gives the slide's µm/px, None where it is not known; asked only where lengths in µm are to be read.
+        scale: Gives the slide's µm/px, None if unknown; asked only where lengths in µm are to be read.
         box_format: What four numbers of a box are: ``xywh`` (left, top, width, height), ``xyxy`` (left, top,
-            right, bottom), ``cxcywh`` (centre, width, height), or ``auto``: told from the file where it can be.
-        limits: What is too large.
+            right, bottom), ``cxcywh`` (centre, width, height), or ``auto``: inferred from the file if possible.
+        limits: Size limits.
     """
 
     path: Path
@@ -205,7 +207,7 @@ class Reading:
 
     @property
     def mpp(self) -> float | None:
-        """µm/px of the slide; None where it is not known."""
+        """µm/px of the slide; None if unknown."""
         return self.scale()
 
 
@@ -214,8 +216,8 @@ class PointFormat:
     """One format of points.
 
     Attributes:
-        name: What ``format`` calls it.
-        kind: What is parsed before: ``json`` (the content), ``table`` (a TextTable) or
+        name: Value of ``format``.
+        kind: How the file is parsed first: ``json`` (the content), ``table`` (a TextTable) or
             ``sqlite`` (nothing).
         summary: What writes it, for documentation.
         takes: Whether parsed content is of this format.
@@ -237,7 +239,7 @@ POINT_FORMATS: Registry[PointFormat] = Registry("format of points", "atypia.data
 
 @dataclass
 class Collector:
-    """Gathers figures as a file is read, under its limits."""
+    """Collects figures while a file is read, within its limits."""
 
     reading: Reading
     ids: list[str | None] = field(default_factory=list)
@@ -289,18 +291,18 @@ class Collector:
         self.marks.append(mark)
 
     def skip(self, what: str) -> None:
-        """Counts something that is left out, in words that follow a number («regions»)."""
+        """Counts a skipped object, named so that it can follow a number («regions»)."""
         self.skipped[what] += 1
 
     def refuse(self, what: str) -> None:
-        """Leaves out one damaged figure, in words that name it («annotation 3, a box of 0 × 50 px»)."""
+        """Skips one damaged figure, with a description («annotation 3, a box of 0 × 50 px»)."""
         self.refused.append(what)
 
     def points(self) -> Points:
-        """Everything that was gathered.
+        """All collected figures.
 
         Raises:
-            DataError: Nothing was; positions are shares of the image; only some figures name their slide.
+            DataError: No figures; positions are fractions of the image; only some figures name their slide.
         """
         name = self.reading.path.name
         notes = [f"left out: {count:,} {what}" for what, count in self.skipped.items()]
@@ -334,7 +336,7 @@ class Collector:
         )
 
     def _refuse_shares(self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> None:
-        """Several figures in the first pixel, or one at a fraction of it, are shares of the image."""
+        """Refuses positions that are fractions of the image: several figures in the first pixel, or one at a fraction of it."""
         within = bool(((x >= 0) & (x <= 1) & (y >= 0) & (y <= 1)).all())
         if within and (len(x) > 1 or not (x[0].is_integer() and y[0].is_integer())):
             fix = "multiply them by the image's width and height in pixels"
@@ -343,7 +345,7 @@ class Collector:
 
 
 def _settled(ids: list[str], images: Sequence[str | None]) -> tuple[list[str], list[str]]:
-    """Ids of which each occurs once on a slide: what occurs again becomes ``id~2``, with a note."""
+    """Makes ids unique per slide: repeated ones become ``id~2``, with a note."""
     places = list(zip(images, ids, strict=True))
     if len(set(places)) == len(places):
         return ids, []
@@ -359,6 +361,4 @@ def _settled(ids: list[str], images: Sequence[str | None]) -> tuple[list[str], l
         kept.append(own)
     first = next(iter(again))[1]
     count = sum(own != figure for own, figure in zip(kept, ids, strict=True))
-    return kept, [
-        f"{count:,} figures have the id of another and got one of their own (first: {first!r}, now '{first}~2')"
-    ]
+    return kept, [f"{count:,} figures have the id of another and got a new one (first: {first!r}, now '{first}~2')"]

@@ -1,6 +1,6 @@
-"""What four numbers of a box are, told by what most boxes of a file allow.
+"""Determines what the four numbers of a box mean, from what is possible for most boxes of a file.
 
-Single boxes that are flat, swapped or damaged never decide how the others are read, and are refused by name.
+Single boxes that are flat, swapped or damaged never determine how the others are read; they are refused individually.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ AUTO: Final[BoxFormat] = "auto"
 
 AREA_SHARE: Final = 1e-3
 BEYOND_PX: Final = 64
-"""Drawn boxes may overlap an image's border by a little under either reading."""
+"""Tolerance in pixels by which boxes may extend beyond the image under either reading."""
 SAME_SIZE: Final = 0.01
-"""Boxes of one size differ by at most this share."""
+"""Boxes that differ by at most this share count as equal in size."""
 
 Numbers = npt.NDArray[np.float64]
 
 
 def corners(boxes: Numbers, box_format: BoxFormat) -> Numbers:
-    """Left, top, right, bottom of boxes, shape (n, 4); NaN and disorder are left as they are."""
+    """Left, top, right, bottom of boxes, shape (n, 4); NaN and wrong order are kept."""
     if box_format == XYXY:
         return boxes
     start, size = boxes[:, :2], boxes[:, 2:]
@@ -55,29 +55,29 @@ def shape_of(numbers: tuple[float, float, float, float], box_format: BoxFormat) 
 def decide(boxes: Numbers, areas: Numbers, images: Numbers, marked: bool) -> BoxFormat | None:
     """Whether boxes are (left, top, width, height) or (left, top, right, bottom).
 
-    A box speaks for one reading where the other gives it no size, an area that is not the stated one, or a place
+    A box supports one reading if the other gives it no size, an area other than the stated one, or a position
     outside its image. In this order:
 
-    1. most of those that speak say (left, top, right, bottom): that;
-    2. at least half of all say (left, top, width, height): that;
-    3. more than half of at least three boxes have one size under one reading only: that;
+    1. most of these boxes support (left, top, right, bottom);
+    2. at least half of all boxes support (left, top, width, height);
+    3. more than half of at least three boxes have equal size under one reading only;
     4. all categories are those of the MIDOG sets: (left, top, right, bottom).
 
     Args:
-        boxes: Four numbers each, shape (n, 4); rows with NaN have no say.
-        areas: Stated areas, shape (n,); NaN where none is.
-        images: Width and height of each box's image, shape (n, 2); NaN where unknown.
+        boxes: Four numbers each, shape (n, 4); rows with NaN are ignored.
+        areas: Stated areas, shape (n,); NaN if none is.
+        images: Width and height of each box's image, shape (n, 2); NaN if unknown.
         marked: Whether all categories are those of the MIDOG sets.
 
     Returns:
-        None where nothing decides.
+        None if nothing decides.
     """
     whole = np.isfinite(boxes).all(axis=1)
     boxes, areas, images = boxes[whole], areas[whole], images[whole]
     fits: dict[BoxFormat, npt.NDArray[np.bool_]] = {
         reading: _fits(corners(boxes, reading), areas, images) for reading in (XYWH, XYXY)
     }
-    # A box without width or height under one reading may be flat under the right one: it has no say.
+    # A box without width or height under one reading may be flat under the right one, so it is ignored.
     ordered = corners(boxes, XYXY)
     flat = (ordered[:, 2:] == ordered[:, :2]).any(axis=1) | (boxes[:, 2:] == 0).any(axis=1)
     only_xywh = int(np.count_nonzero(fits[XYWH] & ~fits[XYXY] & ~flat))
@@ -91,7 +91,7 @@ def decide(boxes: Numbers, areas: Numbers, images: Numbers, marked: bool) -> Box
     if len(same) == 1:
         return same[0]
     if only_xywh > only_xyxy and only_xywh == either:
-        # As many cannot be corners as can be both: in a small file one swapped box is enough for that.
+        # With equal counts nothing is decided: in a small file one swapped box is enough for a tie.
         spread = {reading: _spread(corners(boxes[~flat], reading)) for reading in (XYWH, XYXY)}
         if not marked or spread[XYWH] <= spread[XYXY]:
             return XYWH
@@ -101,8 +101,8 @@ def decide(boxes: Numbers, areas: Numbers, images: Numbers, marked: bool) -> Box
 def decide_centre(boxes: Numbers, images: Numbers) -> BoxFormat | None:
     """Whether x and y beside a width and a height are the upper left corner or the centre.
 
-    A figure's centre lies in its image; a box may leave it. So a negative x speaks for the corner, and a corner whose
-    centre would lie outside for the centre. None where nothing decides, or boxes contradict each other.
+    A figure's centre lies in its image; a box may leave it. So a negative x supports the corner, and a corner whose
+    centre would lie outside supports the centre. None if nothing decides, or boxes contradict each other.
     """
     start, size = boxes[:, :2], boxes[:, 2:]
     for_corner = (start < 0) | (start > images)
@@ -142,6 +142,6 @@ def _one_size(sides: Numbers) -> bool:
 
 
 def _spread(sides: Numbers) -> float:
-    """How much boxes differ in size: standard deviation of the logarithm of the sides."""
+    """Variation of box sizes: standard deviation of the logarithm of the sides."""
     size = np.abs(sides[:, 2:] - sides[:, :2])
     return float(np.log(np.maximum(size, 1e-3)).std())

@@ -1,4 +1,4 @@
-"""Which classes of a file of points are wanted: figures of several are never mixed without a word."""
+"""Selects classes from a file of points; figures of several classes are never mixed silently."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from atypia.data.sources.layouts import CLASS_WORDS
 from atypia.data.textfiles import known
 
 ALL: Final = "all"
-"""Takes figures of every class."""
+"""Selects figures of every class."""
 UNCLASSIFIED: Final = "unclassified"
 """QuPath's word for figures without a class."""
 EXACTLY: Final = "="
-"""Before a name: this very class, without those derived from it."""
+"""Prefix of a name: exactly this class, without derived ones."""
 DERIVED: Final = ":"
-"""QuPath's sign between a class and what is derived from it («Mitosis: Positive»)."""
+"""QuPath's separator between a class and a derived class («Mitosis: Positive»)."""
 SHOWN_CLASSES: Final = 8
 _LOOK_ALIKES = frozenset(
     {word for word, label in CLASS_WORDS[r.MITOSIS_TASK].items() if label == 0 and not word.isdecimal()}
@@ -34,10 +34,10 @@ Classes = Sequence[str | None]
 
 
 def class_name(value: Any) -> str | None:
-    """The name of a class, however an export wrote it; None where there is none.
+    """The name of a class, in any form used by exports; None if there is none.
 
-    Taken are names, QuPath's objects (``{"name": …}``, ``{"names": […]}``), and either as JSON in a text, which is
-    what GeoPandas makes of them.
+    Accepted are names, QuPath's objects (``{"name": …}``, ``{"names": […]}``), and either as JSON in a text, which is
+    the form written by GeoPandas.
 
     >>> class_name('{"name": "Mitosis", "color": [200, 0, 0]}'), class_name({"names": ["Mitosis", "Positive"]})
     ('Mitosis', 'Mitosis: Positive')
@@ -57,7 +57,7 @@ def class_name(value: Any) -> str | None:
 
 
 def unpack(text: str) -> Any:
-    """What JSON in a text says, also with the quotes of Python; the text itself where it is none."""
+    """The value of JSON in a text, also with Python's quotes; the text itself if it is not JSON."""
     if not text.startswith(("{", "[")):
         return text
     for attempt in (text, text.replace("'", '"').replace(": None", ": null")):
@@ -69,7 +69,7 @@ def unpack(text: str) -> Any:
 
 
 def class_key(name: str | None) -> str:
-    """What two spellings of a class have in common.
+    """Normalised key of a class, equal for its different spellings.
 
     >>> class_key("Mitosis:Positive") == class_key("mitosis: positive"), class_key(None)
     (True, 'unclassified')
@@ -81,7 +81,7 @@ def class_key(name: str | None) -> str:
 
 
 def is_derived(name: str, of: str) -> bool:
-    """Whether a key is that of another or of a class derived from it.
+    """Whether a key equals another key or belongs to a class derived from it.
 
     >>> is_derived("mitosis:positive", "mitosis"), is_derived("mitosis", "mitosis"), is_derived("mitoses", "mitosis")
     (True, True, False)
@@ -90,18 +90,18 @@ def is_derived(name: str, of: str) -> bool:
 
 
 def chosen(classes: Classes, wanted: Collection[str]) -> tuple[npt.NDArray[np.bool_], list[str]]:
-    """Which figures are wanted.
+    """Selects figures by class.
 
     Args:
-        classes: The class of each figure; None where it has none, which counts as a class of its own.
-        wanted: Names in any case, each with the classes derived from it; ``=NAME`` for that very one, ``all``,
-            ``unclassified``; none where there is only one class.
+        classes: The class of each figure; None if it has none, which counts as a class of its own.
+        wanted: Names in any case, each with its derived classes; ``=NAME`` for exactly this class, ``all``,
+            ``unclassified``; may be empty if there is only one class.
 
     Returns:
-        One truth value a figure, and notes.
+        One truth value per figure, and notes.
 
     Raises:
-        InputError: Several classes and none is wanted; a name that no figure has; ``all`` where that is also the
+        InputError: Several classes and none is selected; a name that no figure has; ``all`` if that is also the
             name of a class.
     """
     keys = [class_key(name) for name in classes]
@@ -136,11 +136,11 @@ def chosen(classes: Classes, wanted: Collection[str]) -> tuple[npt.NDArray[np.bo
 
 
 def _look_alike(counts: Counter[str], spelled: dict[str, str]) -> list[str]:
-    """A note where the only class is one of look-alikes."""
+    """A note if the only class is a look-alike class."""
     only = next(iter(counts), UNCLASSIFIED)
     if only not in _LOOK_ALIKES:
         return []
-    return [f"all points are of the class {spelled[only]}, which by its name are no mitotic figures"]
+    return [f"all points have the class {spelled[only]}, which by its name is not a mitotic figure"]
 
 
 def _counted(counts: Counter[str], spelled: dict[str, str]) -> str:

@@ -1,6 +1,6 @@
 """Boxes in JSON: COCO's (left, top, width, height) and the MIDOG sets' (left, top, right, bottom).
 
-Both have the same keys and nothing in the file says which numbers are meant, so ``auto`` decides by what most
+Both have the same keys and nothing in the file states which one is used, so ``auto`` decides by what most
 boxes allow (:func:`atypia.data.points.boxes.decide`). Where nothing decides, the file is refused until
 ``box_format`` says it. A box that is flat, swapped or damaged is left out by name.
 """
@@ -30,7 +30,7 @@ def read(content: Any, reading: Reading) -> Points:
 
     Raises:
         DataError: A part is missing or damaged, an annotation names an image that is not listed,
-            it cannot be told what a box's numbers are, or as :meth:`Collector.points`.
+            it cannot be determined what a box's numbers are, or as :meth:`Collector.points`.
     """
     name = reading.path.name
     try:
@@ -58,7 +58,7 @@ def read(content: Any, reading: Reading) -> Points:
             isinstance(shape_of(box, one), tuple) for box in boxes.tolist() for one in (XYWH, XYXY)
         ):
             raise DataError(
-                f"{name}: it cannot be told whether a `bbox` is (left, top, width, height) or "
+                f"{name}: it cannot be determined whether a `bbox` is (left, top, width, height) or "
                 "(left, top, right, bottom); fix: pass --box-format xywh or --box-format xyxy"
             )
         written = found or XYXY
@@ -75,7 +75,7 @@ def read(content: Any, reading: Reading) -> Points:
 
 
 def _numbers(sides: Any) -> list[float]:
-    """Four numbers of a box; NaN where there are not four."""
+    """Four numbers of a box; NaN if there are not four."""
     if not isinstance(sides, list | tuple) or len(sides) != 4:
         return [math.nan] * 4
     return [_number(side) for side in sides]

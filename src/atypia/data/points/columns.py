@@ -1,4 +1,4 @@
-"""What the columns of a table of points mean: centres, corners, boxes, in which unit."""
+"""Meaning of the columns of a table of points: centres, corners, boxes, and their units."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ CENTRES: Final = (
     ("x_pos", "y_pos"),
     ("x_position", "y_position"),
 )
-"""Centres for certain."""
+"""Names that always mean centres."""
 BARE: Final = (("x", "y"),)
-"""Centres, unless there are a width and a height too: then maybe a corner."""
+"""Names for centres; with a width and a height possibly a corner."""
 PAIRS: Final = ("centroid", "center", "centre", "position", "coordinates")
 """One column with «x, y»."""
 ROWS_FIRST: Final = ("centroid_1", "centroid_0")
@@ -60,9 +60,9 @@ TOP_LEFT: Final = (
     ("x0", "y0"),
     ("bbox_left", "bbox_top"),
 )
-"""A corner for certain: of use with a width and a height only."""
+"""Names that always mean a corner; used only with a width and a height."""
 MAYBE_CORNERS: Final = (*BARE, ("bbox_x", "bbox_y"), ("box_x", "box_y"), ("bx", "by"))
-"""With a width and a height: a corner in most tools, the centre in some."""
+"""Names that, with a width and a height, mean a corner in most tools and the centre in some."""
 SIZES: Final = (
     ("width", "height"),
     ("w", "h"),
@@ -97,12 +97,12 @@ _UNITS = {
 
 
 def plain(column: str) -> str:
-    """A column's name as it is compared.
+    """Normalised name of a column, for comparison.
 
     >>> plain("Centroid X µm"), plain(" X (mm)"), plain("x-px")
     ('centroid_x_um', 'x_mm', 'x_px')
     """
-    # NFKC makes the micro sign a Greek mu; «Âµ» is what a wrong decoding makes of it.
+    # NFKC makes the micro sign a Greek mu; «Âµ» results from a wrong decoding.
     name = unicodedata.normalize("NFKC", column).casefold().replace("âμ", "μ").replace("μm", "um")
     return re.sub(r"[\s_\-()\[\]]+", "_", name.strip()).strip("_")
 
@@ -124,17 +124,17 @@ def plain_columns(table: TextTable) -> dict[str, str]:
 
 
 def first_column(columns: dict[str, str], names: Sequence[str]) -> str | None:
-    """The first of these that the table has, as the table spells it."""
+    """The first of these names that the table has, in the table's spelling."""
     return next((columns[name] for name in names if name in columns), None)
 
 
 @dataclass(frozen=True)
 class Found:
-    """Columns that belong together.
+    """A set of matching columns.
 
     Attributes:
-        columns: As the table spells them.
-        unit: ``px``, a unit of length, ``share``, or empty where the names tell none.
+        columns: Names as spelled in the table.
+        unit: ``px``, a unit of length, ``share``, or empty if the names tell none.
     """
 
     columns: tuple[str, ...]
@@ -142,12 +142,12 @@ class Found:
 
 
 def find(columns: dict[str, str], sets: Sequence[Sequence[str]], units: Sequence[str] | None = None) -> Found | None:
-    """The first set of which the table has every column, all in one unit.
+    """The first complete set of columns in the table, all in one unit.
 
     Args:
         columns: By plain name.
         sets: Plain names without a unit, or with it.
-        units: Units that count; None for all. Pixels go before lengths.
+        units: Units that count; None for all. Pixels take precedence over lengths.
     """
     by_base: dict[tuple[str, str], str] = {}
     for name, column in columns.items():
@@ -163,7 +163,7 @@ def find(columns: dict[str, str], sets: Sequence[Sequence[str]], units: Sequence
 
 
 def split_unit(name: str) -> tuple[str, str]:
-    """A plain name without its unit, and the unit; empty where it names none.
+    """A plain name without its unit, and the unit; empty if it names none.
 
     >>> split_unit("centroid_x_um"), split_unit("x"), split_unit("xmin_mm")
     (('centroid_x', 'um'), ('x', ''), ('xmin', 'mm'))

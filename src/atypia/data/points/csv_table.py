@@ -1,6 +1,6 @@
-"""Tables with a line a figure: plain ones, QuPath's measurement exports, tables of boxes.
+"""Tables with one line per figure: plain tables, QuPath's measurement exports, tables of boxes.
 
-What the columns mean is in :mod:`atypia.data.points.columns`.
+For the meaning of the columns see :mod:`atypia.data.points.columns`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from atypia.data.points.shapes import Shape, dot
 from atypia.data.textfiles import TextTable, known, number
 
 ORIGIN = "origin"
-"""A column of Atypia's own results: what their positions count from."""
+"""A column of Atypia's own results: the origin of their positions."""
 Cells = dict[str, str]
 ShapeOf = Callable[[Cells, str], Shape | str]
 
@@ -47,13 +47,13 @@ _THOUSANDS = ((re.compile(r"-?\d{1,3}(\.\d{3})+,\d+"), "."), (re.compile(r"-?\d{
 def read(table: TextTable, reading: Reading) -> Points:
     """Reads a table delimited by commas, semicolons or tabs.
 
-    Positions in pixels go before those in µm or mm, a centre before a box; the size is that of the box where there is
+    Positions in pixels take precedence over those in µm or mm, a centre before a box; the size is that of the box where there is
     one, else that of QuPath's area and perimeter. Other columns are not looked at. Lines of tiles, cores, lines and
     sets of several points, which have no one position, are left out and counted.
 
     Raises:
         DataError: No columns of positions (names those that are there), no header, two columns of one name, a cell
-            that is no finite number, positions that may be a corner or a centre, or as :meth:`Collector.points`.
+            that is not a finite number, positions that may be a corner or a centre, or as :meth:`Collector.points`.
         ScaleError: Only positions in µm or mm, and no µm/px is given.
     """
     columns = c.plain_columns(table)
@@ -95,10 +95,10 @@ def read(table: TextTable, reading: Reading) -> Points:
 
 
 def coordinate(row: Cells, column: str, where: str, decimal_comma: bool = False) -> float:
-    """A finite number of a cell.
+    """Reads a finite number from a cell.
 
     Raises:
-        DataError: It is none; names line and column.
+        DataError: Not a finite number; states line and column.
     """
     text = row[column]
     for form, thousands in _THOUSANDS:
@@ -119,7 +119,7 @@ def coordinate(row: Cells, column: str, where: str, decimal_comma: bool = False)
 def decimal_commas(table: TextTable, columns: Sequence[str]) -> bool:
     """Whether numbers are written with a decimal comma.
 
-    A comma is one where a number has another count of digits than three behind it, or more than three before it: then
+    A comma is a decimal comma if it is not followed by exactly three digits, or preceded by more than three: then
     it cannot stand for thousands.
 
     Raises:
@@ -157,7 +157,7 @@ def _shape_reader(table: TextTable, columns: dict[str, str], reading: Reading, c
     rows_first = c.find(columns, (c.ROWS_FIRST,))
     if rows_first is not None:
         names = f"`{rows_first.columns[1]}`, `{rows_first.columns[0]}`"
-        collector.notes.append(f"{names} are taken as row and column (y and x), as scikit-image numbers them")
+        collector.notes.append(f"{names} are read as row and column (y and x), as in scikit-image")
         return _centres(table, rows_first, (None, XYXY), reading, unit, collector)
     pair = c.first_column(columns, c.PAIRS)
     if pair is not None:
@@ -194,7 +194,7 @@ def _joined(centre: c.Found, sizes: c.Found | None) -> c.Found | None:
 
 
 def _unit_column(table: TextTable, columns: dict[str, str]) -> str:
-    """The unit that a column ``unit`` states for all lines; empty where there is none."""
+    """The unit stated for all lines in a column ``unit``; empty if there is none."""
     column = c.first_column(columns, ("unit", "units"))
     if column is None:
         return ""
@@ -206,7 +206,7 @@ def _unit_column(table: TextTable, columns: dict[str, str]) -> str:
 
 
 def _scale(table: TextTable, found: c.Found, reading: Reading, stated: str) -> float:
-    """What numbers of these columns are divided by to be pixels."""
+    """Divisor that converts numbers of these columns to pixels."""
     unit = found.unit or stated
     if unit == "share":
         got = "shares of the image"
@@ -224,7 +224,7 @@ def _centres(
     table: TextTable, found: c.Found, box: tuple[c.Found | None, BoxFormat], reading: Reading, unit: str,
     collector: Collector,
 ) -> ShapeOf:  # fmt: skip
-    """Reads centres; their size is that of a box where the table has one too."""
+    """Reads centres; their size is that of a box if the table has one too."""
     scale, commas = _scale(table, found, reading, unit), decimal_commas(table, found.columns)
     drawn = None if box[0] is None else _boxes(table, box[0], box[1], reading, unit, collector)
 
@@ -275,7 +275,7 @@ def _corner_or_centre(table: TextTable, columns: dict[str, str], found: c.Found,
     """Whether x and y beside a width and a height are a corner or the centre.
 
     Raises:
-        DataError: Nothing tells.
+        DataError: It cannot be determined.
     """
     if reading.box_format != AUTO:
         if reading.box_format == XYXY:
@@ -292,7 +292,7 @@ def _corner_or_centre(table: TextTable, columns: dict[str, str], found: c.Found,
     if decided is None:
         names = f"`{found.columns[0]}`, `{found.columns[1]}` beside `{found.columns[2]}`, `{found.columns[3]}`"
         raise DataError(
-            f"{table.path.name}: it cannot be told whether {names} are the upper left corner or the centre of a box; "
+            f"{table.path.name}: it cannot be determined whether {names} are the upper left corner or the centre of a box; "
             "fix: pass --box-format xywh (corner) or --box-format cxcywh (centre)"
         )
     return decided
@@ -300,7 +300,7 @@ def _corner_or_centre(table: TextTable, columns: dict[str, str], found: c.Found,
 
 def _pairs(column: str, collector: Collector) -> ShapeOf:
     """Reads a column with both coordinates: «(12, 34)», «[12, 34]», «12 34», «POINT (12 34)»."""
-    collector.notes.append(f"`{column}` is taken as (x, y)")
+    collector.notes.append(f"`{column}` is read as (x, y)")
 
     def shape(row: Cells, where: str) -> Shape:
         found = _PAIR.fullmatch(row[column])
@@ -345,7 +345,7 @@ def _measurement(row: Cells, column: str) -> float:
 
 
 def _origin(table: TextTable, columns: dict[str, str]) -> str | None:
-    """What positions count from: by their column, which is Atypia's, or by the names that QuPath gives."""
+    """Origin of positions, from Atypia's own column or from QuPath's column names."""
     said = {row[columns[ORIGIN]] for row in table.rows} if ORIGIN in columns else set()
     if len(said) == 1 and said <= {CANVAS, BOUNDS}:
         return said.pop()

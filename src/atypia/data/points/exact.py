@@ -29,7 +29,7 @@ def read(table: TextTable, reading: Reading) -> Points:
     Deleted lines and those without a shape, which label a whole image, are left out and counted.
 
     Raises:
-        DataError: A vector is none, or as :meth:`Collector.points`.
+        DataError: Not a vector, or as :meth:`Collector.points`.
     """
     columns = plain_columns(table)
     if VECTOR not in columns:

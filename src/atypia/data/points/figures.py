@@ -1,4 +1,4 @@
-"""From what a file draws on a slide to its figures: without regions, and each cell once."""
+"""Extracts figures from the objects drawn on a slide: drops regions and merges duplicates of a cell."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from atypia.data.points.classes import class_key, is_derived
 from atypia.data.points.names import SHOWN_NAMES
 
 MAX_FIGURE_UM: Final = 100.0
-"""Nothing wider or higher than this is a cell."""
+"""Objects wider or higher than this are not cells."""
 MAX_FIGURE_PX: Final = 400
-"""The same where µm/px is not known: 100 µm at 0.25 µm/px."""
+"""The same if µm/px is unknown: 100 µm at 0.25 µm/px."""
 LARGE_UM: Final = 32.0
 LARGE_PX: Final = 128
-"""An annotation wider than this, the field of a figure, may be a region: its neighbours tell."""
+"""An annotation wider than this, the field of a figure, may be a region, depending on its neighbours."""
 SAME_PX: Final = 0.01
-"""Two positions no further apart are one: written twice, maybe rounded."""
+"""Two positions at most this far apart are the same: written twice, maybe rounded."""
 NEAR_UM: Final = 3.0
 NEAR_PX: Final = 10.0
-"""Two positions no further apart are one cell where they are of different kinds: annotation and detection, two focal
+"""Two positions at most this far apart are one cell if they are of different kinds: annotation and detection, two focal
 planes, with and without a class. Neighbouring figures are further apart: a metaphase plate is about 10 µm long."""
 
 ANNOTATION: Final = "annotation"
 
 
 def figures_on(points: Points, scale: Scale, classes: Sequence[str] = ()) -> Points:
-    """The figures among what is drawn on one slide.
+    """The figures among the objects drawn on one slide.
 
     Args:
-        points: Everything that is drawn on it.
-        scale: Gives µm/px, None where it is not known; asked only where a shape's size matters.
+        points: All objects drawn on it.
+        scale: Gives µm/px, None if unknown; asked only where a shape's size matters.
         classes: Which are wanted, as :func:`atypia.data.points.classes.chosen` takes them.
 
     Raises:
-        InputError: There are several classes and none is named; tells also what was left out before.
+        InputError: There are several classes and none is named; also states what was left out.
     """
     figures = once(without_regions(points, scale), scale, compatible)
     try:
@@ -54,7 +54,7 @@ def without_regions(points: Points, scale: Scale) -> Points:
     """The points without regions of tissue, which a note names.
 
     A region is a shape larger than a cell; and an annotation larger than a figure's field beside points or detections,
-    if it holds two of them or none of them has its class; and QuPath's classes with ``*`` (``Region*``, ``Ignore*``),
+    if it contains two of them or none of them has its class; and QuPath's classes with ``*`` (``Region*``, ``Ignore*``),
     where they are shapes.
     """
     if points.sizes_px is None:
@@ -78,10 +78,10 @@ def without_regions(points: Points, scale: Scale) -> Points:
         return points
     named = [_told(points, row, marks[row], mpp) for row in np.flatnonzero(regions).tolist()]
     more = f", and {len(named) - SHOWN_NAMES:,} more" if len(named) > SHOWN_NAMES else ""
-    kind = "a region, no figure" if len(named) == 1 else "regions, no figures"
+    kind = "a region, not a figure" if len(named) == 1 else "regions, not figures"
     unknown = ""
     if mpp is None:
-        unknown = f" (µm/px is not known: what is larger than {MAX_FIGURE_PX} px is taken for a region)"
+        unknown = f" (µm/px is unknown: objects larger than {MAX_FIGURE_PX} px are treated as regions)"
     note = f"left out: {'; '.join(named[:SHOWN_NAMES])}{more}: {kind}{unknown}"
     return points.take(~regions).noted(note)
 
@@ -121,7 +121,7 @@ def compatible(one: str, other: str) -> bool:
 
 
 def once(points: Points, scale: Scale, agree: Callable[[str, str], bool]) -> Points:
-    """The points with each cell once: the first of those at one place, with the class that any of them has.
+    """The points with each cell once: the first point at each position, with the class that any of them has.
 
     Args:
         points: Of one slide.
@@ -180,7 +180,7 @@ def _merged(one: str | None, other: str | None) -> str | None:
 class _Cells:
     """Finds figures that may be at one place, without looking at every pair.
 
-    The slide is divided into squares twice as wide as the largest distance, four times, each moved by half a square:
+    The slide is divided four times into squares twice as wide as the largest distance, each time shifted by half a square:
     two figures within that distance share a square of at least one of the four.
     """
 

@@ -1,7 +1,7 @@
-"""GeoJSON as QuPath and its relatives write it: annotations, detections, cells.
+"""GeoJSON from QuPath and similar programs: annotations, detections, cells.
 
 Coordinates are pixels of the full-resolution image (RFC 7946 would have degrees). A cell's
-nucleus (``nucleusGeometry``) goes before its outline.
+nucleus (``nucleusGeometry``) takes precedence over its outline.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _add(collector: Collector, feature: dict[str, Any], where: str) -> None:
         collector.origin = BOUNDS
     kind = object_kind(str(properties.get("objectType", properties.get("object_type")) or ""))
     if kind in _NOT_FIGURES:
-        collector.skip("tiles, cores and other objects that are no figures")
+        collector.skip("tiles, cores and other objects that are not figures")
         return
     geometry = feature.get("nucleusGeometry") or feature.get("geometry")
     geometry = unpack(geometry) if isinstance(geometry, str) else geometry
@@ -109,7 +109,7 @@ def _add(collector: Collector, feature: dict[str, Any], where: str) -> None:
 
 
 def object_kind(text: str) -> str:
-    """QuPath's type of object in one spelling.
+    """QuPath's type of object in normalised spelling.
 
     >>> object_kind("PathDetectionObject"), object_kind("TMA core")
     ('detection', 'tma_core')
@@ -118,7 +118,7 @@ def object_kind(text: str) -> str:
 
 
 def _form(geometry: Any) -> str | None:
-    """What was drawn; None for points."""
+    """Kind of shape; None for points."""
     kind, coordinates = geometry["type"], geometry["coordinates"]
     if kind in ("Point", "MultiPoint"):
         return None

@@ -1,14 +1,14 @@
-"""Which points are on which slide: one rule for tables, databases and folders of points.
+"""Assigns points to slides: one rule for tables, databases and folders of points.
 
-In this order, and the first that finds something decides:
+The first rule that finds a match decides:
 
 1. the full path;
-2. the relative path: all of what the file names, folders included, ends the slide's path; the longest;
-3. the name, in other folders than the file says; those that share most of the path;
-4. «name - series», as QuPath writes it, under the rules above;
-5. the same without the suffix of an image (``.svs``, ``.ome.tif``; ``S21-100.2`` has none).
+2. the relative path: the whole name in the file, including folders, is the end of the slide's path; the longest match;
+3. the file name, in other folders than stated; the match that shares most of the path;
+4. «name - series», as written by QuPath, by the rules above;
+5. the same without an image suffix (``.svs``, ``.ome.tif``; ``S21-100.2`` has none).
 
-If nothing fits, case and Unicode form (é as one sign or as two) are ignored. Where several names fit equally, the
+If nothing matches, case and Unicode form (é as one character or two) are ignored. If several names match equally, the
 points are refused and the names listed.
 """
 
@@ -27,7 +27,7 @@ IMAGE_SUFFIXES: Final = (
     ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi", ".png",
     ".jpg", ".jpeg", ".bmp", ".webp", ".jp2", ".isyntax", ".qptiff", ".vsi", ".lif", ".nd2", ".zarr", ".gif", ".btf",
 )  # fmt: skip
-"""Suffixes that a slide's name may have; anything else after a point belongs to the name."""
+"""Suffixes that a slide's name may have; anything else after a dot belongs to the name."""
 POINTS_SUFFIXES: Final = (".geojson", ".json", ".csv", ".tsv", ".txt", ".sqlite", ".sqlite3", ".db")
 """Suffixes of files of points."""
 SERIES: Final = " - "
@@ -39,11 +39,11 @@ Fold = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Match:
-    """Which name stands for a slide.
+    """The name that matches a slide.
 
     Attributes:
-        name: As it was given.
-        exact: Whether it is the slide's path, its end, or its name without suffix; else it deserves a note.
+        name: As given.
+        exact: Whether it is the slide's path, its end, or its name without suffix; otherwise a note is shown.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Match:
 
 
 def bare_stem(name: str) -> str:
-    """A file's name without the suffix of an image.
+    """A file's name without its image suffix.
 
     >>> bare_stem("a.ome.tif"), bare_stem("S21-100.2"), bare_stem("S21-100.2.SVS")
     ('a', 'S21-100.2', 'S21-100.2')
@@ -65,15 +65,15 @@ def bare_stem(name: str) -> str:
 
 
 def match(slide: str | Path, names: Iterable[str], beside: Sequence[str | Path] = ()) -> Match | None:
-    """The name that stands for a slide; None where none does.
+    """The name that matches a slide; None if none does.
 
     Args:
-        slide: The slide's path; a relative one is below the present folder.
-        names: What a file of points calls its slides: names or paths, with ``/`` or ``\\``.
-        beside: Other slides that the same names may stand for; a name that fits one of them better is theirs.
+        slide: The slide's path; a relative path is below the current folder.
+        names: Slide names in a file of points: names or paths, with ``/`` or ``\\``.
+        beside: Other slides that the names may match; a name that matches one of them better belongs to it.
 
     Raises:
-        DataError: Several names fit equally; lists them.
+        DataError: Several names match equally; lists them.
     """
     distinct = list(dict.fromkeys(names))
     parts = {name: _parts(name) for name in distinct}
@@ -93,20 +93,20 @@ def match(slide: str | Path, names: Iterable[str], beside: Sequence[str | Path] 
 
 
 def matching(slide: str | Path, names: Sequence[str], beside: Sequence[str | Path] = ()) -> tuple[list[bool], Match]:
-    """Which of many names, one a figure, stand for a slide.
+    """Which of many names, one per figure, stand for a slide.
 
     Returns:
         One truth value a name, and what they match.
 
     Raises:
-        DataError: None or several of the names fit; names some of those there are.
+        DataError: None or several of the names match; lists some of them.
     """
     found = match(slide, names, beside)
     if found is None:
         there = sorted(set(names))
         shown = _listed(there)
         name = Path(slide).name
-        fix = "name the slide in the file of points as its file is named"
+        fix = "use the slide's file name in the file of points"
         raise DataError(f"no point is on {name!r}; the points are on {len(there)} others: {shown}; fix: {fix}")
     wanted = _parts(found.name)
     same = {name: _parts(name) == wanted for name in dict.fromkeys(names)}
@@ -116,7 +116,7 @@ def matching(slide: str | Path, names: Sequence[str], beside: Sequence[str | Pat
 def points_file(folder: Path, slide: str | Path) -> Path:
     """The file of points of a slide: ``NAME.geojson`` or ``NAME.EXT.geojson`` (or ``.csv`` …), in a folder.
 
-    Files at the top of the folder go before those in folders below, where the path counts as for names in tables.
+    Files at the top of the folder take precedence over those in folders below, where the path counts as for names in tables.
 
     Raises:
         InputError: There is none, or several; lists them.
@@ -131,11 +131,11 @@ def points_file(folder: Path, slide: str | Path) -> Path:
             return folder / found[0]
     name = Path(slide).name
     expected = f"a file named {bare_stem(name)}.geojson or {name}.geojson (or .csv, .json …)"
-    raise InputError(must(f"points in {folder}", expected, f"none of {len(top)} files", "name it so"))
+    raise InputError(must(f"points in {folder}", expected, f"none of {len(top)} files", "rename it"))
 
 
 def _of_slide(slide: str | Path, files: Sequence[str]) -> list[str]:
-    """The files whose name without the suffix of points is the slide's; in the order of the files."""
+    """The files whose name without the points suffix is the slide's name, in file order."""
     bases = {file: file[: -len(suffix)] for file in files if (suffix := _points_suffix(file)) is not None}
     own = Path(slide).name
     for fold in (_as_is, loose):
@@ -143,7 +143,7 @@ def _of_slide(slide: str | Path, files: Sequence[str]) -> list[str]:
         plain = [file for file, base in bases.items() if fold(_parts(base)[-1]) in wanted]
         folders = {base.rpartition("/")[0] for file, base in bases.items() if file in plain}
         if plain and len(folders) == 1:
-            return plain  # «HE.svs.geojson» beside «HE.geojson»: which of the two is not known
+            return plain  # «HE.svs.geojson» beside «HE.geojson»: ambiguous
     try:
         found = match(slide, bases.values())
     except DataError:
@@ -162,12 +162,12 @@ def _below(folder: Path) -> list[str]:
 
 
 Rank = tuple[int, int, int]
-"""How well a name fits, lower is better: whether suffixes had to go, the rule, minus the parts of the path that agree."""
+"""How well a name matches, lower is better: whether suffixes were removed, the rule, minus the number of equal path parts."""
 _FULL, _RELATIVE, _NAME, _SERIES = range(4)
 
 
 def _rank(slide: str | Path, names: dict[str, Parts], fold: Fold) -> dict[str, Rank]:
-    """How well each name fits a slide; without those that do not."""
+    """How well each name matches a slide, for matching names only."""
     full = tuple(fold(part) for part in _parts(str(Path(slide).absolute())))
     bare = (*full[:-1], bare_stem(full[-1]))
     ranks: dict[str, Rank] = {}
@@ -181,13 +181,13 @@ def _rank(slide: str | Path, names: dict[str, Parts], fold: Fold) -> dict[str, R
             ranks[name] = (0, *fits)
         elif (fits := _by_path(bare, (*own[:-1], bare_stem(own[-1])))) is not None:
             rule, common = fits
-            suffix = bare_stem(own[-1]) != own[-1]  # another one than the slide's
+            suffix = bare_stem(own[-1]) != own[-1]  # a suffix other than the slide's
             ranks[name] = (1, max(rule, _NAME) if suffix else rule, common)
     return ranks
 
 
 def _by_path(slide: Parts, name: Parts) -> tuple[int, int] | None:
-    """The rule by which a name fits, and minus the number of parts that agree."""
+    """The rule by which a name matches, and minus the number of equal parts."""
     series = name[-1].startswith(slide[-1] + SERIES)
     if name[-1] != slide[-1] and not series:
         return None

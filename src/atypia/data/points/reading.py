@@ -1,4 +1,4 @@
-"""A file of points, whatever its format."""
+"""Reads a file of points in any supported format."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ def read_points(
 ) -> Points:
     """Reads the positions of figures from a table, GeoJSON, COCO or MIDOG JSON, SlideRunner or EXACT.
 
-    The content tells the format, not the file's name.
+    The format is determined by the content, not by the file's name.
 
     Args:
         path: The file.
         format: Name in :data:`POINT_FORMATS`; None to tell it from the content.
         mpp: µm/px of the slide, for tables whose positions are in µm.
-        box_format: What the four numbers of a box are; ``auto`` to tell it from the file.
+        box_format: What the four numbers of a box are; ``auto`` to infer it from the file.
         limits: What is too large.
 
     Returns:
-        Points in the file's order, without regions of tissue. A cell that is in the file twice is there twice, and
-        figures of several classes are not told apart: :func:`atypia.data.slides.slidecrops.slide_points` does.
+        Points in the file's order, without regions of tissue. A cell that occurs twice in the file is returned twice, and
+        figures of several classes are not separated: :func:`atypia.data.slides.slidecrops.slide_points` does.
 
     Raises:
         DataError: The file is absent, too large, of no known format, damaged, or holds no point;
-            a column is missing, a position is no finite number or a share of the image, or it cannot
+            a column is missing, a position is not a finite number or a share of the image, or it cannot
             be told what a box's numbers are.
         ScaleError: Positions are in µm and ``mpp`` is not given.
         InputError: An argument is out of range.
@@ -80,9 +80,9 @@ def read_scaled(
     box_format: BoxFormat = "auto",
     limits: PointLimits = DEFAULT_POINT_LIMITS,
 ) -> Points:
-    """All that is drawn, regions among it; otherwise :func:`read_points`.
+    """All drawn objects, including regions; otherwise as :func:`read_points`.
 
-    ``scale`` is asked for the µm/px only where the file needs it.
+    ``scale`` is called for the µm/px only if the file needs it.
     """
     path = Path(path)
     if box_format not in BOX_FORMATS:
@@ -93,12 +93,12 @@ def read_scaled(
     try:
         return chosen.read(content, Reading(path, scale, box_format, limits))
     except (ArithmeticError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        # Whatever else another program can write where a number, a text or a list belongs.
+        # Other programs may write anything in place of a number, a text or a list.
         raise DataError(f"{path.name} is not in the form of {chosen.name} ({error}); fix: export it again") from error
 
 
 def check_mpp(mpp: float) -> None:
-    """Refuses what is no µm/px.
+    """Checks a µm/px.
 
     Raises:
         InputError: It is not positive, or not finite.
@@ -128,7 +128,7 @@ def _parsed(path: Path, limits: PointLimits) -> tuple[Literal["json", "table", "
         with open_regular(path) as file:
             size, head = os.fstat(file.fileno()).st_size, file.read(4096)
     except IsADirectoryError:
-        raise DataError(f"{path} is no regular file but a folder; fix: name a file of points") from None
+        raise DataError(f"{path} is a folder, not a regular file; fix: name a file of points") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}; fix: check the path") from error
     if not head:
@@ -138,7 +138,7 @@ def _parsed(path: Path, limits: PointLimits) -> tuple[Literal["json", "table", "
     if size > limits.max_bytes:
         expected = f"at most {limits.max_bytes:,} bytes"
         raise DataError(must(path.name, expected, f"{size:,}", "split the file, or raise the limit"))
-    # UTF-16 has a zero byte beside each sign of these.
+    # UTF-16 has a zero byte beside each of these characters.
     start = head.removeprefix(b"\xef\xbb\xbf").removeprefix(b"\xff\xfe").removeprefix(b"\xfe\xff").lstrip(b"\0 \t\r\n")
     for sign, what, fix in _NOT_READ:
         if start.startswith(sign):

@@ -40,7 +40,7 @@ def polygons(shapes: Sequence[Sequence[npt.NDArray[np.float64]]]) -> Shape:
     """The shape of polygons that are one figure: a position and their common extent.
 
     The position is the centre of area where that lies inside. Where it does not (crescents, rings, outlines that
-    cross themselves), it is a point inside the largest part. What counts as inside is told by the even-odd rule.
+    cross themselves), it is a point inside the largest part. The even-odd rule determines what is inside.
     Two parts of a cell in division (an anaphase, a telophase) have their common centre, between them.
 
     Args:
@@ -48,7 +48,7 @@ def polygons(shapes: Sequence[Sequence[npt.NDArray[np.float64]]]) -> Shape:
             A ring may repeat its first vertex at its end; its direction does not count.
 
     Returns:
-        The position and the extent; the middle of the extent where there is no area, NaN where a vertex is not finite.
+        The position and the extent; the middle of the extent where there is no area, NaN if a vertex is not finite.
 
     >>> square = np.array([[0, 0], [4, 0], [4, 4], [0, 4]], dtype=float)
     >>> polygons([[square, square / 4]])

@@ -107,7 +107,7 @@ def _add(collector: Collector, annotation: tuple[Any, ...], vertices: list[tuple
     try:
         shape = _shape(kind, np.array(vertices, dtype=np.float64))
     except (TypeError, ValueError) as error:
-        raise DataError(f"{name}, annotation {uid}: a coordinate is no number ({error}); fix: correct it") from error
+        raise DataError(f"{name}, annotation {uid}: a coordinate is not a number ({error}); fix: correct it") from error
     collector.add(f"{name}, annotation {uid}", shape, str(figure), None if slide is None else str(slide), named)
 
 

@@ -1,4 +1,4 @@
-"""A hint where many figures lie outside a slide or on its glass: what the positions may mean instead."""
+"""A hint if many figures lie outside a slide or on glass: how the positions may be meant instead."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from atypia.data.slides.origins import Zero
 from atypia.data.slides.regions import Slide
 
 MANY_OUTSIDE: Final = 0.2
-"""Share of figures outside the slide from which a hint is given."""
+"""From this share of figures outside the slide, a hint is given."""
 MANY_GLASS: Final = 0.5
-"""Share of figures on glass from which a hint is given, where there are at least :data:`FEW`."""
+"""From this share of figures on glass, a hint is given, if there are at least :data:`FEW`."""
 FEW: Final = 3
 _TRIED = 24
-"""Figures that are looked at under another reading of the positions."""
+"""Number of figures checked under another reading of the positions."""
 _STEP = 8
 _BRIGHT, _DARK, _COLOURLESS = 215.0, 10.0, 15.0
 _GAIN, _ENOUGH = 0.3, 0.7
@@ -29,7 +29,7 @@ def is_glass(crop: npt.NDArray[np.uint8]) -> bool:
     """Whether a crop shows no tissue: bright or black all over, and without colour.
 
     Args:
-        crop: RGB, shape (side, side, 3), 0 to 255. A sample of its pixels is looked at.
+        crop: RGB, shape (side, side, 3), 0 to 255. A sample of its pixels is used.
     """
     few = crop[::_STEP, ::_STEP].astype(np.float32)
     mean = float(few.mean())
@@ -41,16 +41,16 @@ def is_glass(crop: npt.NDArray[np.uint8]) -> bool:
 def advice(
     slide: Slide, points: Points, zero: Zero, mpp: float | None, side_px: int, outside: int, glass: int
 ) -> list[str]:
-    """Notes on figures that lie where none can be; empty where these are few.
+    """Notes on figures at impossible positions; empty if there are few.
 
     Args:
         slide: The slide, open.
         points: Its figures.
-        zero: How their positions were read.
-        mpp: The slide's µm/px; None where it is not known.
+        zero: The origin used for their positions.
+        mpp: The slide's µm/px; None if unknown.
         side_px: Side of the field, in pixels of the slide.
-        outside: How many lie outside it.
-        glass: How many show no tissue.
+        outside: Number of figures outside it.
+        glass: Number of figures without tissue.
     """
     n = len(points)
     found = []
@@ -64,14 +64,14 @@ def advice(
         return []
     better = _better(slide, points, zero, mpp, side_px, (outside + glass) / n)
     check = (
-        "check the order of x and y, where they count from (--origin, --offset), "
+        "check the order of x and y, their origin (--origin, --offset), "
         "and whether they are pixels of full resolution (µm/px)"
     )
     return [f"{' and '.join(found)}; {check}{better}"]
 
 
 def _better(slide: Slide, points: Points, zero: Zero, mpp: float | None, side_px: int, wrong: float) -> str:
-    """The other reading that puts most figures on tissue, in words; empty where none is clearly better."""
+    """Description of the other reading that puts most figures on tissue; empty if none is clearly better."""
     rows = np.unique(np.linspace(0, len(points) - 1, min(_TRIED, len(points))).round().astype(int))
     x, y = points.x_px[rows], points.y_px[rows]
     ways: dict[str, Callable[[], tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]] = {
@@ -98,7 +98,7 @@ def _better(slide: Slide, points: Points, zero: Zero, mpp: float | None, side_px
             best, words = share + 1e-9, name
     if words is None:
         return ""
-    return f"; {words}, {min(best, 1.0):.0%} of {len(rows)} that were tried lie on tissue"
+    return f"; {words}, {min(best, 1.0):.0%} of {len(rows)} sampled figures lie on tissue"
 
 
 def _on_tissue(slide: Slide, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], side_px: int) -> float:
@@ -108,5 +108,5 @@ def _on_tissue(slide: Slide, x: npt.NDArray[np.float64], y: npt.NDArray[np.float
             try:
                 hits += not is_glass(slide.read(across, down, side_px))
             except DataError:
-                return 0.0  # a damaged place: after it nothing else is read from the same handle
+                return 0.0  # damaged here: OpenSlide then reads nothing else from the same handle
     return hits / len(x)

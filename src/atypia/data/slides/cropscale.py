@@ -1,4 +1,4 @@
-"""µm/px of crops that are files: what each file states, beside what the user gives and what models assume."""
+"""µm/px of crops that are files: stated by each file, given by the user, or assumed by models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INCH = 2
 
 
 def crop_statements(path: Path) -> list[Statement]:
-    """What the first image of a file states of its µm/px; nothing where it cannot be read, which is said elsewhere."""
+    """Statements of µm/px in the first image of a file; empty if it cannot be read, which is reported elsewhere."""
     try:
         with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
             tags = getattr(image, "tag_v2", None)
@@ -38,20 +38,20 @@ def crop_scale(path: Path, name: str, mpp: float | None, mpp_from: str = AUTO, g
     """The µm/px of a crop's file, as :func:`atypia.data.slides.scale.chosen` decides it.
 
     Raises:
-        DataError: What the file states contradicts what is given, and ``mpp_from`` does not settle it.
+        DataError: The file contradicts the given value, and ``mpp_from`` does not decide.
     """
     return chosen(name, crop_statements(path), mpp, mpp_from, given_as)
 
 
 @dataclass(frozen=True)
 class Sizing:
-    """How the size of crops is decided.
+    """How the µm/px of crops is determined.
 
     Attributes:
-        mpp: µm/px that the user gives; None for what files state.
-        mpp_from: Whom to believe where they differ.
+        mpp: µm/px given by the user; None to use what files state.
+        mpp_from: Which statement to use if they differ.
         given_as: How it was given, for messages and results.
-        assumed_um: The field that a whole crop is taken for where nobody says anything; None where the model does not say.
+        assumed_um: The assumed field of a whole crop if nothing is stated; None if the model does not define it.
     """
 
     mpp: float | None = None
@@ -70,7 +70,7 @@ class Sizing:
 
         Args:
             image: RGB, shape (height, width, 3).
-            name: What messages call it.
+            name: Its name in messages.
             geometry: The field for what the user gives.
             scale: Of its file.
 
@@ -89,13 +89,13 @@ class Sizing:
 def field_as_stated(
     geometry: CropGeometry, stated_mpp: float, shortest_px: int, assumed_um: float | None
 ) -> CropGeometry:
-    """The field that is cut from a crop whose file states its µm/px, where the user gives none.
+    """The field to cut from a crop whose file states its µm/px, if the user gives none.
 
     Args:
         geometry: The field without µm/px.
         stated_mpp: What the file states.
         shortest_px: The crop's shorter side.
-        assumed_um: The field that a whole crop is taken for; None where the model does not say.
+        assumed_um: The field that a whole crop is taken for; None if the model does not say.
 
     Returns:
         ``geometry`` where the whole crop has that size to 5 %; else a field of ``assumed_um`` in its middle.

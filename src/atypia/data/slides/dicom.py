@@ -15,7 +15,7 @@ from typing import Final
 from atypia.base.errors import DataError, must
 
 MAX_FILES: Final = 10_000
-"""Files of a folder that are looked at."""
+"""Largest number of files checked in a folder."""
 HEAD_BYTES: Final = 1 << 16
 _SHOWN = 5
 _SERIES = b"\x20\x00\x0e\x00"  # (0020,000E), the UID of the series, little-endian
@@ -25,7 +25,7 @@ def dicom_file(folder: Path) -> Path:
     """A file of the one DICOM series in a folder.
 
     Raises:
-        DataError: The folder holds no series, or several (with one file of each).
+        DataError: The folder contains no series, or several (listed with one file each).
     """
     series = dicom_series(folder)
     if not series:
@@ -54,7 +54,7 @@ def dicom_series(folder: Path) -> dict[str, Path]:
 
 
 def series_uid(path: Path) -> str | None:
-    """UID of the series that a file belongs to; None for what is no DICOM file, or does not say it in its head."""
+    """UID of the series that a file belongs to; None if it is not a DICOM file, or its header does not state it."""
     try:
         with open(path, "rb") as file:
             head = file.read(132)

@@ -1,10 +1,10 @@
-"""Where the positions on a slide count from.
+"""The origin of positions on a slide.
 
 Some slides (MIRAX, Leica SCN, sparse TIFF) have a picture, the *canvas*, that is larger than the scanned
 area, their *bounds*. OpenSlide and tools built on it count from the corner of the canvas; QuPath shows the
-scanned area only and counts from its corner. A position means another cell in each.
+scanned area only and counts from its corner. The same position is a different cell in each.
 
-A slide that was converted and cropped has lost its canvas: ``offset_px`` says by how much.
+A slide that was converted and cropped has lost its canvas: ``offset_px`` states by how much.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _MOST, _FEW = 0.9, 0.5
 
 @dataclass(frozen=True)
 class Zero:
-    """Where the zero of given positions lies.
+    """The origin of given positions.
 
     Attributes:
-        origin: ``canvas`` or ``bounds``; None where the slide makes no difference between them.
-        x_px: Its place on the canvas, which is added to a position to read there.
+        origin: ``canvas`` or ``bounds``; None if both are the same for the slide.
+        x_px: Its position on the canvas, added to a given position before reading.
         y_px: Likewise, downwards.
-        note: What was taken and why; None where there was nothing to decide.
+        note: The decision and its reason; None if there was nothing to decide.
     """
 
     origin: str | None = None
@@ -44,17 +44,17 @@ class Zero:
 
 
 def check_origin(origin: str) -> None:
-    """Refuses a word that is none of :data:`ORIGINS`.
+    """Checks that a word is one of :data:`ORIGINS`.
 
     Raises:
-        InputError: It is another.
+        InputError: It is not.
     """
     if origin not in ORIGINS:
         raise InputError(must("--origin", f"one of {', '.join(ORIGINS)}", origin, "name one"))
 
 
 def offset_of(text: str | None) -> tuple[float, float]:
-    """The two numbers of ``--offset X,Y``; no offset for None or an empty text.
+    """The two numbers of ``--offset X,Y``; None or an empty text means no offset.
 
     Raises:
         InputError: They are not two finite numbers.
@@ -74,7 +74,7 @@ def offset_of(text: str | None) -> tuple[float, float]:
 
 
 def zero_of(slide: Slide, points: Points, origin: str = AUTO, offset_px: tuple[float, float] = NO_OFFSET) -> Zero:
-    """Decides where positions on a slide count from.
+    """Determines the origin of positions on a slide.
 
     ``auto``: a reading in which points lie outside the scanned area, and the other has none there, is
     excluded; else what wrote the file decides (:attr:`Points.origin`).
@@ -87,7 +87,7 @@ def zero_of(slide: Slide, points: Points, origin: str = AUTO, offset_px: tuple[f
 
     Raises:
         InputError: ``origin`` is another word.
-        DataError: The slide has a scanned area within a larger canvas, and nothing tells.
+        DataError: The slide has a scanned area within a larger canvas, and the origin cannot be determined.
     """
     check_origin(origin)
     across, down = offset_px
@@ -120,12 +120,12 @@ def _told(slide: Slide, points: Points, bounds: Bounds, offset_px: tuple[float, 
             outside = round((1 - shares[other]) * len(points))
             return one, f"as {outside} of {len(points)} would lie outside it otherwise"
     if points.origin is not None and shares[points.origin] > 0:
-        return points.origin, "by what the file of points says of itself"
+        return points.origin, "by the program that wrote the file of points"
     for one, other in ((CANVAS, BOUNDS), (BOUNDS, CANVAS)):
         if points.origin is None and shares[one] >= _MOST and shares[other] <= _FEW:
             return one, f"as {shares[one]:.0%} of the points lie in it so, and {shares[other]:.0%} otherwise"
     counts = ", ".join(f"{share:.0%} with {one}" for one, share in shares.items())
     raise DataError(
-        must("--origin", f"canvas or bounds for {slide.name}, as {where}", f"auto, and nothing tells (points inside: {counts})",
+        must("--origin", f"canvas or bounds for {slide.name}, as {where}", f"auto, which cannot decide (points inside: {counts})",
              "--origin bounds for points from QuPath, --origin canvas for points from OpenSlide and tools built on it")
     )  # fmt: skip

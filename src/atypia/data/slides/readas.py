@@ -1,4 +1,4 @@
-"""How a figure was read: its µm/px, where its position counts from, and whether an image is one figure at all."""
+"""How a figure was read: its µm/px, the origin of its position, and a check that an image shows one figure."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from atypia.base.errors import DataError, must
 from atypia.data.images.geometry import CropGeometry
 
 ASSUMED: Final = "assumed"
-"""First word of the source of a µm/px that nobody stated."""
+"""First word of the source of an assumed µm/px."""
 
 MAX_UNKNOWN_PX: Final = 384
 """Longest side of a crop whose µm/px is not known. At the usual 0.25 µm/px that is 96 µm, three times the field of
-the published crops; a larger image may as well be a region, and its µm/px settles it."""
+the published crops; a larger image may be a region, which only its µm/px can show."""
 MAX_FIELDS: Final = 4
 """Longest side of a crop of known µm/px, in fields of the model: 128 µm for a field of 32 µm. A figure is in the
 middle of its crop; a larger image has more than one figure."""
 MAX_ASPECT: Final = 1.5
-"""Longest side over shortest: crops that a border has cut are less oblong, two crops side by side are more."""
+"""Longest side over shortest: crops cut by a border are less elongated, two crops side by side are more."""
 
 
 @dataclass(frozen=True)
 class ReadAs:
-    """Size and place that a figure was read with.
+    """Scale and origin with which a figure was read.
 
     Attributes:
-        mpp: µm/px of its image at full resolution; NaN where it is not known.
-        mpp_source: Where that comes from; None where it is not known.
-        origin: What its position counts from: ``canvas`` or ``bounds`` (the scanned area); None where the
+        mpp: µm/px of its image at full resolution; NaN if unknown.
+        mpp_source: Its source; None if unknown.
+        origin: Origin of its position: ``canvas`` or ``bounds`` (the scanned area); None if the
             image makes no difference between them.
-        origin_x_px: Where the zero of its position lies in the image that was read; NaN for its corner.
+        origin_x_px: Position of the origin in the image, in px; NaN for its corner.
         origin_y_px: Likewise, downwards.
     """
 
@@ -53,15 +53,15 @@ def read_crop_as(
     given_as: str,
     assumed_um: float | None,
 ) -> ReadAs:
-    """The size that a crop image is read with.
+    """The scale with which a crop image is read.
 
     Args:
         width_px: Width of the image.
         height_px: Its height.
         geometry: The field that is cut from it.
-        mpp: Its µm/px; None where it is not known.
+        mpp: Its µm/px; None if unknown.
         given_as: How the user gave it.
-        assumed_um: The field that a whole crop is taken for; None where the model does not say.
+        assumed_um: The field that a whole crop is taken for; None if the model does not say.
     """
     if mpp is not None:
         return ReadAs(mpp, given_as)
@@ -71,14 +71,14 @@ def read_crop_as(
 
 
 def check_one_figure(name: str, width_px: int, height_px: int, geometry: CropGeometry, mpp: float | None) -> None:
-    """Refuses an image that is not the crop of one figure.
+    """Refuses an image that is not a crop of one figure.
 
     Args:
-        name: What messages call it.
+        name: Its name in messages.
         width_px: Its width.
         height_px: Its height.
         geometry: The field that is cut from it.
-        mpp: Its µm/px; None where it is not known.
+        mpp: Its µm/px; None if unknown.
 
     Raises:
         DataError: It is far from square, or much larger than a figure's surroundings.
@@ -91,9 +91,9 @@ def check_one_figure(name: str, width_px: int, height_px: int, geometry: CropGeo
     field = geometry.source_side_px(mpp)
     if field is None:
         if longest > MAX_UNKNOWN_PX:
-            expected = f"the crop of one figure (at most {MAX_UNKNOWN_PX} px a side where its µm/px is not known)"
+            expected = f"the crop of one figure (at most {MAX_UNKNOWN_PX} px per side where its µm/px is not known)"
             raise DataError(must(name, expected, got, f"give --mpp or --magnification, or {points}"))
     elif longest > MAX_FIELDS * field + 1:
         size = "" if mpp is None else f" ({longest * mpp:.0f} µm at {mpp:g} µm/px)"
-        expected = f"the crop of one figure (at most {MAX_FIELDS * field} px a side, {MAX_FIELDS} fields)"
+        expected = f"the crop of one figure (at most {MAX_FIELDS * field} px per side, {MAX_FIELDS} fields)"
         raise DataError(must(name, expected, got + size, points))

@@ -55,7 +55,7 @@ def open_slide(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> Slide:
         limits: Bounds an image that has to be decoded as a whole.
 
     Raises:
-        DataError: The file is absent, damaged, no image, in grey pages of which it cannot be told what they
+        DataError: The file is absent, damaged, no image, in grey pages of which it cannot be determined what they
             are, or must be decoded as a whole and is too large for that; a folder holds no DICOM series, or several.
         AbsentError: Only OpenSlide reads this format, and it is not installed.
     """

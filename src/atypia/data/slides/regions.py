@@ -1,4 +1,4 @@
-"""An open image from which square regions are read, whatever reads its file."""
+"""An open image from which square regions are read, independent of the reader."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Bounds(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """What a file says of its image.
+    """Facts that a file states about its image.
 
     Attributes:
-        statements: Its µm/px, from every place that states it.
-        bounds: The scanned area; None where it begins at the canvas's own corner, or is not stated.
+        statements: Its µm/px, from every place in the file that states it.
+        bounds: The scanned area; None if it begins at the canvas's own corner, or is not stated.
         notes: What else is in the file, and how it was read.
     """
 
@@ -46,11 +46,11 @@ class Slide(ABC):
     """An open image from which square regions are read. Use it in a ``with`` block.
 
     Attributes:
-        name: What messages call it.
+        name: Its name in messages.
         width_px: Width at full resolution.
         height_px: Height at full resolution.
-        facts: What the file says of itself.
-        mpp: µm/px at full resolution; None where the file does not say, contradicts itself, or says
+        facts: Facts stated in the file.
+        mpp: µm/px at full resolution; None if the file does not say, contradicts itself, or says
             something that no microscope gives.
         openslide: What OpenSlide opened, where it reads this image: it has the image's levels too. Used and closed
             like the slide itself.
@@ -66,7 +66,7 @@ class Slide(ABC):
         self.mpp = agreed(facts.statements).mpp
 
     def read(self, x_px: float, y_px: float, side_px: int) -> npt.NDArray[np.uint8]:
-        """Reads the square centred on a point; what lies beyond the border is a reflection.
+        """Reads the square centred on a point; beyond the border the image is reflected.
 
         Args:
             x_px: Centre, from 0 to below the width.
@@ -100,7 +100,7 @@ class Slide(ABC):
     def _region(self, left: int, top: int, width: int, height: int) -> npt.NDArray[np.uint8]:
         """The pixels of a rectangle that lies inside the image, shape (height, width, 3)."""
 
-    def close(self) -> None:  # noqa: B027  a reader may hold nothing open
+    def close(self) -> None:  # noqa: B027  a reader may have nothing open
         """Frees the file."""
 
     def __enter__(self) -> Slide:
@@ -123,7 +123,7 @@ class ArraySlide(Slide):
     def _region(self, left: int, top: int, width: int, height: int) -> npt.NDArray[np.uint8]:
         if not self._planes:
             raise ValueError(f"{self.name} is closed")
-        # A copy: what the caller keeps must not keep the image.
+        # A copy, so that a kept region does not keep the whole image in memory.
         parts = [plane[top : top + height, left : left + width] for plane in self._planes]
         return np.array(parts[0]) if len(parts) == 1 else np.stack(parts, axis=2)
 

@@ -1,8 +1,8 @@
-"""µm/px: every statement in a file, and the one that counts.
+"""µm/px: all statements in a file, and the one that is used.
 
 A file may state its µm/px in several places. All of them are collected, and they must agree, among
-themselves and with what the user gives, to :data:`TOLERANCE`. Where they do not, nothing is guessed:
-the user says which counts (``--mpp-from``).
+themselves and with the user's value, to :data:`TOLERANCE`. If they do not, nothing is guessed:
+the user chooses one (``--mpp-from``).
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ MAGNIFICATION_MPP: Final = 10.0
 """µm/px times magnification, by the usual convention: 40× is 0.25 µm/px."""
 
 PLAUSIBLE_MPP: Final = (0.05, 20.0)
-"""What lies outside is no microscope's full resolution (72 dpi is 353 µm/px); it is named and not used."""
+"""Values outside are not a microscope's full resolution (72 dpi is 353 µm/px); they are reported and not used."""
 ANISOTROPY: Final = 0.02
-"""Pixels that are not square to this share have no one µm/px."""
+"""Pixels whose sides differ by more than this share have no single µm/px."""
 
 # Lengths of the OME schema (UnitsLength) in µm, and other spellings that are met.
 UNITS_UM: Final = {
@@ -71,12 +71,12 @@ _TIFF_UNITS = {2: UNITS_UM["inch"], 3: UNITS_UM["cm"]}
 
 @dataclass(frozen=True)
 class Statement:
-    """What one place of a file says.
+    """A statement of µm/px in one place of a file.
 
     Attributes:
-        mpp: µm/px of full resolution; NaN where what it says cannot be used.
+        mpp: µm/px of full resolution; NaN if what it says cannot be used.
         place: A key of :data:`SOURCES`.
-        source: In words, as results have it: «file: OME-XML».
+        source: Description used in results: «file: OME-XML».
         problem: Why it cannot be used; else empty.
     """
 
@@ -88,11 +88,11 @@ class Statement:
 
 @dataclass(frozen=True)
 class Scale:
-    """The µm/px that counts.
+    """The µm/px that is used.
 
     Attributes:
-        mpp: µm/px; None where it is not known.
-        source: Where it comes from; None where it is not known.
+        mpp: µm/px; None if unknown.
+        source: Its source; None if unknown.
     """
 
     mpp: float | None = None
@@ -115,7 +115,7 @@ def statement(place: str, source: str, across: float | None, down: float | None)
 
 
 def agreed(statements: Sequence[Statement]) -> Scale:
-    """The µm/px of statements that agree: that of the most specific place; unknown where they contradict."""
+    """The µm/px of agreeing statements: that of the most specific place; unknown if they contradict each other."""
     usable = [one for one in statements if not one.problem]
     if not usable or contradictions(usable):
         return Scale()
@@ -145,21 +145,21 @@ def chosen(
     mpp_from: str = AUTO,
     given_as: str = "--mpp",
 ) -> Scale:
-    """The µm/px that counts for an image.
+    """Chooses the µm/px of an image.
 
     Args:
-        name: What messages call the image.
-        statements: What its file says.
-        given: What the user says; None for nothing. Where the file agrees, this is what counts.
-        mpp_from: Whom to believe where they differ: one of :data:`CHOICES`.
-        given_as: How the user said it, for messages and results.
+        name: Name of the image in messages.
+        statements: Statements in its file.
+        given: Value given by the user; None for none. It is used if the file agrees.
+        mpp_from: Which statement to use if they differ: one of :data:`CHOICES`.
+        given_as: How the user gave it, for messages and results.
 
     Returns:
-        Unknown where nobody says anything.
+        Unknown if nothing is stated.
 
     Raises:
-        InputError: ``given`` or ``mpp_from`` is no such value, or says nothing here.
-        DataError: Statements contradict each other or ``given``, and ``mpp_from`` does not settle it.
+        InputError: ``given`` or ``mpp_from`` is invalid, or ``mpp_from`` names a place without a statement.
+        DataError: Statements contradict each other or ``given``, and ``mpp_from`` does not decide.
     """
     check_choice(mpp_from, given)
     usable = [one for one in statements if not one.problem]
@@ -188,10 +188,10 @@ def chosen(
 
 
 def check_choice(mpp_from: str, given: float | None) -> None:
-    """Refuses a choice that cannot be followed, before any image is opened.
+    """Refuses an invalid choice before any image is opened.
 
     Raises:
-        InputError: It is none of :data:`CHOICES`, ``given`` is not positive, or it is needed and absent.
+        InputError: It is not one of :data:`CHOICES`, ``given`` is not positive, or it is required and missing.
     """
     if mpp_from not in CHOICES:
         raise InputError(must("--mpp-from", f"one of {', '.join(CHOICES)}", mpp_from, "name one"))
@@ -207,7 +207,7 @@ def unused(name: str, statements: Sequence[Statement]) -> list[str]:
 
 
 def unknown(name: str, statements: Sequence[Statement], field_um: float) -> DataError:
-    """The error where a field in µm is to be cut and nobody says the µm/px."""
+    """The error for a field in µm if the µm/px is unknown."""
     said = "; ".join(_said(one) for one in statements if one.problem)
     got = f"nothing in {name}" + (f" that can be used ({said})" if said else "")
     fix = "give mpp, for instance --mpp 0.25, or --magnification 40"
@@ -215,7 +215,7 @@ def unknown(name: str, statements: Sequence[Statement], field_um: float) -> Data
 
 
 def magnified(mpp: float | None, magnification: float | None) -> tuple[float | None, str]:
-    """µm/px from what was given as µm/px and as magnification, and how it is called.
+    """µm/px from what was given as µm/px and as magnification, and its name in messages.
 
     Raises:
         InputError: The magnification is not from 1 to 200, or the two contradict each other.
@@ -240,7 +240,7 @@ def magnified(mpp: float | None, magnification: float | None) -> tuple[float | N
 
 
 def length_um(value: str | float | None, unit: str | None) -> float | None:
-    """A length in µm; None where the value is no number or the unit no length.
+    """A length in µm; None if the value is not a number or the unit no length.
 
     >>> length_um("250", "nm"), length_um("0.25", None), length_um("1", "pixel")
     (0.25, 0.25, None)
@@ -253,7 +253,7 @@ def length_um(value: str | float | None, unit: str | None) -> float | None:
 
 
 def ome_statements(description: str, width_px: int, height_px: int) -> list[Statement]:
-    """What OME-XML says of the images of this size; of its only image, whatever the size.
+    """Statements of OME-XML for images of this size, or for its only image regardless of size.
 
     A length without a unit is in µm, as the OME schema has it.
     """
@@ -269,7 +269,7 @@ def ome_statements(description: str, width_px: int, height_px: int) -> list[Stat
 
 
 def scn_statements(description: str) -> list[Statement]:
-    """What Leica's SCN XML says of its finest image: the size of its view in nm, and in pixels."""
+    """Statement of Leica's SCN XML for its finest image: the size of its view in nm, and in pixels."""
     if "leica-microsystems.com/scn" not in description[:2000]:
         return []
     found: list[tuple[float, float]] = []
@@ -290,7 +290,7 @@ def scn_statements(description: str) -> list[Statement]:
 
 
 def imagej_statements(description: str, per_unit: Sequence[float | None]) -> list[Statement]:
-    """What ImageJ says: its unit stands in the description, pixels a unit in the resolution tags."""
+    """Statement by ImageJ: its unit is in the description, pixels per unit are in the resolution tags."""
     unit = imagej_unit(description)
     if unit is None:
         return []
@@ -299,7 +299,7 @@ def imagej_statements(description: str, per_unit: Sequence[float | None]) -> lis
 
 
 def imagej_unit(description: str) -> str | None:
-    """ImageJ's unit of length; None where the description is not ImageJ's, or names none."""
+    """ImageJ's unit of length; None if the description is not ImageJ's, or names none."""
     if not description.startswith("ImageJ="):
         return None
     found = re.search(r"^unit=(.+)$", description, re.MULTILINE)
@@ -310,10 +310,10 @@ def imagej_unit(description: str) -> str | None:
 
 
 def tiff_statements(per_unit: Sequence[float | None], unit: int) -> list[Statement]:
-    """What the resolution tags say.
+    """Statement of the resolution tags.
 
     Args:
-        per_unit: Pixels a unit, across and down.
+        per_unit: Pixels per unit, across and down.
         unit: The tag ``ResolutionUnit``: 2 for inches, 3 for centimetres, 1 for none.
     """
     unit_um = _TIFF_UNITS.get(unit)
@@ -326,13 +326,13 @@ def tiff_statements(per_unit: Sequence[float | None], unit: int) -> list[Stateme
 def page_statements(
     description: str, width_px: int, height_px: int, per_unit: Sequence[float | None], unit: int
 ) -> list[Statement]:
-    """Everything that a page of a TIFF says.
+    """All statements of a TIFF page.
 
     Args:
         description: The tag ``ImageDescription``.
         width_px: Width of the page.
         height_px: Its height.
-        per_unit: The resolution tags: pixels a unit, across and down.
+        per_unit: The resolution tags: pixels per unit, across and down.
         unit: The tag ``ResolutionUnit``.
     """
     found = ome_statements(description, width_px, height_px) + scn_statements(description)
@@ -342,7 +342,7 @@ def page_statements(
 
 
 def dpi_statements(dpi: Any) -> list[Statement]:
-    """What Pillow's ``dpi`` of a PNG or JPEG says; nothing where it has none."""
+    """Statement of Pillow's ``dpi`` for a PNG or JPEG; empty if it has none."""
     if not dpi or len(dpi) != 2 or not all(dpi):
         return []
     across, down = (UNITS_UM["inch"] / float(side) for side in dpi)

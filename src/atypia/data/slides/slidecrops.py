@@ -1,4 +1,4 @@
-"""Crops of figures on slides and large images, at the physical size that a model was trained on."""
+"""Cuts crops of figures from slides and large images, at the physical size that a model was trained on."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ TILE_PX = 1024
 
 @dataclass(frozen=True)
 class SlideReading:
-    """How a slide and the positions on it are to be read, where the files leave it open or are wrong.
+    """Options for reading a slide and its positions, if the files do not state them or are wrong.
 
     Attributes:
-        mpp: µm/px of the slide; None for what its file states.
-        mpp_from: Whom to believe where statements differ by more than 5 %: one of
+        mpp: µm/px of the slide; None to use what its file states.
+        mpp_from: Which statement to use if they differ by more than 5 %: one of
             :data:`atypia.data.slides.scale.CHOICES`.
         given_as: How ``mpp`` was given, for messages and results.
-        origin: What positions count from: ``canvas``, ``bounds``, or ``auto``: told by the files.
+        origin: Origin of positions: ``canvas``, ``bounds``, or ``auto`` to infer it from the files.
         offset_px: Added to positions, in pixels of level 0 of the file that is read: where the corner of an
             uncropped slide lies in a cropped copy.
     """
@@ -50,7 +50,7 @@ class SlideReading:
     offset_px: tuple[float, float] = NO_OFFSET
 
     def check(self) -> None:
-        """Refuses values that nothing can be read with.
+        """Checks the values.
 
         Raises:
             InputError: A value is out of its range.
@@ -62,17 +62,17 @@ class SlideReading:
         """The µm/px of a slide.
 
         Raises:
-            DataError: Its statements contradict each other, or what was given.
+            DataError: Its statements contradict each other or the given value.
         """
         return chosen(slide.name, slide.facts.statements, self.mpp, self.mpp_from, self.given_as)
 
 
 @dataclass
 class SlideLog:
-    """What is said of slides while their figures are cut.
+    """Messages about slides, collected while their figures are cut.
 
     Attributes:
-        notes: What was decided, and hints.
+        notes: Decisions and hints.
         bounds: The scanned area of each slide that has one within a larger canvas, by its name.
     """
 
@@ -91,12 +91,12 @@ def slide_crops(
     reading: SlideReading | None = None,
     log: SlideLog | None = None,
 ) -> Iterator[CropBatch | Refusal]:
-    """Crops around points, in the order of tiles (rows of tiles from the top, in a tile by row and column).
+    """Crops around points, in tile order (rows of tiles from the top; within a tile by row and column).
 
-    The place of each among the points goes with it (:attr:`CropBatch.at`), so that results can be put in their order.
+    The row number of each point is included (:attr:`CropBatch.at`), so that results can be put in input order.
 
-    A point outside the slide and a damaged place become refusals. What a field shows beyond the
-    border is the slide's reflection. The same pixels give the same crop whether they are cut
+    Points outside the slide and in damaged areas become refusals. Beyond the
+    border the slide is reflected. The same pixels give the same crop whether they are cut
     here or are an image file.
 
     Args:
@@ -104,19 +104,19 @@ def slide_crops(
         points: Figures on it (see :meth:`Points.on_image`). Numbered ids become ``name#number``
             with the slide's file name; others are kept.
         geometry: The field, in µm or in pixels, and the side of the crops.
-        mpp: µm/px of the slide, where its file does not state it.
+        mpp: µm/px of the slide, if its file does not state it.
         batch_size: Crops in a batch.
         limits: Bounds an image that has to be decoded as a whole.
-        reading: Everything else that the files may leave open; ``mpp`` goes before its own.
-        log: Receives what was decided, and hints.
+        reading: Everything else that the files may leave open; ``mpp`` takes precedence over its own.
+        log: Receives decisions and hints.
 
     Returns:
-        Batches whose positions are those of ``points``, whatever they count from.
+        Batches with the positions of ``points``, in their own origin.
 
     Raises:
         InputError: ``geometry`` has no field of its own, or there are no points.
         DataError: The slide cannot be opened, its µm/px is not known and needed or contradicted, the field does
-            not fit it, or it cannot be told what the positions count from. Raised when the first batch is
+            not fit it, or it cannot be determined what the positions count from. Raised when the first batch is
             asked for.
     """
     if geometry.is_whole:
@@ -143,10 +143,10 @@ def slide_points(
     limits: PointLimits = DEFAULT_POINT_LIMITS,
     reading: SlideReading | None = None,
 ) -> Points:
-    """The figures of one slide from a file that may hold those of many, or a folder with one file a slide.
+    """The figures of one slide from a file that may hold those of many, or a folder with one file per slide.
 
-    Lengths in µm are turned into pixels by ``mpp``, else by what the slide states. Regions of tissue are left out, and
-    a cell that is in the file twice is one figure; notes say so.
+    Lengths in µm are converted to pixels with ``mpp``, else with the slide's own value. Regions of tissue are left out, and
+    a cell that occurs twice in the file is one figure; notes report this.
 
     Args:
         slide_path: The slide.
@@ -159,7 +159,7 @@ def slide_points(
         limits: What is too large.
 
     Raises:
-        DataError: As :func:`read_points`; no point is on this slide, or it cannot be told which are; or the µm/px is
+        DataError: As :func:`read_points`; no point is on this slide, or it cannot be determined which are; or the µm/px is
             needed and neither given nor stated.
         InputError: The points are of several classes and none is named; or the folder has no file for the slide, or
             several.
@@ -185,7 +185,7 @@ def slide_points(
 
 
 def tile_order(x_px: npt.NDArray[np.float64], y_px: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Row positions in the order of tiles, shape (n,); equal positions keep their order.
+    """Row numbers in tile order, shape (n,); equal positions keep their order.
 
     >>> tile_order(np.array([2000.0, 5.0, 1.0]), np.array([0.0, 1500.0, 3.0])).tolist()
     [2, 0, 1]
@@ -217,7 +217,7 @@ def _cut(
                 yield Refusal(figure, str(path), str(error), x, y, named, row, read_as)
                 outside += not inside
                 if inside:
-                    # After an error OpenSlide refuses everything else from the same handle.
+                    # After an error OpenSlide refuses all further reads from the same handle.
                     slide.close()
                     slide = open_slide(path, limits)
         log.notes += advice(slide, points, zero, scale.mpp, side, outside, glass)

@@ -1,7 +1,7 @@
-"""Multi-page TIFF stacks of crops, and telling what an input is.
+"""Reads multi-page TIFF stacks of crops, and determines the kind of an input.
 
-Pages are found by the file's own chain of directories and each is decoded by itself, so a damaged
-page costs no other one, and memory is that of one page however many there are.
+Pages are found by the file's chain of directories and decoded separately, so a damaged
+page does not affect others, and only one page is in memory.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, O
 
 
 def classify_input(path: str | Path, *, has_points: bool = False) -> InputKind:
-    """Tells what an image file is, by its header.
+    """Determines the kind of an image file by its header.
 
     1. Given with points, it is a slide: a region that figures are cut from.
     2. A file that only OpenSlide reads (``.svs``, ``.ndpi``, ``.mrxs``, ``.dcm`` …) is a slide.
-    3. A TIFF whose first two pages have one size, of at most 2048 px a side, is a stack of crops
+    3. A TIFF whose first two pages have one size, of at most 2048 px per side, is a stack of crops
        (a pyramid's second page is smaller than its first).
-    4. Any other TIFF of several pages, and an image of more than 2048 px a side, is a slide.
+    4. Any other TIFF of several pages, and an image of more than 2048 px per side, is a slide.
     5. What Pillow does not read and OpenSlide does is a slide.
     6. The rest are crops.
 
@@ -77,7 +77,7 @@ def classify_input(path: str | Path, *, has_points: bool = False) -> InputKind:
     if not sizes:
         if _openslide_takes(path):
             return "slide"
-        read_header(path)  # says what is wrong
+        read_header(path)  # raises with the reason
         return "crop"
     small = max(max(size) for size in sizes) <= MAX_CROP_PX
     if several and small and sizes[0] == sizes[-1]:
@@ -109,17 +109,17 @@ def stack_pages(
         path: The file.
         geometry: The field and the side of the crops.
         batch_size: Crops in a batch.
-        mpp: µm/px of the pages: a field in µm is then cut from their middle. Without it what the first page
+        mpp: µm/px of the pages: a field in µm is then cut from their middle. Without it, what the first page
             states counts, and where it states nothing the whole page is the field.
         limits: A page of more pixels is refused before it is decoded.
         max_pages: A file of more pages is refused.
-        mpp_from: Whom to believe where ``mpp`` and the file differ by more than 5 %.
+        mpp_from: Which statement to use if ``mpp`` and the file differ by more than 5 %.
         given_as: How ``mpp`` was given, for results.
-        assumed_um: The field that a whole page is taken for, for results; None where the model does not say.
-        notes: Receives what a user should know of how the pages were taken.
+        assumed_um: The assumed field of a whole page, for results; None if the model does not define it.
+        notes: Receives remarks on how the pages were read.
 
     Raises:
-        DataError: The file is absent, no TIFF, has too many pages, ``mpp`` does not fit, or it cannot be told
+        DataError: The file is absent, no TIFF, has too many pages, ``mpp`` does not fit, or it cannot be determined
             whether its grey pages are figures or R, G and B.
     """
     path = Path(path)
@@ -155,14 +155,14 @@ def stack_pages(
 
 
 def _grey_figures(path: Path, chain: _Chain) -> list[tuple[int, ...]] | None:
-    """Which pages are R, G and B of one figure each; None where every page is a figure."""
+    """Which pages are R, G and B of one figure each; None if every page is a figure."""
     if not chain.ended or not _is_grey(path, chain):
         return None
     return of_tiff(path, figures_of)  # of a damaged file each page is read, or refused, by itself
 
 
 def _is_grey(path: Path, chain: _Chain) -> bool:
-    """Whether the first page of three or more is grey; other stacks need no second look."""
+    """Whether the first of three or more pages is grey; other stacks need no further check."""
     if len(chain.offsets) < 3:
         return False
     try:
@@ -181,7 +181,7 @@ def _pages(
     cut: Callable[[npt.NDArray[np.uint8], str], Crop],
     limits: ImageLimits,
 ) -> Iterator[Crop | Refusal]:
-    # Without a buffer: libtiff moves the position of the same open file.
+    # Unbuffered: libtiff moves the position of the same open file.
     pixels: dict[tuple[int, ...], int] = {}
     with open_regular(path, buffering=0) as file:
         for number, pages in enumerate(figures or [(page,) for page in range(len(chain.offsets))], 1):
@@ -221,10 +221,10 @@ def _decoded(
             if place and pixels.setdefault(place, number) != number:
                 expected = "a page with pixels of its own"
                 got = f"those of page {pixels[place]}"
-                raise DataError(must(name, expected, got, "write the stack again, one figure a page"))
+                raise DataError(must(name, expected, got, "write the stack again, one figure per page"))
             if page.mode == "RGB":
                 return np.array(page)
-            # Every other mode is judged where all images are: by `read_rgb`, from a file of this page.
+            # All other modes are checked as for all images: by `read_rgb`, from a file with this page.
             alone = io.BytesIO()
             page.copy().save(alone, "TIFF", compression="raw")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -237,7 +237,7 @@ def _decoded(
 
 
 def _place(page: Image.Image) -> tuple[int, ...]:
-    """Where the first pixels of a page lie in its file, in strips or in tiles; empty where it does not say."""
+    """Where the first pixels of a page lie in its file, in strips or in tiles; empty if it does not say."""
     tags = getattr(page, "tag_v2", {})
     offsets = tags.get(273) or tags.get(324) or ()
     return tuple(offsets[:1]) if isinstance(offsets, tuple) else (int(offsets),)
@@ -249,7 +249,7 @@ def _too_large(name: str, limits: ImageLimits, got: str) -> DataError:
 
 
 class _Chain(NamedTuple):
-    """Where the pages of a TIFF are described.
+    """Offsets of the pages of a TIFF.
 
     Attributes:
         offsets: Of each page's directory.
@@ -265,7 +265,7 @@ class _Chain(NamedTuple):
 
 
 def _chain(file: BinaryIO, head: bytes, most: int) -> _Chain | None:
-    """The chain of directories, up to one page more than ``most``; None for what is no TIFF."""
+    """The chain of directories, up to one page more than ``most``; None for what is not a TIFF."""
     if image_format(head) != "TIFF":
         return None
     order = "<" if head[:2] == b"II" else ">"
@@ -280,7 +280,7 @@ def _chain(file: BinaryIO, head: bytes, most: int) -> _Chain | None:
         while offset and len(offsets) <= most:
             file.seek(offset)
             (entries,) = struct.unpack(count_format, file.read(struct.calcsize(count_format)))
-            # A chain that comes back to a page, or leaves the file, is damaged.
+            # A chain that returns to an earlier page, or leaves the file, is damaged.
             if offset in offsets or offset + entries * entry > size:
                 break
             file.seek(entries * entry, os.SEEK_CUR)
@@ -295,7 +295,7 @@ def _chain(file: BinaryIO, head: bytes, most: int) -> _Chain | None:
 
 
 class _FromPage:
-    """A TIFF file as if a later page were its first: Pillow then reads that page and no other."""
+    """Presents a TIFF file as if a later page were its first, so that Pillow reads only that page."""
 
     def __init__(self, file: BinaryIO, chain: _Chain, offset: int) -> None:
         self._file = file

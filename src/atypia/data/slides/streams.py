@@ -1,6 +1,6 @@
-"""Figures on their way to a classifier: batches of crops, from files and from slides, in constant memory.
+"""Streams of figures for a classifier: batches of crops, from files and from slides, in constant memory.
 
-Every stream yields a :class:`CropBatch` whenever one is full, the rest at the end, and a
+Every stream yields a :class:`CropBatch` when one is full, the rest at the end, and a
 :class:`Refusal` for each figure that gives no crop as soon as that is known. Crops keep the
 order that each function names; a refusal may come before crops that precede it. Each knows its place in the input
 (``at``), by which results are put in order.
@@ -32,16 +32,16 @@ from atypia.data.slides.scale import AUTO
 from atypia.data.sources.layouts import IMAGE_SUFFIXES, walk_files
 
 MAX_CROP_PX = 2048
-"""An image with a longer side is a region that figures are cut from, not a crop of one figure."""
+"""An image with a longer side (px) is a region from which figures are cut, not a crop of one figure."""
 CROP_LIMITS = ImageLimits(max_pixels=MAX_CROP_PX**2)
 DEFAULT_BATCH = 64
 MAX_BATCH_BYTES = 1 << 30
-"""Most bytes of the crops of a batch; what a network makes of them takes several times as much."""
+"""Most bytes of the crops of a batch; a network needs several times as much memory."""
 
 MOST_WORKERS = 8
 UNIT_FILES = 16
 UNIT_BYTES = 4 << 20
-"""Files and bytes of crops that one thread decodes in one go."""
+"""Number and total bytes of crops that one thread decodes at a time."""
 _OTHER_SUFFIXES = frozenset({".bmp", ".webp", ".jp2"})
 
 A = TypeVar("A")
@@ -58,10 +58,10 @@ class CropBatch:
         images: The file or slide that each came from, as the user named it.
         x_px: Centres on the slide, shape (b,), float64; NaN for crops that are files or pages.
         y_px: Centres on the slide, shape (b,), float64.
-        classes: What the file of points calls each; None where it has no classes.
-        at: The place of each in its input, from 0, shape (b,), int64: crops of slides come in another order. None
+        classes: Class of each in the file of points; None if it has no classes.
+        at: Row number of each in its input, from 0, shape (b,), int64: crops of slides come in another order. None
             where they come in the input's.
-        read_as: The size and place that each was read with; empty where nothing is known of any.
+        read_as: The size and place that each was read with; empty if nothing is known of any.
     """
 
     ids: list[str]
@@ -79,17 +79,17 @@ class CropBatch:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A figure that gives no crop.
+    """A figure without a crop.
 
     Attributes:
         figure_id: Its id.
         image: The file or slide, as the user named it.
-        reason: Why, and what can be done.
+        reason: The reason and the remedy.
         x_px: Its centre on a slide; NaN for crops.
         y_px: Its centre on a slide; NaN for crops.
-        named: What the file of points calls it; None where it does not.
-        at: Its place in the input, from 0; None where figures come in the input's order.
-        read_as: The size and place that it was to be read with.
+        named: Its class in the file of points; None if not stated.
+        at: Its place in the input, from 0; None if figures come in the input's order.
+        read_as: The scale and origin with which it was to be read.
     """
 
     figure_id: str
@@ -103,7 +103,7 @@ class Refusal:
 
 
 class Crop(NamedTuple):
-    """One figure's crop, before it is in a batch: RGB, shape (out_px, out_px, 3), uint8."""
+    """One figure's crop before batching: RGB, shape (out_px, out_px, 3), uint8."""
 
     figure_id: str
     image: str
@@ -117,11 +117,11 @@ class Crop(NamedTuple):
 
 @dataclass
 class Skipped:
-    """Files in folders that are no images, counted while a stream runs.
+    """Files in folders that are not images, counted while a stream runs.
 
     Attributes:
-        count: How many.
-        first: The first of them; None where there is none.
+        count: Number of files.
+        first: The first of them; None if there is none.
     """
 
     count: int = 0
@@ -129,7 +129,7 @@ class Skipped:
 
 
 def batched(items: Iterable[Crop | Refusal], batch_size: int, out_px: int) -> Iterator[CropBatch | Refusal]:
-    """Gathers crops into batches; refusals pass at once.
+    """Collects crops into batches; refusals are passed on at once.
 
     Args:
         items: Crops of side ``out_px``, and refusals.
@@ -152,7 +152,7 @@ def _batched(items: Iterable[Crop | Refusal], batch_size: int, out_px: int) -> I
     held: list[Crop] = []
     pixels = np.empty((0, out_px, out_px, 3), np.uint8)
     for place, item in enumerate(items):
-        if item.at is None:  # in the input's order, refusals among them
+        if item.at is None:  # in input order, including refusals
             item = item._replace(at=place) if isinstance(item, Crop) else replace(item, at=place)
         if isinstance(item, Refusal):
             yield item
@@ -160,7 +160,7 @@ def _batched(items: Iterable[Crop | Refusal], batch_size: int, out_px: int) -> I
         if not held:
             pixels = np.empty((batch_size, out_px, out_px, 3), np.uint8)
         pixels[len(held)] = item.pixels
-        # A crop may be a view of a larger image, which must not be kept alive.
+        # A crop may be a view of a larger image, which must not stay in memory.
         held.append(item._replace(pixels=pixels[:0]))
         if len(held) == batch_size:
             yield _batch(held, pixels)
@@ -183,13 +183,13 @@ def _batch(held: list[Crop], pixels: npt.NDArray[np.uint8]) -> CropBatch:
 
 
 def field_of_crops(geometry: CropGeometry, mpp: float | None) -> CropGeometry:
-    """The field that is cut from crop images.
+    """The field to cut from crop images.
 
-    Without µm/px a field in µm cannot be cut, and the whole crop is taken for it.
+    Without µm/px a field in µm cannot be cut, and the whole crop is used.
 
     Args:
         geometry: The field that a model was trained on.
-        mpp: µm/px of the crops; None where it is not known.
+        mpp: µm/px of the crops; None if unknown.
 
     Raises:
         DataError: ``mpp`` is not positive, or the field comes to too few or too many pixels.
@@ -217,7 +217,7 @@ def crop_files(
     """Crops from image files, folders and patterns, decoded in threads, in the inputs' order.
 
     A folder is searched recursively, in the order of names; hidden files are left out. In it a
-    file counts as an image by its suffix or its first bytes, others are skipped and counted. The
+    file counts as an image by its suffix or its first bytes; others are skipped and counted. The
     figure id is the path below the folder, with ``/``; for a file its name; for a pattern the path below
     the part before the first wildcard. An id that occurs again becomes ``id~2``, ``id~3``, ….
 
@@ -225,17 +225,17 @@ def crop_files(
         inputs: Files, folders, and patterns with ``*``, ``?``, ``[…]`` and ``**``.
         geometry: The field and the side of the crops.
         batch_size: Crops in a batch.
-        mpp: µm/px of the images: a field in µm is then cut from their middle. Without it what each file
+        mpp: µm/px of the images: a field in µm is then cut from their middle. Without it, what each file
             states counts, and where it states nothing the whole image is the field.
-        workers: Threads that decode; None for one a core, at most 8.
-        skipped: Where skipped files are counted.
-        mpp_from: Whom to believe where ``mpp`` and a file differ by more than 5 %.
+        workers: Threads that decode; None for one per core, at most 8.
+        skipped: Receives the number of skipped files.
+        mpp_from: Which statement to use if ``mpp`` and a file differ by more than 5 %.
         given_as: How ``mpp`` was given, for results.
-        assumed_um: The field that a whole crop is taken for, for results; None where the model does not say.
+        assumed_um: The assumed field of a whole crop, for results; None if the model does not define it.
 
     Raises:
         InputError: An input does not exist, a pattern matches nothing, or a number is not positive.
-        DataError: ``mpp`` does not fit; or, once all inputs were searched, they hold no image.
+        DataError: ``mpp`` does not fit; or the inputs contain no image.
     """
     field = field_of_crops(geometry, mpp)
     assumed = assumed_um if geometry.side_um is None else geometry.side_um
@@ -248,7 +248,7 @@ def crop_files(
     counts = Skipped() if skipped is None else skipped
     crop_bytes = 3 * field.out_px**2
     unit = max(1, min(UNIT_FILES, UNIT_BYTES // crop_bytes))
-    # Enough to fill the next batch while the present one is used, and no more.
+    # Just enough to fill the next batch while the current one is used.
     ahead = max(2 * threads, -(-2 * min(batch_size, 1024) // unit))
 
     def decode(files: list[_File]) -> list[Crop | Refusal]:
@@ -290,7 +290,7 @@ def _source(given: str) -> _Source:
 
 
 def _named(sources: Sequence[_Source], skipped: Skipped) -> Iterator[_File]:
-    """Every image with its id; only with several sources can one occur again and ids have to be kept."""
+    """Every image with its id; ids are remembered only with several sources, because only then can one repeat."""
     seen: set[str] = set()
     any_image = False
     for source in sources:
@@ -351,7 +351,7 @@ def _crop(file: _File, geometry: CropGeometry, sizing: Sizing) -> Crop | Refusal
 
 
 def _reason(file: _File, error: DataError) -> str:
-    """The error's own words, unless the image is a region, for which there is a better remedy."""
+    """The error's message, unless the image is a region, for which there is a better remedy."""
     try:
         header = read_header(file.path)
     except DataError:
@@ -362,12 +362,12 @@ def _reason(file: _File, error: DataError) -> str:
 
 
 def _region(name: str, width: int, height: int) -> str:
-    expected = f"a crop of at most {MAX_CROP_PX} px a side"
+    expected = f"a crop of at most {MAX_CROP_PX} px per side"
     return must(name, expected, f"{width:,} × {height:,} px", "give the positions of its figures")
 
 
 def _text(path: str) -> str:
-    """A path as text that every file format takes: a name that is no UTF-8 has «?» for what is not."""
+    """A path as text valid in every file format: bytes that are not UTF-8 become «?»."""
     return os.fsencode(path).decode("utf-8", "replace")
 
 

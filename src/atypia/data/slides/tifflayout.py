@@ -1,8 +1,8 @@
-"""Which pages of a TIFF are the image, and what else is in the file.
+"""Finds the image among the pages of a TIFF, and describes the other pages.
 
 A TIFF may hold a macro image or a label before the slide, levels of a pyramid, planes of focus or time,
-and R, G and B as three grey pages. The largest image is the slide. What a page is, is told by OME-XML, by
-ImageJ's description or by the shape that tifffile writes; where nothing tells what several grey pages are,
+and R, G and B as three grey pages. The largest image is the slide. The meaning of pages is stated by OME-XML, by
+ImageJ's description or by the shape that tifffile writes; if nothing states what several grey pages are,
 the file is refused.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
 
 MAX_PAGES: Final = 4096
-"""Pages of a slide that are looked at; a file of more is no slide."""
+"""Largest number of pages of a slide; a file with more is not a slide."""
 MAX_STACK_PAGES: Final = 100_000
 TIFF_DAMAGE: Final = (
     ValueError,
@@ -40,7 +40,7 @@ TIFF_DAMAGE: Final = (
     struct.error,
     zlib.error,
 )
-"""What tifffile raises on damaged files, beside its own error, which is a ValueError."""
+"""Exceptions of tifffile on damaged files, apart from its own error, which is a ValueError."""
 _RGB_NAMES = (("red", "r"), ("green", "g"), ("blue", "b"))
 # Letters of tifffile's axes.
 _AXES = {"Z": "z planes", "T": "time points", "C": "channels", "Q": "planes", "I": "pages"}
@@ -75,8 +75,8 @@ class Layout:
 
     Attributes:
         pages: Index of its page; of three pages, those of R, G and B.
-        statements: What the file says of its µm/px.
-        notes: What else is in the file, and how it was read; without the file's name.
+        statements: Statements of µm/px in the file.
+        notes: Other content of the file, and how it was read; without the file's name.
     """
 
     pages: tuple[int, ...]
@@ -89,10 +89,10 @@ def layout_of(tiff: TiffFile, name: str) -> Layout:
 
     Args:
         tiff: The file.
-        name: What messages call it.
+        name: Its name in messages.
 
     Raises:
-        DataError: It has too many pages, or it cannot be told what several grey pages are.
+        DataError: It has too many pages, or it cannot be determined what several grey pages are.
         Exception: One of :data:`TIFF_DAMAGE` where the file is damaged.
     """
     pages = _pages(tiff, name)
@@ -110,8 +110,8 @@ def figures_of(tiff: TiffFile, name: str) -> list[tuple[int, ...]] | None:
     """Which pages of a stack of grey pages are the R, G and B of one figure each.
 
     Returns:
-        Three indices a figure; None where each page is a figure of its own: pages in colour, or grey ones
-        whose number or description leaves no doubt.
+        Three indices per figure; None if each page is its own figure: pages in colour, or grey ones
+        whose number or description is unambiguous.
 
     Raises:
         DataError: It cannot be told.
@@ -161,7 +161,7 @@ def _describes(tiff: TiffFile, description: str) -> bool:
 
 
 def _series(tiff: TiffFile, pages: Sequence[Any]) -> list[tuple[list[tuple[str, int]], list[int]]]:
-    """What a file says of its pages: for each image its outer axes, longer than 1, and its pages in their order.
+    """Description of pages in a file: for each image its outer axes, longer than 1, and its pages in order.
 
     Raises:
         ValueError: Pages that it names are missing.
@@ -183,7 +183,7 @@ def _series(tiff: TiffFile, pages: Sequence[Any]) -> list[tuple[list[tuple[str, 
 def _triples(
     outer: Sequence[tuple[str, int]], indices: Sequence[int], names: Sequence[str], name: str
 ) -> tuple[npt.NDArray[np.int64], str] | None:
-    """R, G and B of each image of a series of grey pages, shape (n, 3), and a note; None where it has no channels.
+    """R, G and B of each image of a series of grey pages, shape (n, 3), and a note; None if it has no channels.
 
     Raises:
         DataError: Its channels are not R, G and B.
@@ -191,7 +191,7 @@ def _triples(
     sizes = [size for _, size in outer]
     place = next((at for at, (axis, _) in enumerate(outer) if axis == "C"), None)
     if place is None and outer and outer[-1] == ("Q", 3):
-        place = len(outer) - 1  # of a shape that says nothing but numbers, 3 right before height and width
+        place = len(outer) - 1  # for a shape without axis names: a 3 directly before height and width
     if place is None:
         return None
     if sizes[place] != 3 or math.prod(sizes) != len(indices):
@@ -204,7 +204,7 @@ def _triples(
 def _of_series(
     tiff: TiffFile, pages: Sequence[Any], description: str, name: str
 ) -> tuple[tuple[int, ...], list[str]] | None:
-    """The image by what the file says of its pages; None where it says nothing, or not of the largest."""
+    """The image according to the file's description; None without one, or if it does not cover the largest page."""
     if not _describes(tiff, description):
         return None
     try:
@@ -228,7 +228,7 @@ def _of_series(
 
 
 def _stack_triples(tiff: TiffFile, pages: Sequence[Any], description: str, name: str) -> list[tuple[int, ...]] | None:
-    """R, G and B of each figure of a stack, by what the file says; None where it says nothing of channels."""
+    """R, G and B of each figure of a stack, according to the file; None if it does not describe channels."""
     if not _describes(tiff, description):
         return None
     try:
@@ -247,7 +247,7 @@ def _stack_triples(tiff: TiffFile, pages: Sequence[Any], description: str, name:
 
 
 def _channel_names(description: str) -> list[str]:
-    """Names of the channels of OME-XML's largest image; empty where it has no OME-XML."""
+    """Names of the channels of OME-XML's largest image; empty if it has no OME-XML."""
     if not scale.is_ome(description):
         return []
     best, size, names = [], -1.0, []
@@ -311,7 +311,7 @@ def _of_pages(pages: Sequence[Any], name: str) -> tuple[tuple[int, ...], list[st
 
 
 def _others(pages: Sequence[Any], chosen: int, outer: Sequence[tuple[str, int]]) -> list[str]:
-    """Notes on what else is there: other images before the chosen one, planes of the same size."""
+    """Notes on other content: images before the chosen one, planes of the same size."""
     notes = _planes_note(outer)
     if chosen > 0:
         page = pages[chosen]
@@ -330,7 +330,7 @@ def _others(pages: Sequence[Any], chosen: int, outer: Sequence[tuple[str, int]])
 def _statements(page: TiffPage, description: str) -> list[scale.Statement]:
     width, height = page.imagewidth, page.imagelength
     per_unit = [_ratio(page.tags.valueof(tag)) for tag in ("XResolution", "YResolution")]
-    # Photoshop and others write whole numbers for a unit that is none.
+    # Photoshop and others write whole numbers without a real unit.
     unit = page.tags.valueof("ResolutionUnit", 2)
     return scale.page_statements(description, width, height, per_unit, int(unit) if isinstance(unit, int) else 2)
 

@@ -1,4 +1,4 @@
-"""Square regions of TIFF files that OpenSlide does not read, or of which it would read the wrong page."""
+"""Reads square regions of TIFF files that OpenSlide cannot read, or of which it would read the wrong page."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
 
 SEGMENT_CACHE_BYTES = 1 << 26
-"""How much of a TIFF's decoded strips or tiles one open slide keeps."""
+"""Size, in bytes, of the cache of decoded strips or tiles of one open slide."""
 
 
 def open_pages(path: Path, tiff: TiffFile, layout: Layout, facts: Facts, limits: ImageLimits) -> Slide:
-    """Opens the image of a TIFF by the most frugal way there is.
+    """Opens the image of a TIFF in the way that needs least memory.
 
     Args:
         path: The file.
-        tiff: It, open; closed here unless the slide keeps it.
+        tiff: The open file; closed here unless the slide keeps it.
         layout: Which of its pages are the image.
-        facts: What the slide says of itself.
+        facts: Facts stated in the file.
         limits: Bounds an image that has to be decoded as a whole.
 
     Raises:
@@ -67,12 +67,12 @@ def _way(page: TiffPage, limits: ImageLimits, plane: bool) -> str:
     if page.is_memmappable:
         return "mapped"
     if jpeg and page.index == 0 and page.imagewidth * page.imagelength <= limits.max_pixels:
-        return "whole"  # the same pixels, to the last bit, as when the file is a crop
+        return "whole"  # gives exactly the same pixels as when the file is a crop
     return "segments" if _codec_is_here(page) and _segment_pixels(page) <= limits.max_pixels else "whole"
 
 
 class _SegmentSlide(Slide):
-    """A TIFF whose strips or tiles are decoded as they are needed; one page in colour, or one each for R, G and B."""
+    """A TIFF whose strips or tiles are decoded on demand; one page in colour, or one each for R, G and B."""
 
     def __init__(self, name: str, tiff: TiffFile, pages: Sequence[TiffPage], facts: Facts) -> None:
         page = pages[0]
@@ -117,7 +117,7 @@ def _decoded_segment(tiff: TiffFile, page: TiffPage, index: int, name: str) -> n
     try:
         offset, count = page.dataoffsets[index], page.databytecounts[index]
         if not count:
-            # An absent segment is one that the writer left out because it is empty glass.
+            # A missing segment was left out by the writer because it is empty glass.
             shape = (page.tilelength or page.rowsperstrip, page.tilewidth or page.imagewidth, page.samplesperpixel)
             return np.full(shape, 255, np.uint8)
         tiff.filehandle.seek(offset)
@@ -131,9 +131,9 @@ def _decoded_segment(tiff: TiffFile, page: TiffPage, index: int, name: str) -> n
 
 
 def _decoded_jpeg(data: bytes, page: TiffPage) -> npt.NDArray[np.uint8]:
-    """A JPEG strip or tile, whose tables stand once for the whole page.
+    """A JPEG strip or tile, whose tables are stored once per page.
 
-    Whether its components are RGB or YCbCr is told by the page, which a decoder learns from Adobe's
+    The page states whether its components are RGB or YCbCr; the decoder gets this from Adobe's
     marker (APP14: 0 for RGB, 1 for YCbCr).
     """
     import tifffile

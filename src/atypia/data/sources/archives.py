@@ -1,4 +1,4 @@
-"""Unpacking archives from elsewhere without trusting them.
+"""Unpacks untrusted archives safely.
 
 Only regular files and folders below the target are ever written. Links, devices, names that
 leave the target and names that collide are refused, and the bytes are counted as they are
@@ -38,14 +38,14 @@ _DAMAGE = (
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """What an archive may grow to.
+    """Size limits of an unpacked archive.
 
     Attributes:
         max_bytes: Bytes of all members together. The default holds whole-slide collections.
         max_members: Files and folders.
-        max_ratio: Unpacked bytes for each byte of the archive. Images hardly shrink, tables by
-            10 to 20; the default is far above both.
-        ratio_from_bytes: The ratio is not checked below this size, where it can do no harm.
+        max_ratio: Unpacked bytes for each byte of the archive. Images hardly compress, tables by a factor of
+            10 to 20; the default limit is far above both.
+        ratio_from_bytes: The ratio is not checked below this size, where it is harmless.
     """
 
     max_bytes: int = 1 << 40
@@ -59,7 +59,7 @@ DEFAULT_LIMITS = ArchiveLimits()
 
 @dataclass
 class _Unpacking:
-    """What has been written so far, held against the limits."""
+    """Number of members and bytes written so far, checked against the limits."""
 
     archive: Path
     folder: Path
@@ -87,7 +87,7 @@ class _Unpacking:
             raise self.refuse(f"member {name!r} would be written outside its folder")
         if path.parts and (path.parts[0] == "__MACOSX" or path.name.startswith("._") or path.name == ".DS_Store"):
             return None
-        # A file system may ignore case, so names that differ by case alone would overwrite each other.
+        # A file system may ignore case, so names that differ only in case would overwrite each other.
         key = str(path).casefold()
         known = self.kinds.get(key)
         if known is not None and (kind == "file" or known == "file"):
@@ -119,10 +119,10 @@ class _Unpacking:
 
 
 def safe_member(name: str) -> PurePosixPath | None:
-    """The relative path that a member's name stands for, or None where it is not safe.
+    """The relative path of a member, or None if its name is not safe.
 
     Backslashes separate folders, as some programs write them. Absolute names, drive letters,
-    ``..``, control characters and names that are too long for a file system are not safe.
+    ``..``, control characters and names too long for a file system are not safe.
 
     >>> safe_member("a/./b.png")
     PurePosixPath('a/b.png')
@@ -142,14 +142,14 @@ def safe_member(name: str) -> PurePosixPath | None:
 
 
 def extract(archive: Path, folder: Path, limits: ArchiveLimits = DEFAULT_LIMITS, progress: Progress = silent) -> Path:
-    """Unpacks a zip or tar archive into a folder that appears only when it is whole.
+    """Unpacks a zip or tar archive into a folder that appears only when it is complete.
 
     Args:
         archive: A zip, or a tar that is plain or compressed with gzip, bzip2 or xz; told by its
             content, not by its name.
         folder: The folder to make; an existing one is replaced.
-        limits: What the archive may grow to.
-        progress: Told how many members are unpacked.
+        limits: Size limits.
+        progress: Receives progress: members unpacked.
 
     Returns:
         ``folder``.
@@ -167,9 +167,9 @@ def extract(archive: Path, folder: Path, limits: ArchiveLimits = DEFAULT_LIMITS,
 def extract_into(
     archive: Path, folder: Path, limits: ArchiveLimits = DEFAULT_LIMITS, progress: Progress = silent
 ) -> None:
-    """As :func:`extract`, into a folder that is there and belongs to the caller.
+    """As :func:`extract`, into an existing folder of the caller.
 
-    No file that is there is replaced. When it raises, the folder is half filled.
+    Existing files are not replaced. If it raises, the folder may be partly filled.
     """
     state = _Unpacking(archive, folder, limits, progress)
     with _readable(archive):
@@ -208,7 +208,7 @@ def _readable(archive: Path) -> Iterator[None]:
 
 def _damaged(archive: Path, error: BaseException) -> DataError:
     return DataError(
-        f"{archive.name} is damaged or no zip or tar archive ({error}); fix: delete it and download it again"
+        f"{archive.name} is damaged, or not a zip or tar archive ({error}); fix: delete it and download it again"
     )
 
 

@@ -1,7 +1,7 @@
 """The published data sets: one frozen entry each.
 
-An entry says what a set is, where it comes from, under which licence, how its published folder
-is recognised and read, and which counts it must have. Adding a source adds one module to
+An entry states what a set is, its origin and licence, how its published folder
+is recognised and read, and its expected counts. Adding a source adds one module to
 ``atypia.data.sources`` and one fabricated-layout fixture to ``tests/fixtures/layouts``; no list
 of names is kept anywhere.
 """
@@ -24,10 +24,10 @@ class RemoteFile:
     """A file to download.
 
     Attributes:
-        url: Where it is (https).
-        filename: Where it goes, below the source's folder; may contain ``/``.
-        sha256: Published or verified checksum, 64 hex digits; None where none is known.
-        size_bytes: Published or verified size; None where none is known.
+        url: Its address (https).
+        filename: Target below the source's folder; may contain ``/``.
+        sha256: Published or verified checksum, 64 hex digits; None if none is known.
+        size_bytes: Published or verified size; None if none is known.
     """
 
     url: str
@@ -43,7 +43,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Expected:
-    """Published counts; None is not published and not checked.
+    """Published counts; None means not published and not checked.
 
     Attributes:
         total: Figures.
@@ -58,7 +58,7 @@ class Expected:
     parts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def differences(self, manifest: Manifest) -> list[str]:
-        """What differs from the published counts, one phrase each; empty where nothing does."""
+        """What differs from the published counts, one phrase each; empty if nothing does."""
         zero, one = r.CLASS_NAMES[manifest.task]
         labels = manifest.table[r.LABEL].to_pylist()
         parts = manifest.table[r.PART].to_pylist()
@@ -83,14 +83,14 @@ class Expected:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a layout reader found in a folder.
+    """Result of reading a layout.
 
     Attributes:
-        rows: One mapping a figure, keys are manifest columns; ``image`` is relative to ``root``.
-        root: Folder of the images; None where only labels are at hand.
-        notes: Facts for reports.
-        hints: What may explain counts that differ («no file for MIDOG21_7.png»).
-        positions: For crops whose place on a slide is published: figure id → slide file, and
+        rows: One mapping per figure, keys are manifest columns; ``image`` is relative to ``root``.
+        root: Folder of the images; None where only labels are available.
+        notes: Remarks for reports.
+        hints: Possible explanations of differing counts («no file for MIDOG21_7.png»).
+        positions: For crops with a published position on a slide: figure id → slide file, and
             the figure's centre on it in pixels (x to the right, y down).
     """
 
@@ -107,26 +107,26 @@ class Source:
 
     Attributes:
         name: Its name in this catalogue.
-        title: What it is, in a few words.
+        title: Short description.
         task: Key of :data:`atypia.base.records.CLASS_NAMES`.
         licence: As published.
         citation: The paper or record to cite.
-        homepage: Where people read about it.
+        homepage: Its web page.
         folders: Names of the folder below the data root in which the published layout is
             looked for; a download goes to the first.
-        marks: Paths below such a folder (patterns are allowed), any of which tells that the
-            source is there.
+        marks: Paths below such a folder (patterns are allowed); any of them shows that the
+            source is present.
         inputs: Paths below the folder (patterns are allowed, ``..`` too) whose names, sizes and
             times decide whether a manifest that was derived from them is still valid.
         read: Reads the folder.
         expected: Published counts.
         images: Whether crops are published; otherwise slides or regions with coordinates.
-        by_hand: How to get it without ``atypia data get``, or what that leaves out.
-        files: What ``atypia data get`` downloads; empty where no address could be verified.
+        by_hand: How to get it (or the rest of it) without ``atypia data get``.
+        files: What ``atypia data get`` downloads; empty if no address could be verified.
         mpp: Published µm/px of its crops, as text because it may be a range or unknown.
         overlaps: Names of sources that hold the same figures or the same cases.
-        version: Raised when the reader changes what it returns, so that derived manifests are
-            built anew.
+        version: Increased when the reader changes what it returns, so that derived manifests are
+            built again.
     """
 
     name: str
@@ -157,7 +157,7 @@ SOURCES: Registry[Source] = Registry("data source", "atypia.data.sources.entries
 
 
 def markdown() -> str:
-    """The catalogue as a Markdown table and a list of where each set is and what to cite."""
+    """The catalogue as a Markdown table, and a list with the address and citation of each set."""
     table = [
         "| name | what | task | figures | class 1 | µm/px | licence | `atypia data get` |",
         "|---|---|---|---|---|---|---|---|",

@@ -1,7 +1,7 @@
-"""Downloading files: resumable, verified, never half-written under their own name.
+"""Downloads files: resumable, verified, never incomplete under their final name.
 
-A transfer grows in ``NAME.part`` beside the target, with what the server said of the file in
-``NAME.part.json``. It is continued only while the server still has the same file, and takes its
+A transfer is written to ``NAME.part`` beside the target, with the server's data about the file in
+``NAME.part.json``. It is resumed only if the server still has the same file, and gets its
 name only when size and checksum are right.
 """
 
@@ -31,7 +31,7 @@ from atypia.base.errors import AbsentError, DataError, InputError, WorkError, mu
 from atypia.base.progress import Progress, silent
 
 MAX_BYTES = 1 << 40
-"""Largest file that is downloaded where no size is known beforehand: 1 TiB."""
+"""Largest download of unknown size: 1 TiB."""
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
 _OFFLINE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.ECONNREFUSED)
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
@@ -39,14 +39,14 @@ _PASSING = (408, 425, 429, 500, 502, 503, 504)
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a transfer is tried.
+    """Retry limits of a transfer.
 
     Attributes:
-        attempts: Attempts without a single new byte before it gives up.
+        attempts: Attempts without a new byte before giving up.
         first_wait_s: Wait after the first failure; doubled after each further one.
-        longest_wait_s: Upper bound of a wait, also of one that the server asks for.
-        timeout_s: Silence after which a connection counts as broken.
-        sleep: What waits; tests pass their own.
+        longest_wait_s: Longest wait in seconds, also for waits requested by the server.
+        timeout_s: Seconds without data after which a connection counts as broken.
+        sleep: Function that waits; tests pass their own.
     """
 
     attempts: int = 5
@@ -58,7 +58,7 @@ class Patience:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What is transferred, and what is known of it."""
+    """The file to transfer, and known facts about it."""
 
     url: str
     target: Path
@@ -85,7 +85,7 @@ class _Wanted:
 
 
 class _BrokenError(Exception):
-    """The transfer broke off; what has arrived is kept and another attempt continues it."""
+    """The transfer was interrupted; received bytes are kept and another attempt resumes it."""
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
         super().__init__(reason)
@@ -102,24 +102,24 @@ def fetch(
     source: str = "NAME",
     patience: Patience | None = None,
 ) -> Path:
-    """Downloads a file unless it is there and right.
+    """Downloads a file unless a correct one exists.
 
     Args:
         url: An ``https`` address (``http`` for this machine itself only).
-        target: The file; its folder is created. A file there whose size or checksum differs is
-            replaced; one there of which neither is known is taken as it is.
+        target: The file; its folder is created. An existing file with another size or checksum is
+            replaced; if neither is known, an existing file is kept.
         sha256: Expected checksum, 64 hex digits.
         size: Expected size in bytes.
-        progress: Told the bytes that are there.
-        source: Name of the data source, for the message where there is no network.
-        patience: How long it is tried.
+        progress: Receives progress: bytes present.
+        source: Name of the data source, for the message without a network.
+        patience: Retry limits.
 
     Returns:
         ``target``.
 
     Raises:
         InputError: The address or the checksum is malformed.
-        AbsentError: The server says that the file is not there or not for everybody.
+        AbsentError: The server states that the file does not exist or is not public.
         WorkError: There is no network (at once), the transfer kept breaking off (what has
             arrived is kept for the next call), or the disk is full.
         DataError: Size or checksum differ from the expected ones; nothing is kept.
@@ -139,13 +139,13 @@ def fetch(
                 _transfer(wanted, patience, progress)
                 break
             except _BrokenError as broken:
-                # The count starts anew whenever bytes arrived: a slow line may break often.
+                # The count starts again whenever bytes arrived: a slow line may break often.
                 failures = 1 if _length(wanted.part) > before else failures + 1
                 if failures >= patience.attempts:
                     kept = _length(wanted.part)
                     raise WorkError(
                         f"the transfer of {url} kept breaking off ({broken}); {kept:,} bytes are kept; "
-                        "fix: run the same command again, it continues there"
+                        "fix: run the same command again to resume"
                     ) from broken
                 wait = patience.first_wait_s * 2 ** (failures - 1)
                 patience.sleep(min(max(wait, broken.wait_s or 0.0), patience.longest_wait_s))
@@ -192,7 +192,7 @@ def _length(path: Path) -> int:
 
 
 def _transfer(wanted: _Wanted, patience: Patience, progress: Progress) -> None:
-    """One attempt; returns when all bytes are in the part file."""
+    """One attempt; returns when the part file is complete."""
     known = _known(wanted)
     start = _length(wanted.part) if known is not None else 0
     if start and (start == wanted.size or start == (known or {}).get("total")):
@@ -219,7 +219,7 @@ def _transfer(wanted: _Wanted, patience: Patience, progress: Progress) -> None:
 
 
 def _known(wanted: _Wanted) -> dict[str, Any] | None:
-    """What the server said of the file in the part; None where it cannot be continued."""
+    """The server's data about the part file; None if it cannot be resumed."""
     try:
         known = json.loads(wanted.facts.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -231,7 +231,7 @@ def _known(wanted: _Wanted) -> dict[str, Any] | None:
 
 
 def _open(wanted: _Wanted, headers: dict[str, str], timeout_s: float) -> Any:
-    request = urllib.request.Request(wanted.url, headers=headers)  # noqa: S310 - check_url has seen it
+    request = urllib.request.Request(wanted.url, headers=headers)  # noqa: S310 - check_url has checked it
     handlers: list[urllib.request.BaseHandler] = [_SafeRedirects()]
     if _is_loopback(urlsplit(wanted.url).hostname):
         handlers.append(urllib.request.ProxyHandler({}))
@@ -268,7 +268,7 @@ def _refusal(wanted: _Wanted, error: urllib.error.HTTPError) -> Exception:
 
 
 def _agree(wanted: _Wanted, response: Any, start: int, known: dict[str, Any] | None) -> tuple[int, int | None]:
-    """Where the answer's bytes go, and how long the whole file is, if that is known."""
+    """Offset of the answer's bytes, and the size of the whole file if known."""
     headers: Message = response.headers
     validator = _validator(headers)
     if response.status == 206:
@@ -342,7 +342,7 @@ def _receive(wanted: _Wanted, response: IO[bytes], start: int, total: int | None
 
 
 def _finish(wanted: _Wanted) -> None:
-    """Verifies the part and gives it its name."""
+    """Verifies the part file and renames it."""
     length = _length(wanted.part)
     if wanted.size is not None and length != wanted.size:
         wanted.drop()
@@ -362,7 +362,7 @@ def _differs(what: str, wanted: _Wanted, expected: str, got: str) -> str:
         f"{what} of {wanted.url}",
         expected,
         got,
-        "try again; if it stays so, the publisher changed the file: look for a newer Atypia",
+        "try again; if this repeats, the publisher has changed the file: look for a newer Atypia",
     )
 
 

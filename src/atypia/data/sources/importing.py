@@ -1,4 +1,4 @@
-"""Getting published sources: by download, or from a folder that is already there."""
+"""Gets published sources: by download, or from an existing folder."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from atypia.data.sources.download import Patience, fetch
 from atypia.data.sources.opening import published_manifest, record_import, source_folder
 
 DOWNLOADS = ".downloads"
-"""Folder below the data root in which files wait until a source is whole."""
+"""Folder below the data root for files of incomplete sources."""
 UNPACKED = "unpacked"
 
 
 def get(
     name: str, root: Path | None = None, progress: Progress = silent, *, patience: Patience | None = None
 ) -> Manifest:
-    """Downloads a source and unpacks it below the data root; does nothing where it is there.
+    """Downloads a source and unpacks it below the data root; does nothing if it exists.
 
-    A download that was cut off is continued by the next call. The source's folder appears only
+    An interrupted download is resumed by the next call. The source's folder appears only
     when everything has arrived, is unpacked and has the published counts.
 
     Args:
         name: Name of the source.
         root: Data root; see :func:`atypia.base.paths.data_root`.
-        progress: Told bytes, then members of archives.
-        patience: How long transfers are tried.
+        progress: Receives progress: bytes, then archive members.
+        patience: Retry limits of transfers.
 
     Returns:
         Its manifest.
 
     Raises:
         InputError: There is no such source.
-        AbsentError: No address of it is known, or the server refuses; tells how to get it by hand.
-        DataError: What came is not the published source.
+        AbsentError: No address is known, or the server refuses; the message states how to get it by hand.
+        DataError: The download is not the published source.
         WorkError: No network, a broken transfer, or a full disk.
     """
     source = SOURCES[name]
@@ -69,14 +69,14 @@ def get(
 
 
 def import_folder(name: str, folder: Path, root: Path | None = None, progress: Progress = silent) -> Manifest:
-    """Checks a folder in a source's published layout and remembers where it is; copies nothing.
+    """Checks a folder in a source's published layout and records its path; copies nothing.
 
     Args:
         name: Name of the source.
         folder: The folder, or the one above it.
-        root: Not used to look for the source; the folder decides. Kept so that all readers of
-            sources are called alike.
-        progress: Told when the check begins and ends.
+        root: Not used; kept so that all readers of
+            sources have the same signature.
+        progress: Receives progress: start and end of the check.
 
     Returns:
         Its manifest.
@@ -85,7 +85,7 @@ def import_folder(name: str, folder: Path, root: Path | None = None, progress: P
         InputError: There is no such source.
         AbsentError: There is no such folder.
         DataError: The folder is not in the published layout, an image cannot be read, or a count
-            differs from the published one. Nothing is remembered then.
+            differs from the published one. Nothing is recorded then.
     """
     source = SOURCES[name]
     place = Path(folder).expanduser()
@@ -101,7 +101,7 @@ def import_folder(name: str, folder: Path, root: Path | None = None, progress: P
 
 def _download(source: Source, waiting: Path, progress: Progress, patience: Patience | None) -> None:
     for number, file in enumerate(source.files, 1):
-        # An entry's file names are facts of the package, but a slip there must not write elsewhere.
+        # An entry's file names are part of the package, but an error there must not write elsewhere.
         if safe_member(file.filename) is None:
             raise DataError(f"{source.name}: file name {file.filename!r} leaves its folder; fix: correct the entry")
         place = waiting / file.filename
@@ -112,7 +112,7 @@ def _download(source: Source, waiting: Path, progress: Progress, patience: Patie
 
 
 def _unpack(source: Source, waiting: Path, progress: Progress) -> None:
-    """Builds the source's folder out of its files and checks it before it gets a name."""
+    """Builds the source's folder from its files and checks it before it gets its name."""
     try:
         with atomic_folder(waiting / UNPACKED) as part, ExitStack() as undo:
             for file in source.files:
@@ -120,7 +120,7 @@ def _unpack(source: Source, waiting: Path, progress: Progress) -> None:
                     extract_into(waiting / file.filename, part, progress=progress)
             for file in source.files:
                 if not file.is_archive:
-                    # Moved, not copied: slides are large. When the check fails they go back.
+                    # Moved, not copied: slides are large. If the check fails they are moved back.
                     place = part / file.filename
                     with disk_errors(place):
                         place.parent.mkdir(parents=True, exist_ok=True)
@@ -129,16 +129,16 @@ def _unpack(source: Source, waiting: Path, progress: Progress) -> None:
             published_manifest(source.name, folder=part)
             undo.pop_all()
     except DataError as error:
-        # What has no checksum may be the fault itself; the next call gets it again.
+        # Files without a checksum may be the cause; the next call downloads them again.
         for file in source.files:
             if file.sha256 is None and file.is_archive:
                 (waiting / file.filename).unlink(missing_ok=True)
         hosts = ", ".join(sorted({urlsplit(file.url).hostname or "" for file in source.files}))
-        raise DataError(f"{source.name}: what came from {hosts} is not the published set: {error}") from error
+        raise DataError(f"{source.name}: the download from {hosts} is not the published set: {error}") from error
 
 
 def _put(folder: Path, target: Path) -> None:
-    """Moves a finished folder to its place, beside what other sources keep in the same folder."""
+    """Moves a finished folder to its place, beside other sources' files in the same folder."""
     with lock(target), disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
@@ -147,8 +147,8 @@ def _put(folder: Path, target: Path) -> None:
         taken = sorted(entry.name for entry in folder.iterdir() if (target / entry.name).exists())
         if taken:
             raise WorkError(
-                f"{target} already holds {taken[0]}, which is not a whole copy of the source; fix: move it away and "
-                "run the command again (what was downloaded is kept)"
+                f"{target} already holds {taken[0]}, which is not a complete copy of the source; fix: move it away and "
+                "run the command again (downloaded files are kept)"
             )
         for entry in sorted(folder.iterdir()):
             entry.rename(target / entry.name)

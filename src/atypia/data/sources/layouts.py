@@ -1,6 +1,6 @@
-"""Readers of the layouts in which sets are published, shared by the sources and by users' data.
+"""Readers of the layouts of published sets, shared by the sources and by users' data.
 
-Three layouts cover them all: crops in one subfolder a class; a table of crops beside a folder
+Three layouts cover them all: crops in one subfolder per class; a table of crops beside a folder
 of images; points on slides, as CSV or as COCO-like JSON.
 """
 
@@ -23,7 +23,7 @@ from atypia.data.images.decoding import read_header
 from atypia.data.textfiles import number, read_table
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-"""What is taken for a crop, in lower case."""
+"""Suffixes of crops, in lower case."""
 
 CLASS_WORDS: Mapping[str, Mapping[str, int]] = {
     r.ATYPICAL_TASK: {
@@ -47,11 +47,11 @@ CLASS_WORDS: Mapping[str, Mapping[str, int]] = {
         "mitotic figure": 1,
     },
 }
-"""For each task the words for class 0 and class 1, in lower case."""
+"""Class words of each task with their label, in lower case."""
 
 
 def class_label(text: str | None, task: str = r.ATYPICAL_TASK) -> int | None:
-    """The label that a word stands for; None for an empty one.
+    """The label for a class word; None for an empty one.
 
     Raises:
         KeyError: The word is not known.
@@ -73,12 +73,12 @@ def existing(folder: Path, patterns: Iterable[str]) -> Iterator[Path]:
 
 
 def first_existing(folder: Path, patterns: Iterable[str]) -> Path | None:
-    """The first of :func:`existing`; None where there is none."""
+    """The first of :func:`existing`; None if there is none."""
     return next(existing(folder, patterns), None)
 
 
 def majority(votes: Iterable[int | None]) -> int | None:
-    """The label that more raters gave than the other; None where they are even or absent.
+    """The majority label of the raters; None if they are tied or absent.
 
     >>> majority([1, None, 1, 0]), majority([1, 0])
     (1, None)
@@ -93,7 +93,7 @@ def majority(votes: Iterable[int | None]) -> int | None:
 def walk_files(folder: Path) -> Iterator[Path]:
     """All files below a folder in a stable order, without hidden ones.
 
-    Links to folders are followed, each folder once, so that a link to a folder above ends.
+    Links to folders are followed, each folder once, so that a link to a parent folder does not loop.
     """
     seen: set[str] = set()
     for directory, folders, names in os.walk(folder, followlinks=True):
@@ -109,14 +109,14 @@ def walk_files(folder: Path) -> Iterator[Path]:
 
 
 def class_crops(folder: Path, task: str = r.ATYPICAL_TASK) -> tuple[list[tuple[Path, int]], list[Path]]:
-    """Crops in one subfolder a class, at any depth.
+    """Crops in one subfolder per class, at any depth.
 
     Args:
         folder: The folder.
-        task: Whose class words name the subfolders; the innermost one counts.
+        task: Task whose class words name the subfolders; the innermost one counts.
 
     Returns:
-        Pairs of image and label; and the files that are no image or lie in no class folder.
+        Pairs of image and label; and the files that are not images or not in a class folder.
     """
     words = CLASS_WORDS[task]
     crops: list[tuple[Path, int]] = []
@@ -171,7 +171,7 @@ def natural(text: str) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What the bytes of an image file say without decoding its pixels.
+    """Facts about an image file, without decoding its pixels.
 
     Attributes:
         width_px: Width of its first page.
@@ -185,7 +185,7 @@ class ImageFacts:
 
 
 def image_facts(paths: Sequence[Path], workers: int | None = None) -> list[ImageFacts | str]:
-    """Size and checksum of image files, in their order; a reason in words where there is none.
+    """Size and checksum of image files, in their order; a reason as text if there is none.
 
     Only the header is parsed: an image whose pixels are damaged is found by the crop store.
     """
@@ -204,7 +204,7 @@ def image_facts(paths: Sequence[Path], workers: int | None = None) -> list[Image
 def add_image_facts(rows: Sequence[dict[str, Any]], root: Path) -> list[tuple[int, str]]:
     """Fills size and checksum of crop rows from their files.
 
-    Rows with a position are slides and are left alone: a slide is not read to be hashed.
+    Rows with a position are slides and are skipped: a slide is not read for hashing.
 
     Returns:
         Row position and reason for every image that cannot be read.
@@ -255,10 +255,10 @@ def points_csv(path: Path, labels: Mapping[str, int]) -> list[Point]:
 
     Args:
         path: The table.
-        labels: What the table's label codes stand for in the mitosis task.
+        labels: Label of the mitosis task for each label code of the table.
 
     Raises:
-        DataError: A column is missing, a position is no number, a label code is not known.
+        DataError: A column is missing, a position is not a number, a label code is not known.
     """
     table = read_table(path)
     table.require("x", "y", "label", "filename")
@@ -305,7 +305,7 @@ def points_coco(path: Path) -> list[Point]:
 
 
 def slide_root(folder: Path, slides: Iterable[str], subfolders: Sequence[str] = (".",)) -> Path | None:
-    """The first of the subfolders that holds at least one of the slides; None where none does."""
+    """The first subfolder with at least one of the slides; None if none does."""
     names = list(dict.fromkeys(slides))
     for sub in subfolders:
         root = folder if sub == "." else folder / sub
@@ -318,7 +318,7 @@ def slide_number(file_name: str, known: Container[int]) -> int:
     """The number that a slide's file name is (``007.tiff`` → 7).
 
     Raises:
-        DataError: It is none, or none of the known ones.
+        DataError: Not a number, or an unknown one.
     """
     stem = file_name.partition(".")[0]
     if not (stem.isascii() and stem.isdecimal()) or int(stem) not in known:
@@ -330,7 +330,7 @@ def point_rows(points: Iterable[Point], dataset: str) -> list[dict[str, Any]]:
     """Manifest rows of points: slide, centre, label and the slide's size where known.
 
     The figure id is the data set, the slide and the figure's number on it in the file's order,
-    which the JSON and the table of a set have in common (their positions differ by half a pixel).
+    which is equal in the JSON and the table of a set (their positions differ by half a pixel).
     """
     counts: Counter[str] = Counter()
     rows = []

@@ -27,13 +27,13 @@ def open_data(reference: str, root: Path | None = None) -> Manifest:
 
     Args:
         reference: The name of a published source; a ``.parquet`` manifest or a folder that holds
-            ``manifest.parquet``; a user's ``.csv``; a folder with one subfolder a class; or
+            ``manifest.parquet``; a user's ``.csv``; a folder with one subfolder per class; or
             several of these joined by ``+``, which are pooled.
-        root: Data root in which sources are looked for; None for the user's setting.
+        root: Data root in which sources are looked for; None for the default.
 
     Returns:
         A validated manifest. What had to be derived from files is kept in the cache and built
-        anew when a file changes.
+        again when a file changes.
 
     Raises:
         InputError: The reference is nothing of the kind; lists the sources.
@@ -97,10 +97,10 @@ def _open_folder(folder: Path) -> Manifest:
 
 
 def source_folder(name: str, root: Path | None = None) -> Path | None:
-    """Where a source's published layout is on this machine; None where it is not.
+    """Where a source's published layout is on this machine; None if it is not.
 
     Looked for below ``root`` where one is given, then where it was imported from; without a
-    ``root`` where it was imported from, then below the data root of the user's setting.
+    ``root`` where it was imported from, then below the default data root.
 
     Raises:
         InputError: There is no such source.

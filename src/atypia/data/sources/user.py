@@ -1,7 +1,7 @@
-"""A user's own figures: a table with one line a figure, or a folder with one subfolder a class.
+"""A user's own figures: a table with one line per figure, or a folder with one subfolder per class.
 
-What cannot be read is left out and counted in the manifest's notes; what is wrong in the table
-itself is an error that names the line.
+Unreadable images are left out and counted in the manifest's notes; errors in the table
+itself are raised with the line.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from atypia.data.sources.layouts import (
 from atypia.data.textfiles import TextTable, known, number, read_table
 
 VERSION = 2
-"""Raised when a reader returns something else for the same files."""
+"""Increased when a reader returns something else for the same files."""
 
 VOTE_COLUMN = re.compile(r"(?i)(vote|rater|expert)[ _-]?\d+(_label)?")
 """Columns that hold one rater's label each; the alternative is one column ``votes`` with «1|0|1»."""
@@ -40,7 +40,7 @@ _DERIVED = (r.WIDTH_PX, r.HEIGHT_PX, r.SHA256)
 
 
 def image_paths(path: Path) -> list[Path]:
-    """The image files that a user's table names, in line order.
+    """The image files named in a user's table, in line order.
 
     Raises:
         DataError: The table cannot be read or has no column ``image``.
@@ -54,10 +54,10 @@ def read_csv(path: Path, task: str = r.ATYPICAL_TASK) -> Manifest:
     """Reads a user's table of figures.
 
     The one required column is ``image``: a path, relative to the table or absolute. ``label`` may
-    be 0 or 1 or a class word, in any case; the other columns of a manifest are taken where they are
-    there. Votes are one column ``votes`` («1|0|1») or one column a rater (``expert1``, ``vote_2``).
-    A label that is not given is the majority of the votes, null where they are even. A label that is given
-    and that the votes do not bear out is a decision, as of an arbitration: its soft label is 0 or 1. Words for
+    be 0 or 1 or a class word, in any case; other columns of a manifest are used if they are
+    there. Votes are one column ``votes`` («1|0|1») or one column per rater (``expert1``, ``vote_2``).
+    A label that is not given is the majority of the votes, null if they are even. A label that is given
+    and contradicts the votes counts as a decision, as by arbitration: its soft label is 0 or 1. Words for
     «not known» (:data:`atypia.data.textfiles.MISSING`: NA, null, unknown, - …) are null in every column but ``image``.
 
     Args:
@@ -76,7 +76,7 @@ def read_csv(path: Path, task: str = r.ATYPICAL_TASK) -> Manifest:
     voters = [column for column in table.columns if VOTE_COLUMN.fullmatch(column)]
     ignored = _check_columns(table, voters)
     if not table.rows:
-        raise DataError(f"{path.name} has a header but no lines; fix: write one line a figure")
+        raise DataError(f"{path.name} has a header but no lines; fix: write one line per figure")
     base = path.parent
     images = [_image_path(base, row[r.IMAGE]) for row in table.rows]
     root = base if all(image.is_relative_to(base) for image in images) else Path(base.anchor)
@@ -99,7 +99,7 @@ def read_csv(path: Path, task: str = r.ATYPICAL_TASK) -> Manifest:
 
 
 def read_folder(folder: Path, task: str = r.ATYPICAL_TASK) -> Manifest:
-    """Reads a folder with one subfolder a class.
+    """Reads a folder with one subfolder per class.
 
     Args:
         folder: Holds images in folders named after the classes (``atypical`` and ``normal``,
@@ -151,10 +151,10 @@ def _finish(rows: list[dict[str, Any]], root: Path, name: str, task: str, notes:
 
 
 def _image_path(base: Path, text: str) -> Path:
-    """The path as the table's owner means it: absolute, or relative to the table."""
+    """The path as meant in the table: absolute, or relative to the table."""
     path = Path(text.replace("\\", "/"))
     joined = path if path.is_absolute() else base / path
-    # Without following links: the folder of a link is where the owner put the figure.
+    # Links are not followed: the folder of the link is where the user put the figure.
     return Path(*_without_dots(joined.parts))
 
 
@@ -201,7 +201,7 @@ def _row(cells: dict[str, str], voters: Sequence[str], where: str, task: str) ->
 
 
 def _settled_against_votes(row: dict[str, Any]) -> bool:
-    """Gives a label that its votes do not bear out a soft label that agrees with it; tells whether it did."""
+    """If the label contradicts its votes, sets a soft label that agrees with it; returns whether it did."""
     voted = any(vote is not None for vote in row.get(r.VOTES) or ())
     if row[r.LABEL] is None or not voted or r.SOFT_LABEL in row or majority(row[r.VOTES]) == row[r.LABEL]:
         return False

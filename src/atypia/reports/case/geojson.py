@@ -1,9 +1,9 @@
-"""Figures as GeoJSON features, as QuPath reads them.
+"""Figures as GeoJSON features for QuPath.
 
-A feature is what RFC 7946 calls one. What QuPath adds lies in ``properties``: ``objectType``,
+Features follow RFC 7946. QuPath's additions are in ``properties``: ``objectType``,
 ``classification`` with a colour, ``measurements`` (an object of numbers, as written since
-QuPath 0.4) and ``metadata`` (an object of strings, shown since QuPath 0.5). Positions are pixels of the
-slide's level 0, x to the right and y down, as QuPath takes them; they are no longitudes.
+QuPath 0.4) and ``metadata`` (an object of strings, shown since QuPath 0.5). Positions are level-0 pixels of
+the slide, x to the right and y down, as in QuPath; they are not longitudes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from atypia.inference import results as res
 from atypia.reports.drawing.names import file_name, without_folders
 
 FIGURES: Final = uuid.UUID("6d1c3a52-9c5e-5f0b-8f0e-6a0f2f4f9b11")
-"""Name space of the UUIDs that stand for figure ids."""
+"""Name space of the UUIDs derived from figure ids."""
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -34,13 +34,13 @@ distinct with the common colour-vision deficiencies, and grey."""
 UNCERTAINTY: Final = "uncertainty"
 HEAD: Final = '{"type": "FeatureCollection", "features": [\n'
 TAIL: Final = "\n]}\n"
-"""What stands around the features of a collection, which are separated by a comma."""
+"""Start and end of a collection; its features are separated by commas."""
 
 
 def figure_uuid(figure_id: str) -> str:
-    """The UUID of a figure id: itself where it is one, so that QuPath knows its object again; else one derived from it.
+    """The UUID of a figure id: the id itself if it is a UUID, so that QuPath recognises its object; else derived from it.
 
-    Derived ones (version 5) are the same in every file.
+    Derived UUIDs (version 5) are the same in every file.
 
     >>> figure_uuid("a") == figure_uuid("a"), figure_uuid("a") == figure_uuid("b")
     (True, False)
@@ -53,7 +53,7 @@ def figure_uuid(figure_id: str) -> str:
 
 
 def has_position(row: Mapping[str, Any]) -> bool:
-    """Whether a row says where its figure is."""
+    """Whether a row has the figure's position."""
     return row[r.X_PX] is not None and row[r.Y_PX] is not None
 
 
@@ -61,13 +61,13 @@ def feature(row: Mapping[str, Any], uncertainty: float | None, field_px: float |
     """The feature of one figure.
 
     Args:
-        row: As :func:`atypia.inference.results.rows_of` gives it, with a position.
-        uncertainty: Binary entropy of the probability in bits, or None where it is unknown.
-        field_px: None for a point; else the side in level-0 pixels of the square that is drawn
+        row: From :func:`atypia.inference.results.rows_of`, with a position.
+        uncertainty: Binary entropy of the probability in bits, or None if it is unknown.
+        field_px: None for a point; else the side in level-0 pixels of the square drawn
             around the figure's centre.
 
     Returns:
-        JSON-able values, without NaN; a measurement that is unknown is left out.
+        JSON-able values, without NaN; unknown measurements are left out.
     """
     x, y = row[r.X_PX], row[r.Y_PX]
     call = row[res.CALL]
@@ -105,7 +105,7 @@ def _point(x: float, y: float) -> dict[str, Any]:
 def _square(x: float, y: float, side: float) -> dict[str, Any]:
     half = side / 2
     left, right, top, bottom = x - half, x + half, y - half, y + half
-    # Counter-clockwise in the plane of the coordinates, as RFC 7946 has it; on screen, where y
+    # Counter-clockwise in the plane of the coordinates, as in RFC 7946; on screen, where y
     # points down, the ring therefore runs clockwise.
     ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
     return {"type": "Polygon", "coordinates": [ring]}

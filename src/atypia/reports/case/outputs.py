@@ -1,7 +1,7 @@
 """Results to files, a batch at a time; the suffix decides the format (``formats/``, one module each).
 
-A file appears under its name only when it is complete: work that fails leaves no half of it.
-Whatever the number of figures, a writer holds one batch (Parquet: one row group).
+A file gets its name only when it is complete: failed work leaves no partial file.
+Whatever the number of figures, a writer keeps one batch in memory (Parquet: one row group).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from atypia.base.registry import Registry
 from atypia.inference import results as res
 
 SlideZero = Callable[[str], tuple[float, float]]
-"""A place on the canvas of a slide, x and y in pixels of level 0, by the slide's name."""
+"""Function from a slide's name to a point on its canvas, x and y in level-0 pixels."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Writer(ABC):
         drawn: How figures are drawn on their slide.
 
     Attributes:
-        written: Rows that are in the file.
-        left_out: Rows that its form cannot say (GeoJSON: refused figures without a position).
+        written: Rows written.
+        left_out: Rows that the format cannot express (GeoJSON: refused figures without a position).
     """
 
     mode: ClassVar[str] = "w"
@@ -64,16 +64,16 @@ class Writer(ABC):
         """Appends rows.
 
         Raises:
-            InputError: The batch has not :data:`atypia.inference.results.RESULTS_SCHEMA`, or
-                its form cannot take these figures.
+            InputError: The batch does not have :data:`atypia.inference.results.RESULTS_SCHEMA`, or
+                the format cannot express these figures.
         """
         self._write(res.check_results(batch))
 
-    def finish(self) -> None:  # noqa: B027 - most forms have nothing to add
-        """Writes what stands at the end of the file; called once, by :func:`open_writer`."""
+    def finish(self) -> None:  # noqa: B027 - most formats have nothing to add
+        """Writes the end of the file; called once, by :func:`open_writer`."""
 
-    def abandon(self) -> None:  # noqa: B027 - most forms hold nothing open
-        """Lets go of the file, whose content no longer matters; called where work failed."""
+    def abandon(self) -> None:  # noqa: B027 - most formats hold nothing open
+        """Releases the file without completing it; called if the work failed."""
 
     @abstractmethod
     def _write(self, batch: pa.RecordBatch) -> None:
@@ -141,7 +141,7 @@ def check_suffix(path: Path) -> str:
 
 @contextmanager
 def open_writer(path: Path, *, field_px: float | None = None, qupath_zero: SlideZero | None = None) -> Iterator[Writer]:
-    """Opens a file for results; it takes its name when the block ends well.
+    """Opens a file for results; it gets its name when the block ends without an error.
 
     Args:
         path: The file; its suffix, one of :data:`OUTPUTS`, decides the format.
@@ -153,8 +153,8 @@ def open_writer(path: Path, *, field_px: float | None = None, qupath_zero: Slide
         :data:`atypia.inference.results.RESULTS_SCHEMA`.
 
     Raises:
-        InputError: The suffix is unknown, or a batch cannot be written in this form.
-        WorkError: The disk is full, or the folder cannot be written.
+        InputError: The suffix is unknown, or a batch cannot be written in this formatat.
+        WorkError: The disk is full, or the folder is not writable.
     """
     kind = format_of(path).writer
     with atomic_file(path, kind.mode) as file:

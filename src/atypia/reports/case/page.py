@@ -1,9 +1,9 @@
 """The case page: one HTML file with the summary of a case and its crops, sorted by probability.
 
-The file stands alone: crops are embedded, nothing is loaded from elsewhere, and a content
-security policy allows only the page's own script and style. Names of figures and files are data
-of others and are escaped wherever they appear. Crops pass by while they are classified; a
-bounded choice of them is kept, so that a case of any size takes the same memory.
+The file is self-contained: crops are embedded, nothing is loaded from elsewhere, and a content
+security policy allows only the page's own script and style. Names of figures and files come from
+outside and are escaped wherever they appear. Crops are offered while they are classified; a
+bounded selection is kept, so that memory does not depend on the size of the case.
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ if TYPE_CHECKING:
     from atypia.data.slides.streams import CropBatch
 
 LIMIT: Final = 300
-"""Crops on a page unless told otherwise: about 3.5 MB of HTML with crops of 128 px."""
+"""Default number of crops on a page: about 3.5 MB of HTML with crops of 128 px."""
 MAX_LIMIT: Final = 5000
 THUMBNAIL_PX: Final = 160
-"""Larger crops are made smaller; smaller ones stay as they are."""
+"""Larger crops are scaled down to this side in pixels; smaller ones are not changed."""
 JPEG_QUALITY: Final = 90
 BINS: Final = 20
-"""Bars of the histogram of probabilities."""
+"""Number of bars of the probability histogram."""
 SYMBOLS: Final = {
     res.CALLED_NORMAL: "○",
     res.CALLED_ATYPICAL: "▲",
     res.CALLED_UNCERTAIN: "?",
     res.CALLED_REFUSED: "✕",
 }
-"""Stands beside the colour of each call, so that nothing is told by colour alone."""
+"""Symbols beside the colour of each call, so that nothing depends on colour alone."""
 TITLES: Final = {
     res.CALLED_NORMAL: "normal, certain",
     res.CALLED_ATYPICAL: "atypical, certain",
     res.CALLED_UNCERTAIN: "uncertain",
     res.CALLED_REFUSED: "refused",
 }
-"""What the page calls the figures of a call: counts of *atypical* hold uncertain ones as well."""
+"""Titles of the calls on the page; counts of *atypical* include uncertain ones."""
 STACKED: Final = (res.CALLED_NORMAL, res.CALLED_UNCERTAIN, res.CALLED_ATYPICAL)
-"""Calls of a bar, from the axis upwards."""
+"""Calls within a bar, from the axis upwards."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,10 +64,10 @@ class ShownCrop:
     """A crop that may be shown.
 
     Attributes:
-        row: Values of :data:`atypia.inference.results.RESULTS_SCHEMA`, None where unknown.
+        row: Values of :data:`atypia.inference.results.RESULTS_SCHEMA`, None if unknown.
         uncertainty: Binary entropy of the probability in bits; None without a probability.
         pixels: RGB, uint8, shape (side, side, 3), at most :data:`THUMBNAIL_PX` a side.
-        at: Its place in the input.
+        at: Its position in the input.
     """
 
     row: Mapping[str, Any]
@@ -77,7 +77,7 @@ class ShownCrop:
 
 
 class _Highest:
-    """The items of highest key, as many as there is room for; equal keys are told apart by the tie."""
+    """The items with the highest keys, up to a number; ``tie`` orders equal keys."""
 
     def __init__(self, room: int) -> None:
         self._room = room
@@ -91,7 +91,7 @@ class _Highest:
         return len(self._heap) < self._room or (key, tie) > self._heap[0][:2]
 
     def put(self, key: float, tie: int, item: ShownCrop) -> None:
-        self._offered += 1  # the third member ends every comparison before it reaches the item
+        self._offered += 1  # unique third element: a comparison never reaches the item
         entry = (key, tie, self._offered, item)
         if len(self._heap) < self._room:
             heapq.heappush(self._heap, entry)
@@ -104,17 +104,17 @@ class _Highest:
 
 
 class CasePage:
-    """Collects what a case page shows while a case is classified.
+    """Collects the content of a case page while a case is classified.
 
-    Of more crops than ``limit``, half are those of the highest probability, a quarter the most
-    uncertain of the others, and the rest are drawn at random from what remains (refused crops
-    only there). The draw depends on the seed and the figure ids, not on order or batch size.
+    If there are more crops than ``limit``, half of those shown have the highest probability, a quarter are the
+    most uncertain of the others, and the rest are drawn at random from all remaining crops (including refused
+    ones). The draw depends on the seed and the figure ids, not on order or batch size.
 
     Args:
-        title: What the page is about: the case, the slide.
-        facts: What a reader should know about the model, by name: from its card.
-        limit: Crops shown at most, from 0 to :data:`MAX_LIMIT`.
-        seed: Of the random draw.
+        title: Title of the page: the case or the slide.
+        facts: Facts about the model from its card, by name.
+        limit: Largest number of crops shown, from 0 to :data:`MAX_LIMIT`.
+        seed: Seed of the random draw.
 
     Raises:
         InputError: The limit is out of range.
@@ -131,19 +131,19 @@ class CasePage:
         self.seed = seed
         self.summary = CaseSummary()
         self.seen = 0
-        """Crops that passed by."""
+        """Number of crops offered."""
         self.histogram = {call: [0] * BINS for call in STACKED}
         """Classified figures of each call by probability, in equal bins from 0 to 1."""
         self._high, self._unsure = limit // 2, limit // 4
         self._by_probability = _Highest(self._high)
-        self._by_uncertainty = _Highest(self._high + self._unsure)  # the first half may be among them
+        self._by_uncertainty = _Highest(self._high + self._unsure)  # may include some of the first half
         self._by_chance = _Highest(limit)
 
     def add(self, crops: CropBatch | None, results: pa.RecordBatch) -> None:
-        """Takes in a batch.
+        """Adds a batch.
 
         Args:
-            crops: The crops, one a row; None for figures without a crop, which are only counted.
+            crops: The crops, one per row; None for figures without a crop, which are only counted.
             results: With :data:`atypia.inference.results.RESULTS_SCHEMA`.
 
         Raises:
@@ -154,7 +154,7 @@ class CasePage:
         self.count(results)
 
     def count(self, results: pa.RecordBatch) -> None:
-        """Counts rows, with or without crops; in the order in which the page shall name their images."""
+        """Counts rows, with or without crops; their order gives the order of images on the page."""
         self.summary.add(results)
         for row in res.rows_of(results):
             p = row[r.P_ATYPICAL]
@@ -162,7 +162,7 @@ class CasePage:
                 self.histogram[row[res.CALL]][min(int(p * BINS), BINS - 1)] += 1
 
     def offer(self, crops: CropBatch, results: pa.RecordBatch) -> None:
-        """Takes in crops that may be shown, in any order; :meth:`count` counts their rows.
+        """Offers crops for the page, in any order; :meth:`count` counts their rows.
 
         Raises:
             InputError: Crops and rows differ in number.
@@ -187,7 +187,7 @@ class CasePage:
                 heap.put(key, tie, item)
 
     def chosen(self) -> list[ShownCrop]:
-        """The crops to show, by falling probability, equal ones in the order of the input; those without one stand last."""
+        """The crops to show, by descending probability, ties in input order; crops without a probability come last."""
         if self.seen <= self.limit:
             picked = self._by_chance.items()
         else:
@@ -199,7 +199,7 @@ class CasePage:
         return sorted(picked, key=lambda crop: (-_or(crop.row[r.P_ATYPICAL], -1.0), crop.at))
 
     def html(self) -> str:
-        """The page."""
+        """The page as HTML."""
         crops = self.chosen()
         total = self.summary.total
         values = {
@@ -234,18 +234,18 @@ class CasePage:
 
     def _choice(self, cards: int) -> str:
         if self.seen == 0:
-            return "No crops are at hand."
+            return "No crops are available."
         if self.seen == cards:
             return f"All {cards:,} crops are shown."
         return (
-            f"{cards:,} of {self.seen:,} crops are shown: {self._high:,} of the highest probability, the "
+            f"{cards:,} of {self.seen:,} crops are shown: {self._high:,} with the highest probability, the "
             f"{self._unsure:,} most uncertain of the others, and the rest drawn at random (seed {self.seed}). "
-            f"{self.seen - cards:,} are not shown; the results file has them all."
+            f"{self.seen - cards:,} are not shown; the results file lists all of them."
         )
 
 
 def _tiles(total: Counts) -> list[dict[str, str]]:
-    """The counts above the table, in the words of the headline."""
+    """The counts above the table, worded like the headline."""
     scored = f"of {total.scored:,}"
     tiles = [
         (
@@ -275,7 +275,7 @@ def _tiles(total: Counts) -> list[dict[str, str]]:
 
 
 def _thumbnail(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """A copy that does not keep its batch alive, made smaller where it is large."""
+    """A copy, scaled down if large, that does not keep its batch in memory."""
     if max(pixels.shape[:2]) <= THUMBNAIL_PX:
         return np.array(pixels)
     from PIL import Image

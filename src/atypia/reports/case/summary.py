@@ -1,10 +1,10 @@
-"""Summary of a case: how many figures, how many atypical, how sure that is.
+"""Summary of a case: number of figures, number of atypical figures, and the confidence interval of their share.
 
-*Atypical* has one meaning in every count: the probability reached the threshold (``decision`` 1), and likewise
-*normal*. Each is told apart into *certain*, where the call is that class, and *uncertain*, where the call is left
-open. Refused figures are in no denominator.
+*Atypical* has one meaning in every count: the probability reached the threshold (``decision`` 1); *normal*
+likewise. Each is divided into *certain*, where the call is that class, and *uncertain*, where the call is
+*uncertain*. Refused figures are in no denominator.
 
-Record batches of results go in one after another; only counts are kept.
+Results are added in record batches; only counts are kept.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ from atypia.reports.drawing.tables import Column, Table, Value
 
 CONFIDENCE: Final = 0.95
 MAX_IMAGES: Final = 1000
-"""Images that a summary keeps apart; figures of further ones are counted together."""
+"""Largest number of images listed separately; figures of further images are counted together."""
 MAX_REASONS: Final = 20
 MAX_SCALES: Final = 4
-"""µm/px of one image that a summary keeps apart (crops of several sizes have several)."""
+"""Largest number of µm/px values listed per image (crops of several sizes have several)."""
 OTHERS: Final = "others"
 LOOK_ALIKES: Final = (
-    "Every figure must be a mitosis: look-alikes that are none are mostly called atypical (by the shipped model 14 of "
+    "Every figure must be a mitosis: non-mitotic look-alikes are mostly called atypical (by the shipped model 14 of "
     "18 and 41 of 45 dark non-mitotic figures in a trial)."
 )
 STACKS: Final = (".tif", ".tiff")
-"""Files that may hold many crops and so are an image of the summary; other crops count by folder."""
+"""Files that may contain many crops and are listed as images; other crops are counted by folder."""
 
 _Scale = tuple[float | None, str | None, str | None]
-"""µm/px, where it comes from, what positions count from."""
+"""µm/px, its source, and the origin of positions."""
 
 
 @dataclass
 class Counts:
-    """How many figures of which call.
+    """Number of figures of each call.
 
     Attributes:
         normal: Called normal: the certain normal ones.
         atypical: Called atypical: the certain atypical ones.
-        uncertain: Called uncertain, on whichever side of the threshold.
+        uncertain: Called uncertain, on either side of the threshold.
         refused: Not classified: unreadable, outside the slide, or unlike the training data.
-        decided_atypical: Figures, refused ones aside, whose probability reached the threshold;
-            these are the atypical figures of the rate, whether or not they are called uncertain.
+        decided_atypical: Figures, without refused ones, whose probability reached the threshold;
+          the atypical figures of the rate, whether or not they are called uncertain.
         uncertain_atypical: Of these, those called uncertain.
     """
 
@@ -82,7 +82,7 @@ class Counts:
 
     @property
     def decided_normal(self) -> int:
-        """Classified figures whose probability stayed below the threshold, whatever their call."""
+        """Classified figures with a probability below the threshold, whatever their call."""
         return self.scored - self.decided_atypical
 
     @property
@@ -127,7 +127,7 @@ def exact_interval(successes: int, trials: int, confidence: float = CONFIDENCE) 
         confidence: In (0, 1).
 
     Returns:
-        Lower and upper bound, in [0, 1]; NaN where there are no trials.
+        Lower and upper bound, in [0, 1]; NaN without trials.
 
     Raises:
         InputError: Counts or confidence are out of range.
@@ -147,15 +147,15 @@ def exact_interval(successes: int, trials: int, confidence: float = CONFIDENCE) 
 
 
 class CaseSummary:
-    """Counts the figures of a case while its results pass by.
+    """Counts the figures of a case from its results, batch by batch.
 
     Attributes:
         total: All figures.
-        images: Figures by image, in the order in which images appeared: the slide or region
-            where figures have positions, the TIFF stack, and the folder of other crops.
+        images: Figures by image, in order of first appearance: the slide or region
+            of figures with positions, the TIFF stack, or the folder of other crops.
         reasons: Refused figures by reason, at most :data:`MAX_REASONS` and :data:`OTHERS`.
-        scales: µm/px by image, each with its source, and what positions count from; at most
-            :data:`MAX_SCALES` an image.
+        scales: µm/px by image, each with its source and the origin of positions; at most
+        :data:`MAX_SCALES` per image.
         models: Names of the classifiers.
         thresholds: Their decision thresholds.
     """
@@ -172,7 +172,7 @@ class CaseSummary:
         """Counts the figures of a batch.
 
         Raises:
-            InputError: It has not :data:`atypia.inference.results.RESULTS_SCHEMA`.
+            InputError: It does not have :data:`atypia.inference.results.RESULTS_SCHEMA`.
         """
         res.check_results(batch)
         names = (res.CALL, r.DECISION, r.IMAGE, r.X_PX, res.REASON, r.MPP, res.MPP_SOURCE, res.ORIGIN)
@@ -192,7 +192,7 @@ class CaseSummary:
         self.thresholds.update(batch.column(r.THRESHOLD).unique().to_pylist())
 
     def _name(self, image: str) -> str:
-        """What figures of an image are counted under."""
+        """Name under which figures of an image are counted."""
         if image not in self.images and len(self.images) >= MAX_IMAGES:
             image = OTHERS
         self.images.setdefault(image, Counts())
@@ -200,7 +200,7 @@ class CaseSummary:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know about the numbers."""
+        """Remarks for reading the numbers."""
         t = self.total
         notes = []
         if t.figures == 0:
@@ -214,8 +214,8 @@ class CaseSummary:
                 "is left open. Refused figures are in no denominator."
             )
             notes.append(
-                f"Exact {100 * CONFIDENCE:.0f} % interval (Clopper-Pearson): the chance of which figures were seen, "
-                "not the errors of the classifier."
+                f"Exact {100 * CONFIDENCE:.0f} % interval (Clopper-Pearson): it covers sampling of figures, "
+                "not errors of the classifier."
             )
         if t.scored:
             notes.append(LOOK_ALIKES)
@@ -230,7 +230,7 @@ class CaseSummary:
         return notes
 
     def _sizes(self) -> list[str]:
-        """µm/px that were used and where they come from, and what positions count from, alike images together."""
+        """The µm/px used with their sources, and the origin of positions; equal images are combined."""
         alike: dict[tuple[_Scale, ...], list[str]] = {}
         for image, kept in self.scales.items():
             if kept:
@@ -241,13 +241,13 @@ class CaseSummary:
             sizes = "; ".join(f"{mpp:.4g}, {source}" for mpp, source, _ in few if mpp is not None) + more
             origins = sorted({origin for *_, origin in few if origin})
             what = images[0] if len(images) == 1 else f"{len(images)} images, as {images[0]}"
-            words = f"; positions count from the slide's {' and '.join(origins)}" if origins else ""
-            guess = "; --mpp or --magnification says otherwise" if ASSUMED in sizes else ""
+            words = f"; positions are relative to the slide's {' and '.join(origins)}" if origins else ""
+            guess = "; --mpp or --magnification overrides this" if ASSUMED in sizes else ""
             notes.append(f"µm/px of {what}: {sizes}{words}{guess}.")
         return notes
 
     def table(self) -> Table:
-        """One row an image, and one of all figures where there are several."""
+        """One row per image, and one for all figures if there are several."""
         columns = [
             Column("image"),
             Column("figures", align="right"),
@@ -269,7 +269,7 @@ class CaseSummary:
         return Table("Atypical mitotic figures of the case", columns, rows, self.notes)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able values; what is undefined is None."""
+        """JSON-able values; undefined values are None."""
         shown = short_names(self.images)
         return {
             **_facts(self.total),
@@ -291,7 +291,7 @@ class CaseSummary:
         }
 
     def to_json(self) -> str:
-        """:meth:`as_dict` as indented JSON, ending in a newline."""
+        """:meth:`as_dict` as indented JSON, with a final newline."""
         return json.dumps(self.as_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def to_text(self) -> str:
@@ -299,7 +299,7 @@ class CaseSummary:
         return self.table().to_text()
 
     def sentence(self) -> str:
-        """The answer in one line.
+        """The result in one line.
 
         «22 of 59 figures atypical (37.3 %, 95 % interval 25.0 to 50.9 %): 15 certain, 7 uncertain; 37 of 59 normal:
         30 certain, 7 uncertain; 1 refused».
@@ -330,7 +330,7 @@ class CaseSummary:
 
 
 def split_words(certain: int, uncertain: int) -> str:
-    """How the figures of a class are told apart, in the same words everywhere.
+    """The numbers of certain and uncertain figures of a class, worded the same everywhere.
 
     >>> split_words(15, 7)
     '15 certain, 7 uncertain'
@@ -347,13 +347,13 @@ def summarise(batches: Iterable[pa.RecordBatch]) -> CaseSummary:
 
 
 def _group(image: str) -> str:
-    """What a crop without a position is counted under."""
+    """Name under which a crop without a position is counted."""
     path = PurePosixPath(image.replace("\\", "/"))
     return image if path.suffix.lower() in STACKS else str(path.parent)
 
 
 def _scale_facts(kept: Mapping[_Scale, None]) -> dict[str, Any]:
-    """µm/px, its source and the origin of positions; None where they are not known, or several."""
+    """µm/px, its source and the origin of positions; None if unknown, or if there are several."""
     one = next(iter(kept)) if len(kept) == 1 else (None, None, None)
     return dict(zip((r.MPP, res.MPP_SOURCE, res.ORIGIN), one, strict=True))
 

@@ -1,1 +1,1 @@
-"""Tables, plots and pages as such."""
+"""Tables, plots and pages, independent of their content."""

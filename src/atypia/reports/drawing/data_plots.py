@@ -1,7 +1,7 @@
-"""Figures as SVG or PNG: counts by class and domain, ROC curves of folds, a metric by domain.
+"""Plots as SVG or PNG: counts by class and domain, ROC curves of folds, a metric by domain.
 
-Colours are those of Okabe and Ito, which remain distinct with the common colour-vision
-deficiencies; nothing is told by colour alone. The same input gives the same bytes.
+Colours are from Okabe and Ito and remain distinct with the common colour-vision
+deficiencies; nothing depends on colour alone. The same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ PNG_DPI: Final = 160
 ROW_INCHES: Final = 0.32
 INK, FAINT = "#222222", "#8a8a8a"
 CLASS_COLOURS: Final = ("#56B4E9", "#D55E00")
-"""Negative class, positive class."""
+"""Colours of the negative and the positive class."""
 SERIES_COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 SERIES_MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
 _STYLE: Final[Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same everywhere
+    "font.family": "DejaVu Sans",  # shipped with matplotlib: the same everywhere
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.spines.top": False,
@@ -55,7 +55,7 @@ class RocInput:
     """Predictions of one fold.
 
     Attributes:
-        name: Of the fold.
+        name: Name of the fold.
         labels: Shape (n,), 0 or 1, both present.
         scores: Shape (n,), finite, higher means more positive.
     """
@@ -90,7 +90,7 @@ def roc_figure(folds: Sequence[RocInput], path: Path, title: str = "ROC curves")
     Args:
         folds: At least one, each with both classes.
         path: File to write, ``.svg`` or ``.png``.
-        title: What is shown: model and data set.
+        title: Title: model and data set.
 
     Raises:
         InputError: No folds, a fold with one class only, or another suffix.
@@ -109,15 +109,15 @@ def domain_figure(summary: pa.Table, path: Path, metric: str = "balanced_accurac
         title: Title; None: the metric's and the data set's name.
 
     Raises:
-        InputError: No domains, several parts or data sets, more classifiers than can be told
-            apart, or another suffix.
+        InputError: No domains, several parts or data sets, more classifiers than can be
+            distinguished, or another suffix.
     """
     with styled():
         return save_figure(draw_domains(summary, metric, title), path)
 
 
 def draw_counts(rows: Sequence[tuple[str, str, int, int]], classes: tuple[str, str]) -> Figure:
-    """The figure of :func:`counts_figure`, not yet written: one panel a data set."""
+    """The matplotlib figure of :func:`counts_figure`, not yet written: one panel per data set."""
     from matplotlib.figure import Figure
 
     if not rows:
@@ -134,7 +134,7 @@ def draw_counts(rows: Sequence[tuple[str, str, int, int]], classes: tuple[str, s
     for axis, name, panel in zip(axes, names, panels, strict=True):
         places = np.arange(len(panel))
         negative, positive = (np.array([row[i] for row in panel]) for i in (2, 3))
-        # The positives stand at the axis, where their lengths can be compared.
+        # The positives start at the axis, so that their lengths can be compared.
         axis.barh(places, positive, height=0.72, color=CLASS_COLOURS[1], label=classes[1])
         axis.barh(places, negative, height=0.72, left=positive, color=CLASS_COLOURS[0], label=classes[0], hatch="..",
                   edgecolor="white", linewidth=0)  # fmt: skip
@@ -157,7 +157,7 @@ def draw_counts(rows: Sequence[tuple[str, str, int, int]], classes: tuple[str, s
 
 
 def draw_roc(folds: Sequence[RocInput], title: str) -> Figure:
-    """The figure of :func:`roc_figure`, not yet written."""
+    """The matplotlib figure of :func:`roc_figure`, not yet written."""
     from matplotlib.figure import Figure
 
     if not folds:
@@ -207,7 +207,7 @@ def mean_roc(folds: Sequence[RocInput], points: int = 201) -> tuple[npt.NDArray[
 
 
 def draw_domains(summary: pa.Table, metric: str, title: str | None) -> Figure:
-    """The figure of :func:`domain_figure`, not yet written."""
+    """The matplotlib figure of :func:`domain_figure`, not yet written."""
     from matplotlib.figure import Figure
 
     about = METRICS[metric]
@@ -258,7 +258,7 @@ def draw_domains(summary: pa.Table, metric: str, title: str | None) -> Figure:
 
 
 def _series_names(rows: Sequence[SummaryRow]) -> Callable[[SummaryRow], str]:
-    """Names a classifier by its model and by whatever else tells the rows' classifiers apart."""
+    """Names a classifier by its model and by other columns that distinguish the rows."""
     others = (e.RECIPE, e.ADAPTATION, e.PROTOCOL, e.TRAIN_DATA)
     telling = [e.MODEL, *(name for name in others if len({row.subject[name] for row in rows}) > 1)]
     return lambda row: ", ".join(str(row.subject[name]) for name in telling if row.subject[name])
@@ -285,7 +285,7 @@ def _wrapped(domain: str, width: int = 34) -> str:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Matplotlib's settings for all figures, while the block runs."""
+    """Sets matplotlib's settings for all plots within the block."""
     import matplotlib
 
     with matplotlib.rc_context(_STYLE):
@@ -293,7 +293,7 @@ def styled() -> Iterator[None]:
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """Writes a figure as SVG or PNG, atomically; the same figure gives the same bytes.
+    """Writes a matplotlib figure as SVG or PNG, atomically; the same figure gives the same bytes.
 
     Raises:
         InputError: Another suffix.

@@ -45,9 +45,9 @@ def _facts(summary: Mapping[str, Any]) -> list[str]:
     if summary["parts"]:
         facts.append("published parts: " + ", ".join(f"{part} {n}" for part, n in summary["parts"].items()))
     if summary["agreement"] is not None:
-        facts.append(f"up to {summary['raters']} raters, all of one mind on {100 * summary['agreement']:.1f} %")
+        facts.append(f"up to {summary['raters']} raters, unanimous on {100 * summary['agreement']:.1f} %")
     if summary["unlabelled"]:
         facts.append(f"{summary['unlabelled']} figures without a label")
     if not summary["images"]:
-        facts.append("the images are not at hand, only their table")
+        facts.append("only the table is available, not the images")
     return [*facts, *summary["notes"]]

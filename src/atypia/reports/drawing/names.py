@@ -1,4 +1,4 @@
-"""Names of images on what is handed on: pages, summaries and annotations show no folders of the machine."""
+"""Names of images in shared files: pages, summaries and annotations show no folders of this machine."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 
 def is_absolute(image: str) -> bool:
-    """Whether a text is a whole path of some machine, of whatever system."""
+    """Whether a text is an absolute path, on any operating system."""
     return PurePosixPath(image).is_absolute() or bool(PureWindowsPath(image).drive)
 
 
 def file_name(image: str) -> str:
-    """The file's name alone.
+    """The file's name without folders.
 
     >>> file_name("/srv/patients/case 7/a.svs")
     'a.svs'
@@ -49,9 +49,9 @@ def without_folders(text: str, image: str | Path) -> str:
 
 
 def short_names(images: Iterable[str]) -> dict[str, str]:
-    """For each image what it is shown as: of a whole path its name, and as many folders as tell it from the others.
+    """The displayed name of each image: for an absolute path its file name and as many folders as make it unique.
 
-    What is no whole path is shown as it is.
+    Other names are shown unchanged.
 
     >>> short_names(["/srv/a/1.svs", "/srv/b/1.svs", "/srv/b/2.svs", "crops"])
     {'/srv/a/1.svs': 'a/1.svs', '/srv/b/1.svs': 'b/1.svs', '/srv/b/2.svs': '2.svs', 'crops': 'crops'}

@@ -1,4 +1,4 @@
-"""What every page of a report has in common: it stands alone, loads nothing and runs nothing but its own script."""
+"""Common code of report pages: self-contained, loading nothing from elsewhere, running only their own script."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def render(name: str, values: Mapping[str, Any]) -> str:
     """Renders a page from its template, style and script.
 
     Args:
-        name: Of the files below ``templates``: ``NAME.html.j2``, ``NAME.css``, ``NAME.js``.
-        values: What the template shows; text is escaped unless it is :class:`markupsafe.Markup`.
+        name: Name of the files below ``templates``: ``NAME.html.j2``, ``NAME.css``, ``NAME.js``.
+        values: Values for the template; text is escaped unless it is :class:`markupsafe.Markup`.
 
     Returns:
-        HTML whose content security policy allows its own style and script and embedded images, nothing else.
+        HTML whose content security policy allows only its own style, its own script and embedded images.
     """
     import jinja2
     from markupsafe import Markup

@@ -1,4 +1,4 @@
-"""Charts as files: SVG for papers, PNG for slides, drawn by matplotlib."""
+"""Plots as files, drawn with matplotlib: SVG for papers, PNG for slides."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 VERSION: Final = 1
-"""Raised when the same chart is drawn differently."""
+"""Increased when the same plot is drawn differently."""
 DRAWN: Final = ".drawn.json"
-"""What the files of a folder were drawn from, so that they are not drawn again."""
+"""File with the content hashes of drawn plots, so that unchanged ones are not drawn again."""
 DASHES: Final = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1)), (0, (8, 2)), (0, (1, 1)))
 LABEL_CHARACTERS, LEGEND_CHARACTERS = 48, 84
 
 
 def write_charts(charts: Iterable[Drawing], folder: Path) -> list[Path]:
-    """Writes each chart as SVG and PNG; files that show the same already are left alone, others' removed.
+    """Writes each plot as SVG and PNG; unchanged files are kept, files of other plots are removed.
 
     Args:
-        charts: With different keys.
-        folder: Where files go, named by key.
+        charts: Plots with different keys.
+        folder: Output folder; files are named by key.
 
     Returns:
         The files.
@@ -74,7 +74,7 @@ def write_charts(charts: Iterable[Drawing], folder: Path) -> list[Path]:
 
 
 def draw(chart: Drawing) -> Figure:
-    """The matplotlib figure of a chart."""
+    """The matplotlib figure of a plot."""
     if isinstance(chart, Chart):
         return _draw_chart(chart)
     if isinstance(chart, Heat):
@@ -221,4 +221,4 @@ def _require_matplotlib() -> None:
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
-        raise AbsentError("figures as files need matplotlib; fix: pip install 'atypia[figures]'")
+        raise AbsentError("plots as files need matplotlib; fix: pip install 'atypia[figures]'")

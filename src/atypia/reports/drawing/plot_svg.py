@@ -1,6 +1,6 @@
-"""Charts as inline SVG for pages: colours come from the page's style, so that they follow light and dark.
+"""Plots as inline SVG for pages: colours come from the page's style sheet, so that they follow light and dark mode.
 
-Series are told apart by colour, dash and marker together. Elements carry classes and no styles, which the pages'
+Series differ in colour, dash and marker. Elements carry classes and no inline styles, which the pages'
 content security policy would refuse.
 """
 
@@ -52,7 +52,7 @@ def chart_svg(chart: Chart) -> Markup:
         parts.append(_line("grid", x, TOP, x, TOP + height) + _text(x, TOP + height + 14, f"{value:g}"))
     if chart.diagonal:
         parts.append(_line("chance", *at(0, 0), *at(1, 1)))
-    # The first series lies on top.
+    # The first series is drawn on top.
     for curve in reversed(chart.curves):
         spots = [at(x, y) for x, y in zip(curve.x, curve.y, strict=True)]
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
@@ -140,7 +140,7 @@ def heat_svg(heat: Heat) -> Markup:
 
 
 def swatch(number: int) -> Markup:
-    """A sample of a series' line and marker, for a legend."""
+    """A series' line and marker, for a legend."""
     return Markup(  # noqa: S704 - holds numbers only
         f'<svg class="swatch" viewBox="0 0 34 12" aria-hidden="true"><g class="s{number}">'
         f"{_line('curve', 1, 6, 33, 6)}{_marker(number, 17, 6)}</g></svg>"

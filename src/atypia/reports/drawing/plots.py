@@ -1,4 +1,4 @@
-"""Charts as plain data: what is drawn, apart from how. Pages draw them as SVG, files by matplotlib."""
+"""Plots as plain data, independent of rendering. Pages render them as SVG, files with matplotlib."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 MOST_SERIES: Final = 7
-"""Series that colours, markers and dashes can tell apart."""
+"""Number of series that colours, markers and dashes can distinguish."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a chart.
+    """A line of a plot.
 
     Attributes:
-        name: What the legend calls it.
-        x: Positions, ascending or along the curve's way.
-        y: As many.
-        low: Lower ends of intervals; empty without.
+        name: Name in the legend.
+        x: Positions, ascending or along the curve.
+        y: Values, as many as ``x``.
+        low: Lower ends of intervals; empty without intervals intervals.
         high: Upper ends.
-        tone: Colour, dash and marker, from 0; the same for a classifier in all charts of a report.
+        tone: Colour, dash and marker, from 0; the same for a classifier in all plots of a report.
     """
 
     name: str
@@ -39,14 +39,14 @@ class Chart:
     Attributes:
         key: Name of its files.
         title: One line.
-        x_label: What is across, with its unit.
-        y_label: What is up.
+        x_label: Label of the horizontal axis, with its unit.
+        y_label: Label of the vertical axis, with its unit.
         curves: At most :data:`MOST_SERIES`.
-        x_range: Ends of the axis across.
-        y_range: Ends of the axis up.
+        x_range: Ends of the horizontal axis.
+        y_range: Ends of the vertical axis.
         diagonal: Whether the line y = x is drawn.
         markers: Whether points are marked.
-        log_x: Whether the axis across is logarithmic.
+        log_x: Whether the horizontal axis is logarithmic.
     """
 
     key: str
@@ -75,9 +75,9 @@ class ForestRow:
     """A row of a forest plot.
 
     Attributes:
-        label: What it is about.
+        label: Its name.
         detail: Its size, in small type.
-        points: One a series; None where the series has none.
+        points: One per series; None if the series has none.
     """
 
     label: str
@@ -87,17 +87,17 @@ class ForestRow:
 
 @dataclass(frozen=True)
 class Forest:
-    """Estimates with intervals, one row a domain or classifier.
+    """Estimates with intervals, one row per domain or classifier.
 
     Attributes:
         key: Name of its files.
         title: One line.
         x_label: What is across.
-        names: Of the series; at most :data:`MOST_SERIES`.
+        names: Names of the series; at most :data:`MOST_SERIES`.
         tones: Colour and marker of each series, from 0.
         rows: From top to bottom.
         x_range: Ends of the axis.
-        lines: Values that are marked by a vertical line, with their names.
+        lines: Values marked by a vertical line, with their names.
     """
 
     key: str
@@ -115,7 +115,7 @@ class Panel:
     """A confusion matrix.
 
     Attributes:
-        name: Of the classifier.
+        name: Name of the classifier.
         tp: Positives decided positive.
         fn: Positives decided negative.
         fp: Negatives decided positive.
@@ -155,10 +155,10 @@ class Heat:
         title: One line.
         rows: Names, from top to bottom.
         columns: Names, from left to right.
-        row_title: What the rows are.
-        column_title: What the columns are.
-        values: One list a row; NaN where there is none.
-        range: Values of the faintest and the strongest colour.
+        row_title: Label of the rows.
+        column_title: Label of the columns.
+        values: One list per row; NaN for missing values.
+        range: Values of the lightest and the darkest colour.
     """
 
     key: str
@@ -171,7 +171,7 @@ class Heat:
     range: tuple[float, float]
 
     def strength(self, value: float) -> float:
-        """Strength of a value's colour, in [0, 1]; 0 where there is none."""
+        """Strength of a value's colour, in [0, 1]; 0 for a missing value."""
         low, high = self.range
         return 0.0 if math.isnan(value) or high <= low else min(max((value - low) / (high - low), 0.0), 1.0)
 
@@ -181,18 +181,18 @@ Align = Literal["start", "middle", "end"]
 
 
 def row_ends(rows: Sequence[ForestRow]) -> list[float]:
-    """All values of a forest's rows, ends of intervals among them."""
+    """All values of a forest's rows, including the ends of intervals."""
     return [end for row in rows for point in row.points if point for end in (point.value, point.low, point.high)]
 
 
 def zero_forest(key: str, title: str, x_label: str, names: Sequence[str], rows: Sequence[ForestRow]) -> Forest:
-    """A forest of differences: zero is in sight and marked, and series take the tones in their order.
+    """A forest of differences: zero is included and marked, and series use the tones in their order.
 
     Args:
         key: As in :class:`Forest`, like the others.
         title: One line.
         x_label: What is across.
-        names: Of the series.
+        names: Names of the series.
         rows: From top to bottom.
     """
     x_range = padded_range([*row_ends(rows), 0.0])
@@ -200,7 +200,7 @@ def zero_forest(key: str, title: str, x_label: str, names: Sequence[str], rows: 
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round values inside a range: steps of 1, 2 or 5 times a power of ten, at most so many.
+    """Round values inside a range: steps of 1, 2 or 5 times a power of ten, at most ``most`` of them.
 
     >>> ticks(0.0, 1.0)
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]

@@ -1,4 +1,4 @@
-"""Tables for people and scripts: one object, rendered as text, Markdown, CSV, LaTeX or JSON.
+"""Tables for people and scripts: one object that renders as text, Markdown, CSV, LaTeX or JSON.
 
 =========  ======================  ==========================  =================
 value      text, Markdown, LaTeX   CSV                         JSON
@@ -9,7 +9,7 @@ spread     ``0.661 ± 0.012``       two columns                 ``mean`` and ``s
 number     rounded                 in full                     in full
 =========  ======================  ==========================  =================
 
-Warnings (known leakage, for instance) stand in every form, in CSV as a column of their own.
+Warnings (for instance known leakage) are part of every format, in CSV as a separate column.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ TEXT_WIDTH: Final = 100
 UNDEFINED: Final = "n/a"
 GAP: Final = "  "
 NARROWEST: Final = 24
-"""Characters to which a column of words can always be squeezed; further, only down to its longest word."""
+"""Width in characters to which a text column can always be reduced; below it, only to its longest word."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A mean and its standard deviation; the latter NaN where it is unknown."""
+    """A mean and its standard deviation; the latter NaN if unknown."""
 
     mean: float
     sd: float
@@ -55,9 +55,9 @@ class Column:
         key: Name for scripts, in CSV and JSON; empty: the title.
         align: ``right`` for numbers.
         digits: Decimals of a float.
-        best: Which value is marked: ``max``, ``min`` or none.
+        best: Which value is marked as best: ``max``, ``min`` or none.
         spread: Whether the values are :class:`Spread`, so that CSV has two columns.
-        sd: Name of the spread in CSV; say the ddof here.
+        sd: Name of the spread in CSV; include the ddof.
     """
 
     title: str
@@ -76,15 +76,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table, independent of its form.
+    """A table, independent of its formatat.
 
     Attributes:
         title: One line; may be empty.
         columns: At least one, names unique.
-        rows: One value a column.
-        notes: What a reader must know: how numbers were averaged, the threshold.
-        warnings: What makes the numbers doubtful.
-        best_within: Titles of columns; the best value is sought among rows that are equal there.
+        rows: One value per column.
+        notes: Remarks for the reader: how numbers were averaged, the threshold.
+        warnings: Reasons to doubt the numbers.
+        best_within: Titles of columns; the best value is chosen among rows with equal values in these columns.
         subject: What the table is of; stands before the title where both are given.
     """
 
@@ -107,29 +107,29 @@ class Table:
             raise InputError(must("columns", "at least one, with unique names", names, "rename them"))
         for row in self.rows:
             if len(row) != len(names):
-                raise InputError(must("rows", f"of {len(names)} values", len(row), "give one value a column"))
+                raise InputError(must("rows", f"of {len(names)} values", len(row), "give one value per column"))
         unknown = sorted(set(self.best_within) - {column.title for column in self.columns})
         if unknown:
             raise InputError(must("best_within", "titles of columns", unknown, "name columns of this table"))
 
     def render(self, form: str) -> str:
-        """The table in one of :data:`FORMS`, ending in a newline.
+        """The table in one of :data:`FORMS`, with a final newline.
 
         Raises:
-            InputError: The form is unknown.
+            InputError: Unknown format.
         """
         if form not in FORMS:
             raise InputError(must("form", " or ".join(FORMS), form, "choose one of them"))
         return FORMS[form](self)
 
     def to_text(self, width: int = TEXT_WIDTH) -> str:
-        """Aligned plain text. Words are wrapped, then columns continue below, to keep to ``width``."""
+        """Aligned plain text. To fit ``width``, text is wrapped, then columns continue below."""
         return _to_text(self, width)
 
     def best(self) -> set[tuple[int, int]]:
-        """Row and column of every best value; equal ones at the shown digits are all best.
+        """Row and column of every best value; values equal at the shown digits are all best.
 
-        A value that has no rival (NaN or one row only) is not marked.
+        NaN, and the value of a single row, are not marked.
         """
         by = [i for i, column in enumerate(self.columns) if column.title in self.best_within]
         groups: dict[tuple[Value, ...], list[int]] = {}
@@ -150,13 +150,13 @@ class Table:
         return marked
 
     def best_note(self, mark: str) -> list[str]:
-        """The note that explains the mark, where anything is marked."""
+        """The note that explains the mark, if anything is marked."""
         within = f" among rows of the same {' and '.join(self.best_within)}" if self.best_within else ""
         return [f"{mark} best{within}"] if self.best() else []
 
 
 def write_table(table: Table, path: Path) -> Path:
-    """Writes a table, atomically; the suffix decides the form.
+    """Writes a table, atomically; the suffix determines the format.
 
     Raises:
         InputError: The suffix is not in :data:`SUFFIXES`.
@@ -171,7 +171,7 @@ def write_table(table: Table, path: Path) -> Path:
 
 
 def shown(value: Value, digits: int = 3) -> str:
-    """A value as people read it, on one line and without control characters."""
+    """A value as text for people, on one line and without control characters."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -205,7 +205,7 @@ def _cells(table: Table, mark: Callable[[str, bool], str], escape: Callable[[str
 
 
 def _columns_across(text: str) -> int:
-    """Columns that a text takes on a terminal."""
+    """Width of a text on a terminal, in columns."""
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
     return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
 
@@ -218,7 +218,7 @@ def _pad(text: str, width: int, align: str) -> str:
 def _to_text(table: Table, width: int) -> str:
     starred = {place for _, place in table.best()}
     lines = _cells(table, lambda text, best: text + "*" * best)
-    # A value without the star keeps its place free, so that the digits stay below each other.
+    # A value without the star gets a space instead, so that the digits stay aligned.
     for i, line in enumerate(lines):
         lines[i] = [t + " " * (j in starred and not (i and t.endswith("*"))) for j, t in enumerate(line)]
     widths = _widths(table, lines, width)
@@ -230,7 +230,7 @@ def _to_text(table: Table, width: int) -> str:
 
 
 def _widths(table: Table, lines: list[list[str]], width: int) -> list[int]:
-    """Width of each column: as it is; where that is too wide, words wrapped; else two fifths for words."""
+    """Width of each column: full; if too wide, with wrapped text; else two fifths of the width for text."""
     widths = [max(_columns_across(line[j]) for line in lines) for j in range(len(table.columns))]
     words = {j: 1 for j, column in enumerate(table.columns) if column.align == "left"}
     for j in words:
@@ -238,7 +238,7 @@ def _widths(table: Table, lines: list[list[str]], width: int) -> list[int]:
     numbers = sum(w for j, w in enumerate(widths) if j not in words)
     room = width - len(GAP) * (len(widths) - 1) - numbers
     if sum(words.values()) > room:
-        room = width * 2 // 5  # the numbers continue below
+        room = width * 2 // 5  # the number columns continue below
     while sum(widths[j] for j in words) > room:
         wide = [j for j in words if widths[j] > words[j]]
         if not wide:
@@ -248,7 +248,7 @@ def _widths(table: Table, lines: list[list[str]], width: int) -> list[int]:
 
 
 def _panels(table: Table, widths: list[int], width: int) -> list[list[int]]:
-    """Which columns stand side by side; the leading columns of words are repeated in each panel."""
+    """Columns of each panel; the leading text columns are repeated in each panel."""
     n = len(widths)
     keys = next((i for i, column in enumerate(table.columns) if column.align == "right"), n)
     keys = min(keys, n - 1)
@@ -321,7 +321,7 @@ _LATEX: Final = str.maketrans(
 )
 
 LATEX_COLUMNS: Final = 8
-"""Columns from which a table is shrunk to the width of the page."""
+"""From this number of columns on, a table is scaled to the page width."""
 
 
 def _to_latex(table: Table) -> str:
@@ -399,7 +399,7 @@ FORMS: Final[dict[str, Callable[[Table], str]]] = {
     "latex": _to_latex,
     "json": _to_json,
 }
-"""Name of each form, and what renders it."""
+"""Name of each format, and its renderer."""
 
 SUFFIXES: Final = {".txt": "text", ".md": "markdown", ".csv": "csv", ".tex": "latex", ".json": "json"}
-"""File suffix to form."""
+"""Format of each file suffix."""

@@ -17,7 +17,7 @@ from atypia.reports.drawing.tables import Column, Spread, Table, Value, shown
 from atypia.statistics.metrics import METRICS
 
 HEADLINE: Final = ("balanced_accuracy", "sensitivity", "specificity", "auroc")
-"""Metrics that fit on one screen."""
+"""Metrics of a table that fits on one screen."""
 REPORTED: Final = (
     *HEADLINE,
     "average_precision",
@@ -36,8 +36,8 @@ DESCRIBED: Final = {
     e.PROTOCOL: "protocol",
     e.TRAIN_DATA: "trained on",
 }
-"""What is a column where rows differ in it, and a note where all agree. A backbone that goes without
-saying, because each model has its own, is neither."""
+"""Columns if the rows differ in them, else notes. A backbone is neither if every model has its own,
+because the model's name implies it."""
 
 PART_WORDS: Final = {runs.VALIDATION: "validation"}
 
@@ -49,18 +49,18 @@ def benchmark_table(
     warnings: Sequence[str] = (),
     domains: bool = False,
 ) -> Table:
-    """Lays a summary out as a table: one row a classifier and part of a data set.
+    """Makes a table from a summary: one row per classifier and part of a data set.
 
     Args:
         summary: With :data:`atypia.evaluation.summary.SUMMARY_SCHEMA`.
         metrics: Names in :data:`atypia.statistics.metrics.METRICS`, in the order of the columns.
-        title: Title of the table; None: the model's name, where there is one only.
-        warnings: What makes the numbers doubtful, for instance leakage that the user allowed.
-        domains: Whether the rows are the single domains instead of all figures together.
+        title: Title of the table; None: the model's name, if there is only one.
+        warnings: Reasons to doubt the numbers, for instance leakage that the user allowed.
+        domains: Whether rows are single domains instead of all figures together.
 
     Returns:
         A table whose notes state the standard deviation's ddof, the number of runs, the
-        threshold, and everything in which all rows agree.
+        threshold, and all values shared by all rows.
 
     Raises:
         InputError: A metric is unknown, or the summary mixes values of ddof.

@@ -1,4 +1,4 @@
-"""What generated figures gain, as forest plots: one row a row of the study, one series a part of the data."""
+"""The gain by generated figures, as forest plots: one row per row of the study, one series per part of the data."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from atypia.studies.findings.gains import Gain
 
 
 def gain_charts(gains: Sequence[Gain]) -> list[Forest]:
-    """One chart a metric, rows in the order of the study.
+    """One plot per metric, rows in the order of the study.
 
     Args:
-        gains: As :func:`atypia.studies.findings.gains.study_gains` gives them.
+        gains: From :func:`atypia.studies.findings.gains.study_gains`.
     """
     return [
         _forest(metric, [one for one in gains if one.metric == metric])
@@ -31,15 +31,15 @@ def _forest(metric: str, gains: Sequence[Gain]) -> Forest:
     rows = [
         ForestRow(
             row,
-            f"{next(iter(found.values())).n_positives:.0f} positives a fold",
+            f"{next(iter(found.values())).n_positives:.0f} positives per fold",
             [Point(found[p].mean, found[p].low, found[p].high) if p in found else None for p in places],
         )
         for row, found in by_row.items()
     ]
     return zero_forest(
         f"gain-{slug(metric)}",
-        f"What generated figures gain, {METRICS[metric].short}",
-        "with less without, mean over paired folds, 95 % interval",
+        f"Gain by generated figures, {METRICS[metric].short}",
+        "with minus without, mean over paired folds, 95 % interval",
         [f"{dataset}, {PART_WORDS.get(part, part)}" for dataset, part in places],
         rows,
     )

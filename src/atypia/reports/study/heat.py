@@ -15,10 +15,10 @@ MOST_MODELS: Final = 6
 
 
 def heat_charts(table: Table | None) -> list[Heat]:
-    """Balanced accuracy by training and test domain, one map a model; none without such a table.
+    """Balanced accuracy by training and test domain, one map per model; none without such a table.
 
     Args:
-        table: :func:`atypia.reports.study.tables.matrix_table`.
+        table: From From :func:`atypia.reports.study.tables.matrix_table`.
     """
     if table is None or not table.rows:
         return []

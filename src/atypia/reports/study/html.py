@@ -1,4 +1,4 @@
-"""Tables of a page: sortable by their headings, the rows beyond the first ones folded."""
+"""Tables of a page: sortable by their headings, with all but the first rows folded."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from markupsafe import Markup, escape
 from atypia.reports.drawing.tables import Spread, Table, Value, shown
 
 TOP_ROWS = 12
-"""Rows of a table that are shown before it is unfolded."""
+"""Rows of a table shown before it is unfolded."""
 
 
 def table_html(table: Table, top: int = TOP_ROWS, own: str | None = None) -> Markup:
-    """A table as HTML, its headings buttons that sort it, its notes below.
+    """A table as HTML, with headings as sort buttons and notes below.
 
-    Without its page's script every row is shown, and headings do nothing.
+    Without the page's script every row is shown, and headings have no effect.
 
     Args:
         table: The table.
-        top: Rows that are shown before it is unfolded.
-        own: Rows that begin with this text are marked and never folded.
+        top: Rows shown before it is unfolded.
+        own: Rows starting with this text are marked and never folded.
     """
     best = table.best()
     parts = ['<div class="wide"><table class="sortable" data-top="', str(top), '">']
@@ -60,7 +60,7 @@ def _cell(value: Value, digits: int, number: bool, first: bool, best: bool) -> s
 
 
 def _key(value: Value) -> str:
-    """What a number is sorted by; text by itself, undefined values last."""
+    """Sort key of a number; text sorts by itself, undefined values last."""
     if isinstance(value, Spread):
         value = value.mean
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -1,4 +1,4 @@
-"""The study's rows beside those that papers report on the same data."""
+"""The study's rows beside published results on the same data."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ LITERATURE, PUBLISHED_DIFFERENCES = "literature", "literature-differences"
 """Names of the tables, and of their files."""
 OURS: Final = "this study"
 OFFICIAL: Final = "official"
-"""The protocol whose test parts are those that papers report on."""
+"""The protocol with the test parts used by the papers."""
 SHOWN: Final = (*HEADLINE, "weighted_f1", "f1")
 
 
 def paper_of(name: str) -> str | None:
-    """The paper that a study is named after: ``banerjee-table3`` after ``banerjee``."""
+    """The paper in a study's name: ``banerjee`` for ``banerjee-table3``."""
     return next((paper for paper in PAPERS if name == paper or name.startswith(f"{paper}-")), None)
 
 
 def literature_table(found: Findings, name: str, title: str, protocol: str = OFFICIAL) -> Table:
-    """One line a published result on a data set of the study, and one a row of the study there.
+    """One line per published result on a data set of the study, and one per row of the study on that data set.
 
-    Published results of the study's own paper are shown whatever their data set; those of other papers only where
-    the data set is one of the study's.
+    Results of the study's own paper are shown for all data sets; those of other papers only for
+    data sets of the study.
 
     Args:
         found: The study's findings.
         name: Of the study.
         title: Of the report.
-        protocol: The study's, as it is described; the test part of any other than :data:`OFFICIAL` is named after it.
+        protocol: Description of the study's protocol; test parts of protocols other than :data:`OFFICIAL` are named after it.
 
     Returns:
-        A table by data set and falling balanced accuracy; without rows where no paper reports on these data.
+        A table by data set and descending balanced accuracy; without rows if no paper reports on these data.
     """
     paper = paper_of(name)
     datasets = list(dict.fromkeys(place.dataset for place in found.places))
@@ -65,21 +65,19 @@ def literature_table(found: Findings, name: str, title: str, protocol: str = OFF
     ]  # fmt: skip
     cited = [PAPERS[name] for name in dict.fromkeys(row.paper for row in published)]
     notes = [f"{about.name}: {about.citation}. {about.note}" for about in cited]
-    notes.append(
-        f"{OURS}: mean ± population sd (ddof 0) over runs; as the papers have it: mean ± their sd, where given"
-    )
+    notes.append(f"{OURS}: mean ± population sd (ddof 0) over runs; papers: mean ± sd as reported, if given")
     parts = {place.part for place in found.places if any(row.dataset == place.dataset for row in published)}
     if own and runs.TEST in parts:
         notes.append(
-            f"test parts of this study are of protocol {own}, the papers' are the published ones: other figures"
+            f"test parts of this study are from protocol {own}, those of the papers are the published ones: the figures differ"
         )
     if paper is not None and not any(row.paper == paper for row in published if row.dataset in datasets):
-        notes.append("the paper's results are on other data than this study's: a context, not a comparison")
+        notes.append("the paper's results are on other data than this study's: for context, not for comparison")
     return Table("beside the literature", columns, lines, notes, subject=title)
 
 
 def published_differences(found: Findings, name: str, title: str) -> Table:
-    """The differences from a baseline that the study's own paper reports, and those of the study.
+    """Differences from a baseline: those reported in the study's own paper, and those of the study.
 
     Args:
         found: The study's findings.
@@ -87,7 +85,7 @@ def published_differences(found: Findings, name: str, title: str) -> Table:
         title: Of the report.
 
     Returns:
-        A table without rows where the paper reports none, or the study has no baseline.
+        A table; without rows if the paper reports none or the study has no baseline.
     """
     paper = paper_of(name)
     theirs = [] if paper is None or not found.baseline else published_rows([paper], kind=DIFFERENCE)
@@ -115,7 +113,7 @@ def published_differences(found: Findings, name: str, title: str) -> Table:
 
 
 def _averaged(published: list[PublishedRow]) -> list[PublishedRow]:
-    """Means of the folds where a paper prints folds only, with their population sd; other rows as they are."""
+    """Means of the folds, with population sd, if a paper reports only folds; other rows unchanged."""
     kept = [row for row in published if row.kind != FOLD]
     told = {_subject(row) for row in kept}
     folds: dict[tuple[str | None, ...], list[PublishedRow]] = {}

@@ -1,8 +1,8 @@
-"""The page of a study: one HTML file that stands alone, its summary first.
+"""The page of a study: one self-contained HTML file, summary first.
 
 Nothing is loaded from elsewhere, and a content security policy allows only the page's own script and style. Names
-of figures, rows and files are data of others and are escaped wherever they appear. Without the script every table
-is whole.
+of figures, rows and files come from outside and are escaped wherever they appear. Without the script every table
+is shown in full.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ MOST_RANKINGS: Final = 4
 TRACE_CHARACTERS: Final = 6000
 MATRICES: Final = 4
 LITERATURE_ROWS, MOST_LITERATURE = 10, 4
-"""Published rows of a data set before it is unfolded, and data sets before they are folded."""
+"""Published rows shown per data set before unfolding, and number of data sets that start unfolded."""
 MOST_ROWS: Final = 400
-"""Rows of a table on the page; the files beside it hold all."""
+"""Largest number of rows of a table on the page; the files beside it contain all."""
 
 
 def study_page(about: StudyAbout, found: Findings, tables: Mapping[str, Table]) -> str:
@@ -69,11 +69,11 @@ def study_page(about: StudyAbout, found: Findings, tables: Mapping[str, Table]) 
 
     Args:
         about: The study itself.
-        found: What its predictions say.
+        found: Findings from its predictions.
         tables: Every table of the report, by the name of its file.
 
     Returns:
-        HTML, below 3 MB for any study: rows, curves and crops on it are bounded.
+        HTML, below 3 MB for any study: the numbers of rows, curves and crops are bounded.
     """
     title = f"{about.name}, size {about.size}"
     tests = [number for number, place in enumerate(found.places) if place.part != runs.VALIDATION]
@@ -211,7 +211,7 @@ def _crop(crop: WrongCrop, gallery: Gallery, positive: str) -> dict[str, Any]:
 
 
 def _sections(found: Findings, tables: Mapping[str, Table]) -> list[dict[str, Any]]:
-    """Comparisons, ranks, people and papers; then every other table, folded."""
+    """Comparisons, ranks, raters and papers; then every other table, folded."""
     used = {UNSEEN, DIFFERENCES, FOLDS, EFFECTS, RANKS, ADAPTATIONS, RATERS, LITERATURE, PUBLISHED_DIFFERENCES}
     comparing = _blocks(tables, (UNSEEN,))
     forest = effect_forest(found)
@@ -249,7 +249,7 @@ def _sections(found: Findings, tables: Mapping[str, Table]) -> list[dict[str, An
 
 
 def _literature(tables: Mapping[str, Table]) -> list[dict[str, Any]]:
-    """One table a data set, so that each shows the study's rows among those of the papers."""
+    """One table per data set, each with the study's rows among those of the papers."""
     blocks = []
     for name in (LITERATURE, PUBLISHED_DIFFERENCES):
         table = tables.get(name)
@@ -260,7 +260,7 @@ def _literature(tables: Mapping[str, Table]) -> list[dict[str, Any]]:
         for dataset in datasets:
             rows = [row for row in table.rows if row[where] == dataset]
             notes = table.notes if dataset == datasets[-1] else ()
-            # A metric that no paper reports on these data has nothing to stand beside.
+            # Leave out metrics that no paper reports on these data.
             told = [i for i, _ in enumerate(table.columns) if any(row[i] is not None for row in rows if row[0] != OURS)]
             kept = [i for i in told if i != where] or list(range(len(table.columns)))
             part = Table(table.title, [table.columns[i] for i in kept], [[row[i] for i in kept] for row in rows], notes)
@@ -279,7 +279,7 @@ def _blocks(tables: Mapping[str, Table], names: Sequence[str], folded: bool = Fa
         title = table.title or table.subject
         body = table_html(_bounded(table, name))
         count = f"{_capital(title)} ({len(table.rows):,} rows)"
-        # Intervals are in the tables above already, where they are read.
+        # The tables above already contain the intervals.
         blocks.append(_block(body, folded=count) if folded or name == INTERVALS else _block(body, _capital(title)))
     return blocks
 
@@ -289,7 +289,7 @@ def _block(body: Markup, title: str = "", legend: Sequence[Mapping[str, Any]] = 
 
 
 def _drawn(svg: Markup, title: str, names: Sequence[str] = ()) -> dict[str, Any]:
-    """A block with one drawing, and a legend of its series in their order."""
+    """A block with one plot and a legend of its series in their order."""
     legend = [{"swatch": swatch(number), "name": name} for number, name in enumerate(names)]
     return _block(Markup('<figure class="single">{}</figure>').format(svg), title, legend)
 
@@ -301,7 +301,7 @@ def _bounded(table: Table, name: str) -> Table:
     rows = [[row[i] for i in kept] for row in table.rows[:MOST_ROWS]]
     notes = list(table.notes)
     if len(table.rows) > MOST_ROWS:
-        notes.append(f"the first {MOST_ROWS:,} of {len(table.rows):,} rows; {name}.csv holds all")
+        notes.append(f"the first {MOST_ROWS:,} of {len(table.rows):,} rows; {name}.csv has all")
     within = [title for title in table.best_within if title in {column.title for column in columns}]
     return Table(table.title, columns, rows, notes, (), within)
 
@@ -324,7 +324,7 @@ def _some(labels: Sequence[str], most: int = 6) -> str:
 
 
 def _environments(about: StudyAbout) -> Table:
-    """Versions, one column an environment; differences between runs show."""
+    """Versions, one column per environment, to show differences between runs."""
     shown_ones = about.environments[:6]
     names = list(dict.fromkeys(name for versions, _ in shown_ones for name in versions))
     columns = [Column("what"), *(Column(f"{count:,} runs", f"runs_{i}") for i, (_, count) in enumerate(shown_ones))]

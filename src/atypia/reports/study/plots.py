@@ -1,4 +1,4 @@
-"""What a study's report draws: curves, domains, differences, learning curves, confusion; as plain charts."""
+"""The plots of a study's report: curves, domains, differences, learning curves, confusion matrices."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ PANELS: Final = 6
 
 
 def slug(text: str) -> str:
-    """A name as a part of a file's name."""
+    """A name converted for use in a file name."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "set"
 
 
 def drawn_scores(found: Findings, place: int) -> list[Score]:
-    """The rows that are drawn on a place, best first."""
+    """The rows that are drawn for a place, best first."""
     return [score for score in found.at(place) if score.curves is not None][:MOST_SERIES]
 
 
 def tones(found: Findings) -> dict[int, int]:
-    """Colour and marker of each row that is drawn: its own throughout the report, where there are enough of them."""
+    """Colour and marker of each drawn row: unique throughout the report, if there are enough."""
     drawn = dict.fromkeys(score.series for place in range(len(found.places)) for score in drawn_scores(found, place))
     return {series: number % MOST_SERIES for number, series in enumerate(drawn)}
 
 
 def place_tones(found: Findings, place: int) -> list[int]:
-    """Tones of the rows that are drawn on a place; its own order where the report draws too many for one each."""
+    """Tones of the rows drawn for a place; numbered per place if the report draws too many rows."""
     known = tones(found)
     drawn = [score.series for score in drawn_scores(found, place)]
     return [known[series] for series in drawn] if len(known) <= MOST_SERIES else list(range(len(drawn)))
@@ -60,7 +60,7 @@ CURVES: Final = ("ROC", "Precision and recall", "Reliability")
 
 
 def curve_charts(found: Findings, place: int) -> list[Chart]:
-    """ROC, precision-recall and reliability curves of the drawn rows; none where no row has curves."""
+    """ROC, precision-recall and reliability curves of the drawn rows; none if no row has curves."""
     scores = drawn_scores(found, place)
     if not scores:
         return []
@@ -89,7 +89,7 @@ RELIABILITY_NOTE: Final = f"Reliability: {RELIABILITY_BINS} bins of equal width;
 
 
 def domain_forest(found: Findings, place: int) -> Forest | None:
-    """Balanced accuracy by domain of the drawn rows; None where fewer than two domains are known."""
+    """Balanced accuracy by domain of the drawn rows; None if fewer than two domains are known."""
     scores = [score for score in drawn_scores(found, place) if score.domains]
     of_score = dict(zip((score.series for score in drawn_scores(found, place)), place_tones(found, place), strict=True))
     names = list(dict.fromkeys(one.domain for score in scores for one in score.domains))
@@ -121,7 +121,7 @@ def domain_forest(found: Findings, place: int) -> Forest | None:
 
 
 def difference_forest(found: Findings, metric: str = BA) -> Forest | None:
-    """Differences from the reference, one row a row of the study, one series a place; None where there are none."""
+    """Differences from the reference, one row per row of the study, one series per place; None if there are none."""
     differences = [d for d in found.differences if d.metric == metric and found.places[d.place].part != runs.VALIDATION]
     differences = differences or [d for d in found.differences if d.metric == metric]
     places = list(dict.fromkeys(d.place for d in differences))[:MOST_SERIES]
@@ -142,7 +142,7 @@ def difference_forest(found: Findings, metric: str = BA) -> Forest | None:
 
 
 def rank_forests(found: Findings) -> list[Forest]:
-    """Mean ranks with half the critical difference on either side: rows whose bars are apart differ (Nemenyi)."""
+    """Mean ranks with half the critical difference on either side: rows whose bars do not overlap differ (Nemenyi)."""
     forests = []
     for number, ranked in enumerate(found.ranks):
         ranking = ranked.ranking
@@ -155,7 +155,7 @@ def rank_forests(found: Findings) -> list[Forest]:
         forests.append(
             Forest(
                 f"ranks-{number + 1}",
-                f"Mean ranks by {METRICS[ranked.metric].title.lower()}{group}; bars that are apart differ",
+                f"Mean ranks by {METRICS[ranked.metric].title.lower()}{group}; rows differ if their bars do not overlap",
                 f"mean rank over {ranking.n_blocks} test sets and domains (1 is best)",
                 ["mean rank ± half the critical difference"],
                 [0],
@@ -167,7 +167,7 @@ def rank_forests(found: Findings) -> list[Forest]:
 
 
 def effect_forest(found: Findings, metric: str = BA) -> Forest | None:
-    """What each factor moves, one row a level, one series a place; None where nothing is crossed."""
+    """Effect of each factor, one row per level, one series per place; None if no factors are crossed."""
     effects = [one for one in found.effects if one.metric == metric and found.places[one.place].part != runs.VALIDATION]
     places = list(dict.fromkeys(one.place for one in effects))[:MOST_SERIES]
     rows = []
@@ -182,7 +182,7 @@ def effect_forest(found: Findings, metric: str = BA) -> Forest | None:
         return None
     return zero_forest(
         f"effects-{slug(metric)}",
-        f"What moves {METRICS[metric].title.lower()}, everything else being equal",
+        f"Effects on {METRICS[metric].title.lower()}, all else equal",
         "mean difference, 95 % interval over cases",
         [place_name(found.places[place]) for place in places],
         rows,
@@ -190,7 +190,7 @@ def effect_forest(found: Findings, metric: str = BA) -> Forest | None:
 
 
 def learning_charts(found: Findings) -> list[Chart]:
-    """Balanced accuracy by the share of the data that was trained on, where a study has such shares."""
+    """Balanced accuracy by the share of the training data, if a study has such shares."""
     charts = []
     for place in range(len(found.places)):
         if found.places[place].part == runs.VALIDATION:
@@ -237,7 +237,7 @@ def confusion_chart(found: Findings, place: int) -> Confusions | None:
 
 
 def all_charts(found: Findings) -> list[Drawing]:
-    """Every chart of a report, each with a key of its own."""
+    """Every plot of a report, each with a unique key."""
     charts: list[Drawing] = []
     for place in range(len(found.places)):
         charts += curve_charts(found, place)

@@ -1,9 +1,9 @@
-"""Everything that a study's report consists of, written below ``report/`` in its folder.
+"""Writes a study's report below ``report/`` in its folder.
 
-* ``index.html``: the page, which stands alone;
+* ``index.html``: the self-contained page;
 * every table as Markdown, CSV and LaTeX, and ``report.md``;
-* ``figures/``: every figure as SVG and PNG;
-* ``study.yaml``: the study with every change that was made to it.
+* ``figures/``: every plot as SVG and PNG;
+* ``study.yaml``: the study with all changes made to it.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ STUDY_FILE: Final = "study.yaml"
 
 @dataclass(frozen=True)
 class Written:
-    """What a report came to.
+    """The files of a report.
 
     Attributes:
         page: The page.
         markdown: All tables in one file.
-        figures: Files of the figures.
-        notes: What could not be written, and what to do.
+        figures: Files of the plots.
+        notes: What could not be written, with the remedy.
     """
 
     page: Path
@@ -53,17 +53,17 @@ class Written:
 def write_report(
     about: StudyAbout, found: Findings, tables: Mapping[str, Table], out: Path, failures: str = ""
 ) -> Written:
-    """Writes a study's report; what is there already is replaced, figures only where they changed.
+    """Writes a study's report; existing files are replaced, plots only if they changed.
 
     Args:
         about: The study itself.
-        found: What its predictions say.
-        tables: Its tables, as :func:`atypia.reports.study.tables.study_tables` gives them.
+        found: Findings from its predictions.
+        tables: Its tables from :func:`atypia.reports.study.tables.study_tables`.
         out: The study's folder.
         failures: Reasons and tracebacks of failed runs, for ``report.md``.
 
     Returns:
-        What was written. Without matplotlib there are no figures as files, which is told; the page has its own.
+        The written files. Without matplotlib no plot files are written, with a note; the page has its own plots.
     """
     every = {**tables, **_more_tables(about, found)}
     folder = out / FOLDER

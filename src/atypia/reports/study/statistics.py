@@ -1,4 +1,4 @@
-"""Tables of what a study's predictions say: intervals, differences, ranks, ways to adapt, raters, confusion."""
+"""Statistical tables of a study: intervals, differences, ranks, adaptations, raters, confusion."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from atypia.studies.findings.schema import COMMON, Difference, Effect, Findings,
 INTERVALS, DIFFERENCES, FOLDS, EFFECTS, RANKS, ADAPTATIONS, RATERS, CONFUSION = (
     "intervals", "differences", "fold-differences", "effects", "ranks", "adaptations", "raters", "confusion",
 )  # fmt: skip
-"""Names of the tables, and of their files."""
+"""Names of the tables and of their files."""
 
 METHODS: Final = {
     "bca": "BCa bootstrap of cases",
@@ -46,26 +46,26 @@ def statistics_tables(found: Findings, title: str) -> dict[str, Table]:
 
 
 def place_name(place: Place) -> str:
-    """What pages call a place: data set and part."""
+    """Name of a place on pages: data set and part."""
     return f"{place.dataset}, {PART_WORDS.get(place.part, place.part)}"
 
 
 def pooling_note(found: Findings, place: int) -> str:
-    """How one probability a figure came about, in words."""
+    """Describes how the probability of each figure was computed."""
     counts = sorted({score.n_models for score in found.scores if score.place == place})
     models = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     if found.places[place].pooling == COMMON:
         if counts == [1]:
-            return "one probability a figure, of one model"
-        return f"one probability a figure: the mean of a row's {models} fold models, each of which scored all figures"
+            return "one probability per figure, from one model"
+        return f"one probability per figure: the mean of a row's {models} fold models, each of which scored all figures"
     return (
-        "one probability a figure: that of the model that held it out (the mean, where several did); probabilities "
-        "of different models are pooled as they are"
+        "one probability per figure, from the model that held it out (the mean if several did); probabilities "
+        "of different models are pooled without rescaling"
     )
 
 
 def interval_text(interval: Interval, digits: int = 3) -> str:
-    """Both ends of an interval in words; «n/a» where it is undefined, empty where it was not computed."""
+    """Both ends of an interval as text; «n/a» if undefined, empty if not computed."""
     if interval.method == "none":
         return ""
     if math.isnan(interval.low) or math.isnan(interval.high):
@@ -74,7 +74,7 @@ def interval_text(interval: Interval, digits: int = 3) -> str:
 
 
 def place_table(found: Findings, place: int, title: str = "") -> Table:
-    """The rows on a place, best first: mean ± sd over runs and the interval of each headline metric."""
+    """The rows of a place, best first: mean ± sd over runs and the interval of each headline metric."""
     scores = found.at(place)
     part = found.places[place].part
     columns = [Column("model", "model"), Column("runs", "n_runs", "right")]
@@ -104,7 +104,9 @@ def place_table(found: Findings, place: int, title: str = "") -> Table:
         if one.place == place
     ]
     if part == runs.VALIDATION:
-        notes.append("validation parts chose epochs, strengths and thresholds: results on them are flattering")
+        notes.append(
+            "epochs, regularisation and thresholds were chosen on validation parts: results on them are optimistic"
+        )
     return Table(title, columns, rows, notes)
 
 
@@ -114,7 +116,7 @@ def _spread(score: Score, name: str) -> Value:
 
 
 def intervals_table(found: Findings, title: str) -> Table:
-    """One line a row, place, metric and estimand."""
+    """One line per row, place, metric and estimand."""
     columns = [
         Column("model"), Column("data set", "dataset"), Column("part"), Column("metric"), Column("of"),
         Column("models", "n_models", "right"), Column("estimate", align="right"), Column("low", align="right"),
@@ -133,15 +135,15 @@ def intervals_table(found: Findings, title: str) -> Table:
                 ]  # fmt: skip
     notes = [
         f"nominal coverage {found.level:.0%}; cases are the unit; at most {found.draws:,} bootstrap draws",
-        "mean over models: of the models' own values, as benchmark tables report them; "
-        "pooled probabilities: one probability a figure, the mean of the models that scored it",
-        "an interval over cases says how results would vary with other patients, not with other trainings",
+        "mean over models: mean of the models' values, as in benchmark tables; "
+        "pooled probabilities: one probability per figure, the mean of the models that scored it",
+        "an interval over cases states how results would vary with other patients, not with other trainings",
     ]
     return Table("intervals", columns, rows, notes, found.limits, subject=title)
 
 
 def differences_table(found: Findings, title: str) -> Table:
-    """One line a row, place and metric: the difference from the reference."""
+    """One line per row, place and metric: the difference from the reference."""
     columns = [
         Column("model"), Column("compared with", "reference"), Column("data set", "dataset"), Column("part"),
         Column("metric"), Column("difference", align="right"), Column("low", align="right"),
@@ -158,18 +160,18 @@ def differences_table(found: Findings, title: str) -> Table:
     chosen = (
         "compared with the study's baseline"
         if found.baseline
-        else "compared with the best row of each place, which the same figures chose: its lead is flattering"
+        else "compared with the best row of each place, chosen on the same figures: its lead is optimistic"
     )
     notes = [
         f"{chosen}; pooled probabilities on the figures that both scored; intervals from draws of cases",
-        f"Holm over all {len(rows)} p-values of this table; McNemar's mid-p takes figures as independent and is "
-        "not corrected: for comparison with papers",
+        f"Holm over all {len(rows)} p-values of this table; McNemar's mid-p assumes independent figures and is "
+        "not corrected; it is given for comparison with papers",
     ]
     return Table("differences", columns, rows, notes, found.limits, subject=title)
 
 
 def effects_table(found: Findings, title: str) -> Table:
-    """One line a factor's level, place and metric: the mean difference from the factor's reference level."""
+    """One line per factor level, place and metric: the mean difference from the factor's reference level."""
     columns = [
         Column("factor"), Column("level"), Column("less", "reference"), Column("data set", "dataset"), Column("part"),
         Column("metric"), Column("pairs", "n_pairs", "right"), Column("difference", align="right"),
@@ -186,7 +188,7 @@ def effects_table(found: Findings, title: str) -> Table:
 
 
 def moved_table(found: Findings, title: str) -> Table:
-    """The effects for a page: one line a level and place, both metrics side by side."""
+    """The effects for a page: one line per level and place, both metrics side by side."""
     columns = [
         Column("factor"), Column("level"), Column("less", "reference"), Column("on", "place"),
         Column("pairs", "n_pairs", "right"), Column("Δ BA", "ba", "right"), Column("95 %", "ba_interval", "right"),
@@ -211,14 +213,14 @@ def moved_table(found: Findings, title: str) -> Table:
 
 def _effects_as(columns: list[Column], rows: list[list[Value]], found: Findings, title: str) -> Table:
     notes = [
-        "mean difference over pairs of rows that differ in nothing else, of pooled probabilities; interval over cases "
-        "(the rows are these, not a sample of rows); least and most: of single pairs",
+        "mean difference over pairs of rows that differ in nothing else, using pooled probabilities; interval over cases "
+        "(for exactly these rows, not for a sample of rows); least and most: over single pairs",
     ]
-    return Table("what each factor moves", columns, rows, notes, found.limits, subject=title)
+    return Table("effect of each factor", columns, rows, notes, found.limits, subject=title)
 
 
 def compared_table(found: Findings, title: str) -> Table:
-    """The differences for a page: one line a row and place, both metrics side by side."""
+    """The differences for a page: one line per row and place, both metrics side by side."""
     columns = [
         Column("model"), Column("compared with", "reference"), Column("on", "place"),
         Column("Δ BA", "ba", "right"), Column("95 %", "ba_interval", "right"), Column("p Holm", "ba_p_holm", "right"),
@@ -287,7 +289,7 @@ def ranks_table(found: Findings, title: str) -> Table:
             f"{f'{ranked.group}: ' if ranked.group else ''}{METRICS[ranked.metric].short} on {ranking.n_blocks} test "
             f"sets and domains{left}; Friedman's test with Iman and Davenport's F: {p_said(ranking.p_f)}; Nemenyi's "
             f"critical difference {ranking.critical_difference:.2f} (α = {ranking.alpha:g}): mean ranks closer than "
-            "that are not told apart"
+            "that do not differ significantly"
         )
     if rows:
         notes.append("domains of one data set share its patients' origin: they are independent in their cases only")
@@ -295,12 +297,12 @@ def ranks_table(found: Findings, title: str) -> Table:
 
 
 def as_best(ranking: Ranking, rank: float) -> bool:
-    """Whether a mean rank is less than the critical difference from the best one."""
+    """Whether a mean rank is within the critical difference of the best one."""
     return rank - ranking.mean_ranks[0] < ranking.critical_difference
 
 
 def adaptations_table(found: Findings, title: str) -> Table:
-    """Ways to adapt backbones, tested by fold and by row."""
+    """Adaptations of backbones, tested by fold and by row."""
     columns = [
         Column("comparison"), Column("group"), Column("data set", "dataset"), Column("part"), Column("unit"),
         Column("first mean", align="right"), Column("second mean", align="right"), Column("first n", align="right"),
@@ -315,12 +317,12 @@ def adaptations_table(found: Findings, title: str) -> Table:
              f"{test.outcome.test} ({test.outcome.method})", test.outcome.p]
             for test in one.tests
         ]  # fmt: skip
-    notes = ["balanced accuracy, two-sided; signed rank: pairs that differ are counted", NOT_INDEPENDENT]
-    return Table("ways to adapt", columns, rows, notes, subject=title)
+    notes = ["balanced accuracy, two-sided; signed rank: only pairs that differ count", NOT_INDEPENDENT]
+    return Table("adaptations", columns, rows, notes, subject=title)
 
 
 def raters_table(found: Findings, title: str) -> Table:
-    """The human level: each rater against the majority of the others."""
+    """The human level: each rater compared with the majority of the others."""
     columns = [
         Column("rater"), Column("data set", "dataset"), Column("part"), Column("figures", "n", "right"),
         Column("ties", align="right"), Column("Sens.", "sensitivity", "right"),
@@ -341,8 +343,8 @@ def raters_table(found: Findings, title: str) -> Table:
         )
     if rows:
         notes.append(
-            "each rater against the majority of the others, ties left out: not the label that models are scored on, to "
-            "which every rater contributed; a level to compare with, not a limit"
+            "each rater against the majority of the others, ties left out: not with the label that models are scored on, to "
+            "which every rater contributed; a level for comparison, not an upper limit"
         )
     return Table("the human level", columns, rows, notes, subject=title)
 
@@ -360,12 +362,12 @@ def confusion_table(found: Findings, title: str) -> Table:
         for score in found.at(place)
     ]
     return Table(
-        "confusion", columns, rows, ["one probability a figure, at the mean of the models' thresholds"], subject=title
+        "confusion", columns, rows, ["one probability per figure, at the mean of the models' thresholds"], subject=title
     )
 
 
 def p_text(p: float) -> str:
-    """A p-value in words: «< 0.001» below that.
+    """A p-value as text, «< 0.001» below 0.001.
 
     >>> p_text(0.0004)
     '< 0.001'

@@ -1,4 +1,4 @@
-"""The headline of a study: one line a row, its main results side by side."""
+"""The headline of a study: one line per row, with its main results side by side."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from atypia.studies.findings.schema import Findings, Score
 HEADLINE_NAME: Final = "headline"
 MOST_PLACES: Final = 6
 WIDE_PLACES: Final = 2
-"""Places up to which AUROC and intervals stand beside the balanced accuracy; there is no room for them with more."""
+"""Up to this number of places, AUROC and intervals are shown beside the balanced accuracy; with more there is no room."""
 BA, AUROC = "balanced_accuracy", "auroc"
 
 
 def headline_table(found: Findings, title: str = "") -> Table:
-    """One line a row: balanced accuracy (with interval, and AUROC, where there is room) on each place.
+    """One line per row: balanced accuracy (with interval and AUROC if there is room) on each place.
 
-    Rows stand by falling balanced accuracy on the first place, best first. Validation parts are shown only where
+    Rows are sorted by descending balanced accuracy on the first place. Validation parts are shown only if
     there is nothing else.
     """
     places = [n for n, place in enumerate(found.places) if place.part != runs.VALIDATION]

@@ -1,4 +1,4 @@
-"""A study's tables for people: means ± sd of its rows, by domain, against a baseline, and between domains."""
+"""A study's tables: means ± sd of its rows, by domain, compared with a baseline, and between domains."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from atypia.reports.study.benchmark import HEADLINE, REPORTED, benchmark_table
 from atypia.statistics.metrics import METRICS
 
 RESULTS, DOMAINS, DELTAS, SHIFT, MATRIX = "results", "domains", "deltas", "shift", "matrix"
-"""Names of the tables, and of their files."""
+"""Names of the tables and of their files."""
 
 MATRIX_METRICS: Final = ("balanced_accuracy", "auroc", "weighted_f1")
 FOLDER: Final = "report"
 LONG: Final = 200
-"""Rows beyond which a table stands in files of its own only."""
+"""Tables with more rows than this are only in their own files."""
 FORMS: Final = (".md", ".csv", ".tex")
 
 
@@ -38,19 +38,19 @@ def study_tables(
     warnings: Sequence[str] = (),
     baseline: str | None = None,
 ) -> dict[str, Table]:
-    """Lays a study's tables out; those without rows are left out.
+    """Makes a study's tables; those without rows are left out.
 
     Args:
         rows: Result rows of all runs.
         deltas: Differences from the baseline, as result rows.
         shift: In-domain and out-of-domain results, as result rows.
-        matrix: One line a model, metric, fold and test domain (:data:`atypia.studies.shift.MATRIX_SCHEMA`).
+        matrix: One line per model, metric, fold and test domain (:data:`atypia.studies.shift.MATRIX_SCHEMA`).
         title: Name of the study and its size.
-        warnings: What makes the numbers doubtful or incomplete.
-        baseline: Label of the model that others are compared with.
+        warnings: Reasons why the numbers are doubtful or incomplete.
+        baseline: Label of the reference model.
 
     Returns:
-        Name to table, in the order in which they are shown.
+        Name to table, in display order.
     """
     summary = summarise(rows)
     found = {RESULTS: benchmark_table(summary, REPORTED, "", warnings)}
@@ -68,7 +68,7 @@ def study_tables(
 
 
 def matrix_table(matrix: pa.Table, title: str, warnings: Sequence[str] = ()) -> Table:
-    """One line a model, training domain and test domain: mean ± population sd over the folds."""
+    """One line per model, training domain and test domain: mean ± population sd over the folds."""
     found: dict[tuple[str, ...], dict[str, list[float]]] = {}
     sizes: dict[tuple[str, ...], list[int]] = {}
     for line in matrix.to_pylist():
@@ -98,8 +98,8 @@ def write_study(tables: Mapping[str, Table], out: Path, failures: str = "") -> P
     """Writes each table as Markdown, CSV and LaTeX, and ``report.md`` with all but the longest.
 
     Args:
-        tables: By the names of their files.
-        out: The study's folder; files go below ``report/``.
+        tables: Tables by file name.
+        out: The study's folder; files are written below ``report/``.
         failures: Reasons and tracebacks of failed runs.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The table of domains that were left out one at a time: each, their mean, and the worst."""
+"""The table of domains left out one at a time: each domain, their mean, and the worst."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from atypia.statistics.metrics import METRICS
 from atypia.studies.findings.schema import Findings
 
 UNSEEN: Final = "left-out"
-"""Name of the table, and of its files."""
+"""Name of the table and of its files."""
 WITH_INTERVAL: Final = ("auroc", "balanced_accuracy")
 WITHOUT: Final = ("sensitivity", "specificity")
 SHOWN: Final = (*WITH_INTERVAL, *WITHOUT)
 
 
 def unseen_table(found: Findings, title: str) -> Table:
-    """One line a row and domain that was left out; then their mean, the lowest value of each metric, and the gain."""
+    """One line per row and left-out domain; then their mean, the lowest value of each metric, and the gain."""
     columns = [
         Column("model"), Column("left out", "left_out"), Column("figures", "n", "right"),
         Column("positives", "n_positive", "right"), Column("cases", "n_cases", "right"),
@@ -42,21 +42,21 @@ def unseen_table(found: Findings, title: str) -> Table:
         lowest = {name: worst.values[name] for name in SHOWN if (worst := one.worst(name)) is not None}
         summaries = [("mean", one.mean), ("worst", lowest)]
         if one.reference is not None:
-            summaries.append((f"mean, less that of {found.series[one.reference].label}", one.gain))
+            summaries.append((f"mean, minus that of {found.series[one.reference].label}", one.gain))
         rows += [_summary(label, words, values) for words, values in summaries]
     notes = [
-        "each domain by models that never saw it, decided at the thresholds that they brought along; with several "
-        "seeds the mean of the models' own values",
-        "95 % interval over cases: of a domain, over its own; of the mean, over those of all. It says how results "
+        "each domain is scored by models that never saw it, at their own thresholds; with several "
+        "seeds: the mean of the models' values",
+        "95 % interval over the cases of a domain; for the mean, over the cases of all domains. It states how results "
         "would vary with other patients of these domains, not with other domains or trainings",
-        "mean: every domain of equal weight, without those where the metric is undefined; worst: the lowest value of "
-        "each metric by itself, with that domain's interval; differences of means are paired by case",
+        "mean: all domains weigh the same, without those where the metric is undefined; worst: the lowest value of "
+        "each metric separately, with that domain's interval; differences of means are paired by case",
     ]
     return Table("domains left out", columns, rows, notes, found.limits, subject=title)
 
 
 def _summary(label: str, words: str, values: Mapping[str, Interval]) -> list[Value]:
-    """A line about several domains together."""
+    """A line for several domains together."""
     row: list[Value] = [label, words, *[None] * 5]
     for name in SHOWN:
         value = values.get(name)

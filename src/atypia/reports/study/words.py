@@ -1,4 +1,4 @@
-"""What a study came to, in plain sentences."""
+"""The results of a study in sentences."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from atypia.studies.findings.schema import AdaptationTest, Difference, Findings
 ALPHA = 0.05
 BA = "balanced_accuracy"
 LED_BY_CHANCE = (
-    "The best of several rows on a test set is favoured by chance: its value there is a flattering estimate of what it "
+    "The best of several rows on a test set is favoured by chance: its value there is an optimistic estimate of what it "
     "would reach on new cases."
 )
 
 
 def progress_sentence(about: StudyAbout) -> str:
-    """How far the study is."""
+    """Progress of the study."""
     total = sum(count for state, count in about.counts.items() if state != "lacking")
     done = about.counts.get("done", 0)
     rows = f"{about.n_rows:,} {'row' if about.n_rows == 1 else 'rows'}"
@@ -39,7 +39,7 @@ def progress_sentence(about: StudyAbout) -> str:
 
 
 def place_sentences(found: Findings, place: int) -> list[str]:
-    """The best row of a place, and whether the data tell it from the next."""
+    """The best row of a place, and whether it differs significantly from the next."""
     at, scores = found.places[place], found.at(place)
     if not scores or math.isnan(scores[0].value(BA)):
         return []
@@ -79,7 +79,7 @@ def _differences(found: Findings, differences: list[Difference]) -> str:
 
 
 def overall_sentences(found: Findings) -> list[str]:
-    """What folds, ranks, ways to adapt and raters say."""
+    """Results on folds, ranks, adaptations and raters."""
     sentences = []
     tests = sum(place.part != runs.VALIDATION for place in found.places)
     if tests and len(found.series) > 1 and not found.baseline:
@@ -88,7 +88,7 @@ def overall_sentences(found: Findings) -> list[str]:
     if folds:
         apart = sum(d.p_holm < ALPHA for d in folds)
         sentences.append(
-            f"In cross-validation, fold by fold, {apart} of {len(folds)} differences in balanced accuracy hold after the "
+            f"In cross-validation, fold by fold, {apart} of {len(folds)} differences in balanced accuracy remain significant after the "
             "correction for overlapping training parts (corrected resampled t) and Holm's."
         )
     for ranked in found.ranks:
@@ -126,24 +126,24 @@ def _adaptation(found: Findings, one: AdaptationTest) -> str:
         for unit, outcome in (("fold", by_fold), ("row", by_row))
         if outcome is not None
     ]
-    return f"Ways to adapt on {place_name(found.places[one.place])}: {words} in the mean; {', '.join(values)}."
+    return f"Adaptations on {place_name(found.places[one.place])}: {words} on average; {', '.join(values)}."
 
 
 def warnings_of(about: StudyAbout, found: Findings) -> list[str]:
-    """What makes the numbers doubtful or incomplete."""
+    """Reasons why the numbers are doubtful or incomplete."""
     texts = list(about.warnings)
     for place in found.places:
         if place.n_known < place.n:
             unknown = place.n - place.n_known
             texts.append(
                 f"{place_name(place)}: the case of {unknown:,} of {place.n:,} figures is unknown; each counts as a case of "
-                "its own, so that intervals there are too narrow"
+                "its own, so the intervals there are too narrow"
             )
     return list(dict.fromkeys([*texts, *(f"bounded work: {limit}" for limit in found.limits)]))
 
 
 def hours(seconds: float) -> str:
-    """A duration for people.
+    """A duration as text.
 
     >>> hours(5400)
     '1.5 h'

@@ -1,1 +1,1 @@
-"""The decision log and what follows from it."""
+"""The decision log and everything derived from it."""

@@ -1,7 +1,7 @@
-"""Rows of a damaged SQLite file, read page by page without the file's own index of them.
+"""Reads rows of a damaged SQLite file page by page, without the file's own b-tree.
 
-SQLite refuses a whole file for one bad page. Its rows lie in leaf pages, each of which says how many it holds
-and where, so every page that is whole gives its rows whatever became of the others. The format is that of
+SQLite refuses a whole file for one bad page. Rows are stored in leaf pages, each with the number and positions
+of its rows, so every intact page gives its rows even if others are damaged. The format is described in
 https://www.sqlite.org/fileformat2.html, sections 1.5 (b-tree pages), 2.1 (records) and 4.1 (write-ahead log).
 """
 
@@ -14,28 +14,28 @@ from pathlib import Path
 from typing import Final
 
 HEADER_BYTES: Final = 100
-"""Of a database, at the start of its first page."""
+"""First bytes of a database."""
 DEFAULT_PAGE_BYTES: Final = 4096
 WAL_HEADER_BYTES: Final = 32
 FRAME_HEADER_BYTES: Final = 24
 WAL_MAGIC: Final = 0x377F0682
-"""The last bit tells the order of bytes of its checksums."""
+"""The last bit gives the byte order of its checksums."""
 LEAF: Final = 0x0D
-"""First byte of a page that holds rows of a table."""
+"""First byte of a page with table rows."""
 MAX_RECORD_BYTES: Final = 1 << 20
 
 Value = int | float | bytes | None
-"""Text is given as bytes: it need not be UTF-8 any more."""
+"""Text is returned as bytes: in a damaged file it may not be UTF-8."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of some table.
+    """A row of a table.
 
     Attributes:
-        rowid: Its number, which is the value of an integer primary key.
-        values: In the order of the columns; text and blobs as bytes.
-        texts: Which of them are text.
+        rowid: Row number, equal to an integer primary key.
+        values: Values in column order; text and blobs as bytes.
+        texts: Which values are text.
     """
 
     rowid: int
@@ -44,10 +44,10 @@ class Row:
 
 
 def carved(path: Path) -> Iterator[Row]:
-    """Every row of every table that can be read, from the file and from the write-ahead log beside it.
+    """Every readable row of every table, from the file and its write-ahead log.
 
-    A row may come several times, as the log holds earlier states of pages. What is damaged inside a value
-    cannot be told from what is whole: the format has no checksums.
+    A row may occur several times, because the log contains earlier states of pages. Damage inside a value
+    cannot be detected: the format has no checksums.
     """
     data = path.read_bytes()
     size = _page_bytes(data)
@@ -67,10 +67,10 @@ def carved(path: Path) -> Iterator[Row]:
 
 
 def log_fault(path: Path) -> str | None:
-    """What is wrong with the write-ahead log beside a database; None where nothing is.
+    """What is wrong with the write-ahead log beside a database; None if nothing.
 
-    SQLite reads such a log up to the first part whose checksum is wrong, and forgets the rest without a word. That
-    is right where the last write was cut short. Where more of the same log follows, what was acknowledged is damaged.
+    SQLite reads such a log up to the first wrong checksum and silently ignores the rest. That is right if
+    the last write was interrupted. If valid parts of the same log follow, acknowledged data is damaged.
     """
     log = path.with_name(f"{path.name}-wal")
     try:
@@ -83,14 +83,14 @@ def log_fault(path: Path) -> str | None:
     order = "<" if magic == WAL_MAGIC else ">"
     sums = _summed(content[:24], order, (0, 0))
     if magic & ~1 != WAL_MAGIC or content[24:32] != struct.pack(">II", *sums):
-        return "the head of its write-ahead log"
+        return "the header of its write-ahead log"
     step = FRAME_HEADER_BYTES + size
     starts = range(WAL_HEADER_BYTES, len(content) - step + 1, step)
     bad = None
     for start in starts:
         frame = content[start : start + step]
         if frame[8:16] != salts:
-            continue  # of an earlier log, which this one has not overwritten yet
+            continue  # from an earlier log, not overwritten yet
         if bad is not None:
             return f"page {bad + 1} of its write-ahead log"
         sums = _summed(frame[:8], order, sums)
@@ -101,7 +101,7 @@ def log_fault(path: Path) -> str | None:
 
 
 def _summed(data: bytes, order: str, sums: tuple[int, int]) -> tuple[int, int]:
-    """The checksum of a write-ahead log (section 4.2 of the format), carried on."""
+    """The checksum of a write-ahead log (section 4.2 of the format), continued from ``sums``."""
     first, second = sums
     words = struct.unpack(f"{order}{len(data) // 4}I", data)
     for one, other in zip(words[::2], words[1::2], strict=True):
@@ -193,7 +193,7 @@ def _value(kind: int, part: bytes) -> Value:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number of one to nine bytes, and where the next one begins."""
+    """A variable-length integer of one to nine bytes, and the position after it."""
     value = 0
     for step in range(8):
         byte = data[at + step]

@@ -1,4 +1,4 @@
-"""What raters say together, and how well they agree."""
+"""The raters' joint decisions, and their agreement."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from atypia.statistics.metrics import UndefinedMetricWarning
 def consensus_report(board: Board) -> dict[str, Any]:
     """Majority, ties and agreement of all raters, JSON-able; what is undefined is None.
 
-    Kappas and the table of raters against the others are of votes on the class (*atypical*,
-    *normal*) alone; the majority knows all four decisions and heeds what was settled.
+    Kappas and the table of raters against the others use only votes on the class (*atypical*,
+    *normal*); the majority counts all four decisions and respects arbitrations.
     """
     from atypia.statistics.agreement import agreement
 
@@ -39,7 +39,7 @@ def consensus_report(board: Board) -> dict[str, Any]:
     if len(raters) < 2 or not len(votes):
         return report
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UndefinedMetricWarning)  # NaN becomes null, which the page shows as n/a
+        warnings.simplefilter("ignore", UndefinedMetricWarning)  # NaN becomes null, shown as n/a on the page
         found = agreement(votes)
     given = ~np.isnan(votes)
     report["figures_with_two"] = found.n

@@ -1,4 +1,4 @@
-"""Decisions out of the server and into it: manifest, tables, GeoJSON, and other raters' files."""
+"""Export and import of decisions: manifest, tables, GeoJSON, and other raters' files."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _decision_rows(desk: Desk, times: dict[int, str]) -> Iterator[Sequence[Any]]
 
 
 def log_csv(desk: Desk) -> str:
-    """The whole log, one line an event."""
+    """The whole log, one line per event."""
     return _csv(LOG_COLUMNS, (_log_row(event) for event in desk.whole_log()))
 
 
@@ -81,22 +81,22 @@ def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def decisions_geojson(figures: Figures, desk: Desk, shelf: SlideShelf, rater: str | None, slide: int | None) -> str:
-    """Decisions on one slide as QuPath reads them.
+    """Decisions on one slide in the format that QuPath reads.
 
     Args:
         figures: The figures.
-        desk: What was decided.
-        shelf: Knows the µm/px of slides.
-        rater: Whose decisions; None for the consensus.
-        slide: Which slide; None where there is only one.
+        desk: The decisions.
+        shelf: The slides, for their µm/px.
+        rater: The rater; None for the consensus.
+        slide: Number of the slide; None if there is only one.
 
     Raises:
-        InputError: No figure lies on a slide, or there are several and none was named.
+        InputError: No figure is on a slide, or there are several slides and none was named.
     """
     if not figures.slides:
         raise InputError(must("figures", "on slides for GeoJSON", "plain crops", "export decisions.csv"))
     if slide is None and len(figures.slides) > 1:
-        raise InputError(must("slide", "named where there are several", "none", "add ?slide=0, see /slides"))
+        raise InputError(must("slide", "named if there are several", "none", "add ?slide=0, see /slides"))
     number = slide or 0
     if not 0 <= number < len(figures.slides):
         raise InputError(must("slide", f"from 0 to {len(figures.slides) - 1}", number, "see /slides"))
@@ -129,7 +129,7 @@ def _feature(
         r.THRESHOLD: figures.threshold,
         r.IMAGE: figures.slides[figures.slide[index]].name,
         res.CLASS: None,
-        res.CALL: res.CALLED_UNCERTAIN,  # replaced below: a decision is no call
+        res.CALL: res.CALLED_UNCERTAIN,  # replaced below: a reviewer's decision is not a classifier's decision
         res.MODEL: None,
         res.REASON: None,
         **known,
@@ -146,7 +146,7 @@ def _feature(
 
 
 def _corner(shelf: SlideShelf, slide: int) -> tuple[float, float]:
-    """Corner of a slide's scanned area, from which QuPath counts; that of its canvas where it cannot be read."""
+    """Corner of a slide's scanned area, QuPath's origin; the corner of its canvas if the file cannot be read."""
     try:
         return shelf.facts(slide).corner
     except DataError:
@@ -154,10 +154,10 @@ def _corner(shelf: SlideShelf, slide: int) -> tuple[float, float]:
 
 
 def decision_word(text: str) -> str | None:
-    """The decision that a cell names, in one of the usual words; None for an empty one.
+    """The decision named in a table cell, in any usual spelling; None for an empty cell.
 
     Raises:
-        KeyError: It is none.
+        KeyError: Not a decision.
 
     >>> decision_word("AMF"), decision_word("Not-mitosis"), decision_word("")
     ('atypical', 'not-mitosis', None)
@@ -170,19 +170,19 @@ def decision_word(text: str) -> str | None:
 
 
 def read_decisions(data: bytes, rater: str) -> list[tuple[str, str | None, str | None]]:
-    """Decisions in a CSV: ``figure_id, decision`` and, where they are there, ``note`` and ``rater``.
+    """Decisions in a CSV: ``figure_id, decision`` and, if present, ``note`` and ``rater``.
 
     Args:
         data: The file's bytes.
-        rater: Whose decisions are wanted, where the file holds several raters'; of a file with one
-            rater, or none named, all are taken.
+        rater: Rater whose decisions are read if the file has several raters; from a file with one
+        rater, or without raters, all are read.
 
     Returns:
         Figure id, decision and note of each line.
 
     Raises:
-        DataError: No such table, an unknown word (with its line), or a figure twice.
-        InputError: The file holds several raters, and none of this name.
+        DataError: Not such a table, an unknown decision (with its line), or a figure twice.
+        InputError: The file has several raters, and none with this name.
     """
     with TemporaryDirectory() as folder:
         path = Path(folder) / "the uploaded file"
@@ -192,9 +192,7 @@ def read_decisions(data: bytes, rater: str) -> list[tuple[str, str | None, str |
     raters = {row.get(RATER, "") for row in table.rows}
     if len(raters) > 1 and rater not in raters:
         names = ", ".join(sorted(raters))
-        raise InputError(
-            must("rater", f"one of {names}, whose decisions the file holds", rater, "import one at a time")
-        )
+        raise InputError(must("rater", f"one of {names}, the raters in the file", rater, "import one at a time"))
     found: dict[str, tuple[str, str | None, str | None]] = {}
     for row, line in zip(table.rows, table.lines, strict=True):
         if len(raters) > 1 and row[RATER] != rater:
@@ -206,7 +204,7 @@ def read_decisions(data: bytes, rater: str) -> list[tuple[str, str | None, str |
             what = must(r.DECISION, " or ".join(DECISIONS), repr(text[:40]), "correct the cell")
             raise DataError(f"line {line}: {what}") from None
         if figure in found:
-            raise DataError(f"line {line}: figure {figure!r} occurs twice; fix: keep one line a figure")
+            raise DataError(f"line {line}: figure {figure!r} occurs twice; fix: keep one line per figure")
         note = row.get(NOTE, "")
         found[figure] = (figure, decision, note or None)
     return list(found.values())

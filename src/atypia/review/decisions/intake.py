@@ -1,4 +1,4 @@
-"""The desk: where decisions are taken in, one after the other, and kept."""
+"""The desk: receives decisions one at a time and stores them."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ LOCK_WAIT_S: Final = 1.0
 
 
 class ConflictError(InputError):
-    """Something else happened in between, or there is nothing to be done."""
+    """The state has changed in between, or there is nothing to do."""
 
 
 class UnknownError(InputError):
-    """A rater or figure that is not there."""
+    """Unknown rater or figure."""
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What an import came to: decisions taken over, of unknown figures, and without change or decision."""
+    """Result of an import: numbers of decisions imported, for unknown figures, and without change or decision."""
 
     taken: int
     unknown: int
@@ -47,20 +47,20 @@ class Taken:
 
 
 def decisions_file(figures: Figures) -> Path:
-    """Where decisions on these figures are kept unless told otherwise: in the user's home, by their fingerprint."""
+    """Default path of decisions on these figures: in the user's home, named by the fingerprint of the figures."""
     return home() / "reviews" / f"{figures.fingerprint}.sqlite"
 
 
 class Desk:
-    """Takes in decisions; any number of threads may call it at once.
+    """Receives decisions; thread-safe.
 
     Args:
         path: The decisions file.
-        figures: The figures that are reviewed.
+        figures: The figures under review.
 
     Raises:
-        InputError: The file is of other figures.
-        WorkError: It cannot be written, or another server has it open.
+        InputError: The file belongs to other figures.
+        WorkError: It is not writable, or another server has it open.
     """
 
     def __init__(self, path: Path, figures: Figures) -> None:
@@ -85,13 +85,15 @@ class Desk:
         try:
             return self.figures.index_of[figure_id]
         except KeyError:
-            raise damaged(self.book.path, f"its log names {figure_id!r}, which was not opened") from None
+            raise damaged(
+                self.book.path, f"its log names {figure_id!r}, which is not among the opened figures"
+            ) from None
 
     def join(self, name: str) -> bool:
-        """Adds a rater; False where there is one of that name.
+        """Adds a rater; False if there is one with that name.
 
         Raises:
-            InputError: The name is empty, too long, or has characters that cannot be seen.
+            InputError: The name is empty, too long, or has invisible characters.
         """
         name = checked_name(name)
         with self._writing:
@@ -105,21 +107,21 @@ class Desk:
         self, rater: str, index: int, decision: str | None, note: str | None = None, seen: int | None = None,
         *, arbitrate: bool = False,
     ) -> Event:  # fmt: skip
-        """Takes in a decision; when this returns it is on the disk.
+        """Stores a decision; when this returns it is on disk.
 
         Args:
-            rater: Who.
-            index: On which figure.
+            rater: Name of the rater.
+            index: Index of the figure.
             decision: One of :data:`~atypia.review.decisions.words.DECISIONS`; None clears.
-            note: Text to go with it; None leaves the note as it is, an empty one clears it.
+            note: Text to go with it; None keeps the note, an empty text clears it.
             seen: Id of the rater's latest event on the figure that the caller knows of, 0 for none;
-                None where that does not matter.
-            arbitrate: Whether it settles the figure for all instead of being one's own opinion.
+            None for no check.
+            arbitrate: Whether it settles the figure for all instead of recording the rater's own opinion.
 
         Raises:
             UnknownError: There is no such rater or figure.
-            ConflictError: There is a later event than the one that was seen.
-            InputError: The decision is none, or the note is too long.
+            ConflictError: There is a later event than ``seen``.
+            InputError: Unknown decision, or the note is too long.
         """
         if decision is not None and decision not in DECISIONS:
             raise InputError(must("decision", " or ".join(DECISIONS), decision, "choose one of them"))
@@ -147,20 +149,20 @@ class Desk:
             return self._keep([event], [index])[0]
 
     def undo(self, rater: str) -> tuple[Event, int, str]:
-        """Takes back the rater's last decision or arbitration that was not taken back yet.
+        """Undoes the rater's last decision or arbitration that was not undone yet.
 
         Returns:
-            The event of the undoing, the index of its figure, and the kind of what was taken back.
+            The undo event, the index of its figure, and the kind of the undone event.
 
         Raises:
             UnknownError: There is no such rater.
-            ConflictError: There is nothing to take back.
+            ConflictError: There is nothing to undo.
         """
         self._check(rater)
         with self._writing:
             last = self.board.undoable(rater)
             if last is None:
-                raise ConflictError(f"there is nothing of {rater} to undo")
+                raise ConflictError(f"{rater} has nothing to undo")
             undone, index = last
             event = Event(
                 id=0,
@@ -177,11 +179,11 @@ class Desk:
             return self._keep([event], [index])[0], index, undone.kind
 
     def take_over(self, rater: str, rows: Iterable[tuple[str, str | None, str | None]]) -> Taken:
-        """Takes over decisions from elsewhere as this rater's own, all or none.
+        """Imports decisions as this rater's own, all or none.
 
         Args:
-            rater: Whose they become; joins where the name is new.
-            rows: Figure id, decision (None: skipped) and note (None: kept as it is).
+            rater: The rater; added if the name is new.
+            rows: Figure id, decision (None: skip) and note (None: keep).
 
         Raises:
             InputError: A name or note is not valid.
@@ -239,10 +241,10 @@ class Desk:
 
 
 def checked_name(name: str) -> str:
-    """A rater's name without surrounding spaces, in Unicode's composed form.
+    """A rater's name without surrounding spaces, in Unicode's composed form (NFC).
 
     Raises:
-        InputError: It is empty, too long, or has characters that cannot be seen.
+        InputError: It is empty, too long, or has invisible characters.
     """
     found = unicodedata.normalize("NFC", name).strip()
     visible = all(not unicodedata.category(sign).startswith("C") for sign in found)
@@ -253,15 +255,15 @@ def checked_name(name: str) -> str:
 
 
 def checked_note(note: str | None) -> str | None:
-    """The note itself.
+    """Returns the note if it is valid.
 
     Raises:
-        InputError: It is too long, or is no text.
+        InputError: It is too long, or is not valid text.
     """
     if note is None:
         return None
     if len(note) > NOTE_CHARACTERS:
         raise InputError(must("note", f"at most {NOTE_CHARACTERS} characters", len(note), "shorten it"))
     if any(unicodedata.category(sign) == "Cs" or sign == "\0" for sign in note):
-        raise InputError(must("note", "text", "characters that are none", "leave them out"))
+        raise InputError(must("note", "text", "invalid characters", "remove them"))
     return note

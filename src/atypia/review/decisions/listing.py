@@ -1,4 +1,4 @@
-"""Which figures are shown, in which order, and what is said of each."""
+"""Selects and sorts figures for the page, and describes each of them."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from atypia.review.media.slides import SlideShelf
 SortName = Literal["index", "p", "uncertainty", "label-disagreement", "rater-disagreement", "novelty", "case"]
 SORTS: Final[tuple[str, ...]] = get_args(SortName)
 PATIENCE_S: Final = 0.5
-"""How long a list may open slides for their µm/px; figures on others have none until those were opened."""
+"""Seconds that a list may spend opening slides for their µm/px; figures on slides not opened yet have none."""
 BLIND_SORTS: Final = ("index", "case")
-"""Orders that tell nothing of what the model or others say."""
+"""Sort orders that reveal neither predictions nor other raters' decisions."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which figures, and in which order.
+    """Filters and sort order.
 
     Attributes:
-        sort: One of :data:`SORTS`; figures of which the value is unknown come last.
+        sort: One of :data:`SORTS`; figures with an unknown value come last.
         descending: Whether the largest comes first.
         cases: Only these cases; empty for all.
         domains: Only these domains.
-        calls: Only figures that the classifier called so.
-        decisions: Only figures that ``rater`` decided so; ``none`` for those without a decision.
-        rater: Whose decisions are meant.
-        undecided: Only figures that ``rater`` has not decided.
-        blind: Whether what the model and others say stays hidden.
+        calls: Only figures with this decision of the classifier.
+        decisions: Only figures with this decision of ``rater``; ``none`` for those without a decision.
+        rater: The rater.
+        undecided: Only figures without a decision of ``rater``.
+        blind: Whether predictions and other raters' decisions are hidden.
     """
 
     sort: str = "index"
@@ -53,10 +53,10 @@ class Wanted:
 
 
 def select(figures: Figures, board: Board, wanted: Wanted) -> npt.NDArray[np.int64]:
-    """Indices of the figures that are wanted, in order.
+    """Indices of the selected figures, in order.
 
     Raises:
-        InputError: In blind mode, an order or filter that would tell what is hidden.
+        InputError: In blind mode, an order or filter that would reveal hidden values.
     """
     if wanted.blind and (wanted.sort not in BLIND_SORTS or wanted.calls):
         got = "a filter by call" if wanted.calls else wanted.sort
@@ -95,7 +95,7 @@ def _keys(figures: Figures, board: Board, sort: str) -> npt.NDArray[np.float64]:
 def _order(
     keys: npt.NDArray[np.float64], ranks: npt.NDArray[np.int64], wanted: Wanted
 ) -> npt.NDArray[np.int64]:  # fmt: skip
-    """Order by key, unknown ones last in either direction, then by rank."""
+    """Sorts by key, unknown keys last in either direction, then by rank."""
     if wanted.sort == "index":
         return np.argsort(-ranks if wanted.descending else ranks, kind="stable")
     signed = -keys if wanted.descending else keys
@@ -103,7 +103,7 @@ def _order(
 
 
 def rater_disagreement(figures: Figures, board: Board) -> npt.NDArray[np.float64]:
-    """How split the votes on each figure are, the data's own and the reviewers': 0 all agree, 1 evenly split.
+    """Disagreement of the votes on each figure (the data's and the reviewers'): 0 all agree, 1 evenly split.
 
     ``1 − |2m − 1|`` with m the share of votes for *atypical*; NaN with fewer than two votes.
     """
@@ -120,16 +120,16 @@ def described(
     figures: Figures, board: Board, shelf: SlideShelf, indices: Sequence[int], rater: str | None, blind: bool = False,
     everyone: bool = False,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """What the page is told of figures.
+    """Descriptions of figures for the page.
 
     Args:
         figures: The figures.
-        board: What reviewers said.
-        shelf: Knows the µm/px of slides.
+        board: The reviewers' decisions.
+        shelf: The slides, for their µm/px.
         indices: Which figures.
-        rater: Whose decision stands apart; None for nobody's.
-        blind: Whether what the model and others say stays hidden, and what a figure's name may tell.
-        everyone: Whether the rater's own decision is also among all others'.
+        rater: Rater whose decision is listed separately; None for none.
+        blind: Whether predictions, other raters' decisions and figure names are hidden.
+        everyone: Whether the rater's own decision is also included in ``others``.
     """
     found = []
     until = time.monotonic() + PATIENCE_S
@@ -169,6 +169,6 @@ def described(
 
 
 def progress(board: Board) -> list[dict[str, Any]]:
-    """How far each rater has come."""
+    """Progress of each rater."""
     counts = {rater: board.counts(rater) for rater in board.raters}
     return [{"name": rater, "decided": sum(found.values()), "counts": found} for rater, found in counts.items()]

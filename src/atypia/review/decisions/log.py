@@ -1,8 +1,8 @@
-"""The decisions file: one SQLite database with an append-only log of what reviewers did.
+"""The decisions file: one SQLite database with an append-only log of reviewers' actions.
 
-Write-ahead logging with ``synchronous=FULL``: an event that was acknowledged is on the disk, whatever
-becomes of the process. Rows are only ever added; triggers refuse anything else. What is current
-follows from the log alone (:mod:`atypia.review.decisions.state`).
+Write-ahead logging with ``synchronous=FULL``: an acknowledged event is on disk, even if the process
+is killed. Rows are only ever added; triggers refuse anything else. The current state
+is derived from the log alone (:mod:`atypia.review.decisions.state`).
 
 =========  ==========================================================================
 table      rows
@@ -32,16 +32,16 @@ from atypia.review.decisions.words import DECISIONS, KINDS, UNDONE
 
 SCHEMA_VERSION: Final = 1
 LAST_VERSION: Final = 999
-"""A higher one is damage, not a later Atypia."""
+"""A higher version number means damage, not a later Atypia."""
 APPLICATION_ID: Final = 0x41545950
-"""``ATYP``: tells a decisions file from any other database."""
+"""``ATYP``: distinguishes a decisions file from other databases."""
 BUSY_S: Final = 10.0
 PRIVATE_MODE: Final = 0o600
 _MAGIC: Final = b"SQLite format 3\0"
 SMALLEST_BYTES: Final = 512
-"""Of any whole SQLite file."""
+"""Smallest size of an intact SQLite file, in bytes."""
 LOOKED_AT_BYTES: Final = 64 << 10
-"""From the start of a file, to tell whether it is one of ours."""
+"""Bytes read from the start of a file to recognise a decisions file."""
 
 _TABLES: Final = (
     "CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
@@ -71,19 +71,19 @@ _GUARDS: Final = tuple(
 
 @dataclass(frozen=True)
 class Event:
-    """One line of the log.
+    """One row of the log.
 
     Attributes:
         id: Ascending number, from 1; 0 before it is written.
         time: UTC, ISO 8601, to the millisecond.
-        rater: Who.
-        figure_id: Of which figure.
+        rater: Name of the rater.
+        figure_id: Id of the figure.
         kind: One of :data:`atypia.review.decisions.words.KINDS`.
-        decision: What holds from now on; None for none.
-        previous: What held before.
-        note: The note that holds from now on.
-        previous_note: The note before.
-        undoes: Id of the event that an undo takes back.
+        decision: Decision after the event; None for none.
+        previous: Decision before the event.
+        note: Note after the event.
+        previous_note: Note before the event.
+        undoes: Id of the event that an undo cancels.
     """
 
     id: int
@@ -104,54 +104,52 @@ _INSERT: Final = f"INSERT INTO log ({', '.join(COLUMNS[1:])}) VALUES ({', '.join
 
 
 class DamagedError(DataError):
-    """A decisions file that is not whole."""
+    """A damaged decisions file."""
 
 
 def damaged(path: Path, reason: str) -> DamagedError:
-    """The error of a decisions file that is not whole."""
-    fix = (
-        f"`atypia serve WHAT --rescue {path} --to NEW.sqlite` copies what can be read, or go back to a copy of the file"
-    )
-    return DamagedError(must(str(path), "a whole decisions file", f"a damaged one ({reason})", fix))
+    """The error for a damaged decisions file."""
+    fix = f"`atypia serve WHAT --rescue {path} --to NEW.sqlite` copies the readable part; or use a backup copy of the file"
+    return DamagedError(must(str(path), "an intact decisions file", f"a damaged one ({reason})", fix))
 
 
 def now() -> str:
-    """The time as events carry it."""
+    """The current time in the format of events."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Book:
-    """An open decisions file. The caller sees to it that one thread uses it at a time.
+    """An open decisions file. Not thread-safe: the caller must serialise access.
 
     Args:
-        path: The file; made where it is absent.
-        fingerprint: Of the figures that are reviewed.
-        title: What they are called, for messages.
+        path: The file; created if it does not exist.
+        fingerprint: Fingerprint of the figures under review.
+        title: Their name in messages.
 
     Raises:
-        DamagedError: The file is a decisions file that is not whole.
-        InputError: The file is of other figures, of a later version, or no decisions file.
-        WorkError: It cannot be written.
+        DamagedError: The decisions file is damaged.
+        InputError: The file belongs to other figures, has a later version, or is not a decisions file.
+        WorkError: It is not writable.
     """
 
     def __init__(self, path: Path, fingerprint: str, title: str) -> None:
         self.path = path
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.exists():  # names of patients' figures; SQLite gives the files beside it the same mode
+            if not path.exists():  # may contain patients' names; SQLite gives its companion files the same mode
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT, PRIVATE_MODE))
-        fault = log_fault(path)  # before SQLite looks at the log, which it shortens to what it takes for whole
+        fault = log_fault(path)  # before SQLite opens the log, which it truncates at the first bad checksum
         if fault is not None:
             raise damaged(path, fault)
         try:
             self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
-            raise WorkError(f"{path} cannot be opened ({error}); fix: choose a folder that you may write") from error
+            raise WorkError(f"{path} cannot be opened ({error}); fix: choose a writable folder") from error
         ready = False
         try:
             self._prepare(fingerprint, title)
             ready = True
-        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter: of SQLite's own message
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter from SQLite's own message
             raise _explained(path, error) from error
         finally:
             if not ready:
@@ -170,7 +168,7 @@ class Book:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             about = {"figures": fingerprint, "title": title, "created": now()}
-            with self._writing():  # as a whole: a process that is killed in between leaves an empty file
+            with self._writing():  # in one transaction: a process killed in between leaves an empty file
                 for statement in (*_TABLES, *_GUARDS):
                     db.execute(statement)
                 db.executemany("INSERT INTO about VALUES (?, ?)", about.items())
@@ -179,7 +177,7 @@ class Book:
             return
         if application != APPLICATION_ID:
             if is_decisions_file(self.path):
-                raise damaged(self.path, "its head is not that of a decisions file")
+                raise damaged(self.path, "its header is not that of a decisions file")
             raise InputError(
                 must(str(self.path), "a decisions file", "another database", "name another file with --decisions")
             )
@@ -193,17 +191,17 @@ class Book:
         self._check()
         about = dict(db.execute("SELECT key, value FROM about"))
         if "figures" not in about:
-            raise damaged(self.path, "it does not say which figures it is of")
+            raise damaged(self.path, "it does not identify its figures")
         if about.get("figures") != fingerprint:
             fix = (
-                "open that data set again, or name another file with --decisions; decisions on figures of the same id "
-                "go over by exporting and importing decisions.csv"
+                "open that data set again, or name another file with --decisions; to transfer decisions on figures with the same "
+                "id, export and import decisions.csv"
             )
             got = f"those of «{about.get('title', 'unknown')}»"
             raise InputError(must(f"figures of {self.path}", f"those that were opened («{title}»)", got, fix))
 
     def _check(self) -> None:
-        """Looks at the whole file once: its structure, its tables and guards, and every value of the log."""
+        """Checks the whole file once: structure, tables, triggers, and every value of the log."""
         db = self._db
         found = [text for (text,) in db.execute("PRAGMA integrity_check(3)")]
         if found != ["ok"]:
@@ -212,10 +210,10 @@ class Book:
         for table, columns in wanted.items():
             there = tuple(row[1] for row in db.execute(f"PRAGMA table_info({table})"))
             if there != columns:
-                raise damaged(self.path, f"its table {table} is not there, or is another")
+                raise damaged(self.path, f"its table {table} is missing or has other columns")
         triggers = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")}
         if len(triggers) < len(_GUARDS):
-            raise damaged(self.path, "the triggers that keep its log from being changed are not there")
+            raise damaged(self.path, "the triggers that protect its log are missing")
         known = set(self.raters())
         for event in self.events():
             fault = fault_of(event)
@@ -229,12 +227,12 @@ class Book:
         return [name for (name,) in self._db.execute("SELECT name FROM raters ORDER BY rowid")]
 
     def add_rater(self, name: str) -> None:
-        """Adds a rater whose name is not taken."""
+        """Adds a rater with a new name."""
         with self._writing() as db:
             db.execute("INSERT INTO raters VALUES (?, ?)", (name, now()))
 
     def fill(self, raters: Sequence[tuple[str, str]], events: Sequence[Event]) -> None:
-        """Takes over the content of another file, ids and times included; for a file that is empty so far.
+        """Copies the content of another file, including ids and times; for an empty file.
 
         Args:
             raters: Names and times, in the order in which they joined.
@@ -246,13 +244,13 @@ class Book:
             db.executemany(insert, (astuple(event) for event in events))
 
     def append(self, events: Sequence[Event]) -> list[Event]:
-        """Adds events, all or none; when this returns they are on the disk.
+        """Adds events, all or none; when this returns they are on disk.
 
         Returns:
             The events with their ids.
 
         Raises:
-            WorkError: The disk is full or the file cannot be written; nothing was added.
+            WorkError: The disk is full or the file is not writable; nothing was added.
         """
         written = []
         with self._writing() as db:
@@ -275,8 +273,8 @@ class Book:
         Args:
             rater: Only this rater's events; None for all.
             figure_id: Only this figure's; None for all.
-            after: Only events of a higher id.
-            limit: How many at most.
+            after: Only events with a higher id.
+            limit: Largest number of events.
         """
         clauses: list[str] = ["id > ?"]
         values: list[Any] = [after]
@@ -308,13 +306,13 @@ class Book:
                     self._db.execute("ROLLBACK")
         except sqlite3.Error as error:
             raise WorkError(
-                f"{self.path} cannot be written ({error}); nothing was changed; fix: free some space, or close what "
-                "else has the file open"
+                f"{self.path} cannot be written ({error}); nothing was changed; fix: free some space, or close the "
+                "program that has the file open"
             ) from error
 
 
 def fault_of(event: Event) -> str | None:
-    """What an event of a damaged file has that no event can have; None for nothing."""
+    """What makes an event invalid (in a damaged file); None if it is valid."""
     texts = (event.time, event.rater, event.figure_id)
     optional = (event.previous, event.note, event.previous_note)
     if not all(isinstance(text, str) and text for text in texts):
@@ -322,16 +320,16 @@ def fault_of(event: Event) -> str | None:
     if event.kind not in KINDS:
         return f"the kind {event.kind!r}"
     if any(decision not in (None, *DECISIONS) for decision in (event.decision, event.previous)):
-        return "a decision that is none"
+        return "an unknown decision"
     if not all(text is None or isinstance(text, str) for text in optional):
-        return "a note that is no text"
+        return "a note that is not text"
     if (event.kind == UNDONE) != isinstance(event.undoes, int):
-        return "an undo of nothing"
+        return "an undo without a target"
     return None
 
 
 def is_decisions_file(path: Path) -> bool:
-    """Whether a file, damaged or not, is or was one of ours: by its head, or by the words of its tables."""
+    """Whether a file, damaged or not, is or was a decisions file: by its header, or by the names of its tables."""
     try:
         with open(path, "rb") as file:
             head = file.read(LOOKED_AT_BYTES)
@@ -342,11 +340,11 @@ def is_decisions_file(path: Path) -> bool:
 
 
 def _explained(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> AtypiaError:
-    """An error of SQLite on opening, by its code: damage, something else, or a disk or folder that refuses."""
+    """Converts an SQLite error on opening by its code: damage, another file type, or a problem of disk or folder."""
     code = getattr(error, "sqlite_errorcode", None)
     primary = None if code is None else code & 0xFF
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return WorkError(f"{path} is in use by another program ({error}); fix: close what has it open")
+        return WorkError(f"{path} is in use by another program ({error}); fix: close that program")
     refused = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
                sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM)  # fmt: skip
     if primary in refused:
@@ -354,14 +352,14 @@ def _explained(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> AtypiaE
     if primary == sqlite3.SQLITE_NOTADB and not is_decisions_file(path):
         fix = "name another file with --decisions"
         return InputError(must(str(path), "a decisions file", f"something else ({error})", fix))
-    return damaged(path, str(error))  # without a code: text that is not UTF-8
+    return damaged(path, str(error))  # no error code: text that is not UTF-8
 
 
 def file_events(path: Path) -> list[Event]:
-    """The log of a decisions file that may be in use, read without changing it.
+    """The log of a decisions file that may be in use; read without changing it.
 
     Raises:
-        DataError: The file is absent or no decisions file.
+        DataError: The file is absent or not a decisions file.
     """
     try:
         db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
@@ -370,4 +368,4 @@ def file_events(path: Path) -> list[Event]:
         finally:
             db.close()
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no readable decisions file ({error}); fix: check the path") from error
+        raise DataError(f"{path} is not a readable decisions file ({error}); fix: check the path") from error

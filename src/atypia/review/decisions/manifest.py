@@ -1,4 +1,4 @@
-"""Decisions as a manifest that a training takes: votes, soft labels, corrected labels."""
+"""Decisions as a manifest for training: votes, soft labels, corrected labels."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from atypia.review.media.slides import SlideShelf
 
 @dataclass(frozen=True)
 class Taught:
-    """What became of the figures in an export.
+    """Result of an export.
 
     Attributes:
         manifest: The figures with a label.
-        decided: Of these, those whose label reviewers gave.
-        changed: Of these, those that had another label before.
+        decided: Number of these with a label from reviewers.
+        changed: Number of these with a changed label.
     """
 
     manifest: Manifest
@@ -36,28 +36,28 @@ class Taught:
 
 
 def taught_manifest(figures: Figures, board: Board, shelf: SlideShelf, only_decided: bool = False) -> Taught:
-    """The figures with what reviewers decided.
+    """The figures with the reviewers' decisions.
 
-    What is trained on agrees with what was decided, whatever the data's own votes were:
+    Training labels follow the decisions, whatever the data's own votes:
 
-    * a figure that was settled by arbitration has that label, and a soft label of 0 or 1;
-    * else a figure that reviewers decided has their majority as label, and the share of *atypical* among
-      their votes, which lies on the same side of 0.5, as soft label;
-    * other figures keep label and soft label.
+    * a figure settled by arbitration gets that label, and a soft label of 0 or 1;
+    * any other figure with reviewers' decisions gets their majority as label, and the share of *atypical* among
+      their votes, which is on the same side of 0.5, as soft label;
+    * all other figures keep their label and soft label.
 
-    ``votes`` hold everybody's opinion as it was given, for statistics of agreement: the data's own, followed by
-    one a reviewer in the order in which they joined, null where one gave none.
-    Left out: figures without any label, on which reviewers are evenly split, that they are unsure of, or
-    call no mitosis; how many is in the manifest's notes.
+    ``votes`` records every opinion for statistics of agreement: the data's own votes, followed by
+    one per reviewer in the order in which they joined, null for a reviewer without a vote.
+    Left out are figures without any label, and figures on which reviewers are evenly split, are unsure, or
+    which they call no mitosis; the manifest's notes give the numbers.
 
     Args:
         figures: The figures.
-        board: What reviewers said.
-        shelf: Knows the µm/px of slides.
-        only_decided: Whether figures that no reviewer decided are left out as well.
+        board: The reviewers' decisions.
+        shelf: The slides, for their µm/px.
+        only_decided: Whether to leave out figures without a reviewer's decision as well.
 
     Raises:
-        InputError: No figure is left, or their images are not at hand.
+        InputError: No figure is left, or their images cannot be read.
     """
     codes = board.consensus()
     label_of = np.full(len(figures), UNKNOWN_LABEL, np.int8)
@@ -69,7 +69,9 @@ def taught_manifest(figures: Figures, board: Board, shelf: SlideShelf, only_deci
     if only_decided:
         keep &= ~untouched
     if not keep.any():
-        raise InputError(must("figures to export", "decided, or labelled before", "none", "decide on some first"))
+        raise InputError(
+            must("figures to export", "with a decision or an original label", "none", "decide on some first")
+        )
     chosen = np.flatnonzero(keep)
     reviewers = board.vote_matrix()[chosen]
     voted = np.count_nonzero(~np.isnan(reviewers), axis=0) > 0
@@ -85,7 +87,7 @@ def taught_manifest(figures: Figures, board: Board, shelf: SlideShelf, only_deci
         row |= {r.LABEL: int(labels[index]), r.VOTES: both if any(vote is not None for vote in both) else None}
         given = [vote for vote in votes if vote == vote]
         if given:
-            row[r.N_RATERS] = None  # counted anew from all votes
+            row[r.N_RATERS] = None  # counted again from all votes
         if not untouched[index]:
             row[r.SOFT_LABEL] = float(labels[index]) if index in settled else sum(given) / len(given)
     known = figures.manifest is not None and bool((figures.rows[chosen] >= 0).all())
@@ -96,7 +98,7 @@ def taught_manifest(figures: Figures, board: Board, shelf: SlideShelf, only_deci
     names = [name for column, name in enumerate(board.raters) if voted[column]]
     notes = [f"labels of {len(decided)} figures by review, {changed} of them changed"]
     if names:
-        notes.append(f"the last {len(names)} votes are those of: {', '.join(names)}")
+        notes.append(f"the last {len(names)} votes are from: {', '.join(names)}")
     notes += _left_out(codes, figures)
     manifest = Manifest.from_rows(rows, f"{figures.title} (reviewed)", root=root, notes=notes)
     return Taught(manifest, len(decided), changed)
@@ -118,7 +120,7 @@ def _own_width(figures: Figures) -> int:
 
 
 def _rows(figures: Figures, shelf: SlideShelf, chosen: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
-    """The figures' rows: the data set's own, else what results say of them."""
+    """The figures' rows: from the data set, else from the results."""
     manifest, rows = figures.manifest, figures.rows[chosen]
     known = iter(manifest.take(rows[rows >= 0]).table.to_pylist() if manifest is not None else ())
     pairs = zip(chosen.tolist(), rows.tolist(), strict=True)
@@ -139,7 +141,7 @@ def _own_row(figures: Figures, shelf: SlideShelf, index: int) -> dict[str, Any]:
 
 
 def _absolute(rows: list[dict[str, Any]], figures: Figures, chosen: npt.NDArray[np.int64]) -> Path:
-    """Names images from the root of the file system, and adds size and checksum where they are not known."""
+    """Makes image paths absolute, and adds size and checksum where they are unknown."""
     root = Path(Path.cwd().anchor)
     own = figures.manifest.root if figures.manifest is not None else None
     for index, row in zip(chosen.tolist(), rows, strict=True):
@@ -147,5 +149,5 @@ def _absolute(rows: list[dict[str, Any]], figures: Figures, chosen: npt.NDArray[
         row[r.IMAGE] = path.resolve().relative_to(root).as_posix()
     bad = add_image_facts([row for row in rows if row.get(r.SHA256) is None], root)
     if bad:
-        raise InputError(f"{len(bad)} images cannot be read, the first because: {bad[0][1]}")
+        raise InputError(f"{len(bad)} images cannot be read; the first: {bad[0][1]}")
     return root

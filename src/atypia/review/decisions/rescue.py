@@ -1,4 +1,4 @@
-"""What can be read of a damaged decisions file, copied into a new one; the damaged file is not touched."""
+"""Copies the readable part of a damaged decisions file into a new one; the damaged file is not changed."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ SHOWN: Final = 5
 _TIME: Final = re.compile(rb"\d{4}-\d\d-\d\dT[\d:.]+Z")
 _ABOUT: Final = (b"figures", b"title", b"created")
 _TEXTS: Final = ("time", "rater", "figure_id", "kind", "decision", "previous")
-"""Columns of the log that must be readable; a note may lose characters."""
+"""Columns of the log that must be readable; notes may lose characters."""
 
 
 @dataclass(frozen=True)
 class Rescued:
-    """What came of it.
+    """Result of a rescue.
 
     Attributes:
-        events: Events that are in the new file.
-        raters: Names that are in it.
-        lost: Events that the log numbered and that could not be read, or were not of these figures.
-        undone: Undoings left out because what they undo is lost.
-        notes: What a reader must know, one line each.
+        events: Events in the new file.
+        raters: Raters in the new file.
+        lost: Events of the log that could not be read, or that belong to other figures.
+        undone: Undo events left out because the event that they undo is lost.
+        notes: Remarks for the user, one line each.
     """
 
     events: int
@@ -44,22 +44,22 @@ class Rescued:
 
 
 def rescue(old: Path, new: Path, figures: Figures | None = None) -> Rescued:
-    """Copies what can be read of a decisions file into a new one.
+    """Copies the readable part of a decisions file into a new one.
 
     Args:
-        old: The damaged file; read together with the write-ahead log beside it, and left as it is.
-        new: The file to make.
-        figures: What was reviewed; None where the damaged file still says which figures these are.
+        old: The damaged file; read together with the write-ahead log beside it, and not changed.
+        new: The file to write.
+        figures: The figures under review; None if the damaged file still identifies them.
 
     Raises:
-        InputError: There is no such file, or one of the new name; nothing of the file can be read; it does not
-            say which figures it is of and none were given, or it is of others.
-        WorkError: The file is in use, or the new one cannot be written.
+        InputError: There is no such file, or the new file exists; nothing can be read; the file does not
+        identify its figures and none were given, or it belongs to other figures.
+        WorkError: The file is in use, or the new one is not writable.
     """
     if not old.is_file():
-        raise InputError(must("--rescue", "a decisions file", f"{old}, which is not there", "check the path"))
+        raise InputError(must("--rescue", "a decisions file", f"{old}, which does not exist", "check the path"))
     if new.exists():
-        raise InputError(must("--to", "a file that is not there yet", str(new), "name another"))
+        raise InputError(must("--to", "a file that does not exist yet", str(new), "name another"))
     try:
         with lock(old, LOCK_WAIT_S):
             rows = list(carved(old))
@@ -68,17 +68,17 @@ def rescue(old: Path, new: Path, figures: Figures | None = None) -> Rescued:
     about, joined, events, blurred, highest = _sorted(rows)
     if not events and not joined and "figures" not in about:
         what = "nothing that can be read" if is_decisions_file(old) else "something else"
-        raise InputError(must(str(old), "a decisions file", what, "go back to a copy of it"))
+        raise InputError(must(str(old), "a decisions file", what, "use a backup copy of it"))
     fingerprint = about.get("figures")
     if figures is not None:
         fits = fingerprint in (None, figures.fingerprint) or any(one.figure_id in figures.index_of for one in events)
         if not fits:
             got = f"those of «{about.get('title', 'unknown')}»"
-            raise InputError(must(f"figures of {old}", f"«{figures.title}»", got, "name what was reviewed"))
+            raise InputError(must(f"figures of {old}", f"«{figures.title}»", got, "name the data that was reviewed"))
         fingerprint = figures.fingerprint
     if fingerprint is None:
-        fix = f"`atypia serve WHAT --rescue {old} --to {new}`, with what was reviewed"
-        raise InputError(must(str(old), "of figures that it names", "none that can be read", fix))
+        fix = f"`atypia serve WHAT --rescue {old} --to {new}`, with the data that was reviewed"
+        raise InputError(must(str(old), "a file that identifies its figures", "none that can be read", fix))
     title = figures.title if figures is not None else about.get("title", "unknown")
 
     strangers = [] if figures is None else [one for one in events if one.figure_id not in figures.index_of]
@@ -101,7 +101,7 @@ def rescue(old: Path, new: Path, figures: Figures | None = None) -> Rescued:
 def _sorted(
     rows: Iterable[Row],
 ) -> tuple[dict[str, str], list[tuple[str, str]], list[Event], list[Event], int]:
-    """About, raters, events by id, those whose notes lost characters, and the highest id that the log gave."""
+    """About, raters, events by id, events whose notes lost characters, and the highest id of the log."""
     about: dict[str, str] = {}
     raters: dict[int, tuple[str, str]] = {}
     events: dict[int, tuple[Event, bool]] = {}
@@ -110,7 +110,7 @@ def _sorted(
         values = row.values
         if len(values) == len(COLUMNS) and row.rowid > 0:
             found = _event(row)
-            # The same event may lie in several places, some of them damaged.
+            # The same event may be stored in several places, some of them damaged.
             if found is not None and (row.rowid not in events or events[row.rowid][1]):
                 events[row.rowid] = found
         elif len(values) == 2 and values[0] == b"log" and isinstance(values[1], int):
@@ -128,14 +128,14 @@ def _sorted(
                 raters.setdefault(row.rowid, pair)
     joined = list(dict(raters[number] for number in sorted(raters)).items())
     found = [events[number] for number in sorted(events)]
-    # A number far beyond all others is a damaged one, and so is what it counts.
+    # An id far beyond all others is damaged, and so is the number of events derived from it.
     most = max((event.id for event, _ in found), default=0)
     highest = highest if highest <= 2 * most + 1000 else most
     return about, joined, [event for event, _ in found], [event for event, blurred in found if blurred], highest
 
 
 def _event(row: Row) -> tuple[Event, bool] | None:
-    """An event, and whether a note of it lost characters; None for what is none."""
+    """An event, and whether a note of it lost characters; None if the row is no event."""
     given: dict[str, str | int | None] = {}
     blurred = False
     for name, value, is_text in zip(COLUMNS[1:], row.values[1:], row.texts[1:], strict=True):
@@ -150,12 +150,12 @@ def _event(row: Row) -> tuple[Event, bool] | None:
             given[name] = value
         else:
             return None
-    event = Event(row.rowid, **given)  # type: ignore[arg-type]  # what they hold is looked at now
+    event = Event(row.rowid, **given)  # type: ignore[arg-type]  # checked below
     return None if fault_of(event) is not None or not _TIME.fullmatch(event.time.encode()) else (event, blurred)
 
 
 def _consistent(events: list[Event]) -> tuple[list[Event], list[Event]]:
-    """The events that follow from one another, and the undoings of what is not there."""
+    """The consistent events, and the undo events whose target is missing."""
     index: dict[str, int] = {}
     for event in events:
         index.setdefault(event.figure_id, len(index))
@@ -186,11 +186,12 @@ def _notes(
     known = dict(joined)
     found = [name for name in times if name not in known]
     lines = [
-        lost and f"{lost} events are lost: what was decided then is not in the new file",
+        lost and f"{lost} events are lost: their decisions are not in the new file",
         strangers and f"{len(strangers)} of them name figures that were not opened: {named(strangers)}",
-        undone and f"{len(undone)} undoings are left out, as what they undid is lost; look at: {named(undone)}",
+        undone
+        and f"{len(undone)} undo events are left out because the events that they undo are lost; check: {named(undone)}",
         blurred and f"{len(blurred)} notes lost characters: {named(blurred)}",
-        found and f"{len(found)} raters were lost and are known from their events: {', '.join(found[:SHOWN])}",
-        "a changed letter inside a name or note cannot be told from a right one; compare with a copy where there is one",
+        found and f"{len(found)} raters were lost and restored from their events: {', '.join(found[:SHOWN])}",
+        "changed letters inside names or notes cannot be detected; compare with a backup copy if there is one",
     ]
     return tuple(line for line in lines if line)

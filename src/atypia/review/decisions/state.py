@@ -1,4 +1,4 @@
-"""What is current: every rater's decisions, notes and settled disagreements, derived from the log."""
+"""The current state: every rater's decisions, notes and arbitrations, derived from the log."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Codes8 = npt.NDArray[np.int8]
 
 
 class UndoError(DataError):
-    """An event that undoes what cannot be undone: some of the log is missing."""
+    """An undo event whose target cannot be undone: part of the log is missing."""
 
 
 class Board:
     """Current decisions of all raters on ``count`` figures.
 
-    A decision is one's own opinion and enters agreement; an arbitration settles a figure for all and
+    A decision is a rater's own opinion and counts for agreement; an arbitration settles a figure for all and
     changes nobody's opinion.
 
     Args:
@@ -50,7 +50,7 @@ class Board:
         self._done: dict[str, list[tuple[Event, int]]] = {}
         self._settling: dict[int, list[Event]] = {}
         self.events = 0
-        """Events taken in."""
+        """Number of applied events."""
 
     @property
     def raters(self) -> tuple[str, ...]:
@@ -59,22 +59,22 @@ class Board:
 
     @property
     def settled(self) -> dict[int, str]:
-        """The figures that were settled, and as what."""
+        """The settled figures, with their decision."""
         tops = {index: events[-1].decision for index, events in list(self._settling.items()) if events}
         return {index: decision for index, decision in tops.items() if decision is not None}
 
     def settled_as(self, index: int) -> str | None:
-        """What one figure was settled as."""
+        """The settled decision of a figure."""
         events = self._settling.get(index)
         return events[-1].decision if events else None
 
     def join(self, rater: str) -> None:
-        """Adds a rater who has decided nothing yet."""
+        """Adds a rater without decisions."""
         self._codes.setdefault(rater, np.full(self.count, NO_DECISION, np.int8))
         self._done.setdefault(rater, [])
 
     def codes(self, rater: str | None) -> Codes8:
-        """Codes of one rater's decisions, shape (n,); of an unknown rater, none at all."""
+        """Codes of one rater's decisions, shape (n,); for an unknown rater, all undecided."""
         found = self._codes.get(rater or "")
         return np.full(self.count, NO_DECISION, np.int8) if found is None else found
 
@@ -92,23 +92,23 @@ class Board:
         return {index for name, index in list(self._notes) if name == rater}
 
     def latest(self, rater: str | None, index: int) -> int | None:
-        """Id of one rater's latest event on a figure; None where there is none."""
+        """Id of one rater's latest event on a figure; None if there is none."""
         return self._latest.get((rater or "", index))
 
     def others(self, rater: str | None, index: int) -> dict[str, str]:
-        """What the other raters decided on a figure."""
+        """The other raters' decisions on a figure."""
         found = {name: decision_of(int(codes[index])) for name, codes in list(self._codes.items()) if name != rater}
         return {name: decision for name, decision in found.items() if decision is not None}
 
     def counts(self, rater: str) -> dict[str, int]:
-        """How often a rater decided what."""
+        """How often a rater made each decision."""
         codes = self.codes(rater)
         return {name: int(np.count_nonzero(codes == code)) for code, name in enumerate(DECISIONS)}
 
     def undoable(self, rater: str) -> tuple[Event, int] | None:
-        """The event, and its figure, that the rater's next undo takes back; None where there is none.
+        """The event (with its figure) that the rater's next undo cancels; None if there is none.
 
-        What an import has replaced since, and what another rater has settled anew, is left alone.
+        Events that were since replaced by an import, or settled again by another rater, are skipped.
         """
         for event, index in reversed(self._done.get(rater, [])):
             if event.kind == ARBITRATED:
@@ -121,10 +121,10 @@ class Board:
         return None
 
     def apply(self, event: Event, index: int) -> None:
-        """Takes in the next event of the log.
+        """Applies the next event of the log.
 
         Raises:
-            UndoError: An undo takes back something else than the rater's last event.
+            UndoError: An undo does not refer to the rater's last event.
         """
         self.events += 1
         self.join(event.rater)
@@ -132,7 +132,7 @@ class Board:
         if kind == UNDONE:
             undone = self.undoable(event.rater)
             if undone is None or undone[0].id != event.undoes:
-                raise UndoError(f"event {event.id} of its log undoes what was not the last")
+                raise UndoError(f"event {event.id} of its log does not undo the last event")
             self._drop(event.rater, undone[0].id)
             kind = undone[0].kind
         elif kind in (DECIDED, ARBITRATED):
@@ -155,20 +155,20 @@ class Board:
             self._notes.pop(key, None)
 
     def _drop(self, rater: str, event: int) -> None:
-        """Forgets an event that was undone, and what lay above it and could no longer be."""
+        """Removes an undone event from the stack, and later events that can no longer be undone."""
         done = self._done[rater]
         while done.pop()[0].id != event:
             pass
 
     def replay(self, raters: Iterable[str], events: Iterable[Event], index_of: Callable[[str], int]) -> None:
-        """Takes in a whole log."""
+        """Applies a whole log."""
         for rater in raters:
             self.join(rater)
         for event in events:
             self.apply(event, index_of(event.figure_id))
 
     def tally(self) -> npt.NDArray[np.int16]:
-        """How many raters decided what on each figure, shape (n, decisions)."""
+        """Number of raters with each decision on each figure, shape (n, decisions)."""
         counts = np.zeros((self.count, len(DECISIONS)), np.int16)
         for codes in list(self._codes.values()):
             decided = np.flatnonzero(codes >= 0)
@@ -176,10 +176,10 @@ class Board:
         return counts
 
     def consensus(self) -> Codes8:
-        """What the raters say together, shape (n,), as codes.
+        """The raters' joint decisions, shape (n,), as codes.
 
-        The decision that most raters gave, *unsure* counting as an abstention unless nobody gave
-        another; :data:`~atypia.review.decisions.words.TIE` where two are even; an arbitration goes before both.
+        The decision of most raters, where *unsure* counts as an abstention unless nobody made another decision;
+        :data:`~atypia.review.decisions.words.TIE` if two are equally frequent; an arbitration overrides both.
         """
         counts = self.tally()
         unsure = DECISIONS.index(IS_UNSURE)
@@ -194,7 +194,7 @@ class Board:
         return found
 
     def disputed(self) -> npt.NDArray[np.int64]:
-        """Figures on which raters decided differently and that nobody has settled; even splits first."""
+        """Figures on which raters decided differently and that are not settled; even splits first."""
         differ = (self.tally() > 0).sum(axis=1) > 1
         differ[list(self.settled)] = False
         found = np.flatnonzero(differ)

@@ -1,4 +1,4 @@
-"""What a reviewer can say of a figure, and how that is kept: names and codes, written once."""
+"""Decisions of a reviewer: their names and stored codes, defined once."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ DECISIONS: Final[tuple[str, ...]] = get_args(DecisionName)
 """In the order of their codes, 0 to 3."""
 IS_ATYPICAL, IS_NORMAL, IS_UNSURE, IS_NOT_MITOSIS = DECISIONS
 NO_DECISION: Final = -1
-"""Code of a figure that a rater has not decided, or whose decision was cleared."""
+"""Code of a figure without a decision, or with a cleared one."""
 TIE: Final = -2
-"""Code of a figure whose raters are split evenly and that nobody has settled."""
+"""Code of a figure whose raters are evenly split and that is not settled."""
 UNDECIDED: Final = "none"
-"""What a filter calls figures without a decision."""
+"""Filter value for figures without a decision."""
 VOTES: Final[dict[str, int]] = {IS_ATYPICAL: ATYPICAL, IS_NORMAL: NORMAL}
-"""The decisions that are votes on the class; *unsure* and *not-mitosis* are none."""
+"""The decisions that count as votes on the class; *unsure* and *not-mitosis* do not."""
 
 Kind = Literal["decision", "arbitration", "import", "undo"]
 DECIDED, ARBITRATED, IMPORTED, UNDONE = KINDS = get_args(Kind)
-"""What an event of the log can be."""
+"""Kinds of log events."""
 
 NAME_CHARACTERS: Final = 64
 NOTE_CHARACTERS: Final = 2000

@@ -1,1 +1,1 @@
-"""What is reviewed: figures, their scores and their order."""
+"""The figures under review: their scores and their order."""

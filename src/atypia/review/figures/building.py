@@ -1,4 +1,4 @@
-"""From tables of figures to :class:`~atypia.review.figures.figures.Figures`."""
+"""Converts tables of figures to :class:`~atypia.review.figures.figures.Figures`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from atypia.review.figures.figures import (
 from atypia.review.figures.scores import Scores, positions
 
 SAME_THRESHOLD: Final = 1e-9
-"""Thresholds that differ by less are one: means of one and the same number."""
+"""Thresholds that differ by less than this are equal, apart from rounding of means."""
 
 
 def from_manifest(
@@ -52,12 +52,12 @@ def from_manifest(
 
     Args:
         manifest: The data set.
-        scored: What trainings said of its figures; None for nothing.
-        slides: Folder of slides, where they lie elsewhere than the manifest says. Published crops whose
-            positions on slides are known are then shown on those that are there.
-        source: What was given to open them.
-        run_folders: The trainings that the scores come from.
-        root: Data root in which the positions of published crops are looked for.
+        scored: Scores of its figures by trainings; None for none.
+        slides: Folder of slides, if they are elsewhere than the manifest says. Published crops with known
+        positions on slides are then shown on the slides in this folder.
+        source: The input that was opened.
+        run_folders: The trainings with the scores.
+        root: Data root in which positions of published crops are searched.
     """
     t, n = manifest.table, len(manifest)
     places = Places(() if manifest.root is None else (manifest.root,), slides)
@@ -128,14 +128,14 @@ def _unclassified(title: str, source: str, table: pa.Table, places: Places) -> F
 def from_results(
     tables: Sequence[tuple[Path, pa.Table]], manifest: Manifest | None, slides: Path | None, source: str
 ) -> Figures:
-    """The figures of results, with what a data set knows of them.
+    """The figures of results, with information from a data set.
 
     Args:
         tables: Files, and the results in them.
-        manifest: The data set, where it was given: figures are found in it by their id, else by
-            the file of their crop.
-        slides: Folder of slides, where they lie elsewhere than the results say.
-        source: What was given to open them.
+        manifest: The data set, if given: figures are matched to it by their id, else by
+        the file of their crop.
+        slides: Folder of slides, if they are elsewhere than the results say.
+        source: The input that was opened.
 
     Raises:
         DataError: There are no figures, ids are repeated, or none is in the data set.
@@ -207,9 +207,9 @@ def _with_data(figures: Figures, manifest: Manifest) -> Figures:
 
 
 def one_threshold(thresholds: Floats) -> tuple[float | None, tuple[str, ...]]:
-    """The decision threshold of all figures, and a note where there is none.
+    """The decision threshold of all figures, and a note if there is none.
 
-    A mean of the thresholds of several models is nobody's: figures between it and their own are called otherwise.
+    The mean threshold of several models belongs to none of them: some figures would be classified differently.
 
     >>> one_threshold(np.array([0.4, np.nan, 0.4])), one_threshold(np.array([0.3, 0.5]))[0]
     ((0.4, ()), None)
@@ -221,12 +221,12 @@ def one_threshold(thresholds: Floats) -> tuple[float | None, tuple[str, ...]]:
     if high - low <= SAME_THRESHOLD:
         return low, ()
     return None, (
-        f"thresholds from {low:.3f} to {high:.3f}: each figure is called by that of the models that scored it",
+        f"thresholds from {low:.3f} to {high:.3f}: each figure is classified by the threshold of the models that scored it",
     )
 
 
 def called(p: Floats, threshold: float | Floats) -> Coded:
-    """Class names by a threshold, the same for all or one a figure; nothing where there is no probability."""
+    """Class names by a threshold, one for all or one per figure; unknown without a probability."""
     names = (res.CALLED_ATYPICAL, res.CALLED_NORMAL)
     codes = np.where(np.isnan(p), -1, np.where(p >= threshold, 0, 1)).astype(np.int32)
     return Coded(names, codes)
@@ -238,12 +238,12 @@ def _labels(column: pa.ChunkedArray) -> npt.NDArray[np.int8]:
 
 
 def _optional(rows: npt.NDArray[np.int64], known: npt.NDArray[np.bool_]) -> list[Any]:
-    """Buffers of an Arrow array in which what is not known is null."""
+    """Buffers of an Arrow array in which unknown values are null."""
     return [pa.py_buffer(np.packbits(known, bitorder="little")), pa.py_buffer(np.where(known, rows, 0))]
 
 
 def _slides_of(images: pa.ChunkedArray, cut: npt.NDArray[np.bool_], places: Places) -> tuple[tuple[Path, ...], Codes]:
-    """The slides that figures are cut from, and on which each lies."""
+    """The slides from which figures are cut, and the slide number of each figure."""
     if not cut.any():
         return (), np.full(len(cut), -1, np.int32)
     names = coded(images)
@@ -254,7 +254,7 @@ def _slides_of(images: pa.ChunkedArray, cut: npt.NDArray[np.bool_], places: Plac
 
 
 def _named_by_slide(files: tuple[Path, ...], on: Codes) -> Coded:
-    """Slides as cases, which results do not name."""
+    """Slides as cases, because results do not name cases."""
     shown = _slide_names([str(file) for file in files])
     names = [shown[str(file)] for file in files]
     cases = sorted(set(names))
@@ -263,13 +263,13 @@ def _named_by_slide(files: tuple[Path, ...], on: Codes) -> Coded:
 
 
 def _slide_names(images: Sequence[str]) -> dict[str, str]:
-    """What each slide is called: its stem where no other has it, else as much of its path as tells it from the others."""
+    """Name of each slide: its stem if that is unique, else as much of its path as makes it unique."""
     stems = {image: Path(image).stem for image in dict.fromkeys(images)}
     return stems if len(set(stems.values())) == len(stems) else short_names(stems)
 
 
 def _unique_ids(table: pa.Table, source: str) -> pa.Table:
-    """Ids that several slides share get the slide's name before them."""
+    """Ids that occur on several slides are prefixed with the slide's name."""
     counts = pc.count_distinct(table[r.FIGURE_ID]).as_py()  # pyright: ignore[reportAttributeAccessIssue]
     if counts == table.num_rows:
         return table
@@ -287,7 +287,7 @@ def _unique_ids(table: pa.Table, source: str) -> pa.Table:
 def _published_positions(
     manifest: Manifest, slides: Path, root: Path | None
 ) -> tuple[tuple[Path, ...], Codes, Floats, Floats]:
-    """Where published crops lie on the slides that are in a folder."""
+    """Positions of published crops on the slides in a folder."""
     n = len(manifest)
     on, x, y = np.full(n, -1, np.int32), np.full(n, np.nan), np.full(n, np.nan)
     known: dict[str, tuple[str, float, float]] = {}
@@ -309,10 +309,10 @@ def _published_positions(
 
 
 def _one_slide(name: str, there: Mapping[str, Path]) -> Path | None:
-    """The file of a folder that a published table means by a slide's name; None where it is not there.
+    """The file in a folder that matches a slide name of a published table; None if there is none.
 
     Raises:
-        DataError: Several files fit equally.
+        DataError: Several files match equally.
     """
     found = match(name, there)
     return None if found is None else there[found.name]

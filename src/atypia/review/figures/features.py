@@ -1,4 +1,4 @@
-"""Features of the figures that are reviewed, where trainings have left them in the cache."""
+"""Features of the figures that are reviewed, if trainings have left them in the cache."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ Values = npt.NDArray[np.floating[Any]]
 
 
 def find_features(manifest: Manifest, run_folders: tuple[Path, ...] = (), cache: Path | None = None) -> Values | None:
-    """Features of a data set that were computed before; nothing is computed here.
+    """Features of a data set from the cache; nothing is computed here.
 
     Args:
         manifest: The data set.
-        run_folders: Trainings; the features of their backbone go before others'.
-        cache: Folder of derived files; None for the usual one.
+        run_folders: Trainings; features of their backbone are preferred.
+        cache: Folder of derived files; None for the default.
 
     Returns:
         Shape (n, d), memory-mapped, in the manifest's row order, rows of figures without a crop NaN;
-        None where there are none.
+        None if there are none.
     """
     cache = cache or cache_root()
     stores = {meta.get("fingerprint") for _, meta in _metas(cache / "crops", META_FILE)

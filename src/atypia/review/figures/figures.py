@@ -1,6 +1,6 @@
-"""The figures that are reviewed, held by columns: 100,000 of them take a few tens of megabytes.
+"""The figures under review, stored by column: 100,000 of them need a few tens of megabytes.
 
-Nothing here decodes a pixel or changes after opening; what reviewers say lies in
+Nothing here decodes pixels or changes after opening; reviewers' decisions are in
 :mod:`atypia.review.decisions.state`.
 """
 
@@ -27,15 +27,15 @@ Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int32]
 
 FIELD_UM: Final = 32.0
-"""Side of the field that is cut around a figure on a slide: that of the published crops."""
+"""Side of the field cut around a figure on a slide: that of the published crops."""
 FIELD_PX: Final = 128
-"""Side of that field where the slide's µm/px is not known."""
+"""Side of that field in pixels if the slide's µm/px is unknown."""
 UNKNOWN_LABEL: Final = -1
 
 
 @dataclass(frozen=True, eq=False)
 class Coded:
-    """A column of few distinct texts.
+    """A column with few distinct texts.
 
     Attributes:
         names: The texts, sorted.
@@ -61,12 +61,12 @@ def coded(column: pa.ChunkedArray) -> Coded:
     encoded = column.combine_chunks().dictionary_encode()
     found: list[str] = encoded.dictionary.to_pylist()
     order = sorted(range(len(found)), key=found.__getitem__)
-    rank = np.full(len(found) + 1, -1, dtype=np.int32)  # the last is what a null's code of -1 picks
+    rank = np.full(len(found) + 1, -1, dtype=np.int32)  # the last element is for the code -1 of null
     rank[order] = np.arange(len(found), dtype=np.int32)
     return Coded(tuple(found[i] for i in order), rank[positions_of(encoded.indices)])
 
 
-# Arrow's own way to NumPy loads pandas wherever that is installed, which takes longer than the rest of the start.
+# Arrow's own conversion to NumPy loads pandas if installed, which takes longer than the rest of the start.
 
 
 def floats(column: pa.ChunkedArray) -> Floats:
@@ -84,7 +84,7 @@ def positions_of(found: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
 
 
 def _buffers(array: pa.Array, dtype: np.dtype[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-    """Values of an array of numbers, and which are known."""
+    """Values of an array of numbers, and a mask of the known ones."""
     count, start = len(array), array.offset
     if array.null_count == count:
         return np.zeros(count, dtype), np.zeros(count, bool)
@@ -97,24 +97,24 @@ def _buffers(array: pa.Array, dtype: np.dtype[Any]) -> tuple[npt.NDArray[Any], n
 
 
 def nothing_coded(count: int) -> Coded:
-    """A column of which nothing is known."""
+    """A column in which every value is unknown."""
     return Coded((), np.full(count, -1, dtype=np.int32))
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where named image files are looked for.
+    """Where image files are searched.
 
     Attributes:
         folders: Folders that names are relative to, in order.
-        by_name: Folder that holds files under their last name alone; None for none.
+        by_name: Folder in which files are searched by their last name only; None for none.
     """
 
     folders: tuple[Path, ...]
     by_name: Path | None = None
 
     def path(self, name: str) -> Path:
-        """The first file of that name that exists; where none does, the likeliest place of it."""
+        """The first file of that name that exists; if none does, its most likely path."""
         candidates = [folder / name for folder in self.folders]  # an absolute name stays as it is
         if self.by_name is not None:
             candidates.insert(0, self.by_name / Path(name).name)
@@ -123,12 +123,12 @@ class Places:
 
 @dataclass(frozen=True, eq=False)
 class Zeros:
-    """What the positions of figures counted from in the file that was opened.
+    """Origin of the positions in the opened file.
 
     Attributes:
-        x_px: Place of their zero on the slide's canvas, shape (n,); 0 for its corner.
+        x_px: Position of the origin on the slide's canvas, in px, shape (n,); 0 for its corner.
         y_px: Likewise, downwards.
-        from_bounds: Whether they counted from the scanned area, as QuPath does, shape (n,).
+        from_bounds: Whether positions count from the scanned area, as in QuPath, shape (n,).
     """
 
     x_px: Floats
@@ -138,35 +138,35 @@ class Zeros:
 
 @dataclass(frozen=True, eq=False)
 class Figures:
-    """What was opened. Arrays have one element a figure, in the order in which figures are addressed.
+    """The opened figures. Arrays have one element per figure, in index order.
 
     Attributes:
-        title: What the page calls it.
-        source: What was given to open it.
+        title: Title on the page.
+        source: The input that was opened.
         ids: Figure ids, unique.
-        images: Names of the image files: the crop, or the slide that it is cut from.
-        places: Where these are looked for.
-        slides: Slides and regions that figures lie on.
-        slide: Position in ``slides``; -1 for a figure that lies on none.
-        x_px: Centre on the slide's canvas, in its level-0 pixels; NaN where unknown.
+        images: Names of the image files: the crop, or the slide from which it is cut.
+        places: Where these files are searched.
+        slides: Slides and regions with figures.
+        slide: Position in ``slides``; -1 for a figure without a slide.
+        x_px: Centre on the slide's canvas, in its level-0 pixels; NaN if unknown.
         y_px: Likewise, downwards.
-        cut: Whether a figure's crop is cut from its slide (else ``images`` holds the crop itself).
-        mpp: µm/px as the data states it; NaN where unknown.
-        side_px: Side of the crop image; NaN where unknown.
+        cut: Whether a figure's crop is cut from its slide (else ``images`` names the crop itself).
+        mpp: µm/px as the data states it; NaN if unknown.
+        side_px: Side of the crop image in pixels; NaN if unknown.
         case: Case of each figure.
         domain: Domain of each figure.
-        call: What the classifier called it.
-        p: Probability of *atypical*, in [0, 1]; NaN where unknown.
-        novelty: Distance from the training data; NaN where unknown.
+        call: The classifier's decision.
+        p: Probability of *atypical*, in [0, 1]; NaN if unknown.
+        novelty: Distance from the training data; NaN if unknown.
         label: 0, 1, or :data:`UNKNOWN_LABEL`.
-        votes: The data's own votes, one list a figure; None where it has none.
-        threshold: Decision threshold of all figures; None without predictions, or where models have several.
-        held_out: Whether it is known that no model was trained on the figure that it scored.
-        manifest: The data set, where one is known.
-        rows: Row of each figure in it; -1 for none.
-        runs: Folders of the trainings that the predictions come from.
-        notes: What a user should know about the opening.
-        zeros: What positions counted from; None where from the canvas.
+        votes: The data's own votes, one list per figure; None for a figure without votes.
+        threshold: Decision threshold of all figures; None without predictions, or if models have different ones.
+        held_out: Whether no model is known to have scored its own training figures.
+        manifest: The data set, if known.
+        rows: Row of each figure in ``manifest``; -1 for none.
+        runs: Folders of the trainings with the predictions.
+        notes: Remarks for users about the opening.
+        zeros: Origin of positions; None for the canvas.
     """
 
     title: str
@@ -204,11 +204,11 @@ class Figures:
         return self.ids[index].as_py()
 
     def in_qupath(self, index: int, corner: tuple[float, float]) -> tuple[float, float]:
-        """Where QuPath has a figure that lies on a slide.
+        """Position of a figure in QuPath's coordinates.
 
         Args:
             index: Which figure.
-            corner: Of the slide's scanned area, on its canvas: QuPath's zero.
+            corner: Corner of the slide's scanned area, on its canvas: QuPath's origin.
         """
         x, y = float(self.x_px[index]), float(self.y_px[index])
         if self.zeros is not None:
@@ -218,7 +218,7 @@ class Figures:
         return x - corner[0], y - corner[1]
 
     def image(self, index: int) -> Path:
-        """File of one figure's crop, or of the slide that it is cut from."""
+        """File of one figure's crop, or of the slide from which it is cut."""
         return self.slides[self.slide[index]] if self.cut[index] else self.places.path(self.images[index].as_py())
 
     @cached_property
@@ -228,14 +228,14 @@ class Figures:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Content hash of which figures these are: ids, names of the image files and positions.
+        """Content hash that identifies the figures: ids, names of the image files and positions.
 
-        Neither the order nor what a classifier says of them counts, so that decisions stay with
+        The order and the predictions do not count, so decisions stay with
         their figures when another model has scored them.
         """
         names = pc.replace_substring_regex(self.images, r".*[/\\]", "")  # pyright: ignore[reportAttributeAccessIssue]
         digests = []
-        # Where a crop that is a file of its own lies on a slide is beside the point.
+        # The slide position of a crop that has its own file does not count.
         x, y = (np.where(self.cut, axis, np.nan).tolist() for axis in (self.x_px, self.y_px))
         columns = zip(self.ids.to_pylist(), names.to_pylist(), x, y, strict=True)
         for figure, name, x, y in columns:
@@ -250,7 +250,7 @@ class Figures:
 
     @cached_property
     def label_disagreement(self) -> Floats:
-        """Distance of the probability from the label, in [0, 1]; NaN where either is unknown."""
+        """Distance of the probability from the label, in [0, 1]; NaN if either is unknown."""
         return np.where(self.label == UNKNOWN_LABEL, np.nan, np.abs(self.p - self.label))
 
     @cached_property
@@ -269,7 +269,7 @@ class Figures:
     def shuffled(self) -> npt.NDArray[np.int64]:
         """A fixed random rank of each figure, shape (n,).
 
-        In blind mode figures are named and ordered by it: names and order of files often tell the class.
+        In blind mode figures are named and ordered by it: names and order of files often reveal the class.
         """
         order = generator(0, "blind order", self.fingerprint).permutation(len(self))
         ranks = np.empty(len(self), np.int64)
@@ -277,7 +277,7 @@ class Figures:
         return ranks
 
     def blind_name(self, index: int) -> str:
-        """What a figure is called in blind mode."""
+        """A figure's name in blind mode."""
         return f"figure {int(self.shuffled[index]) + 1}"
 
     def votes_of(self, index: int) -> list[int | None] | None:
@@ -285,7 +285,7 @@ class Figures:
         return None if self.votes is None else self.votes[index].as_py()
 
     def has(self, name: str) -> bool:
-        """Whether anything is known of a column: ``p``, ``label``, ``votes``, ``slides`` or ``novelty``."""
+        """Whether a column has any known value: ``p``, ``label``, ``votes``, ``slides`` or ``novelty``."""
         known: dict[str, Any] = {
             "p": np.isfinite(self.p).any(),
             "label": (self.label != UNKNOWN_LABEL).any(),

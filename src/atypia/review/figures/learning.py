@@ -1,4 +1,4 @@
-"""Which figures an expert should look at next: those that teach most, and labels that are likely wrong."""
+"""Which figures an expert should look at next: the most informative ones, and labels that are likely wrong."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from atypia.review.figures.features import Values
 from atypia.review.figures.figures import UNKNOWN_LABEL, Figures
 
 POOL: Final = 2000
-"""The most uncertain figures, of which a queue is chosen."""
+"""Number of most uncertain figures from which a queue is chosen."""
 REMEMBERED: Final = 500
-"""Decided figures, drawn evenly, that a queue keeps its distance from."""
+"""Number of decided figures, sampled evenly, that a queue stays away from."""
 
 Bools = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.int64]
@@ -24,11 +24,11 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Queue:
-    """Figures to look at, best first.
+    """Figures to look at, most useful first.
 
     Attributes:
         indices: Which figures.
-        reasons: Why, one text a figure.
+        reasons: Reason for each figure, one text per figure.
         note: How they were chosen.
     """
 
@@ -38,18 +38,18 @@ class Queue:
 
 
 def value_queue(figures: Figures, features: Values | None, decided: Bools, limit: int) -> Queue:
-    """The figures from whose labels a classifier would learn most.
+    """The figures whose labels would help a classifier most.
 
     With features: a greedy k-centre choice (Gonzalez 1985; as a core set for active learning: Sener and
     Savarese 2018) in which distances are multiplied by uncertainty, as diverse batches are weighted in
     Zhdanov 2019. Of the :data:`POOL` most uncertain figures without a decision, the next is always the
     one with the largest ``u · d``: u the binary entropy of its probability in bits, d the Euclidean
     distance of its standardised features from the nearest figure that was chosen or decided before.
-    The first of all, with nothing decided yet, is the most uncertain. Without features: by uncertainty alone.
+    If nothing is decided yet, the first is the most uncertain. Without features: by uncertainty alone.
 
     Args:
         figures: The figures.
-        features: Shape (rows of the data set, d); None where none are known.
+        features: Shape (rows of the data set, d); None if unknown.
         decided: Which figures the rater has decided, shape (n,).
         limit: How many to choose.
 
@@ -65,7 +65,7 @@ def value_queue(figures: Figures, features: Values | None, decided: Bools, limit
     if known is None or features is None:
         chosen = pool[:limit]
         reasons = [f"uncertainty {u[i]:.2f} bit" for i in chosen]
-        return Queue(chosen, reasons, "by uncertainty alone: no features of these figures are in the cache")
+        return Queue(chosen, reasons, "by uncertainty alone: the cache has no features of these figures")
     pool = pool[known[pool]]
     done = np.flatnonzero(decided & known)
     done = done[np.linspace(0, len(done) - 1, min(len(done), REMEMBERED)).astype(np.int64)]
@@ -76,7 +76,7 @@ def value_queue(figures: Figures, features: Values | None, decided: Bools, limit
     chosen = pool[picks]
     reasons = [
         f"uncertainty {u[i]:.2f} bit"
-        + (f", {d:.1f} from the nearest figure before it" if np.isfinite(d) else ", the most uncertain")
+        + (f", {d:.1f} from the nearest figure chosen before" if np.isfinite(d) else ", the most uncertain")
         for i, d in zip(chosen, distances, strict=True)
     ]
     return Queue(chosen, reasons, "by uncertainty times distance from what was chosen and decided before")
@@ -90,11 +90,11 @@ def weighted_k_centre(
     Args:
         points: Shape (n, d).
         weights: Shape (n,), not negative.
-        before: Points chosen earlier, shape (m, d); with none, the first is the one of the largest weight.
+        before: Points chosen earlier, shape (m, d); without any, the first is the one with the largest weight.
         limit: How many to choose.
 
     Returns:
-        Rows in the order in which they were chosen, and the distance of each from the nearest before it
+        Rows in the order in which they were chosen, and the distance of each from the nearest one before it
         (infinite for a first one).
 
     >>> rows, _ = weighted_k_centre(np.array([[0.0], [0.1], [5.0]]), np.array([1.0, 0.9, 0.5]), np.empty((0, 1)), 2)
@@ -118,21 +118,21 @@ def weighted_k_centre(
 
 
 def _usable(figures: Figures, features: Values) -> Bools | None:
-    """Which figures have features; None where none has."""
+    """Which figures have features; None if no figure has."""
     rows = figures.rows
     inside = (rows >= 0) & (rows < len(features))
     known = inside.copy()
-    known[inside] = np.isfinite(features[rows[inside], 0])  # a row is NaN as a whole
+    known[inside] = np.isfinite(features[rows[inside], 0])  # rows are either completely NaN or not at all
     return known if known.any() else None
 
 
 @dataclass(frozen=True, eq=False)
 class LabelErrors:
-    """Labels that are likely wrong, likeliest first.
+    """Labels that are likely wrong, most likely first.
 
     Attributes:
         indices: Which figures.
-        quality: Probability that the model gives to each one's own label, in [0, 1].
+        quality: The model's probability of each figure's label, in [0, 1].
     """
 
     indices: Indices
@@ -142,11 +142,11 @@ class LabelErrors:
 def label_errors(figures: Figures) -> LabelErrors:
     """Likely label errors by confident learning (Northcutt, Jiang and Chuang 2021), with cleanlab.
 
-    Sound only where no probability comes from a model that was trained on the same figure: those of
-    trainings and studies are of their validation and test parts.
+    Sound only if no probability comes from a model trained on the same figure: predictions of
+    trainings and studies are for their validation and test parts.
 
     Raises:
-        InputError: Labels or probabilities are not known, or all labels are of one class.
+        InputError: Labels or probabilities are unknown, or all labels are of one class.
         AbsentError: cleanlab is not installed.
     """
     usable = np.flatnonzero((figures.label != UNKNOWN_LABEL) & np.isfinite(figures.p))
@@ -178,7 +178,5 @@ def label_error_queue(figures: Figures, errors: LabelErrors, decided: Bools, lim
         f"labelled {names[int(figures.label[i])]}, probability of atypical {figures.p[i]:.2f}" for i in chosen.tolist()
     ]
     note = f"{len(errors.indices)} labels are likely wrong, by cleanlab on "
-    note += (
-        "held-out predictions" if figures.held_out else "predictions of which it is not known that they are held out"
-    )
+    note += "held-out predictions" if figures.held_out else "predictions that may not be held out"
     return Queue(chosen, reasons, note)

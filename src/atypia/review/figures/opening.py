@@ -1,4 +1,4 @@
-"""What ``atypia serve`` opens: results, predictions, data sets, trainings and studies, as :class:`Figures`."""
+"""Opens the input of ``atypia serve``: results, predictions, data sets, trainings and studies, as :class:`Figures`."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Opening:
 
     Attributes:
         what: Files, folders and names of data sets.
-        data: A data set that predictions are of: gives images, labels, cases.
-        slides: Folder of slides, where they lie elsewhere than the data says.
-        root: Folder of published data; None for the user's setting.
+        data: The data set of the predictions: gives images, labels and cases.
+        slides: Folder of slides, if they are elsewhere than the data says.
+        root: Folder of published data; None for the default.
     """
 
     what: tuple[str, ...]
@@ -47,11 +47,11 @@ class Opening:
 
 
 def open_figures(asked: Opening) -> Figures:
-    """Opens what is to be reviewed.
+    """Opens the figures to review.
 
     Raises:
-        InputError: Nothing was named, or things that do not go together.
-        DataError: A file is damaged, or predictions are of another data set.
+        InputError: Nothing was given, or inputs that do not go together.
+        DataError: A file is damaged, or predictions belong to another data set.
         AbsentError: A data set is not on this machine.
     """
     if asked.slides is not None and not asked.slides.is_dir():
@@ -79,7 +79,7 @@ def open_figures(asked: Opening) -> Figures:
 
 
 def kind_of(reference: str) -> str:
-    """What a reference names: ``results``, ``slides``, ``predictions``, ``training``, ``study`` or ``data``."""
+    """The kind of an input: ``results``, ``slides``, ``predictions``, ``training``, ``study`` or ``data``."""
     path = Path(reference)
     if path.is_dir():
         if (path / STUDY).is_file():
@@ -92,7 +92,7 @@ def kind_of(reference: str) -> str:
         try:
             names = pq.read_schema(path).names
         except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{path} is no readable Parquet file ({error}); fix: make it anew") from error
+            raise DataError(f"{path} is not a readable Parquet file ({error}); fix: make it again") from error
         if is_results(names):
             return "results"
         return "predictions" if names == PREDICTIONS_SCHEMA.names else "data"
@@ -114,7 +114,7 @@ def result_files(path: Path) -> list[Path]:
     """The results in a file, or of all slides in a folder.
 
     Raises:
-        InputError: The folder holds none as Parquet.
+        InputError: The folder contains none as Parquet.
     """
     if not path.is_dir():
         return [path]
@@ -128,7 +128,7 @@ def read_results(path: Path) -> pa.Table:
     """Reads results of ``atypia predict``, CSV or Parquet.
 
     Raises:
-        DataError: The file is damaged or holds something else.
+        DataError: The file is damaged or contains something else.
     """
     try:
         if path.suffix.lower() == ".parquet":
@@ -153,7 +153,7 @@ def read_results(path: Path) -> pa.Table:
 
 
 def _bare(table: pa.Table) -> pa.Table:
-    """The texts as they were before they were shielded against spreadsheets."""
+    """Removes the prefix that protects texts in spreadsheets."""
     for at, field in enumerate(table.schema):
         if pa.types.is_string(field.type):
             texts = [None if text is None else bare(text) for text in table.column(at).to_pylist()]
@@ -173,7 +173,9 @@ def _from_scores(found: Sequence[scores.Found], manifest: Manifest | None, asked
             first = found[0].files[0]
             sets = next(iter(found[0].tables()))[r.DATASET].unique().to_pylist()
             known = ", ".join(str(name) for name in sets[:3])
-            raise InputError(must("--data", f"given for {first}, whose figures are of {known}", "none", "name the set"))
+            raise InputError(
+                must("--data", f"given for {first}, whose figures belong to {known}", "none", "name the data set")
+            )
         manifest = _checked(scores.joined(beside))
     scored = scores.pooled_scores(manifest, chain.from_iterable(one.tables() for one in found))
     folders = tuple(run for one in found for run in one.runs)

@@ -1,4 +1,4 @@
-"""What trainings said of a data set's figures: predictions of many runs as one probability a figure."""
+"""Scores of a data set's figures: the predictions of many runs, averaged to one probability per figure."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _HELD_OUT_PARTS: Final = (runs.VALIDATION, runs.TEST, runs.EXTERNAL)
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """One probability a figure of a data set.
+    """One probability per figure of a data set.
 
     Attributes:
-        p: Mean over models, shape (n,), in [0, 1]; NaN where no model scored the figure. Where some
-            models had it in their test part, those in whose validation part it was do not count: their
-            epochs and thresholds may have been chosen on it.
-        thresholds: Mean of the decision thresholds of those same models, shape (n,); NaN likewise.
+        p: Mean over models, shape (n,), in [0, 1]; NaN if no model scored the figure. If some models
+        had the figure in their test part, models that had it in their validation part do not count: their
+        epochs and thresholds may have been chosen on it.
+        thresholds: Mean of the decision thresholds of the same models, shape (n,); NaN likewise.
         threshold: Mean of the models' thresholds.
-        held_out: Whether it is known that no model was trained on what it scored.
+        held_out: Whether it is known that no model scored its own training figures.
         unknown: Predictions of figures that are not in the data set.
     """
 
@@ -48,14 +48,14 @@ class Scores:
 
 
 def pooled_scores(manifest: Manifest, tables: Iterable[pa.Table]) -> Scores:
-    """Means of the predictions of a data set's figures.
+    """Mean predictions for the figures of a data set.
 
     Args:
         manifest: The data set.
         tables: Predictions, with :data:`atypia.inference.predictions.PREDICTIONS_SCHEMA`.
 
     Raises:
-        DataError: None of the predictions is of a figure of the data set.
+        DataError: No prediction belongs to a figure of the data set.
     """
     n = len(manifest)
     sums, limits, counts = np.zeros((2, n)), np.zeros((2, n)), np.zeros((2, n), dtype=np.int64)
@@ -79,7 +79,9 @@ def pooled_scores(manifest: Manifest, tables: Iterable[pa.Table]) -> Scores:
             np.add.at(limits[group], rows[chosen], threshold[chosen])
             np.add.at(counts[group], rows[chosen], 1)
     if not thresholds:
-        raise DataError(f"the predictions are of no figure of {manifest.name}; fix: give their data set with --data")
+        raise DataError(
+            f"no prediction belongs to a figure of {manifest.name}; fix: give the right data set with --data"
+        )
     group = np.where(counts[0] > 0, 0, 1)
     columns = np.arange(n)
     number = counts[group, columns]
@@ -90,18 +92,18 @@ def pooled_scores(manifest: Manifest, tables: Iterable[pa.Table]) -> Scores:
 
 
 def positions(wanted: pa.ChunkedArray | pa.Array, among: pa.Array) -> npt.NDArray[np.int64]:
-    """Position of each text among others, shape (n,); -1 for one that is not there."""
+    """Position of each text among others, shape (n,); -1 for missing ones."""
     found = pc.index_in(wanted, value_set=among)  # pyright: ignore[reportAttributeAccessIssue]
     return positions_of(found)
 
 
 @dataclass(frozen=True)
 class Found:
-    """Predictions on disk, and the data sets that they are of.
+    """Predictions on disk, and their data sets.
 
     Attributes:
         files: Prediction files.
-        manifests: Manifests beside them; empty where they are alone.
+        manifests: Manifests beside them; empty if there are none.
         runs: Folders of trainings.
     """
 
@@ -119,7 +121,7 @@ class Found:
 
 
 def found_file(path: Path) -> Found:
-    """One file of predictions; a run's own has its manifest in the training's folder."""
+    """One file of predictions; for a file in a run's folder, the manifest is in the training's folder."""
     run = path.parent
     training = run if (run / runs.TRAINING).is_file() else run.parent
     manifest = training / runs.MANIFEST
@@ -168,14 +170,14 @@ def _is_done(run: Path) -> bool:
 
 
 def joined(manifests: Sequence[Path]) -> Manifest:
-    """Several manifests as one; a figure that occurs in two is taken once, from the first.
+    """Several manifests as one; a figure in two of them is taken from the first.
 
     Raises:
         DataError: A file is damaged, or no figure is left.
     """
     loaded = [manifest for path in manifests if (manifest := Manifest.load(path)).task == r.ATYPICAL_TASK]
     if not loaded:
-        raise DataError("the runs are of no data set of atypical figures; fix: open runs of the task `atypical`")
+        raise DataError("no run has a data set for the task `atypical`; fix: open runs of the task `atypical`")
     seen: set[str] = set()
     parts: list[Manifest] = []
     for manifest in sorted(loaded, key=len, reverse=True):

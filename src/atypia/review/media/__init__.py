@@ -1,1 +1,1 @@
-"""Pictures for the page: crops and slides' tiles."""
+"""Images for the page: crops and slide tiles."""

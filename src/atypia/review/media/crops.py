@@ -1,4 +1,4 @@
-"""Crops of figures as pictures for the page: read when they are asked for, decoded under limits."""
+"""Crops of figures as images for the page: read on request, decoded with size limits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from atypia.review.media.slides import SlideShelf
 ViewName = Literal["rgb", "hematoxylin"]
 VIEWS: Final[tuple[str, ...]] = get_args(ViewName)
 MAX_PX: Final = 1024
-"""Largest side of a picture."""
+"""Largest side of an image, in pixels."""
 LIMITS: Final = ImageLimits(max_pixels=1 << 24, max_bytes=1 << 26)
 CACHE_BYTES: Final = 32 << 20
 JPEG_QUALITY: Final = 92
@@ -36,7 +36,7 @@ STAINS: Final = np.array(((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 
 
 @dataclass(frozen=True)
 class Picture:
-    """An encoded crop: its bytes, media type, and a tag that changes with the file it was made from."""
+    """An encoded crop: its bytes, media type, and an ETag that changes with its source file."""
 
     data: bytes
     media_type: str
@@ -44,11 +44,11 @@ class Picture:
 
 
 class CropShelf:
-    """Pictures of figures; any thread may use it.
+    """Images of figures; thread-safe.
 
     Args:
         figures: The figures.
-        slides: The slides that they lie on.
+        slides: Their slides.
     """
 
     def __init__(self, figures: Figures, slides: SlideShelf) -> None:
@@ -57,7 +57,7 @@ class CropShelf:
         self.cache = ByteCache[bytes](CACHE_BYTES, len)
 
     def tag(self, index: int, view: str, size: int | None) -> str:
-        """What changes when a picture does: with the figures, the file, the view and the size.
+        """ETag of an image: changes with the figures, the file, the view and the size.
 
         Raises:
             DataError: The file is absent.
@@ -71,13 +71,13 @@ class CropShelf:
         return fingerprint("crop", *facts)
 
     def picture(self, index: int, view: str = "rgb", size: int | None = None) -> Picture:
-        """The picture of a figure.
+        """The image of a figure.
 
         Args:
             index: Which figure.
             view: One of :data:`VIEWS`.
-            size: Largest side in px, which gives JPEG; None for every pixel there is, up to
-                :data:`MAX_PX` a side, as PNG without loss.
+            size: Largest side in px, encoded as JPEG; None for the original pixels, up to
+            :data:`MAX_PX` per side, as lossless PNG.
 
         Raises:
             DataError: The image is absent, damaged, too large or too small.
@@ -123,15 +123,15 @@ class CropShelf:
         return file.getvalue()
 
     def _hidden(self, index: int, reason: str) -> str:
-        """A message that does not tell the file's name, which may tell the class."""
+        """A message without the file's name, which may reveal the class."""
         return f"figure {index}: {reason}; fix: check that the images are where the data says, or pass --slides"
 
 
 def hematoxylin(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The hematoxylin of an H&E image alone, in its own colour (Ruifrok and Johnston 2001).
+    """The hematoxylin component of an H&E image, in its own colour (Ruifrok and Johnston 2001).
 
-    ``OD = −ln max(I, 1/255)`` is split into hematoxylin, eosin and a rest by the inverse of the stains'
-    matrix; the amount of hematoxylin, never negative, is turned back into an image.
+    ``OD = −ln max(I, 1/255)`` is split into hematoxylin, eosin and a residual by the inverse of the stain
+    matrix; the amount of hematoxylin, clipped at 0, is converted back to an image.
 
     Args:
         pixels: RGB, shape (h, w, 3), uint8.

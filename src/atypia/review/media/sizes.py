@@ -1,4 +1,4 @@
-"""Sizes of what is shown: µm/px and width of a figure's crop, where they are known."""
+"""Scale and physical width of displayed crops, if known."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from atypia.review.media.slides import SlideShelf
 def scale(
     figures: Figures, shelf: SlideShelf, index: int, until: float = math.inf
 ) -> tuple[float | None, float | None]:
-    """µm/px of a figure's image, and the physical width of the crop shown; None where unknown.
+    """µm/px of a figure's image, and the physical width of the crop shown; None if unknown.
 
-    No slide is opened for it past ``until`` on the clock of ``time.monotonic``.
+    No slide is opened after ``until`` on the clock of ``time.monotonic``.
     """
     mpp = known(figures.mpp[index])
     if figures.cut[index]:
@@ -25,6 +25,6 @@ def scale(
 
 
 def known(value: float) -> float | None:
-    """The number; None for NaN and infinity, which JSON has not."""
+    """The number; None for NaN and infinity, which JSON lacks."""
     number = float(value)
     return number if math.isfinite(number) else None

@@ -1,8 +1,8 @@
-"""Slides and regions as DeepZoom tiles, and the fields around figures on them.
+"""Slides and regions as DeepZoom tiles, and fields around figures.
 
-Level *k* of a DeepZoom pyramid shows the slide at 1 to 2^(top − k); its tiles are squares of
-:data:`TILE_PX` px, with one more pixel on each inner edge. What OpenSlide reads comes from the
-slide's own pyramid; other images are reduced from full resolution, in blocks.
+Level *k* of a DeepZoom pyramid shows the slide at scale 1 : 2^(top − k); its tiles are squares of
+:data:`TILE_PX` px, plus a one-pixel overlap on each inner edge. OpenSlide files are read from the
+slide's own pyramid; other images are reduced from full resolution, block by block.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ TILE_PX: Final = 254
 OVERLAP_PX: Final = 1
 JPEG_QUALITY: Final = 88
 MAX_OPEN: Final = 8
-"""Slides that are open at once."""
+"""Largest number of open slides."""
 CACHE_BYTES: Final = 48 << 20
-"""Encoded tiles that are kept."""
+"""Size of the cache of encoded tiles."""
 OVERVIEW_LEVEL: Final = 10
-"""Up to this level, of at most 1,024 px a side, tiles are made from one picture of the whole slide."""
+"""Up to this level, at most 1,024 px per side, tiles are cut from one image of the whole slide."""
 RETRY_S: Final = 30.0
-"""How long a slide that cannot be read is not tried again."""
+"""Seconds until an unreadable slide is tried again."""
 BLOCK_PX: Final = 1024
 MAX_SOURCE_PX: Final = 1 << 26
-"""A tile that would be reduced from more pixels than this is refused: its slide has no pyramid."""
+"""A tile that needs more source pixels than this is refused: its slide has no pyramid."""
 LIMITS: Final = ImageLimits()
 
 
@@ -55,7 +55,7 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class SlideFacts:
-    """Size of a slide at full resolution, its µm/px where the file states it, and the corner of its scanned area."""
+    """Size of a slide at full resolution, its µm/px if the file states it, and the corner of its scanned area."""
 
     width_px: int
     height_px: int
@@ -69,9 +69,9 @@ class SlideFacts:
 
     @property
     def overview(self) -> int:
-        """Number of the level that is read as a whole, once, and that all below it are made from.
+        """Number of the level that is read once as a whole; all levels below it are made from it.
 
-        Else every tile of the lowest levels would read a slide without a pyramid from end to end.
+        Otherwise every tile of the lowest levels would read a slide without a pyramid from end to end.
         """
         return min(self.top, OVERVIEW_LEVEL)
 
@@ -89,10 +89,10 @@ class _Opened:
 
 @dataclass(eq=False)
 class _Place:
-    """Where one slide stands: empty until it is needed, and again after it was closed.
+    """The state of one slide: closed until it is used, and again after it was closed.
 
     Attributes:
-        lock: Whoever holds it opens, reads or closes this slide, and no other.
+        lock: Must be held to open, read or close this slide.
         opened: The open slide; None while it is closed.
     """
 
@@ -100,21 +100,21 @@ class _Place:
     opened: _Opened | None = None
 
     def close(self) -> None:
-        """Closes the slide; called by who holds the lock."""
+        """Closes the slide; the caller must hold the lock."""
         opened, self.opened = self.opened, None
         if opened is not None:
             opened.close()
 
 
 class SlideShelf:
-    """The slides that figures lie on, opened when they are needed; any thread may use it.
+    """The slides that figures lie on, opened on demand; thread-safe.
 
-    Every slide has a lock of its own, under which it is opened, read and closed; no thread ever waits for one
-    while it holds another, so threads cannot wait for each other in a circle, and a slide that is slow to open
-    delays nobody who looks at another. The shelf's own lock guards the order of use, for moments.
+    Every slide has its own lock, under which it is opened, read and closed. No thread waits for one such lock
+    while it holds another, so there is no deadlock, and a slide that is slow to open
+    delays no other slide. The shelf's own lock guards the order of use and is held only briefly.
 
     Args:
-        paths: Their files. They are addressed by position, never by name.
+        paths: Their files. Slides are addressed by position, never by name.
     """
 
     def __init__(self, paths: tuple[Path, ...]) -> None:
@@ -123,7 +123,7 @@ class SlideShelf:
         self._lock = Lock()
         self._places = tuple(_Place() for _ in paths)
         self._open: OrderedDict[int, None] = OrderedDict()
-        """Numbers of the slides that are open, the last used last."""
+        """Numbers of the open slides, most recently used last."""
         self._closed = False
         self._facts: dict[int, SlideFacts] = {}
         self._unreadable: dict[int, tuple[float, str]] = {}
@@ -151,11 +151,11 @@ class SlideShelf:
         return found
 
     def known(self, number: int, until: float = math.inf) -> SlideFacts | None:
-        """Size and scale of a slide; None where they are not known by a point in time.
+        """Size and scale of a slide; None if unknown by a given time.
 
         Args:
             number: Which slide.
-            until: On the clock of ``time.monotonic``: past it no file is opened.
+            until: Time on the clock of ``time.monotonic`` after which no file is opened.
 
         Raises:
             DataError: The slide cannot be read.
@@ -163,7 +163,7 @@ class SlideShelf:
         return self.facts(number) if number in self._facts or time.monotonic() < until else None
 
     def mpp(self, number: int, until: float = math.inf) -> float | None:
-        """µm/px of a slide; None where it does not say, cannot be read, or is not known in time."""
+        """µm/px of a slide; None if it is not stated, cannot be read, or is not known in time."""
         try:
             found = self.known(number, until)
             return None if found is None else found.mpp
@@ -194,7 +194,7 @@ class SlideShelf:
         )
 
     def close(self) -> None:
-        """Closes all slides, each as soon as nobody reads it; whatever is asked for afterwards is refused."""
+        """Closes all slides, each as soon as nobody reads it; later requests are refused."""
         with self._lock:
             self._closed = True
             self._open.clear()
@@ -225,7 +225,7 @@ class SlideShelf:
 
     @contextmanager
     def _using(self, number: int) -> Iterator[_Opened]:
-        """An open slide that nobody else uses or closes meanwhile; errors name files without their folders."""
+        """An open slide, locked for the caller; errors name files without their folders."""
         try:
             with self._held(number) as opened:
                 yield opened
@@ -252,14 +252,16 @@ class SlideShelf:
         self._make_room(number)
 
     def _make_room(self, number: int) -> None:
-        """Notes that a slide was used, and closes those that were used longest ago and that nobody reads now."""
+        """Records the use of a slide, and closes the least recently used slides that nobody is reading."""
         with self._lock:
             self._open[number] = None
             self._open.move_to_end(number)
             surplus = list(self._open)[: max(0, len(self._open) - MAX_OPEN)]
         for other in surplus:
             place = self._places[other]
-            if place.lock.acquire(blocking=False):  # one that is being read notes its use, and makes room itself
+            if place.lock.acquire(
+                blocking=False
+            ):  # a slide being read records its own use afterwards and makes room itself
                 try:
                     place.close()
                 finally:
@@ -352,7 +354,7 @@ def _sized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _from_pixels(slide: Slide, left: int, top: int, width: int, height: int, down: int) -> Image.Image:
-    """A tile reduced from full resolution by the mean of squares of ``down`` px, a block at a time."""
+    """A tile reduced from full resolution by the mean of squares of ``down`` px, block by block."""
     _check_source(slide.name, width * down, height * down)
     result = Image.new("RGB", (width, height))
     step = max(1, BLOCK_PX // down)
@@ -377,7 +379,7 @@ def _rectangle(slide: Slide, left: int, top: int, width: int, height: int) -> np
             across, along = min(side, width - x), min(side, height - y)
             square = slide.read(_inside(left + x + side / 2, slide.width_px),
                                 _inside(top + y + side / 2, slide.height_px), side)  # fmt: skip
-            # A centre that had to be moved inside moves the square's first pixel with it.
+            # A centre that was moved inside also moves the square's first pixel.
             dx = left + x - math.floor(_inside(left + x + side / 2, slide.width_px) - side / 2 + 0.5)
             dy = top + y - math.floor(_inside(top + y + side / 2, slide.height_px) - side / 2 + 0.5)
             pixels[y : y + along, x : x + across] = square[dy : dy + along, dx : dx + across]

@@ -1,4 +1,4 @@
-"""The server's application: addresses, guards, and errors as ``{"detail": text}``."""
+"""The server's application: routes, access control, and errors as ``{"detail": text}``."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
     for status, text in {
         400: "The body cannot be read",
         401: "A token is needed",
-        403: "A write from elsewhere",
-        404: "There is no such thing",
-        405: "Not with this method",
-        408: "The body took too long",
-        409: "Something else happened in between, or it is not to be had here",
-        413: "Too much at once",
-        421: "Not this machine's name",
-        422: "What was asked for is not valid",
+        403: "A change requested from another site",
+        404: "Not found",
+        405: "Method not allowed",
+        408: "The body took too long to arrive",
+        409: "The data has changed in between, or this is not available here",
+        413: "The request is too large",
+        421: "The host name is not this machine's",
+        422: "The request is not valid",
         503: "Work failed; nothing was changed",
     }.items()
 }
@@ -48,22 +48,22 @@ STATUS: Final[dict[type[AtypiaError], int]] = {
     InputError: 422,
     AtypiaError: 503,
 }
-"""Status of each kind of error, the most particular first."""
+"""Status of each kind of error, the most specific first."""
 
 
 def create_app(review: Review, access: Access) -> FastAPI:
     """The application.
 
     Args:
-        review: What is reviewed; who made it closes it.
-        access: Who may call it.
+        review: The open review; the caller closes it.
+        access: Access control.
     """
 
     app = FastAPI(
         title="Atypia review",
         version=__version__,
-        description="Figures, decisions of several raters, slides and exports. Everything the page does goes through it.",
-        # The interactive pages load scripts from elsewhere; /openapi.json is there.
+        description="Figures, decisions of several raters, slides and exports. The page uses only this API.",
+        # The interactive documentation pages load scripts from other sites; /openapi.json is available.
         docs_url=None,
         redoc_url=None,
         responses=REFUSALS,
@@ -98,5 +98,5 @@ async def _not_valid(request: Request, error: Exception) -> JSONResponse:
 
 
 def _sayable(text: str) -> str:
-    """What UTF-8 can say: file names need not be text."""
+    """The text with characters replaced that UTF-8 cannot encode: file names may contain them."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

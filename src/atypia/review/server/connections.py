@@ -1,20 +1,20 @@
-"""Connections to the server: how many there may be, and how long each may keep it waiting.
+"""Connections to the server: limits on their number and on how long each may be idle.
 
-A server that takes every connection stops for everybody when somebody opens more than the system allows it
-files, before any token is asked for. Here the number is bounded well below that limit. Where it is reached,
-the connection that has waited longest without a request is closed for the new one, so that a page's idle
-connections give way and requests that are being answered never do.
+A server that accepts every connection stops for everybody when somebody opens more than the system's limit on
+open files, even before any token is checked. Here the number is kept well below that limit. At the limit,
+the connection that has waited longest without a request is closed for the new one: idle connections of a page
+make room, and requests in progress are never dropped.
 
 ==============================  =====================================================
 a connection that               is closed
 ==============================  =====================================================
-sends no whole request header   :attr:`Limits.header_s` after it began
-does not take its answer        :attr:`Limits.answer_s` after it took the last byte
-goes on sending after that      :attr:`Limits.answer_s` after the answer
+sends no complete header        :attr:`Limits.header_s` after it began
+does not read its answer        :attr:`Limits.answer_s` after it read the last byte
+still sends after the answer    :attr:`Limits.answer_s` after the answer
 is kept open                    :data:`KEEP_ALIVE_S` after its last answer
 ==============================  =====================================================
 
-The time for a body is :mod:`atypia.review.server.safety`'s, which can answer that it is over.
+The time limit for a body is in :mod:`atypia.review.server.safety`, which can answer that it is over.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 BACKLOG: Final = 512
-"""Connections that the system holds until they are taken."""
+"""Connections that the system queues until they are accepted."""
 TAKEN_AT_ONCE: Final = 8
-"""Connections that are taken in one turn of the loop. What was taken in the last turns is not counted yet."""
+"""Connections accepted per iteration of the event loop. Those of the last iterations are not counted yet."""
 KEEP_ALIVE_S: Final = 30
 MOST: Final = 1000
-"""Most connections, whatever the system allows."""
+"""Most connections, even if the system allows more."""
 FEWEST: Final = 8
 OTHER_FILES: Final = 128
-"""Files that are left for data, slides, the decisions file, the worker, and connections not counted yet."""
+"""Files reserved for data, slides, the decisions file, the worker, and connections not counted yet."""
 HEADER_BYTES: Final = 16 << 10
 SWEEP_S: Final = 1.0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one server allows.
+    """Limits of one server.
 
     Attributes:
-        connections: Open at once.
-        header_s: From the beginning of a connection, or the first byte of a later request, to the end of its header.
-        answer_s: For the next byte of an answer to be taken, and for what a client still sends after its answer.
-        sweep_s: How often that is looked at.
+        connections: Number open at once.
+        header_s: From the beginning of a connection, or the first byte of a later request, to the end of its header, in seconds.
+        answer_s: For the client to read the next byte of an answer, and to stop sending after its answer, in seconds.
+        sweep_s: Interval of the checks, in seconds.
     """
 
     connections: int
@@ -63,30 +63,30 @@ class Limits:
 
 
 def allowed_connections() -> int:
-    """As many as the system's limit on open files leaves room for."""
+    """The number of connections that fits below the system's limit on open files."""
     try:
         import resource
-    except ImportError:  # Windows: sockets are not counted there
+    except ImportError:  # Windows: sockets do not count as files there
         return MOST
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MOST if soft == resource.RLIM_INFINITY else max(FEWEST, min(MOST, soft - OTHER_FILES))
 
 
 class Door:
-    """The connections of one server; used by its loop alone.
+    """The connections of one server; used only by its event loop.
 
     Args:
-        limits: What is allowed.
+        limits: The limits.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.open: dict[Connection, None] = {}
-        """In the order in which they came."""
+        """In order of arrival."""
         self._sweeping: asyncio.TimerHandle | None = None
 
     def enter(self, connection: Connection) -> None:
-        """Lets a connection in, closing another, or this one, where there are too many."""
+        """Admits a connection; if there are too many, closes another or this one."""
         self.open[connection] = None
         if len(self.open) > self.limits.connections:
             self._make_room(connection)
@@ -94,7 +94,7 @@ class Door:
             self._sweeping = connection.loop.call_later(self.limits.sweep_s, self._sweep, connection.loop)
 
     def leave(self, connection: Connection) -> None:
-        """Forgets a connection."""
+        """Removes a connection."""
         self.open.pop(connection, None)
 
     def _make_room(self, newest: Connection) -> None:
@@ -116,12 +116,12 @@ class Door:
 
 
 class Connection(H11Protocol):
-    """One connection, which knows since when it has been waiting for what.
+    """One connection, with the time since when it has been waiting, and for what.
 
     Args:
         door: The connections of its server.
-        config: The server's.
-        server_state: The server's.
+        config: uvicorn's.
+        server_state: uvicorn's.
         app_state: The application's.
     """
 
@@ -136,46 +136,46 @@ class Connection(H11Protocol):
         super().__init__(config, server_state, app_state, _loop)
         self.door = door
         self.since = 0.0
-        """When it came, its last request ended, or the header of the next one began."""
+        """Time when it arrived, its last request ended, or the header of the next request began."""
         self._began = True
         self._unsent = 0
         self._taken_at = 0.0
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it has no request under way: none at all, or a header that is not whole."""
+        """Whether it has no request in progress: none at all, or an incomplete header."""
         return self.cycle is None or self.cycle.response_complete
 
     @property
     def is_receiving(self) -> bool:
-        """Whether the body of its request is still coming."""
+        """Whether the body of its request is still being received."""
         return not self.is_waiting and self.cycle.more_body
 
     @property
     def is_stuck(self) -> bool:
-        """Whether its answer waits for the client to take it."""
+        """Whether its answer waits for the client to read it."""
         return self.transport.get_write_buffer_size() > 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Enters the door."""
+        """Registers the connection."""
         super().connection_made(transport)
         self.since = self._taken_at = self.loop.time()
         self.door.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Leaves the door."""
+        """Unregisters the connection."""
         self.door.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Notes when a header begins."""
+        """Records when a header begins."""
         if self.is_waiting and not self._began:
             self._began = True
             self.since = self.loop.time()
         super().data_received(data)
 
     def on_response_complete(self) -> None:
-        """Notes when a request ends."""
+        """Records when a request ends."""
         self.since, self._began = self.loop.time(), False
         super().on_response_complete()
 
@@ -193,27 +193,27 @@ class Connection(H11Protocol):
         return self._began and now - self.since > limits.header_s
 
     def drop(self) -> None:
-        """Closes it at once, whatever was still to be sent."""
+        """Closes it at once, even if data is still to be sent."""
         self.door.leave(self)
         self.transport.abort()
 
 
 class Server(uvicorn.Server):
-    """A server with a door."""
+    """A server with limited connections."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begins to listen."""
+        """Starts to listen."""
         await super().startup(sockets)
         for sock in sockets or ():
-            sock.listen(BACKLOG)  # uvicorn's number is also that of connections taken in one turn
+            sock.listen(BACKLOG)  # uvicorn's setting also limits the connections accepted per iteration
 
 
 def make_server(app: ASGIApp, limits: Limits | None = None) -> Server:
     """The server of an application, for sockets that are open already.
 
     Args:
-        app: The application.
-        limits: On its connections; None for those of this system.
+        app: The application to serve.
+        limits: Limits on its connections; None for the defaults of this system.
     """
     door = Door(limits or Limits(allowed_connections()))
     config = uvicorn.Config(

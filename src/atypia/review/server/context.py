@@ -1,4 +1,4 @@
-"""What every address of the server works with."""
+"""The state that all routes of the server share."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from atypia.review.server.predicting import Predictor
 
 
 class Review:
-    """An open review: the figures, what was decided on them, and what pictures are made of.
+    """An open review: the figures, the decisions on them, and the image caches.
 
     Args:
-        figures: What was opened.
+        figures: The opened figures.
         decisions: The decisions file.
-        predictor: Classifies uploads; None where there is no model.
-        rater: Who reviews, where that was given at the start.
+        predictor: Classifies uploads; None without a model.
+        rater: The rater, if given at the start.
 
     Raises:
-        InputError: The decisions are on other figures.
-        WorkError: The decisions file cannot be written, or is in use.
+        InputError: The decisions file belongs to other figures.
+        WorkError: The decisions file is not writable, or is in use.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Review:
 
     @cached_property
     def features(self) -> Values | None:
-        """Features of the figures' data set, where the cache has them."""
+        """Features of the figures' data set, if they are in the cache."""
         manifest = self.figures.manifest
         return None if manifest is None else find_features(manifest, self.figures.runs)
 
@@ -58,12 +58,12 @@ class Review:
         return label_errors(self.figures)
 
     def likely_errors(self) -> LabelErrors:
-        """Likely label errors, looked for once; see :func:`atypia.review.figures.learning.label_errors`."""
+        """Likely label errors, computed once; see :func:`atypia.review.figures.learning.label_errors`."""
         with self._learning:
             return self._errors
 
     def checked(self, index: int) -> int:
-        """The index itself.
+        """Returns the index if there is such a figure.
 
         Raises:
             UnknownError: There is no such figure.

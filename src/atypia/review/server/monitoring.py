@@ -1,4 +1,4 @@
-"""Counters of the server, in Prometheus' text form."""
+"""Counters of the server, in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Counters:
-    """Requests by method, route and status, and the seconds that they took."""
+    """Requests by method, route and status, and their duration in seconds."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -29,7 +29,7 @@ class Counters:
             self._seconds[method, route] += seconds  # pyright: ignore[reportArgumentType]
 
     def text(self, values: Mapping[str, tuple[str, float]]) -> str:
-        """The page.
+        """The metrics page.
 
         Args:
             values: Further numbers: name to kind (``gauge`` or ``counter``) and value.
@@ -49,11 +49,11 @@ class Counters:
 
 
 class Counting:
-    """Middleware that counts requests by their route, never by their address, which anybody may invent.
+    """Middleware that counts requests by route, never by URL, because clients can send any number of URLs.
 
     Args:
-        app: What is behind it.
-        counters: Where they are counted.
+        app: The application behind it.
+        counters: Receives the counts.
     """
 
     def __init__(self, app: ASGIApp, counters: Counters) -> None:
@@ -84,7 +84,7 @@ class Counting:
 
 
 def resident_bytes() -> float:
-    """Memory of this process; NaN where the system does not tell."""
+    """Memory of this process; NaN if the system does not report it."""
     try:
         fields = Path("/proc/self/statm").read_text("ascii").split()
     except OSError:

@@ -1,4 +1,4 @@
-"""Classifying uploads in a process of its own, which may die over them."""
+"""Classifies uploads in a separate process, so that a bad file cannot crash the server."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from typing import Any, Final
 from atypia.base.errors import AbsentError, InputError, WorkError, must
 
 START_S: Final = 120.0
-"""How long the process may take to open its model."""
+"""Seconds that the process may take to open its model."""
 WORK_S: Final = 120.0
-"""How long it may take over one request."""
+"""Seconds that it may take for one request."""
 MAX_FIGURES: Final = 2000
-"""Most crops of one request, pages of stacks counted."""
+"""Most crops per request, counting pages of stacks."""
 MAX_FILES: Final = 500
 MAX_WAITING: Final = 4
-"""Requests that wait for the process; more would keep the server from answering anything else."""
+"""Requests that may wait for the process; more would keep the server from answering anything else."""
 
 
 class DiedError(WorkError):
-    """The process ended, or had to be ended, over a request."""
+    """The process ended, or had to be ended, during a request."""
 
 
 @dataclass(frozen=True)
 class About:
-    """What a model says of itself: name, threshold on the probability of *atypical*, field in µm."""
+    """Facts about a model: name, threshold on the probability of *atypical*, field in µm."""
 
     name: str
     threshold: float
@@ -39,12 +39,12 @@ class About:
 
 
 class Predictor:
-    """Classifies files in a worker process, one request at a time; starts it when it is first needed.
+    """Classifies files in a worker process, one request at a time; starts it at first use.
 
     Args:
         model: A bundle's folder, an exported file, or a shipped model's name.
-        command: What starts the worker; the model is its last argument.
-        work_s: How long it may take over one request.
+        command: Command that starts the worker; the model is appended as last argument.
+        work_s: Seconds that it may take for one request.
     """
 
     def __init__(self, model: str, command: Sequence[str] | None = None, work_s: float = WORK_S) -> None:
@@ -58,13 +58,13 @@ class Predictor:
         self.about: About | None = None
 
     def rows(self, files: Sequence[tuple[Path, str]]) -> tuple[About, list[dict[str, Any]]]:
-        """What the model says of every crop in files; one that cannot be read is a row that says why.
+        """Predictions for all crops in files; a crop that cannot be read gives a row with the reason.
 
         Args:
-            files: Path of each, and the name it is shown under.
+            files: Path and displayed name of each.
 
         Raises:
-            DiedError: The process ended over these files or took too long (the next request starts another), or
+            DiedError: The process ended during these files or took too long (the next request starts another), or
                 too many requests are waiting.
             InputError: There are too many crops.
             AbsentError: The model cannot be opened.
@@ -109,7 +109,7 @@ class Predictor:
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         process = self._process
         if process is None or process.stdin is None:
-            raise DiedError("the process that classifies uploads is not there; fix: try again")
+            raise DiedError("the process that classifies uploads is not running; fix: try again")
         try:
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
@@ -126,7 +126,9 @@ class Predictor:
             raise DiedError(f"these files took longer than {seconds:.0f} s; fix: send fewer at once") from None
         if not line:
             self._end()
-            raise DiedError("the process that classifies uploads ended over these files; fix: check what they are")
+            raise DiedError(
+                "the process that classifies uploads ended while it read these files; fix: check their format"
+            )
         return json.loads(line)
 
     def _end(self) -> None:
@@ -139,15 +141,15 @@ class Predictor:
                     try:
                         pipe.close()
                     except OSError:
-                        continue  # what was not sent is of no use any more
+                        continue  # the rest of the request is no longer needed
 
 
 def _read(process: subprocess.Popen[str], lines: Queue[str]) -> None:
-    """Passes lines on, and an empty one at the end."""
+    """Passes lines on, then an empty line at the end."""
     if process.stdout is not None:
         try:
             for line in process.stdout:
                 lines.put(line)
         except ValueError:
-            pass  # closed while it was read
+            pass  # closed while it was being read
     lines.put("")

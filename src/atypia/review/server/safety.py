@@ -1,11 +1,11 @@
-"""What stands before every address: who may call it, from where, how much may be sent, and headers.
+"""Access control for every request: who may connect, from which site, how much may be sent; and response headers.
 
-* On loopback only the names of loopback are taken as host, so that no other site's name can be made to
-  point here (DNS rebinding). Beyond loopback every address but ``/health`` needs the token; a name that
-  was made to point here has no cookie of ours.
-* Whatever changes something needs the header ``X-Atypia: 1``, which no other site may set, and where the
-  browser says which site the request comes from, that must be ours.
-* A body is counted while it comes in, and refused as soon as it is too large or has taken too long.
+* On loopback, only the loopback names are accepted in ``Host``, so that a name of another site cannot be
+  made to point here (DNS rebinding). Beyond loopback, every path except ``/health`` needs the token; a
+  browser sends our cookie to no other name.
+* Requests that change something need the header ``X-Atypia: 1``, which other sites cannot set; if the
+  browser states the origin of the request, it must be this server.
+* The size of a body is checked while it is received; it is refused when it is too large or too slow.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from atypia.base.errors import InputError, must
 
 MARK: Final = "X-Atypia"
-"""Header that every write needs."""
+"""Header required for every request that changes something."""
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 OPEN_PATHS: Final = frozenset({"/health"})
-"""What answers without a token."""
+"""Paths that need no token."""
 TOKEN_CHARACTERS: Final = 16
 """Fewest characters of a token."""
 COOKIE_S: Final = 7 * 24 * 3600
-"""How long a browser keeps the cookie."""
+"""Lifetime of the cookie, in seconds."""
 MAX_JSON_BYTES: Final = 1 << 20
 MAX_IMPORT_BYTES: Final = 32 << 20
 MAX_UPLOAD_BYTES: Final = 256 << 20
 BODY_LIMITS: Final = {"/predict": MAX_UPLOAD_BYTES, "/imports": MAX_IMPORT_BYTES}
-"""Bytes of a request's body, by path; others :data:`MAX_JSON_BYTES`."""
+"""Largest request body in bytes, by path; for others :data:`MAX_JSON_BYTES`."""
 BODY_S: Final = 20.0
-"""Seconds that any body may take; a larger one has more, at :data:`BODY_BYTES_A_S`."""
+"""Seconds that any body may take; large bodies get more, at :data:`BODY_BYTES_A_S`."""
 BODY_BYTES_A_S: Final = 32 << 10
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -65,7 +65,7 @@ class Access:
 
     Attributes:
         host: Address that it listens on.
-        token: What callers have to know; None on loopback for no token.
+        token: Token that clients must send; None on loopback for no token.
 
     Raises:
         InputError: The host is beyond loopback without a token, or the token is short.
@@ -79,7 +79,7 @@ class Access:
             raise InputError(must("token", f"given where the host is {self.host}", "none", "pass --token-file"))
         if self.token is not None and (len(self.token) < TOKEN_CHARACTERS or not self.token.isascii()):
             expected = f"at least {TOKEN_CHARACTERS} plain characters"
-            raise InputError(must("token", expected, len(self.token), "leave it out to have one made"))
+            raise InputError(must("token", expected, len(self.token), "omit it to have one generated"))
 
     @property
     def is_loopback(self) -> bool:
@@ -88,7 +88,7 @@ class Access:
 
     @property
     def cookie(self) -> str:
-        """Value of the cookie that stands for the token, which itself is kept nowhere."""
+        """Value of the cookie that stands for the token, which itself is stored nowhere."""
         return hashlib.sha256(f"atypia review {self.token}".encode()).hexdigest()
 
 
@@ -107,10 +107,10 @@ def is_loopback(host: str) -> bool:
 
 
 class Guard:
-    """The middleware.
+    """The middleware that checks access.
 
     Args:
-        app: What is behind it.
+        app: The application behind it.
         access: Who may call.
     """
 
@@ -129,10 +129,10 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-                # The page's own files may be kept, but are asked for again: an update must show.
+                # Browsers may cache the page's files but must revalidate them, so that an update is visible.
                 headers.setdefault("Cache-Control", "no-cache" if scope["path"].startswith("/static/") else "no-store")
                 if message["status"] == 408:
-                    headers["Connection"] = "close"  # the rest of the body is not waited for
+                    headers["Connection"] = "close"  # do not wait for the rest of the body
             await send(message)
 
         headers = Headers(scope=scope)
@@ -158,7 +158,7 @@ class Guard:
         return None if scope["method"] in SAFE_METHODS else _cross_site(headers, host)
 
     def _token_answer(self, scope: Scope, headers: Headers) -> Response | None:
-        """None for a caller who knows the token."""
+        """None for a client with the token; else the refusal."""
         access = self.access
         bearer = headers.get("authorization", "")
         if bearer.startswith("Bearer ") and _same(bearer[7:], access.token or ""):
@@ -168,7 +168,7 @@ class Guard:
             return None
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
         if scope["path"] == "/" and _same(query.pop("token", [""])[0], access.token or ""):
-            # The token leaves the address bar, and with it the history and any link.
+            # Remove the token from the address bar, and so from the history and from copied links.
             rest = urlencode(query, doseq=True)
             response = RedirectResponse(f"/?{rest}" if rest else "/", 303)
             response.set_cookie(
@@ -185,7 +185,7 @@ class Guard:
 
 
 def cookie_name(scope: Scope) -> str:
-    """Name of the cookie: cookies do not tell ports apart, so the name does."""
+    """Name of the cookie; it includes the port, because browsers share cookies between ports."""
     server = scope.get("server")
     return f"atypia_{server[1] if server else 0}"
 
@@ -193,8 +193,8 @@ def cookie_name(scope: Scope) -> str:
 def cookies(lines: Iterable[str], name: str) -> list[str]:
     """The values of one cookie.
 
-    A browser sends the cookies of everything that runs on the host; whatever the others look like (JSON, letters
-    beyond ASCII, no value at all), ours is found. ``http.cookies`` gives up at the first that breaks its rules.
+    A browser sends the cookies of everything that runs on the host. Ours is found whatever the others contain (JSON,
+    non-ASCII characters, no value). ``http.cookies`` stops at the first cookie that breaks its rules.
 
     >>> cookies(['prefs={"a":1}; flag; path=/; atypia_8470=x'], "atypia_8470")
     ['x']
@@ -204,7 +204,7 @@ def cookies(lines: Iterable[str], name: str) -> list[str]:
 
 
 def _is_encrypted(scope: Scope, headers: Headers) -> bool:
-    """Whether the browser speaks TLS, with us or with what stands before us."""
+    """Whether the browser uses TLS, with us or with a proxy in front of us."""
     return "https" in (scope.get("scheme"), headers.get("x-forwarded-proto", "").split(",")[0].strip().lower())
 
 
@@ -222,7 +222,7 @@ def _names_loopback(host: str) -> bool:
 
 def _cross_site(headers: Headers, host: str) -> Response | None:
     if headers.get(MARK) != "1":
-        return _said(403, f"`{MARK}: 1` must be among the headers of whatever changes something")
+        return _said(403, f"`{MARK}: 1` must be among the headers of requests that change something")
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return _said(403, "requests from other sites may change nothing")
     origin = headers.get("origin")
@@ -232,7 +232,7 @@ def _cross_site(headers: Headers, host: str) -> Response | None:
 
 
 def urlsplit_host(origin: str) -> str | None:
-    """Host and port of an origin; None for what is none.
+    """Host and port of an origin; None if it is not an origin.
 
     >>> urlsplit_host("http://127.0.0.1:8470"), urlsplit_host("null")
     ('127.0.0.1:8470', None)
@@ -245,13 +245,13 @@ def urlsplit_host(origin: str) -> str | None:
 
 
 def _counted(receive: Receive, limit: int) -> Receive:
-    """The same body, up to a number of bytes and for as long as they may take."""
+    """The same body, limited in bytes and time."""
     seen, whole = 0, False
     began: float | None = None
 
     async def limited() -> Message:
         nonlocal seen, whole, began
-        if whole:  # what is waited for now is the end of the connection
+        if whole:  # now only the end of the connection is awaited
             return await receive()
         loop = asyncio.get_running_loop()
         began = loop.time() if began is None else began

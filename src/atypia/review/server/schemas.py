@@ -1,4 +1,4 @@
-"""What the API takes and gives; the OpenAPI description at ``/openapi.json`` is made from these."""
+"""Request and response models of the API; the OpenAPI description at ``/openapi.json`` is generated from them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from atypia.review.decisions.words import NAME_CHARACTERS, NOTE_CHARACTERS, DecisionName
 
 MAX_ID = 2**53
-"""Largest number that every JSON reader keeps exactly."""
+"""Largest integer that every JSON reader represents exactly."""
 
 RaterName = Annotated[str, Field(min_length=1, max_length=4 * NAME_CHARACTERS, description="A rater's name")]
-Index = Annotated[int, Field(ge=0, le=MAX_ID, description="Position of a figure in what was opened, from 0")]
+Index = Annotated[int, Field(ge=0, le=MAX_ID, description="Position of a figure in the opened data, from 0")]
 
 
 class Given(BaseModel):
-    """Base of what is sent: unknown keys are refused, and what is of another type (`true`, `"3"` for a number)."""
+    """Base of request bodies: refuses unknown keys and values of another type (`true`, `"3"` for a number)."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -28,7 +28,7 @@ class Problem(BaseModel):
 
 
 class Health(BaseModel):
-    """The server is there."""
+    """The server is running."""
 
     status: str
     version: str
@@ -36,7 +36,7 @@ class Health(BaseModel):
 
 
 class Has(BaseModel):
-    """What is known of the figures."""
+    """Which columns are known for the figures."""
 
     p: bool
     label: bool
@@ -47,7 +47,7 @@ class Has(BaseModel):
 
 
 class Session(BaseModel):
-    """What was opened."""
+    """The opened data."""
 
     title: str
     source: str
@@ -58,7 +58,7 @@ class Session(BaseModel):
     domains: list[str]
     calls: list[str]
     raters: list[str]
-    rater: str | None = Field(description="Who reviews, where that was given at the start")
+    rater: str | None = Field(description="Rater, if given at the start")
     model: str | None
     threshold: float | None
     field_um: float | None
@@ -66,12 +66,12 @@ class Session(BaseModel):
     sorts: list[str]
     queues: list[str]
     notes: list[str]
-    fingerprint: str = Field(description="Of which figures these are; as `v` it makes crops cacheable")
+    fingerprint: str = Field(description="Identifies the set of figures; sent as `v`, it makes crops cacheable")
     version: str
 
 
 class Figure(BaseModel):
-    """A figure, as one rater sees it. In blind mode `p` to `others` are empty and `figure_id` is a number."""
+    """A figure as one rater sees it. In blind mode `p` to `others` are empty and `figure_id` is a number."""
 
     index: int
     figure_id: str
@@ -93,7 +93,7 @@ class Figure(BaseModel):
     note: str | None
     event: int | None = Field(description="Id of the rater's latest event on it, for `seen_previous`")
     others: dict[str, str]
-    settled: str | None = Field(description="What an arbitration settled it as")
+    settled: str | None = Field(description="Decision of an arbitration")
 
 
 class FigurePage(BaseModel):
@@ -105,14 +105,14 @@ class FigurePage(BaseModel):
 
 
 class FigureList(BaseModel):
-    """A part of a list of figures without an offset."""
+    """A part of a list of figures without offset."""
 
     total: int
     figures: list[Figure]
 
 
 class QueueReply(BaseModel):
-    """Figures to look at, best first, and why."""
+    """Figures to look at, most useful first, and the reasons."""
 
     figures: list[Figure]
     reason: dict[str, str]
@@ -120,7 +120,7 @@ class QueueReply(BaseModel):
 
 
 class Rater(BaseModel):
-    """A rater and how far they have come."""
+    """A rater and their progress."""
 
     name: str
     decided: int
@@ -138,35 +138,39 @@ class NewDecision(Given):
 
     rater: RaterName
     index: Index
-    decision: DecisionName | None = Field(description="null clears")
+    decision: DecisionName | None = Field(description="null clears the decision")
     note: Annotated[
         str | None,
         Field(max_length=NOTE_CHARACTERS, description="null leaves the note as it is, an empty text clears it"),
     ] = None
     seen_previous: Annotated[
         int | None,
-        Field(ge=0, le=MAX_ID, description="Id of the rater's latest event that is known, 0 for none; null: no check"),
+        Field(
+            ge=0,
+            le=MAX_ID,
+            description="Id of the rater's latest event known to the client, 0 for none; null: no check",
+        ),
     ] = None
-    blind: Annotated[bool, Field(description="Whether the answer keeps the figure's name to itself")] = False
+    blind: Annotated[bool, Field(description="Whether the answer hides the figure's name")] = False
 
 
 class NewArbitration(Given):
-    """A decision that settles a figure for all."""
+    """An arbitration: a decision that settles a figure for all raters."""
 
     rater: RaterName
     index: Index
-    decision: DecisionName | None = Field(description="null takes the figure back into dispute")
+    decision: DecisionName | None = Field(description="null makes the figure disputed again")
     note: Annotated[str | None, Field(max_length=NOTE_CHARACTERS)] = None
 
 
 class Undo(Given):
-    """Whose last decision is taken back."""
+    """The rater whose last decision is undone."""
 
     rater: RaterName
 
 
 class DecisionReply(BaseModel):
-    """A decision that is on the disk."""
+    """A decision, already written to disk."""
 
     id: int
     rater: str
@@ -179,7 +183,7 @@ class DecisionReply(BaseModel):
 
 
 class Undone(BaseModel):
-    """What was taken back."""
+    """The undone decision."""
 
     id: int
     undone: int
@@ -226,7 +230,7 @@ class AgainstOthers(BaseModel):
 
 
 class Consensus(BaseModel):
-    """What raters say together, and how well they agree."""
+    """The raters' joint decisions, and their agreement."""
 
     raters: list[str]
     figures_with_two: int
@@ -239,7 +243,7 @@ class Consensus(BaseModel):
 
 
 class SlideEntry(BaseModel):
-    """A slide or region; size is null where the file cannot be read, or was not opened yet."""
+    """A slide or region; size is null if the file cannot be read or was not opened yet."""
 
     slide: int
     name: str
@@ -263,7 +267,7 @@ class SlideFigure(BaseModel):
 
 
 class Imported(BaseModel):
-    """What an import came to."""
+    """Result of an import."""
 
     taken: int
     unknown: int
@@ -281,7 +285,7 @@ class PredictedRow(BaseModel):
 
 
 class Predicted(BaseModel):
-    """What the model says of an upload."""
+    """The model's predictions for an upload."""
 
     model: str
     threshold: float

@@ -1,4 +1,4 @@
-"""Serving a review: one process, one port."""
+"""Serves a review: one process, one port."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ EXTRA: Final = "pip install 'atypia[review]'"
 
 @dataclass(frozen=True)
 class Serving:
-    """How to serve.
+    """Options of the server.
 
     Attributes:
         opening: What to open.
-        decisions: The decisions file; None for the usual place.
-        model: Bundle, exported file or shipped name; None for the shipped model, where there is one.
+        decisions: The decisions file; None for the default place.
+        model: Bundle, exported file or shipped name; None for the shipped model, if there is one.
         host: Address to listen on.
-        port: Port; 0 for any that is free.
-        token: What callers have to know; None beyond loopback to have one made.
-        rater: Who reviews, where that is known.
+        port: Port; 0 for any free port.
+        token: Token that clients must send; None: a token is generated if the host is beyond loopback.
+        rater: The rater, if known.
     """
 
     opening: Opening
@@ -47,13 +47,13 @@ def serve(asked: Serving, ready: Callable[[str, Path], None]) -> None:
     """Serves until it is stopped.
 
     Args:
-        asked: How.
+        asked: Options.
         ready: Called with the page's address and the decisions file, once the port is open.
 
     Raises:
         AbsentError: The server's packages are not installed; or no such model or data set.
-        InputError: The port is taken, the token too short, or what was opened is not valid.
-        WorkError: The decisions file is in use or cannot be written.
+        InputError: The port is in use, the token too short, or the opened data is not valid.
+        WorkError: The decisions file is in use or is not writable.
     """
     try:
         import python_multipart  # noqa: F401  FastAPI reads uploads with it
@@ -84,15 +84,15 @@ def serve(asked: Serving, ready: Callable[[str, Path], None]) -> None:
 
 
 def chosen_token(given: str | None, file: Path | None, environ: Mapping[str, str] = os.environ) -> str | None:
-    """The token as the user gave it: itself, in a file, or in the environment (``ATYPIA_TOKEN``).
+    """The token that the user gave: directly, in a file, or in the environment (``ATYPIA_TOKEN``).
 
     Args:
-        given: The token itself, which every user of the machine can read in its list of processes.
-        file: A file whose one line it is.
-        environ: The environment, which is looked at where neither is given.
+        given: The token itself, which every user of the machine can see in the process list.
+        file: A file with the token as its only line.
+        environ: The environment, used if neither is given.
 
     Raises:
-        InputError: Both were given, or the file cannot be read or has not one line.
+        InputError: Both were given, or the file cannot be read or does not have exactly one line.
     """
     if given is not None and file is not None:
         raise InputError(must("token", "given once", "--token and --token-file", "leave one of them out"))

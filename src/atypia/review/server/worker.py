@@ -1,7 +1,7 @@
 """The process that decodes and classifies uploads: ``python -m atypia.review.server.worker MODEL``.
 
-It speaks JSON lines: a first line says what it is, then one line a request comes in and one line
-an answer goes out. It may die over a file: the server starts another.
+It speaks JSON lines: a first line describes the model, then each request and each answer is one line.
+It may crash on a file: the server then starts another.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from atypia.inference.classifier import Classifier
 
 MEMORY_BYTES: Final = 8 << 30
-"""Most data of the process: a file that would need more ends it, not the server."""
+"""Memory limit of the process in bytes: a file that needs more ends the process, not the server."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Answers requests until there are no more."""
-    # What libraries print must not come between answers.
+    # Output that libraries print must not mix with the answers.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     _limit()
@@ -46,12 +46,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def answered(classifier: Classifier, files: Sequence[Sequence[str]], most: int) -> list[dict[str, Any]] | None:
-    """Rows of all crops in files, in order; None where there are more than ``most``.
+    """Rows of all crops in files, in order; None if there are more than ``most``.
 
     Args:
-        classifier: Judges them.
-        files: Path and shown name of each.
-        most: How many crops at most.
+        classifier: Classifies them.
+        files: Path and displayed name of each.
+        most: Largest number of crops.
     """
     rows: list[dict[str, Any]] = []
     for path, name in files:
@@ -78,9 +78,9 @@ def _rows(classifier: Classifier, path: Path, most: int) -> Iterator[dict[str, A
     with open(path, "rb") as file:
         kind = image_format(file.read(16))
     if kind is None:
-        raise DataError(f"{path} is no PNG, JPEG or TIFF; fix: upload crops in one of these forms")
+        raise DataError(f"{path} is not a PNG, JPEG or TIFF; fix: upload crops in one of these formats")
     if kind == "TIFF":
-        # Whatever a TIFF is, its pages are judged one by one, each under the limits of a crop.
+        # The pages of any TIFF are classified one by one, each under the size limits of a crop.
         items = stack_pages(path, classifier.geometry, max_pages=most)
     else:
         items = crop_files([path], classifier.geometry, workers=1)
@@ -99,7 +99,7 @@ def _limit() -> None:
     try:
         import resource
     except ImportError:
-        return  # not on this system
+        return  # not available on this system
     for what, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_DATA, MEMORY_BYTES)):
         _, hard = resource.getrlimit(what)
         limit = most if hard == resource.RLIM_INFINITY else min(most, hard)

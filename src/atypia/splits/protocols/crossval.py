@@ -1,4 +1,4 @@
-"""Cross-validation by case: inside a published training part, or over everything."""
+"""Cross-validation by case: inside a published training part, or over all figures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class OfficialOptions(StrictModel):
 
     Attributes:
         folds: Number of folds inside the training part.
-        balance_domains: Whether domains are kept in proportion too, not the classes alone.
+        balance_domains: Whether domains are kept in proportion as well as the classes.
     """
 
     folds: int = Field(default=5, ge=2, le=100)
@@ -32,10 +32,10 @@ class KFoldOptions(StrictModel):
 
     Attributes:
         folds: Number of folds.
-        nested: Whether the fold's own part is its test part, and validation is drawn from the
-            rest; otherwise the fold's own part is its validation part and nothing is tested.
-        val_share: Share of the rest that validates, where nested.
-        balance_domains: Whether domains are kept in proportion too, not the classes alone.
+        nested: Whether the part of each fold is its test part, with validation drawn from the
+        rest; otherwise it is the validation part and there is no test part.
+        val_share: Share of the rest that is used for validation, if nested.
+        balance_domains: Whether domains are kept in proportion as well as the classes.
     """
 
     folds: int = Field(default=5, ge=2, le=100)
@@ -62,15 +62,15 @@ def everything(figures: Figures, options: EverythingOptions, seed: int) -> Divis
 
 
 def final(figures: Figures, options: FinalOptions, seed: int) -> Division:
-    """Every figure of the published training part trains; the published test part is tested.
+    """Trains on the whole published training part and tests on the published test part.
 
-    Nothing is left to select by: how to train is settled beforehand, by the folds of ``official``.
+    There is no validation part: the folds of ``official`` decide beforehand how to train.
 
     Raises:
         InputError: No published parts.
     """
     train, test, neither = figures.part_rows()
-    notes = (f"{neither:,} figures of no published part were left out",) if neither else ()
+    notes = (f"{neither:,} figures outside the published parts were left out",) if neither else ()
     return Division([FoldRows("all", train, NO_ROWS, test)], notes)
 
 
@@ -84,7 +84,7 @@ def official(figures: Figures, options: OfficialOptions, seed: int) -> Division:
     equal = (1 / options.folds,) * options.folds
     parts = _place(figures, train, equal, generator(seed, "official"), options.balance_domains)
     folds = [FoldRows(f"fold-{k + 1}", train[parts != k], train[parts == k], test) for k in range(options.folds)]
-    warnings = (f"{neither:,} figures of no published part were left out",) if neither else ()
+    warnings = (f"{neither:,} figures outside the published parts were left out",) if neither else ()
     return Division(folds, warnings)
 
 
@@ -117,9 +117,9 @@ def _place(figures: Figures, rows: Rows, shares: Sequence[float], rng: Generator
 add(
     Protocol(
         name="final",
-        summary="every figure of the published training part trains, none validates; tested on the published test part",
-        source="Atypia: for a model that ships, once the folds of official have settled how to train it",
-        leakage=f"{GROUPED}, if the publisher's parts share none (checked)",
+        summary="trains on the whole published training part, without validation; tests on the published test part",
+        source="Atypia: for a model that ships, after the folds of official have decided how to train it",
+        leakage=f"{GROUPED}, if the publisher's parts share no case (checked)",
         options=FinalOptions,
         divide=final,
         validated=False,
@@ -141,7 +141,7 @@ add(
         name="official",
         summary="published training and test part; case-grouped stratified folds inside training, tested on the test part",
         source="parts: the data set's publisher (AMi-Br: Banerjee et al.); folds: Atypia",
-        leakage=f"{GROUPED}, if the publisher's parts share none (checked)",
+        leakage=f"{GROUPED}, if the publisher's parts share no case (checked)",
         options=OfficialOptions,
         divide=official,
     )
@@ -149,7 +149,7 @@ add(
 add(
     Protocol(
         name="kfold",
-        summary="case-grouped stratified k-fold; the fold's part validates (or tests, if nested)",
+        summary="case-grouped stratified k-fold; each part validates (or tests, if nested) once",
         source="Atypia; the grouped k-fold that Giedziun et al. use for their ablation and Benito-Del-Valle et al. imply",
         leakage=GROUPED,
         options=KFoldOptions,

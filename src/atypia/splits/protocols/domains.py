@@ -18,7 +18,7 @@ from atypia.splits.foldnames import domain_fold
 from atypia.splits.grouping import allocate
 
 DOMAIN_COLUMNS = (r.DOMAIN, *r.DOMAIN_PARTS, r.DATASET)
-"""Manifest columns whose values can be taken for domains."""
+"""Manifest columns whose values can serve as domains."""
 
 
 def _domain_column(name: str) -> str:
@@ -35,8 +35,8 @@ class LodoOptions(StrictModel):
 
     Attributes:
         by: Column whose values are the domains.
-        val_share: Share of the remaining domains' figures that validates.
-        balance_domains: Whether training and validation have the remaining domains in proportion.
+        val_share: Share of the remaining domains' figures that is used for validation.
+        balance_domains: Whether training and validation contain the remaining domains in proportion.
     """
 
     by: DomainColumn = r.DOMAIN
@@ -50,8 +50,8 @@ class CrossDomainOptions(StrictModel):
     Attributes:
         by: Column whose values are the domains.
         repeats: Independent draws for each training domain.
-        test_share: Share of the training domain that is held out and tested too.
-        val_share: Share of what then remains of it that validates.
+        test_share: Share of the training domain that is held out for testing.
+        val_share: Share of the rest of the training domain that is used for validation.
     """
 
     by: DomainColumn = r.DOMAIN
@@ -61,10 +61,10 @@ class CrossDomainOptions(StrictModel):
 
 
 def leave_one_out(figures: Figures, options: LodoOptions, seed: int) -> Division:
-    """One fold a domain: tested on it, trained and validated on all others.
+    """One fold per domain: tested on it, trained and validated on all others.
 
     Raises:
-        InputError: Fewer than two domains are known, or the rest of one cannot be divided.
+        InputError: Fewer than two domains are known, or the other domains cannot be divided.
     """
     domains, warnings = known_domains(figures, options.by)
     of = _numbers(figures, domains)
@@ -87,7 +87,7 @@ def leave_one_out(figures: Figures, options: LodoOptions, seed: int) -> Division
 
 
 def cross_domain(figures: Figures, options: CrossDomainOptions, seed: int) -> Division:
-    """For each domain a training on it alone, tested on a held-out share of it and on all others.
+    """For each domain, trains on it alone and tests on a held-out share of it and on all others.
 
     Raises:
         InputError: Fewer than two domains are known, or none can be trained on.
@@ -129,9 +129,9 @@ def cross_domain(figures: Figures, options: CrossDomainOptions, seed: int) -> Di
 
 
 def known_domains(figures: Figures, column: str) -> tuple[dict[str, Rows], list[str]]:
-    """The figures of each domain by its sorted name; and a warning where some have none.
+    """The figures of each domain by its sorted name; and a warning if some figures have no domain.
 
-    Figures of unknown domain are used nowhere: they might be of the domain that is left out.
+    Figures of unknown domain are not used: they might belong to the domain that is left out.
 
     Raises:
         InputError: Fewer than two domains are known.
@@ -148,20 +148,20 @@ def known_domains(figures: Figures, column: str) -> tuple[dict[str, Rows], list[
             )
         )
     unknown = sum(value is None for value in values)
-    warnings = [f"{unknown:,} figures of unknown {column} were left out"] if unknown else []
+    warnings = [f"{unknown:,} figures with unknown {column} were left out"] if unknown else []
     array = np.array(["" if value is None else value for value in values], dtype=str)
     known = np.array([value is not None for value in values])
     return {name: np.flatnonzero(known & (array == name)) for name in names}, warnings
 
 
 def without_cases(figures: Figures, rows: Rows, other: Rows) -> tuple[Rows, int]:
-    """The rows whose case has no figure in ``other``, and how many rows that leaves out."""
+    """The rows whose case has no figure in ``other``, and the number of rows left out."""
     kept = rows[~np.isin(figures.cases[rows], figures.cases[other])]
     return kept, len(rows) - len(kept)
 
 
 def fold_names(names: list[str]) -> list[str]:
-    """Names that can name a folder, all different.
+    """Turns names into valid folder names, all different.
 
     >>> fold_names(["Aperio CS2 | UMC", "Aperio CS2, UMC", "犬"])
     ['aperio-cs2-umc', 'aperio-cs2-umc-2', 'domain']
@@ -193,7 +193,7 @@ def _spanning(domain: str, dropped: int, where: str) -> str:
 add(
     Protocol(
         name="lodo",
-        summary="leave one domain out: it is the test part; the rest trains and validates, by case",
+        summary="leave one domain out for testing; train and validate on the rest, divided by case",
         source="Giedziun et al., model selection; Gulrajani and Lopez-Paz 2021 for the general form",
         leakage=f"{GROUPED}; cases that span domains are left out",
         options=LodoOptions,

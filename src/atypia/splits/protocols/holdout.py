@@ -18,8 +18,8 @@ class PooledOptions(StrictModel):
     """Options of ``pooled-95-5``.
 
     Attributes:
-        val_share: Share of the figures that validates.
-        balance_domains: Whether domains are kept in proportion too, not the classes alone.
+        val_share: Share of the figures that is used for validation.
+        balance_domains: Whether domains are kept in proportion as well as the classes.
         repeats: Number of independent draws.
     """
 
@@ -35,7 +35,7 @@ class HoldoutOptions(PooledOptions):
 
 
 def holdout(name: str) -> Callable[[Figures, PooledOptions, int], Division]:
-    """The function that divides for a protocol of this name, which its stream of chance bears."""
+    """The dividing function of the protocol with this name, which also names its random stream."""
 
     def divide(figures: Figures, options: PooledOptions, seed: int) -> Division:
         rows = np.arange(len(figures))

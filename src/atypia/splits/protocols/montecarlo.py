@@ -1,4 +1,4 @@
-"""Monte-Carlo cross-validation with fractions of the data: how much data a method needs."""
+"""Monte-Carlo cross-validation with fractions of the data: to see how much data a method needs."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class MonteCarloOptions(StrictModel):
 
     Attributes:
         fractions: Shares of the pool that are used, each in (0, 1].
-        repeats: Independent draws of the whole.
+        repeats: Number of independent repetitions.
         nested: Whether each fraction contains the smaller ones of its repeat, in training and in
-            validation; otherwise every fraction is drawn anew.
-        test_share: Share of the figures that is tested.
-        val_share: Share of a fraction that validates.
-        balance_domains: Whether domains are kept in proportion too when cases are placed.
+        validation; otherwise every fraction is drawn independently.
+        test_share: Share of the figures of the test part.
+        val_share: Share of a fraction that is used for validation.
+        balance_domains: Whether domains are also kept in proportion when cases are placed.
     """
 
     fractions: tuple[Fraction, ...] = Field(default=FRACTIONS, min_length=1)
@@ -49,21 +49,21 @@ def part_size(figures: int, share: float) -> int:
     >>> [part_size(16442, share) for share in (0.001, 0.01, 0.1, 1.0)]
     [16, 164, 1644, 16442]
     """
-    # The small term keeps a product like 0.29 * 100 = 28.999999999999996 at 29.
+    # The small term prevents a product like 0.29 * 100 = 28.999999999999996 from becoming 28.
     return math.floor(figures * share + 1e-9)
 
 
 def monte_carlo(figures: Figures, options: MonteCarloOptions, seed: int) -> Division:
-    """A test part by case, then fractions of the rest, one fold a repeat and fraction.
+    """A test part by case, then fractions of the rest, one fold per repeat and fraction.
 
     All fractions of a repeat share its test part. Of a pool of n figures the fraction f uses
     ``floor(n f)``, of these ``floor(floor(n f) * val_share)`` for validation. Training and
     validation figures come from different cases; inside these sides figures are drawn one by
+    validation figures come from different cases; within each of the two, figures are drawn one by
     one, with the classes in proportion, because a thousandth of the data is less than one case.
-
     Raises:
-        InputError: Too few cases; or a fraction so small that training lacks a class or nothing
-            is left for validation.
+        InputError: Too few cases; or a fraction so small that training lacks a class or validation
+        is empty.
     """
     rows = np.arange(len(figures))
     fractions = sorted(set(options.fractions))
@@ -82,7 +82,7 @@ def monte_carlo(figures: Figures, options: MonteCarloOptions, seed: int) -> Divi
                 sides = place.ranked(pool[inner == 0], use), place.ranked(pool[inner == 1], use)
             used = part_size(len(pool), fraction)
             n_val = part_size(used, options.val_share)
-            # The whole pool is used whole: cases make its sides a few figures larger or smaller.
+            # At fraction 1 the whole pool is used; dividing by case makes its parts a few figures larger or smaller.
             train, val = sides if used == len(pool) else (sides[0][: used - n_val], sides[1][:n_val])
             if len(np.unique(figures.labels[train])) < 2 or not len(val):
                 failed.add(fraction)
@@ -101,7 +101,7 @@ def monte_carlo(figures: Figures, options: MonteCarloOptions, seed: int) -> Divi
 
 
 class _Placer:
-    """Draws of one repeat, each with a stream of its own."""
+    """Random divisions within one repeat, each with its own random stream."""
 
     def __init__(self, figures: Figures, options: MonteCarloOptions, seed: int, repeat: int) -> None:
         self.figures = figures
@@ -115,7 +115,7 @@ class _Placer:
         return allocate(self.figures.cases[rows], self.figures.labels[rows], (1 - share, share), rng, domains)
 
     def ranked(self, rows: Rows, use: str) -> Rows:
-        """The rows in a random order whose every beginning has the classes in proportion."""
+        """The rows in a random order in which every leading section has the classes in proportion."""
         return rows[ranking(self.figures.labels[rows], generator(*self.names, use, "ranking", len(rows)))]
 
 

@@ -1,4 +1,4 @@
-"""Divisions as their authors made them, leaks included."""
+"""Divisions as their authors made them, including leakage."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ AMMELING_SEEDS = (42, 43, 44, 45, 46)
 
 
 class BanerjeeOptions(StrictModel):
-    """``banerjee`` has no options: it is what was published."""
+    """``banerjee`` has no options: the published folds are fixed."""
 
 
 class AmmelingOptions(StrictModel):
     """Options of ``ammeling-as-published``.
 
     Attributes:
-        fractions: Shares of the pool that are used, each in (0, 1].
+        fractions: Shares of the pool to use, each in (0, 1].
         seeds: Seeds of the independent draws.
     """
 
@@ -44,7 +44,7 @@ class GiedziunOptions(StrictModel):
     """Options of ``giedziun-as-published``.
 
     Attributes:
-        val_share: Share of the figures that validates.
+        val_share: Share of the figures that is used for validation.
     """
 
     val_share: float = Field(default=0.05, gt=0, lt=1)
@@ -64,7 +64,7 @@ def banerjee(figures: Figures, options: BanerjeeOptions, seed: int) -> Division:
         )
     parts = stratified_group_folds(figures.labels[train], slides, 5, seed)
     folds = [FoldRows(f"fold-{k + 1}", train[parts != k], train[parts == k], test) for k in range(5)]
-    return Division(folds, (f"{neither:,} figures of no published part were left out",) if neither else ())
+    return Division(folds, (f"{neither:,} figures outside the published parts were left out",) if neither else ())
 
 
 def stratified_group_folds(
@@ -72,21 +72,21 @@ def stratified_group_folds(
 ) -> Rows:
     """Group folds as scikit-learn's StratifiedGroupKFold made them before version 1.8.
 
-    Groups, in the order of their sorted names, are described by their class counts. They are
-    taken from the widest to the narrowest spread of these counts (standard deviation over the
-    classes, equal ones in their order), and each goes to the fold for which the classes' shares
-    then differ least between folds (mean over classes of the standard deviation over folds of
-    the share of the class); among equals to the fold with the fewest figures so far.
+    Groups, ordered by name, are described by their class counts. They are processed from the
+    largest to the smallest spread of these counts (standard deviation over the classes; ties keep
+    their order). Each goes to the fold for which the class shares then differ least between folds
+    (mean over classes of the standard deviation over folds of the share of the class); ties go to
+    the fold with the fewest figures so far.
 
-    Until version 1.7 shuffling permuted the *counts* but not the groups, so a group was placed
-    by the counts of another one and the folds came out unequal. The published folds depend on
-    that, so it is kept here. Neither the order of rows nor that of classes has an influence.
+    Until version 1.7, shuffling permuted the *counts* but not the groups, so a group was placed
+    by the counts of another group and the folds came out unequal. The published folds depend on
+    this error, so it is reproduced. The order of rows and of classes has no influence.
 
     Args:
         labels: 0 or 1, shape (n,).
         groups: Name of each figure's group, shape (n,); names decide the order of groups.
         folds: Number of folds.
-        random_state: Seed of the shuffling; None: no shuffling.
+        random_state: Seed of the shuffling; None for no shuffling.
 
     Returns:
         Number of each figure's fold, shape (n,) int64.
@@ -101,7 +101,7 @@ def stratified_group_folds(
     np.add.at(described, (group_of, np.asarray(labels, dtype=np.int64)), 1)
     total = described.sum(axis=0)
     if random_state is not None:
-        # NumPy froze this legacy stream, so the published draw stays the same for good.
+        # NumPy froze this legacy generator, so the published draw never changes.
         np.random.RandomState(random_state).shuffle(described)
     fold_of_group = np.zeros(len(names), dtype=np.int64)
     filled = np.zeros((folds, 2))
@@ -119,17 +119,17 @@ def stratified_group_folds(
 
 
 def ammeling(figures: Figures, options: AmmelingOptions, seed: int) -> Division:
-    """Annotations drawn one by one, whatever their case: test, then a fraction, then validation.
+    """Draws annotations one by one, ignoring cases: test, then a fraction, then validation.
 
-    The draws are those of the published code where the manifest has the published table's rows
-    in their order: the legacy generator, seeded anew for every fraction, draws without
+    The draws equal those of the published code if the manifest has the rows of the published table
+    in their order: the legacy generator, reseeded for every fraction, draws without
     replacement ``floor(0.2 n)`` rows for test, ``floor(f * rest)`` of the rest, and
     ``floor(0.2 * drawn)`` of those for validation.
 
     Raises:
         InputError: A fraction leaves too little to train on.
     """
-    # Draws are by row number of the table, so that order is restored here.
+    # The draws are by row number of the table, so the original order is restored here.
     in_table = np.argsort(figures.order)
     folds = []
     for number in options.seeds:
@@ -146,7 +146,7 @@ def ammeling(figures: Figures, options: AmmelingOptions, seed: int) -> Division:
 
 
 def giedziun(figures: Figures, options: GiedziunOptions, seed: int) -> Division:
-    """One draw of figures, stratified by label only; the seed of the authors is not published."""
+    """One draw of figures, stratified by label only; the authors did not publish their seed."""
     order = ranking(figures.labels, generator(seed, "giedziun-as-published"))
     n_val = math.ceil(len(order) * options.val_share - 1e-9)
     return Division([FoldRows("repeat-1", order[n_val:], order[:n_val])])
@@ -154,7 +154,7 @@ def giedziun(figures: Figures, options: GiedziunOptions, seed: int) -> Division:
 
 def _caveat(what: str) -> str:
     return (
-        f"{what}, as published: figures of one case are on both sides, so results are too good; "
+        f"{what}, as published: figures of one case are in several parts, so results are too optimistic; "
         f"training needs the exception {CASE_ACROSS_PARTS}"
     )
 
@@ -164,7 +164,7 @@ add(
         name="banerjee",
         summary="the five published folds of the AMi-Br training part, by slide, tested on the hold-out",
         source="Banerjee et al., published code: StratifiedGroupKFold(5, shuffle, random_state 42) of scikit-learn < 1.8",
-        leakage="none: no slide is in two parts, nor a case where each has one slide (checked)",
+        leakage="none: no slide is in two parts, and no case, if each case has one slide (checked)",
         options=BanerjeeOptions,
         divide=banerjee,
         fixed_seed=BANERJEE_SEED,

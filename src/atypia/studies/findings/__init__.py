@@ -1,1 +1,1 @@
-"""What the predictions of a study say."""
+"""Findings: statistics computed from the predictions of a study."""

@@ -1,4 +1,4 @@
-"""What a report says of a study itself: what was asked, how much of it is done, how to do it again."""
+"""Facts about a study for its report: its question, its progress, and how to repeat it."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ class Failure:
 
 @dataclass(frozen=True)
 class StudyAbout:
-    """What a report says of the study itself.
+    """Facts about a study for its report.
 
     Attributes:
-        name: Of the study.
+        name: Name of the study.
         size: ``full``, ``cpu`` or ``smoke``.
-        summary: What it asks.
-        source: The paper; empty without one.
-        protocol: How the data was divided, in words.
+        summary: Its question.
+        source: The paper that it follows; empty without one.
+        protocol: Description of how the data was divided.
         counts: Number of runs in each state.
-        seconds: Sum over the complete runs.
+        seconds: Total duration of the complete runs.
         n_rows: Rows of the plan.
         trained_on: Names of the training sets.
         tested_on: Names of the sets that every classifier was tested on.
-        baseline: Label of the row that others are compared with.
+        baseline: Label of the reference row.
         failures: Runs that failed.
-        lacking: What is missing here, and the rows that need it.
-        absent_tests: Test sets that are not here, and why.
-        environments: Versions, and the number of runs that were made with them.
-        commands: What to type to do it again.
+        lacking: Missing data or weights, and the rows that need them.
+        absent_tests: Missing test sets, and the reasons.
+        environments: Versions, and the number of runs made with them.
+        commands: Commands that repeat the study.
         study_yaml: The study file with all changes.
-        warnings: What makes the numbers doubtful or incomplete.
+        warnings: Reasons why the numbers are doubtful or incomplete.
     """
 
     name: str

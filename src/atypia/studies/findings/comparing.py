@@ -1,4 +1,4 @@
-"""Rows of a study compared with a reference on each place: the same figures, cases as the unit."""
+"""Compares rows of a study with a reference on each place: on the same figures, with cases as the unit."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from atypia.studies.findings.scoring import AUROC, BA, DRAWS, FEWEST_DRAWS, Entr
 SWAPS: Final = "swaps of cases"
 DELONG: Final = "DeLong"
 COMPARED: Final = 40
-"""Rows that are compared with a reference on a place at most: the best."""
+"""Largest number of rows compared with a reference on a place: the best ones."""
 PER_ROW: Final = 6
-"""What a comparison costs: an interval's two statistics, and swaps, which are drawn for each row."""
+"""Cost of a comparison: two statistics for the interval, and swaps, which are drawn for each row."""
 SWAP_BUDGET: Final = 6e8
 
 
 def reference_of(entries: Sequence[Entry], series: Sequence[Series], baseline: str | None) -> dict[str, Entry]:
-    """The row that each group's rows are compared with: the baseline, else the best.
+    """The reference row of each group: the baseline, else the best.
 
     Args:
         entries: Rows on a place, best first.
@@ -49,7 +49,7 @@ def reference_of(entries: Sequence[Entry], series: Sequence[Series], baseline: s
 
 
 def is_baseline(series: Series, baseline: str) -> bool:
-    """Whether a row is the baseline, at any decision."""
+    """Whether a row is the baseline, with any decision threshold."""
     return series.row == baseline
 
 
@@ -62,7 +62,7 @@ def place_differences(
     limits: list[str],
     name: str,
 ) -> list[Difference]:
-    """Differences of rows from their group's reference, p-values not yet corrected.
+    """Differences of rows from their group's reference, with uncorrected p-values.
 
     Args:
         place: Its position.
@@ -86,7 +86,7 @@ def place_differences(
 
 
 def corrected(differences: Sequence[Difference]) -> tuple[Difference, ...]:
-    """The same with p-values after Holm's correction over all of them."""
+    """The same differences with Holm's correction over all of them."""
     adjusted = holm([d.p for d in differences]) if differences else []
     return tuple(replace(d, p_holm=float(p)) for d, p in zip(differences, adjusted, strict=True))
 
@@ -120,7 +120,7 @@ def _compared(place: int, one: Entry, other: Entry, figures: Figures, rows: int)
 
 
 def aligned(first: Sample, second: Sample) -> tuple[Sample, Sample] | tuple[None, None]:
-    """Both on the figures that both scored; none where there are none."""
+    """Both samples restricted to the figures that both scored; None if there are none."""
     if np.array_equal(first.rows, second.rows):
         return first, second
     _, ours, theirs = np.intersect1d(first.rows, second.rows, assume_unique=True, return_indices=True)

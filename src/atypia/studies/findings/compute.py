@@ -1,4 +1,4 @@
-"""What a study's report shows: computed from predictions and result rows, and kept by the content of both."""
+"""Computes a study's findings from predictions and result rows, cached by the content of both."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ from atypia.studies.shift import domain_groups
 from atypia.studies.table import StudyResults, collect_study, evaluations
 
 VERSION: Final = 6
-"""Raised when the same predictions give other findings, or these another layout."""
+"""Increased when the same predictions give other findings, or the layout changes."""
 KEPT: Final = "findings.json"
 TABLES: Final = (files.RESULTS, files.RUN_TABLE, files.DELTAS, files.SHIFT, files.MATRIX)
 """In the order of :class:`atypia.studies.table.StudyResults`."""
 SHOWN_PLACES: Final = 12
-"""Places that are scored: a study over more parts and data sets is told so."""
+"""Largest number of places that are scored; a study with more gets a note."""
 
 
 def study_findings(plan: Plan, out: Path) -> tuple[StudyResults, Findings]:
-    """Computes a study's tables and what its report shows, in one pass over the predictions.
+    """Computes a study's tables and findings in one pass over the predictions.
 
     Findings are kept in the study's folder, named by the content of plan, predictions and manifests, and read
     again while these are the same.
@@ -76,7 +76,7 @@ def study_findings(plan: Plan, out: Path) -> tuple[StudyResults, Findings]:
 
 
 def findings_key(plan: Plan, out: Path) -> str:
-    """Content hash of all that tables and findings depend on."""
+    """Content hash of everything that tables and findings depend on."""
     ledger = Ledger(out)
     states = ledger.states({run.id for run in plan.runs}, plan.tests)
     content = []
@@ -112,7 +112,7 @@ def findings_key(plan: Plan, out: Path) -> str:
 
 
 def _kept(out: Path, key: str) -> tuple[StudyResults, Findings] | None:
-    """What was computed before, where nothing that it depends on has changed and every table is as it was written."""
+    """Cached results, if none of their inputs and no table has changed."""
     try:
         value = json.loads((out / KEPT).read_text("utf-8"))
         if value["key"] != key or value["tables"] != _table_hashes(out):
@@ -131,7 +131,7 @@ def _table_hashes(out: Path) -> dict[str, str]:
 
 
 def compute(pool: Pool, results: StudyResults) -> Findings:
-    """The findings of predictions that were gathered, and of their result rows."""
+    """The findings from pooled predictions and their result rows."""
     plan, limits = pool.plan, list[str]()
     named = pool.series()
     series = tuple(named.values())
@@ -189,20 +189,20 @@ def _entries(pool: Pool, key: PlaceKey, place: Place, position: Mapping[RowKey, 
 
 
 def _drawn(entries: Sequence[Entry], series: Sequence[Series], baseline: str | None) -> frozenset[int]:
-    """Rows that are drawn: the best, and the baseline."""
+    """Rows shown in plots: the best, and the baseline."""
     best = [one.series for one in entries[:DRAWN]]
     named = [one.series for one in entries if baseline is not None and is_baseline(series[one.series], baseline)][:1]
     return frozenset(best[: DRAWN - len(set(named) - set(best))]) | frozenset(named)
 
 
 def about_study(plan: Plan, out: Path, status: Status, warnings: Sequence[str] = ()) -> StudyAbout:
-    """What a report says of the study itself.
+    """Facts about a study for its report.
 
     Args:
         plan: Its plan.
         out: Its folder.
-        status: Where it stands.
-        warnings: What makes its numbers doubtful.
+        status: Its progress.
+        warnings: Reasons to doubt its numbers.
     """
     ledger = Ledger(out)
     failures = [
@@ -243,7 +243,7 @@ def about_study(plan: Plan, out: Path, status: Status, warnings: Sequence[str] =
 
 
 def _summary(plan: Plan) -> str:
-    """The study's line, and the size's, which may do with other data and models."""
+    """The summary of the study and of its size, which may use other data and models."""
     own = str(plan.study.get("summary") or "")
     size = (plan.study.get("sizes") or {}).get(plan.size) or {}
     told = str(size.get("summary") or "")
@@ -258,7 +258,7 @@ def _environment(path: Path) -> dict[str, str]:
 
 
 def _plain(value: Any) -> Any:
-    """Values as YAML writes them."""
+    """Values as plain types for YAML."""
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value

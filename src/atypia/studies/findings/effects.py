@@ -1,4 +1,4 @@
-"""What moves a study's metrics: the mean difference that each factor's levels make, everything else being equal."""
+"""Effects of a study's factors: the mean difference made by each factor level, all else equal."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from atypia.studies.findings.schema import Effect, Series
 from atypia.studies.findings.scoring import AUROC, AUROC_BUDGET, BA, Entry, codes_of, draws_for, rate_statistic
 
 ADAPTATION, BACKBONE, DECISION = "adaptation", "backbone", "decision"
-"""Factors that every study has, beside those that it names."""
+"""Factors of every study, in addition to its own."""
 GROUP: Final = ""
-"""Stands for the group beside the factors, none of which has this name: rows of two groups are never a pair."""
+"""Pseudo-factor for the group (no factor has this name): rows of two groups are never a pair."""
 PROBE: Final = "probe"
 MOST_PAIRS: Final = 200
-"""Pairs that an effect is averaged over at most: the first."""
+"""Largest number of pairs averaged for an effect: the first ones."""
 
 
 def place_effects(
@@ -39,12 +39,12 @@ def place_effects(
         entries: Rows, best first.
         series: All rows.
         figures: Of the place's manifest.
-        limits: What was left out is added here.
+        limits: Notes on omitted work are appended here.
         name: Of the place, for messages.
 
     Returns:
         Balanced accuracy, and AUROC for all but the decision, which does not move it; none where the study
-        crosses nothing.
+        crosses no factors.
     """
     members = _of_same_figures(entries)
     if not members:
@@ -64,7 +64,7 @@ def place_effects(
 
 
 def levels_of(series: Series) -> dict[str, str]:
-    """Every factor of a row and its level: the study's own, the backbone, the adaptation, the decision, the group."""
+    """Level of every factor of a row: the study's own factors, backbone, adaptation, decision, group."""
     own = dict(series.factors)
     return {
         **own,
@@ -76,7 +76,7 @@ def levels_of(series: Series) -> dict[str, str]:
 
 
 def pairs_of(levels: Mapping[int, Mapping[str, str]]) -> dict[tuple[str, str, str], list[tuple[int, int]]]:
-    """Pairs of rows that differ in one factor alone.
+    """Pairs of rows that differ in only one factor.
 
     Args:
         levels: Row to its levels, in the order of the study.

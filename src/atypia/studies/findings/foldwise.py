@@ -1,4 +1,4 @@
-"""Tests on result rows instead of predictions: fold by fold, over domains, between ways to adapt."""
+"""Tests on result rows instead of predictions: by fold, over domains, between adaptations."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from atypia.studies.findings.scoring import AUROC, BA, SENSITIVITY, SPECIFICITY
 
 HEADLINE: Final = (BA, SENSITIVITY, SPECIFICITY, AUROC)
 FEWEST_OF_A_CLASS: Final = 5
-"""Figures of either class that a domain needs to enter a ranking."""
+"""Smallest number of figures of each class for a domain to enter a ranking."""
 FEWEST_BLOCKS: Final = 5
 FEWEST_RANKED: Final = 3
 PAIRS: Final = (("probe", "lora"), ("full", "probe"), ("full", "lora"))
-"""Ways to adapt that are compared, in the order of Banerjee et al., Table 4."""
+"""Compared adaptations, in the order of Banerjee et al., Table 4."""
 PAIRED: Final = ("probe", "lora")
-"""These are of the same backbones; others are compared as independent groups."""
+"""Adaptations of the same backbones; others are compared as independent groups."""
 MOST_VALUES: Final = 400
 
 Values = dict[int, dict[str, float]]
@@ -67,7 +67,7 @@ class FoldResults:
         self._found = found
 
     def values(self, place: int, metric: str, domain: str | None = None) -> Values:
-        """Values on a place; NaN where undefined."""
+        """Values on a place; NaN if undefined."""
         of_place = self._found.get((place, metric, domain), {})
         return {row: {fold: float(np.mean(v)) for fold, v in folds.items()} for row, folds in of_place.items()}
 
@@ -88,7 +88,7 @@ class FoldResults:
 def fold_differences(
     results: FoldResults, series: Sequence[Series], about: pa.Table, baseline: str | None
 ) -> tuple[FoldDifference, ...]:
-    """Corrected resampled t-tests on the places where each fold has its own held-out part.
+    """Corrected resampled t-tests on places where each fold has its own held-out part.
 
     Args:
         results: Values by fold.
@@ -156,7 +156,7 @@ def ranks(results: FoldResults, series: Sequence[Series]) -> tuple[Ranked, ...]:
     """Ranks of the rows of each group over test sets and domains, by balanced accuracy.
 
     A domain of a test part or of another data set is a block, and a data set without domains is one; validation
-    parts are none, because they chose what is ranked. Blocks with fewer than
+    parts are not used, because selection was made on them. Blocks with fewer than
     :data:`FEWEST_OF_A_CLASS` figures of a class, or where a row has no value, are left out.
     """
     found = []
@@ -186,7 +186,7 @@ def ranks(results: FoldResults, series: Sequence[Series]) -> tuple[Ranked, ...]:
 
 
 def adaptation_tests(results: FoldResults, series: Sequence[Series]) -> tuple[AdaptationTest, ...]:
-    """Ways to adapt backbones, compared as Banerjee et al. do in Table 4, and by the rows' means.
+    """Adaptations of backbones, compared as in Table 4 of Banerjee et al., and by the rows' means.
 
     Probe and LoRA are compared on the backbones that have both (signed rank), training end to end with either
     as independent groups (U).

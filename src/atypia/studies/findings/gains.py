@@ -1,4 +1,4 @@
-"""What generated figures gain: each row that adds them against the row that differs in nothing else, fold by fold."""
+"""The gain by generated figures: each row that adds them, compared by fold with the row that differs only in this."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class Gain:
 
     Attributes:
         row: Label of the row that adds generated figures.
-        against: Label of the row without them.
+        against: Label of the row without generated figures.
         positives: Share of the real positives that both use.
         n_positives: Real positives in a training part, mean over folds.
-        dataset: Measured on.
-        part: Part of it: ``val``, ``test`` or ``external``.
+        dataset: Name of the test data.
+        part: Its part: ``val``, ``test`` or ``external``.
         metric: Its name.
         folds: Paired folds.
         mean: Mean difference.
-        low: Lower end of the 95 % interval; NaN where it is not defined.
+        low: Lower end of the 95 % interval; NaN if undefined.
         high: Upper end.
         each: The differences, in the order of the folds.
     """
@@ -60,18 +60,18 @@ class Gain:
 
 
 def study_gains(out: Path, metrics: Sequence[str] = METRICS) -> list[Gain]:
-    """The gains of a study whose tables were written.
+    """The gains of a study with existing tables.
 
     The interval is that of the corrected resampled t-test (Nadeau and Bengio 2003), whose variance term
-    makes up for training parts that overlap. On external sets all folds share the test figures, which it
-    does not know: intervals there are too narrow.
+    corrects for overlapping training parts. On external sets all folds share the test figures, which it
+    ignores: intervals there are too narrow.
 
     Args:
         out: The study's folder.
         metrics: Metrics to compare.
 
     Raises:
-        InputError: The study adds no generated figures, or its tables are not there.
+        InputError: The study adds no generated figures, or its tables are missing.
     """
     plan = Plan.load(out)
     partners = {
@@ -156,7 +156,7 @@ def _gains_of(
 
 
 def _run_ids(out: Path) -> dict[str, str]:
-    """The id that predictions bear, for each run of the plan."""
+    """The run id in the predictions, for each run of the plan."""
     table = pq.read_table(out / files.RUN_TABLE, columns=["run", r.RUN_ID])
     return {run: own for run, own in zip(*(column.to_pylist() for column in table.columns), strict=True) if own}
 

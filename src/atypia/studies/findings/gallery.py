@@ -1,4 +1,4 @@
-"""Figures that rows decide wrongly with confidence, with their crops; and the human level on the same figures."""
+"""Figures that rows classify wrongly with high confidence, with their crops; and the human level on the same figures."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from atypia.studies.findings.scoring import BA, Entry, codes_of, draws_for, rate
 from atypia.studies.findings.single_figures import Gallery, Raters, WrongCrop
 
 SHOWN: Final = 8
-"""Crops of each kind of error on a place."""
+"""Number of crops for each kind of error on a place."""
 FIELD_UM: Final = 32.0
-"""Field of crops that are cut from slides, as in the published sets."""
+"""Field in µm of crops cut from slides, as in the published sets."""
 FIELD_PX: Final = 128
-"""The same where the µm/px is unknown, and the most that a crop is shown with."""
+"""The same in pixels if the µm/px is unknown; also the largest displayed side."""
 QUALITY: Final = 88
 
 
@@ -42,7 +42,7 @@ def gallery(place: int, entries: Sequence[Entry], figures: Figures) -> Gallery |
         figures: Of the place's manifest.
 
     Returns:
-        The gallery; None where the row decides nothing wrongly.
+        The gallery; None if the row makes no error.
     """
     best = entries[0].sample
     wrong = best.decisions != best.labels
@@ -77,7 +77,7 @@ def gallery(place: int, entries: Sequence[Entry], figures: Figures) -> Gallery |
 
 
 def _crops(figures: Figures, table: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], str]:
-    """Crops as JPEG in base64 by figure id, and why there are none."""
+    """Crops as base64 JPEG by figure id, and the reason for missing ones."""
     manifest = figures.manifest
     if manifest.root is None or not manifest.root.is_dir():
         return {}, f"the images of {manifest.name} are not on this machine"
@@ -111,7 +111,7 @@ def _jpeg(pixels: npt.NDArray[np.uint8]) -> str:
 
 
 def raters(place: int, rows: npt.NDArray[np.int64], figures: Figures) -> Raters | None:
-    """The human level on a place's figures; None where fewer than two raters voted.
+    """The human level on a place's figures; None if fewer than two raters voted.
 
     Args:
         place: Its position.

@@ -1,4 +1,4 @@
-"""The predictions of a study by row and place, gathered run by run: 12 bytes a prediction, whatever its size."""
+"""Pools the predictions of a study by row and place, run by run: 12 bytes per prediction."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from atypia.studies.shift import CROSS_DOMAIN
 from atypia.studies.table import Predicted, model_label, set_names
 
 PART_ORDER: Final = (runs.TEST, runs.EXTERNAL, runs.VALIDATION)
-"""Places in the order of their weight: validation parts chose epochs and strengths."""
+"""Parts in display order: validation parts come last, because epochs and regularisation were chosen on them."""
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -34,11 +34,11 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Figures:
-    """What a manifest says of its figures, in its order.
+    """Columns of a manifest as arrays, in its row order.
 
     Attributes:
         manifest: The manifest.
-        labels: Shape (n,) int8; −1 where there is none.
+        labels: Shape (n,) int8; −1 without a label.
         cases: Shape (n,) int64, the code of each figure's case, in the order of their names; a figure without case and
             slide is its own.
         known: Shape (n,) bool, whether the case or the slide is known.
@@ -56,7 +56,7 @@ class Figures:
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """What one model said.
+    """Predictions of one model.
 
     Attributes:
         rows: Positions in the manifest, shape (n,) int32.
@@ -71,14 +71,14 @@ class Chunk:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A row's predictions on a place, one probability a labelled figure.
+    """A row's predictions on a place, one probability per labelled figure.
 
     Attributes:
         rows: Positions in the manifest, ascending, shape (n,).
         labels: Shape (n,) bool.
         p: Mean probability of the models that scored the figure, shape (n,).
         decisions: Whether the mean of probability − threshold over these models is at least 0, shape (n,) bool.
-        each: Where every model scored the same figures, their probabilities, shape (models, n); else None.
+        each: If every model scored the same figures, their probabilities, shape (models, n); else None.
         thresholds: Each model's threshold, shape (models,).
     """
 
@@ -91,12 +91,12 @@ class Sample:
 
 
 class Pool:
-    """Gathers predictions by row of the study and place.
+    """Collects predictions by row of the study and place.
 
     Args:
         plan: The study's plan.
         out: Its folder.
-        groups: Domain to what stands for it (:func:`atypia.studies.shift.domain_groups`).
+        groups: Domain to its group (:func:`atypia.studies.shift.domain_groups`).
     """
 
     def __init__(self, plan: Plan, out: Path, groups: Mapping[str, str] | None = None) -> None:
@@ -110,11 +110,11 @@ class Pool:
         self._figures = lru_cache(maxsize=16)(self._read)
 
     def add(self, run: Predicted, thresholds: Mapping[str, float | None]) -> None:
-        """Takes in the predictions of one run.
+        """Adds the predictions of one run.
 
         Args:
             run: Its predictions.
-            thresholds: Decision to the threshold that the run has for it; None: the one in the predictions.
+            thresholds: Threshold of the run by decision; None: the one in the predictions.
 
         Raises:
             DataError: A figure is in no manifest of the study.
@@ -141,7 +141,7 @@ class Pool:
                     self._chunks.setdefault((row, key), []).append(Chunk(picked, values, used))
 
     def _rows(self, fingerprint: str, ids: pa.ChunkedArray) -> IntArray:
-        """Positions of figures; runs that scored the same figures are looked up once."""
+        """Positions of figures; computed once for runs that scored the same figures."""
         known = self._last.get(fingerprint)
         if known is not None and known[0].equals(ids):
             return known[1]
@@ -174,7 +174,7 @@ class Pool:
         position = np.array([distinct.index(name) for name in names] + [-1], dtype=np.int64)
         codes = domain.indices.fill_null(len(names)).to_numpy().astype(np.int64)
         encoded = whole.combine_chunks().dictionary_encode()
-        # In the order of their names, so that draws do not depend on the order of the rows.
+        # In the order of their names, so that draws do not depend on row order.
         rank = np.unique(np.array(encoded.dictionary.to_pylist(), dtype=str), return_inverse=True)[1]
         cases = rank[encoded.indices.to_numpy()].astype(np.int64)
         return Figures(manifest, labels, cases, known, position[codes], distinct)
@@ -201,7 +201,7 @@ class Pool:
         return found
 
     def _titles(self) -> dict[str, str]:
-        """Domains by their names in folds, where single domains are trained on."""
+        """Domains by their names in folds, for protocols that train on single domains."""
         from atypia.splits.protocols.domains import fold_names
 
         if self.plan.protocol[0] != CROSS_DOMAIN:
@@ -210,7 +210,7 @@ class Pool:
         return dict(zip(fold_names(domains), domains, strict=True))
 
     def places(self) -> dict[PlaceKey, Place]:
-        """What was scored: tests, other data sets, validation; each in the order of first appearance."""
+        """The scored places: tests, other data sets, validation; each in order of first appearance."""
         found = {}
         for key in sorted(self._datasets, key=lambda k: PART_ORDER.index(k.part) if k.part in PART_ORDER else 9):
             chunks = [chunks for (_, place), chunks in self._chunks.items() if place == key]
@@ -233,12 +233,12 @@ class Pool:
         return found
 
     def sample(self, row: RowKey, key: PlaceKey) -> Sample | None:
-        """A row's predictions on a place; None where it has none of labelled figures."""
+        """A row's predictions on a place; None if it has none for labelled figures."""
         chunks = self._chunks.get((row, key))
         return self._sample(chunks, key) if chunks else None
 
     def parts(self, row: RowKey, key: PlaceKey) -> list[Sample]:
-        """The same by the figures that were scored together: one sample a fold, with the models of all its seeds."""
+        """The same, divided by jointly scored figures: one sample per fold, with the models of all its seeds."""
         groups: dict[bytes, list[Chunk]] = {}
         for chunk in self._chunks.get((row, key), ()):
             groups.setdefault(chunk.rows.tobytes(), []).append(chunk)

@@ -1,4 +1,4 @@
-"""What a study's predictions say, as plain data: computed once, kept as JSON, read by reports.
+"""Findings of a study as plain data: computed once, stored as JSON, read by reports.
 
 Positions (``series``, ``place``, ``reference``) count the elements of :class:`Findings`, from 0.
 """
@@ -18,13 +18,13 @@ from atypia.statistics.multiple import Ranking
 from atypia.studies.findings.single_figures import Gallery, Raters
 
 COMMON: Final = "common"
-"""Every model of a row scored the same figures: one probability a figure is the mean of the models'."""
+"""Every model of a row scored the same figures: the probability of each figure is the mean over models."""
 HELD_OUT: Final = "held out"
 """Each figure was scored by the models that held it out: its probability is the mean of theirs."""
 
 RELIABILITY_BINS: Final = 10
 RELIABILITY_FEWEST: Final = 10
-"""Bins of a reliability curve, equal in width; one with fewer figures than this is not drawn."""
+"""Bins of a reliability curve, equal in width; bins with fewer figures than this are not drawn."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Series:
     """A row of the study: one way to make a classifier, with all its folds and seeds.
 
     Attributes:
-        label: What tables call it; unique.
+        label: Name in tables; unique.
         model: Its label in result rows, without the group.
         group: What else tells it from others, in words, empty where nothing does: the training set, the fraction of
             the data, the domain that was trained on. Rows of one group are compared with each other.
@@ -84,7 +84,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Line:
-    """Points of a curve, thinned: their number is bounded, ends and shape are kept.
+    """Points of a curve, reduced to a bounded number that keeps its ends and shape.
 
     Attributes:
         x: In [0, 1].
@@ -123,7 +123,7 @@ class DomainScore:
         n: Labelled figures.
         n_positive: Positives among them.
         n_cases: Cases among them.
-        value: With a case-clustered interval; NaN where a class is absent.
+        value: With a case-clustered interval; NaN if a class is absent.
     """
 
     domain: str
@@ -143,12 +143,12 @@ class Score:
         n_models: Models that scored it.
         n: Labelled figures that it scored.
         threshold: Mean of the models' thresholds.
-        pooled: Metric to interval, of one probability a figure (see ``Place.pooling``).
+        pooled: Metric to interval, of one probability per figure (see ``Place.pooling``).
         each: Metric to interval of the mean of the models' own values, which benchmark tables report; empty
             unless the pooling is :data:`COMMON` with several models.
         confusion: TP, FN, FP, TN of the pooled probabilities at the mean threshold.
-        domains: By domain; only for rows that are drawn.
-        curves: Only for rows that are drawn.
+        domains: Scores by domain; only for rows shown in plots.
+        curves: Only for rows shown in plots.
         runs: Metric to mean and population sd (ddof 0) of the runs' own values, each on the figures that it scored.
     """
 
@@ -175,7 +175,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Difference:
-    """A row less its reference, both by their pooled probabilities, on the figures that both scored.
+    """Difference of a row from its reference, using pooled probabilities on the figures that both scored.
 
     Attributes:
         series: Position of the row.
@@ -183,12 +183,12 @@ class Difference:
         place: Position of the place.
         metric: Name of the metric.
         value: Difference with its interval.
-        p: Two-sided p-value; NaN where undefined.
+        p: Two-sided p-value; NaN if undefined.
         p_holm: After Holm's correction over all differences of the study.
-        test: What the p-value is from.
-        only_first: Figures that only the row decides rightly.
-        only_second: Figures that only the reference decides rightly.
-        p_mcnemar: McNemar's mid-p-value, which takes figures as independent; not corrected.
+        test: Name of the test.
+        only_first: Figures that only the row classifies correctly.
+        only_second: Figures that only the reference classifies correctly.
+        p_mcnemar: McNemar's mid-p-value, which assumes independent figures; not corrected.
     """
 
     series: int
@@ -206,7 +206,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class FoldDifference:
-    """A row less its reference in cross-validation, each fold on its own held-out part.
+    """Difference of a row from its reference in cross-validation, each fold on its own held-out part.
 
     Attributes:
         series: Position of the row.
@@ -248,7 +248,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Effect:
-    """A factor's main effect: one level less a reference, the mean over pairs of rows that differ in nothing else.
+    """A factor's main effect: one level minus a reference, averaged over pairs of rows that differ in nothing else.
 
     Attributes:
         place: Position of the place.
@@ -275,7 +275,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class AdaptationTest:
-    """Two ways to adapt backbones, compared on a place by balanced accuracy.
+    """Two adaptations of backbones, compared on a place by balanced accuracy.
 
     Attributes:
         place: Position of the place.
@@ -302,7 +302,7 @@ class AdaptationTest:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A row on one domain that its training never saw, at the threshold that it brought along.
+    """A row on one domain that its training never saw, at its own threshold.
 
     Attributes:
         name: The domain, or whatever else the protocol left out at once.
@@ -330,10 +330,10 @@ class Unseen:
     Attributes:
         series: Position of the row.
         place: Position of the place.
-        domains: In the order of their names.
+        domains: Ordered by name.
         mean: Metric to its mean over the domains where it is defined, each of equal weight, with an interval over
             all their cases: how the mean would vary with other patients of the same domains.
-        reference: Position of the baseline's row at the same decision; None where there is none.
+        reference: Position of the baseline's row at the same decision; None if there is none.
         gain: Metric to the difference of the means, this row less the reference, paired by case.
     """
 
@@ -345,31 +345,31 @@ class Unseen:
     gain: Mapping[str, Interval] = field(default_factory=dict)
 
     def worst(self, metric: str) -> LeftOut | None:
-        """The domain where the metric is lowest; None where it is defined on none."""
+        """The domain with the lowest value of the metric; None if it is undefined on all."""
         known = [one for one in self.domains if not math.isnan(one.values[metric].estimate)]
         return min(known, key=lambda one: one.values[metric].estimate, default=None)
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a study's predictions say.
+    """Findings of a study.
 
     Attributes:
         series: Its rows.
-        places: What they are scored on: test parts, other data sets, validation parts.
-        scores: One a row and place.
+        places: Places where rows are scored: test parts, other data sets, validation parts.
+        scores: One per row and place.
         differences: From a reference, on each place.
         folds: The same fold by fold, where each fold has its own held-out part.
         ranks: Over test sets and domains, where there are enough.
-        adaptations: Ways to adapt backbones, compared.
-        effects: Main effects of factors, where a study crosses some.
-        unseen: Domains left out, one by one, where the protocol does that.
-        raters: The human level, where votes are known.
+        adaptations: Comparisons of adaptations.
+        effects: Main effects of factors, if the study crosses any.
+        unseen: Domains left out one at a time, if the protocol does this.
+        raters: The human level, if votes are known.
         galleries: Confidently wrong figures.
         baseline: Whether references are the study's baseline; else each is the best row of its group and place.
-        draws: Bootstrap draws at most.
+        draws: Largest number of bootstrap draws.
         level: Nominal coverage of intervals.
-        limits: What was left out to bound the work.
+        limits: Notes on work that was left out to limit the cost.
     """
 
     series: tuple[Series, ...]

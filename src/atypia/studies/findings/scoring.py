@@ -1,4 +1,4 @@
-"""Each row of a study on each place: intervals over cases, confusion, curves, domains."""
+"""Scores each row of a study on each place: intervals over cases, confusion matrix, curves, domains."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ RATES: Final = (BA, SENSITIVITY, SPECIFICITY)
 """Metrics that are functions of the shares decided positive and negative."""
 
 DRAWN: Final = 6
-"""Rows whose curves and domains are computed on a place: the best, and the baseline."""
+"""Number of rows with curves and domains on a place: the best, and the baseline."""
 DETAILED: Final = 12
 """Rows of a place whose AUROC is bootstrapped and whose models' mean gets an interval."""
 CURVE_POINTS: Final = 160
 DOMAINS: Final = 24
-"""Domains of a place at most: the largest."""
+"""Largest number of domains per place: the largest ones."""
 LEVEL: Final = 0.95
 NOT_COMPUTED: Final = "none"
 DRAWS: Final = 2000
 FEWEST_DRAWS: Final = 400
 BUDGET: Final = 4e8
-"""Weights of cases that are drawn and summed for all rows of a place: a few seconds on one core."""
+"""Budget of case weights drawn and summed for all rows of a place: a few seconds on one core."""
 RANK_BUDGET: Final = 4e6
 """Figures times rows up to which every row's mean AUROC has an interval."""
 AUROC_BUDGET: Final = 1.5e8
-"""The same for ranks of figures, which cost more; beyond it AUROC's interval is DeLong's."""
+"""The same for ranks of figures, which cost more; above it, AUROC intervals use DeLong's formula."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ class Entry:
     Attributes:
         series: Position of the row.
         sample: Its predictions.
-        several: Whether the mean of its models' own values is told, beside the pooled probabilities.
+        several: Whether the mean of its models' values is reported in addition to the pooled probabilities.
         order: Balanced accuracy by which rows are ordered; −1 where undefined.
     """
 
@@ -84,13 +84,13 @@ def rate_statistic(
 ) -> CaseStatistic:
     """Sensitivity, specificity or their mean as a function of case weights; the mean over models.
 
-    All are linear in the decisions, so that models need not be told apart and m cost as much as one. Sums are
+    All are linear in the decisions, so models need not be distinguished and m cost as much as one. Sums are
     whole numbers: draws that equal the estimate do so exactly, as the bootstrap's bias correction counts them.
 
     Args:
         metric: One of :data:`RATES`.
         labels: Shape (n,).
-        said: Shape (n,), the number of models that decide positive.
+        said: Shape (n,), number of models with a positive decision.
         codes: Shape (n,), the figures' cases, from 0.
         models: Number of models.
     """
@@ -112,7 +112,7 @@ def draws_for(n_cases: int, statistics: int) -> int:
 
 
 def affordable_rows(n_cases: int, statistics: int) -> int:
-    """Rows that the fewest draws can be made for, at least 3."""
+    """Number of rows for which the fewest draws are affordable, at least 3."""
     return max(3, int(BUDGET / (FEWEST_DRAWS * max(1, n_cases) * statistics)))
 
 
@@ -226,7 +226,7 @@ def _group_intervals(
 
 
 def _bare(sample: Sample, metric: str, several: bool, n_cases: int) -> Interval:
-    """An estimate without an interval, which was not paid for."""
+    """An estimate without an interval, which was not computed."""
     n = len(sample.rows)
     statistic = _of_sample(metric, sample, np.zeros(n, np.int64), several)
     value = float(statistic.of(np.ones((1, 1)))[0])
@@ -246,7 +246,7 @@ def mean_auroc_interval(
         scores: Shape (models, n).
         cases: Shape (n,).
         n_cases: Number of cases.
-        whole: Whether the ends are wanted, which cost sorting and memory; else the estimate alone.
+        whole: Whether to compute the ends, which costs sorting and memory; else only the estimate.
     """
     from scipy.special import expit, logit, ndtri
 
@@ -256,7 +256,7 @@ def mean_auroc_interval(
     areas, covariance = auroc_covariance(labels, scores, cases)
     area, se = float(areas.mean()), math.sqrt(max(float(covariance.mean()), 0.0))
     low = high = math.nan
-    if 0 < area < 1 and se > 0:  # NaN where a class is in one case only, 0 where no model tells any two figures apart
+    if 0 < area < 1 and se > 0:  # NaN if a class is in one case only, 0 if no model tells any two figures apart
         half = float(ndtri((1 + LEVEL) / 2)) * se / (area * (1 - area))
         low, high = float(expit(logit(area) - half)), float(expit(logit(area) + half))
     return Interval(area, low, high, LEVEL, DELONG_LOGIT, se, scores.shape[1], n_cases)
@@ -289,7 +289,7 @@ def _by_domain(sample: Sample, figures: Figures) -> tuple[DomainScore, ...]:
 
 
 def curves_of(sample: Sample) -> Curves | None:
-    """ROC, precision-recall and reliability of the pooled probabilities; None where a class is absent."""
+    """ROC, precision-recall and reliability of the pooled probabilities; None if a class is absent."""
     y, p = sample.labels, sample.p
     if y.all() or not y.any():
         return None
@@ -298,7 +298,7 @@ def curves_of(sample: Sample) -> Curves | None:
     true, false = tpr * positives, fpr * negatives
     found = true + false
     precision = np.divide(true, found, out=np.ones_like(true), where=found > 0)
-    first = int(np.argmax(true > 0))  # before, nothing that is found is a positive, and recall does not move
+    first = int(np.argmax(true > 0))  # before this, no positive is found and recall stays 0
     bins = np.minimum((p * RELIABILITY_BINS).astype(np.int64), RELIABILITY_BINS - 1)
     counts = np.bincount(bins, minlength=RELIABILITY_BINS)
     shown = counts >= RELIABILITY_FEWEST
@@ -314,7 +314,7 @@ def curves_of(sample: Sample) -> Curves | None:
 
 
 def thinned(x: FloatArray, y: FloatArray, points: int = CURVE_POINTS) -> Line:
-    """At most so many points of a curve, evenly along its way, both ends kept; rounded to 1e-4."""
+    """At most ``points`` points of a curve, evenly spaced along it, including both ends; rounded to 1e-4."""
     if len(x) > points:
         way = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
         wanted = np.linspace(0, way[-1], points)

@@ -1,4 +1,4 @@
-"""What a study says of single figures: the human level on them, and those that a row decides most confidently wrongly."""
+"""Findings on single figures: the human level, and a row's most confident errors."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Raters:
         n: Figures with at least two votes.
         unanimous: Share of the figures with all votes on which all raters agree.
         fleiss: Fleiss' kappa.
-        scores: One a rater.
-        intervals: Of each rater's balanced accuracy, case-clustered.
+        scores: One per rater.
+        intervals: Case-clustered interval of each rater's balanced accuracy.
         level: Mean of the raters' balanced accuracy.
     """
 
@@ -33,16 +33,16 @@ class Raters:
 
 @dataclass(frozen=True)
 class WrongCrop:
-    """A figure that a row decided wrongly.
+    """A figure that a row classified wrongly.
 
     Attributes:
         figure_id: Its id.
-        domain: None where unknown.
+        domain: None if unknown.
         label: 0 or 1.
-        votes: The raters' votes; empty where unknown.
+        votes: The raters' votes; empty if unknown.
         p: Pooled probability of the positive class.
-        also_wrong: Number of rows, this one among them, that decided it wrongly.
-        jpeg: The crop, base64; empty where its image is not at hand.
+        also_wrong: Number of rows, including this one, that classified it wrongly.
+        jpeg: The crop, base64; empty if its image is not available.
     """
 
     figure_id: str
@@ -63,10 +63,10 @@ class Gallery:
         place: Position of the place.
         missed: Positives decided negative, lowest probability first.
         alarms: Negatives decided positive, highest probability first.
-        n_missed: All of the first kind.
-        n_alarms: All of the second kind.
+        n_missed: Number of all missed figures.
+        n_alarms: Number of all false alarms.
         n_rows: Rows that scored the place.
-        absent: Why crops cannot be shown; empty where they can.
+        absent: Reason why crops cannot be shown; else empty.
     """
 
     series: int

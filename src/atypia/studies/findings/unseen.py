@@ -1,8 +1,8 @@
-"""Rows of a study on domains that were left out one at a time: each domain, the mean over all, and what it gains.
+"""Results on domains left out one at a time: each domain, the mean over all, and its difference from the baseline.
 
 The pooled result of such a study weighs domains by their figures, and ranks the probabilities of different
-trainings against each other. What a classifier is worth in a laboratory that it never saw is the question here:
-each domain by itself, all of equal weight, and the worst.
+trainings against each other. Here the question is how well a classifier works in a laboratory that it never saw:
+each domain separately, the mean with equal weights, and the worst domain.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ SHOWN: Final = (AUROC, *RATES)
 
 @dataclass(frozen=True, eq=False)
 class _Row:
-    """A row with the statistics that its means are.
+    """A row with the statistics of its means.
 
     Attributes:
-        unseen: What is known of it.
+        unseen: Its results so far.
         means: Metric to its mean over domains, as a function of the weights of ``cases``.
         cases: Codes of the cases of all domains, ascending.
         domains: Metric to the names of the domains where it is defined.
@@ -62,7 +62,7 @@ class _Row:
 
 
 def unseen_domains(pool: Pool, places: Sequence[PlaceKey], series: Sequence[Series], limits: list[str]) -> list[Unseen]:
-    """Every row on the domains that were left out, in the order of the study; none for other protocols.
+    """Every row on the left-out domains, in the order of the study; empty for other protocols.
 
     Args:
         pool: The study's predictions.
@@ -138,7 +138,7 @@ def _gained(
 
 
 def _statistic(metric: str, sample: Sample, codes: IntArray) -> CaseStatistic:
-    """The mean over the models, of a domain's figures alone."""
+    """The mean over models, on one domain's figures only."""
     each = sample.p[None] if sample.each is None else sample.each
     if metric == AUROC:
         return metric_statistic(METRICS[AUROC], sample.labels, each, codes)
@@ -149,7 +149,7 @@ def _statistic(metric: str, sample: Sample, codes: IntArray) -> CaseStatistic:
 def _drawn(
     statistics: Mapping[str, CaseStatistic], n: int, n_cases: int, models: int, limits: list[str]
 ) -> dict[str, Interval]:
-    """Intervals over cases on shared draws; AUROC without one where its draws would cost too much."""
+    """Intervals over cases on shared draws; AUROC has none if its draws would cost too much."""
     draws = draws_for(n_cases, max(1, len(statistics)))
     costly = draws * n * models > AUROC_BUDGET
     wanted = {name: statistic for name, statistic in statistics.items() if name != AUROC or not costly}

@@ -1,4 +1,4 @@
-"""Label fidelity: does a classifier that was trained on real crops recognise the class that was asked for?"""
+"""Label fidelity: does a classifier trained on real crops recognise the intended class?"""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from atypia.statistics import metrics
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """What one classifier says of generated crops.
+    """Predictions of one classifier for generated crops.
 
     Attributes:
-        name: Of the classifier.
-        ids: Figures that it could read.
+        name: Name of the classifier.
+        ids: Figures whose crops could be read.
         p: Probability of the positive class, shape (n,).
         threshold: Its decision threshold.
-        seen: The figures that it was trained on; None where it does not tell.
-        shared: Of them, how many the generator had seen too; None where it cannot be told.
+        seen: The figures that it was trained on; None if unknown.
+        shared: How many of them the generator also saw; None if unknown.
     """
 
     name: str
@@ -45,10 +45,10 @@ class Judgement:
     shared: int | None
 
     def as_dict(self, labels: npt.NDArray[np.int64]) -> dict[str, Any]:
-        """Shares of crops that are recognised as what they were to be.
+        """Shares of crops that are recognised as their intended class.
 
         Args:
-            labels: The intended class of each, shape (n,).
+            labels: The intended class of each crop, shape (n,).
         """
         decided = (self.p >= self.threshold).astype(np.int8)
         found: dict[str, Any] = {
@@ -76,21 +76,21 @@ def judge(
 ) -> list[Judgement]:
     """Scores generated crops with classifiers.
 
-    A classifier is independent of the generator where it was trained on none of the figures, cases or
-    files that the generator saw: one of the fold's own training part only tells whether both learned the
-    same. That is not refused but told.
+    A classifier is independent of the generator if none of its training figures, cases and files were
+    seen by the generator. A classifier from the fold's own training part only shows whether both learned the
+    same; this is allowed and reported.
 
     Args:
         made: Generated crops.
-        folders: Bundle folders, best inside a run folder, which tells what was trained on.
-        seen: What the generator learned from; None where it is not known.
-        progress: Told about crops decoded and scored.
-        device: Where classifiers run: ``auto``, ``cpu`` or ``cuda``.
+        folders: Bundle folders, best inside a run folder, which records the training figures.
+        seen: What the generator learned from; None if unknown.
+        progress: Receives the number of crops decoded and scored.
+        device: Device of the classifiers: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        DataError: A folder holds no bundle.
-        AbsentError: A classifier's backbone is not here.
-        InputError: A classifier is of another task.
+        DataError: A folder contains no bundle.
+        AbsentError: A classifier's backbone is not on this machine.
+        InputError: A classifier has another task.
     """
     found = []
     for folder in folders:
@@ -108,9 +108,9 @@ def judge(
 
 
 def trained_on(folder: Path, bundle: Bundle) -> Manifest | None:
-    """The figures that a bundle was trained on, from the run folder around it; None where it does not tell.
+    """The figures that a bundle was trained on, from the run folder around it; None if unknown.
 
-    Validation figures count: the epoch, and with it what the classifier knows, was chosen by them.
+    Validation figures are included: the epoch, and so the classifier's weights, was chosen on them.
     """
     run = folder.resolve().parent
     try:
@@ -125,5 +125,5 @@ def trained_on(folder: Path, bundle: Bundle) -> Manifest | None:
 
 
 def intended(made: Manifest, ids: Sequence[str]) -> npt.NDArray[np.int64]:
-    """The class that each of these crops was to be, shape (n,)."""
+    """The intended class of each of these crops, shape (n,)."""
     return made.take(made.rows_of(ids)).table[r.LABEL].to_numpy().astype(np.int64)

@@ -1,7 +1,7 @@
 """Memorisation: is a generated crop closer to a training crop than real crops are to each other?
 
-Crops are compared as pixels, scaled down to a few, over the eight flips and quarter turns. What is
-«too close» is measured on real crops: the distance of each to its nearest neighbour of another case.
+Crops are compared as pixels at a small size, over the eight flips and quarter turns. The limit for
+«too close» comes from real crops: the distance of each to its nearest neighbour from another case.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from atypia.inference.classifier import dihedral_views
 from atypia.synthesis.measures.quality import squared_distances
 
 SIDE_PX: Final = 16
-"""Side to which crops are scaled before they are compared: shape and stain stay, grain does not."""
+"""Side to which crops are scaled before they are compared: this keeps shape and stain and removes grain."""
 QUANTILE: Final = 0.01
-"""Share of real crops that are nearer to a real crop of another case than what counts as a copy."""
+"""Share of real crops that are closer to a real crop of another case than the limit for copies."""
 QUERIES: Final = 256
 """Crops compared at once."""
 
@@ -50,7 +50,7 @@ class Memorisation:
         return self.distances < self.limit
 
     def as_dict(self) -> dict[str, Any]:
-        """Shares and quantiles for a report; of fresh crops ``expected_share`` would count as copies."""
+        """Shares and quantiles for a report; ``expected_share`` of new real crops would count as copies."""
         quantiles = (0.01, 0.1, 0.5)
         return {
             "copies": int(self.copies.sum()),
@@ -69,13 +69,13 @@ def memorisation(
 
     Args:
         made: Generated crops, shape (n, h, h, 3), uint8, n ≥ 1.
-        real: Training crops, shape (m, h', h', 3), uint8, m ≥ 2; another side is fine.
-        cases: Case of each training crop, shape (m,): neighbours of the same case do not tell how far
-            independent crops are apart. None: each is a case of its own.
-        progress: Told about crops compared.
+        real: Training crops, shape (m, h', h', 3), uint8, m ≥ 2; the side may differ.
+        cases: Case of each training crop, shape (m,): neighbours from the same case do not show how far
+        apart independent crops are. None: each crop is its own case.
+        progress: Receives the number of crops compared.
 
     Raises:
-        InputError: Too few crops, or all training crops are of one case.
+        InputError: Too few crops, or all training crops are from one case.
     """
     if len(made) < 1 or len(real) < 2:
         got = f"{len(made)} generated and {len(real)} real"

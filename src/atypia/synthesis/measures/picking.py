@@ -1,8 +1,8 @@
-"""A part of a generated set as a set of its own: without copies, or what a classifier recognises.
+"""Writes a subset of a generated set as a new set: without copies, or only crops that a classifier recognises.
 
-A classifier that picks samples teaches its labels to whatever is trained on them. So what it was
-trained on counts as seen by the generator from then on; one that does not tell what it was trained
-on makes the picked set's origin unknown, which a training refuses.
+A classifier that selects samples passes its training labels on to whatever is trained on them. So its
+training figures count as seen by the generator of the new set; if they are unknown, the origin of
+the new set is unknown, and training refuses it.
 """
 
 from __future__ import annotations
@@ -34,29 +34,27 @@ def write_picked(
     folder: Path,
     why: str,
 ) -> Manifest:
-    """Writes the crops that were kept as a set; images are linked where the file system has links.
+    """Writes the crops that were kept as a set; images are hard-linked if the file system supports it.
 
     Args:
         made: The set.
-        kept: Which of it, shape (n,).
-        seen: What its generators learned from; None where they do not tell.
-        judges: Classifiers that decided; empty where none did.
+        kept: Which crops to keep, shape (n,).
+        seen: What its generators learned from; None if unknown.
+        judges: Classifiers that selected; empty if none did.
         folder: The new set's folder.
-        why: What was kept, for the manifest's notes.
+        why: Description of the selection, for the manifest's notes.
 
     Returns:
         The manifest of the new set.
 
     Raises:
-        InputError: Nothing is left, or the folder is there already.
-        WorkError: The disk is full or cannot be written.
+        InputError: Nothing is left, or the folder exists.
+        WorkError: The disk is full or not writable.
     """
     if not kept.any():
-        raise InputError(must("crops kept", "at least one", "none", "ask for less"))
+        raise InputError(must("crops kept", "at least one", "none", "lower the requirements"))
     if folder.exists():
-        raise InputError(
-            must("folder", "a new one", f"{folder}, which is there", "choose another --keep, or delete it")
-        )
+        raise InputError(must("folder", "a new one", f"{folder}, which exists", "choose another --keep, or delete it"))
     assert made.root is not None
     tables = [seen, *(one.seen for one in judges)]
     known = [table for table in tables if table is not None]
@@ -79,13 +77,13 @@ def write_picked(
 
 
 def reason(kept: npt.NDArray[np.bool_], drop_copies: bool, min_p: float | None, judge: str = "") -> str:
-    """What was kept and by which rule, for notes: «3 of 9 kept, copies dropped, probability … at least 0.5».
+    """Describes the selection for notes: «3 of 9 kept, copies dropped, probability … at least 0.5».
 
     Args:
-        kept: Which of a set, shape (n,).
+        kept: Which crops are kept, shape (n,).
         drop_copies: Whether copies were left out.
-        min_p: Least probability of the intended class; None asked none.
-        judge: Name of the classifier, where it is one recipe's.
+        min_p: Least probability of the intended class; None for no minimum.
+        judge: Name of the classifier, if there is only one.
     """
     said = [f"{int(kept.sum())} of {len(kept)} kept"]
     if drop_copies:

@@ -1,6 +1,6 @@
 """Distances between two sets of feature vectors: FID, KID, precision, recall, density, coverage.
 
-All are pure functions of arrays. Whatever the features are named must be told beside every number:
+All are pure functions of arrays. State the features beside every number:
 values on different features cannot be compared.
 """
 
@@ -18,7 +18,7 @@ from atypia.base.seeds import generator
 
 Array = npt.NDArray[np.floating[Any]]
 CHUNK = 1024
-"""Rows whose distances are held at once."""
+"""Number of rows whose distances are in memory at once."""
 
 
 def frechet_distance(real: Array, made: Array) -> float:
@@ -26,14 +26,14 @@ def frechet_distance(real: Array, made: Array) -> float:
 
     ``|μ_r − μ_m|² + tr(Σ_r + Σ_m − 2 (Σ_r Σ_m)^½)``; covariances divide by n − 1. The trace of the root is
     the sum of the singular values of ``X_r X_mᵀ``, X the centred data over √(n − 1).
-    It is biased upwards for small n: compare sets of equal size.
+    Biased upwards for small n: only compare sets of equal size.
 
     Args:
         real: Shape (n, d), n ≥ 2.
         made: Shape (m, d), m ≥ 2.
 
     Returns:
-        ≥ 0; 0 where means and covariances agree.
+        ≥ 0; 0 if means and covariances agree.
 
     Raises:
         InputError: Shapes do not fit, or values are not finite.
@@ -58,7 +58,7 @@ def _root(x: Array) -> Array:
 
 @dataclass(frozen=True)
 class Kid:
-    """Kernel distance: mean and standard deviation over subsets; ``subset`` is their size."""
+    """Kernel distance: mean and standard deviation over subsets of size ``subset``."""
 
     mean: float
     sd: float
@@ -71,12 +71,12 @@ def kernel_distance(real: Array, made: Array, subset: int = 100, repeats: int = 
     Args:
         real: Shape (n, d).
         made: Shape (m, d).
-        subset: Vectors of each set in a subset; at most what the smaller set has.
+        subset: Vectors per set and subset; at most the size of the smaller set.
         repeats: Subsets drawn.
-        seed: Decides them.
+        seed: Seed for drawing them.
 
     Returns:
-        Mean and standard deviation over subsets; may be below 0, being unbiased.
+        Mean and standard deviation over subsets; as an unbiased estimate, the mean may be below 0.
 
     Raises:
         InputError: Shapes do not fit, or values are not finite.
@@ -100,14 +100,14 @@ def _mmd(x: Array, y: Array) -> float:
 
 @dataclass(frozen=True)
 class Overlap:
-    """How far two sets cover each other; shares of figures, ``density`` may exceed 1.
+    """How far two sets cover each other; shares of figures, but ``density`` may exceed 1.
 
     Attributes:
-        precision: Made figures inside the k-nearest ball of some real one (Kynkäänniemi et al. 2019).
-        recall: Real figures inside the ball of some made one.
-        density: Balls of real figures that hold a made one, over k (Naeem et al. 2020).
-        coverage: Real figures whose ball holds a made one.
-        k: Neighbours that decide a ball's radius.
+        precision: Generated figures inside the k-nearest ball of some real one (Kynkäänniemi et al. 2019).
+        recall: Real figures inside the ball of some generated one.
+        density: Balls of real figures that contain a generated one, over k (Naeem et al. 2020).
+        coverage: Real figures whose ball contains a generated one.
+        k: Neighbour whose distance is the radius of a ball.
     """
 
     precision: float
@@ -121,8 +121,8 @@ def overlap(real: Array, made: Array, k: int = 5) -> Overlap:
     """Precision, recall, density and coverage by k-nearest-neighbour balls.
 
     The radius of a figure's ball is its distance to its k-th nearest other figure of its own set; a
-    figure on the edge is inside, as in the published code of both papers for precision and recall. Where
-    a set has no more than k figures, what needs its balls is NaN, with a warning.
+    figure on the edge is inside, as in the published code of both papers for precision and recall. If
+    a set has at most k figures, measures that need its balls are NaN, with a warning.
 
     Args:
         real: Shape (n, d).
@@ -169,14 +169,14 @@ def squared_distances(x: Array, y: Array) -> npt.NDArray[np.float64]:
 
 
 def _radii(x: Array, k: int) -> npt.NDArray[np.float64] | None:
-    """Squared distance of each row to its k-th nearest other row; None where there are too few."""
+    """Squared distance of each row to its k-th nearest other row; None if there are too few."""
     if len(x) <= k:
         return None
     found = np.empty(len(x))
     for start in range(0, len(x), CHUNK):
         distances = squared_distances(x[start : start + CHUNK], x)
         rows = np.arange(len(distances))
-        distances[rows, start + rows] = np.inf  # a figure is no neighbour of itself
+        distances[rows, start + rows] = np.inf  # a figure is not its own neighbour
         found[start : start + CHUNK] = np.partition(distances, k - 1, axis=1)[:, k - 1]
     return found
 

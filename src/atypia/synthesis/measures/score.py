@@ -1,4 +1,4 @@
-"""The score of a set of generated crops: how near to real ones, how many copies, and the right class?"""
+"""The score of a set of generated crops: similarity to real crops, number of copies, recognised class."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from atypia.synthesis.measures.quality import frechet_distance, kernel_distance,
 from atypia.synthesis.sheets import SCORED, save_sheet, score_sheet
 
 BACKBONE: Final = "efficientnet-lite0"
-"""Features of the default: ImageNet weights that come in a package, so that nothing is downloaded."""
+"""Default backbone for features: its ImageNet weights come in a package, so nothing is downloaded."""
 SCORE, TABLE, SHEET = "score.json", "score.md", "score.png"
 SIDE_PX: Final = 128
-"""Side at which crops enter the features, so that generated and real ones do alike."""
+"""Side, in pixels, to which generated and real crops are resized for the features."""
 NEIGHBOURS: Final = 5
 
 
 @dataclass(frozen=True)
 class ScoreJob:
-    """What is asked for.
+    """What to score.
 
     Attributes:
         made: Generated crops.
-        real: Real figures: those that the generator saw, and better others too.
-        backbone: Whose features are compared.
-        bundles: Classifiers that judge the class.
-        seed: Decides subsets.
+        real: Real figures: those that the generator saw, ideally together with others.
+        backbone: Backbone whose features are compared.
+        bundles: Classifiers that predict the class.
+        seed: Seed for drawing subsets.
     """
 
     made: Manifest
@@ -56,14 +56,14 @@ class ScoreJob:
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """What was found.
+    """Results.
 
     Attributes:
-        values: JSON-like values.
+        values: All values, JSON-like.
         copies: Which generated crops are copies of training crops, shape (n,); quarantined ones are False.
-        judgements: What each classifier said.
-        seen: All figures that the generators saw; None where they do not tell.
-        sheet: Real crops beside generated ones by class, and the nearest pairs; None where there is nothing to show.
+        judgements: Predictions of each classifier.
+        seen: All figures that the generators saw; None if unknown.
+        sheet: Real crops beside generated ones by class, and the nearest pairs; None if there is nothing to show.
     """
 
     values: dict[str, Any]
@@ -76,12 +76,12 @@ class Score:
 def score_set(job: ScoreJob, progress: Progress = silent) -> Score:
     """Scores a set of generated crops.
 
-    Every distance stands beside the same one between two halves of real crops of equal number, which is
-    what a perfect generator would reach: distances of small sets are far from 0 by chance alone.
+    Beside every distance stands the same distance between two halves of the real crops, of equal size. This
+    is what a perfect generator would reach: distances of small sets are far from 0 by chance alone.
 
     Raises:
-        AbsentError: The backbone's weights, or images, are not here.
-        InputError: No generated crops, too few real ones, or another task.
+        AbsentError: The backbone's weights, or images, are not on this machine.
+        InputError: No generated crops, too few real crops, or another task.
     """
     made, real = job.made, job.real
     if not made.synthetic.all():
@@ -135,7 +135,7 @@ def _sheet(
     memory: Memorisation | None,
     job: ScoreJob,
 ) -> Image.Image | None:
-    """Training crops and generated ones of each class, drawn at random; then those nearest to a training crop."""
+    """Random training crops and generated crops of each class; then the generated crops nearest to a training crop."""
     rng = generator(job.seed, "sheet")
     (real, made), (training, generated) = crops, rows
     lines: list[tuple[str, int | None, npt.NDArray[np.uint8]]] = []
@@ -162,7 +162,7 @@ def _seen(made: Manifest) -> Manifest | None:
 def _sides(
     real: Manifest, seen: Manifest | None, store: CropStore
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Rows of real figures that the generator saw, and of the others; all are «seen» where it does not tell."""
+    """Rows of real figures that the generator saw, and of the others; if this is unknown, all count as seen."""
     usable = np.asarray(store.usable)
     if seen is None:
         return np.flatnonzero(usable), np.zeros(0, dtype=np.int64)
@@ -171,7 +171,7 @@ def _sides(
     was_seen = np.array([row in known for row in rows], dtype=bool)
     if not (was_seen & usable).any():
         raise InputError(
-            must(f"real figures {real.name}", "those that the generator learned from, among others", "none of them",
+            must(f"real figures {real.name}", "to include those that the generator learned from", "none of them",
                  "pass --data as in `atypia synth train`")
         )  # fmt: skip
     return np.flatnonzero(was_seen & usable), np.flatnonzero(~was_seen & usable)
@@ -183,7 +183,7 @@ def _vectors(store: CropStore, backbone: str, progress: Progress) -> tuple[npt.N
 
 
 def _compared(real: npt.NDArray[np.float64], made: npt.NDArray[np.float64], seed: int) -> dict[str, Any] | None:
-    """All distances of two sets, and those between halves of the real one; None where there are too few."""
+    """All distances between two sets, and between halves of the real one; None if there are too few figures."""
     n = min(len(real), len(made))
     if n < 2 * (NEIGHBOURS + 1):
         return None
@@ -239,7 +239,7 @@ def _told(
     real: Manifest,
     training: npt.NDArray[np.int64],
 ) -> dict[str, Any]:
-    """The report of memorisation, with the nearest pairs by name."""
+    """Report of memorisation, with the ids of the nearest pairs."""
     order = np.argsort(memory.distances, kind="stable")[:20]
     pairs = [
         {
@@ -254,7 +254,7 @@ def _told(
 
 
 def write_score(score: Score, folder: Path) -> tuple[Path, Path]:
-    """Writes ``score.json``, ``score.md`` and ``score.png``, which holds crops of the data.
+    """Writes ``score.json``, ``score.md`` and ``score.png``, which shows crops of the data.
 
     Raises:
         WorkError: The disk is full or cannot be written.
@@ -268,7 +268,7 @@ def write_score(score: Score, folder: Path) -> tuple[Path, Path]:
 
 
 def score_text(values: dict[str, Any]) -> str:
-    """The score for people, as Markdown."""
+    """The score as Markdown."""
     lines = [f"# {values['set']}", "", f"Features: {values['features']}. Real: {values['real']}.", ""]
     lines += [line for note in values["notes"] for line in (f"Note: {note}.", "")]
     lines += ["| class | against | figures | FID | KID | precision | recall | density | coverage |"]
@@ -285,15 +285,15 @@ def score_text(values: dict[str, Any]) -> str:
         q = "q0.5"
         lines += [
             "",
-            f"Copies of training crops: {memory['copies']} ({100 * memory['share']:.1f} %; of fresh real crops "
-            f"{100 * memory['expected_share']:g} % would count). Median distance to the nearest training crop "
+            f"Copies of training crops: {memory['copies']} ({100 * memory['share']:.1f} %; among new real crops "
+            f"{100 * memory['expected_share']:g} % would count as copies). Median distance to the nearest training crop "
             f"{memory['generated_to_training'][q]:.1f} grey levels; between real crops of different cases "
             f"{memory['real_to_real'][q]:.1f}.",
         ]
     for one in values["label_fidelity"]:
         parts = [f"{key} {one[key]:.3f}" for key in ("sensitivity", "specificity", "auroc") if one[key] is not None]
         shared = one["shared_training_figures"]
-        known = "what it was trained on is not known" if shared is None else f"{shared} training figures shared"
+        known = "its training figures are unknown" if shared is None else f"{shared} training figures shared"
         lines += ["", f"Recognised by {one['classifier']}: {', '.join(parts)} ({known})."]
     return "\n".join(lines) + "\n"
 
@@ -305,7 +305,7 @@ def _line(name: str, against: str, found: dict[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN: what is not defined is null."""
+    """Replaces NaN, which JSON lacks, with null."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -317,7 +317,7 @@ def open_samples(reference: Path) -> Manifest:
     """Opens a set of generated crops.
 
     Raises:
-        InputError: The folder holds none.
+        InputError: The folder contains none.
         DataError: It is damaged.
     """
     from atypia.data.sources.opening import MANIFEST_NAME
@@ -325,7 +325,9 @@ def open_samples(reference: Path) -> Manifest:
     path = reference / MANIFEST_NAME
     if not path.is_file():
         expected = "a folder of `atypia synth sample`"
-        raise InputError(must("samples", expected, f"{reference} (no {MANIFEST_NAME})", "let it be completed first"))
+        raise InputError(
+            must("samples", expected, f"{reference} (no {MANIFEST_NAME})", "wait until sampling is complete")
+        )
     manifest = Manifest.load(path)
     if not manifest.synthetic.any():
         raise DataError(must(str(reference), "a set of generated crops", "real figures", "give another folder"))
@@ -333,13 +335,13 @@ def open_samples(reference: Path) -> Manifest:
 
 
 def kept_rows(score: Score, made: Manifest, drop_copies: bool, min_p: float | None) -> npt.NDArray[np.bool_]:
-    """Which crops pass: no copies, and recognised as their class with at least this probability, on average.
+    """Which crops pass: no copies, and the mean probability of their class is at least ``min_p``.
 
     Args:
-        score: Of the set.
+        score: The set's score.
         made: The set.
         drop_copies: Whether copies are left out.
-        min_p: Least probability of the intended class, the mean over classifiers; None keeps all.
+        min_p: Least probability of the intended class, the mean over classifiers; None for no minimum.
 
     Raises:
         InputError: A probability is asked for without a classifier, or is not in [0, 1].
@@ -353,7 +355,7 @@ def kept_rows(score: Score, made: Manifest, drop_copies: bool, min_p: float | No
 
 
 def intended_probability(judgements: Sequence[Judgement], made: Manifest) -> npt.NDArray[np.float64]:
-    """Mean probability of the intended class over classifiers, shape (n,); 0 where none could read the crop."""
+    """Mean probability of the intended class over classifiers, shape (n,); 0 if no classifier could read the crop."""
     if not judgements:
         raise InputError(must("min_p", "asked for with a classifier", "none", "pass --bundle DIR"))
     sums, counts = np.zeros(len(made)), np.zeros(len(made))

@@ -1,4 +1,4 @@
-"""What a generator is told about a figure: class, domain and phase as codes, and how often they occur together."""
+"""Conditions of a generator: class, domain and phase of a figure as codes, and how often they occur together."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from atypia.data.manifest import Manifest
 from atypia.synthesis.schema import CLASS, CONDITIONS, DOMAIN, PHASE
 
 Words = Mapping[str, tuple[str, ...]]
-"""For each condition its values, in the order of their codes; the code after the last is «not told»."""
+"""For each condition its values, in the order of their codes; the code after the last means «not told»."""
 
 Joint = tuple[tuple[int, tuple[str | None, ...], int], ...]
 """Label, values of the other conditions, and number of training figures that have them."""
 
 
 def condition_words(manifest: Manifest, conditions: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The values of each condition among figures; the classes are always both."""
+    """The values of each condition among figures; always both classes."""
     found = {}
     for name in CONDITIONS:
         if name not in conditions:
@@ -33,9 +33,9 @@ def condition_words(manifest: Manifest, conditions: Sequence[str]) -> dict[str, 
 
 
 def condition_values(manifest: Manifest, name: str) -> list[str | None]:
-    """The value of a condition for each figure; None where it is not known.
+    """The value of a condition for each figure; None if unknown.
 
-    The phase is the one that most raters named; None where two were named equally often.
+    The phase is the one that most raters named; None if two were named equally often.
     """
     if name == CLASS:
         classes = r.CLASS_NAMES[manifest.task]
@@ -54,7 +54,7 @@ def _majority(phases: Sequence[str | None] | None) -> str | None:
 
 
 def codes_of(values: Mapping[str, Sequence[str | None]], words: Words) -> npt.NDArray[np.int64]:
-    """Codes of values, shape (n, conditions); what is unknown or has no word is «not told»."""
+    """Codes of values, shape (n, conditions); unknown values and values without a code become «not told»."""
     columns = []
     for name, known in words.items():
         index = {word: code for code, word in enumerate(known)}
@@ -68,7 +68,7 @@ def manifest_codes(manifest: Manifest, words: Words, labelled: bool) -> npt.NDAr
     Args:
         manifest: The figures.
         words: The generator's words.
-        labelled: Whether classes are told; False for the unlabelled stage, also where labels are there.
+        labelled: Whether classes are told; False for the unlabelled stage, even if labels are known.
     """
     values = {name: condition_values(manifest, name) for name in words}
     if not labelled:
@@ -87,7 +87,7 @@ def joint_counts(manifest: Manifest, words: Words) -> Joint:
 
 
 def drawn_values(joint: Joint, label: int, rng: np.random.Generator) -> tuple[str | None, ...]:
-    """Values of the other conditions for a figure of this class, as often as in training."""
+    """Values of the other conditions for a figure of this class, drawn with their frequency in training."""
     rows = [(rest, count) for own, rest, count in joint if own == label]
     if not rows:
         return tuple(None for _ in (joint[0][1] if joint else ()))

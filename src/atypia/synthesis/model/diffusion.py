@@ -21,12 +21,12 @@ Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How latents are drawn.
+    """How to draw latents.
 
     Attributes:
         guidance: Strength g of classifier-free guidance, ``unconditional + g (conditional − unconditional)``
-            (Ho and Salimans 2022 with w = g − 1): 0 ignores the conditions, 1 follows them, more exaggerates.
-        steps: Denoising steps; ``ddpm`` may take all of the process's.
+            (Ho and Salimans 2022 with w = g − 1): 0 ignores the conditions, 1 follows them, larger values exaggerate them.
+        steps: Denoising steps; at most those of the noise process.
         sampler: ``ddim`` (Song et al. 2021, deterministic after the first noise) or ``ddpm`` (Ho et al. 2020).
     """
 
@@ -44,10 +44,10 @@ class SamplingConfig:
 
 
 class Process:
-    """The forward process of a recipe, and its targets.
+    """The forward process of a recipe, and its training targets.
 
     Args:
-        config: The recipe's part.
+        config: The recipe's section `diffusion`.
     """
 
     def __init__(self, config: DiffusionConfig) -> None:
@@ -59,7 +59,7 @@ class Process:
 
     def _settings(self) -> dict[str, Any]:
         prediction = "epsilon" if self.config.prediction == EPSILON else "v_prediction"
-        # The published betas are those of 1,000 steps; of fewer each must take more, so that the end is noise.
+        # The published betas are for 1,000 steps; with fewer steps each must be larger, so that the end is pure noise.
         scale = 1000 / self.config.steps
         return {
             "num_train_timesteps": self.config.steps,
@@ -75,20 +75,20 @@ class Process:
         return self.scheduler.add_noise(clean, noise, steps)
 
     def target(self, clean: Tensor, noise: Tensor, steps: Tensor) -> Tensor:
-        """What the denoiser is to predict: ε, or ``v = √ᾱ_t ε − √(1 − ᾱ_t) z`` (Salimans and Ho 2022)."""
+        """The denoiser's target: ε, or ``v = √ᾱ_t ε − √(1 − ᾱ_t) z`` (Salimans and Ho 2022)."""
         if self.config.prediction == EPSILON:
             return noise
         return self.scheduler.get_velocity(clean, noise, steps)
 
     def sampler(self, settings: SamplingConfig) -> Any:
-        """A scheduler set to the wanted number of steps.
+        """A scheduler set to this number of steps.
 
         Raises:
             InputError: More steps than the process has.
         """
         if settings.steps > self.config.steps:
             expected = f"at most {self.config.steps}, the steps of the process"
-            raise InputError(must("steps", expected, settings.steps, "take fewer"))
+            raise InputError(must("steps", expected, settings.steps, "use fewer"))
         from diffusers.schedulers.scheduling_ddim import DDIMScheduler
         from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
@@ -103,8 +103,8 @@ def guided(denoiser: Predict, nothing: Tensor, guidance: float) -> Predict:
 
     Args:
         denoiser: As :class:`atypia.synthesis.model.networks.Denoiser`.
-        nothing: Codes that tell nothing, one row, shape (1, conditions).
-        guidance: As :attr:`SamplingConfig.guidance`; 0 and 1 cost one pass, others two.
+        nothing: Codes without information, one row, shape (1, conditions).
+        guidance: As :attr:`SamplingConfig.guidance`; 0 and 1 need one pass, other values two.
     """
 
     def predict(latents: Tensor, steps: Tensor, codes: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ def guided(denoiser: Predict, nothing: Tensor, guidance: float) -> Predict:
 
 
 def noise_generators(seeds: Sequence[int]) -> list[torch.Generator]:
-    """One CPU generator a sample, so that a sample's noise does not depend on which others are drawn with it."""
+    """One CPU generator per sample, so that a sample's noise does not depend on the other samples of its batch."""
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
@@ -140,7 +140,7 @@ def draw_latents(
         denoiser: In evaluation mode, on its device.
         process: The noise process that it was trained with.
         codes: Conditions, shape (b, conditions), int64, on the denoiser's device.
-        generators: One CPU generator a sample.
+        generators: One CPU generator per sample.
         settings: Guidance, steps and sampler.
         amp: Precision of the denoiser's passes; None for single precision.
 

@@ -1,8 +1,8 @@
-"""Latents of all training figures, in all the views that are learned: computed once, memory-mapped.
+"""Latents of all training figures in all training views: computed once, then memory-mapped.
 
 The denoiser sees each figure hundreds of times; encoding it each time would cost more than the
-denoiser itself. What is kept is mean and standard deviation of the encoder's posterior, in half
-precision, for each flip and quarter turn; a draw from it is made anew at every step.
+denoiser itself. Stored are mean and standard deviation of the encoder's posterior, in half
+precision, for each flip and quarter turn; each step draws a new sample from it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BATCH = 32
 
 @dataclass(frozen=True, eq=False)
 class Latents:
-    """Posteriors of figures, and how latents are standardised.
+    """Posteriors of figures, and the standardisation of latents.
 
     Attributes:
         moments: Shape (n, views, 2, c, h, w), float16: mean and standard deviation.
@@ -40,7 +40,7 @@ class Latents:
     scale: npt.NDArray[np.float64]
 
     def draw(self, rows: npt.NDArray[np.int64], generator: torch.Generator) -> Tensor:
-        """Standardised latents of figures, shape (b, c, h, w), float32: a view and a draw of each."""
+        """Standardised latents of figures, shape (b, c, h, w), float32: one random view and sample per figure."""
         views = torch.randint(self.moments.shape[1], (len(rows),), generator=generator).numpy()
         mean, std = torch.from_numpy(self.moments[rows, views].astype(np.float32)).unbind(1)
         latents = mean + std * torch.randn(mean.shape, generator=generator)
@@ -60,18 +60,18 @@ def encode_all(
     turns: bool,
     progress: Progress,
 ) -> Latents:
-    """Encodes figures, or opens what was encoded before.
+    """Encodes figures, or opens the existing file.
 
     Args:
         autoencoder: In evaluation mode, on its device.
         crops: Shape (n, h, h, 3), uint8.
-        rows: Which of them, in the order of the result.
-        path: The file to write; the caller's name says what it depends on.
+        rows: Which crops, in the order of the result.
+        path: The file to write; its name, chosen by the caller, must identify its inputs.
         turns: Whether all eight views are encoded.
-        progress: Told about figures.
+        progress: Receives the number of figures done.
 
     Raises:
-        WorkError: The disk is full or cannot be written.
+        WorkError: The disk is full or not writable.
     """
     views = VIEWS if turns else 1
     device = next(autoencoder.parameters()).device
@@ -96,7 +96,7 @@ def encode_all(
 
 
 def _statistics(moments: npt.NDArray[np.float16]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean and standard deviation of each channel of draws: the variance of means plus the mean variance."""
+    """Mean and standard deviation of each channel of samples: variance of means + mean variance."""
     count, total, squares = 0, 0.0, 0.0
     for start in range(0, len(moments), 256):
         block = moments[start : start + 256].astype(np.float64)

@@ -16,10 +16,10 @@ FREQUENCIES = 256
 
 
 def require_diffusers() -> None:
-    """Fails early where diffusers is not installed.
+    """Fails early if diffusers is not installed.
 
     Raises:
-        AbsentError: Names the extra.
+        AbsentError: diffusers is missing; the message names the extra to install.
     """
     from importlib.util import find_spec
 
@@ -31,8 +31,8 @@ def build_autoencoder(config: AutoencoderConfig, side_px: int) -> Any:
     """The variational autoencoder with random weights, a ``diffusers.AutoencoderKL``.
 
     Args:
-        config: The recipe's part.
-        side_px: Side of the crops.
+        config: The recipe's section `autoencoder`.
+        side_px: Side of the crops in pixels.
     """
     require_diffusers()
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -53,22 +53,22 @@ def build_autoencoder(config: AutoencoderConfig, side_px: int) -> Any:
 
 
 class _Given(nn.Module):
-    """Stands in for a block's own embedding: the embedding is computed once and passed as the time step."""
+    """Replaces a block's own embedding: the embedding is computed once and passed in place of the time step."""
 
     def forward(self, timestep: Tensor, class_labels: Tensor | None = None, hidden_dtype: Any = None) -> Tensor:
         return timestep if hidden_dtype is None else timestep.to(hidden_dtype)
 
 
 class Denoiser(nn.Module):
-    """A diffusion transformer (DiT, Peebles and Xie 2023) whose conditions add up.
+    """A diffusion transformer (DiT, Peebles and Xie 2023) with additive conditions.
 
     The embedding of the time step and one learned vector for each condition (class, domain, phase) are
-    summed and shared by all blocks, as in the paper; the last row of each table stands for «not told».
-    The modulation of every block and the last layer start at zero (adaLN-Zero), so that training starts
-    from the identity.
+    summed and shared by all blocks, as in the paper; the last row of each table means «not told».
+    The modulation of every block and the last layer start at zero (adaLN-Zero), so that every block
+    starts as the identity.
 
     Args:
-        recipe: Sizes.
+        recipe: Recipe with the sizes.
         words: The values of each condition, in order.
     """
 
@@ -109,7 +109,7 @@ class Denoiser(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def nothing(self, count: int, device: torch.device | str = "cpu") -> Tensor:
-        """Codes that tell nothing, shape (count, conditions), int64."""
+        """Codes of «not told» for all conditions, shape (count, conditions), int64."""
         last = torch.tensor([len(words) for words in self.words.values()], device=device)
         return last.repeat(count, 1)
 
@@ -119,7 +119,7 @@ class Denoiser(nn.Module):
         Args:
             latents: Shape (b, c, h, w), float.
             steps: Time step of each, shape (b,), int64, 0 is the least noisy.
-            codes: One code a condition, shape (b, conditions), int64; the last code of each is «not told».
+            codes: One code per condition, shape (b, conditions), int64; the last code of each is «not told».
 
         Returns:
             Shape (b, c, h, w).
@@ -131,12 +131,12 @@ class Denoiser(nn.Module):
 
 
 def carry_over(denoiser: Denoiser, state: Mapping[str, Tensor], words: Mapping[str, Sequence[str]]) -> None:
-    """Loads weights of a denoiser whose conditions had other words: rows go by their words.
+    """Loads weights of a denoiser with other condition values: rows are matched by value.
 
     Args:
-        denoiser: Receives the weights; rows of words that were not known keep their start.
-        state: The other's state.
-        words: The other's words.
+        denoiser: Receives the weights; rows of new values keep their initialisation.
+        state: The other denoiser's state.
+        words: The other denoiser's condition values.
     """
     own = denoiser.state_dict()
     taken = {key: value for key, value in state.items() if not key.startswith("tables.")}
@@ -147,7 +147,7 @@ def carry_over(denoiser: Denoiser, state: Mapping[str, Tensor], words: Mapping[s
             before = {word: row for row, word in enumerate(words.get(name, ()))}
             table[-1] = state[key][-1]
             for row, word in enumerate(known):
-                # An unknown word starts from «not told», which is what the unlabelled stage learned.
+                # A new value starts from «not told», which the unlabelled stage has learned.
                 table[row] = state[key][before[word]] if word in before else state[key][-1]
         taken[key] = table
     denoiser.load_state_dict(taken)

@@ -1,4 +1,4 @@
-"""Between stored crops and the images that networks see."""
+"""Converts between stored crops and the images that networks see."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 VIEWS: Final = 8
-"""Flips and quarter turns of a crop."""
+"""Number of flips and quarter turns of a crop."""
 
 
 def turned(images: Tensor, views: Tensor) -> Tensor:
@@ -18,7 +18,7 @@ def turned(images: Tensor, views: Tensor) -> Tensor:
 
     Args:
         images: Shape (b, c, h, h).
-        views: Shape (b,), on the CPU, 0 to 7: turns, then flipped ones from 4 on.
+        views: Shape (b,), on the CPU, 0 to 7: 0 to 3 quarter turns, 4 to 7 the same after a flip.
     """
     out = torch.empty_like(images)
     for view in range(VIEWS):
@@ -36,6 +36,6 @@ def scaled(crops: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
 
 
 def as_crops(images: Tensor) -> npt.NDArray[np.uint8]:
-    """Images in [−1, 1], shape (b, 3, h, h), as crops (b, h, h, 3); values outside are cut off."""
+    """Images in [−1, 1], shape (b, 3, h, h), as crops (b, h, h, 3); values outside are clipped."""
     bounded = images.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
     return bounded.permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -1,14 +1,14 @@
-"""Training of generators: unlabelled pretraining, then one class-conditional generator a fold.
+"""Training of generators: unlabelled pretraining, then one class-conditional generator per fold.
 
-The output folder holds::
+The output folder contains::
 
-    synthesis.json   what was asked for; another request for the same folder is refused
+    synthesis.json   the request; a different request for the same folder is refused
     split.json       the folds
-    pretrain/        the unlabelled generator, where crops for it were given
-    fold-1/ …        one generator a fold (see :mod:`atypia.synthesis.generator`)
+    pretrain/        the unlabelled generator, if crops for it were given
+    fold-1/ …        one generator per fold (see :mod:`atypia.synthesis.generator`)
 
-A fold's generator learns from that fold's training part alone. What the generator that it starts
-from had seen counts as seen by it, and may hold nothing that the fold is validated or tested on.
+A fold's generator learns only from that fold's training part. Everything that its pretrained generator
+saw counts as seen by it, and may contain nothing that the fold is validated or tested on.
 """
 
 from __future__ import annotations
@@ -53,32 +53,32 @@ from atypia.training.identity import (
 ASKED: Final = "synthesis.json"
 PRETRAINED: Final = "pretrain"
 SYNTHESIS_VERSION: Final = 1
-"""Raised when a change makes trainings come out differently from the same inputs, or a default of a recipe changes."""
+"""Increased when a change gives different trainings from the same inputs, or a default of a recipe changes."""
 FIRST_VERSION: Final = 1
-"""Version of all trainings under the identities of Atypia 0.1 (:mod:`atypia.training.identity`)."""
+"""Version of all trainings in the identities of Atypia 0.1 (:mod:`atypia.training.identity`)."""
 WORDING: Final = frozenset({"summary", "sheet_every"})
-"""Keys of a recipe that change no generator."""
+"""Keys of a recipe that do not affect the generator."""
 FEWEST: Final = 16
-"""Figures below which nothing is trained: a model of fewer can only copy them."""
+"""Fewest figures for training: with fewer, a model can only copy them."""
 FREE_BYTES: Final = 200 << 20
-"""Free space below which no training starts: checkpoints are written twice."""
+"""Free space, in bytes, required to start: checkpoints exist twice while they are written."""
 
 
 @dataclass(frozen=True)
 class Synthesis:
-    """What is asked for.
+    """A request for generators.
 
     Attributes:
         name: The recipe's name.
         recipe: The recipe.
         out: Output folder.
-        manifest: Labelled figures; None trains the unlabelled generator alone.
+        manifest: Labelled figures; None trains only the unlabelled generator.
         split: Their folds.
         pretrain: Crops for the unlabelled stage; None: each fold's own training part.
         start: A trained generator to start from, instead of ``pretrain``.
         folds: Names of the folds to train; empty for all.
         seed: Master seed.
-        allow: Leakage findings that the user has named as exceptions.
+        allow: Codes of leakage findings that the user allows.
         device: ``auto``, ``cpu`` or ``cuda``.
     """
 
@@ -97,7 +97,7 @@ class Synthesis:
 
 @dataclass(frozen=True)
 class Made:
-    """What came out: the generators, those trained now by name, and warnings."""
+    """Results: the generators, the names of those trained now, and warnings."""
 
     generators: tuple[Generator, ...]
     trained: tuple[str, ...]
@@ -105,12 +105,12 @@ class Made:
 
 
 def train_generators(job: Synthesis, progress: Progress = silent) -> Made:
-    """Trains every generator that is not complete yet.
+    """Trains every generator that is not complete.
 
     Raises:
         InputError: Nothing to train on, too few figures, one class only, crops of mixed sizes, or the
             folder holds another training.
-        LeakageError: The split leaks, or a fold's generator would see what the fold is measured on.
+        LeakageError: The split leaks, or a fold's generator would see the fold's validation or test figures.
         WorkError: The disk is full, or the loss is not finite.
     """
     if job.device not in DEVICES:
@@ -152,10 +152,10 @@ def train_generators(job: Synthesis, progress: Progress = silent) -> Made:
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """Refuses to start where the disk is nearly full.
+    """Refuses to start if the disk is nearly full.
 
     Raises:
-        WorkError: Less is free than is needed.
+        WorkError: Less space is free than needed.
     """
     nearest = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(nearest).free
@@ -167,7 +167,7 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 def _one(training: Training, folder: Path, progress: Progress) -> tuple[Generator, bool]:
-    """A generator, trained unless it is there; and whether it was trained now."""
+    """A generator, trained unless it exists; and whether it was trained now."""
     if is_complete(folder, training.run_id):
         return load_generator(folder), False
     return train_stages(training, folder, progress), True
@@ -182,7 +182,7 @@ def _training(
     parent: Generator | None,
     rows: Any = None,
 ) -> Training:
-    """What one generator is trained from."""
+    """The inputs of one generator's training."""
     labelled = name != PRETRAINED
     seen = seen_table([*([parent.seen()] if parent else []), figures], f"seen by {job.name}, {name}")
     made_from = [name, job.seed, store.fingerprint, figures.ids, parent.fingerprint if parent else None]
@@ -216,14 +216,14 @@ def _store(recipe: GeneratorRecipe, manifest: Manifest, progress: Progress) -> C
     usable = int(np.asarray(store.usable).sum())
     if usable < FEWEST:
         raise InputError(
-            must(manifest.name, f"of at least {FEWEST} crops that can be read", usable, "give more crops: of so few "
+            must(manifest.name, f"of at least {FEWEST} crops that can be read", usable, "give more crops: from so few "
                  "a generator only makes copies")
         )  # fmt: skip
     return store
 
 
 def _check_sizes(manifest: Manifest) -> None:
-    """Refuses whole crops of several sizes: they would be scaled to one, and so show different fields."""
+    """Refuses whole crops of several sizes: scaled to one size they would show different fields."""
     sizes = sorted(set(zip(*(manifest.table[name].to_pylist() for name in (r.WIDTH_PX, r.HEIGHT_PX)), strict=True)),
                    key=str)  # fmt: skip
     if len(sizes) > 1:
@@ -248,7 +248,7 @@ def _check_labelled(figures: Manifest, fold: str) -> None:
 
 
 def _checked(job: Synthesis, manifest: Manifest, split: Split, store: CropStore, parent: Generator | None) -> list[str]:
-    """Warnings of the checks of a split, and of what the generator that is started from had seen."""
+    """Warnings from the checks of a split, and of the figures that the pretrained generator saw."""
     split.check_manifest(manifest)
     if manifest.synthetic.any():
         found = Finding(
@@ -280,10 +280,10 @@ def _seen_by_parent(parent: Generator, seen: Manifest, fold: Fold, manifest: Man
 
 
 def _claim(job: Synthesis, parent: Generator | None) -> Asked:
-    """What the folder was begun with; written where it is new.
+    """The request that the folder was started with; written if the folder is new.
 
     Raises:
-        InputError: It holds another training.
+        InputError: It contains another training.
     """
     asked = Asked(
         {
@@ -318,12 +318,12 @@ def _claim(job: Synthesis, parent: Generator | None) -> Asked:
 
 
 def generator_recipe_content(recipe: GeneratorRecipe) -> dict[str, Any]:
-    """What of a generator's recipe can change the generator."""
+    """The values of a generator's recipe that can affect the generator."""
     return content(recipe, WORDING)
 
 
 def _mpp(figures: Manifest, recipe: GeneratorRecipe) -> float | None:
-    """µm/px of generated crops: where the field of all real ones is the same number; None else."""
+    """µm/px of generated crops, if all real crops have the same; else None."""
     geometry = recipe.geometry.build()
     if geometry.side_um is not None:
         return geometry.side_um / geometry.out_px

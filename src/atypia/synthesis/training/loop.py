@@ -1,6 +1,6 @@
-"""The training loop of one part in one stage: resumable at any step, to the weights of an undisturbed run.
+"""The training loop of one part in one stage; it can resume at any step with identical weights.
 
-Everything random is derived from the seed, the epoch and the step; the checkpoint holds the rest.
+All randomness derives from the seed, the epoch and the step; the checkpoint stores the rest.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from atypia.training.optimisers import Schedule
 from atypia.training.schema import ScheduleConfig
 
 CHECKPOINT_EVERY_S = 60.0
-"""A checkpoint is written between two steps when the last one is older than this, and at a stop."""
+"""Seconds between checkpoints, written between two steps; one is also written at a stop."""
 
 Draw = Callable[[Part, Path], None]
-"""Draws a sheet of what a part can do now into a file."""
+"""Writes a sheet of sample images to a file."""
 
 
 @dataclass
@@ -38,15 +38,15 @@ class StagePlan:
     """One part in one stage.
 
     Attributes:
-        name: For messages («fold-1, pretrain, denoiser»).
+        name: Name in messages («fold-1, pretrain, denoiser»).
         config: Settings.
-        rows: The training figures' positions in what the part reads, shape (n,).
-        labels: Their classes, shape (n,), −1 where unknown; decide the draw where ``config.balanced``.
+        rows: Positions of the training figures in the part's input, shape (n,).
+        labels: Their classes, shape (n,), −1 if unknown; used for drawing if ``config.balanced``.
         seed: Seed of this part and stage.
-        folder: Checkpoints, ``metrics.jsonl`` and sheets go there.
-        run_id: Identity; a checkpoint of another is refused.
-        sheet: Draws a sheet; None for none.
-        sheet_every: Epochs between two sheets; 0: only after the last.
+        folder: Folder for checkpoints, ``metrics.jsonl`` and sheets.
+        run_id: Identity; a checkpoint with another identity is refused.
+        sheet: Draws a sheet; None for no sheets.
+        sheet_every: Epochs between two sheets; 0: only after the last epoch.
     """
 
     name: str
@@ -69,20 +69,20 @@ class _State:
 
 
 def train_part(plan: StagePlan, part: Part, progress: Progress) -> list[dict[str, Any]]:
-    """Trains a part to the end of its stage, from its checkpoint where there is one.
+    """Trains a part to the end of its stage, from its checkpoint if there is one.
 
-    The checkpoint of the end stays, so that asking again does nothing.
+    The final checkpoint is kept, so that a second call does nothing.
 
     Args:
-        plan: What to do.
+        plan: Plan of the stage.
         part: On its device; holds the trained weights afterwards.
-        progress: Told about steps.
+        progress: Receives the number of steps done.
 
     Returns:
-        One line an epoch: means of the loss and its parts, learning rate, seconds, images a second.
+        One line per epoch: means of the loss and its parts, learning rate, seconds, images per second.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C or SIGTERM; the step at hand was ended and a checkpoint written.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the current step was finished and a checkpoint written.
         WorkError: The loss is not finite, or the disk is full; the last good checkpoint stays.
     """
     return _Loop(plan, part).run(progress)
@@ -120,7 +120,7 @@ class _Loop:
         return state.history
 
     def epoch(self, stop: threading.Event, progress: Progress) -> None:
-        """The rest of an epoch."""
+        """Runs the rest of an epoch."""
         state, plan = self.state, self.plan
         order, started, first = self.order(state.epoch), time.perf_counter(), state.step
         while state.step < self.steps:
@@ -152,7 +152,7 @@ class _Loop:
         self.save_when_due(stop)
 
     def order(self, epoch: int) -> npt.NDArray[np.int64]:
-        """Positions of an epoch's figures: each once, or classes equally often."""
+        """Positions of an epoch's figures: each figure once, or the classes equally often."""
         rng = generator(self.plan.seed, "order", epoch)
         n, labels = len(self.plan.rows), self.plan.labels
         if not self.plan.config.balanced or len(np.unique(labels[labels >= 0])) < 2:

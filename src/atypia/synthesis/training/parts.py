@@ -1,4 +1,4 @@
-"""What is trained: the autoencoder on crops, the denoiser on latents; each does one optimiser step at a time."""
+"""The trained networks: the autoencoder on crops, the denoiser on latents; each does one optimiser step at a time."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Losses = dict[str, Tensor]
 
 
 class Part(Protocol):
-    """A part in training.
+    """A network in training.
 
     Attributes:
-        modules: What is trained and saved, by name.
+        modules: Trained and saved modules, by name.
         optimisers: Its optimisers, by name.
-        ema: The moving average that is sampled from; None where there is none.
+        ema: The moving average used for sampling; None without one.
     """
 
     modules: nn.ModuleDict
@@ -38,7 +38,7 @@ class Part(Protocol):
     ema: EMA | None
 
     def step(self, rows: npt.NDArray[np.int64], generator: torch.Generator, epoch: int) -> Losses:
-        """One optimiser step on these figures; the CPU generator alone decides what is drawn.
+        """One optimiser step on these figures; the CPU generator determines all random draws.
 
         Returns:
             ``loss`` and its parts, scalars without gradient.
@@ -49,14 +49,14 @@ class Part(Protocol):
 class AutoencoderPart:
     """Reconstruction, KL, and optionally a perceptual and an adversarial term.
 
-    ``loss = mean |x − x̂| + w_KL KL/N + w_P perceptual − w_A mean D(x̂)``, N the number of pixel values.
+    ``loss = mean |x − x̂| + w_KL KL/N + w_P perceptual − w_A mean D(x̂)``, with N the number of pixel values.
 
     Args:
         recipe: The recipe.
         config: Settings of this stage.
-        autoencoder: On its device.
+        autoencoder: The autoencoder, on its device.
         crops: Shape (n, h, h, 3), uint8, memory-mapped.
-        device: Where training happens.
+        device: Device of the training.
         amp: Precision of the passes; None for single precision.
     """
 
@@ -115,14 +115,14 @@ class AutoencoderPart:
         return {"loss": total.detach(), **{name: value.detach() for name, value in parts.items()}}
 
     def _judge(self, real: Tensor, made: Tensor) -> Tensor:
-        """One step of the discriminator: ``mean max(0, 1 − D(x)) + mean max(0, 1 + D(x̂))``, halved."""
+        """One step of the discriminator with loss ``(mean max(0, 1 − D(x)) + mean max(0, 1 + D(x̂))) / 2``."""
         judge = self.modules["discriminator"]
         loss = 0.5 * (F.relu(1 - judge(real)).mean() + F.relu(1 + judge(made)).mean())
         self._update("discriminator", loss)
         return loss
 
     def _update(self, name: str, loss: Tensor) -> None:
-        # The adversarial term leaves gradients in the discriminator, which are not its own.
+        # The adversarial term leaves gradients in the discriminator that must not be used for its own update.
         for optimiser in self.optimisers.values():
             optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -131,15 +131,15 @@ class AutoencoderPart:
 
 
 class Perceptual:
-    """Distance of two images by intermediate maps of a frozen backbone.
+    """Distance of two images on intermediate feature maps of a frozen backbone.
 
     Args:
         config: Backbone and number of maps, counted from the last.
-        device: Where it runs.
+        device: Device.
 
     Raises:
-        InputError: The backbone gives no intermediate maps.
-        AbsentError: Its weights are not here.
+        InputError: The backbone has no intermediate maps.
+        AbsentError: Its weights are not on this machine.
     """
 
     def __init__(self, config: PerceptualConfig, device: torch.device) -> None:
@@ -157,7 +157,7 @@ class Perceptual:
         self.std = torch.tensor(entry.std, device=device)[None, :, None, None]
 
     def __call__(self, made: Tensor, real: Tensor) -> Tensor:
-        """Mean squared distance of maps of unit length, a scalar; images are in [−1, 1]."""
+        """Mean squared distance of feature maps of unit length, a scalar; images are in [−1, 1]."""
         with torch.no_grad():
             wanted = self._features(real)
         return torch.stack(
@@ -178,9 +178,9 @@ class DenoiserPart:
     Args:
         recipe: The recipe.
         config: Settings of this stage.
-        denoiser: On its device.
+        denoiser: The denoiser, on its device.
         latents: Latents of all training figures.
-        codes: Their conditions, shape (n, conditions).
+        codes: Codes of their conditions, shape (n, conditions).
         amp: Precision of the passes; None for single precision.
     """
 

@@ -1,4 +1,4 @@
-"""The stages of one generator: autoencoder then denoiser, unlabelled then labelled."""
+"""The training stages of one generator: autoencoder then denoiser, without labels then with labels."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ WORK = "work"
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """What one generator is trained from.
+    """The inputs of one generator's training.
 
     Attributes:
-        name: The recipe's name.
+        name: Name of the recipe.
         recipe: The recipe.
         figures: The training figures.
-        store: Crops that hold them.
-        rows: Their rows in the store, shape (n,).
-        labelled: Whether the second stage is done.
+        store: Crop store that contains them.
+        rows: Row numbers in the store, shape (n,).
+        labelled: Whether the second stage is trained.
         fold: Name of the fold; None for the unlabelled generator.
         split: Fingerprint of the split.
         parent: The generator to start from; None to start from random weights.
-        seen: All figures that it will have learned from.
+        seen: All figures that the generator has learned from after this training.
         seed: Master seed.
         run_id: Identity of this training.
         device: ``auto``, ``cpu`` or ``cuda``.
-        mpp: µm/px of its crops; None where unknown.
+        mpp: µm/px of its crops; None if unknown.
     """
 
     name: str
@@ -74,22 +74,22 @@ class Training:
 
     @property
     def title(self) -> str:
-        """What messages call it."""
+        """Name in messages."""
         return self.fold or PRETRAIN
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """The stages to do: a parent has done the first."""
+        """The stages to train; a parent generator has already done the first."""
         return tuple(stage for stage, due in ((PRETRAIN, self.parent is None), (FINETUNE, self.labelled)) if due)
 
 
 def train_stages(job: Training, folder: Path, progress: Progress) -> Generator:
-    """Trains a generator from where it is, and writes it.
+    """Trains a generator from its checkpoint, if there is one, and writes it.
 
     Args:
-        job: What it is trained from.
-        folder: Receives the generator; checkpoints are kept in ``work/`` until it is complete.
-        progress: Told about steps.
+        job: Inputs of the training.
+        folder: Output folder; checkpoints are kept in ``work/`` until it is complete.
+        progress: Receives the number of steps done.
 
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint was written.
@@ -99,7 +99,7 @@ def train_stages(job: Training, folder: Path, progress: Progress) -> Generator:
     device = device_of(job.device)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / META).unlink(missing_ok=True)  # of another run: this folder is not complete any more
+        (folder / META).unlink(missing_ok=True)  # from another run: the folder is no longer complete
     words = condition_words(job.figures, job.recipe.diffusion.conditions)
     autoencoder, denoiser = _networks(job, words)
     autoencoder.to(device)
@@ -115,7 +115,7 @@ def train_stages(job: Training, folder: Path, progress: Progress) -> Generator:
         latents = _encoded(job, folder, autoencoder, history, progress)
         lines, averaged = _train_denoiser(job, stage, work, (autoencoder, denoiser), latents, words, progress)
         history += lines
-        # A stage begins from the averaged weights of the one before, which are those that are any good.
+        # A stage starts from the averaged weights of the previous one; only these give good samples.
         denoiser.load_state_dict(averaged)
         weights = cpu_state(denoiser)
     if latents is None:
@@ -147,7 +147,7 @@ def train_stages(job: Training, folder: Path, progress: Progress) -> Generator:
 
 
 def _networks(job: Training, words: Mapping[str, Sequence[str]]) -> tuple[Any, Denoiser]:
-    """Both networks: random, or as the parent left them."""
+    """Both networks: with random weights, or with those of the parent."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(job.seed, job.title, "networks"))
         autoencoder = build_autoencoder(job.recipe.autoencoder, job.recipe.geometry.out_px)
@@ -168,7 +168,7 @@ def _check_parent(recipe: GeneratorRecipe, parent: Generator) -> None:
         sizes = ("channels", "layers", "latent_channels", "groups", "attention", "heads", "head_dim", "patch")
         differs = [key for key in sizes if own.get(key) != its.get(key)]
         if differs:
-            got = f"{its[differs[0]]} there, {own[differs[0]]} here"
+            got = f"{its[differs[0]]} there and {own[differs[0]]} here"
             raise InputError(must(f"{name}.{differs[0]}", "as in the pretrained generator", got, "use its recipe"))
     if recipe.geometry != other.geometry or recipe.diffusion.prediction != other.diffusion.prediction:
         raise InputError(must("geometry and prediction", "as in the pretrained generator", "others", "use its recipe"))
@@ -186,7 +186,7 @@ def _train_autoencoder(
     shown = job.store.crops[job.rows[:8]]
 
     def draw(_: Any, path: Path) -> None:
-        reconstruction_sheet(autoencoder, shown, f"{job.title}: real, and what the autoencoder makes of it", path)
+        reconstruction_sheet(autoencoder, shown, f"{job.title}: real, and reconstructed by the autoencoder", path)
 
     lines = _train(job, stage, AUTOENCODER, work, part, job.rows, draw, progress)
     autoencoder.eval()
@@ -196,7 +196,7 @@ def _train_autoencoder(
 def _encoded(
     job: Training, folder: Path, autoencoder: Any, history: list[dict[str, Any]], progress: Progress
 ) -> Latents:
-    """Latents of the training figures; the file is known by the weights that they were encoded with."""
+    """Latents of the training figures; the file name contains a hash of the encoder's weights."""
     start = job.parent.fingerprint if job.parent else None
     trained = [[line["stage"], line["part"]] for line in history if line["part"] == AUTOENCODER]
     name = fingerprint(job.run_id, start, trained)[:16]
@@ -213,7 +213,7 @@ def _train_denoiser(
     words: Mapping[str, tuple[str, ...]],
     progress: Progress,
 ) -> tuple[list[dict[str, Any]], Mapping[str, torch.Tensor]]:
-    """Lines of the epochs, and the averaged weights."""
+    """Metrics of the epochs, and the averaged weights."""
     autoencoder, denoiser = networks
     config = job.recipe.stage(stage).denoiser
     if not config.epochs:
@@ -260,7 +260,7 @@ def _train(
 
 
 def _keep_record(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """Writes the epochs' lines, and moves the sheets out of the work folder."""
+    """Writes the metrics of the epochs, and moves the sheets out of the work folder."""
     with disk_errors(folder):
         text = "".join(json.dumps(line) + "\n" for line in history)
         (folder / runs.METRICS).write_text(text, "utf-8")

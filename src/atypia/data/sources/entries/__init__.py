@@ -1,1 +1,1 @@
-"""The published sets, one entry a module."""
+"""The published sets, one entry per module."""

@@ -12,7 +12,7 @@ from atypia.reports.case.outputs import OUTPUTS, OnSlide, OutputFormat, Writer
 
 
 class CsvWriter(Writer):
-    """A header and one line a figure; null is an empty field, a text that looks like a formula has an ``'`` before it."""
+    """A header and one line per figure; null is an empty field, a text that looks like a formula has an ``'`` before it."""
 
     def __init__(self, file: IO[Any], drawn: OnSlide) -> None:
         super().__init__(file, drawn)

@@ -9,7 +9,7 @@ from atypia.reports.case.outputs import OUTPUTS, JsonValues, OutputFormat
 
 
 class JsonWriter(JsonValues):
-    """One JSON array of objects, one a line."""
+    """One JSON array of objects, one per line."""
 
     def _write(self, batch: pa.RecordBatch) -> None:
         for row in res.rows_of(batch):

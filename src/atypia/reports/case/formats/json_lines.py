@@ -1,4 +1,4 @@
-"""JSON Lines: one object a line, for scripts that read as they go."""
+"""JSON Lines: one object per line, for scripts that read as they go."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from atypia.reports.case.outputs import OUTPUTS, OutputFormat, Writer, dumps
 
 
 class LinesWriter(Writer):
-    """JSON Lines: one object a line."""
+    """JSON Lines: one object per line."""
 
     def _write(self, batch: pa.RecordBatch) -> None:
         self.file.writelines(f"{dumps(row)}\n" for row in res.rows_of(batch))

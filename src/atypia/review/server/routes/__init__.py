@@ -1,1 +1,1 @@
-"""Addresses of the review server, by subject."""
+"""Routes of the review server, by subject."""

@@ -1,4 +1,4 @@
-"""Raters, their decisions, what they say together, and what is settled."""
+"""Raters, their decisions, consensus and arbitration."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ router = APIRouter(tags=["decisions"])
 
 @router.get("/raters")
 def raters(review: Open) -> list[Rater]:
-    """Raters and how far each has come."""
+    """Raters and their progress."""
     return [Rater(**one) for one in progress(review.desk.board)]
 
 
-@router.post("/raters", status_code=201, responses={200: {"model": Rater, "description": "The name was known"}})
+@router.post("/raters", status_code=201, responses={200: {"model": Rater, "description": "The name exists already"}})
 def join(review: Open, new: NewRater, response: Response) -> Rater:
-    """Adds a rater; a name that is known is left as it is (200)."""
+    """Adds a rater; an existing name is left unchanged (200)."""
     if not review.desk.join(new.name):
         response.status_code = 200
     name = checked_name(new.name)
@@ -48,14 +48,14 @@ def join(review: Open, new: NewRater, response: Response) -> Rater:
 
 @router.post("/decisions", status_code=201)
 def decide(review: Open, new: NewDecision) -> DecisionReply:
-    """Takes in a decision; it is on the disk when this answers."""
+    """Stores a decision; it is on disk when this answers."""
     event = review.desk.decide(new.rater, new.index, new.decision, new.note, new.seen_previous)
     return _reply(review, event, new.index, new.blind)
 
 
 @router.post("/decisions/undo")
 def undo(review: Open, asked: Undo) -> Undone:
-    """Takes back the rater's last decision that was not taken back yet."""
+    """Undoes the rater's last decision that was not undone yet."""
     event, index, kind = review.desk.undo(asked.rater)
     return Undone(
         id=event.id, undone=event.undoes or 0, index=index, decision=event.decision, note=event.note, kind=kind
@@ -70,7 +70,7 @@ def log(
     after: Annotated[int, Query(ge=0, le=MAX_ID)] = 0,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> JSONResponse:
-    """A part of the log, oldest first; nothing in it is ever changed."""
+    """A part of the log, oldest first; it is append-only."""
     if index is not None:
         review.checked(index)
     events = review.desk.log(rater, index, after, limit)
@@ -79,7 +79,7 @@ def log(
 
 @router.get("/consensus")
 def consensus(review: Open) -> Consensus:
-    """Majority, ties, kappas and each rater against the others."""
+    """Majority, ties, kappas and each rater compared with the others."""
     return Consensus(**consensus_report(review.desk.board))
 
 
@@ -89,7 +89,7 @@ def disputed(
     offset: Annotated[int, Query(ge=0, le=MAX_ID)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> JSONResponse:
-    """Figures on which raters decided differently and that nobody has settled; even splits first."""
+    """Figures on which raters decided differently and that are not settled; even splits first."""
     found = review.desk.board.disputed()
     window = found[offset : offset + limit].tolist()
     shown = described(review.figures, review.desk.board, review.slides, window, None, everyone=True)
@@ -98,7 +98,7 @@ def disputed(
 
 @router.post("/arbitration", status_code=201)
 def settle(review: Open, new: NewArbitration) -> DecisionReply:
-    """Settles a figure for all; the raters' own decisions stay as they are."""
+    """Settles a figure for all raters; their own decisions do not change."""
     event = review.desk.decide(new.rater, new.index, new.decision, new.note, arbitrate=True)
     return _reply(review, event, new.index, False)
 

@@ -1,4 +1,4 @@
-"""Exports, and the import of another rater's file."""
+"""Exports, and import of another rater's file."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def export(
     review: Open,
     name: ExportName,
     rater: RaterQuery = None,
-    slide: Annotated[int | None, Query(ge=0, le=MAX_ID, description="Of the GeoJSON")] = None,
-    decided: Annotated[bool, Query(description="Manifest: only figures that reviewers decided")] = False,
+    slide: Annotated[int | None, Query(ge=0, le=MAX_ID, description="Slide of the GeoJSON")] = None,
+    decided: Annotated[bool, Query(description="Manifest: only figures with a reviewer's decision")] = False,
 ) -> Response:
-    """A file: `manifest.parquet` is what `atypia train --data` takes; GeoJSON is of one slide."""
+    """A file: `manifest.parquet` is for `atypia train --data`; GeoJSON covers one slide."""
     data = _made(review, name, rater, slide, decided)
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(data, media_type=MEDIA_TYPES[name], headers=headers)
@@ -60,7 +60,7 @@ def _made(review: Review, name: str, rater: str | None, slide: int | None, decid
 def take_over(
     review: Open, file: Annotated[UploadFile, File()], rater: Annotated[str, Form(max_length=256)]
 ) -> Imported:
-    """Takes over decisions from a CSV as a rater's own: `decisions.csv`, or `figure_id,decision[,note]`."""
+    """Imports decisions from a CSV as a rater's own: `decisions.csv`, or `figure_id,decision[,note]`."""
     name = checked_name(rater)
     taken = review.desk.take_over(name, read_decisions(file.file.read(), name))
     return Imported(taken=taken.taken, unknown=taken.unknown, skipped=taken.skipped)

@@ -1,4 +1,4 @@
-"""Lists of figures, single ones, and their crops."""
+"""Lists of figures, single figures, and their crops."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from atypia.review.server.schemas import MAX_ID, Figure, FigurePage, QueueReply
 router = APIRouter(tags=["figures"])
 
 PICTURE = {200: {"content": {"image/png": {}, "image/jpeg": {}}}, 304: {"description": "It has not changed"}}
-FigureIndex = Annotated[int, Path(ge=0, le=MAX_ID, description="Position of the figure in what was opened")]
-RaterQuery = Annotated[str | None, Query(max_length=256, description="Whose decisions stand apart")]
-Blind = Annotated[bool, Query(description="Hide what the model and others say")]
+FigureIndex = Annotated[int, Path(ge=0, le=MAX_ID, description="Position of the figure in the opened data")]
+RaterQuery = Annotated[str | None, Query(max_length=256, description="Rater whose decisions are listed separately")]
+Blind = Annotated[bool, Query(description="Hide predictions and other raters' decisions")]
 
 
 @router.get("/figures", response_model=FigurePage)
@@ -38,7 +38,7 @@ def figures(
     offset: Annotated[int, Query(ge=0, le=MAX_ID)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> JSONResponse:
-    """A window of the figures that pass the filters, in order; unknown values come last."""
+    """A page of the figures that pass the filters, in order; unknown values come last."""
     wanted = Wanted(
         sort, descending, tuple(case or ()), tuple(domain or ()), tuple(call or ()), tuple(decision or ()), rater,
         undecided, blind,
@@ -62,12 +62,14 @@ def crop(
     index: FigureIndex,
     view: ViewName = "rgb",
     size: Annotated[int | None, Query(ge=16, le=MAX_PX, description="Largest side in px: JPEG; without it PNG")] = None,
-    v: Annotated[str | None, Query(max_length=64, description="The session's fingerprint: may be cached")] = None,
+    v: Annotated[
+        str | None, Query(max_length=64, description="Fingerprint of the session: makes the crop cacheable")
+    ] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """The crop of a figure; 404 with the reason where it cannot be read."""
+    """The crop of a figure; 404 with the reason if it cannot be read."""
     index = review.checked(index)
-    # Another data set may be served at the same address tomorrow, so browsers have to ask again.
+    # Another data set may be served at the same URL later, so browsers must revalidate.
     known = v == review.figures.fingerprint
     cache = {"Cache-Control": "private, max-age=86400" if known else "private, no-cache"}
     try:
@@ -88,7 +90,7 @@ def queue(
     blind: Blind = False,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> JSONResponse:
-    """Figures that the rater should look at next, of those without a decision."""
+    """Figures that the rater should look at next, among those without their decision."""
     f, board = review.figures, review.desk.board
     decided = board.codes(rater) != NO_DECISION
     if kind == "value":

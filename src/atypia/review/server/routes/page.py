@@ -1,4 +1,4 @@
-"""The page itself, what was opened, health and counters."""
+"""The page, the opened data, health and counters."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ QUEUES: Final = ("value", "label-errors")
 def page() -> Response:
     """The page."""
     if not INDEX.is_file():
-        return PlainTextResponse("The API is at /openapi.json; this installation has no page.\n")
+        return PlainTextResponse("The API is at /openapi.json; this installation does not include the page.\n")
     return FileResponse(INDEX, media_type="text/html; charset=utf-8", headers={"Cache-Control": "no-cache"})
 
 
 @router.get("/favicon.ico", include_in_schema=False)
 def icon() -> Response:
-    """Browsers ask for it unbidden."""
+    """The icon, which browsers request on their own."""
     return Response(status_code=204)
 
 
 @router.get("/health")
 def health(review: Open) -> Health:
-    """Whether the server is there; needs no token."""
+    """Whether the server is running; needs no token."""
     return Health(status="ok", version=__version__, figures=len(review.figures))
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
 def metrics(review: Open) -> Response:
-    """Counters in Prometheus' text form."""
+    """Counters in Prometheus' text format."""
     crops, tiles = review.crops.cache, review.slides.cache
     values = {
         "figures": ("gauge", float(len(review.figures))),
@@ -61,7 +61,7 @@ def metrics(review: Open) -> Response:
 
 @router.get("/session")
 def session(review: Open) -> Session:
-    """What was opened, and what is known of it."""
+    """The opened data, and which columns are known."""
     f = review.figures
     has = {name: f.has(name) for name in ("p", "label", "votes", "slides", "novelty")}
     return Session(

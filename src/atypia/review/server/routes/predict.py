@@ -21,16 +21,18 @@ NAME_CHARACTERS = 120
 
 @router.post("/predict")
 def predict(review: Open, files: Annotated[list[UploadFile], File()]) -> Predicted:
-    """Judges crops: PNG, JPEG and TIFF files, a TIFF page by page. Nothing of them is kept."""
+    """Classifies crops: PNG, JPEG and TIFF files, a TIFF page by page. Uploads are not kept."""
     if review.predictor is None:
-        raise AbsentError("there is no model here; fix: `atypia serve --model BUNDLE`")
+        raise AbsentError("the server has no model; fix: `atypia serve --model BUNDLE`")
     if len(files) > MAX_FILES:
         raise InputError(must("files", f"at most {MAX_FILES}", len(files), "send fewer at once, or stacks"))
     with TemporaryDirectory(prefix="atypia-upload-") as folder:
         waiting: list[tuple[Path, str]] = []
         names: set[str] = set()
         for number, upload in enumerate(files, 1):
-            path = Path(folder) / f"upload-{number:04d}"  # a name of ours: theirs is shown, never opened
+            path = (
+                Path(folder) / f"upload-{number:04d}"
+            )  # our own file name: the uploaded name is displayed, never used as a path
             with open(path, "wb") as file:
                 shutil.copyfileobj(upload.file, file)
             name = shown_name(upload.filename, number)
@@ -43,7 +45,7 @@ def predict(review: Open, files: Annotated[list[UploadFile], File()]) -> Predict
 
 
 def shown_name(given: str | None, number: int) -> str:
-    """An uploaded file's own name, without folders and without characters that cannot be seen.
+    """An uploaded file's own name, without folders and without invisible characters.
 
     >>> shown_name("../../etc/passwd", 1), shown_name("", 2)
     ('passwd', 'file 2')

@@ -19,14 +19,14 @@ from atypia.review.server.schemas import MAX_ID, SlideEntry, SlideFigure
 
 router = APIRouter(tags=["slides"])
 PATIENCE_S = 2.0
-"""How long the list of slides may open them for their sizes."""
+"""Seconds that the list of slides may spend opening slides for their sizes."""
 SlideNumber = Annotated[int, Path(ge=0, le=MAX_ID, description="Position of the slide in /slides")]
 Place = Annotated[int, Path(ge=0, le=MAX_ID)]
 
 
 @router.get("/slides")
 def slides(review: Open) -> list[SlideEntry]:
-    """The slides that figures lie on; a file that cannot be read says why, one that was not opened yet has no size."""
+    """The slides that figures lie on; an unreadable file gives the reason, a slide not opened yet has no size."""
     until = time.monotonic() + PATIENCE_S
     on = review.figures.slide
     counts = np.bincount(on[on >= 0], minlength=len(review.figures.slides))
@@ -76,7 +76,7 @@ def tile(review: Open, slide: SlideNumber, level: Place, column: Place, row: Pla
 
 @router.get("/slides/{slide}/figures", response_model=list[SlideFigure])
 def figures_on(review: Open, slide: SlideNumber, rater: RaterQuery = None, blind: Blind = False) -> JSONResponse:
-    """Where the figures of a slide lie, and what is said of them."""
+    """Positions of a slide's figures, with what is known about them."""
     f, board = review.figures, review.desk.board
     try:
         mpp = review.slides.facts(slide).mpp

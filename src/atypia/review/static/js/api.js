@@ -1,6 +1,6 @@
-/** The one place that talks to the server. */
+/** All requests to the server are made here. */
 
-/** The server answered, and refused. */
+/** The server refused the request. */
 export class RefusedError extends Error {
   constructor(status, detail) {
     super(detail);
@@ -8,7 +8,7 @@ export class RefusedError extends Error {
   }
 }
 
-/** No answer came: the server is gone, or the network is. */
+/** No answer: the server or the network is down. */
 export class OfflineError extends Error {}
 
 const FIRST_WAIT_MS = 1000;
@@ -22,7 +22,7 @@ class Connection extends EventTarget {
   #wait = FIRST_WAIT_MS;
   #timer = 0;
 
-  /** Notes an outcome. */
+  /** Records an outcome. */
   mark(up) {
     if (up) this.#wait = FIRST_WAIT_MS;
     if (up !== this.up) {
@@ -32,7 +32,7 @@ class Connection extends EventTarget {
     if (!up) this.#plan();
   }
 
-  /** Asks at once whether the server is back. */
+  /** Checks now whether the server is back. */
   async probe() {
     clearTimeout(this.#timer);
     this.#timer = 0;
@@ -69,7 +69,7 @@ async function detailOf(response) {
     if (typeof detail === "string") return detail;
     if (Array.isArray(detail)) return detail.map((one) => one.msg ?? String(one)).join("; ");
   } catch {
-    // No JSON: the status alone must do.
+    // No JSON: use the status only.
   }
   return `the server answered ${response.status} ${response.statusText}`.trim();
 }
@@ -101,7 +101,7 @@ const json = async (response) => (await response).json();
  */
 export const get = (path, parameters = {}, signal = undefined) => json(ask(address(path, parameters), { signal }));
 
-/** Reads what takes the server long. */
+/** Reads something that takes the server long to compute. */
 export const getSlowly = (path, parameters, signal) =>
   json(ask(address(path, parameters), { signal, patience: LONG_MS }));
 
@@ -121,12 +121,12 @@ export const send = (path, form) => json(ask(path, { method: "POST", headers: OW
 
 let cropVersion = null;
 
-/** Says of which figures crops are asked for; only then may the browser keep them. */
+/** Sets the fingerprint of the figures that is sent with crop requests; only then may the browser cache crops. */
 export function setCropVersion(version) {
   cropVersion = version;
 }
 
-/** Address of a figure's crop. */
+/** URL of a figure's crop. */
 export const cropAddress = (index, view, size = null) => address(
   `/figures/${index}/crop`, { view, size, v: cropVersion }
 );

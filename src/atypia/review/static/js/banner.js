@@ -1,4 +1,4 @@
-/** The bar at the top: the server is gone, decisions wait. */
+/** The bar at the top: shown while the server is unreachable or decisions wait to be sent. */
 
 import { OfflineError, connection } from "./api.js";
 import { announce, button, h, whole } from "./dom.js";
@@ -7,12 +7,12 @@ import { outbox } from "./outbox.js";
 const FORMULA = /^[=+\-@\t\r\n＝＋－＠']/;
 const WAIT = "The server does not answer.";
 
-// In blind mode figures go by a number, which no import knows: such decisions stay in the browser.
+// In blind mode figures are named by a number that imports do not know: such decisions stay in the browser.
 const canBeSaved = () =>
   outbox.items.some((item) => item.kind === "decision") && !outbox.items.some((item) => item.blind);
 
 function saveUnsent() {
-  // An apostrophe keeps spreadsheets from running a text as a formula; an import takes it away again.
+  // An apostrophe prevents spreadsheets from running a text as a formula; an import removes it.
   const shield = (text) => (FORMULA.test(text) ? `'${text}` : text);
   const quote = (text) => `"${shield(String(text ?? "")).replaceAll('"', '""')}"`;
   const rows = outbox.items.filter((item) => item.kind === "decision");
@@ -28,7 +28,7 @@ function sentence() {
   const isOff = !connection.up || outbox.trouble instanceof OfflineError;
   const why = isOff ? WAIT : `The server could not keep a decision: ${outbox.trouble.message}.`;
   if (!waiting) return why;
-  const how = outbox.isKept ? "; they outlast a reload of this page" : ", as long as this page stays open";
+  const how = outbox.isKept ? "; they survive a reload of this page" : ", as long as this page stays open";
   return `${why} ${whole(waiting)} ${waiting === 1 ? "entry waits" : "entries wait"} here and will be sent${how}.`;
 }
 

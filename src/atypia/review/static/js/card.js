@@ -1,4 +1,4 @@
-/** A figure as a card: its crop, what the model calls it, what was decided. */
+/** A figure as a card: its crop, the model's call and the decision. */
 
 import { cropAddress } from "./api.js";
 import { h, fill, fixed, icon } from "./dom.js";
@@ -19,7 +19,7 @@ export function callTag(name) {
   return h("span", { class: call ? `tag is-${name}` : "tag" }, call && icon(call.icon), call?.title ?? name);
 }
 
-/** A coloured square with the symbol of a decision or call alone; `title` says it in words. */
+/** A coloured square with only the symbol of a decision or call; `title` gives the text. */
 export function symbol(name, title) {
   const entry = decisionOf(name) ?? CALLS[name];
   return h(
@@ -51,7 +51,7 @@ export function cropBox() {
   return box;
 }
 
-/** Shows a crop in a box; null empties it, which also ends a transfer that is under way. */
+/** Shows a crop in a box; null empties it and cancels a running transfer. */
 export function showCrop(box, index, view, size) {
   const image = box.firstElementChild;
   const source = index === null ? null : cropAddress(index, view, size);
@@ -74,7 +74,7 @@ export function makeCard() {
 /**
  * Shows a figure on a card.
  * @param {HTMLElement} card
- * @param {?Object} figure null while it has not arrived
+ * @param {?Object} figure null while it is loading
  * @param {{line: string|Array, view: string, size: number, shows?: string, images: boolean}} how `line`: the last line; `shows`: what is marked, `decision` or `settled`; `images`: whether to load the crop now
  */
 export function updateCard(card, figure, how) {
@@ -92,7 +92,7 @@ export function updateCard(card, figure, how) {
     return;
   }
   const source = cropAddress(figure.index, how.view, how.size);
-  // While the view flies past, a crop of another figure must go but the new one is not asked for.
+  // During fast scrolling the old crop is removed but the new one is not requested.
   if (how.images) showCrop(box, figure.index, how.view, how.size);
   else if (box.firstElementChild.getAttribute("src") !== source) showCrop(box, null);
   if (decision) {

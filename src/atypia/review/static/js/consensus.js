@@ -1,4 +1,4 @@
-/** What raters agree on: majority, ties, kappa, each rater against the others. */
+/** Consensus of the raters: majority, ties, kappa, each rater compared with the others. */
 
 import { OfflineError, RefusedError, get } from "./api.js";
 import { button, fill, fixed, h, icon, percent, stateBox, whole } from "./dom.js";
@@ -74,7 +74,7 @@ export class ConsensusView {
         this.body,
         stateBox(
           "No rater yet",
-          "Choose a name at the top right and decide on some figures; a second rater makes a consensus."
+          "Choose a name at the top right and decide on some figures; a consensus needs a second rater."
         )
       );
       return;
@@ -88,7 +88,7 @@ export class ConsensusView {
           tile(whole(two), "figures with two raters or more"),
           tile(
             fixed(consensus.fleiss_kappa, 2), "Fleiss' kappa", null,
-            "1 is full agreement, 0 what chance alone would give"
+            "1: full agreement; 0: agreement expected by chance"
           ),
           tile(whole(consensus.settled ?? 0), "settled by arbitration"),
           tile(

@@ -22,14 +22,14 @@ function open(title, ...content) {
 const NOTE_CROP_PX = 192;
 
 /**
- * Writes the note of a figure. Ctrl and Enter keeps it, Escape leaves it.
+ * Writes the note of a figure. Ctrl+Enter saves it, Escape discards the change.
  * @param {Object} figure with its present note
- * @param {?Object} [next] the figure that the page went on to after `figure` was decided; offered instead
+ * @param {?Object} [next] the figure shown after `figure` was decided; offered as an alternative
  */
 export function noteDialog(figure, next = null) {
   const text = h(
     "textarea",
-    { maxlength: NOTE_LENGTH, "aria-label": "Note", placeholder: "What speaks for the decision, what is in doubt …" }
+    { maxlength: NOTE_LENGTH, "aria-label": "Note", placeholder: "Reasons for the decision, doubts …" }
   );
   text.value = figure.note ?? "";
   const left = h("span", { class: "faint number" });
@@ -123,7 +123,7 @@ export function ratersDialog() {
     store.addEventListener("raters", show);
     const dialog = open(
       "Who decides?",
-      h("p", { class: "faint" }, "Every rater has decisions of their own; blind mode hides those of the others."),
+      h("p", { class: "faint" }, "Each rater has separate decisions; blind mode hides those of the others."),
       people,
       h(
         "form", { class: "line-up", on: { submit: create } }, h("label", {}, "New rater", name),
@@ -156,23 +156,23 @@ const KEYS = [
   [["H"], "hematoxylin only"],
   [["[", "]"], "darker, brighter"],
   [[",", "."], "less, more contrast"],
-  [["B"], "blind mode: hide the model's opinion and others' votes"],
+  [["B"], "blind mode: hide predictions and other raters' decisions"],
   [["?"], "this list"],
 ];
 
-/** Lists the keys, and what is open. */
+/** Lists the keys, and the opened data. */
 export function helpDialog() {
   const { source, figures, model, threshold, notes, version } = store.session;
   const facts = [
     ["opened", source],
     ["figures", whole(figures)],
     ["threshold", threshold === null ? null : fixed(threshold, 3)],
-    ["classifier here", model],
+    ["classifier", model],
     ["Atypia", version],
     ...(notes ?? []).map((note, i) => [i ? "" : "notes", note]),
   ].filter(([, value]) => value !== null && value !== undefined);
   const about = h(
-    "details", {}, h("summary", {}, "What is open"),
+    "details", {}, h("summary", {}, "Opened data"),
     h("dl", { class: "facts" }, facts.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]))
   );
   open(

@@ -1,4 +1,4 @@
-/** Building of elements. Data only ever becomes text or an attribute, never markup. */
+/** Builds elements. Data is inserted only as text or attributes, never as markup. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -61,13 +61,13 @@ export function add(element, ...children) {
   return element;
 }
 
-/** Replaces what an element holds. */
+/** Replaces the content of an element. */
 export function fill(element, ...children) {
   element.replaceChildren();
   return add(element, children);
 }
 
-/** An inline drawing by name; hidden from screen readers, so a text must stand beside it. */
+/** An inline drawing by name; hidden from screen readers, so there must be a text beside it. */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("class", "icon");
@@ -106,7 +106,7 @@ export function toast(text, problem = false) {
   setTimeout(() => message.remove(), problem ? 9000 : 4000);
 }
 
-/** A whole-page state: a heading, a text, and what can be done. */
+/** A full-page message: a heading, a text, and buttons. */
 export function stateBox(title, text, ...actions) {
   return h("div", { class: "state" }, h("h2", {}, title), h("p", {}, text), actions);
 }
@@ -114,7 +114,7 @@ export function stateBox(title, text, ...actions) {
 const WHOLE = new Intl.NumberFormat("en");
 /** A count with thousands separators. */
 export const whole = (count) => WHOLE.format(count);
-/** A number with so many decimals; an en dash where it is unknown. */
+/** A number with a fixed number of decimals; an en dash if unknown. */
 export const fixed = (value, decimals = 3) => (Number.isFinite(value) ? value.toFixed(decimals) : "–");
 /** A share as a whole percentage. */
 export const percent = (part, all) => (all ? `${Math.floor((100 * part) / all)} %` : "–");

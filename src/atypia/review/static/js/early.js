@@ -5,6 +5,6 @@
     const theme = JSON.parse(localStorage.getItem("atypia.prefs") || "{}").theme;
     if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
   } catch {
-    // Storage that is closed or damaged: the system's theme stands.
+    // Storage is blocked or damaged: keep the system's theme.
   }
 })();

@@ -1,4 +1,4 @@
-/** Files out and in: exports, decisions of another rater, crops to classify. */
+/** Files: exports, import of another rater's decisions, crops to classify. */
 
 import { OfflineError, RefusedError, fetchFile, get, send } from "./api.js";
 import { callTag } from "./card.js";
@@ -11,20 +11,20 @@ const BY_SLIDE = "decisions.geojson";
 const EXPORTS = [
   [
     "manifest.parquet", "Data set",
-    "Every figure with a label, with the votes, soft labels and labels that follow from all decisions; `atypia train --data` takes it."
+    "All labelled figures, with votes, soft labels and labels updated by all decisions; for `atypia train --data`."
   ],
-  ["manifest.parquet?decided=true", "Decided figures", "The same, of the figures alone that reviewers decided."],
+  ["manifest.parquet?decided=true", "Decided figures", "The same, with only the figures that reviewers decided."],
   [
     "decisions.csv", "Decisions",
-    "The decision and note that stand, one line a figure and rater. Other copies of this page can import it."
+    "Current decisions and notes, one line per figure and rater. Other copies of this page can import it."
   ],
-  ["log.csv", "Log", "Every decision ever made, with time, rater and what it replaced."],
+  ["log.csv", "Log", "All decisions ever made, with time, rater and previous decision."],
   [BY_SLIDE, "QuPath", "The figures of a slide with the consensus, as GeoJSON."],
 ];
 
 const fileName = (address) => address.split("?")[0];
 
-// By hand, because a link would save a refusal under the name of the file.
+// Not a plain link, because a link would save an error message under the name of the file.
 async function download(address, result) {
   result.textContent = "Preparing the file …";
   try {
@@ -35,7 +35,7 @@ async function download(address, result) {
     result.textContent = `${fileName(address)} was saved.`;
   } catch (error) {
     if (!(error instanceof RefusedError) && !(error instanceof OfflineError)) throw error;
-    result.textContent = `There is no such file now: ${error.message}`;
+    result.textContent = `The file is not available: ${error.message}`;
   }
 }
 
@@ -75,7 +75,7 @@ export class ExchangeView {
       "section", { "aria-labelledby": "f-export" },
       h("h2", { id: "f-export" }, "Export"),
       store.blind && h(
-        "p", { class: "faint" }, "These files hold the decisions of every rater: open them after your own are done."
+        "p", { class: "faint" }, "These files contain the decisions of all raters: open them only after you have finished yours."
       ),
       h("div", { class: "box" },
         h(
@@ -108,7 +108,7 @@ export class ExchangeView {
         fill(result, await action(new FormData(form)));
       } catch (error) {
         if (!(error instanceof RefusedError) && !(error instanceof OfflineError)) throw error;
-        result.textContent = `This did not work: ${error.message}`;
+        result.textContent = `This failed: ${error.message}`;
       } finally {
         press.disabled = false;
       }
@@ -136,8 +136,8 @@ export class ExchangeView {
       async (form) => {
         const answer = await send("/imports", form);
         await store.loadRaters();
-        store.emit("imported"); // lists hold what was decided before
-        return `${whole(answer.taken)} taken, ${whole(answer.skipped)} skipped (no decision, or nothing new), ${whole(answer.unknown)} of figures that are not here.`;
+        store.emit("imported"); // lists still show the earlier decisions
+        return `${whole(answer.taken)} taken, ${whole(answer.skipped)} skipped (no decision, or nothing new), ${whole(answer.unknown)} for unknown figures.`;
       },
     );
   }

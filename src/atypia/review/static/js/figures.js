@@ -1,13 +1,13 @@
-/** A long list of figures of which only windows are held. */
+/** A long list of figures, loaded in windows. */
 
-/** Figures a request. */
+/** Figures per request. */
 export const WINDOW = 200;
 /** Windows kept; the least recently used are dropped and fetched again when needed. */
 export const KEPT = 40;
 
 /**
- * Positions are stable: a figure that its rater's decision takes out of the server's list (say, of
- * the undecided) keeps its place here until the list is made anew, and requests for other windows
+ * Positions are stable: a figure that leaves the server's list through a decision of its rater (for example, of
+ * the undecided) keeps its place here until the list is reloaded, and requests for other windows
  * are shifted by the figures that have left before them.
  *
  * Events: `change` (something arrived), `error` (detail: the error).
@@ -28,9 +28,9 @@ export class FigureList extends EventTarget {
   /**
    * @param {Object} options
    * @param {function(number, number, AbortSignal): Promise<{total: number, figures: Object[]}>} options.load by offset and limit
-   * @param {?function(Object): boolean} [options.belongs] whether a figure is still in the server's list; null where decisions do not matter
-   * @param {function(): Promise} [options.settled] resolves when no decision is under way
-   * @param {function(Object): Object} [options.dress] adds what the browser knows better to a figure that arrived
+   * @param {?function(Object): boolean} [options.belongs] whether a figure is still in the server's list; null if decisions do not matter
+   * @param {function(): Promise} [options.settled] resolves when no decision is being sent
+   * @param {function(Object): Object} [options.dress] adds newer values known to the browser to a received figure
    */
   constructor({ load, belongs = null, settled = async () => {}, dress = (figure) => figure }) {
     super();
@@ -40,7 +40,7 @@ export class FigureList extends EventTarget {
     this.dress = dress;
   }
 
-  /** A list that is all there already, of at most `WINDOW * KEPT` figures. */
+  /** A list that is already complete, of at most `WINDOW * KEPT` figures. */
   static of(figures) {
     const list = new FigureList({
       load: async (offset, limit) => ({ total: figures.length, figures: figures.slice(offset, offset + limit) }),
@@ -51,23 +51,23 @@ export class FigureList extends EventTarget {
     return list;
   }
 
-  /** The figure at a position; null where it is not here (yet). */
+  /** The figure at a position; null if it is not loaded (yet). */
   at(position) {
     return this.#left.get(position) ?? this.#windows.get(Math.floor(position / WINDOW))?.[position % WINDOW] ?? null;
   }
 
-  /** Where a figure is, among those held; -1 elsewhere. */
+  /** Position of a figure among the loaded ones; else -1. */
   positionOf(index) {
     const position = this.#places.get(index);
     return position !== undefined && this.at(position)?.index === index ? position : -1;
   }
 
-  /** Figures that decisions took out of the filter since the list was made. */
+  /** Number of figures that no longer pass the filter because of decisions made since the list was loaded. */
   get departed() {
     return this.#left.size;
   }
 
-  /** Fetches what is missing between two positions (both inside), and drops requests for windows elsewhere. */
+  /** Loads missing figures between two positions (both inside), and drops requests for windows elsewhere. */
   want(first, last) {
     const from = Math.floor(Math.max(0, first) / WINDOW);
     const to = Math.floor(Math.max(0, this.total === null ? last : Math.min(last, this.total - 1)) / WINDOW);
@@ -80,13 +80,13 @@ export class FigureList extends EventTarget {
     for (let number = from; number <= to; number += 1) this.#need(number);
   }
 
-  /** Tries again what failed. */
+  /** Repeats failed requests. */
   retry() {
     this.error = null;
     this.dispatchEvent(new Event("change"));
   }
 
-  /** Ends every request; the list is of no more use. */
+  /** Cancels all requests; the list cannot be used afterwards. */
   close() {
     this.#closed.abort();
     for (const request of this.#waiting.values()) request.abort();
@@ -113,7 +113,7 @@ export class FigureList extends EventTarget {
   #need(number) {
     const window = this.#windows.get(number);
     if (window) {
-      this.#windows.delete(number); // moves it to the young end
+      this.#windows.delete(number); // marks it as most recently used
       this.#windows.set(number, window);
     } else if (!this.#waiting.has(number) && !this.error && !this.#closed.signal.aborted) {
       const request = new AbortController();

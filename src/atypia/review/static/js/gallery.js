@@ -17,7 +17,7 @@ const UNDECIDED = "none";
 
 let prefix = null;
 
-// Cases of one data set often begin alike; on a card the part that tells them apart counts.
+// Case names of one data set often share a prefix; a card shows the part that differs.
 function shortCase(name) {
   if (prefix === null) {
     const { cases } = store.session;
@@ -49,7 +49,7 @@ export class GalleryView {
     this.workspace = new Workspace({
       label: "Figures", line, large,
       empty: () => stateBox(
-        "No figure fits", session.figures ? "No figure passes these filters." : "What was opened holds no figures.",
+        "No matching figure", session.figures ? "No figure passes these filters." : "The opened data has no figures.",
         session.figures ? button("Show all figures", () => this.#reset()) : null
       ),
     });
@@ -67,7 +67,7 @@ export class GalleryView {
     };
     this.undecided = h("input", { type: "checkbox", on: { change: changed } });
     this.count = h("span", { class: "faint number", role: "status" });
-    this.anew = button("", () => this.#load(0), { name: "reload", label: "Make the list anew" });
+    this.anew = button("", () => this.#load(0), { name: "reload", label: "Reload the list" });
     this.tile = h(
       "select", { "aria-label": "Size of the crops", on: { change: () => store.prefer({ tile: this.tile.value }) } },
       Object.entries(TILES).map(([name, { title }]) => h("option", { value: name }, title))
@@ -95,7 +95,7 @@ export class GalleryView {
     this.#offer();
   }
 
-  /** Takes the state of an address; without parameters the gallery stays as it was left. */
+  /** Restores the state in a URL; without parameters the gallery is unchanged. */
   show(route) {
     const names = ["sort", "desc", "case", "domain", "call", "decision", "undecided", "figure", "at"];
     const isGiven = names.some((name) => route.get(name) !== null);
@@ -143,7 +143,7 @@ export class GalleryView {
     this.descending = descending;
     const title = descending ? "Highest first" : "Lowest first";
     this.direction.setAttribute("aria-label", title);
-    this.direction.title = `${title}; press to turn`;
+    this.direction.title = `${title}; press to reverse`;
     this.direction.replaceChildren(icon(descending ? "down" : "up"));
   }
 
@@ -177,7 +177,7 @@ export class GalleryView {
     this.#load(0);
   }
 
-  /** The list by the controls; `position` is where the cursor stands, `index` the figure expected there. */
+  /** Loads the list for the controls; `position` is the cursor's, `index` the figure expected there. */
   #load(position, index = null, large = false) {
     const chosen = Object.fromEntries(Object.entries(this.menus).map(([name, one]) => [name, [...one.chosen]]));
     const { rater, blind } = store;
@@ -204,7 +204,7 @@ export class GalleryView {
     };
     list.addEventListener("change", found);
     list.addEventListener("change", () => this.#counted());
-    // A figure alone, without its place: the order of the file gives it.
+    // Only a figure is given, not its position: find it in file order.
     const start = index !== null && !position && query.sort === "index" && !query.descending && !byDecision && !chosen.case.length && !chosen.domain.length && !chosen.call.length ? index : position;
     this.workspace.setList(list, start);
     this.#counted();
@@ -217,7 +217,7 @@ export class GalleryView {
     const total = list?.total ?? null;
     this.count.textContent = total === null ? "" : total === figures ? `${whole(figures)} figures` : `${whole(total)} of ${whole(figures)} figures`;
     this.anew.hidden = !list?.departed;
-    if (list?.departed) fill(this.anew, icon("reload"), `${whole(list.departed)} no longer fit`);
+    if (list?.departed) fill(this.anew, icon("reload"), `${whole(list.departed)} no longer match`);
   }
 
   #remember() {

@@ -7,13 +7,13 @@ import { store } from "./store.js";
 const GAP_PX = 10;
 const CAPTION_PX = 48;
 const EXTRA_ROWS = 2;
-/** Browsers end very tall elements somewhere above 15 million px; beyond this, scrolling is scaled. */
+/** Browsers limit the height of elements to somewhere above 15 million px; beyond this, scrolling is scaled. */
 const TALLEST_PX = 12_000_000;
-/** Screens a second beyond which crops wait until the scrolling slows down. */
+/** Above this speed, in screens per second, crops are loaded only when scrolling slows down. */
 const FLYING = 8;
 const SETTLE_MS = 90;
 
-/** Least width of a card and side of the crop that is asked for, by name. */
+/** Smallest width of a card and side of the requested crop, by name. */
 export const TILES = {
   small: { title: "Small", px: 92, size: 128 }, medium: { title: "Medium", px: 136, size: 192 },
   large: { title: "Large", px: 208, size: 320 }
@@ -41,7 +41,7 @@ export class Grid extends EventTarget {
   /**
    * @param {string} label for screen readers
    * @param {function(Object, number): (string|Array)} line the last line of a card
-   * @param {"decision"|"settled"} [shows] what cards are marked with
+   * @param {"decision"|"settled"} [shows] value marked on cards
    */
   constructor(label, line, shows = "decision") {
     super();
@@ -56,7 +56,7 @@ export class Grid extends EventTarget {
     store.addEventListener("preferences", () => this.layout());
   }
 
-  /** The figure under the cursor; null while it has not arrived. */
+  /** The figure under the cursor; null while it is loading. */
   get figure() {
     return this.list?.at(this.position) ?? null;
   }
@@ -94,7 +94,7 @@ export class Grid extends EventTarget {
     else this.moveTo(position);
   }
 
-  /** Draws anew what is visible. */
+  /** Redraws the visible part. */
   refresh() {
     this.#dirty = true;
     if (this.list.total !== null && this.position >= this.list.total) this.position = Math.max(0, this.list.total - 1);
@@ -107,7 +107,7 @@ export class Grid extends EventTarget {
 
   /** Moves the cursor and brings it into view. */
   moveTo(position) {
-    if (this.list?.total === null) this.position = Math.max(0, position); // held to the end when it is known
+    if (this.list?.total === null) this.position = Math.max(0, position); // limited to the end once that is known
     if (this.#all === 0) return;
     this.position = Math.min(Math.max(0, position), this.#all - 1);
     this.#reveal();
@@ -117,7 +117,7 @@ export class Grid extends EventTarget {
     this.dispatchEvent(new Event("current"));
   }
 
-  /** Moves by a key; tells whether it was one of the grid's. */
+  /** Moves by a key; returns whether the grid uses this key. */
   key(key) {
     const page = this.#columns * this.screenful;
     const steps = {
@@ -197,7 +197,7 @@ export class Grid extends EventTarget {
     const now = performance.now();
     const moved = Math.abs(this.element.scrollTop - this.#top) * this.#scaled();
     const screens = moved / Math.max(1, this.element.clientHeight);
-    // A jump (End, a click on the track) is one event long after the last one: it is no flight.
+    // A jump (End, a click on the track) is one event long after the previous one, not fast scrolling.
     this.#flying = now - this.#time < 200 && screens / Math.max(8, now - this.#time) > FLYING / 1000;
     this.#top = this.element.scrollTop;
     this.#time = now;

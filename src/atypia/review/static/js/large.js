@@ -13,7 +13,7 @@ import { store } from "./store.js";
  * @property {function(): [number, number]} place its position and the number of all
  * @property {function(number)} step moves by figures
  * @property {function(string)} decide @property {function(boolean)} note @property {function()} undo
- * @property {function(): ?Object} decided the figure that was just decided, where the page went on from it
+ * @property {function(): ?Object} decided the figure just decided, if the page has advanced from it
  * @property {boolean} [settles] decisions are arbitrations
  */
 export class LargeView {
@@ -63,7 +63,7 @@ export class LargeView {
     this.onclose();
   }
 
-  /** Shows the figure under the cursor anew. */
+  /** Redraws the figure under the cursor. */
   refresh() {
     if (!this.#cursor || !this.isOpen) return;
     const figure = this.#cursor.figure();
@@ -97,7 +97,7 @@ export class LargeView {
     if (focused) (focused.isConnected ? focused : this.scope.element).focus({ preventScroll: true });
   }
 
-  /** Keys of the large view; tells whether it took the key. The others are the page's own. */
+  /** Keys of the large view; returns whether it used the key. The page handles the other keys. */
   key(key) {
     const actions = {
       ArrowLeft: () => this.#cursor.step(-1), ArrowUp: () => this.#cursor.step(-1), PageUp: () => this.#cursor.step(-1),

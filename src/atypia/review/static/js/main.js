@@ -1,4 +1,4 @@
-/** The page: opens the session, shows views, hands out keys, tells about the connection. */
+/** The page: opens the session, shows views, dispatches keys, shows the state of the connection. */
 
 import { OfflineError, RefusedError, connection } from "./api.js";
 import { startBanner } from "./banner.js";
@@ -78,7 +78,7 @@ function showTools() {
   );
   const blind = button(
     "Blind", () => store.setBlind(!store.blind),
-    { name: "blind", title: "Blind mode: hide the model's opinion and others' votes (B)" }
+    { name: "blind", title: "Blind mode: hide predictions and other raters' decisions (B)" }
   );
   const theme = button("", () => nextTheme(), { name: "system", label: "Theme" });
   const help = button("", () => helpDialog(), { label: "Keys (?)" });
@@ -143,7 +143,7 @@ function keyed(event) {
   if ((event.key === "Enter" || event.key === " ") && event.target.closest("button, a, summary, input, label")) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (key.length > 1 && event.target.closest("[type=range]")) return; // arrows move the slider
-  // A view that hides its figures (blind mode, an error) must not have them decided.
+  // While a view hides its figures (blind mode, an error), they cannot be decided.
   const target = current.workspace?.element.isConnected ? current.workspace : current;
   const decision = DECISIONS.find((one) => one.key === key);
   let taken = true;

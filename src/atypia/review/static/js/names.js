@@ -1,6 +1,6 @@
-/** Names that everything else uses: decisions, calls, sorts, views. The server's spelling is the key. */
+/** Names used everywhere: decisions, calls, sorts, views. The server's spelling is the key. */
 
-/** What a rater may decide, in the order of the buttons: name, key, title and symbol. */
+/** Decisions of a rater, in the order of the buttons: name, key, title and symbol. */
 export const DECISIONS = [
   { name: "atypical", key: "a", title: "Atypical", icon: "triangle" },
   { name: "normal", key: "n", title: "Normal", icon: "circle" },
@@ -8,7 +8,7 @@ export const DECISIONS = [
   { name: "not-mitosis", key: "x", title: "Not a mitosis", icon: "barred" },
 ];
 
-/** What a model calls a figure: title and symbol by name. */
+/** A model's calls: title and symbol by name. */
 export const CALLS = {
   atypical: { title: "atypical", icon: "triangle" },
   normal: { title: "normal", icon: "circle" },
@@ -16,9 +16,9 @@ export const CALLS = {
   refused: { title: "refused", icon: "cross" },
 };
 
-/** Sorts of the server: title, whether the high end comes first, whether it shows an opinion. */
+/** Sorts of the server: title, whether the highest comes first, whether it reveals predictions or decisions. */
 export const SORTS = {
-  index: { title: "Order of the file", descending: false, reveals: false },
+  index: { title: "File order", descending: false, reveals: false },
   p: { title: "Probability of atypical", descending: true, reveals: true },
   uncertainty: { title: "Uncertainty", descending: true, reveals: true },
   "label-disagreement": { title: "Disagreement with the label", descending: true, reveals: true },
@@ -27,10 +27,10 @@ export const SORTS = {
   case: { title: "Case", descending: false, reveals: false },
 };
 
-/** Queues of the server: title, what they are for, whether they show an opinion. */
+/** Queues of the server: title, purpose, whether they reveal predictions or decisions. */
 export const QUEUES = {
   value: {
-    title: "Most useful next", text: "Figures whose decision would teach the model most, the most useful first.",
+    title: "Most useful next", text: "Figures whose decisions would help the model most, most useful first.",
     reveals: false
   },
   "label-errors": {
@@ -39,7 +39,7 @@ export const QUEUES = {
   },
 };
 
-/** The entry of a decision, by name; undefined where there is none. */
+/** The entry of a decision, by name; undefined if there is none. */
 export const decisionOf = (name) => DECISIONS.find((decision) => decision.name === name);
 
 /** Title of a class by its code: 0 normal, 1 atypical; in the task «mitosis» look-alike and mitotic. */

@@ -1,4 +1,4 @@
-/** Decisions on their way: sent in order, kept in the browser until the server has acknowledged them. */
+/** Unsent decisions: sent in order, stored in the browser until the server has acknowledged them. */
 
 import { OfflineError, RefusedError, connection, get, post } from "./api.js";
 import { store } from "./store.js";
@@ -12,10 +12,10 @@ const RETRY_MS = 3000;
  * @property {string} rater
  * @property {number} [index] @property {string} [figure_id]
  * @property {?string} [decision]
- * @property {?string} [note] the whole note, where it is written; without it the note stays
- * @property {number} [event] id of the rater's latest event that the figure told of, 0 for none
+ * @property {?string} [note] the whole note, if it changes; without it the note is kept
+ * @property {number} [event] id of the rater's latest event stated with the figure, 0 for none
  * @property {boolean} [blind]
- * @property {Object} [before] what the figure showed, to go back to
+ * @property {Object} [before] the figure's previous state, to restore it
  */
 
 /** Events: `change`, `sent` ({item, answer}), `refused` ({item, error}), `idle`. */
@@ -33,7 +33,7 @@ class Outbox extends EventTarget {
     return this.#kept;
   }
 
-  /** Takes up what an earlier visit to the same figures could not send. */
+  /** Loads what an earlier visit to the same figures could not send. */
   restore() {
     const old = store.stored(NAME, []);
     this.items = Array.isArray(old) ? old.map((item) => ({ ...item, sequence: (this.#sequence += 1) })) : [];
@@ -49,7 +49,7 @@ class Outbox extends EventTarget {
     this.pump();
   }
 
-  /** Takes back the rater's last item if it is a decision that has not left; null otherwise. */
+  /** Removes the rater's last item if it is an unsent decision; else null. */
   takeBack(rater) {
     const first = this.#busy ? 1 : 0;
     for (let i = this.items.length - 1; i >= first; i -= 1) {
@@ -62,20 +62,20 @@ class Outbox extends EventTarget {
     return null;
   }
 
-  /** What a figure will say once everything has arrived; null where nothing is under way. */
+  /** A figure's state once everything is sent; null if nothing is waiting. */
   pending(rater, index) {
     const mine = this.items.filter((one) => one.rater === rater && one.index === index && one.kind !== "undo");
     return mine.length ? Object.assign({}, ...mine.map(changes)) : null;
   }
 
-  /** Resolves when nothing is under way, or at once while the server is gone. */
+  /** Resolves when nothing is waiting, or at once while the server is unreachable. */
   async settled() {
     while (this.items.length && connection.up && !this.trouble) {
       await new Promise((resolve) => this.addEventListener("change", resolve, { once: true }));
     }
   }
 
-  /** Gives up everything that waits. */
+  /** Discards everything that waits. */
   discard() {
     this.items = this.#busy ? this.items.slice(0, 1) : [];
     this.trouble = null;
@@ -103,7 +103,7 @@ class Outbox extends EventTarget {
           this.#finish(item, "refused", { item, error });
         } else if (error instanceof RefusedError || error instanceof OfflineError) {
           this.trouble = error;
-          // The connection has its own clock; a server that answers with an error needs one here.
+          // The connection has its own retry timer; a server that answers with an error needs one here.
           if (error instanceof RefusedError) setTimeout(() => this.pump(), RETRY_MS);
           this.dispatchEvent(new Event("change"));
           break;
@@ -133,7 +133,7 @@ class Outbox extends EventTarget {
     if (kind === "arbitration") return post("/arbitration", { rater, index, decision });
     const key = `${rater}\n${index}`;
     const own = this.#latest.get(key);
-    // Ids only grow, so the larger one is the later; of a figure seen without one nothing is known.
+    // Ids only grow, so the larger one is later; without one, nothing is known about the figure.
     const seen = item.event === undefined ? own ?? null : Math.max(own ?? 0, item.event);
     const note = item.note === undefined ? null : item.note ?? "";
     try {
@@ -144,7 +144,7 @@ class Outbox extends EventTarget {
       return answer;
     } catch (error) {
       if (!(error instanceof RefusedError) || error.status !== 409) throw error;
-      // Somebody using the same name decided meanwhile, or an answer to this very decision was lost.
+      // Somebody with the same name has decided in the meantime, or the answer to this decision was lost.
       const now = await get(`/figures/${index}`, { rater, blind: item.blind });
       this.#latest.set(key, now.event ?? 0);
       const wanted = changes(item);
@@ -155,7 +155,7 @@ class Outbox extends EventTarget {
   }
 }
 
-/** What an item makes of its figure. */
+/** A figure's state after an item. */
 function changes(item) {
   if (item.kind === "arbitration") return { settled: item.decision };
   return item.note === undefined ? { decision: item.decision } : { decision: item.decision, note: item.note };

@@ -5,7 +5,7 @@ const COLOURS = {
   atypical: "#d55e00", normal: "#56b4e9", unsure: "#f0e442", uncertain: "#f0e442", "not-mitosis": "#cc79a7", refused: "#999999", unknown: "#ffffff",
 };
 const MARK_PX = 7;
-/** Below this side on the screen a figure is a mark, above it a frame with a mark at its corner. */
+/** Smaller than this on the screen (px), a figure is drawn as a mark; larger, as a frame with a mark at its corner. */
 const FRAME_FROM_PX = 34;
 const HIT_PX = 14;
 
@@ -39,10 +39,10 @@ const SHAPES = {
 SHAPES.unsure = SHAPES.uncertain;
 SHAPES.unknown = SHAPES.normal;
 
-/** What a figure is drawn as: its decision if there is one (filled), else the model's call (outline). */
+/** How a figure is drawn: its decision if there is one (filled), else the model's call (outline). */
 export const kindOf = (figure) => figure.decision ?? (figure.call in SHAPES ? figure.call : "unknown");
 
-/** Draws figures; `view()` gives scale (screen px for a slide px) and the slide's origin on the screen. */
+/** Draws figures; `view()` gives scale (screen px per slide px) and the slide's origin on the screen. */
 export class Overlay {
   figures = [];
   current = null;

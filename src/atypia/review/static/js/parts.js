@@ -20,7 +20,7 @@ export function decisionButtons(onDecide, verb = "") {
   const element = h("div", { class: "decisions", role: "group", "aria-label": verb || "Decision" }, buttons);
   return {
     element,
-    /** Shows what is decided; null presses none, `enabled` false greys all out. */
+    /** Shows the decision; null presses none, `enabled` false disables all. */
     set(decision, enabled = true) {
       for (const one of buttons) {
         one.setAttribute("aria-pressed", String(one.dataset.decision === decision));
@@ -52,7 +52,7 @@ function probability(figure) {
   return meter;
 }
 
-/** What the model says about a figure; null in blind mode or without a model. */
+/** The model's prediction for a figure; null in blind mode or without a model. */
 export function modelSection(figure) {
   if (store.blind || (!figure.call && !Number.isFinite(figure.p))) return null;
   return h(
@@ -69,7 +69,7 @@ export function modelSection(figure) {
   );
 }
 
-/** Label, votes and other raters' decisions; null where none is known or in blind mode. */
+/** Label, votes and other raters' decisions; null if none is known or in blind mode. */
 export function opinionsSection(figure) {
   const others = Object.entries(figure.others ?? {});
   const hasLabel = figure.label !== null && figure.label !== undefined;
@@ -91,7 +91,7 @@ export function opinionsSection(figure) {
   );
 }
 
-/** Where a figure is from; with a link to its slide where there is one. */
+/** Origin of a figure, with a link to its slide if there is one. */
 export function originSection(figure) {
   const place = Number.isFinite(figure.x_px) && Number.isFinite(figure.y_px) ? `${whole(Math.round(figure.x_px))}, ${whole(Math.round(figure.y_px))} px` : null;
   const onSlide = figure.slide !== null && figure.slide !== undefined;
@@ -111,7 +111,7 @@ export function originSection(figure) {
   );
 }
 
-/** Applies brightness and contrast to everything that shows tissue. */
+/** Applies brightness and contrast to all tissue images. */
 export function applyLook() {
   const { brightness, contrast } = store.preferences;
   const plain = brightness === 100 && contrast === 100;
@@ -123,7 +123,7 @@ export function applyLook() {
 const LOOK_STEP = 10;
 const LOOK_RANGE = [30, 250];
 
-/** Changes brightness or contrast by steps; 0 sets both back. */
+/** Changes brightness or contrast by steps; 0 resets both. */
 export function stepLook(name, steps) {
   if (steps === 0) store.prefer({ brightness: 100, contrast: 100 });
   else store.prefer(
@@ -131,12 +131,12 @@ export function stepLook(name, steps) {
   );
 }
 
-/** Switches between stained crops and hematoxylin alone. */
+/** Switches between stained crops and hematoxylin only. */
 export function toggleStain() {
   store.prefer({ stain: store.preferences.stain === "rgb" ? "hematoxylin" : "rgb" });
 }
 
-/** Sliders of brightness and contrast and the switch of hematoxylin; kept in step with the keys. */
+/** Sliders of brightness and contrast and the switch of hematoxylin; kept in sync with the keys. */
 export function lookControls({ withStain = true } = {}) {
   const sliders = [
     ["brightness", "Brightness", "[ ]"], ["contrast", "Contrast", ", ."]
@@ -198,7 +198,7 @@ const SEARCH_FROM = 10;
 const SHOWN_CHOICES = 200;
 
 /**
- * A menu of check boxes over many values, with a search where there are many.
+ * A menu of check boxes over many values, with a search field if there are many.
  * @param {string} title @param {string[]} values @param {function(Set<string>)} onChange
  * @param {function(string): string} titleOf
  */
@@ -256,11 +256,11 @@ export function choiceMenu(title, values, onChange, titleOf = (value) => value) 
   };
 }
 
-/** A box that says why a view is empty in blind mode, with the way out. */
+/** A box that explains why a view is empty in blind mode, with a button to leave it. */
 export function blindBox(what) {
   const box = h(
     "div", { class: "state" }, h("h2", {}, "Hidden in blind mode"),
-    h("p", {}, `${what} would show what the model or other raters think.`)
+    h("p", {}, `${what} would reveal predictions or other raters' decisions.`)
   );
   return add(box, button("Leave blind mode", () => store.setBlind(false), { name: "seeing" }));
 }
@@ -269,7 +269,7 @@ export function blindBox(what) {
  * The text of a note, as text, and a button to write it.
  * @param {Object} figure
  * @param {function(boolean)} onWrite true: the note of this figure; false: what the key T does
- * @param {?Object} [decided] the figure that was just decided, which is where the key T writes
+ * @param {?Object} [decided] the figure just decided, whose note the key T writes
  */
 export function noteSection(figure, onWrite, decided = null) {
   return h(
@@ -281,7 +281,7 @@ export function noteSection(figure, onWrite, decided = null) {
   );
 }
 
-/** What the button of the note on the figure just decided says of it. */
+/** Label of the button for the note on the figure just decided. */
 export function lastNote(decided) {
   return `Note on figure ${decided.figure_id ?? decided.index}, which you just decided (T)`;
 }

@@ -28,7 +28,7 @@ export class ArbitrationView {
       label: "Disagreements", large, settles: true,
       line: (figure) => votes(figure),
       empty: () => stateBox(
-        "Nothing to settle", "Here stand the figures on which two or more raters decided differently."
+        "Nothing to settle", "This queue lists the figures on which two or more raters decided differently."
       ),
     });
     this.count = h("span", { class: "number" });
@@ -37,7 +37,7 @@ export class ArbitrationView {
         "p", {}, this.count,
         h("span", { class: "faint" }, " A decision here settles the consensus and is logged as an arbitration.")
       ),
-      h("span", { class: "grow" }), button("Make the list anew", () => this.#load(), { name: "reload" }),
+      h("span", { class: "grow" }), button("Reload the list", () => this.#load(), { name: "reload" }),
     );
     this.body = h("div", { class: "view" });
     this.element = h("div", { class: "view" }, this.body);
@@ -81,7 +81,7 @@ export class ArbitrationView {
   }
 }
 
-/** What to decide next: by value for the model, or by doubt about the label. */
+/** Figures to decide next: by usefulness for the model, or by likely label errors. */
 export class QueueView {
   #request = null;
   #reasons = {};
@@ -93,7 +93,7 @@ export class QueueView {
     this.workspace = new Workspace({
       label: "Queue", large,
       line: (figure) => (store.blind ? figure.case ?? figure.figure_id : this.#reasons[figure.index] ?? ""),
-      empty: () => stateBox("Nothing is left in this queue", "Every figure that it would ask about is decided."),
+      empty: () => stateBox("This queue is empty", "All of its figures are decided."),
     });
     this.tabs = this.kinds.map((kind) => button(QUEUES[kind].title, () => this.#choose(kind)));
     this.limit = h(
@@ -107,7 +107,7 @@ export class QueueView {
       "div", { class: "bar" }, h(
         "span", { class: "joined", role: "group", "aria-label": "Queue" }, this.tabs
       ), this.text,
-      h("span", { class: "grow" }), this.limit, button("Make the queue anew", () => this.#load(), { name: "reload" }),
+      h("span", { class: "grow" }), this.limit, button("Reload the queue", () => this.#load(), { name: "reload" }),
     );
     this.body = h("div", { class: "view" });
     this.element = h("div", { class: "view" }, this.toolbar, this.body);
@@ -161,7 +161,7 @@ export class QueueView {
       fill(
         this.body,
         stateBox(
-          "The queue could not be made", error.message, button("Try again", () => this.#load(), { name: "reload" })
+          "The queue could not be loaded", error.message, button("Try again", () => this.#load(), { name: "reload" })
         )
       );
     }

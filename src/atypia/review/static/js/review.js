@@ -1,4 +1,4 @@
-/** Deciding, notes, undo: what every view calls. The page shows a decision at once; the outbox sends it. */
+/** Decisions, notes and undo, for all views. The page shows a decision at once; the outbox sends it. */
 
 import { OfflineError, RefusedError, get } from "./api.js";
 import { announce, toast } from "./dom.js";
@@ -6,14 +6,14 @@ import { decisionOf } from "./names.js";
 import { outbox } from "./outbox.js";
 import { store } from "./store.js";
 
-/** Characters of a note at most; the server refuses longer ones. */
+/** Largest length of a note in characters; the server refuses longer ones. */
 export const NOTE_LENGTH = 2000;
-/** Characters of a rater's name at most. */
+/** Largest length of a rater's name in characters. */
 export const NAME_LENGTH = 64;
 
 let askForRater = async () => false;
 
-/** Says how a rater is asked for: a function that resolves to whether there is one now. */
+/** Sets the function that asks for a rater; it resolves to whether there is one now. */
 export function setRaterDialog(ask) {
   askForRater = ask;
 }
@@ -41,11 +41,11 @@ async function push(kind, figure, decision, note = undefined) {
 }
 
 /**
- * Decides on a figure for the present rater; asks for one where there is none.
- * @param {Object} figure with index, decision and, where they are known, note, event and settled
+ * Decides on a figure for the present rater; asks for one if there is none.
+ * @param {Object} figure with index, decision and, if known, note, event and settled
  * @param {?string} decision null clears
  * @param {{settles?: boolean}} [options] `settles`: an arbitration, which settles the figure for all
- * @returns {Promise<boolean>} false where no rater was chosen
+ * @returns {Promise<boolean>} false if no rater was chosen
  */
 export async function decide(figure, decision, { settles = false } = {}) {
   if (((settles ? figure.settled : figure.decision) ?? null) === decision && store.rater) return true;
@@ -65,7 +65,7 @@ export async function writeNote(figure, text) {
   );
 }
 
-/** Takes the present rater's last decision back. */
+/** Undoes the present rater's last decision. */
 export async function undo() {
   if (!store.rater && !(await askForRater())) return;
   const item = outbox.takeBack(store.rater);
@@ -85,11 +85,11 @@ function undone(index, changes) {
 
 let counting = 0;
 
-// The server's numbers after a burst of decisions; what it counted before the last of them came is old.
+// Reads the server's numbers after a burst of decisions; numbers from before the last of them are outdated.
 function recount() {
   clearTimeout(counting);
   counting = setTimeout(async () => {
-    if (outbox.items.length) return; // what is sent last counts anew
+    if (outbox.items.length) return; // the last one sent triggers a new count
     let isCurrent = true;
     const aged = () => (isCurrent = false);
     outbox.addEventListener("change", aged, { once: true });
@@ -124,8 +124,8 @@ function refused(item, error) {
   const what = item.figure_id ?? item.index;
   toast(
     error.status === 409
-      ? `Figure ${what} was decided elsewhere under the name ${item.rater} meanwhile; that decision is shown. Decide again to change it.`
-      : `The decision on figure ${what} was not taken: ${error.message}`,
+      ? `In the meantime, figure ${what} was decided elsewhere under the name ${item.rater}; that decision is shown. Decide again to change it.`
+      : `The decision on figure ${what} was not saved: ${error.message}`,
     true,
   );
   recount();
@@ -137,7 +137,7 @@ export function dress(figure) {
   return pending ? { ...figure, ...pending } : figure;
 }
 
-/** A figure as it is now for the present rater; null, and said so, where the server does not tell. */
+/** The current state of a figure for the present rater; null, with a message, if the server does not answer. */
 export async function figureNow(index) {
   try {
     return dress(await get(`/figures/${index}`, { rater: store.rater, blind: store.blind }));

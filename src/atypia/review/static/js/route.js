@@ -1,4 +1,4 @@
-/** The address holds the state of the page: `#gallery?sort=p&case=a&figure=17`. */
+/** The URL stores the state of the page: `#gallery?sort=p&case=a&figure=17`. */
 
 /** @returns {{view: string, get: function(string): ?string, all: function(string): string[]}} */
 export function readRoute(hash = location.hash) {
@@ -26,11 +26,11 @@ export function routeHash(view, parameters = {}) {
 
 let timer = 0;
 
-/** Writes the state into the address without a new step in the history. Bundled: browsers limit how often. */
+/** Writes the state into the URL without a new history entry. Writes are bundled because browsers limit their rate. */
 export function replaceRoute(view, parameters) {
   clearTimeout(timer);
   timer = setTimeout(() => history.replaceState(null, "", routeHash(view, parameters)), 120);
 }
 
-/** Drops a write that waits: another view has taken over. */
+/** Drops a waiting write: another view is now shown. */
 export const forgetRoute = () => clearTimeout(timer);

@@ -7,14 +7,14 @@ const STEPS = [1, 1.5, 2, 3, 4, 6, 8];
 const BARS_UM = [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 const LONGEST_BAR_PX = 170;
 
-/** The longest round length whose bar fits: {um, px}; null where the scale is unknown. */
+/** The longest round length whose bar fits: {um, px}; null if the scale is unknown. */
 export function barLength(pxPerUm, longestPx = LONGEST_BAR_PX) {
   if (!Number.isFinite(pxPerUm) || pxPerUm <= 0) return null;
   const um = BARS_UM.findLast((length) => length * pxPerUm <= longestPx) ?? BARS_UM[0];
   return { um, px: um * pxPerUm };
 }
 
-/** A scale bar; `set(pxPerUm)` draws it, or says that the scale is unknown. */
+/** A scale bar; `set(pxPerUm)` draws it, or states that the scale is unknown. */
 export function scaleBar() {
   const text = h("span");
   const line = h("i");
@@ -30,7 +30,7 @@ export function scaleBar() {
   };
 }
 
-/** Shows the crop of a figure. Zoom 1 is the largest size at which all of it is seen. */
+/** Shows the crop of a figure. Zoom 1 is the largest size at which the whole crop is visible. */
 export class Scope {
   #figure = null;
   #zoom = 1;
@@ -84,7 +84,7 @@ export class Scope {
     }
   }
 
-  /** Shows a figure; the zoom stays, so that figures can be compared. */
+  /** Shows a figure; the zoom does not change, so that figures can be compared. */
   show(figure, stain, alt) {
     const source = cropAddress(figure.index, stain);
     if (figure.index !== this.#figure?.index) this.#shiftX = this.#shiftY = 0;
@@ -113,7 +113,7 @@ export class Scope {
     const wanted = Math.min(STEPS.at(-1), Math.max(1, zoom));
     const ratio = wanted / this.#zoom;
     if (event) {
-      // What lies under the pointer stays there.
+      // The point under the pointer stays there.
       const box = this.element.getBoundingClientRect();
       const [x, y] = [event.clientX - box.left - box.width / 2, event.clientY - box.top - box.height / 2];
       this.#shiftX = x - (x - this.#shiftX) * ratio;
@@ -149,7 +149,7 @@ export class Scope {
     this.bar.element.hidden = true;
     this.absent.hidden = false;
     this.absent.textContent = "The crop cannot be read.";
-    // An image element does not tell why; the address does.
+    // An image element does not report the reason; a request to the URL does.
     try {
       await fetchFile(source);
     } catch (error) {

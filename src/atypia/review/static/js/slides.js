@@ -1,4 +1,4 @@
-/** The slide view: figures in their place on the slide. */
+/** The slide view: figures at their positions on the slide. */
 
 import { OfflineError, RefusedError, get } from "./api.js";
 import { cropBox, describe, showCrop } from "./card.js";
@@ -29,7 +29,7 @@ export class SlidesView {
   #figures = [];
   #current = null;
   #full = null;
-  /** The figure from which a decision went on, until another is chosen: T writes its note. */
+  /** The figure just decided, until another is chosen: T writes its note. */
   #decided = null;
   #slide = null;
   #run = 0;
@@ -48,7 +48,7 @@ export class SlidesView {
         button("", () => this.#zoom(1.5), { name: "plus", label: "Zoom in (+)" }),
         button("", () => this.#zoom(1 / 1.5), { name: "minus", label: "Zoom out (−)" }),
         button("", () => this.#viewer?.viewport.goHome(), { name: "fit", label: "Whole slide (0)" }),
-        button("", () => this.#near(), { name: "target", label: "To the figure (Enter)" })),
+        button("", () => this.#near(), { name: "target", label: "Zoom to the figure (Enter)" })),
     );
     this.choose = h("select", { "aria-label": "Slide", on: { change: () => this.#open(Number(this.choose.value)) } });
     this.steps = h("select", { "aria-label": "Step through", on: { change: () => this.#showSide() } });
@@ -92,7 +92,7 @@ export class SlidesView {
       this.all = await get("/slides");
       if (run !== this.#run) return;
       if (!this.all.length) {
-        this.#trouble("There are no slides", "What was opened has crops only. Give slides with --slides FOLDER.");
+        this.#trouble("There are no slides", "The opened data has only crops. Give slides with --slides FOLDER.");
         return;
       }
       fill(
@@ -168,7 +168,7 @@ export class SlidesView {
     this.#viewer.addHandler(
       "open-failed",
       () => this.#trouble(
-        "The slide could not be opened", "The server does not give its tiles.", () => this.#open(this.#slide.slide)
+        "The slide could not be opened", "The server does not return its tiles.", () => this.#open(this.#slide.slide)
       )
     );
     this.#viewer.addHandler("canvas-click", (event) => {
@@ -278,7 +278,7 @@ export class SlidesView {
         this.side,
         h(
           "p", { class: "faint" },
-          this.#figures.length ? "Choose a figure on the slide." : "No figure is known on this slide."
+          this.#figures.length ? "Choose a figure on the slide." : "This slide has no figures."
         ),
         this.look
       );
@@ -317,12 +317,12 @@ export class SlidesView {
   /** Writes the note of the figure just decided, or of the current one; see {@link Workspace.note}. */
   async note(isCurrent = false) {
     const decided = isCurrent ? null : this.#decided;
-    // The note that is there must be known before it is changed.
+    // The present note must be known before it is changed.
     const figure = !decided ? this.#full : "note" in decided ? decided : await figureNow(decided.index);
     if (figure) noteDialog(figure, decided && this.#full);
   }
 
-  /** Goes to the next figure of the kind that is stepped through. */
+  /** Goes to the next figure of the selected kind. */
   step(count) {
     const isWanted = STEPS[this.steps.value]?.[1] ?? STEPS.all[1];
     const from = this.#figures.findIndex((figure) => figure.index === this.#current);
@@ -344,7 +344,7 @@ export class SlidesView {
     this.#viewer?.viewport.zoomBy(factor).applyConstraints();
   }
 
-  /** Keys of the slide view; tells whether it took the key. */
+  /** Keys of the slide view; returns whether it used the key. */
   key(key) {
     const actions = {
       ArrowLeft: () => this.step(-1), ArrowRight: () => this.step(1), ArrowUp: () => this.step(-1), ArrowDown: () => this.step(1),

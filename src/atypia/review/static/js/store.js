@@ -1,4 +1,4 @@
-/** What the whole page shares: the session, the rater, preferences. Changes are events. */
+/** State shared by the whole page: the session, the rater, preferences. Changes emit events. */
 
 import { get, post, setCropVersion } from "./api.js";
 
@@ -9,11 +9,11 @@ function stored(key, fallback) {
   try {
     return JSON.parse(localStorage.getItem(key)) ?? fallback;
   } catch {
-    return fallback; // closed or damaged storage: nothing is remembered
+    return fallback; // blocked or damaged storage: nothing is remembered
   }
 }
 
-/** Keeps a value beyond this visit; false where the browser refuses. */
+/** Stores a value across visits; false if the browser refuses. */
 export function keep(key, value) {
   try {
     localStorage.setItem(key, JSON.stringify(value));
@@ -35,7 +35,7 @@ class Store extends EventTarget {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 
-  /** Keys are bound to the figures, so that nothing of one data set is taken for another's. */
+  /** Keys contain the figures' fingerprint, so that data sets are never mixed up. */
   key(name) {
     return `atypia.${name}.${this.session.fingerprint}`;
   }
@@ -48,19 +48,19 @@ class Store extends EventTarget {
     return keep(this.key(name), value);
   }
 
-  /** Opens the session: what is shown, who rates. */
+  /** Opens the session: the figures and the rater. */
   async open() {
     [this.session] = await Promise.all([get("/session"), this.loadRaters()]);
     setCropVersion(this.session.fingerprint);
     this.blind = this.stored("blind", false);
     const known = new Set(this.raters.map((rater) => rater.name));
-    // A name given at the start outdoes what was chosen before it was given, not what was chosen since.
+    // A name given at the start overrides an earlier choice, but not a later one.
     const { rater } = this.session;
     const chosen = this.stored("rater", null);
     this.rater = [chosen?.given === rater ? chosen?.name : null, rater].find((name) => known.has(name)) ?? null;
   }
 
-  /** Reads the raters' progress; what `isCurrent` says to be out of date by then is not taken over. */
+  /** Reads the raters' progress; answers that `isCurrent` declares outdated are ignored. */
   async loadRaters(isCurrent = () => true) {
     const raters = await get("/raters");
     if (!isCurrent()) return;
@@ -68,7 +68,7 @@ class Store extends EventTarget {
     this.emit("raters");
   }
 
-  /** Adds a rater; gives the name as the server keeps it. */
+  /** Adds a rater; returns the name as stored by the server. */
   async addRater(name) {
     const rater = await post("/raters", { name });
     await this.loadRaters();
@@ -94,7 +94,7 @@ class Store extends EventTarget {
     this.emit("preferences");
   }
 
-  /** Progress of a rater: {name, decided, counts}; zeros for one who has not begun. */
+  /** Progress of a rater: {name, decided, counts}; zeros for a new rater. */
   progress(name) {
     return this.raters.find((rater) => rater.name === name) ?? { name, decided: 0, counts: {} };
   }

@@ -8,8 +8,8 @@ let loading = null;
 
 function load() {
   loading ??= new Promise((resolve, reject) => {
-    // The library would add a style element of its own, which the page's policy refuses; it leaves
-    // that out where it finds one. An element of no known kind is found, and styles nothing.
+    // The library would add its own style element, which the page's policy refuses; it skips
+    // this if it finds one. An unknown element is found, and has no effect.
     const stand = document.createElementNS("urn:atypia", "style");
     stand.setAttribute("data-openseadragon-mobile-css", "true");
     document.head.append(stand);
@@ -28,7 +28,7 @@ function load() {
 }
 
 /**
- * A viewer of one element, without controls and keys of its own.
+ * A viewer of one element, without its own controls and keys.
  * @param {HTMLElement} element
  * @returns {Promise<Object>} OpenSeadragon's viewer
  */
@@ -58,7 +58,7 @@ export async function makeViewer(element) {
   return viewer;
 }
 
-/** Screen px for a slide px, and the slide's origin on the screen; null while no slide is open. */
+/** Screen px per slide px, and the slide's origin on the screen; null while no slide is open. */
 export function placement(viewer) {
   const item = viewer?.world.getItemAt(0);
   if (!item) return null;

@@ -1,4 +1,4 @@
-/** A grid of figures with the bar of decisions below it and the large view over it. */
+/** A grid of figures with the decision bar below it and the large view. */
 
 import { OfflineError } from "./api.js";
 import { describe } from "./card.js";
@@ -13,7 +13,7 @@ const MOVES = { ArrowLeft: 1, ArrowRight: 1, ArrowUp: 1, ArrowDown: 1 };
 
 /** Events: `moved` (the cursor or its figure changed), `large` (the large view opened or closed). */
 export class Workspace extends EventTarget {
-  /** The figure from which a decision went on, and where to, until the cursor is moved again: T writes its note. */
+  /** The figure just decided and the one shown next, until the cursor moves again: T writes the former's note. */
   #decided = null;
 
   /**
@@ -22,7 +22,7 @@ export class Workspace extends EventTarget {
    * @param {function(Object, number): (string|Array)} options.line last line of a card
    * @param {import("./large.js").LargeView} options.large
    * @param {boolean} [options.settles] decisions are arbitrations
-   * @param {function(): HTMLElement} options.empty what is shown where the list has no figure
+   * @param {function(): HTMLElement} options.empty shown if the list has no figure
    */
   constructor({ label, line, large, settles = false, empty }) {
     super();
@@ -61,12 +61,12 @@ export class Workspace extends EventTarget {
     return this.grid.figure;
   }
 
-  /** The figure that was just decided, where the page went on from it by itself; else null. */
+  /** The figure just decided, if the page has advanced from it automatically; else null. */
   get decided() {
     return this.#decided?.figure ?? null;
   }
 
-  /** Shows a list; closes the one before. */
+  /** Shows a list; closes the previous one. */
   setList(list, position = 0) {
     this.#decided = null;
     this.list?.close();
@@ -83,7 +83,7 @@ export class Workspace extends EventTarget {
     const broken = error && total === null;
     const text = error instanceof OfflineError ? "The server does not answer. The figures appear as soon as it does." : error?.message;
     const state = broken ? "broken" : total === null ? "loading" : total === 0 ? "empty" : "";
-    // While figures come the grid stays, and with it the focus.
+    // While figures are loading, the grid stays and keeps the focus.
     const isGrid = state === "" || state === "loading";
     this.grid.element.hidden = !isGrid;
     this.grid.element.setAttribute("aria-busy", String(state === "loading"));
@@ -138,7 +138,7 @@ export class Workspace extends EventTarget {
     this.large.refresh();
   }
 
-  /** Takes up the view again after it was out of the document. */
+  /** Restores the view after it was removed from the document. */
   resume() {
     this.#show();
     this.grid.layout();
@@ -150,7 +150,7 @@ export class Workspace extends EventTarget {
     const { figure } = this;
     const { position } = this.grid;
     if (!figure) {
-      announce("not loaded yet"); // nobody decides on what they have not seen
+      announce("not loaded yet"); // figures cannot be decided before they are shown
       return;
     }
     if (!(await decide(figure, decision, { settles: this.settles }))) return;
@@ -162,8 +162,8 @@ export class Workspace extends EventTarget {
   }
 
   /**
-   * Writes the present rater's note; an arbitration is not one's own opinion and has none.
-   * @param {boolean} [isCurrent] of the figure under the cursor, also right after a decision that went on from another
+   * Writes the present rater's note; an arbitration is not a personal opinion and has no note.
+   * @param {boolean} [isCurrent] true: for the figure under the cursor, even right after a decision on another
    */
   async note(isCurrent = false) {
     if (this.settles) return;
@@ -172,7 +172,7 @@ export class Workspace extends EventTarget {
       if (figure) noteDialog(figure);
       return;
     }
-    // The note that is there must be known before it is changed.
+    // The present note must be known before it is changed.
     const place = this.list.positionOf(decided.index);
     const now = place >= 0 ? this.list.at(place) : await figureNow(decided.index);
     if (now) noteDialog(now, figure);
@@ -205,11 +205,11 @@ export class Workspace extends EventTarget {
     this.dispatchEvent(new Event("large"));
   }
 
-  /** Keys of the grid; tells whether it took the key. */
+  /** Keys of the grid; returns whether it used the key. */
   key(key) {
     if (!this.list?.total) return false;
     const taken = this.grid.key(key);
-    // The grid's focus stays on its element, so a moved cursor is said aloud where focus is elsewhere.
+    // The focus stays on the grid element, so cursor moves are announced to screen readers explicitly.
     if (taken && key in MOVES && document.activeElement !== this.grid.element && this.figure) announce(describe(this.figure));
     return taken;
   }

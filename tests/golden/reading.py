@@ -43,7 +43,8 @@ from atypia.studies.table import collect_study
 from atypia.synthesis.generator import load_generator
 from atypia.synthesis.measures.score import open_samples
 from atypia.synthesis.schema import load_generator_recipe
-from atypia.training.recipe import load_recipe, parse_recipe
+from atypia.training.identity import in_first_keys
+from atypia.training.recipe import OLD_TERMS, load_recipe, parse_recipe
 
 SAME = "same.json"
 EXPECTED = "expected.json"
@@ -115,7 +116,8 @@ def read_store() -> dict[str, Any]:
 
 def read_recipe() -> dict[str, Any]:
     """Recipes: one of each kind with every key, and those of the trainings."""
-    return {path.stem: load_recipe(str(path))[1].model_dump(mode="json") for path in sorted(Path("recipe").iterdir())}
+    dumped = {path.stem: load_recipe(str(path))[1].model_dump(mode="json") for path in sorted(Path("recipe").iterdir())}
+    return {name: in_first_keys(values, dict.fromkeys(OLD_TERMS)) for name, values in dumped.items()}
 
 
 def read_generator_recipe() -> dict[str, Any]:

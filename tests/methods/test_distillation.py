@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from atypia.base.errors import InputError
-from atypia.methods.terms.distillation import EMA, distillation_loss, linear_warmup, teacher_logits
+from atypia.methods.averaging import EMA
+from atypia.methods.ramps import linear_warmup
+from atypia.methods.terms.distillation import distillation_loss, teacher_logits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

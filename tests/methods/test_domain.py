@@ -11,18 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atypia.base.errors import InputError
-from atypia.methods.terms.domain import (
-    CBAM,
-    ChannelAttention,
-    DomainHead,
-    SpatialAttention,
-    alignment_loss,
-    beats_chance,
-    dann_ramp,
-    domain_cross_entropy,
-    domain_means,
-    reverse_gradient,
-)
+from atypia.methods.attention import CBAM, ChannelAttention, SpatialAttention
+from atypia.methods.ramps import dann_ramp
+from atypia.methods.terms.adversarial import DomainHead, beats_chance, domain_cross_entropy, reverse_gradient
+from atypia.methods.terms.alignment import alignment_loss, domain_means
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

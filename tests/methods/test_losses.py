@@ -11,15 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atypia.base.errors import InputError
-from atypia.methods.terms.losses import (
-    LOSSES,
-    binary_cross_entropy,
-    cross_entropy,
-    focal,
-    mean,
-    observed_positive_weight,
-    smoothed,
-)
+from atypia.methods.catalogue import LOSSES
+from atypia.methods.loss import mean, observed_positive_weight, smoothed
+from atypia.methods.losses.bce import binary_cross_entropy
+from atypia.methods.losses.ce import cross_entropy
+from atypia.methods.losses.focal import focal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -30,6 +26,11 @@ SOFT = torch.tensor([0.0, 1 / 3, 0.5, 2 / 3, 1.0])
 
 def test_registry_holds_the_named_losses() -> None:
     assert set(LOSSES) == {"bce", "ce", "focal"}
+    values = {name: LOSSES[name](LOSSES[name].Options(name=name))(LOGITS, HARD, 2.0) for name in LOSSES}
+    expected = {"bce": binary_cross_entropy, "ce": cross_entropy, "focal": focal}
+    assert all(torch.equal(values[name], function(LOGITS, HARD, 2.0)) for name, function in expected.items())
+    soft = LOSSES["focal"](LOSSES["focal"].Options(name="focal", gamma=1.0))(LOGITS, HARD)  # pyright: ignore[reportCallIssue]
+    assert torch.equal(soft, focal(LOGITS, HARD, gamma=1.0))
 
 
 def test_bce_by_hand() -> None:
@@ -131,7 +132,7 @@ def test_weighted_mean() -> None:
 
 @pytest.mark.parametrize("name", ["bce", "ce", "focal"])
 def test_bad_input_is_refused(name: str) -> None:
-    loss = LOSSES[name]
+    loss = LOSSES[name](LOSSES[name].Options(name=name))
     with pytest.raises(InputError, match=r"`logits and targets` must be of one shape \(b,\), got .*; fix: squeeze"):
         loss(torch.zeros(4, 1), torch.zeros(4))
     for weight in (0.0, -1.0, math.nan):

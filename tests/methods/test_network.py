@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from atypia.backbones.build import Encoder, architecture
 from atypia.backbones.catalogue import BACKBONES
 from atypia.base.errors import InputError
+from atypia.methods.averaging import EMA
 from atypia.methods.mixing import mix_style
 from atypia.methods.network import Network, NetworkSpec, build_network, check_spec, stages
-from atypia.methods.terms.distillation import EMA
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

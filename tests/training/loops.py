@@ -9,15 +9,15 @@ import numpy as np
 
 from atypia.backbones.catalogue import BACKBONES
 from atypia.base.progress import Progress, silent
-from atypia.data.augment.pipeline import AUGMENTATIONS
+from atypia.data.augment.pipeline import augmentation
 from atypia.inference.crops import Frame
 from atypia.methods.network import build_network
+from atypia.methods.sampler import Population
 from atypia.training.feed import Feed
 from atypia.training.loop import FoldPlan, Outcome, run_fold
 from atypia.training.networks import network_spec
 from atypia.training.objective import Objective
 from atypia.training.recipe import parse_recipe
-from atypia.training.sampling import Population
 from atypia.training.schema import NetworkRecipe
 
 SIDE, COUNT = 32, 48
@@ -36,9 +36,8 @@ VALUES = {
     "schedule": {"name": "plateau", "patience": 0},
     "loss": {"name": "focal", "positive_weight": "observed"},
     "sampler": {"name": "domain-aware", "hard_share": 0.3},
-    "adversarial": {"weight": 0.1},
     "ema": {"momentum": 0.9},
-    "distillation": {"weight": 0.5, "warmup_epochs": 1},
+    "terms": [{"name": "adversarial", "weight": 0.1}, {"name": "distillation", "weight": 0.5, "warmup_epochs": 1}],
     "select": {"metric": "auroc", "of": "ema"},
 }
 
@@ -66,7 +65,7 @@ def plan(folder: Path, made: NetworkRecipe, seed: int = 0, domains: int = 2) -> 
         slides=train % 4,
     )
     entry = BACKBONES[made.backbone]
-    feed = Feed(crops, entry, Frame(SIDE), AUGMENTATIONS[made.augment], "cpu", made.channels_last)
+    feed = Feed(crops, entry, Frame(SIDE), augmentation(made.augment), "cpu", made.channels_last)
     val = np.arange(32, COUNT)
     ids = [f"figure-{i}" for i in range(COUNT)]
     return FoldPlan("fold-1", made, feed, population, val, labels[val], ids, seed, folder, "run")

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -135,9 +136,7 @@ def test_checkpoint_of_another_run_is_not_used(whole, tmp_path: Path, monkeypatc
 
 
 def test_it_learns_what_can_be_learned(tmp_path: Path) -> None:
-    made = loops.recipe(
-        epochs=8, select={"metric": "auroc"}, ema=None, distillation=None, adversarial=None, loss=None, head=None
-    )
+    made = loops.recipe(epochs=8, select={"metric": "auroc"}, ema=None, terms=None, loss=None, head=None)
     outcome = loops.train(tmp_path, made)
     assert outcome.best_score > 0.95
     assert outcome.history[-1]["loss"] < outcome.history[0]["loss"]
@@ -168,7 +167,7 @@ def test_loss_that_is_not_finite_stops_with_the_figures_and_keeps_the_checkpoint
 
 def test_early_stopping_and_keeping_the_last_epoch(tmp_path: Path) -> None:
     frozen = {"name": "sgd", "lr": 1e-12, "momentum": 0.0}
-    common = {"ema": None, "distillation": None, "optimiser": frozen, "epochs": 6}
+    common = {"ema": None, "terms": [{"name": "adversarial"}], "optimiser": frozen, "epochs": 6}
     stopped = loops.train(tmp_path / "a", loops.recipe(**common, select={"metric": "auroc", "patience": 2}))
     assert len(stopped.history) < 6
     last = loops.train(tmp_path / "b", loops.recipe(**common, select={"metric": "auroc", "best": False}))
@@ -178,8 +177,8 @@ def test_early_stopping_and_keeping_the_last_epoch(tmp_path: Path) -> None:
 def test_gradient_accumulation_is_a_larger_batch_where_nothing_depends_on_the_batch(tmp_path: Path) -> None:
     # Without batch norm in training mode and without random parts both give the same first step.
     common = {
-        "backbone": "tiny-vit", "epochs": 1, "augment": "none", "head": None, "ema": None, "distillation": None,
-        "adversarial": None, "loss": {"name": "bce"}, "sampler": {"name": "uniform"}, "select": {"metric": "auroc"},
+        "backbone": "tiny-vit", "epochs": 1, "augment": "none", "head": None, "ema": None, "terms": None,
+        "loss": {"name": "bce"}, "sampler": {"name": "uniform"}, "select": {"metric": "auroc"},
         "optimiser": {"name": "sgd", "lr": 0.1, "momentum": 0.0}, "deterministic": True,
     }  # fmt: skip
     whole = loops.train(tmp_path / "a", loops.recipe(**common, batch_size=16))
@@ -191,7 +190,7 @@ def test_gradient_accumulation_is_a_larger_batch_where_nothing_depends_on_the_ba
 
 @pytest.mark.parametrize(
     "changes",
-    [{"alignment": {"weight": 1.0}, "adversarial": None}, {"mixup": {"across_domains": True}, "adversarial": None}, {}],
+    [{"terms": [{"name": "alignment"}]}, {"mixup": {"across_domains": True}, "terms": None}, {}],
 )
 def test_domain_methods_refuse_a_single_domain(changes: dict[str, object]) -> None:
     with pytest.raises(InputError, match=r"at least two domains.*fix: "):
@@ -200,9 +199,7 @@ def test_domain_methods_refuse_a_single_domain(changes: dict[str, object]) -> No
 
 def test_batches_of_too_few_domains_are_counted_and_said() -> None:
     """Alignment needs two known domains in a batch and an adversary one; without them the term is 0, and not silently."""
-    recipe = loops.recipe(
-        alignment={"weight": 1.0}, adversarial={}, distillation=None, ema=None, select={"metric": "auroc"}
-    )
+    recipe = loops.recipe(terms=[{"name": "alignment"}, {"name": "adversarial"}], ema=None, select={"metric": "auroc"})
     network = build_network(network_spec(recipe), None, False, 0)
     objective = Objective(recipe, network.encoder.feature_dim, 2)
     objective.start_epoch(0, 1.0)
@@ -221,5 +218,75 @@ def test_batches_of_too_few_domains_are_counted_and_said() -> None:
     )
     assert said == [
         "fold-1: alignment had no effect in 38% of the batches, which held figures of too few known domains; "
-        "a larger batch_size makes them fewer"
+        "`sampler: {name: domain-batches}` puts several into each"
     ]
+
+
+def test_a_term_that_is_mostly_idle_is_warned_of_and_the_sampler_mends_it(tmp_path: Path) -> None:
+    """Four of 32 figures are of the second domain: a batch of four seldom holds one, unless the sampler sees to it."""
+    shares = {}
+    for name in ("uniform", "domain-batches"):
+        recipe = loops.recipe(
+            terms=[{"name": "coral"}], sampler={"name": name}, batch_size=4, epochs=1, ema=None, select={"metric": "auroc"},
+            loss=None,
+        )  # fmt: skip
+        made = loops.plan(tmp_path / name, recipe)
+        made.train.domains[:] = (np.arange(32) >= 28).astype(np.int64)
+        network = build_network(network_spec(recipe), seed=0)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            history = loops.run_fold(made, network, Objective(recipe, network.encoder.feature_dim, 2)).history
+        shares[name] = history[0]["idle_coral"]
+        said = [str(one.message) for one in caught if "no effect" in str(one.message)]
+        assert len(said) == (name == "uniform")
+    assert shares["uniform"] > 0.5 and shares["domain-batches"] == 0
+    assert said == []
+
+
+@pytest.mark.parametrize("section", ["swa", "swad"])
+def test_an_average_of_the_weights_is_kept_and_survives_an_interruption(section: str, tmp_path: Path) -> None:
+    """The kept weights are the mean of the steps (SWAD) or epochs (SWA) that were averaged; a resumed run gives the same."""
+    options = {"swa": {"start": 0.4}, "swad": {"converge": 1, "tolerance": 3, "ratio": 5.0}}[section]
+    recipe = loops.recipe(
+        **{section: options}, select={"metric": "auroc", "of": "average"}, terms=None, ema=None, epochs=3,
+    )  # fmt: skip
+    seen: list[dict[str, Tensor]] = []
+    made = loops.plan(tmp_path / "a", recipe)
+    network = build_network(network_spec(recipe), seed=0)
+
+    def after_step(done: int, total: int, what: str) -> None:
+        if section == "swad" or (done == total and what != "fold-1, epoch 1 of 3"):
+            seen.append(network.trained_state())
+
+    objective = Objective(recipe, network.encoder.feature_dim, 2)
+    outcome = loops.run_fold(made, network, objective, after_step)
+    kept = outcome.network.trained_state()
+    for name, value in kept.items():
+        if value.is_floating_point():
+            assert torch.allclose(value, torch.stack([one[name] for one in seen]).mean(0), atol=1e-5), name
+
+    class StopError(Exception):
+        pass
+
+    def stops(done: int, total: int, what: str) -> None:
+        if "epoch 3" in what and done == 2:
+            raise StopError
+
+    folder = tmp_path / "b"
+    second = loops.plan(folder, recipe)
+    again = build_network(network_spec(recipe), seed=0)
+    loop_module = sys.modules[type(made).__module__]
+    loop = loop_module.Loop(second, again, Objective(recipe, again.encoder.feature_dim, 2))
+    loop.checkpoint_every_s = -1.0
+    folder.mkdir(parents=True)
+    with pytest.raises(StopError):
+        loop.run(stops)
+    resumed = loops.train(folder, recipe).network.trained_state()
+    assert all(torch.equal(resumed[name], value) for name, value in kept.items())
+
+
+@pytest.mark.parametrize("values", [{"swa": {}}, {"select": {"of": "average"}, "swa": {}, "swad": {}},
+                                    {"select": {"of": "average"}}])  # fmt: skip
+def test_an_average_goes_with_its_selection(values: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=r"select.of: average goes with one of `swa` and `swad`; fix: set it and one"):
+        loops.recipe(**{"terms": None, "ema": None, "select": {"metric": "auroc"}, **values})

@@ -205,7 +205,7 @@ def test_clipping_bounds_the_norm_of_all_together() -> None:
         ({"mixstyle": {"stages": []}}, "at least 1 item"),
         ({"head": {"hidden": [0]}}, "greater than or equal to 1"),
         ({"select": {"of": "ema"}}, "there is no `ema` section"),
-        ({"distillation": {}}, "there is no `ema` section"),
+        ({"terms": [{"name": "distillation"}]}, "there is no `ema` section"),
         ({"lora": {}}, "does not go with adaptation full"),
         ({"optimizer": {}}, "Extra inputs"),
     ],

@@ -40,8 +40,8 @@ def test_recipe_trains_scores_and_reloads(name: str, phantom: Manifest, tmp_path
         "geometry.out_px=64",
         "sampler.draws=48",
     ]
-    if shipped.distillation and shipped.distillation.teachers:
-        changes += ["distillation.teachers=[]"]  # the moving average teaches where no other training is there
+    if shipped.classifiers:
+        changes += ["terms.distillation.teachers=[]"]  # the moving average teaches where no other training is there
     key, recipe = load_recipe(name, changes)
     job = Training(
         key, recipe, phantom, lambda m: make_split("kfold", m, 0, folds=2), tmp_path / "out", folds=("fold-1",)

@@ -9,14 +9,10 @@ import pytest
 from scipy import stats
 
 from atypia.base.errors import InputError
-from atypia.training.sampling import (
-    Population,
-    Sampler,
-    domain_aware_weights,
-    hard_mask,
-    inverse_class_weights,
-)
-from atypia.training.schema import SamplerConfig
+from atypia.methods.catalogue import SAMPLERS
+from atypia.methods.head import inverse_class_weights
+from atypia.methods.sampler import Population, Sampler, hard_mask
+from atypia.methods.samplers.domain_aware import domain_aware_weights
 
 
 def _population(labels: list[int], domains: list[int] | None = None, slides: list[int] | None = None) -> Population:
@@ -31,8 +27,9 @@ def _population(labels: list[int], domains: list[int] | None = None, slides: lis
     )
 
 
-def _sampler(population: Population, seed: int = 0, **config: Any) -> Sampler:
-    return Sampler(SamplerConfig(**config), population, seed)
+def _sampler(population: Population, seed: int = 0, batch_size: int = 1, **config: Any) -> Sampler[Any]:
+    entry = SAMPLERS[config.get("name", "uniform")]
+    return entry(entry.Options(**config), population, seed, batch_size)
 
 
 def test_class_weights_by_hand() -> None:
@@ -82,7 +79,7 @@ def test_uniform_draws_everything_once_in_another_order_every_epoch() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["uniform", "inverse-class", "domain-aware", "pseudo-epoch"])
+@pytest.mark.parametrize("name", list(SAMPLERS))
 def test_draw_depends_on_seed_epoch_and_state_alone(name: str) -> None:
     population = _population([0, 0, 0, 1] * 10, [0, 1] * 20, list(range(8)) * 5)
     sampler = _sampler(population, 3, name=name, hard_share=0.3)
@@ -149,7 +146,7 @@ def test_pseudo_epoch_mines_within_slide_and_class() -> None:
     assert share.tolist() == pytest.approx([0.125, 0.375, 1 / 6, 1 / 6, 1 / 6], abs=0.015)
 
 
-@pytest.mark.parametrize("name", ["inverse-class", "domain-aware", "pseudo-epoch"])
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if SAMPLERS[name].both_classes])
 def test_one_class_is_refused(name: str) -> None:
     with pytest.raises(
         InputError, match=rf"`training part` must be of both classes for sampler {name}, got no positive"
@@ -157,6 +154,40 @@ def test_one_class_is_refused(name: str) -> None:
         _sampler(_population([0, 0, 0], [0, 1, 2]), name=name)
     with pytest.raises(InputError, match="no negative figure"):
         _sampler(_population([1, 1, 1], [0, 1, 2]), name=name)
+
+
+def test_domain_batches_hold_several_domains_and_both_classes() -> None:
+    """Domain 0 has 90 % of the figures, domain 3 no positive, and five figures have no known domain."""
+    domains = [0] * 180 + [1] * 10 + [2] * 6 + [3] * 4 + [-1] * 5
+    labels = [1, 0] * 98 + [0] * 4 + [1, 0, 0, 1, 0]
+    population = _population(labels, domains)
+    sampler = _sampler(population, batch_size=12, name="domain-batches", domains=3, draws=1200)
+    drawn = sampler.draw(0).reshape(-1, 12)
+    assert (np.bincount(population.domains[drawn].ravel() + 1) / 100).tolist() == pytest.approx(
+        [3, *[2.25] * 4], abs=0.4
+    )
+    for batch in drawn:
+        codes = population.domains[batch]
+        counts = {code: int((codes == code).sum()) for code in set(codes.tolist())}
+        assert len(counts) == 4 and set(counts.values()) == {3} and counts.keys() >= {-1}
+        for code in counts.keys() - {3}:
+            assert 1 <= population.labels[batch][codes == code].sum() <= 2  # half of three, up or down
+    assert len(np.unique(drawn)) > 150  # not the same few again and again
+
+
+def test_domain_batches_never_ask_for_more_domains_than_fit() -> None:
+    population = _population([0, 1] * 20, [0, 1, 2, 3, 4] * 8)
+    for batch_size, expected in ((4, 2), (6, 3), (40, 5)):
+        batch = _sampler(population, batch_size=batch_size, name="domain-batches", draws=batch_size).draw(0)
+        assert len(set(population.domains[batch].tolist())) == expected  # two figures of each at least
+    fewer = _sampler(population, batch_size=9, name="domain-batches", draws=10).draw(0)
+    assert len(fewer) == 10
+
+
+def test_domain_batches_take_the_share_of_positives() -> None:
+    population = _population([0, 1] * 20, [0, 0, 1, 1] * 10)
+    sampler = _sampler(population, batch_size=16, name="domain-batches", positive_share=0.25, draws=160)
+    assert [int(population.labels[batch].sum()) for batch in sampler.draw(0).reshape(-1, 16)] == [4] * 10
 
 
 def test_one_known_domain_and_no_figures_are_refused() -> None:

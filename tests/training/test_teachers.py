@@ -74,8 +74,8 @@ def teacher_warnings(out: Path) -> list[str]:
 def test_each_fold_may_have_its_own_teacher(phantom: Manifest, teachers: Path, tmp_path: Path) -> None:
     path = f"{teachers}/{{fold}}/bundle"
     folder = run(
-        phantom, tmp_path / "student", "backbone=tiny-cnn", "input_px=64", f'distillation.teachers=["{path}"]',
-        "distillation.weight=0.9", "distillation.warmup_epochs=0",
+        phantom, tmp_path / "student", "backbone=tiny-cnn", "input_px=64", f'terms.distillation.teachers=["{path}"]',
+        "terms.distillation.weight=0.9", "terms.distillation.warmup_epochs=0",
     )  # fmt: skip
     line = (folder / runs.METRICS).read_text().splitlines()[0]
     assert '"loss_distillation"' in line
@@ -85,13 +85,13 @@ def test_each_fold_may_have_its_own_teacher(phantom: Manifest, teachers: Path, t
 def test_a_fold_needs_its_own_teacher_alone(phantom: Manifest, teachers: Path, tmp_path: Path) -> None:
     shutil.copytree(teachers / "fold-1", tmp_path / "some" / "fold-1")
     path = f"{tmp_path}/some/{{fold}}/bundle"
-    folder = run(phantom, tmp_path / "s", "backbone=tiny-cnn", "input_px=64", f'distillation.teachers=["{path}"]')
+    folder = run(phantom, tmp_path / "s", "backbone=tiny-cnn", "input_px=64", f'terms.distillation.teachers=["{path}"]')
     assert '"loss_distillation"' in (folder / runs.METRICS).read_text()
     assert not (tmp_path / "some" / "fold-2").exists()
 
 
 def test_a_teacher_of_another_fold_is_leakage(phantom: Manifest, teachers: Path, tmp_path: Path) -> None:
-    other = f'distillation.teachers=["{teachers}/fold-2/bundle"]'
+    other = f'terms.distillation.teachers=["{teachers}/fold-2/bundle"]'
     changes = ("backbone=tiny-cnn", "input_px=64", other)
     with pytest.raises(
         LeakageError, match=r"was trained on \d+ figures that fold-1 is measured on .*--allow teacher-across"
@@ -106,14 +106,20 @@ def test_a_teacher_of_another_fold_is_leakage(phantom: Manifest, teachers: Path,
 def test_a_bundle_without_its_run_folder_does_not_tell(phantom: Manifest, teachers: Path, tmp_path: Path) -> None:
     load_bundle(teachers / "fold-1" / runs.BUNDLE).save(tmp_path / "alone")
     with pytest.raises(LeakageError, match=r"does not record which of .* it was trained on.*--allow unknown-teacher"):
-        run(phantom, tmp_path / "s", "backbone=tiny-cnn", "input_px=64", f'distillation.teachers=["{tmp_path}/alone"]')
+        run(
+            phantom,
+            tmp_path / "s",
+            "backbone=tiny-cnn",
+            "input_px=64",
+            f'terms.distillation.teachers=["{tmp_path}/alone"]',
+        )
 
 
 def test_a_teacher_of_another_view_is_refused(phantom: Manifest, teachers: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"must be of the student's view, 1, got 0.6; fix: set `view`"):
         run(
             phantom, tmp_path / "s", "backbone=tiny-cnn", "input_px=64", "view=1.0",
-            f'distillation.teachers=["{teachers}/{{fold}}/bundle"]',
+            f'terms.distillation.teachers=["{teachers}/{{fold}}/bundle"]',
         )  # fmt: skip
 
 
@@ -121,7 +127,7 @@ def test_some_of_the_teachers_may_score_each_batch() -> None:
     """Each batch has its own draw, which its seed decides; over many all teach equally often."""
     made = parse_recipe(
         {"summary": "x", "adaptation": "full", "backbone": "tiny-cnn",
-         "distillation": {"teachers": ["a", "b", "c"], "draw": 1, "weight": 1.0, "warmup_epochs": 0}}, "x",
+         "terms": [{"name": "distillation", "teachers": ["a", "b", "c"], "draw": 1, "weight": 1.0, "warmup_epochs": 0}]}, "x",
     )  # fmt: skip
     assert isinstance(made, NetworkRecipe)
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError
 
 from atypia.base.errors import LONGEST_SHOWN, InputError, brief, must
 from atypia.base.files.regularfiles import read_regular
 from atypia.base.files.structured import MAX_YAML_BYTES, parse_yaml
 
 M = TypeVar("M", bound="StrictModel")
+CHOSEN = "chosen"
+"""Type of the errors of :func:`chosen`."""
 
 
 class StrictModel(BaseModel):
@@ -100,28 +103,74 @@ def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[
     >>> with_overrides({"ema": {"debias": True}}, ["ema=null", "ema.momentum=0.9"])
     {'ema': {'momentum': 0.9}}
     """
-    changed = _copy(values)
+    changed = dict(values)
     for override in overrides:
         key, found, text = override.partition("=")
         if not found or not key:
             raise InputError(must("--set", "key=value", override, "for instance --set seed=1"))
-        node = changed
-        *parents, last = key.split(".")
-        for parent in parents:
-            if node.get(parent) is None:  # absent, or turned off by an earlier `key=null`
-                node[parent] = {}
-            node = node[parent]
-            if not isinstance(node, dict):
-                raise InputError(must("--set", f"a key below a mapping, {parent!r} is none", key, "see the recipe"))
         try:
-            node[last] = parse_yaml(text, "it")
+            value = parse_yaml(text, "it")
         except InputError as error:
             raise InputError(f"`--set {override[:LONGEST_SHOWN]}` has no valid YAML value: {error}") from error
+        changed = with_value(changed, key, value, "--set")
     return changed
 
 
-def _copy(node: Any) -> Any:
-    return {k: _copy(v) for k, v in node.items()} if isinstance(node, Mapping) else node
+def with_value(values: Mapping[str, Any], key: str, value: Any, what: str = "key") -> dict[str, Any]:
+    """Sets a dotted key; what is not on its way is shared with ``values``, which stay as they are.
+
+    In a list of mappings that have a ``name``, a step of the key is such a name: the entry is changed, added where
+    there is none, and taken out where the value is None.
+
+    Args:
+        values: Nested mapping.
+        key: For instance ``optimiser.lr`` or ``terms.irm.weight``.
+        value: What is set.
+        what: What the key came by, for messages.
+
+    Raises:
+        InputError: A step goes through something that is neither, or a name is there twice.
+
+    >>> with_value({"terms": [{"name": "irm", "weight": 1}]}, "terms.irm.weight", 10)
+    {'terms': [{'name': 'irm', 'weight': 10}]}
+    >>> with_value({"terms": [{"name": "irm", "weight": 1}]}, "terms.irm", None)
+    {'terms': []}
+    """
+    return _stepped(values, key.split("."), value, what, key)
+
+
+def _stepped(node: Any, steps: list[str], value: Any, what: str, key: str, above: str = "") -> Any:
+    if not steps:
+        return value
+    first, *rest = steps
+    if node is None:  # absent, or turned off by an earlier `key=null`
+        node = {}
+    if isinstance(node, Mapping):
+        return {**node, first: _stepped(node.get(first), rest, value, what, key, first)}
+    if _are_named(node):
+        return _named(node, first, rest, value, what, key)
+    raise InputError(must(what, f"a key below a mapping, {above!r} is none", key, "see the recipe"))
+
+
+def _are_named(node: Any) -> bool:
+    return isinstance(node, list | tuple) and all(isinstance(item, Mapping) and "name" in item for item in node)
+
+
+def _named(node: Any, name: str, rest: list[str], value: Any, what: str, key: str) -> list[Any]:
+    places = [place for place, item in enumerate(node) if item["name"] == name]
+    if len(places) > 1:
+        raise InputError(
+            must(what, f"the name of one entry, {name!r} is there {len(places)} times", key, "set the list")
+        )
+    changed = list(node)
+    if rest:
+        new = _stepped(changed[places[0]] if places else {"name": name}, rest, value, what, key, name)
+    else:
+        new = {"name": name, **value} if isinstance(value, Mapping) else value
+    if not places:
+        return changed if new is None else [*changed, new]
+    changed[places[0] : places[0] + 1] = [] if new is None else [new]
+    return changed
 
 
 def parse(model: type[M], values: Mapping[str, Any], where: str) -> M:
@@ -142,8 +191,59 @@ def parse(model: type[M], values: Mapping[str, Any], where: str) -> M:
         raise InputError(f"{where} is not valid:\n" + "\n".join(f"  {line}" for line in lines)) from None
 
 
-def _fault(model: type[BaseModel], fault: Any) -> str:
-    key = ".".join(str(part) for part in fault["loc"]) or "(top level)"
+def as_named_list(value: Any) -> Any:
+    """A mapping of names to options as a list of mappings with a ``name``; None turns one off; all else as it is.
+
+    >>> as_named_list({"irm": {"weight": 10}, "coral": None})
+    [{'name': 'irm', 'weight': 10}]
+    """
+    if not isinstance(value, Mapping):
+        return value
+    return [
+        {"name": name, **options} if isinstance(options, Mapping) else options
+        for name, options in value.items()
+        if options is not None
+    ]
+
+
+def chosen(
+    values: Any, base: type[M], schema_of: Callable[[str], type[M]], kind: str, where: str, default: str | None = None
+) -> M:
+    """Validates ``{name: …, option: …}`` against the schema of what it names; for a validator of a larger schema.
+
+    Args:
+        values: What was given; options that were validated already are given back.
+        base: Base of all schemas of the kind.
+        schema_of: Schema of a name; raises InputError where there is none.
+        kind: What is named, for messages («term»).
+        where: Key of the values, for messages.
+        default: The name where none is given.
+
+    Raises:
+        PydanticCustomError: With one line a fault, which :func:`parse` gives as they are.
+    """
+    if isinstance(values, base):
+        return values
+    name = values.get("name", default) if isinstance(values, Mapping) else None
+    article = "an" if kind[0] in "aeiou" else "a"
+    try:
+        if not isinstance(values, Mapping) or not isinstance(name, str):
+            raise InputError(
+                must(where, f"a mapping with the name of {article} {kind}", values, "for instance {name: …}")
+            )
+        schema = schema_of(name)
+        return schema.model_validate(values)
+    except ValidationError as error:
+        text = "\n  ".join(_fault(schema_of(str(name)), fault, where) for fault in error.errors())
+    except InputError as error:
+        text = str(error)
+    raise PydanticCustomError(CHOSEN, "{text}", {"text": text})
+
+
+def _fault(model: type[BaseModel], fault: Any, where: str = "") -> str:
+    key = ".".join([*([where] if where else []), *(str(part) for part in fault["loc"])]) or "(top level)"
+    if fault["type"] == CHOSEN:
+        return fault["msg"]
     if fault["type"] == "extra_forbidden":
         known = _known_keys(model, fault["loc"][:-1])
         return f"`{key}` is not a known key; known here: {', '.join(known)}"

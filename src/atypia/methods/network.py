@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from atypia.backbones.build import Encoder, architecture, build, resize_input
 from atypia.backbones.catalogue import BACKBONES, check_input_px
 from atypia.base.errors import InputError, must
+from atypia.methods.attention import CBAM
 from atypia.methods.lora import add_lora, merge_lora
 from atypia.methods.mixing import MixStyle
-from atypia.methods.terms.domain import CBAM
 
 
 class Output(NamedTuple):

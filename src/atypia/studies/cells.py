@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from atypia.backbones.catalogue import BACKBONES
-from atypia.base.config import read_yaml, shipped_or_named
+from atypia.base.config import read_yaml, shipped_or_named, with_value
 from atypia.base.errors import InputError, must
 from atypia.studies.schema import DataConfig, Factor, Level, ModelConfig, Sized, SyntheticConfig
-from atypia.training.recipe import parse_recipe, shipped_recipes
+from atypia.training.recipe import parse_recipe, renewed, renewed_key, shipped_recipes, warn_of_old
 from atypia.training.schema import NetworkRecipe, Recipe
 
 
@@ -60,12 +60,13 @@ def wishes(study: Sized) -> list[Wish]:
         InputError: A recipe or a change of it is not valid, a label occurs twice, or the baseline is not a row.
     """
     found: list[Wish] = []
+    _warn_of_old(study)
     for row in _rows(study.models):
         for levels in _combinations(study.factors, row.adaptation):
-            values = dict(row.values)
+            values = renewed(row.values, f"recipe {row.recipe_name}")
             for change in (row.model, *(level for _, level in levels), study.changes):
                 for key, value in change.of(row.adaptation).items():
-                    _change(values, key, value)
+                    values = with_value(values, renewed_key(key), value)
             factors = {factor.name: level.label for factor, level in levels}
             label = " · ".join([row.label, *factors.values()])
             recipe = parse_recipe(values, f"recipe {row.recipe_name} of «{label}»")
@@ -97,6 +98,16 @@ def wishes(study: Sized) -> list[Wish]:
     return found
 
 
+def _warn_of_old(study: Sized) -> None:
+    levels = [level for factor in study.factors for level in factor.levels]
+    changes = [*study.models, *levels, study.changes]
+    keys = [key for change in changes for key in (*change.set, *change.networks)]
+    warn_of_old({}, list(dict.fromkeys(keys)), f"study {study.study.name}")
+    for model in study.models:
+        name, values = recipe_values(model.recipe)
+        warn_of_old(values, (), f"recipe {name}")
+
+
 def _synthetic(study: Sized, model: ModelConfig) -> SyntheticConfig | None:
     if model.synthetic is None:
         return None
@@ -120,19 +131,6 @@ def _combinations(factors: Sequence[Factor], adaptation: str) -> Iterator[tuple[
     yield from product(*choices)
 
 
-def _change(values: dict[str, Any], key: str, value: Any) -> None:
-    """Sets a dotted key; mappings on the path are copied, so that recipes share no mutable value."""
-    node = values
-    *parents, last = key.split(".")
-    for parent in parents:
-        inner = node.get(parent)
-        if inner is not None and not isinstance(inner, Mapping):
-            raise InputError(must("key", f"below a mapping, {parent!r} is none", key, "see the recipe"))
-        node[parent] = dict(inner or {})
-        node = node[parent]
-    node[last] = value
-
-
 def recipe_values(reference: str) -> tuple[str, Mapping[str, Any]]:
     """Name and values of a recipe file or of a shipped recipe.
 
@@ -150,8 +148,8 @@ def _values_of(path: Path, changed_ns: int) -> Mapping[str, Any]:
 
 def _check_trackable(recipe: Recipe, label: str) -> None:
     """Refuses saved teachers: a run's id does not cover files that a recipe only refers to."""
-    if isinstance(recipe, NetworkRecipe) and recipe.distillation is not None and recipe.distillation.teachers:
+    if isinstance(recipe, NetworkRecipe) and recipe.classifiers:
         raise InputError(
-            must(f"recipe of «{label}»", "one without saved teachers", "distillation.teachers",
+            must(f"recipe of «{label}»", "one without saved teachers", "terms.distillation.teachers",
                  "train it with `atypia train`, or distil from the moving average (an `ema` section)")
         )  # fmt: skip

@@ -147,11 +147,10 @@ def check_recipe(recipe: Recipe, weights_file: Path | None = None, device: str =
         PROBES[recipe.probe].parse_options(recipe.options)
         return
     from atypia.data.augment.pipeline import augmentation
-    from atypia.methods.terms.losses import LOSSES
     from atypia.training.networks import network_spec
 
     network_spec(recipe)
-    _ = augmentation(recipe.augment), LOSSES[recipe.loss.name]
+    _ = augmentation(recipe.augment)
     if recipe.pretrained:
         require(recipe.backbone, weights_file)
 

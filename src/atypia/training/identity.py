@@ -23,7 +23,7 @@ from atypia.base.plugins import versions
 from atypia.methods.catalogue import PROBES
 from atypia.splits.split import Fold, Split
 from atypia.training.origins import entries_of
-from atypia.training.recipe import parse_recipe
+from atypia.training.recipe import OLD_TERMS, parse_recipe
 from atypia.training.schema import ProbeRecipe, Recipe
 
 FIT_VERSIONS: Final = {"probe": 2, "network": 2}
@@ -34,6 +34,10 @@ IDENTITY: Final = "identity"
 SCHEME: Final = 2
 FIRST_VERSION: Final = 2
 """Version of all trainings under version 0.1's identities."""
+FIRST_GAMMA: Final = 2.0
+"""What version 0.1 kept as ``loss.gamma`` of losses that do not read it."""
+LATER: Final = ("swa", "swad")
+"""Sections that version 0.1 did not have."""
 WORDING: Final = frozenset({"summary"})
 """Keys of a recipe that change no result."""
 
@@ -54,12 +58,37 @@ def recipe_content(recipe: Recipe) -> dict[str, Any]:
     >>> recipe_content(parse_recipe({**values, "threshold": 0.5}, "a recipe"))
     {'backbone': 'tiny-cnn', 'adaptation': 'probe', 'probe': 'atypia'}
     """
-    found = content(recipe)
+    found = in_first_keys(content(recipe))
     if isinstance(recipe, ProbeRecipe):
         options = content(PROBES[recipe.probe].parse_options(recipe.options), frozenset())
         found = {key: value for key, value in {**found, "options": options}.items() if key != "options" or options}
     others = versions(entries_of(recipe))
     return {**found, "plugins": others} if others else found
+
+
+def in_first_keys(values: Mapping[str, Any], absent: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Values of a recipe by the keys of version 0.1, as far as it had them: a section for each of its terms.
+
+    Identities are made of these, so that the runs of a recipe are known whichever way it is written. A list with
+    other terms, or in another order, in which sums round otherwise, stays a list.
+
+    Args:
+        values: JSON-like values of a recipe.
+        absent: What stands for a term that is not there; None leaves its key out.
+
+    >>> in_first_keys({"epochs": 3, "terms": [{"name": "contrastive", "weight": 0.4}]})
+    {'epochs': 3, 'contrastive': {'weight': 0.4}}
+    """
+    if "terms" not in values:
+        return dict(values)
+    terms = {term["name"]: {key: value for key, value in term.items() if key != "name"} for term in values["terms"]}
+    if list(terms) != [name for name in OLD_TERMS if name in terms]:
+        return dict(values)
+    rest = {key: value for key, value in values.items() if key != "terms"}
+    if absent is None:
+        return {**rest, **terms}
+    rest = {key: value for key, value in rest.items() if key not in LATER or value is not None}
+    return {**rest, "loss": {"gamma": FIRST_GAMMA, **rest["loss"]}, **absent, **terms}
 
 
 def fit_version(recipe: Recipe) -> int:
@@ -85,7 +114,8 @@ def run_id(recipe: Recipe, seed: int, inputs: str, fold: Fold, begun_with: Mappi
 
 def without_wording(values: Mapping[str, Any], wording: frozenset[str] = WORDING) -> dict[str, Any]:
     """A recipe's kept values as version 0.1 hashed them: every key but those that change no result."""
-    return {key: value for key, value in values.items() if key not in wording}
+    first = in_first_keys(values, dict.fromkeys(OLD_TERMS))
+    return {key: value for key, value in first.items() if key not in wording}
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,10 @@ an uninterrupted one.
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,18 +23,21 @@ from torch import Tensor
 from atypia.base.errors import InputError, WorkError, must
 from atypia.base.progress import Progress, silent
 from atypia.base.seeds import derive_seed
+from atypia.methods.averaging import EMA, Swa, Swad
+from atypia.methods.catalogue import SAMPLERS
+from atypia.methods.loss import observed_positive_weight
 from atypia.methods.network import Network
-from atypia.methods.terms.distillation import EMA
-from atypia.methods.terms.losses import observed_positive_weight
+from atypia.methods.sampler import Population
 from atypia.statistics import metrics
-from atypia.training.checkpoints import load_own_checkpoint, save_checkpoint, write_history
+from atypia.training.checkpoints import load_own_checkpoint, save_checkpoint, stop_signal, write_history
 from atypia.training.feed import Feed
-from atypia.training.objective import Objective, StepInput
+from atypia.training.objective import IDLE, Objective, StepInput
 from atypia.training.optimisers import Schedule, clip, make_optimiser
-from atypia.training.sampling import Population, Sampler
 from atypia.training.schema import NetworkRecipe
 from atypia.training.selection import SELECTIONS
 
+MOSTLY_IDLE = 0.5
+"""A term that had no effect in a larger share of an epoch's batches is warned of."""
 CHECKPOINT_EVERY_S = 60.0
 """A checkpoint is written between two steps when the last one is older than this, and at a stop."""
 
@@ -96,7 +98,7 @@ class Loop:
         if recipe.channels_last:
             self.network = self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         objective.to(self.device)
-        self.sampler = Sampler(recipe.sampler, plan.train, plan.seed)
+        self.sampler = SAMPLERS[recipe.sampler.name](recipe.sampler, plan.train, plan.seed, recipe.batch_size)
         self.steps_per_epoch = max(1, self.sampler.draws // (recipe.batch_size * recipe.accumulate))
         self.trained = torch.nn.ModuleDict({"network": self.network, "objective": objective.modules_trained})
         self.optimiser = make_optimiser(
@@ -106,6 +108,9 @@ class Loop:
             recipe.schedule, self.optimiser, recipe.optimiser.lr, recipe.epochs, self.steps_per_epoch
         )
         self.ema = EMA(self.network, recipe.ema.momentum, recipe.ema.debias) if recipe.ema else None
+        self.average = Swa(recipe.swa.start) if recipe.swa else None
+        if recipe.swad:
+            self.average = Swad(recipe.swad.converge, recipe.swad.tolerance, recipe.swad.ratio)
         self.rule = SELECTIONS[recipe.select.metric]
         self.amp = autocast_dtype(recipe.precision, self.device)
         self.step_network = torch.compile(self.network) if recipe.compile else self.network
@@ -113,6 +118,7 @@ class Loop:
         self.best: dict[str, Tensor] = {}
         self.history: list[dict[str, Any]] = []
         self.step_index, self.totals = 0, dict[str, Tensor]()
+        self.said_idle: set[str] = set()
         self.checkpoint_every_s, self.saved_at = CHECKPOINT_EVERY_S, time.monotonic()
 
     def run(self, progress: Progress) -> Outcome:
@@ -123,6 +129,9 @@ class Loop:
                 started = time.perf_counter()
                 means = self.train_epoch(stop, progress)
                 line = {"epoch": self.epoch, "lr": self.optimiser.param_groups[0]["lr"], **means, **self.validate()}
+                if self.average is not None:
+                    done = (self.epoch + 1) / self.recipe.epochs
+                    self.average.end_epoch(self.network.trained_state(), line.get("val_loss", 0.0), done)
                 self.select(line)
                 self.mine()
                 line["seconds"] = round(time.perf_counter() - started, 3)
@@ -130,6 +139,8 @@ class Loop:
                 self.epoch, self.step_index, self.totals = self.epoch + 1, 0, {}
                 self.write_metrics()
                 self.save_when_due(stop)
+        if self.average is not None:
+            self.keep_average()
         if self.best:
             self.network.load_trained(self.best)
         return Outcome(self.network, self.best_epoch, float(self.best_score), self.history)
@@ -161,6 +172,7 @@ class Loop:
                 self.save_when_due(stop)
         seconds = max(time.perf_counter() - started, 1e-9)
         means = {name: float(total) / self.steps_per_epoch for name, total in self.totals.items()}
+        self._warn_of_idle(means)
         return {**means, "images_per_s": round(size * (self.steps_per_epoch - first) / seconds, 2)}
 
     def step(self, picked: npt.NDArray[np.int64], step: int) -> dict[str, Tensor]:
@@ -177,6 +189,7 @@ class Loop:
                 self._tensor(population.domains[positions], torch.int64),
                 done,
                 derive_seed(self.plan.seed, "mix", self.epoch, step, part),
+                self._second(population.rows[positions], step, part) if self.objective.wants_second else None,
             )
             with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
                 losses = self.objective(self.step_network, self.ema, given)
@@ -192,7 +205,13 @@ class Loop:
         self.schedule.step()
         if self.ema is not None:
             self.ema.update(self.network)
+        if self.average is not None:
+            self.average.step(self.network.trained_state())
         return sums
+
+    def _second(self, rows: npt.NDArray[np.int64], step: int, part: int) -> Tensor:
+        """Another augmentation of a batch's crops."""
+        return self.plan.feed.training_batch(rows, derive_seed(self.plan.seed, "second", self.epoch, step, part))
 
     def validate(self) -> dict[str, float]:
         """Metrics of the validation part, of the student and, where there is one, of the EMA; empty without the part."""
@@ -230,6 +249,16 @@ class Loop:
         source = self.ema.network if self.recipe.select.of == "ema" and self.ema is not None else self.network
         self.best_epoch, self.best = self.epoch, source.trained_state()
 
+    def keep_average(self) -> None:
+        """Keeps the average of the weights; those of the last epoch where there is none, and says so."""
+        found = None if self.average is None else self.average.result()
+        if found is not None:
+            self.best, self.best_epoch = found, self.epoch - 1
+            return
+        self.best, self.best_epoch = self.network.trained_state(), self.epoch - 1
+        said = "nothing was averaged: the loss on validation figures never stopped falling; the last epoch is kept"
+        warnings.warn(f"{self.plan.name}: {said}; fix: more epochs", RuntimeWarning, stacklevel=2)
+
     def mine(self) -> None:
         """Refreshes the difficulty ``|p − y|`` of every training figure, where the sampler wants it."""
         if self.recipe.sampler.hard_share > 0:
@@ -256,6 +285,7 @@ class Loop:
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
             "ema": {"state": self.ema.network.trained_state(), "steps": self.ema.steps} if self.ema else None,
+            "average": None if self.average is None else self.average.state_dict(),
             "best": self.best,
             "best_score": float(self.best_score),
             "best_epoch": self.best_epoch,
@@ -272,12 +302,14 @@ class Loop:
         if state is None:
             return
         self.network.load_trained(state["network"])
-        self.objective.modules_trained.load_state_dict(state["objective"])
+        self.objective.load_state_dict(state["objective"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
         if self.ema is not None:
             self.ema.network.load_trained(state["ema"]["state"])
             self.ema.steps = state["ema"]["steps"]
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.step_index = state["step_index"]
         self.totals = {name: value.to(self.device) for name, value in state["totals"].items()}
         self.epoch, self.best, self.best_score = state["epoch"], state["best"], state["best_score"]
@@ -308,6 +340,17 @@ class Loop:
     def _tensor(self, values: npt.NDArray[Any], dtype: torch.dtype) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, dtype)
 
+    def _warn_of_idle(self, means: Mapping[str, float]) -> None:
+        """Says at the end of the first epoch in which it is so that a term had no effect in most batches."""
+        for name in [key for key, share in means.items() if key.startswith(IDLE) and share > MOSTLY_IDLE]:
+            if name not in self.said_idle:
+                self.said_idle.add(name)
+                said = (
+                    f"{self.plan.name}, epoch {self.epoch + 1}: {name.removeprefix(IDLE)} had no effect in {means[name]:.0%} of "
+                    "the batches, which held figures of too few known domains; fix: sampler: {name: domain-batches}"
+                )
+                warnings.warn(said, RuntimeWarning, stacklevel=2)
+
     def _stop_at_nan(self, rows: npt.NDArray[np.int64], step: int) -> None:
         figures = [self.plan.ids[row] for row in rows]
         raise WorkError(
@@ -321,29 +364,6 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     if precision == "bf16" or (precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()):
         return torch.bfloat16
     return None
-
-
-@contextmanager
-def stop_signal() -> Iterator[threading.Event]:
-    """An event that SIGINT or SIGTERM sets, so that a step is never torn; a second signal acts at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may set handlers; whoever started this thread handles signals
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def on_signal(number: int, frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    for number in before:
-        signal.signal(number, on_signal)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def run_fold(plan: FoldPlan, network: Network, objective: Objective, progress: Progress = silent) -> Outcome:

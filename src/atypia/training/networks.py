@@ -25,12 +25,12 @@ from atypia.inference.bundles.bundle import Bundle
 from atypia.inference.crops import Frame
 from atypia.inference.networks import device_of
 from atypia.methods.network import NetworkSpec, build_network, check_spec
+from atypia.methods.sampler import Population
 from atypia.splits.split import Fold
 from atypia.training.feed import Feed
 from atypia.training.fitted import Fitted, Training, stored_labels
 from atypia.training.loop import FoldPlan, Outcome, run_fold
 from atypia.training.objective import IDLE, Objective
-from atypia.training.sampling import Population
 from atypia.training.schema import NetworkRecipe
 from atypia.training.teachers import as_teachers, leakage_of_teachers, load_teachers, teacher_paths
 
@@ -71,6 +71,7 @@ def selecting_by(recipe: NetworkRecipe) -> str:
     needed = {
         "select.best": recipe.select.best,
         "select.patience": recipe.select.patience is not None,
+        "swad": recipe.swad is not None,
         "the plateau schedule": recipe.schedule.name == "plateau",
     }
     return " and ".join(name for name, used in needed.items() if used)
@@ -91,7 +92,7 @@ class NetworkTrainer:
         self.augment = augmentation(recipe.augment)
         self.device = device_of(job.device)
         self.weights_sha256 = locate(recipe.backbone, job.weights_file).sha256 if recipe.pretrained else None
-        self.taught_by = recipe.distillation.teachers if recipe.distillation else ()
+        self.taught_by = recipe.classifiers
         self._teachers: dict[str, list[Bundle]] = {}
 
     def teachers(self, fold: Fold) -> list[Bundle]:
@@ -201,7 +202,7 @@ def idle_terms(fold: str, history: Sequence[Mapping[str, Any]]) -> list[str]:
     shares = {name.removeprefix(IDLE): float(np.mean([line.get(name, 0.0) for line in history])) for name in names}
     return [
         f"{fold}: {term} had no effect in {share:.0%} of the batches, which held figures of too few known domains; "
-        "a larger batch_size makes them fewer"
+        "`sampler: {name: domain-batches}` puts several into each"
         for term, share in shares.items()
         if share > 0
     ]

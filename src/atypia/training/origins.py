@@ -11,8 +11,13 @@ def entries_of(recipe: Recipe) -> tuple[tuple[str, str], ...]:
     """Kind and name of every entry that a recipe names and that changes what a training gives."""
     if isinstance(recipe, ProbeRecipe):
         return (("backbones", recipe.backbone), ("probes", recipe.probe))
-    names = [("augmentations", name.strip()) for name in recipe.augment.split("+")]
-    return (("backbones", recipe.backbone), ("losses", recipe.loss.name), *names)
+    if isinstance(recipe.augment, str):
+        names = [("augmentations", name.strip()) for name in recipe.augment.split("+")]
+    else:
+        names = [("augmentation-steps", step.name) for step in recipe.augment]
+    terms = [("terms", term.name) for term in recipe.terms]
+    chosen = [("losses", recipe.loss.name), ("samplers", recipe.sampler.name)]
+    return (("backbones", recipe.backbone), *chosen, *names, *terms)
 
 
 def packages_of(job: Training, protocol: str) -> tuple[str, ...]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from atypia.base.config import parse, read_shipped, shipped_yaml
+from atypia.base.config import as_named_list, parse, read_shipped, shipped_yaml, with_overrides
 from atypia.base.errors import InputError, must
 from atypia.training.schema import NetworkRecipe, ProbeRecipe, Recipe
 
@@ -24,8 +25,14 @@ def shipped_recipes() -> dict[str, Path]:
     return shipped_yaml("recipes")
 
 
+OLD_TERMS: Final = ("alignment", "adversarial", "contrastive", "distillation")
+"""Sections that version 0.1 had for its terms, in the order in which it added them up; read until version 0.3."""
+
+
 def load_recipe(reference: str, overrides: Sequence[str] = ()) -> tuple[str, Recipe]:
     """Reads a recipe and applies ``key=value`` overrides.
+
+    Warns (FutureWarning) of keys of version 0.1, with what to write instead.
 
     Args:
         reference: A shipped recipe's name, or the path of a YAML file.
@@ -37,12 +44,15 @@ def load_recipe(reference: str, overrides: Sequence[str] = ()) -> tuple[str, Rec
     Raises:
         InputError: No such recipe, or it is not valid.
     """
-    name, values = read_shipped("recipe", reference, shipped_recipes(), overrides)
-    return name, parse_recipe(values, f"recipe {reference}")
+    name, values = read_shipped("recipe", reference, shipped_recipes())
+    where = f"recipe {reference}"
+    changed = with_overrides(renewed(values, where), [renewed_key(change) for change in overrides])
+    warn_of_old(values, [change.partition("=")[0] for change in overrides], where)
+    return name, parse_recipe(changed, where)
 
 
 def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
-    """Validates a recipe's values by the schema of its adaptation.
+    """Validates a recipe's values, also of version 0.1, by the schema of its adaptation.
 
     Raises:
         InputError: No such adaptation, or a value or key is not valid.
@@ -50,4 +60,61 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     adaptation = values.get("adaptation")
     if not isinstance(adaptation, str) or adaptation not in SCHEMAS:
         raise InputError(must("adaptation", f"one of {', '.join(SCHEMAS)}", adaptation, f"correct {where}"))
-    return parse(SCHEMAS[adaptation], values, where)
+    return parse(SCHEMAS[adaptation], renewed(values, where), where)
+
+
+def renewed(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A recipe's values with the keys of today: sections of version 0.1 become ``terms``.
+
+    Raises:
+        InputError: A term is there in both ways.
+    """
+    values = _without_idle_gamma(values)
+    if not values.keys() & set(OLD_TERMS):
+        return dict(values)
+    sections = as_named_list({name: values.get(name) for name in OLD_TERMS})
+    rest = {key: value for key, value in values.items() if key not in OLD_TERMS}
+    listed = as_named_list(rest.get("terms", []))
+    if not sections or not isinstance(listed, list | tuple):
+        return rest
+    names = [item.get("name") for item in listed if isinstance(item, Mapping)]
+    if both := [name for name in OLD_TERMS if values.get(name) is not None and name in names]:
+        raise InputError(
+            must(f"{both[0]} of {where}", "in `terms` alone", "there and in a section", "drop the section")
+        )
+    return {**rest, "terms": [*sections, *listed]}
+
+
+def _without_idle_gamma(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Version 0.1 kept ``loss.gamma``, which the focal loss alone reads, for every loss."""
+    loss = values.get("loss")
+    if not isinstance(loss, Mapping) or "gamma" not in loss or loss.get("name", "bce") not in ("bce", "ce"):
+        return values
+    return {**values, "loss": {key: value for key, value in loss.items() if key != "gamma"}}
+
+
+def renewed_key(key: str) -> str:
+    """A dotted key of version 0.1 as it is written today.
+
+    >>> renewed_key("distillation.weight=0.9"), renewed_key("optimiser.lr=0.1")
+    ('terms.distillation.weight=0.9', 'optimiser.lr=0.1')
+    """
+    first = key.partition("=")[0].partition(".")[0]
+    return f"terms.{key}" if first in OLD_TERMS else key
+
+
+def warn_of_old(values: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
+    """One warning of the keys of version 0.1 in values and in dotted keys, and what to write instead."""
+    sections = [name for name in OLD_TERMS if values.get(name) is not None]
+    dotted = [key for key in keys if renewed_key(key) != key]
+    if not sections and not dotted:
+        return
+    items = ", ".join(f"{{name: {name}, …}}" for name in sections)
+    instead = [f"`terms: [{items}]`"] if sections else []
+    instead += [f"`{renewed_key(key)}`" for key in dotted]
+    old = ", ".join(f"`{key}`" for key in [*sections, *dotted])
+    warnings.warn(
+        f"{where}: {old} will not be read after the next version; fix: write {' and '.join(instead)}",
+        FutureWarning,
+        stacklevel=3,
+    )

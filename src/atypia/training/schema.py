@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from atypia.base.config import StrictModel
+from atypia.base.config import StrictModel, as_named_list, chosen
 from atypia.base.records import DEFAULT_THRESHOLD
+from atypia.data.augment.options import StepOptions
 from atypia.data.images.geometry import CropGeometry
+from atypia.methods.options import LossOptions, SamplerOptions, TermOptions
 
 Moment = Annotated[float, Field(ge=0, lt=1)]
 
@@ -126,37 +128,22 @@ class ScheduleConfig(StrictModel):
         return self
 
 
-class LossConfig(StrictModel):
-    """The main loss.
+def _loss(value: Any) -> Any:
+    from atypia.methods.catalogue import LOSSES
 
-    ``positive_weight``: a number, or ``observed``: negatives over positives among the figures
-    that were drawn, renewed every epoch.
-    """
-
-    name: str = "bce"
-    soft_labels: bool = False
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    positive_weight: Annotated[float, Field(gt=0)] | Literal["observed"] = 1.0
-    gamma: float = Field(default=2.0, ge=0)
+    return chosen(value, LossOptions, lambda name: LOSSES[name].Options, "loss", "loss", "bce")
 
 
-class SamplerConfig(StrictModel):
-    """Which figures an epoch draws.
+Loss = Annotated[SerializeAsAny[LossOptions], BeforeValidator(_loss)]
 
-    ``uniform``: every figure once, shuffled. ``inverse-class``: with replacement, weight 1/class
-    count. ``domain-aware``: with replacement, weights rise for rarer classes and rarer domains.
-    ``pseudo-epoch``: a slide, then a positive with probability ``positive_share``.
-    ``draws``: figures an epoch; None: as many as there are.
-    ``hard_share``: hardest share of the training figures whose weight is multiplied by
-    ``hard_factor``, refreshed every epoch (``uniform`` then draws with replacement); 0 turns
-    mining off.
-    """
 
-    name: Literal["uniform", "inverse-class", "domain-aware", "pseudo-epoch"] = "uniform"
-    draws: int | None = Field(default=None, ge=1)
-    positive_share: float = Field(default=0.5, gt=0, lt=1)
-    hard_share: float = Field(default=0.0, ge=0, lt=1)
-    hard_factor: float = Field(default=2.0, ge=1)
+def _sampler(value: Any) -> Any:
+    from atypia.methods.catalogue import SAMPLERS
+
+    return chosen(value, SamplerOptions, lambda name: SAMPLERS[name].Options, "sampler", "sampler", "uniform")
+
+
+Sampler = Annotated[SerializeAsAny[SamplerOptions], BeforeValidator(_sampler)]
 
 
 class MixupConfig(StrictModel):
@@ -175,31 +162,20 @@ class MixStyleConfig(StrictModel):
     probability: float = Field(default=0.5, ge=0, le=1)
 
 
-class AlignmentConfig(StrictModel):
-    """Log-variance alignment of domain means; ``ramp``: the weight follows the DANN ramp from 0."""
+def _terms(value: Any) -> Any:
+    """Each term by the schema of its own options; a mapping of names is as good as a list."""
+    value = as_named_list(value)
+    if not isinstance(value, list | tuple):
+        return value
+    from atypia.methods.catalogue import TERMS
 
-    weight: float = Field(default=1.0, gt=0)
-    ramp: bool = True
-
-
-class AdversarialConfig(StrictModel):
-    """A linear domain head behind a gradient reversal.
-
-    ``bounded``: features are driven on only while the head does better than chance. Unbounded, they overtake
-    the head, and the domain can be read off them better than before (docs/results/generalisation.md).
-    """
-
-    weight: float = Field(default=0.1, gt=0)
-    ramp: bool = True
-    bounded: bool = False
+    return tuple(
+        chosen(item, TermOptions, lambda name: TERMS[name].Options, "term", f"terms.{place}")
+        for place, item in enumerate(value)
+    )
 
 
-class ContrastiveConfig(StrictModel):
-    """Multi-Similarity mining feeding the supervised contrastive loss, on the final hidden layer."""
-
-    weight: float = Field(default=0.5, gt=0)
-    temperature: float = Field(default=0.1, gt=0)
-    epsilon: float = Field(default=0.1, ge=0)
+Terms = Annotated[tuple[SerializeAsAny[TermOptions], ...], BeforeValidator(_terms)]
 
 
 class EmaConfig(StrictModel):
@@ -209,26 +185,45 @@ class EmaConfig(StrictModel):
     debias: bool = False
 
 
-class DistillationConfig(StrictModel):
-    """Distillation from the EMA (``teachers`` empty) or from saved classifiers.
+def _augment(value: Any) -> Any:
+    if isinstance(value, str) or not isinstance(value, list | tuple):
+        return value
+    from atypia.data.augment.steps import STEPS
 
-    ``teachers``: bundle folders; ``{fold}`` in a path stands for the fold's name, so that each fold learns
-    from teachers that never saw its validation figures. ``draw``: teachers that score each batch, drawn
-    anew; None: all, by their mean probability. Any number has the mean of all as its expectation.
+    return tuple(
+        chosen(item, StepOptions, lambda name: STEPS[name].Options, "augmentation step", f"augment.{place}")
+        for place, item in enumerate(value)
+    )
+
+
+Augment = Annotated[str | tuple[SerializeAsAny[StepOptions], ...], BeforeValidator(_augment)]
+
+
+class SwaConfig(StrictModel):
+    """Mean of the weights after each epoch that ends beyond this share of the training (Izmailov et al. 2018)."""
+
+    start: float = Field(default=0.75, ge=0, lt=1)
+
+
+class SwadConfig(StrictModel):
+    """Dense averaging between the epochs in which validation loss stops falling and rises (Cha et al. 2021).
+
+    ``converge``, ``tolerance``, ``ratio``: N_s, N_e and r of :class:`atypia.methods.averaging.Swad`.
     """
 
-    weight: float = Field(default=0.5, gt=0)
-    temperature: float = Field(default=2.0, gt=0)
-    warmup_epochs: float = Field(default=10.0, ge=0)
-    teachers: tuple[str, ...] = ()
-    draw: int | None = Field(default=None, ge=1)
+    converge: int = Field(default=3, ge=1)
+    tolerance: int = Field(default=6, ge=1)
+    ratio: float = Field(default=1.3, ge=1)
 
 
 class SelectConfig(StrictModel):
-    """Which epoch is kept: by a validation metric, of the student or of the EMA."""
+    """Which weights are kept: of the best epoch by a validation metric, of the student or of the EMA; or an average.
+
+    ``of: average`` keeps what `swa` or `swad` averages; the metric then drives schedule and patience alone.
+    """
 
     metric: Literal["balanced_accuracy", "auroc", "loss"] = "balanced_accuracy"
-    of: Literal["student", "ema"] = "student"
+    of: Literal["student", "ema", "average"] = "student"
     best: bool = True
     patience: int | None = Field(default=None, ge=1)
 
@@ -236,7 +231,8 @@ class SelectConfig(StrictModel):
 class NetworkRecipe(RecipeBase):
     """A network trained by gradient descent; every part may be combined with every other.
 
-    A method is used where its section is there.
+    A method is used where its section is there; ``terms`` are added to the main loss, and each is addressed by its
+    name: ``--set terms.irm.weight=10``.
     ``view``: share of the crop's side that the network sees, from its middle; rotations, shifts and
     scales take what they show from the whole crop.
     ``precision``: ``auto`` takes bf16 on a GPU that has it and fp32 on a CPU.
@@ -256,29 +252,36 @@ class NetworkRecipe(RecipeBase):
     train_last_blocks: int = Field(default=2, ge=1)
     drop_path: float = Field(default=0.0, ge=0, lt=1)
     pretrained: bool = True
-    augment: str = "none"
+    augment: Augment = "none"
     head: HeadConfig = HeadConfig()
     lora: LoraConfig | None = None
     optimiser: OptimiserConfig = OptimiserConfig()
     schedule: ScheduleConfig = ScheduleConfig()
-    loss: LossConfig = LossConfig()
-    sampler: SamplerConfig = SamplerConfig()
+    loss: Loss = LossOptions()
+    sampler: Sampler = SamplerOptions()
     select: SelectConfig = SelectConfig()
     mixup: MixupConfig | None = None
     mixstyle: MixStyleConfig | None = None
     cbam: bool = False
-    alignment: AlignmentConfig | None = None
-    adversarial: AdversarialConfig | None = None
-    contrastive: ContrastiveConfig | None = None
+    terms: Terms = ()
     ema: EmaConfig | None = None
-    distillation: DistillationConfig | None = None
+    swa: SwaConfig | None = None
+    swad: SwadConfig | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> NetworkRecipe:
         if self.select.of == "ema" and self.ema is None:
             raise ValueError("select.of is ema, but there is no `ema` section; fix: add one")
-        if self.distillation is not None and not self.distillation.teachers and self.ema is None:
-            raise ValueError("distillation has no teachers and there is no `ema` section; fix: add one of them")
+        if (self.select.of == "average") != ((self.swa is None) != (self.swad is None)):
+            raise ValueError(
+                "select.of: average goes with one of `swa` and `swad`; fix: set it and one of them, or neither"
+            )
+        names = [term.name for term in self.terms]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"terms must differ, {twice[0]} is there twice; fix: leave one")
+        for term in self.terms:
+            if fault := term.fault(averages=self.ema is not None):
+                raise ValueError(fault)
         if not self.pretrained and self.adaptation != "full":
             raise ValueError(f"pretrained: false does not go with adaptation {self.adaptation}; fix: adaptation: full")
         if self.lora is not None and self.adaptation != "lora":
@@ -286,6 +289,11 @@ class NetworkRecipe(RecipeBase):
         if self.schedule.min_lr >= self.optimiser.lr:
             raise ValueError(f"schedule.min_lr must be below optimiser.lr, {self.optimiser.lr:g}; fix: lower it")
         return self
+
+    @property
+    def classifiers(self) -> tuple[str, ...]:
+        """Folders of the saved classifiers that the terms learn from, in their order."""
+        return tuple(folder for term in self.terms for folder in term.classifiers)
 
 
 Recipe = ProbeRecipe | NetworkRecipe

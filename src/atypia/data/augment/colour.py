@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from atypia.data.augment.draws import change_chosen, happens, per_figure, uniform
+from atypia.data.augment.steps import registered_step
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the luminance (ITU-R BT.601)."""
@@ -43,6 +44,7 @@ def map_colours(images: Tensor, matrices: Tensor, shifts: Tensor) -> Tensor:
     return mapped.reshape(images.shape)
 
 
+@registered_step("jitter")
 @dataclass(frozen=True)
 class Jitter:
     """Brightness, contrast, saturation and hue: factors from 1 ± each, hue a turn of ± a share of the circle.
@@ -96,6 +98,7 @@ def colour_matrices(brightness: Tensor, saturation: Tensor, angle: Tensor) -> Te
     return brightness[:, None, None] * (saturate @ hue)
 
 
+@registered_step("stain-jitter")
 @dataclass(frozen=True)
 class StainJitter:
     """Strength and offset of the stains in optical density (Tellez et al. 2018, «HED»).
@@ -127,6 +130,7 @@ def jitter_stains(images: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
     return map_colours(logs, matrix.transpose(1, 2), -(beta @ stains)).exp_().clamp_(0, 1)
 
 
+@registered_step("gamma")
 @dataclass(frozen=True)
 class Gamma:
     """``I^γ`` with ln γ from ± ln ``limit``, with a probability."""
@@ -142,6 +146,7 @@ class Gamma:
         return change_chosen(images, chosen, lambda part, rows: part ** per_figure(gamma[rows], part))
 
 
+@registered_step("auto-contrast")
 @dataclass(frozen=True)
 class AutoContrast:
     """Stretches each channel to the whole range, with a probability; a channel of one value stays."""
@@ -162,6 +167,7 @@ def stretched(images: Tensor) -> Tensor:
     return ((images - low) / span).clamp_(0, 1)
 
 
+@registered_step("posterize")
 @dataclass(frozen=True)
 class Posterize:
     """Keeps the upper ``bits`` of eight, with a probability."""
@@ -179,6 +185,7 @@ class Posterize:
         )
 
 
+@registered_step("solarize")
 @dataclass(frozen=True)
 class Solarize:
     """Inverts what is brighter than ``threshold``, with a probability."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,8 @@ from atypia.base.registry import Registry
 from atypia.data.augment import colour as c
 from atypia.data.augment import spatial as s
 from atypia.data.augment import texture as t
+from atypia.data.augment.options import StepOptions
+from atypia.data.augment.steps import STEPS
 
 PhotometricStep = Callable[[Tensor, torch.Generator], Tensor]
 """Changes the colours or the texture of images (b, 3, h, h) in [0, 1], by what the generator draws."""
@@ -67,10 +69,13 @@ class Pipeline:
 AUGMENTATIONS = Registry[Pipeline]("augmentation", plugins="augmentations")
 
 
-def augmentation(names: str) -> Pipeline:
-    """The augmentation of a name, or of several names joined by ``+``.
+def augmentation(names: str | Sequence[StepOptions]) -> Pipeline:
+    """The augmentation of a name, or of several names joined by ``+``; or one made of single steps.
 
     The steps of all are done in the order of the names: the spatial ones together, then the photometric ones.
+
+    Args:
+        names: Names of :data:`AUGMENTATIONS`, or options of entries of :data:`atypia.data.augment.steps.STEPS`.
 
     Raises:
         InputError: A name is unknown.
@@ -78,6 +83,10 @@ def augmentation(names: str) -> Pipeline:
     >>> augmentation("flip-rotate+rass").spatial == AUGMENTATIONS["flip-rotate"].spatial
     True
     """
+    if not isinstance(names, str):
+        built = [(STEPS[options.name].spatial, STEPS[options.name].build(options)) for options in names]
+        steps = {kind: tuple(made for spatial, made in built if spatial is kind) for kind in (True, False)}
+        return Pipeline(", ".join(options.name for options in names), steps[True], steps[False])
     parts = [AUGMENTATIONS[name.strip()] for name in names.split("+")]
     if len(parts) == 1:
         return parts[0]

@@ -15,10 +15,12 @@ from torch import Tensor
 
 from atypia.base.errors import InputError, must
 from atypia.data.augment.draws import happens, uniform
+from atypia.data.augment.steps import registered_step
 
 Matrix = Tensor
 
 
+@registered_step("flip", spatial=True)
 @dataclass(frozen=True)
 class Flip:
     """Mirrors left-right and up-down, each with a probability of its own."""
@@ -33,6 +35,7 @@ class Flip:
         return _stack(x, 0, 0, 0, y, 0, 0, 0, 1)
 
 
+@registered_step("quarter-turn", spatial=True)
 @dataclass(frozen=True)
 class QuarterTurn:
     """Turns by 0, 90, 180 or 270 degrees, with a probability."""
@@ -48,6 +51,7 @@ class QuarterTurn:
         return _stack(c, -s, 0, s, c, 0, 0, 0, 1)
 
 
+@registered_step("half-turn", spatial=True)
 @dataclass(frozen=True)
 class HalfTurn:
     """Turns by 180 degrees, with a probability (Ammeling et al.)."""
@@ -60,6 +64,7 @@ class HalfTurn:
         return _stack(c, 0, 0, 0, c, 0, 0, 0, 1)
 
 
+@registered_step("affine", spatial=True)
 @dataclass(frozen=True)
 class Affine:
     """Rotation, scale, shift and shear, drawn uniformly, with a probability.
@@ -91,6 +96,7 @@ class Affine:
         return turn @ _stack(torch.ones(count), shear, 0, 0, 1, 0, 0, 0, 1)
 
 
+@registered_step("resized-crop", spatial=True)
 @dataclass(frozen=True)
 class ResizedCrop:
     """A crop of a random area and aspect, resized to the whole (``RandomResizedCrop``), with a probability."""
@@ -111,6 +117,7 @@ class ResizedCrop:
         return _stack(width, 0, dx, 0, height, dy, 0, 0, 1)
 
 
+@registered_step("perspective", spatial=True)
 @dataclass(frozen=True)
 class Perspective:
     """A mild perspective warp: the last row of the matrix up to ± ``strength``, with a probability."""
@@ -126,6 +133,7 @@ class Perspective:
         return _stack(torch.ones(count), 0, 0, 0, 1, 0, px, py, 1)
 
 
+@registered_step("elastic", spatial=True)
 @dataclass(frozen=True)
 class Elastic:
     """A smooth random displacement: a coarse field of normal draws, interpolated, with a probability.

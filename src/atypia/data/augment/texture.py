@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from atypia.data.augment.draws import change_chosen, happens, per_figure, uniform
+from atypia.data.augment.steps import registered_step
 
 
+@registered_step("blur")
 @dataclass(frozen=True)
 class Blur:
     """Gaussian blur with a deviation from ``sigma_px``, with a probability."""
@@ -51,6 +53,7 @@ def _slide(images: Tensor, kernel: Tensor, dim: int) -> Tensor:
     return out
 
 
+@registered_step("sharpness")
 @dataclass(frozen=True)
 class Sharpness:
     """``S + f (I − S)``, S the image smoothed by a 3 × 3 kernel, with a probability.
@@ -84,6 +87,7 @@ def sharpened(images: Tensor, factor: Tensor) -> Tensor:
     return out
 
 
+@registered_step("noise")
 @dataclass(frozen=True)
 class Noise:
     """White Gaussian noise with a deviation from ``sigma``, with a probability."""
@@ -103,6 +107,7 @@ class Noise:
         return change_chosen(images, chosen, noisy)
 
 
+@registered_step("erase")
 @dataclass(frozen=True)
 class Erase:
     """Blanks ``boxes`` random square boxes, each an area from ``area``, with the image's mean colour.
@@ -135,6 +140,7 @@ class Erase:
         return change_chosen(images, blank.any(2).any(1), erased)
 
 
+@registered_step("spectrum")
 @dataclass(frozen=True)
 class Spectrum:
     """Random amplitude spectrum synthesis: keeps the phase of the Fourier transform, perturbs its amplitude.

@@ -4,9 +4,36 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from atypia.base.errors import InputError, must
+from atypia.methods.catalogue import TERMS
+from atypia.methods.options import TermOptions
+from atypia.methods.term import HIDDEN, Batch, Term
+
+
+class ContrastiveOptions(TermOptions):
+    """Multi-Similarity mining feeding the supervised contrastive loss, on the final hidden layer."""
+
+    weight: float = Field(default=0.5, gt=0)
+    temperature: float = Field(default=0.1, gt=0)
+    epsilon: float = Field(default=0.1, ge=0)
+
+
+@TERMS.register("contrastive")
+class Contrastive(Term[ContrastiveOptions]):
+    """Supervised contrastive loss over mined pairs; see :func:`mined_contrastive`."""
+
+    Options = ContrastiveOptions
+    summary = "supervised contrastive loss over mined pairs of the final hidden layer"
+    formula = "−1/|P(a)| Σ_p log(exp(s_ap/τ) / Σ_k exp(s_ak/τ)), mean over anchors a"
+    source = "Khosla et al. 2020, eq. 2; mining of Wang et al. 2019; Giedziun et al."
+    needs = frozenset({HIDDEN})
+
+    def forward(self, batch: Batch) -> Tensor:
+        classes = (batch.targets >= 0.5).long()  # of a mixed figure: the class that has the larger share
+        return mined_contrastive(batch.out.hidden.float(), classes, self.options.epsilon, self.options.temperature)
 
 
 def cosine_similarity(embeddings: Tensor) -> Tensor:

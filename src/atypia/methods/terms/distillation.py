@@ -1,16 +1,85 @@
-"""Distillation: an exponential moving average of the student as teacher, and frozen teachers."""
+"""Distillation from the moving average of the student's weights, or from saved classifiers."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from atypia.base.errors import InputError, must
+from atypia.base.seeds import derive_seed
+from atypia.methods.catalogue import TERMS
+from atypia.methods.options import TermOptions
+from atypia.methods.ramps import linear_warmup
+from atypia.methods.term import TEACHER, Batch, Setting, Term
+
+
+class DistillationOptions(TermOptions):
+    """Distillation from the moving average (``teachers`` empty) or from saved classifiers.
+
+    ``teachers``: bundle folders; ``{fold}`` in a path stands for the fold's name, so that each fold learns
+    from teachers that never saw its validation figures. ``draw``: teachers that score each batch, drawn
+    anew; None: all, by their mean probability. Any number has the mean of all as its expectation.
+    ``warmup_epochs``: the weight grows linearly from 0 over these.
+    """
+
+    weight: float = Field(default=0.5, gt=0)
+    temperature: float = Field(default=2.0, gt=0)
+    warmup_epochs: float = Field(default=10.0, ge=0)
+    teachers: tuple[str, ...] = ()
+    draw: int | None = Field(default=None, ge=1)
+
+    @property
+    def classifiers(self) -> tuple[str, ...]:
+        return self.teachers
+
+    def fault(self, averages: bool) -> str:
+        if self.teachers or averages:
+            return ""
+        return "distillation has no teachers and there is no `ema` section; fix: add one of them"
+
+
+@TERMS.register("distillation")
+class Distillation(Term[DistillationOptions]):
+    """Divergence from a teacher's softened probabilities; see :func:`distillation_loss`."""
+
+    Options = DistillationOptions
+    summary = "learns what a moving average of its weights says (`ema`), or saved classifiers (`teachers`)"
+    formula = "T² KL(σ(z_teacher/T) ‖ σ(z_student/T))"
+    source = "Hinton et al. 2015; Atey et al."
+    needs = frozenset({TEACHER})
+
+    def __init__(self, options: DistillationOptions, setting: Setting) -> None:
+        super().__init__(options, setting)
+        self.teachers = list(setting.teachers)  # a list: frozen, and no part of the term's state
+
+    def move(self, device: torch.device) -> None:
+        super().move(device)
+        self.teachers = [teacher.to(device).eval().requires_grad_(False) for teacher in self.teachers]
+
+    def weight(self, batch: Batch) -> float:
+        return self.options.weight * linear_warmup(batch.epoch, self.options.warmup_epochs)
+
+    def forward(self, batch: Batch) -> Tensor:
+        return distillation_loss(batch.out.logits.float(), self._teacher(batch), self.options.temperature).mean()
+
+    @torch.no_grad()
+    def _teacher(self, batch: Batch) -> Tensor:
+        if self.teachers:
+            return teacher_logits([teacher(batch.images).logits.float() for teacher in self._drawn(batch.seed)])
+        if batch.average is None:
+            raise InputError("`distillation` has neither teachers nor an EMA; fix: add an `ema` section")
+        return batch.average(batch.images).logits.float()
+
+    def _drawn(self, seed: int) -> list[nn.Module]:
+        draw = self.options.draw
+        if draw is None or draw >= len(self.teachers):
+            return self.teachers
+        order = torch.randperm(len(self.teachers), generator=torch.Generator().manual_seed(derive_seed(seed, "teach")))
+        return [self.teachers[number] for number in order[:draw].tolist()]
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float = 2.0) -> Tensor:
@@ -42,70 +111,8 @@ def teacher_logits(logits: Sequence[Tensor]) -> Tensor:
     ``ln Σ σ(z_k) − ln Σ σ(−z_k)``, which stays exact where a probability is 0 or 1 to rounding.
     """
     if not logits:
-        raise InputError(must("teachers", "at least one", 0, "name one with distillation.teachers"))
+        raise InputError(must("teachers", "at least one", 0, "name one with terms.distillation.teachers"))
     if len(logits) == 1:
         return logits[0]
     z = torch.stack(list(logits))
     return torch.logsumexp(F.logsigmoid(z), 0) - torch.logsumexp(F.logsigmoid(-z), 0)
-
-
-def linear_warmup(epoch: float, epochs: float) -> float:
-    """Share in [0, 1] that grows linearly over the first ``epochs``; 1 where there is no warm-up.
-
-    >>> linear_warmup(5, 10)
-    0.5
-    """
-    return 1.0 if epochs <= 0 else min(1.0, max(0.0, epoch / epochs))
-
-
-class EMA:
-    """An exponential moving average of a network: ``θ_T ← m θ_T + (1 − m) θ_S`` after each step.
-
-    Floating-point buffers (running statistics) are averaged like the parameters, integer ones are
-    copied. ``debias`` lets the momentum grow as ``min(m, (1 + k)/(10 + k))`` over the first steps
-    k, so that a short training is not left with its start; Atey et al. keep m fixed.
-
-    Parameters that the student does not train are shared with it, not copied: beside a large
-    frozen backbone the average costs no memory, and no time. Whoever changes them in place
-    (merging adapters) changes both.
-
-    Args:
-        network: The student, on its device; what it trains is copied.
-        momentum: m in [0, 1).
-        debias: Whether the momentum grows at the start.
-    """
-
-    def __init__(self, network: nn.Module, momentum: float = 0.999, debias: bool = False) -> None:
-        if not 0 <= momentum < 1:
-            raise InputError(must("momentum", "in [0, 1)", momentum, "use 0.999 as Atey et al. do"))
-        shared: dict[int, Any] = {id(p): p for p in network.parameters() if not p.requires_grad}
-        self.network: Any = copy.deepcopy(network, shared).eval().requires_grad_(False)
-        self.momentum = momentum
-        self.debias = debias
-        self.steps = 0
-
-    @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Moves the average towards the student."""
-        self.steps += 1
-        m = min(self.momentum, (1 + self.steps) / (10 + self.steps)) if self.debias else self.momentum
-        pairs = [(a, b.detach()) for a, b in zip(_tensors(self.network), _tensors(network), strict=True) if a is not b]
-        floats = [pair for pair in pairs if pair[0].is_floating_point()]
-        if floats:
-            torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], 1 - m)  # pyright: ignore[reportPrivateImportUsage]
-        for own, new in pairs:
-            if not own.is_floating_point():
-                own.copy_(new)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Tensors and the step counter, for a checkpoint."""
-        return {**self.network.state_dict(), "__steps__": torch.tensor(self.steps)}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restores what :meth:`state_dict` gave."""
-        self.steps = int(state["__steps__"])
-        self.network.load_state_dict({key: value for key, value in state.items() if key != "__steps__"})
-
-
-def _tensors(network: nn.Module) -> list[Tensor]:
-    return [*network.parameters(), *network.buffers()]

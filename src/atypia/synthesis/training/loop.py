@@ -21,8 +21,7 @@ from atypia.base.progress import Progress
 from atypia.base.seeds import derive_seed, generator
 from atypia.synthesis.schema import PartConfig
 from atypia.synthesis.training.parts import Part
-from atypia.training.checkpoints import load_own_checkpoint, save_checkpoint, write_history
-from atypia.training.loop import stop_signal
+from atypia.training.checkpoints import load_own_checkpoint, save_checkpoint, stop_signal, write_history
 from atypia.training.optimisers import Schedule
 from atypia.training.schema import ScheduleConfig
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atypia.base.errors import InputError, must
-from atypia.methods.terms.distillation import EMA
+from atypia.methods.averaging import EMA
 from atypia.synthesis.model.diffusion import Process
 from atypia.synthesis.model.latents import Latents
 from atypia.synthesis.model.networks import Denoiser, Discriminator

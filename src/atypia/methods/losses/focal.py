@@ -1,0 +1,49 @@
+"""Focal loss (Lin et al. 2017)."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from atypia.methods.catalogue import LOSSES
+from atypia.methods.loss import Loss
+from atypia.methods.losses.bce import binary_cross_entropy
+from atypia.methods.options import LossOptions
+
+
+class FocalOptions(LossOptions):
+    """``gamma``: γ, by which figures that are right already count less."""
+
+    gamma: float = Field(default=2.0, ge=0)
+
+
+@LOSSES.register("focal")
+class Focal(Loss[FocalOptions]):
+    """See :func:`focal`."""
+
+    Options = FocalOptions
+    summary = "figures that are right already count less (`gamma`)"
+    source = "Lin et al. 2017; Giedziun et al."
+
+    def __call__(self, logits: Tensor, targets: Tensor, positive_weight: float = 1.0) -> Tensor:
+        return focal(logits, targets, positive_weight, self.options.gamma)
+
+
+def focal(logits: Tensor, targets: Tensor, positive_weight: float = 1.0, gamma: float = 2.0) -> Tensor:
+    """``(1 − p_t)^γ · BCE(z, y; w₊)`` with ``p_t = y p + (1 − y)(1 − p)`` (Lin et al. 2017; Giedziun et al.).
+
+    Args:
+        logits: Shape (b,).
+        targets: Shape (b,), in [0, 1]; with soft labels p_t is the formula as it stands.
+        positive_weight: w₊, for instance :func:`observed_positive_weight`, renewed every epoch.
+        gamma: γ ≥ 0; 0 gives :func:`binary_cross_entropy`.
+
+    Returns:
+        Shape (b,), ≥ 0.
+    """
+    plain = binary_cross_entropy(logits, targets, positive_weight)
+    y = targets.to(logits.dtype)
+    # 1 − p_t without the difference of two numbers close to 1, and never 0, where γ < 1 has no gradient.
+    missed = y * torch.sigmoid(-logits) + (1 - y) * torch.sigmoid(logits)
+    return missed.clamp(min=torch.finfo(logits.dtype).tiny) ** gamma * plain

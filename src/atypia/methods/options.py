@@ -1,0 +1,73 @@
+"""Options of what a recipe names: terms of the objective, losses, samplers.
+
+They import no network library, so that a recipe can be read quickly.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from atypia.base.config import StrictModel
+
+
+class TermOptions(StrictModel):
+    """Options that every term has; a term adds its own.
+
+    Attributes:
+        name: Entry of :data:`atypia.methods.catalogue.TERMS`.
+        weight: Factor of the term in the objective.
+    """
+
+    name: str
+    weight: float = Field(default=1.0, gt=0)
+
+    @property
+    def classifiers(self) -> tuple[str, ...]:
+        """Folders of saved classifiers that the term learns from; ``{fold}`` stands for the fold's name."""
+        return ()
+
+    def fault(self, averages: bool) -> str:
+        """Why the term cannot work in its recipe, and the remedy; empty where it can.
+
+        Args:
+            averages: Whether the recipe keeps a moving average of the weights.
+        """
+        return ""
+
+
+class SamplerOptions(StrictModel):
+    """Options that every sampler has; a sampler may add its own.
+
+    Attributes:
+        name: Entry of :data:`atypia.methods.catalogue.SAMPLERS`.
+        draws: Figures an epoch; None: as many as there are.
+        positive_share: Share of positives, for samplers that draw a class first.
+        hard_share: Hardest share of the training figures whose weight is multiplied by ``hard_factor``, refreshed
+            every epoch (``uniform`` then draws with replacement); 0 turns mining off.
+        hard_factor: See ``hard_share``.
+    """
+
+    name: str = "uniform"
+    draws: int | None = Field(default=None, ge=1)
+    positive_share: float = Field(default=0.5, gt=0, lt=1)
+    hard_share: float = Field(default=0.0, ge=0, lt=1)
+    hard_factor: float = Field(default=2.0, ge=1)
+
+
+class LossOptions(StrictModel):
+    """Options that every main loss has; a loss may add its own.
+
+    Attributes:
+        name: Entry of :data:`atypia.methods.catalogue.LOSSES`.
+        soft_labels: Whether shares of raters are the targets, where they are known.
+        label_smoothing: Moves targets towards one half.
+        positive_weight: A number, or ``observed``: negatives over positives among the figures that were drawn, renewed
+            every epoch.
+    """
+
+    name: str = "bce"
+    soft_labels: bool = False
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    positive_weight: Annotated[float, Field(gt=0)] | Literal["observed"] = 1.0

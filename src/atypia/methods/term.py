@@ -1,0 +1,138 @@
+"""What a term of the objective is: one summand, with its options, its needs and its formula in one file.
+
+A term is a class in ``atypia/methods/terms/`` that is registered by the name which recipes use::
+
+    class ShrinkOptions(TermOptions):
+        weight: float = Field(default=0.01, gt=0)
+
+    @TERMS.register("shrink")
+    class Shrink(Term[ShrinkOptions]):
+        Options = ShrinkOptions
+        summary = "keeps features small"
+        formula = "mean of ‖h‖²"
+        source = "an example"
+        needs = frozenset({HIDDEN})
+
+        def forward(self, batch):
+            return batch.out.hidden.float().square().sum(1).mean()
+
+A recipe then says ``terms: [{name: shrink, weight: 0.1}]``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from atypia.methods.mixing import Mix
+from atypia.methods.network import Output
+from atypia.methods.options import TermOptions
+
+O = TypeVar("O", bound=TermOptions)  # noqa: E741
+
+DOMAINS: Final = "domains"
+HIDDEN: Final = "hidden features"
+ALIGNED: Final = "aligned maps"
+SECOND: Final = "second view"
+TEACHER: Final = "moving average or teachers"
+MODULES: Final = "own modules"
+NEEDS: Final = (DOMAINS, HIDDEN, ALIGNED, SECOND, TEACHER, MODULES)
+"""What a term may need. ``domains``: training figures of at least two; ``second view``: the loop augments each batch
+twice. The others are there for every term, and are named for the reader."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a term is built with.
+
+    Attributes:
+        features: Dimension of the pooled features.
+        domains: Number of domains in the training part.
+        teachers: The networks of the classifiers that the term's options name.
+    """
+
+    features: int
+    domains: int
+    teachers: Sequence[nn.Module] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch, after the network has scored it.
+
+    Attributes:
+        images: Normalised crops as the network saw them (mixed, where MixUp is on), shape (b, 3, h, w).
+        targets: Labels or soft labels of these, shape (b,), in [0, 1].
+        domains: Domain codes of the figures, shape (b,), −1 where unknown.
+        out: What the network gave; ``out.logits`` and its fellows carry the gradient.
+        losses: The main loss of each figure, shape (b,).
+        risk: The main loss of each figure for other logits (b,) of the same figures.
+        done: Share of the training that is done, in [0, 1].
+        epoch: The same in epochs.
+        seed: Decides what a term draws for this batch.
+        mix: How figures were mixed; None where they were not.
+        average: The moving average of the network; None where none is kept.
+        second: What the network gave for another augmentation of the same figures; None unless a term needs it.
+    """
+
+    images: Tensor
+    targets: Tensor
+    domains: Tensor
+    out: Output
+    losses: Tensor
+    risk: Callable[[Tensor], Tensor]
+    done: float
+    epoch: float
+    seed: int
+    mix: Mix | None = None
+    average: nn.Module | None = None
+    second: Output | None = None
+
+
+class Term(nn.Module, ABC, Generic[O]):
+    """A summand of the objective. Its parameters are trained with the network; its state is kept in checkpoints.
+
+    Attributes:
+        Options: Schema of its options.
+        summary: One line for listings.
+        formula: What it adds, before the weight.
+        source: Paper and equation.
+        needs: Members of :data:`NEEDS`.
+        least_domains: Known domains that a batch must hold; in a batch of fewer the term has no effect.
+
+    Args:
+        options: Its options.
+        setting: What it is built with.
+    """
+
+    Options: ClassVar[type[TermOptions]] = TermOptions
+    summary: ClassVar[str]
+    formula: ClassVar[str]
+    source: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset()
+    least_domains: ClassVar[int] = 1
+
+    def __init__(self, options: O, setting: Setting) -> None:
+        super().__init__()
+        self.options = options
+
+    def move(self, device: torch.device) -> None:
+        """Moves what the term holds to the device of the training."""
+        self.to(device)
+
+    def weight(self, batch: Batch) -> float:
+        """Factor of the term at this moment of the training."""
+        return self.options.weight
+
+    def is_idle(self, batch: Batch) -> bool:
+        """Whether the batch gives the term nothing to work on, so that it is 0; for terms that need domains."""
+        return len(batch.domains[batch.domains >= 0].unique()) < self.least_domains
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Tensor:
+        """The term of a batch: a scalar with gradient."""

@@ -1,0 +1,96 @@
+"""An adversary that reads the domain off the features, behind a gradient reversal (Ganin et al. 2016)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from atypia.base.errors import InputError, must
+from atypia.methods.catalogue import TERMS
+from atypia.methods.options import TermOptions
+from atypia.methods.ramps import dann_ramp
+from atypia.methods.term import DOMAINS, MODULES, Batch, Setting, Term
+
+
+class AdversarialOptions(TermOptions):
+    """A linear domain head behind a gradient reversal.
+
+    ``ramp``: the reversal follows the ramp of Ganin et al. from 0.
+    ``bounded``: features are driven on only while the head does better than chance. Unbounded, they overtake
+    the head, and the domain can be read off them better than before (docs/results/generalisation.md).
+    """
+
+    weight: float = Field(default=0.1, gt=0)
+    ramp: bool = True
+    bounded: bool = False
+
+
+@TERMS.register("adversarial")
+class Adversarial(Term[AdversarialOptions]):
+    """Cross-entropy of a domain head whose gradient reaches the features reversed."""
+
+    Options = AdversarialOptions
+    summary = "a linear domain head behind a gradient reversal"
+    formula = "CE(domain head(R(pooled)), domain), R the identity with gradient −λ"
+    source = "Ganin et al. 2016; Giedziun et al."
+    needs = frozenset({DOMAINS, MODULES})
+
+    def __init__(self, options: AdversarialOptions, setting: Setting) -> None:
+        super().__init__(options, setting)
+        self.head = DomainHead(setting.features, setting.domains)
+
+    def forward(self, batch: Batch) -> Tensor:
+        strength = dann_ramp(batch.done) if self.options.ramp else 1.0
+        pooled = batch.out.pooled.float()
+        if self.options.bounded and not beats_chance(self.head, pooled, batch.domains):
+            strength = 0.0
+        return domain_cross_entropy(self.head(pooled, strength), batch.domains)
+
+
+class _ReverseGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, strength: float) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx.strength = strength
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return -ctx.strength * gradient, None
+
+
+def reverse_gradient(x: Tensor, strength: float = 1.0) -> Tensor:
+    """The identity forwards; multiplies the gradient by ``−strength`` backwards (Ganin et al. 2016)."""
+    out: Tensor = _ReverseGradient.apply(x, strength)  # pyright: ignore[reportAssignmentType]
+    return out
+
+
+class DomainHead(nn.Module):
+    """A linear classifier of domains behind a gradient reversal (Giedziun et al.; Ganin et al. 2016)."""
+
+    def __init__(self, features: int, domains: int) -> None:
+        super().__init__()
+        if domains < 2:
+            raise InputError(must("domains", "at least 2", domains, "drop the adversarial term, or add a domain"))
+        self.linear = nn.Linear(features, domains)
+
+    def forward(self, features: Tensor, strength: float) -> Tensor:
+        """Logits of the domains (b, D) from features (b, c); the features receive the reversed gradient."""
+        return self.linear(reverse_gradient(features, strength))
+
+
+def domain_cross_entropy(logits: Tensor, domains: Tensor) -> Tensor:
+    """Cross-entropy of domain logits (b, D); figures of unknown domain (−1) are left out; 0 where none is known."""
+    if not bool((domains >= 0).any()):
+        return logits.sum() * 0
+    return nn.functional.cross_entropy(logits, domains, ignore_index=-1)
+
+
+@torch.no_grad()
+def beats_chance(head: nn.Module, features: Tensor, domains: Tensor) -> bool:
+    """Whether a domain head's cross-entropy on features (b, c) is below that of guessing, ln D."""
+    logits = head(features, 0.0)
+    return float(domain_cross_entropy(logits, domains)) < math.log(logits.shape[1])

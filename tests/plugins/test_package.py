@@ -23,12 +23,14 @@ from .installing import atypia, python
 
 ADDED = {
     "augmentations": ["mylab-lamp"],
+    "augmentation-steps": ["mylab-lamp"],
     "backbones": ["mylab-cnn"],
     "outputs": ["tsv"],
     "points": ["mylab"],
     "probes": ["mylab-centroid"],
     "protocols": ["mylab-every-nth"],
     "sources": ["mylab"],
+    "terms": ["mylab-shrink"],
 }
 
 
@@ -57,7 +59,8 @@ def study(folder: Path) -> Path:
         "models": [
             {"recipe": str(recipe(folder)), "backbones": ["mylab-cnn"], "label": "probe"},
             {"recipe": "full", "backbones": ["mylab-cnn"], "label": "network",
-             "set": {"epochs": 1, "batch_size": 16, "view": 1.0, "augment": "mylab-lamp"}},
+             "set": {"epochs": 1, "batch_size": 16, "view": 1.0, "augment": "mylab-lamp",
+                     "terms.mylab-shrink.weight": 0.1}},
         ],
         "sizes": {"smoke": {"set": {"geometry.out_px": 32, "input_px": 32}}},
     }  # fmt: skip
@@ -113,6 +116,8 @@ def check_runs(out: Path) -> None:
     configs = [yaml.safe_load(path.read_text("utf-8")) for path in sorted(out.rglob("config.yaml"))]
     assert {config["backbone"] for config in configs} == {"mylab-cnn"}
     assert {config.get("probe") for config in configs} == {"mylab-centroid", None}
+    terms = [{"name": "mylab-shrink", "weight": 0.1, "power": 2.0}]
+    assert [config.get("terms") for config in configs].count(terms) == 2
     assert {config.get("augment") for config in configs} == {"mylab-lamp", None}
 
 

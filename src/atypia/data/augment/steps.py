@@ -54,16 +54,18 @@ class Step:
 STEPS: Registry[Step] = Registry("augmentation step", "atypia.data.augment", "augmentation-steps")
 
 
-def registered_step(name: str, spatial: bool = False) -> Callable[[C], C]:
+def registered_step(name: str, spatial: bool = False, version: int | None = None) -> Callable[[C], C]:
     """Registers a dataclass as a step; its schema follows from its fields.
 
     Args:
         name: Name in recipes.
         spatial: Whether it is one of the spatial steps of :mod:`atypia.data.augment.spatial`.
+        version: Of a step from outside of Atypia; see :meth:`atypia.base.registry.Registry.add`.
     """
 
     def decorate(made: C) -> C:
-        STEPS.add(name, Step(made, spatial, _schema(made), (made.__doc__ or name).splitlines()[0].rstrip(".")))
+        step = Step(made, spatial, _schema(made), (made.__doc__ or name).splitlines()[0].rstrip("."))
+        STEPS.add(name, step, version=version)
         return made
 
     return decorate

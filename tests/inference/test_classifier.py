@@ -53,15 +53,15 @@ def crops(*corners: int) -> np.ndarray:
 
 
 def test_one_member_is_its_calibrated_sigmoid() -> None:
-    p = classifier(1.0).predict(crops(0, 255))
+    p = classifier(1.0).probabilities(crops(0, 255))
     np.testing.assert_allclose(p, 1 / (1 + np.exp([4, -4])), rtol=1e-6)
     calibrated = Classifier([Member("m", Corner(), Decision(0.5, Platt(0.5, 1.0)))])
-    np.testing.assert_allclose(calibrated.predict(crops(255)), 1 / (1 + np.exp(-3.0)), rtol=1e-6)
+    np.testing.assert_allclose(calibrated.probabilities(crops(255)), 1 / (1 + np.exp(-3.0)), rtol=1e-6)
 
 
 def test_members_are_averaged() -> None:
     both = classifier(1.0, 0.25)
-    p = both.predict(crops(255))
+    p = both.probabilities(crops(255))
     np.testing.assert_allclose(p, (1 / (1 + np.exp(-4)) + 1 / (1 + np.exp(-1))) / 2, rtol=1e-6)
     assert both.name == "m1+m0.25" and both.passes == 2
 
@@ -70,10 +70,10 @@ def test_test_time_augmentation_averages_the_eight_views() -> None:
     once, eight = classifier(1.0), classifier(1.0, tta=True)
     images = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
     turned = np.rot90(images[:, ::-1], 1, axes=(1, 2))
-    np.testing.assert_allclose(eight.predict(images), eight.predict(turned), rtol=1e-6)
-    assert not np.allclose(once.predict(images), once.predict(turned))
+    np.testing.assert_allclose(eight.probabilities(images), eight.probabilities(turned), rtol=1e-6)
+    assert not np.allclose(once.probabilities(images), once.probabilities(turned))
     logits = np.mean([once.members[0].runtime.run(view)[0] for view in dihedral_views(images)], axis=0)
-    np.testing.assert_allclose(eight.predict(images), 1 / (1 + np.exp(-logits)), rtol=1e-6)
+    np.testing.assert_allclose(eight.probabilities(images), 1 / (1 + np.exp(-logits)), rtol=1e-6)
     assert eight.passes == 8
 
 
@@ -126,7 +126,7 @@ def test_another_threshold_moves_the_decision_alone() -> None:
 def test_crops_of_another_side_or_kind_are_refused(bundle_folder: Path) -> None:
     opened = Classifier.load(bundle_folder)
     with pytest.raises(InputError, match=r"`crops` must be of shape \(b, 32, 32, 3\), uint8"):
-        opened.predict(np.zeros((1, 16, 16, 3), np.uint8))
+        opened.probabilities(np.zeros((1, 16, 16, 3), np.uint8))
 
 
 @pytest.fixture
@@ -169,17 +169,16 @@ def test_crops_stack_and_slide_give_the_same_probabilities(tmp_path: Path) -> No
         batches = [results for _, results in made.judged(open_stream(request, made, Told()))]
         found.append([p for batch in batches for p in batch.column("p_atypical").to_pylist()])
     assert found[0] == found[1] == found[2]
-    assert found[0] == made.predict(images).tolist()
-    table = made.predict_slide(tmp_path / "region.png", points, mpp=0.5)
-    assert table["p_atypical"].to_pylist() == found[0]
-    assert made.predict_files([folder])["figure_id"].to_pylist() == [f"{i}.png" for i in range(5)]
+    assert found[0] == made.probabilities(images).tolist() == made.predict(images).p_atypical.tolist()
+    assert made.predict_slide(tmp_path / "region.png", points, mpp=0.5).p_atypical.tolist() == found[0]
+    assert made.predict(folder).ids == [f"{i}.png" for i in range(5)]
 
 
 def test_a_figure_that_gives_no_crop_is_a_row_with_its_reason(tmp_path: Path) -> None:
     Image.fromarray(crops(9)[0]).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     made = classifier(1.0)
-    rows = {row["figure_id"]: row for row in made.predict_files([tmp_path]).to_pylist()}
+    rows = {row["figure_id"]: row for row in made.predict(tmp_path).table().to_pylist()}
     assert rows["good.png"]["call"] == "normal" and rows["good.png"]["reason"] is None
     assert rows["bad.png"]["call"] == "refused" and rows["bad.png"]["p_atypical"] is None
     assert "is truncated" in rows["bad.png"]["reason"]

@@ -65,7 +65,7 @@ def test_it_refuses_what_is_no_figure(classifier: Classifier, tmp_path: Path) ->
 def test_it_answers_without_torch() -> None:
     code = (
         "import sys, numpy as np; from atypia.inference.classifier import Classifier\n"
-        "p = Classifier.load().predict(np.full((2, 128, 128, 3), 200, np.uint8))\n"
+        "p = Classifier.load().probabilities(np.full((2, 128, 128, 3), 200, np.uint8))\n"
         "assert p.shape == (2,) and p[0] == p[1]\n"
         "print(sorted({'torch', 'timm', 'sklearn', 'scipy', 'pandas'} & set(sys.modules)))"
     )

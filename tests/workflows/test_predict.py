@@ -48,19 +48,19 @@ def folder(pages: Sequence[Image.Image], tmp_path: Path) -> Path:
 def test_rows_are_those_of_the_file_in_the_order_of_the_input(model: Path, folder: Path, tmp_path: Path) -> None:
     found = predict_crops(folder, model, out=tmp_path / "calls.csv", summary=tmp_path / "case.json")
 
-    assert found.table is not None
+    assert found.rows is not None
     with (tmp_path / "calls.csv").open(encoding="utf-8", newline="") as file:
         written = list(csv.DictReader(file))
-    assert [row["figure_id"] for row in written] == found.table["figure_id"].to_pylist()
-    assert [float(row["p_atypical"]) for row in written] == found.table["p_atypical"].to_pylist()
+    assert [row["figure_id"] for row in written] == found.rows["figure_id"].to_pylist()
+    assert [float(row["p_atypical"]) for row in written] == found.rows["p_atypical"].to_pylist()
     assert found.summary.total.figures == 5 and found.files == (tmp_path / "calls.csv", tmp_path / "case.json")
     assert "1 files in folders are no images" in found.warnings[0]
-    assert repr(found) == "PredictedCase(5 figures, 0 of them refused; by probe-tiny-cnn-fold-1)"
+    assert repr(found) == "<PredictedCase: 5 figures, 0 of them refused; by probe-tiny-cnn-fold-1>"
 
 
 def test_rows_are_held_only_where_they_are_asked_for(model: Path, folder: Path) -> None:
     found = predict_request(Request((str(folder),)), Classifier.load(model))
-    assert found.table is None and found.summary.total.scored == 5
+    assert found.rows is None and found.summary.total.scored == 5
 
 
 def test_the_challenge_judges_a_stack_as_predict_does(
@@ -70,10 +70,10 @@ def test_the_challenge_judges_a_stack_as_predict_does(
     pages[0].save(stack, save_all=True, append_images=list(pages[1:]))
     answers = classify(stack, [model])
     found = predict_crops(str(stack), model)
-    assert found.table is not None
-    assert [answer["confidence"] for answer in answers] == found.table["p_atypical"].to_pylist()
+    assert found.rows is not None
+    assert [answer["confidence"] for answer in answers] == found.rows["p_atypical"].to_pylist()
     names = ("normal", "atypical")
-    assert [answer["class"] for answer in answers] == [names[one] for one in found.table["decision"].to_pylist()]
+    assert [answer["class"] for answer in answers] == [names[one] for one in found.rows["decision"].to_pylist()]
 
 
 def test_a_list_of_slides_gives_what_each_slide_gives_alone(
@@ -94,7 +94,7 @@ def test_a_list_of_slides_gives_what_each_slide_gives_alone(
         "'--mpp", "--mpp"
     )
     again = predict_slides([SlideJob(slide, points)], tmp_path / "out", settings, engine="inline")
-    assert len(again.kept) == 1 and repr(again).startswith("PredictedSlides(1 slides: 0 done, 1 kept, 0 failed")
+    assert len(again.kept) == 1 and repr(again).startswith("<PredictedSlides: 1 slides, 0 done, 1 kept, 0 failed")
 
 
 def test_a_threshold_is_part_of_opening(model: Path) -> None:

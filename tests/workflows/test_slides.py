@@ -374,7 +374,7 @@ def test_the_work_writes_what_one_slide_gives(
     assert (facts["figures"], facts["scored"], facts["refused"]) == (4, 3, 1)
     written = pq.read_table(folder / "results.parquet")
     expected = Classifier.load(real_settings.models).predict_slide(job.slide, slide_points(job.slide, job.points))
-    assert written.sort_by("figure_id").equals(expected.sort_by("figure_id"))
+    assert written.sort_by("figure_id").equals(expected.table().sort_by("figure_id"))
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["atypical"] == facts["atypical"] == sum(v == 1 for v in written["decision"].to_pylist())
     assert facts["rate"] == pytest.approx(facts["atypical"] / 3)

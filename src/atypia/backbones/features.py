@@ -52,7 +52,7 @@ DEVICE_BATCH = 256
 """Crops per batch on an accelerator."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Features:
     """Feature vectors of the figures of a crop store.
 
@@ -77,6 +77,10 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def __repr__(self) -> str:
+        n, d = self.values.shape
+        return f"<Features: {n:,} figures × {d:,} {self.values.dtype} of {self.backbone} at {self.input_px} px, {self.path}>"
 
 
 def open_features(
@@ -109,6 +113,11 @@ def open_features(
         InputError: Unknown backbone, an input side that it does not support, or weights that do not fit.
         AbsentError: The weights are not on this machine and cannot be downloaded.
         WorkError: The disk is full or not writable, or features are infinite.
+
+    >>> import atypia
+    >>> crops = atypia.open_crops(atypia.open_data("mine.csv"), 32)
+    >>> open_features(crops, "tiny-cnn").values.shape
+    (48, 256)
     """
     entry = BACKBONES[backbone]
     if dtype not in get_args(Precision):

@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from atypia import __version__
 from atypia.base.errors import AtypiaError
+from atypia.base.version import VERSION
 
 FAILED: Final = 1
 STOPPED: Final = 130
@@ -136,7 +136,7 @@ def _report(error: BaseException) -> str:
     )
     if len(calls) > _LOG_CHARACTERS:
         calls = f"{calls[: _LOG_CHARACTERS // 2]}\n…\n{calls[-_LOG_CHARACTERS // 2 :]}"
-    return f"atypia {__version__}, Python {platform.python_version()}, {platform.platform()}\n\n{calls}"
+    return f"atypia {VERSION}, Python {platform.python_version()}, {platform.platform()}\n\n{calls}"
 
 
 def _remove_old(folder: Path) -> None:

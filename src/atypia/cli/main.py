@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from atypia import __version__
 from atypia.base import crashes
 from atypia.base.errors import AtypiaError
+from atypia.base.version import VERSION
 from atypia.cli import (
     cache,
     console,
@@ -51,7 +51,7 @@ demo.register(app)
 
 def _version(asked: bool) -> None:
     if asked:
-        print(f"atypia {__version__}")
+        print(f"atypia {VERSION}")
         raise typer.Exit
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -83,7 +84,7 @@ METADATA_KEY = b"atypia"
 _DESCRIBING = frozenset({r.CASE_ID, r.SLIDE_ID, r.PART, *r.DOMAIN_PARTS, r.DOMAIN})
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Manifest:
     """A table of figures with the folder of its images.
 
@@ -93,6 +94,9 @@ class Manifest:
         task: Key of :data:`atypia.base.records.CLASS_NAMES`.
         root: Folder that ``image`` is relative to; None if the images are not available.
         notes: Facts for reports, for instance how many files were quarantined and why.
+
+    >>> Manifest.from_rows([{"figure_id": "a", "dataset": "mine", "image": "a.png", "label": 1}], "mine")
+    <Manifest mine: 1 figures (1 atypical), 0 cases, 0 domains, images not at hand>
     """
 
     table: pa.Table
@@ -175,6 +179,16 @@ class Manifest:
 
     def __len__(self) -> int:
         return self.table.num_rows
+
+    def __repr__(self) -> str:
+        counts = Counter(self.table[r.LABEL].to_pylist())
+        zero, one = r.CLASS_NAMES.get(self.task, ("0", "1"))
+        parts = [f"{counts[label]:,} {word}" for label, word in ((1, one), (0, zero), (None, "without a label"))
+                 if counts[label]]  # fmt: skip
+        cases = len(set(self.table[r.CASE_ID].drop_null().to_pylist()))
+        domains = len(set(self.table[r.DOMAIN].drop_null().to_pylist()))
+        where = "" if self.root is not None else ", images not at hand"
+        return f"<Manifest {self.name}: {len(self):,} figures ({', '.join(parts)}), {cases:,} cases, {domains} domains{where}>"
 
     @cached_property
     def fingerprint(self) -> str:

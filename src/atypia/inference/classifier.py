@@ -1,16 +1,15 @@
-"""The classifier that people use: one saved network or several, from crops or slides to verdicts.
+"""The classifier that people use: one saved network or several, from crops or slides to predictions.
 
-    from atypia.inference.classifier import Classifier
+    from atypia import Classifier
     classifier = Classifier.load()
-    p = classifier.predict(crops)                                     # (n,) probabilities of atypical
-    table = classifier.predict_slide("case.svs", Points.at(xs, ys))   # one row a figure
+    said = classifier.predict(crops)                          # arrays, Pillow images, paths, of any size
+    said = classifier.predict_slide("case.svs", centres)      # (n, 2) pixels, or a file of points
 
 Neither torch nor timm is loaded where an exported network is there, as in the shipped model.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,23 +18,25 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from atypia.base.errors import AbsentError, InputError, must
+from atypia.base.errors import AbsentError, DataError, InputError, must
 from atypia.base.records import ATYPICAL_TASK, CLASS_NAMES
 from atypia.data.images.geometry import CropGeometry
-from atypia.inference.bundles.decision import REFUSED, UNCERTAIN, Decision, Verdicts
+from atypia.inference.bundles.bundle import FINGERPRINT
+from atypia.inference.bundles.decision import Decision, Verdicts
 from atypia.inference.runtimes.catalogue import Runtime, open_runtime
+from atypia.inference.voting import VIEWS, combined, dihedral_views
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from atypia.data.points.base import Points
     from atypia.data.slides.streams import CropBatch, Refusal
+    from atypia.inference.crop_inputs import Crops as CropInputs
+    from atypia.inference.predicted import Predictions
 
 SHIPPED: Final = "atypia"
 """Name of the model inside the package."""
 MODELS: Final = Path(__file__).parents[1] / "models"
-VIEWS: Final = 8
-"""Flips and quarter turns of a crop that test-time augmentation averages."""
 
 Crops = npt.NDArray[np.uint8]
 Stream = Iterable["CropBatch | Refusal"]
@@ -43,11 +44,19 @@ Stream = Iterable["CropBatch | Refusal"]
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One network of a classifier, and how its numbers become verdicts."""
+    """One network of a classifier, and how its numbers become verdicts.
+
+    Attributes:
+        name: Its name.
+        runtime: The network.
+        decision: From its logits and features to verdicts.
+        path: The bundle or file that it was opened from; None where it was made in memory.
+    """
 
     name: str
     runtime: Runtime
     decision: Decision
+    path: Path | None = None
 
 
 class Classifier:
@@ -116,12 +125,24 @@ class Classifier:
         given = [model] if isinstance(model, str | Path) else list(model)
         members = []
         for one in given:
-            opened = open_runtime(find_model(one), runtime)
+            path = find_model(one)
+            opened = open_runtime(path, runtime)
             decision = opened.decision if point is None else opened.decision.at(point)
             decision = decision if coverage is None else decision.with_coverage(coverage)
-            members.append(Member(str(opened.config.get("name", one)), opened, decision))
+            members.append(Member(str(opened.config.get("name", one)), opened, decision, path.absolute()))
         opened = cls(members, tta)
         return opened if threshold is None else with_threshold(opened, threshold)
+
+    def __repr__(self) -> str:
+        runtimes = ", ".join(dict.fromkeys(member.runtime.name for member in self.members))
+        field = "a field of unknown size" if self.field_um is None else f"a field of {self.field_um:g} µm"
+        views = f", {VIEWS} views" if self.tta else ""
+        return (f"<Classifier {self.name}: {field} at {self.geometry.out_px} px, threshold {self.threshold:.3f}, "
+                f"{runtimes}{views}>")  # fmt: skip
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as paths, content hashes and decisions, and opened again where it is unpickled."""
+        return _opened_again, (tuple(_closed(member) for member in self.members), self.tta)
 
     @property
     def name(self) -> str:
@@ -150,8 +171,42 @@ class Classifier:
             )
         return CropGeometry(self.geometry.out_px, side_um=self.field_um)
 
-    def predict(self, crops: Crops) -> npt.NDArray[np.float64]:
-        """Calibrated probability of the positive class, shape (n,), in [0, 1].
+    def predict(
+        self, crops: CropInputs, *, mpp: float | None = None, mpp_from: str = "auto", batch_size: int = 64
+    ) -> Predictions:
+        """What is said of one crop or many; the same as ``atypia predict`` says of the same files.
+
+        Args:
+            crops: An array (h, w, 3) or (n, h, w, 3), uint8 RGB; a Pillow image; a path of an image, a folder, a pattern
+                or a TIFF stack; or a list of these, of any sizes. Each shows one mitotic figure in its middle.
+            mpp: µm/px of all of them: the model's field is then cut from their middle. None: what each file states,
+                else the whole crop is taken for the field.
+            mpp_from: Whom to believe where ``mpp`` and a file differ: ``given``, or a place of the file
+                (:data:`atypia.data.slides.scale.CHOICES`).
+            batch_size: Crops at once.
+
+        Returns:
+            One row a crop, in their order; one that cannot be read or is not the crop of one figure is refused in its
+            place, with the reason.
+
+        Raises:
+            InputError: Something is no crop, or a path does not exist.
+            DataError: A folder holds no image.
+
+        >>> import numpy as np
+        >>> said = Classifier.load().predict(np.full((2, 128, 128, 3), 200, np.uint8))
+        >>> said.calls, bool((said.p_atypical < 0.5).all())
+        (['refused', 'refused'], True)
+        """
+        from atypia.inference.crop_inputs import stream_of
+        from atypia.inference.requests import Told
+
+        told = Told()
+        table = self._table(stream_of(crops, self, told, mpp=mpp, mpp_from=mpp_from, batch_size=batch_size))
+        return self._said(table, told.warnings())
+
+    def probabilities(self, crops: Crops) -> npt.NDArray[np.float64]:
+        """Calibrated probability of the positive class, shape (n,), in [0, 1], of crops that are ready for the network.
 
         Args:
             crops: RGB, shape (n, side, side, 3), uint8, of the model's side (``geometry.out_px``).
@@ -162,7 +217,7 @@ class Classifier:
         return self.judge(crops).p
 
     def judge(self, crops: Crops) -> Verdicts:
-        """Probability, decision, call and novelty of crops; see :meth:`predict`."""
+        """Probability, decision, call and novelty of crops; see :meth:`probabilities`."""
         verdicts = [member.decision.apply(*self._outputs(member, crops)) for member in self.members]
         return verdicts[0] if len(verdicts) == 1 else combined(verdicts, self.threshold, self.classes)
 
@@ -193,48 +248,56 @@ class Classifier:
             else:
                 yield found, refusal_batch([found], self.name, self.threshold)
 
-    def predict_files(self, inputs: Sequence[str | Path], *, mpp: float | None = None) -> pa.Table:
-        """Judges image files, folders and patterns; one row a figure. ``mpp`` as for :func:`crop_files`.
-
-        Raises:
-            InputError: An input does not exist.
-            DataError: There is no image.
-        """
-        from atypia.data.slides.streams import crop_files
-
-        geometry = self.geometry if mpp is None else self.slide_geometry
-        return self._table(crop_files(inputs, geometry, mpp=mpp, given_as="given", assumed_um=self.field_um))
-
     def predict_slide(
         self,
         slide: str | Path,
-        points: Points,
+        points: Points | npt.ArrayLike | str | Path,
         *,
         mpp: float | None = None,
         mpp_from: str = "auto",
         origin: str = "auto",
         offset_px: tuple[float, float] = (0.0, 0.0),
-    ) -> pa.Table:
-        """Judges figures on a slide or a region image; one row a point, in their order.
+        classes: Sequence[str] = (),
+    ) -> Predictions:
+        """What is said of figures on a slide or a region image; one row a point, in their order.
 
         Args:
             slide: The file.
-            points: Where the figures are, in pixels of level 0.
+            points: Where the figures are, in pixels of level 0: an array of centres (n, 2), x to the right and y down;
+                :class:`atypia.data.points.base.Points`; or a file, as ``--points`` takes it.
             mpp: µm/px, where the file does not state it.
             mpp_from: Whom to believe where statements of µm/px differ: ``given``, or a place of the file
                 (:data:`atypia.data.slides.scale.CHOICES`).
             origin: What the points count from on a slide whose scanned area is smaller than its canvas:
                 ``canvas`` (as OpenSlide), ``bounds`` (as QuPath), or ``auto``: told by the points.
             offset_px: Added to the points, in pixels of the file, for a slide that was converted and cropped.
+            classes: Of a file: only points that it calls one of these; needed where it has several classes.
 
         Raises:
+            InputError: The points have another shape, or the file has several classes and none is named.
             DataError: The slide cannot be read, its µm/px is not known or contradicted, or it cannot be told
                 what the points count from.
         """
-        from atypia.data.slides.slidecrops import SlideReading, slide_crops
+        from atypia.data.points.base import Points
+        from atypia.data.slides.slidecrops import SlideLog, SlideReading, slide_crops, slide_points
 
         how = SlideReading(mpp, mpp_from, "given", origin, offset_px)
-        return self._table(slide_crops(slide, points, self.slide_geometry, reading=how))
+        if isinstance(points, str | Path):
+            points = slide_points(slide, points, classes=classes, reading=how)
+        elif not isinstance(points, Points):
+            centres = np.asarray(points, dtype=np.float64)
+            if centres.ndim != 2 or centres.shape[1] != 2:
+                fix = "give one x and y a figure, in pixels of level 0"
+                raise InputError(must("points", "of shape (n, 2)", f"shape {centres.shape}", fix))
+            points = Points.at(centres[:, 0], centres[:, 1])
+        notes = list(points.notes)
+        stream = slide_crops(slide, points, self.slide_geometry, reading=how, log=SlideLog(notes, {}))
+        return self._said(self._table(stream), notes)
+
+    def _said(self, table: pa.Table, notes: Sequence[str]) -> Predictions:
+        from atypia.inference.predicted import Predictions
+
+        return Predictions(table, self.name, class_names=self.classes, notes=tuple(notes))
 
     def _table(self, items: Stream) -> pa.Table:
         import pyarrow as pa
@@ -253,26 +316,39 @@ class Classifier:
         return np.mean(logits, axis=0), np.mean(features, axis=0)
 
 
-def dihedral_views(crops: Crops) -> Iterator[Crops]:
-    """The eight flips and quarter turns of crops (n, s, s, 3), each contiguous."""
-    for flipped in (crops, crops[:, :, ::-1]):
-        for turns in range(4):
-            yield np.ascontiguousarray(np.rot90(flipped, turns, axes=(1, 2)))
+@dataclass(frozen=True, eq=False)
+class _Closed:
+    """A member without its network, as it travels to another process."""
+
+    name: str
+    path: Path
+    runtime: str
+    fingerprint: str
+    decision: Decision
 
 
-def combined(verdicts: Sequence[Verdicts], threshold: float, classes: tuple[str, str]) -> Verdicts:
-    """What several members say together; see :class:`Classifier`."""
-    p = np.mean([v.p for v in verdicts], axis=0)
-    decision = (p >= threshold).astype(np.int8)
-    calls = []
-    for i, decided in enumerate(decision.tolist()):
-        votes = Counter(v.call[i] for v in verdicts)
-        half = len(verdicts) / 2
-        if votes[REFUSED] > half:
-            calls.append(REFUSED)
-        else:
-            calls.append(classes[decided] if votes[classes[decided]] > half else UNCERTAIN)
-    return Verdicts(p, decision, calls, np.mean([v.novelty for v in verdicts], axis=0))
+def _closed(member: Member) -> _Closed:
+    if member.path is None:
+        fix = "open it from a bundle with Classifier.load"
+        raise InputError(must("classifier", "opened from files to be pickled", f"{member.name}, made in memory", fix))
+    return _Closed(member.name, member.path, member.runtime.name, _fingerprint(member.runtime), member.decision)
+
+
+def _opened_again(closed: Sequence[_Closed], tta: bool) -> Classifier:
+    members = []
+    for one in closed:
+        runtime = open_runtime(find_model(one.path), one.runtime)
+        if _fingerprint(runtime) != one.fingerprint:
+            fix = "load the classifier anew"
+            raise DataError(
+                must(str(one.path), f"the classifier {one.fingerprint[:8]} that was pickled", "another", fix)
+            )
+        members.append(Member(one.name, runtime, one.decision, one.path))
+    return Classifier(members, tta)
+
+
+def _fingerprint(runtime: Runtime) -> str:
+    return str(runtime.config.get(FINGERPRINT, ""))
 
 
 def find_model(model: str | Path) -> Path:

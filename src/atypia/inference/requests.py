@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from atypia.base.errors import InputError, must
 from atypia.data.points.base import BoxFormat, Points
@@ -16,14 +16,33 @@ from atypia.data.slides.stacks import classify_input
 from atypia.data.slides.streams import DEFAULT_BATCH, CropBatch, Refusal, Skipped, crop_files
 
 if TYPE_CHECKING:
+    from atypia.data.images.geometry import CropGeometry
     from atypia.data.slides.regions import Bounds
     from atypia.data.slides.slidecrops import SlideReading
-    from atypia.inference.classifier import Classifier
 
 CROPS: Final = "crop"
 STACK: Final = "stack"
 SLIDE: Final = "slide"
 _WILDCARDS = frozenset("*?[")
+
+
+class SeesField(Protocol):
+    """What crops are cut for: a :class:`atypia.inference.classifier.Classifier`."""
+
+    @property
+    def geometry(self) -> CropGeometry:
+        """What crops show, and their side."""
+        ...
+
+    @property
+    def slide_geometry(self) -> CropGeometry:
+        """The same for slides and images of known µm/px."""
+        ...
+
+    @property
+    def field_um(self) -> float | None:
+        """Side of the field, in µm; None where it is not known."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -95,7 +114,7 @@ class Told:
         return [*([words] if left.count else []), *self.notes]
 
 
-def open_stream(request: Request, classifier: Classifier, told: Told) -> Iterator[CropBatch | Refusal]:
+def open_stream(request: Request, classifier: SeesField, told: Told) -> Iterator[CropBatch | Refusal]:
     """Crops of everything that is asked for, input after input, in constant memory.
 
     Each knows its place (``at``) in what is asked for; on a slide they come in another order.
@@ -164,7 +183,7 @@ def points_of(slide: str, request: Request) -> Points:
 
 
 def _stream(
-    request: Request, classifier: Classifier, told: Told, kinds: Sequence[tuple[str, str]]
+    request: Request, classifier: SeesField, told: Told, kinds: Sequence[tuple[str, str]]
 ) -> Iterator[CropBatch | Refusal]:
     from atypia.data.slides.slidecrops import SlideLog, slide_crops
     from atypia.data.slides.stacks import stack_pages
@@ -182,7 +201,7 @@ def _stream(
         inputs = [given for _, given in group]
         if kind == CROPS:
             stream = crop_files(inputs, whole, batch_size=size, skipped=told.skipped, **size_of)
-            before = yield from _numbered(stream, before)
+            before = yield from numbered(stream, before)
             continue
         for given in inputs:
             if kind == STACK:
@@ -192,10 +211,10 @@ def _stream(
                 told.notes.extend(f"{given}: {note}" for note in points.notes)
                 geometry, log = classifier.slide_geometry, SlideLog(told.notes, told.bounds)
                 stream = slide_crops(given, points, geometry, batch_size=size, reading=request.reading, log=log)
-            before = yield from _numbered(stream, before)
+            before = yield from numbered(stream, before)
 
 
-def _numbered(stream: Iterator[CropBatch | Refusal], before: int) -> Generator[CropBatch | Refusal, None, int]:
+def numbered(stream: Iterator[CropBatch | Refusal], before: int) -> Generator[CropBatch | Refusal, None, int]:
     """A stream whose places count on from the inputs before it; returns how many figures there are by its end."""
     count = 0
     for item in stream:

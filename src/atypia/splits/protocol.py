@@ -35,6 +35,13 @@ def make_split(name: str, manifest: Manifest, seed: int = 0, **params: Any) -> S
     Raises:
         InputError: No such protocol or option, or the figures cannot be divided this way: too few
         cases, one class only, no published parts, no domains.
+
+    >>> from atypia import open_data
+    >>> split = make_split("kfold", open_data("mine.csv"), folds=2)
+    >>> split
+    <Split kfold(folds=2, nested=False, val_share=0.2, balance_domains=True), seed 0: 2 folds>
+      <Fold fold-1: 24 train, 24 val, 0 test>
+      <Fold fold-2: 24 train, 24 val, 0 test>
     """
     protocol = PROTOCOLS[name]
     options = parse(protocol.options, params, f"protocol {name}")

@@ -28,11 +28,14 @@ FORMAT = "atypia split 1"
 PARTS = ("train", "val", "test")
 """The parts of a fold, in the order of tables."""
 
+SHOWN_FOLDS = 3
+"""Folds, and warnings, that the ``repr`` of a split shows."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 _NAME_RULE = "a name of at most 120 letters, digits, '.', '_' and '-', starting with a letter or digit"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fold:
     """One division of the figures.
 
@@ -52,8 +55,12 @@ class Fold:
         """The three parts by their names, in the order of :data:`PARTS`."""
         return {part: getattr(self, part) for part in PARTS}
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{len(ids):,} {part}" for part, ids in self.parts().items())
+        return f"<Fold {self.name}: {counts}>"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Split:
     """The folds that a protocol made from a manifest.
 
@@ -65,6 +72,11 @@ class Split:
         folds: The folds, in order; their names differ.
         warnings: Warnings for every table made with this split.
         positives: For each fold the numbers of positives of its parts (train, val, test), stored as a check.
+
+    >>> from pathlib import Path
+    >>> split = Split("by hand", {}, 0, "0" * 32, (Fold("one", ("a", "b"), ("c",)),))
+    >>> Split.load(split.save(Path("split.json"))) == split
+    True
     """
 
     protocol: str
@@ -85,6 +97,14 @@ class Split:
             # A fold name becomes a folder name: a separator or leading dot could escape the output folder.
             if not _NAME.fullmatch(fold.name):
                 raise InputError(must("fold", _NAME_RULE, fold.name, "rename the fold"))
+
+    def __repr__(self) -> str:
+        params = ", ".join(f"{name}={value}" for name, value in self.params.items())
+        shown = [f"  {fold!r}" for fold in self.folds[:SHOWN_FOLDS]]
+        more = [f"  … and {len(self.folds) - SHOWN_FOLDS} more folds"] if len(self.folds) > SHOWN_FOLDS else []
+        warned = [f"  warning: {text}" for text in self.warnings[:SHOWN_FOLDS]]
+        head = f"<Split {self.protocol}({params}), seed {self.seed}: {len(self.folds)} folds>"
+        return "\n".join([head, *shown, *more, *warned])
 
     @property
     def fingerprint(self) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, SerializeAsAny, model_validator
 
 from atypia.base.config import StrictModel, as_named_list, chosen
 from atypia.base.records import DEFAULT_THRESHOLD
@@ -63,6 +63,27 @@ class RecipeBase(StrictModel):
     input_px: int | None = Field(default=None, ge=16, le=4096)
     threshold: float = Field(default=DEFAULT_THRESHOLD, gt=0, lt=1)
     decision: DecisionConfig | None = None
+    _name: str = PrivateAttr("recipe")
+
+    @property
+    def name(self) -> str:
+        """What tables call it: its file's name where :func:`atypia.workflows.opening.load_recipe` opened it."""
+        return self._name
+
+    def named(self, name: str) -> Self:
+        """The same recipe under a name, which changes nothing of what it trains."""
+        copy = self.model_copy()
+        copy._name = name
+        return copy
+
+    def __repr__(self) -> str:
+        adaptation = getattr(self, "adaptation", "")
+        return (
+            f"<Recipe {self.name}: {adaptation} of {self.backbone}, crops of {self.geometry.out_px} px; {self.summary}>"
+        )
+
+    def __str__(self) -> str:
+        return repr(self)
 
 
 class ProbeRecipe(RecipeBase):

@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from atypia.base.progress import Progress, silent
+from atypia.base.runs import EXTERNAL
+from atypia.workflows.results import FolderResults
 
 if TYPE_CHECKING:
     from atypia.data.manifest import Manifest
-    from atypia.reports.drawing.tables import Table
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class EvaluatedSet:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(FolderResults):
     """What an evaluation came to.
 
     Attributes:
@@ -50,6 +51,7 @@ class Evaluation:
         sets: One a data set, in the order in which they were named.
     """
 
+    usual_part: ClassVar[str] = EXTERNAL
     target: Path
     out: Path
     sets: tuple[EvaluatedSet, ...]
@@ -59,16 +61,19 @@ class Evaluation:
         """Those of all sets, each once."""
         return tuple(dict.fromkeys(text for one in self.sets for text in one.warnings))
 
-    def table(self, domains: bool = False) -> Table:
-        """All results of the classifier; see :func:`atypia.workflows.tables.results_table`."""
-        from atypia.workflows.tables import results_table
+    @property
+    def about(self) -> Path:
+        """What was evaluated."""
+        return self.target
 
-        return results_table(self.out, about=self.target, domains=domains)
+    def __repr__(self) -> str:
+        names = ", ".join(one.name for one in self.sets)
+        return f"<Evaluation of {self.target} on {names}; in {self.out}>"
 
 
 def evaluate(
     target: str | PathLike[str],
-    on: Sequence[str | PathLike[str] | Manifest],
+    on: str | PathLike[str] | Manifest | Sequence[str | PathLike[str] | Manifest],
     *,
     out: Path | None = None,
     allow: Sequence[str] = (),
@@ -82,7 +87,7 @@ def evaluate(
 
     Args:
         target: A training's folder, one run's, a bundle, or a shipped model's name.
-        on: Opened manifests, or what :func:`atypia.data.sources.opening.open_data` takes.
+        on: One or several: opened manifests, or what :func:`atypia.data.sources.opening.open_data` takes.
         out: Folder of predictions and metrics; None for the training's own, of a bundle ``evaluations/NAME-HASH``.
         allow: Leakage findings that are named as exceptions.
         weights: The backbone's weights, where they are in a file of the user's.
@@ -95,14 +100,18 @@ def evaluate(
         InputError: The target is none, a data set has no labels or is of another task.
         AbsentError: A data set or the backbone's weights are not here.
         LeakageError: A data set shares figures, images or cases with the training data.
+
+    >>> evaluate("atypia", "mine.csv", out=Path("evaluated"))
+    <Evaluation of ... on mine; in evaluated>
     """
     from atypia.data.sources.opening import open_data
     from atypia.evaluation.external import check_set, open_target
     from atypia.evaluation.external import evaluate as score_set
 
     allowed = tuple(allow)
+    several = on if isinstance(on, Sequence) and not isinstance(on, str) else [on]
     opened = open_target(target if isinstance(target, str) else Path(target), out)
-    manifests = [open_data(str(one), root) if isinstance(one, str | PathLike) else one for one in on]
+    manifests = [open_data(str(one), root) if isinstance(one, str | PathLike) else one for one in several]
     sets = []
     for manifest in manifests:
         checked = check_set(opened, manifest, allowed, progress)

@@ -3,7 +3,7 @@
     from atypia.workflows.predict import predict_crops
 
     found = predict_crops(["crops/"], out="calls.csv")
-    found.table.to_pandas()      # one row a figure
+    found.to_pandas()            # one row a figure
     found.summary.as_dict()      # counts, and the atypical rate with its interval
 
 :func:`predict_request` is the same for who has a :class:`~atypia.inference.requests.Request` and a classifier already:
@@ -25,11 +25,14 @@ from atypia.inference.classifier import SHIPPED, Classifier
 from atypia.inference.requests import Request
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pyarrow as pa
 
-    from atypia.data.points.base import BoxFormat
+    from atypia.data.points.base import BoxFormat, Points
     from atypia.data.slides.streams import CropBatch
+    from atypia.inference.predicted import Predictions
     from atypia.reports.case.summary import CaseSummary
+    from atypia.statistics.comparison import Comparison
 
 GEOJSON: Final = ".geojson"
 MOST_IN_TITLE: Final = 120
@@ -44,20 +47,49 @@ class PredictedCase:
         summary: Counts of the figures and the atypical rate, whole and by image.
         warnings: What was left out or decided on the way, in words.
         files: What was written.
-        table: One row a figure, in the order of the input (:data:`atypia.inference.results.RESULTS_SCHEMA`); None
-            where it was not asked for.
+        rows: One row a figure, in the order of the input (:data:`atypia.inference.results.RESULTS_SCHEMA`); None
+            where they were not asked for.
         model: Name of the classifier.
     """
 
     summary: CaseSummary
     warnings: tuple[str, ...]
     files: tuple[Path, ...]
-    table: pa.Table | None
+    rows: pa.Table | None
     model: str
+
+    @property
+    def path(self) -> Path | None:
+        """The first file that was written; None where none was."""
+        return self.files[0] if self.files else None
+
+    def predictions(self) -> Predictions:
+        """What is said of each figure, in the order of the input.
+
+        Raises:
+            InputError: The rows were not held; they are in the files.
+        """
+        from atypia.inference.predicted import Predictions
+
+        if self.rows is None:
+            raise InputError(must("hold_rows", "True for predictions in memory", False, "read the results' file"))
+        return Predictions(self.rows, self.model, self.path, notes=self.warnings)
+
+    def table(self) -> pa.Table:
+        """The rows; see :meth:`predictions`."""
+        return self.predictions().table()
+
+    def to_pandas(self) -> Any:
+        """The rows as a ``pandas.DataFrame``; see :meth:`predictions`."""
+        return self.predictions().to_pandas()
+
+    def compare(self, other: PredictedCase | Predictions, **how: Any) -> Comparison:
+        """As :meth:`atypia.inference.predicted.Predictions.compare`, once labels were given to both."""
+        return self.predictions().compare(other.predictions() if isinstance(other, PredictedCase) else other, **how)
 
     def __repr__(self) -> str:
         total = self.summary.total
-        return f"PredictedCase({total.figures:,} figures, {total.refused:,} of them refused; by {self.model})"
+        return f"<PredictedCase: {total.figures:,} figures, {total.refused:,} of them refused; by {self.model}>"
 
 
 def predict_crops(
@@ -101,6 +133,9 @@ def predict_crops(
         InputError: An input does not exist, a slide has no points, or an option does not go with the inputs.
         DataError: An input or the points cannot be read, or µm/px is unknown or contradicted.
         AbsentError: The model, or what runs it, is not here.
+
+    >>> predict_crops("crops", out="calls.csv")
+    <PredictedCase: 48 figures, 48 of them refused; by atypia>
     """
     several = [inputs] if isinstance(inputs, str | PathLike) else list(inputs)
     request = Request(
@@ -128,6 +163,38 @@ def predict_crops(
     )
 
 
+def predict_slide(
+    slide: str | PathLike[str],
+    points: Points | npt.ArrayLike | str | PathLike[str],
+    classifier: Classifier | str | Path | Sequence[str | Path] = SHIPPED,
+    **how: Any,
+) -> Predictions:
+    """Classifies figures on one slide or region image.
+
+    Args:
+        slide: The file.
+        points: Their centres in pixels of level 0, shape (n, 2); or a file of points.
+        classifier: An opened one, or what :meth:`Classifier.load` opens.
+        **how: As for :meth:`atypia.inference.classifier.Classifier.predict_slide`: ``mpp``, ``mpp_from``, ``origin``,
+            ``offset_px``, ``classes``.
+
+    Returns:
+        One row a point, in their order.
+
+    Raises:
+        InputError, DataError, AbsentError: As :func:`predict_crops`.
+
+    >>> import numpy as np
+    >>> from PIL import Image
+    >>> Image.fromarray(np.full((256, 256, 3), 200, np.uint8)).save("region.png")
+    >>> predict_slide("region.png", [[100, 100], [150, 90]], mpp=0.25)
+    <Predictions of 2 figures by atypia: 2 refused>
+    """
+    opened = classifier if isinstance(classifier, Classifier) else Classifier.load(classifier)
+    given = Path(points) if isinstance(points, str | PathLike) else points
+    return opened.predict_slide(Path(slide), given, **how)
+
+
 def predict_request(
     request: Request,
     classifier: Classifier,
@@ -151,7 +218,7 @@ def predict_request(
         title: Of the page; None for the names of the inputs.
         summary: File of the counts.
         fields: Whether GeoJSON shows squares of the field instead of points.
-        hold_rows: Whether all rows are kept in memory, as the result's ``table``.
+        hold_rows: Whether all rows are kept in memory, as the result's ``rows``.
         also: Receive crops with their results as soon as they are judged.
         progress: Told how many figures are done.
 

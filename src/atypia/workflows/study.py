@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atypia.base.progress import Progress, silent
+from atypia.workflows.study_results import StudyFolderResults
 
 if TYPE_CHECKING:
     from atypia.reports.drawing.tables import Table
@@ -29,8 +30,8 @@ DEFAULT_FOLDER = Path("studies")
 """Where studies go that are given no folder: ``studies/NAME-SIZE``."""
 
 
-@dataclass(frozen=True, eq=False)
-class PlannedStudy:
+@dataclass(frozen=True, eq=False, repr=False)
+class PlannedStudy(StudyFolderResults):
     """A study's runs, and the folder that they are in.
 
     Attributes:
@@ -57,11 +58,11 @@ class PlannedStudy:
         return study_status(self.plan, self.folder)
 
     def __repr__(self) -> str:
-        return f"PlannedStudy({self.plan.name}, {self.plan.size}: {len(self.plan.runs)} runs; in {self.folder})"
+        return f"<PlannedStudy {self.plan.name}, {self.plan.size}: {len(self.plan.runs)} runs; in {self.folder}>"
 
 
-@dataclass(frozen=True)
-class StudyRuns:
+@dataclass(frozen=True, repr=False)
+class StudyRuns(StudyFolderResults):
     """What a call of :func:`run_study` came to.
 
     Attributes:
@@ -79,6 +80,20 @@ class StudyRuns:
     seconds: float
 
     @property
+    def plan(self) -> Plan:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The study's plan."""
+        return self.study.plan
+
+    @property
+    def folder(self) -> Path:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The study's folder."""
+        return self.study.folder
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.done)} done, {len(self.kept)} kept, {len(self.failed)} failed"
+        return f"<StudyRuns {self.plan.name}, {self.plan.size}: {counts}; in {self.folder}>"
+
+    @property
     def reasons(self) -> str:
         """Why runs failed, each reason once."""
         return "; ".join(dict.fromkeys(self.failed.values()))
@@ -88,7 +103,7 @@ class StudyRuns:
         return report_study(self.study)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StudyReport:
     """A study's report.
 
@@ -108,8 +123,13 @@ class StudyReport:
     plots: tuple[Path, ...]
     warnings: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"<StudyReport: {len(self.tables)} tables, {len(self.plots)} plots; {self.page}>"
 
-def study_folder(study: str | StudyConfig, size: str = "full", out: str | PathLike[str] | None = None) -> Path:
+
+def study_folder(
+    study: str | PathLike[str] | StudyConfig, size: str = "full", out: str | PathLike[str] | None = None
+) -> Path:
     """The folder of a study: the one that is named, else ``studies/NAME-SIZE``.
 
     Raises:
@@ -119,7 +139,7 @@ def study_folder(study: str | StudyConfig, size: str = "full", out: str | PathLi
 
 
 def plan_study(
-    study: str | StudyConfig,
+    study: str | PathLike[str] | StudyConfig,
     size: str = "full",
     out: str | PathLike[str] | None = None,
     *,
@@ -149,7 +169,9 @@ def plan_study(
     return PlannedStudy(make_plan(loaded.sized(size), folder, root, fetch, progress=progress), folder)
 
 
-def open_study(study: str | StudyConfig, size: str = "full", out: str | PathLike[str] | None = None) -> PlannedStudy:
+def open_study(
+    study: str | PathLike[str] | StudyConfig, size: str = "full", out: str | PathLike[str] | None = None
+) -> PlannedStudy:
     """A study that was begun, by the plan in its folder; opens no data.
 
     Raises:
@@ -162,7 +184,7 @@ def open_study(study: str | StudyConfig, size: str = "full", out: str | PathLike
 
 
 def run_study(
-    study: str | StudyConfig | PlannedStudy,
+    study: str | PathLike[str] | StudyConfig | PlannedStudy,
     size: str = "full",
     out: str | PathLike[str] | None = None,
     *,
@@ -196,6 +218,16 @@ def run_study(
     Raises:
         AbsentError: None of the study's runs can be done here; names what is missing.
         InputError: The study, the engine or its setup is not valid.
+
+    >>> _ = Path("two.yaml").write_text(
+    ...     "name: two\\nsummary: Which random backbone?\\ndata: {train: mine.csv}\\nprotocol: {name: lodo}\\n"
+    ...     "models: [{recipe: probe, backbones: [tiny-cnn]}]\\nsizes: {smoke: {set: {geometry.out_px: 32}}}\\n"
+    ... )
+    >>> ran = run_study("two.yaml", "smoke", "two", engine="inline")
+    >>> ran
+    <StudyRuns two, smoke: 2 done, 0 kept, 0 failed; in two>
+    >>> ran.predictions()
+    <Predictions of 48 figures by ..., 2 models: ...; 48 labelled>
     """
     from atypia.engines.engine import ENGINES
     from atypia.engines.tasks import Setup
@@ -212,7 +244,7 @@ def run_study(
 
 
 def report_study(
-    study: str | StudyConfig | PlannedStudy, size: str = "full", out: str | PathLike[str] | None = None
+    study: str | PathLike[str] | StudyConfig | PlannedStudy, size: str = "full", out: str | PathLike[str] | None = None
 ) -> StudyReport:
     """Computes page, tables and plots from the predictions of the runs that are complete. Nothing is trained.
 
@@ -224,6 +256,14 @@ def report_study(
     Raises:
         InputError: No such study, or no run of it is complete.
         DataError: A file of the study is damaged.
+
+    >>> _ = Path("two.yaml").write_text(
+    ...     "name: two\\nsummary: Which random backbone?\\ndata: {train: mine.csv}\\nprotocol: {name: lodo}\\n"
+    ...     "models: [{recipe: probe, backbones: [tiny-cnn]}]\\nsizes: {smoke: {set: {geometry.out_px: 32}}}\\n"
+    ... )
+    >>> _ = run_study("two.yaml", "smoke", "two", engine="inline")
+    >>> report_study("two.yaml", "smoke", "two").page.as_posix()
+    'two/report/index.html'
     """
     from atypia.reports.study.report import write_report
     from atypia.reports.study.tables import RESULTS, study_tables
@@ -248,10 +288,10 @@ def report_study(
     return StudyReport(tables[RESULTS], tables, written.page, written.markdown, written.figures, written.notes)
 
 
-def _loaded(study: str | StudyConfig, overrides: Sequence[str] = ()) -> StudyConfig:
+def _loaded(study: str | PathLike[str] | StudyConfig, overrides: Sequence[str] = ()) -> StudyConfig:
     from atypia.studies.files import load_study
 
-    return load_study(study, overrides) if isinstance(study, str) else study
+    return load_study(str(study), overrides) if isinstance(study, str | PathLike) else study
 
 
 def _doubts(found: Status) -> list[str]:

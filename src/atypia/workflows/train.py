@@ -13,21 +13,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from atypia.base.errors import InputError, must
 from atypia.base.progress import Progress, silent
+from atypia.base.runs import BUNDLE
 from atypia.workflows.dividing import Settings, chosen_split, usable_and_divided
+from atypia.workflows.results import FolderResults
 
 if TYPE_CHECKING:
     from atypia.data.manifest import Manifest
-    from atypia.reports.drawing.tables import Table
+    from atypia.inference.classifier import Classifier
     from atypia.splits.split import Split
     from atypia.training.schema import Recipe
 
 
-@dataclass(frozen=True)
-class TrainedFolds:
+@dataclass(frozen=True, repr=False)
+class TrainedFolds(FolderResults):
     """What a training came to.
 
     Attributes:
@@ -49,11 +51,26 @@ class TrainedFolds:
         """Folds that were complete from an earlier call."""
         return len(self.folds) - len(self.trained)
 
-    def table(self, domains: bool = False) -> Table:
-        """The results of all complete folds; see :func:`atypia.workflows.tables.results_table`."""
-        from atypia.workflows.tables import results_table
+    def classifier(self, fold: str | None = None, **options: Any) -> Classifier:
+        """The classifier of one fold, opened; see :meth:`atypia.inference.classifier.Classifier.load`.
 
-        return results_table(self.out, domains=domains)
+        Args:
+            fold: Its name; None for the first.
+            **options: Of ``Classifier.load``: ``point``, ``coverage``, ``threshold``, ``runtime``, ``tta``.
+
+        Raises:
+            InputError: There is no such fold.
+        """
+        from atypia.inference.classifier import Classifier
+
+        known = {folder.name: folder for folder in self.folds}
+        if fold is not None and fold not in known:
+            raise InputError(must("fold", f"one of {', '.join(known)}", fold, "name one of them"))
+        return Classifier.load((self.folds[0] if fold is None else known[fold]) / BUNDLE, **options)
+
+    def __repr__(self) -> str:
+        warned = f", {len(self.warnings)} warnings" if self.warnings else ""
+        return f"<TrainedFolds: {len(self.trained)} folds trained, {self.kept} kept{warned}; in {self.out}>"
 
 
 def train(
@@ -98,7 +115,7 @@ def train(
             for the fold's name.
         add_ratio: Positives for each negative that added figures shall lead to.
         add_negatives: Added negatives, as a share of the real ones.
-        name: What the recipe is called in tables; None for its file's, of an opened one «recipe».
+        name: What the recipe is called in tables; None for its own name, its file's.
         root: Data root; None for the user's setting.
         progress: Told about crops, features and epochs.
 
@@ -106,6 +123,14 @@ def train(
         InputError: The recipe, protocol or an option is not valid, or ``out`` holds another training.
         AbsentError: The data or the backbone's weights are not here; raised before any work starts.
         LeakageError: Figures, cases or images leak between the parts of a fold.
+
+    >>> import atypia
+    >>> recipe = atypia.load_recipe("probe", {"geometry.out_px": 32}, backbone="tiny-cnn")
+    >>> trained = train(recipe, "mine.csv", "runs/probe", protocol="lodo")
+    >>> trained
+    <TrainedFolds: 2 folds trained, 0 kept; in runs/probe>
+    >>> trained.predictions("test")
+    <Predictions of 48 figures by probe · tiny-cnn, 2 models: 16 atypical, 32 normal; 48 labelled>
     """
     from atypia.data.sources.opening import open_data
     from atypia.training.added import Addition, with_added
@@ -137,4 +162,4 @@ def _recipe(given: str | PathLike[str] | Recipe, changes: Sequence[str]) -> tupl
     if changes:
         fix = "change the recipe itself, or name it"
         raise InputError(must("overrides", "left out with an opened recipe", ", ".join(changes), fix))
-    return "recipe", given
+    return given.name, given

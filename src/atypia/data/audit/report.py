@@ -74,6 +74,10 @@ def audit(
 
     Raises:
         InputError: No set is given, or two sets have one name.
+
+    >>> from atypia import open_data
+    >>> [finding.code for finding in audit([open_data("mine.csv")]).findings]
+    []
     """
     _check_names(manifests)
     findings: list[Finding] = []

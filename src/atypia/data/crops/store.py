@@ -51,7 +51,7 @@ from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import Manifest
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CropStore:
     """The crops of a manifest's figures.
 
@@ -75,6 +75,10 @@ class CropStore:
 
     def __len__(self) -> int:
         return len(self.crops)
+
+    def __repr__(self) -> str:
+        bad = f", {len(self.quarantined):,} of them unusable" if self.quarantined else ""
+        return f"<CropStore: {len(self):,} crops of {self.geometry.out_px} px{bad}, {self.path}>"
 
     def batches(
         self, rows: Sequence[int] | npt.NDArray[Any] | None = None, size: int = 256

@@ -171,6 +171,30 @@ def read_rgb(
         raise _unreadable(name, error, data) from error
 
 
+def image_rgb(image: Image.Image, name: str, limits: ImageLimits = DEFAULT_LIMITS) -> npt.NDArray[np.uint8]:
+    """An opened image as :func:`read_rgb` reads its file.
+
+    Args:
+        image: The image; of a file with several pages only one that has one.
+        name: What messages call it.
+        limits: What is too large.
+
+    Raises:
+        DataError: As :func:`read_rgb`.
+
+    >>> image_rgb(Image.new("L", (2, 1), 7), "grey").tolist()
+    [[[7, 7, 7], [7, 7, 7]]]
+    """
+    try:
+        _check_size(image, name, limits)
+        _choose_page(image, name, None)
+        return _to_rgb(image, name)
+    except DataError:
+        raise
+    except _DAMAGE as error:
+        raise _unreadable(name, error) from error
+
+
 def check_whole(path: str | Path) -> None:
     """Checks that a file is complete without decoding it: the end of PNG and JPEG files, and the checksums of PNG.
 

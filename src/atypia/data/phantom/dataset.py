@@ -65,6 +65,10 @@ def write_phantom(
     Raises:
         InputError: A parameter is out of range, or ``folder`` holds something else.
         WorkError: The disk is full or cannot be written.
+
+    >>> from pathlib import Path
+    >>> write_phantom(Path("phantom"), 4, workers=1)
+    <Manifest phantom-0: 4 figures (1 atypical, 3 normal), 1 cases, 1 domains>
     """
     chosen = _chosen(domains)
     if n < 1:

@@ -24,13 +24,21 @@ def crop_statements(path: Path) -> list[Statement]:
     """Statements of µm/px in the first image of a file; empty if it cannot be read, which is reported elsewhere."""
     try:
         with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
-            tags = getattr(image, "tag_v2", None)
-            if tags is None:
-                return dpi_statements(image.info.get("dpi"))
-            per_unit = [float(tags[tag]) if tags.get(tag) else None for tag in (_X, _Y)]
-            description, unit = str(tags.get(_DESCRIPTION, "")), int(tags.get(_UNIT, _INCH))
-            return page_statements(description, image.width, image.height, per_unit, unit)
+            return image_statements(image)
     except (OSError, ValueError, SyntaxError, TypeError, ArithmeticError, LookupError, Image.DecompressionBombError):
+        return []
+
+
+def image_statements(image: Image.Image) -> list[Statement]:
+    """What an image that was opened from a file states of its µm/px; nothing where that cannot be read."""
+    try:
+        tags = getattr(image, "tag_v2", None)
+        if tags is None:
+            return dpi_statements(image.info.get("dpi"))
+        per_unit = [float(tags[tag]) if tags.get(tag) else None for tag in (_X, _Y)]
+        description, unit = str(tags.get(_DESCRIPTION, "")), int(tags.get(_UNIT, _INCH))
+        return page_statements(description, image.width, image.height, per_unit, unit)
+    except (ValueError, TypeError, ArithmeticError, LookupError):
         return []
 
 

@@ -11,8 +11,8 @@ import platform
 from pathlib import Path
 from typing import Final
 
-import atypia
 from atypia.base.artifacts import atomic_folder
+from atypia.base.version import VERSION
 from atypia.inference.export.openvino import check_replaceable
 from atypia.inference.runtimes.catalogue import ONNX_FILE
 
@@ -136,7 +136,7 @@ def requirements() -> str:
 
 def wheel_name() -> str:
     """File name of this package's wheel."""
-    return f"atypia-{atypia.__version__}-py3-none-any.whl"
+    return f"atypia-{VERSION}-py3-none-any.whl"
 
 
 def write_wheel(path: Path) -> Path:
@@ -149,11 +149,11 @@ def write_wheel(path: Path) -> Path:
     """
     import zipfile
 
-    root = Path(atypia.__file__).parent
+    root = Path(__file__).parents[2]
     sources = sorted(source for source in root.rglob("*.py") if "__pycache__" not in source.parts)
     files = {f"atypia/{source.relative_to(root).as_posix()}": source.read_bytes() for source in sources}
-    info = f"atypia-{atypia.__version__}.dist-info"
-    files[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: atypia\nVersion: {atypia.__version__}\n".encode()
+    info = f"atypia-{VERSION}.dist-info"
+    files[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: atypia\nVersion: {VERSION}\n".encode()
     files[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: atypia\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     lines = [f"{name},sha256={_digest(data)},{len(data)}" for name, data in files.items()]
     files[f"{info}/RECORD"] = ("\n".join([*lines, f"{info}/RECORD,,"]) + "\n").encode()

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from atypia import __version__
 from atypia.base.artifacts import atomic_file, canonical_json
 from atypia.base.errors import InputError, WorkError, must
+from atypia.base.version import VERSION
 from atypia.inference.bundles.bundle import Bundle
 from atypia.inference.bundles.integrity import SEALED, sealed_onnx
 from atypia.inference.runtimes.exported import CONFIG_KEY, TENSORS_KEY, Floats
@@ -185,7 +185,7 @@ def clean(model: ModelProto) -> None:
     del model.metadata_props[:]
     model.doc_string = ""
     graph.name = "atypia"
-    model.producer_name, model.producer_version = "atypia", __version__
+    model.producer_name, model.producer_version = "atypia", VERSION
 
 
 def stamp(model: ModelProto, config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -74,7 +74,7 @@ class Column:
         return self.key or self.title
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """A table, independent of its formatat.
 
@@ -126,6 +126,8 @@ class Table:
         """Aligned plain text. To fit ``width``, text is wrapped, then columns continue below."""
         return _to_text(self, width)
 
+    __repr__ = to_text
+
     def best(self) -> set[tuple[int, int]]:
         """Row and column of every best value; values equal at the shown digits are all best.
 
@@ -162,9 +164,8 @@ def write_table(table: Table, path: Path) -> Path:
         InputError: The suffix is not in :data:`SUFFIXES`.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(
-            must(str(path), f"a name ending in {', '.join(SUFFIXES)}", path.suffix or "no suffix", "rename")
-        )
+        expected = f"a name ending in {', '.join(SUFFIXES)}"
+        raise InputError(must(str(path), expected, path.suffix or "no suffix", "rename"))
     with atomic_file(path, "w") as file:
         file.write(table.render(SUFFIXES[path.suffix.lower()]))
     return path

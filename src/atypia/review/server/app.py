@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
-from atypia import __version__
 from atypia.base.errors import AbsentError, AtypiaError, InputError, WorkError
+from atypia.base.version import VERSION
 from atypia.review.decisions.intake import ConflictError, UnknownError
 from atypia.review.server.context import Review
 from atypia.review.server.monitoring import Counting
@@ -61,7 +61,7 @@ def create_app(review: Review, access: Access) -> FastAPI:
 
     app = FastAPI(
         title="Atypia review",
-        version=__version__,
+        version=VERSION,
         description="Figures, decisions of several raters, slides and exports. The page uses only this API.",
         # The interactive documentation pages load scripts from other sites; /openapi.json is available.
         docs_url=None,

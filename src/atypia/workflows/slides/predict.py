@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
@@ -17,7 +17,10 @@ from atypia.workflows.slides.run import run_slides
 from atypia.workflows.slides.tasks import COUNTED, DONE, FAILED, KEPT, SlideOutcome
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from atypia.inference.classifier import Classifier
+    from atypia.inference.predicted import Predictions
 
 RESULTS: Final = "results"
 SUMMARY_FILE: Final = "summary.json"
@@ -60,9 +63,52 @@ class PredictedSlides:
         """Those of whose figures none could be scored."""
         return [one for one in self.outcomes if one.figures and one.rate is None]
 
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.out
+
+    def predictions(self, name: str) -> Predictions:
+        """What is said of the figures on one slide.
+
+        Args:
+            name: Of the slide's folder.
+
+        Raises:
+            InputError: There is no such slide, it failed, or no Parquet was written.
+        """
+        import pyarrow.parquet as pq
+
+        from atypia.inference.predicted import Predictions
+        from atypia.inference.results import completed
+
+        file = self.out / name / f"{RESULTS}.parquet"
+        if name not in [one.name for one in self.outcomes] or not file.is_file():
+            known = ", ".join(one.name for one in self.outcomes if (self.out / one.name / file.name).is_file())
+            raise InputError(
+                must("name", f"a slide with results in Parquet ({known or 'none'})", name, "see slides.csv")
+            )
+        return Predictions(completed(pq.read_table(file).replace_schema_metadata(None)), name, file)
+
+    def table(self) -> pa.Table:
+        """One row a slide: status, figures, counts and the atypical rate with its interval."""
+        import pyarrow as pa
+
+        return pa.Table.from_pylist([asdict(one) for one in self.outcomes])
+
+    def to_pandas(self) -> Any:
+        """:meth:`table` as a ``pandas.DataFrame``.
+
+        Raises:
+            AbsentError: pandas is not installed.
+        """
+        from atypia.base.frames import data_frame
+
+        return data_frame(self.table())
+
     def __repr__(self) -> str:
         counts = f"{len(self.done)} done, {len(self.kept)} kept, {len(self.failed)} failed"
-        return f"PredictedSlides({len(self.outcomes)} slides: {counts}; in {self.out})"
+        return f"<PredictedSlides: {len(self.outcomes)} slides, {counts}; in {self.out}>"
 
 
 def predict_slides(
@@ -96,6 +142,17 @@ def predict_slides(
         DataError: The table cannot be read.
         AbsentError: A model, or what the engine needs, is not here.
         WorkError: ``out`` cannot be written.
+
+    >>> import numpy as np
+    >>> from PIL import Image
+    >>> Image.fromarray(np.full((256, 256, 3), 200, np.uint8)).save("region.png")
+    >>> jobs = [SlideJob(Path("region.png"), Path("points.csv"), mpp=0.25)]
+    >>> _ = Path("points.csv").write_text("x,y\\n100,100\\n150,90\\n")
+    >>> found = predict_slides(jobs, "calls", engine="inline")
+    >>> found
+    <PredictedSlides: 1 slides, 1 done, 0 kept, 0 failed; in calls>
+    >>> found.predictions("region").calls
+    ['refused', 'refused']
     """
     if isinstance(slides, str | PathLike):
         jobs = read_jobs(Path(slides), None if points is None else Path(points))

@@ -8,8 +8,8 @@ from typing import Final
 from fastapi import APIRouter
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 
-from atypia import __version__
 from atypia.base.records import ATYPICAL_TASK
+from atypia.base.version import VERSION
 from atypia.review.decisions.listing import SORTS
 from atypia.review.decisions.words import DECISIONS
 from atypia.review.figures.figures import FIELD_UM
@@ -39,7 +39,7 @@ def icon() -> Response:
 @router.get("/health")
 def health(review: Open) -> Health:
     """Whether the server is running; needs no token."""
-    return Health(status="ok", version=__version__, figures=len(review.figures))
+    return Health(status="ok", version=VERSION, figures=len(review.figures))
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
@@ -83,5 +83,5 @@ def session(review: Open) -> Session:
         queues=list(QUEUES),
         notes=list(f.notes),
         fingerprint=f.fingerprint,
-        version=__version__,
+        version=VERSION,
     )

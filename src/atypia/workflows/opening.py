@@ -1,0 +1,105 @@
+"""Recipes and crops, opened by what a person would write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atypia.base.errors import InputError, must
+from atypia.base.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from atypia.data.crops.store import CropStore
+    from atypia.data.images.geometry import CropGeometry
+    from atypia.data.manifest import Manifest
+    from atypia.inference.classifier import Classifier
+    from atypia.training.schema import GeometryConfig, Recipe
+
+
+def load_recipe(reference: str | PathLike[str], changes: Mapping[str, Any] | Sequence[str] = (), **more: Any) -> Recipe:
+    """Opens a recipe: everything that decides a training.
+
+    Args:
+        reference: A shipped recipe's name (``atypia recipes``), or the path of a YAML file.
+        changes: Other values for its keys, dotted ones too: ``{"optimiser.lr": 1e-4}``, or as ``--set`` takes them.
+        **more: Other values of keys without a dot.
+
+    Returns:
+        The recipe, which knows its name; its values are attributes.
+
+    Raises:
+        InputError: No such recipe, key or value; names all faults.
+
+    >>> recipe = load_recipe("probe", {"geometry.out_px": 64}, backbone="tiny-cnn")
+    >>> recipe.name, recipe.backbone, recipe.geometry.out_px
+    ('probe', 'tiny-cnn', 64)
+    """
+    from atypia.base.config import read_shipped
+    from atypia.training.recipe import parse_recipe, shipped_recipes
+
+    if not isinstance(changes, Mapping):
+        name, values = read_shipped("recipe", str(reference), shipped_recipes(), changes)
+        changes = {}
+    else:
+        name, values = read_shipped("recipe", str(reference), shipped_recipes())
+    for key, value in {**changes, **more}.items():
+        _set(values, key, value)
+    return parse_recipe(values, f"recipe {reference}").named(name)
+
+
+def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    node = values
+    for parent in parents:
+        if node.get(parent) is None:
+            node[parent] = {}
+        node = node[parent]
+        if not isinstance(node, dict):
+            raise InputError(must("changes", f"keys below a mapping, {parent!r} is none", key, "see the recipe"))
+    node[last] = value
+
+
+def open_crops(
+    figures: Manifest,
+    geometry: CropGeometry | GeometryConfig | Recipe | Classifier | int = 128,
+    *,
+    cache: Path | None = None,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> CropStore:
+    """Opens the crops of figures; they are cut once and memory-mapped ever after.
+
+    Args:
+        figures: The figures.
+        geometry: How crops are cut: as a recipe or a classifier says, a :class:`atypia.data.images.geometry.CropGeometry`,
+            or the side in pixels of whole crop images.
+        cache: Folder of derived files; None for the usual one.
+        workers: Threads that decode; None for one a core.
+        progress: Told about crops while they are cut.
+
+    Returns:
+        ``.crops`` (n, side, side, 3) uint8 in the figures' order, ``.usable``, ``.quarantined``.
+
+    Raises:
+        AbsentError: The images are not at hand.
+        DataError: No figure at all gives a crop.
+        InputError: The geometry asks for whole crop images where figures are positions on slides, or is none.
+        WorkError: The disk is full or cannot be written.
+
+    >>> import atypia
+    >>> open_crops(atypia.open_data("mine.csv"), atypia.load_recipe("probe", {"geometry.out_px": 32})).crops.shape
+    (48, 32, 32, 3)
+    """
+    from atypia.data.crops.store import open_store
+    from atypia.data.images.geometry import CropGeometry
+    from atypia.training.schema import GeometryConfig
+
+    found = CropGeometry(geometry) if isinstance(geometry, int) else getattr(geometry, "geometry", geometry)
+    if isinstance(found, GeometryConfig):
+        found = found.build()
+    if not isinstance(found, CropGeometry):
+        expected = "a side in pixels, a CropGeometry, a recipe or a classifier"
+        raise InputError(must("geometry", expected, type(geometry).__name__, "for instance 128"))
+    return open_store(figures, found, cache, workers, progress)

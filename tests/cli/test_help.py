@@ -211,7 +211,7 @@ def test_ctrl_c_says_that_the_work_can_go_on(atypia: Callable[..., Any], monkeyp
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("atypia.workflows.recipes.training_recipes", stop)
+    monkeypatch.setattr("atypia.workflows.recipes.training_recipe_listing", stop)
     ended = atypia("recipes")
 
     assert ended.code == 130

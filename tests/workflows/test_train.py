@@ -13,7 +13,12 @@ from atypia.training.recipe import load_recipe
 from atypia.workflows.data import describe_data, import_source, split_data
 from atypia.workflows.dividing import chosen_split
 from atypia.workflows.evaluate import evaluate
-from atypia.workflows.recipes import shipped_studies, training_recipe_text, training_recipes
+from atypia.workflows.recipes import (
+    shipped_studies,
+    training_recipe_listing,
+    training_recipe_text,
+    training_recipes,
+)
 from atypia.workflows.study import plan_study, study_folder
 from atypia.workflows.train import train
 
@@ -71,6 +76,9 @@ def test_data_are_counted_and_divided(small_csv: Path, tmp_path: Path) -> None:
 
 
 def test_what_ships_is_found_by_name() -> None:
+    assert training_recipe_listing() == [
+        (n, r.adaptation, r.backbone, r.summary) for n, r in training_recipes().items()
+    ]
     assert "probe" in training_recipes() and "adaptation: probe" in training_recipe_text("probe")
     with pytest.raises(InputError, match="unknown recipe 'prob'; choices: "):
         training_recipe_text("prob")

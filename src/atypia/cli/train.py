@@ -97,7 +97,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """The shipped recipes; with a name, the file, from which an own recipe can be made."""
         from atypia.reports.drawing.listing import columns_table
-        from atypia.workflows.recipes import training_recipe_text, training_recipes
+        from atypia.workflows.recipes import training_recipe_listing, training_recipe_text, training_recipes
 
         if name is not None:
             text = training_recipe_text(name)
@@ -106,9 +106,9 @@ def register(app: typer.Typer) -> None:
             else:
                 print(text, end="")
             return
-        loaded = training_recipes()
         if as_json:
+            loaded = training_recipes()
             show_json([{"name": key, **recipe.model_dump(mode="json")} for key, recipe in loaded.items()])
             return
-        rows = [[key, recipe.adaptation, recipe.backbone, recipe.summary] for key, recipe in loaded.items()]
+        rows = [list(line) for line in training_recipe_listing()]
         print(columns_table(["recipe", "adaptation", "backbone", "what"], rows).to_text(width()), end="")

@@ -21,6 +21,22 @@ def training_recipes() -> dict[str, Recipe]:
     return {name: load_recipe(name)[1] for name in shipped_recipes()}
 
 
+def training_recipe_listing() -> list[tuple[str, str, str, str]]:
+    """Name, adaptation, backbone and summary of every shipped recipe of a training.
+
+    They are read from the files without checking the rest of them: that would import the terms that recipes name, and
+    with them the network library.
+    """
+    from atypia.base.config import read_yaml
+    from atypia.training.recipe import shipped_recipes
+
+    listed = []
+    for name, path in shipped_recipes().items():
+        values = read_yaml(path)
+        listed.append((name, str(values["adaptation"]), str(values["backbone"]), str(values["summary"])))
+    return listed
+
+
 def training_recipe_text(name: str) -> str:
     """The file of a shipped recipe: what an own recipe can start from.
 

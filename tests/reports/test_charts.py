@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +15,18 @@ from hypothesis import strategies as st
 from atypia.base.errors import AbsentError
 from atypia.reports.drawing import plot_files as chart_files
 from atypia.reports.drawing.plot_svg import chart_svg, forest_svg
-from atypia.reports.drawing.plots import Chart, Confusions, Curve, Forest, ForestRow, Panel, Point, padded_range, ticks
+from atypia.reports.drawing.plots import (
+    Chart,
+    Confusions,
+    Curve,
+    Forest,
+    ForestRow,
+    Panel,
+    Point,
+    fitted,
+    padded_range,
+    ticks,
+)
 from atypia.reports.study.plots import (
     all_charts,
     curve_charts,
@@ -158,12 +170,49 @@ def test_ranks_have_bars_of_the_critical_difference() -> None:
 
 
 def test_learning_curves_come_from_shares_of_the_data() -> None:
-    from dataclasses import replace
-
     found = findings()
     fractions = [0.01, 0.1, 1.0]
     series = tuple(replace(s, model="m", fraction=f) for s, f in zip(found.series, fractions, strict=True))
     (drawn,) = learning_charts(replace(found, series=series))
     assert [list(curve.x) for curve in drawn.curves] == [[1, 10, 100]]
     assert drawn.log_x
+    # The table's mean ± sd over repeats, whatever the pooled probabilities say.
+    runs = [found.at(0)[i].runs["balanced_accuracy"] for i in range(3)]
+    assert list(drawn.curves[0].y) == [one.mean for one in runs]
+    assert list(drawn.curves[0].high) == [one.mean + one.sd for one in runs]
     assert learning_charts(found) == []
+
+
+def test_learning_curves_of_the_best_models_or_of_all() -> None:
+    found = findings(20)
+    series = tuple(replace(s, model=f"m{i // 2}", fraction=0.1 if i % 2 else 1.0) for i, s in enumerate(found.series))
+    found = replace(found, series=series)
+    assert [curve.name for curve in learning_charts(found)[0].curves] == [f"m{i}" for i in range(7)]
+    assert len(learning_charts(replace(found, every=True))[0].curves) == 10
+
+
+def test_the_metric_is_a_choice() -> None:
+    found = replace(findings(), metric="auroc")
+    forests = [difference_forest(found), domain_forest(found, 0)]
+    assert [f.title for f in forests if f] == ["Differences in AUROC", "AUROC by domain: ami-br, test"]
+    better = found.scores[2]
+    raised = replace(better, each={**better.each, "auroc": replace(better.pooled["auroc"], estimate=0.99)})
+    found = replace(found, scores=(*found.scores[:2], raised, *found.scores[3:]))
+    assert [score.series for score in found.at(0)] == [2, 0, 1]
+    assert [score.series for score in replace(found, metric="balanced_accuracy").at(0)] == [0, 1, 2]
+
+
+@given(st.lists(st.text(max_size=60), max_size=8, unique=True), st.integers(6, 40))
+def test_labels_never_read_alike(names: list[str], most: int) -> None:
+    labels = fitted(names, most)
+    assert list(labels) == names and len(set(labels.values())) == len(names)
+    assert all(len(label) <= most + 2 for label in labels.values())
+
+
+def test_seventeen_curves_have_a_look_of_their_own(tmp_path: Path) -> None:
+    curves = [Curve(f"model {tone}", [0, 1], [0, 1], tone=tone) for tone in range(17)]
+    figure = chart_files.draw(chart(curves=curves, diagonal=True))
+    lines = [line for line in figure.axes[0].lines if str(line.get_label()).startswith("model")]
+    assert len({(line.get_color(), str(line.get_linestyle()), str(line._dash_pattern)) for line in lines}) == 17  # pyright: ignore
+    box = figure.axes[0].get_position()
+    assert box.height * figure.get_figheight() > 3.5

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,7 +34,21 @@ def test_each_model_has_a_map_of_all_pairs() -> None:
     assert low < 0.6 and high > 0.9
     assert heat.strength(math.nan) == 0 and heat.strength(2) == 1
     assert heat.strength(0.9) - heat.strength(0.6) == pytest.approx(0.3 / (high - low))
-    assert heat_charts(None) == [] and len(heat_charts(table(9))) == 6
+    assert heat_charts(None) == [] and len(heat_charts(table(9))) == 6 and len(heat_charts(table(9), every=True)) == 9
+
+
+def test_the_best_models_come_first() -> None:
+    rows = [[*row[:-1], Spread(0.5 if row[0] == "m0" else 0.9, 0.01)] for row in table(8).rows]
+    titles = [heat.title for heat in heat_charts(replace(table(8), rows=rows))]
+    assert len(titles) == 6 and not any("m0" in title for title in titles)
+
+
+def test_no_two_names_of_rows_or_columns_read_alike() -> None:
+    (heat,) = heat_charts(table())
+    names = [f"{'a very long name of a laboratory that fills the line ' * 2}{end}" for end in "abc"]
+    svg = str(heat_svg(replace(heat, rows=names, columns=names)))
+    labels = re.findall(r'text-anchor="(?:start|end)">([^<]+)</text>', svg)
+    assert len(labels) == 7 and len(set(labels)) == 7
 
 
 def test_it_is_drawn_on_the_page_and_as_files(tmp_path: Path) -> None:

@@ -139,12 +139,21 @@ def status(study: Study, size: Size = "full", out: Out = None, as_json: Json = F
 
 
 @app.command("report", epilog="Example: `atypia study report giedziun-lodo --size cpu --out lodo`")
-def report(study: Study, size: Size = "full", out: Out = None, as_json: Json = False) -> None:
-    """Recompute page, tables and figures from the predictions. Nothing is trained."""
+def report(
+    study: Study,
+    size: Size = "full",
+    out: Out = None,
+    metric: Annotated[
+        str, typer.Option(help="Rows are ordered, drawn and ranked by it: balanced_accuracy or auroc.")
+    ] = "balanced_accuracy",
+    every: Annotated[bool, typer.Option("--all", help="Draw every row, not the best few alone.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Recompute page, tables and plots from the predictions. Nothing is trained."""
     from atypia.workflows.study import open_study, report_study
 
     opened = open_study(study, size, out)
-    _show_report(report_study(opened), opened.folder, as_json)
+    _show_report(report_study(opened, metric=metric, every=every), opened.folder, as_json)
 
 
 def _print_plan(found: PlannedStudy) -> None:

@@ -244,7 +244,12 @@ def run_study(
 
 
 def report_study(
-    study: str | PathLike[str] | StudyConfig | PlannedStudy, size: str = "full", out: str | PathLike[str] | None = None
+    study: str | PathLike[str] | StudyConfig | PlannedStudy,
+    size: str = "full",
+    out: str | PathLike[str] | None = None,
+    *,
+    metric: str = "balanced_accuracy",
+    every: bool = False,
 ) -> StudyReport:
     """Computes page, tables and plots from the predictions of the runs that are complete. Nothing is trained.
 
@@ -252,9 +257,11 @@ def report_study(
         study: As for :func:`plan_study`, or what that gave.
         size: One of the study's sizes.
         out: Its folder.
+        metric: By which rows are ordered, drawn and ranked: ``balanced_accuracy`` or ``auroc``.
+        every: Whether plots show every row; else the best few.
 
     Raises:
-        InputError: No such study, or no run of it is complete.
+        InputError: No such study or metric, or no run of it is complete.
         DataError: A file of the study is damaged.
 
     >>> _ = Path("two.yaml").write_text(
@@ -272,7 +279,7 @@ def report_study(
 
     opened = study if isinstance(study, PlannedStudy) else open_study(study, size, out)
     plan, folder, found = opened.plan, opened.folder, opened.status()
-    results, findings = study_findings(plan, folder)
+    results, findings = study_findings(plan, folder, metric, every)
     doubts = [*_doubts(found), *results.warnings]
     tables = study_tables(
         results.rows,

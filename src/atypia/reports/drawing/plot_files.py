@@ -24,13 +24,13 @@ from atypia.reports.drawing.data_plots import (
     save_figure,
     styled,
 )
-from atypia.reports.drawing.plots import Chart, Confusions, Drawing, Forest, Heat
+from atypia.reports.drawing.plots import Chart, Confusions, Drawing, Forest, Heat, fitted, look
 from atypia.reports.drawing.tables import shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Increased when the same plot is drawn differently."""
 DRAWN: Final = ".drawn.json"
 """File with the content hashes of drawn plots, so that unchanged ones are not drawn again."""
@@ -86,16 +86,20 @@ def _draw_chart(chart: Chart) -> Figure:
     from matplotlib.figure import Figure
 
     square = chart.diagonal or not chart.log_x
-    figure = Figure(figsize=(5.0, 5.0 + 0.19 * len(chart.curves)) if square else (WIDTH_INCHES, 4.4))
+    legend = 0.55 + 0.19 * len(chart.curves)
+    height = (4.4 if square else 3.0) + legend
+    figure = Figure(figsize=(5.0, height) if square else (WIDTH_INCHES, height))
     axis = figure.subplots()
+    names = fitted([curve.name for curve in chart.curves], LEGEND_CHARACTERS)
     if chart.diagonal:
         axis.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
     for curve in reversed(chart.curves):
-        axis.plot(curve.x, curve.y, color=SERIES_COLOURS[curve.tone], linestyle=DASHES[curve.tone], linewidth=1.6,
-                  marker=SERIES_MARKERS[curve.tone] if chart.markers else None, markersize=4.5,
-                  label=_short(curve.name, LEGEND_CHARACTERS))  # fmt: skip
+        colour, marker, dash = look(curve.tone)
+        axis.plot(curve.x, curve.y, color=SERIES_COLOURS[colour], linestyle=DASHES[dash], linewidth=1.6,
+                  marker=SERIES_MARKERS[marker] if chart.markers else None, markersize=4.5,
+                  label=names[curve.name])  # fmt: skip
         if len(curve.low):
-            axis.vlines(curve.x, curve.low, curve.high, color=SERIES_COLOURS[curve.tone], linewidth=1.1)
+            axis.vlines(curve.x, curve.low, curve.high, color=SERIES_COLOURS[colour], linewidth=1.1)
     if chart.log_x:
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -105,7 +109,7 @@ def _draw_chart(chart: Chart) -> Figure:
     axis.set_title(shown(chart.title), loc="left", wrap=True)
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="lower left", bbox_to_anchor=(0.1, 0.0), fontsize=8, frameon=False)
-    figure.subplots_adjust(left=0.12, right=0.97, top=0.93, bottom=0.12 + 0.038 * len(chart.curves))
+    figure.subplots_adjust(left=0.12, right=0.97, top=1 - 0.4 / height, bottom=(legend + 0.05) / height)
     return figure
 
 
@@ -118,6 +122,7 @@ def _draw_forest(forest: Forest) -> Figure:
     inches = height + 1.0 + legend
     figure = Figure(figsize=(WIDTH_INCHES, inches))
     axis = figure.subplots()
+    names = fitted(forest.names, LEGEND_CHARACTERS)
     step = 0.7 / many
     for value, name in forest.lines:
         axis.axvline(value, color=FAINT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
@@ -128,12 +133,13 @@ def _draw_forest(forest: Forest) -> Figure:
         found = [(place, row.points[number]) for place, row in enumerate(forest.rows)]
         known = [(place, point) for place, point in found if point is not None and not math.isnan(point.value)]
         y = [place + (number - (many - 1) / 2) * step for place, _ in known]
-        tone = forest.tones[number]
-        colour = SERIES_COLOURS[tone]
+        of_colour, marker, _ = look(forest.tones[number])
+        colour = SERIES_COLOURS[of_colour]
         axis.hlines(y, [p.low for _, p in known], [p.high for _, p in known], color=colour, linewidth=1.2)
-        axis.plot([p.value for _, p in known], y, SERIES_MARKERS[tone], color=colour, markersize=4.5,
-                  label=_short(name, LEGEND_CHARACTERS))  # fmt: skip
-    labels = [f"{_short(row.label)}\n{shown(row.detail)}" if row.detail else _short(row.label) for row in forest.rows]
+        axis.plot([p.value for _, p in known], y, SERIES_MARKERS[marker], color=colour, markersize=4.5,
+                  label=names[name])  # fmt: skip
+    of_row = fitted([row.label for row in forest.rows], LABEL_CHARACTERS)
+    labels = [f"{of_row[row.label]}\n{shown(row.detail)}" if row.detail else of_row[row.label] for row in forest.rows]
     axis.set_yticks(range(len(forest.rows)), labels, fontsize=8)
     axis.set_ylim(len(forest.rows) - 0.5, -0.5)
     axis.set_xlim(*forest.x_range)
@@ -157,6 +163,7 @@ def _draw_confusions(chart: Confusions) -> Figure:
     figure = Figure(figsize=(max(2.6 * across, 4.0), 2.5 * down + 0.4))
     axes = np.atleast_1d(figure.subplots(down, across)).ravel()
     negative, positive = chart.classes
+    names = fitted([panel.name for panel in chart.panels], 56)
     for axis, panel in zip(axes, chart.panels, strict=False):
         counts = np.array([[panel.tp, panel.fn], [panel.fp, panel.tn]])
         totals = counts.sum(axis=1, keepdims=True)
@@ -167,7 +174,7 @@ def _draw_confusions(chart: Confusions) -> Figure:
         axis.set_xticks([0, 1], [positive, negative], fontsize=7)
         axis.set_yticks([0, 1], [positive, negative], fontsize=7, rotation=90, va="center")
         axis.tick_params(length=0)
-        axis.set_title(textwrap.fill(_short(panel.name, 56), 28), fontsize=8)
+        axis.set_title(textwrap.fill(names[panel.name], 28), fontsize=8)
         axis.set_xlabel("decided", fontsize=7)
         axis.set_ylabel("label", fontsize=7)
     for axis in axes[len(chart.panels) :]:
@@ -189,9 +196,9 @@ def _draw_heat(heat: Heat) -> Figure:
     for (i, j), _ in np.ndenumerate(shades):
         value = heat.values[i][j]
         axis.text(j, i, "n/a" if math.isnan(value) else f"{value:.3f}", ha="center", va="center", color=INK, fontsize=8)
-    columns = [textwrap.fill(_short(name), 16) for name in heat.columns]
-    axis.set_xticks(range(len(columns)), columns, fontsize=6.5)
-    axis.set_yticks(range(len(heat.rows)), [_short(name, 40) for name in heat.rows], fontsize=7)
+    names = fitted([*heat.rows, *heat.columns], LABEL_CHARACTERS)
+    axis.set_xticks(range(len(heat.columns)), [textwrap.fill(names[n], 16) for n in heat.columns], fontsize=6.5)
+    axis.set_yticks(range(len(heat.rows)), [textwrap.fill(names[n], 32) for n in heat.rows], fontsize=7)
     axis.tick_params(length=0)
     axis.set_xlabel(heat.column_title)
     axis.set_ylabel(heat.row_title)
@@ -210,11 +217,6 @@ def _known(folder: Path) -> dict[str, str]:
     except WorkError:
         return {}
     return {str(key): str(mark) for key, mark in value.items()} if isinstance(value, Mapping) else {}
-
-
-def _short(name: str, most: int = LABEL_CHARACTERS) -> str:
-    text = shown(name)
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _require_matplotlib() -> None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
-from atypia.reports.drawing.plots import Align, Chart, Forest, Heat, Point, ticks
+from atypia.reports.drawing.plots import Align, Chart, Forest, Heat, Point, fitted, look, ticks
 from atypia.reports.drawing.tables import shown
 
 CHART_WIDTH, CHART_HEIGHT = 340, 330
@@ -56,7 +56,7 @@ def chart_svg(chart: Chart) -> Markup:
     for curve in reversed(chart.curves):
         spots = [at(x, y) for x, y in zip(curve.x, curve.y, strict=True)]
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
-        parts.append(f'<g class="s{curve.tone}"><title>{escape(shown(curve.name))}</title>')
+        parts.append(f'<g class="{_class(curve.tone)}"><title>{escape(shown(curve.name))}</title>')
         parts.append(f'<polyline class="curve" points="{points}"/>')
         for x, bottom, top in zip(curve.x, curve.low, curve.high, strict=False):  # empty without intervals
             if not (math.isnan(bottom) or math.isnan(top)):
@@ -113,16 +113,24 @@ def forest_svg(forest: Forest) -> Markup:
 
 
 def heat_svg(heat: Heat) -> Markup:
-    """A value for each pair; columns are numbered and named below, so that long names fit a narrow screen."""
+    """A value for each pair; columns are numbered and named below, so that long names fit a narrow screen.
+
+    Rows take the columns' numbers where they have their names, and are named below too where a name is long.
+    """
     names = [shown(name) for name in heat.rows]
+    numbers = {shown(name): number + 1 for number, name in enumerate(heat.columns)}
+    long = any(len(name) > HEAT_CHARACTERS for name in names)
+    labels: list[str] = [*numbers, *(name for name in names if long and name not in numbers)]
+    numbers |= {name: numbers.get(name, labels.index(name) + 1) for name in labels}
     left, side = 148, min(46.0, (FOREST_WIDTH - 152) / max(1, len(heat.columns)))
     height = 26.0
     bottom = 20 + height * len(heat.rows)
-    parts = [_open(FOREST_WIDTH, bottom + 22 + 14 * len(heat.columns), heat.title)]
+    parts = [_open(FOREST_WIDTH, bottom + 22 + 14 * len(labels), heat.title)]
     parts += [_text(left + side * (j + 0.5), 14, str(j + 1)) for j, _ in enumerate(heat.columns)]
     for i, (name, values) in enumerate(zip(names, heat.values, strict=True)):
         y = 20 + height * i
-        short = name if len(name) <= HEAT_CHARACTERS else f"{name[: HEAT_CHARACTERS - 1]}…"
+        short = f"{numbers[name]}  {name[: HEAT_CHARACTERS - 4]}…" if len(name) > HEAT_CHARACTERS else name
+        short = short if not long or len(name) > HEAT_CHARACTERS else f"{numbers[name]}  {name}"
         parts.append(f"<g><title>{escape(name)}</title>{_text(left - 6, y + height / 2 + 4, short, 'end')}</g>")
         for j, value in enumerate(values):
             said = f"{name}, {shown(heat.columns[j])}: {shown(value)}"
@@ -132,17 +140,15 @@ def heat_svg(heat: Heat) -> Markup:
                 f"{_text(left + side * (j + 0.5), y + height / 2 + 4, 'n/a' if math.isnan(value) else f'{value:.2f}')}</g>"
             )
     parts.append(_text(4, bottom + 16, f"{heat.row_title} (rows), {heat.column_title} (columns):", "start"))
-    parts += [
-        _text(4, bottom + 30 + 14 * j, f"{j + 1}  {shown(name)[:WIDE_CHARACTERS]}", "start")
-        for j, name in enumerate(heat.columns)
-    ]
+    named = fitted(labels, WIDE_CHARACTERS)
+    parts += [_text(4, bottom + 30 + 14 * j, f"{j + 1}  {named[name]}", "start") for j, name in enumerate(labels)]
     return Markup("".join([*parts, "</svg>"]))  # noqa: S704 - every text in it is escaped above
 
 
 def swatch(number: int) -> Markup:
     """A series' line and marker, for a legend."""
     return Markup(  # noqa: S704 - holds numbers only
-        f'<svg class="swatch" viewBox="0 0 34 12" aria-hidden="true"><g class="s{number}">'
+        f'<svg class="swatch" viewBox="0 0 34 12" aria-hidden="true"><g class="{_class(number)}">'
         f"{_line('curve', 1, 6, 33, 6)}{_marker(number, 17, 6)}</g></svg>"
     )
 
@@ -154,13 +160,19 @@ def _point(
         return []
     said = f"{shown(name)}: {shown(point.value)}"
     if math.isnan(point.value):
-        return [f'<text class="detail s{number}" x="{left}" y="{y + 3.5:.1f}">n/a</text>']
+        return [f'<text class="detail {_class(number)}" x="{left}" y="{y + 3.5:.1f}">n/a</text>']
     parts = []
     if not (math.isnan(point.low) or math.isnan(point.high)):
         said += f" ({shown(point.low)} to {shown(point.high)})"
         parts.append(_line("bar", place(point.low), y, place(point.high), y))
-    head = f'<g class="s{number}"><title>{escape(said)}</title>'
+    head = f'<g class="{_class(number)}"><title>{escape(said)}</title>'
     return [head, *parts, _marker(number, place(point.value), y), "</g>"]
+
+
+def _class(tone: int) -> str:
+    """Classes of a series: its colour, and its dash where that is not the colour's own."""
+    colour, _, dash = look(tone)
+    return f"s{colour}" if dash == colour else f"s{colour} v{dash}"
 
 
 def _open(width: float, height: float, title: str) -> str:
@@ -176,7 +188,7 @@ def _text(x: float, y: float, text: str, align: Align = "middle") -> str:
 
 
 def _marker(number: int, x: float, y: float) -> str:
-    return f'<path class="marker" transform="translate({x:.1f} {y:.1f})" d="{SHAPES[number % len(SHAPES)]}"/>'
+    return f'<path class="marker" transform="translate({x:.1f} {y:.1f})" d="{SHAPES[look(number)[1]]}"/>'
 
 
 def _log(value: float, log: bool) -> float:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 MOST_SERIES: Final = 7
-"""Number of series that colours, markers and dashes can distinguish."""
+"""Colours, markers and dashes; series beyond that take the colours again, with other markers and dashes."""
+
+
+def look(tone: int) -> tuple[int, int, int]:
+    """Positions of a series' colour, marker and dash: 49 series, and more, differ in at least one of them.
+
+    >>> look(3), look(10), len({look(tone) for tone in range(49)})
+    ((3, 3, 3), (3, 4, 5), 49)
+    """
+    again = tone // MOST_SERIES
+    return tone % MOST_SERIES, (tone + again) % MOST_SERIES, (tone + 2 * again) % MOST_SERIES
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,7 @@ class Chart:
         title: One line.
         x_label: Label of the horizontal axis, with its unit.
         y_label: Label of the vertical axis, with its unit.
-        curves: At most :data:`MOST_SERIES`.
+        curves: The best first.
         x_range: Ends of the horizontal axis.
         y_range: Ends of the vertical axis.
         diagonal: Whether the line y = x is drawn.
@@ -93,7 +103,7 @@ class Forest:
         key: Name of its files.
         title: One line.
         x_label: What is across.
-        names: Names of the series; at most :data:`MOST_SERIES`.
+        names: Names of the series.
         tones: Colour and marker of each series, from 0.
         rows: From top to bottom.
         x_range: Ends of the axis.
@@ -224,3 +234,26 @@ def padded_range(
     low, high = min(finite), max(finite)
     room = max(0.05 * (high - low), (least - (high - low)) / 2, 0.01)
     return max(ends[0], low - room), min(ends[1], high + room)
+
+
+def fitted(names: Iterable[str], most: int) -> dict[str, str]:
+    """Each name as a label of at most ``most`` characters, its middle cut out; never so that two names read alike.
+
+    Names that would read alike, and those that differ in blanks or invisible characters alone, are told apart by a
+    number before them.
+
+    >>> fitted(["a model of the first kind", "a model of the other kind", "short"], 12)
+    {'a model of the first kind': '1 a mode… kind', 'a model of the other kind': '2 a mode… kind', 'short': 'short'}
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        text = " ".join("".join(c if c.isprintable() else " " for c in name).split())
+        head = (most - 1) * 3 // 5
+        found[name] = text if len(text) <= most else f"{text[:head]}…{text[head + 1 - most :]}"
+    numbers: dict[str, int] = {}
+    alike = [label for label in found.values() if list(found.values()).count(label) > 1]
+    for name, label in found.items():
+        if label in alike:
+            numbers[label] = numbers.get(label, 0) + 1
+            found[name] = f"{numbers[label]} {label}"
+    return found

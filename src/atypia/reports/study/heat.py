@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Final
 
 from atypia.evaluation import rows as e
 from atypia.reports.drawing.plots import Heat, padded_range
 from atypia.reports.drawing.tables import Spread, Table
-from atypia.reports.study.plots import BA, shortened, slug
-from atypia.statistics.metrics import METRICS
+from atypia.reports.study.plots import BA, metric_title, shortened, slug
 
 MOST_MODELS: Final = 6
 
 
-def heat_charts(table: Table | None) -> list[Heat]:
-    """Balanced accuracy by training and test domain, one map per model; none without such a table.
+def heat_charts(table: Table | None, metric: str = BA, every: bool = False) -> list[Heat]:
+    """A metric by training and test domain, one map a model, the best mean over all pairs first; none without a table.
 
     Args:
-        table: From From :func:`atypia.reports.study.tables.matrix_table`.
+        table: :func:`atypia.reports.study.tables.matrix_table`.
+        metric: One of its metrics.
+        every: Whether every model is drawn; else the best :data:`MOST_MODELS`.
     """
     if table is None or not table.rows:
         return []
     at = {column.name: number for number, column in enumerate(table.columns)}
     values: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
     for row in table.rows:
-        cell = row[at[BA]]
+        cell = row[at[metric]]
         pair = (str(row[at["trained_on"]]), str(row[at["tested_on"]]))
         of_model = values.setdefault((str(row[at[e.MODEL]]), str(row[at[e.TRAIN_DATA]])), {})
         of_model[pair] = cell.mean if isinstance(cell, Spread) else math.nan
-    every = [value for cells in values.values() for value in cells.values()]
+    known = [value for cells in values.values() for value in cells.values()]
     datasets = {dataset for _, dataset in values}
     charts = []
-    for (model, dataset), cells in list(values.items())[:MOST_MODELS]:
+    ranked = sorted(values, key=lambda key: _rank(values[key].values()))
+    for model, dataset in ranked if every else ranked[:MOST_MODELS]:
+        cells = values[model, dataset]
         trained = sorted({one for one, _ in cells})
         tested = sorted({other for _, other in cells})
         short = shortened(sorted({*trained, *tested}))
@@ -40,13 +44,19 @@ def heat_charts(table: Table | None) -> list[Heat]:
         charts.append(
             Heat(
                 f"matrix-{slug(name)}",
-                f"{METRICS[BA].title} between domains: {name}",
+                f"{metric_title(metric)} between domains: {name}",
                 [short[one] for one in trained],
                 [short[other] for other in tested],
                 "trained on",
                 "tested on",
                 [[cells.get((one, other), math.nan) for other in tested] for one in trained],
-                padded_range(every, ends=(0.0, 1.0)),
+                padded_range(known, ends=(0.0, 1.0)),
             )
         )
     return charts
+
+
+def _rank(values: Collection[float]) -> float:
+    """Highest mean first; models without any value last."""
+    known = [value for value in values if not math.isnan(value)]
+    return -sum(known) / len(known) if known else math.inf

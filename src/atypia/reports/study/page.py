@@ -28,6 +28,8 @@ from atypia.reports.study.plots import (
     drawn_scores,
     effect_forest,
     learning_charts,
+    metric_title,
+    metric_words,
     place_tones,
     rank_forests,
     slug,
@@ -122,7 +124,9 @@ def _place(found: Findings, place: int) -> dict[str, Any]:
     rows = found.at(place)
     notes = [f"{_capital(pooling_note(found, place))}.", RELIABILITY_NOTE]
     if len(rows) > len(scores):
-        notes.append(f"The best rows are drawn, {len(scores)} of {len(rows)}.")
+        notes.append(
+            f"The best rows by {metric_words(found.metric)} are drawn, {len(scores)} of {len(rows)}; `--all` draws every one."
+        )
     gallery = next((one for one in found.galleries if one.place == place), None)
     return {
         "key": f"on-{slug(place_name(at))}",
@@ -133,7 +137,8 @@ def _place(found: Findings, place: int) -> dict[str, Any]:
         "legend": _legend(found, scores, place_tones(found, place)),
         "notes": notes_html(notes),
         "forest": forest_svg(forest) if forest else "",
-        "matrices": [_matrix(found, score) for score in scores[:MATRICES]],
+        "forest_title": f"{metric_title(found.metric)} by domain",
+        "matrices": [_matrix(found, score) for score in (scores if found.every else scores[:MATRICES])],
         "positive": positive,
         "negative": negative,
         "gallery": None if gallery is None else _gallery(found, gallery),
@@ -227,7 +232,9 @@ def _sections(found: Findings, tables: Mapping[str, Table]) -> list[dict[str, An
         _drawn(chart_svg(chart), chart.title, [curve.name for curve in chart.curves])
         for chart in learning_charts(found)
     ]
-    comparing += [_drawn(heat_svg(heat), heat.title) for heat in heat_charts(tables.get(MATRIX))]
+    comparing += [
+        _drawn(heat_svg(heat), heat.title) for heat in heat_charts(tables.get(MATRIX), found.metric, found.every)
+    ]
     if found.differences:
         shown_ones = {**tables, DIFFERENCES: compared_table(found, "")}
         comparing += _blocks(shown_ones, (DIFFERENCES,))

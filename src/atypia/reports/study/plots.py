@@ -23,6 +23,7 @@ from atypia.reports.drawing.plots import (
     zero_forest,
 )
 from atypia.reports.study.statistics import ADAPTATION_WORDS, place_name
+from atypia.statistics.crossvalidation import MeanSd
 from atypia.statistics.intervals import Interval
 from atypia.statistics.metrics import METRICS
 from atypia.studies.findings.schema import RELIABILITY_BINS, RELIABILITY_FEWEST, Curves, Findings, Line, Score
@@ -38,14 +39,14 @@ def slug(text: str) -> str:
 
 
 def drawn_scores(found: Findings, place: int) -> list[Score]:
-    """The rows that are drawn for a place, best first."""
-    return [score for score in found.at(place) if score.curves is not None][:MOST_SERIES]
+    """The rows that are drawn on a place, best first: the best few, or every one (:attr:`Findings.every`)."""
+    return [score for score in found.at(place) if score.curves is not None]
 
 
 def tones(found: Findings) -> dict[int, int]:
     """Colour and marker of each drawn row: unique throughout the report, if there are enough."""
     drawn = dict.fromkeys(score.series for place in range(len(found.places)) for score in drawn_scores(found, place))
-    return {series: number % MOST_SERIES for number, series in enumerate(drawn)}
+    return {series: number for number, series in enumerate(drawn)}
 
 
 def place_tones(found: Findings, place: int) -> list[int]:
@@ -89,7 +90,7 @@ RELIABILITY_NOTE: Final = f"Reliability: {RELIABILITY_BINS} bins of equal width;
 
 
 def domain_forest(found: Findings, place: int) -> Forest | None:
-    """Balanced accuracy by domain of the drawn rows; None if fewer than two domains are known."""
+    """The study's metric by domain of the drawn rows; None where fewer than two domains are known."""
     scores = [score for score in drawn_scores(found, place) if score.domains]
     of_score = dict(zip((score.series for score in drawn_scores(found, place)), place_tones(found, place), strict=True))
     names = list(dict.fromkeys(one.domain for score in scores for one in score.domains))
@@ -101,17 +102,24 @@ def domain_forest(found: Findings, place: int) -> Forest | None:
         by_score = [next((one for one in score.domains if one.domain == domain), None) for score in scores]
         sizes = max((one for one in by_score if one is not None), key=lambda one: one.n)
         detail = f"{sizes.n_positive:,} of {sizes.n:,} {found.places[place].classes[1]}, {sizes.n_cases:,} cases"
-        rows.append(ForestRow(short[domain], detail, [None if one is None else _point(one.value) for one in by_score]))
+        rows.append(
+            ForestRow(
+                short[domain], detail, [None if one is None else _point(one.of(found.metric)) for one in by_score]
+            )
+        )
+    # The raters' level is a balanced accuracy: nothing to set an AUROC against.
     human = [one.level for one in found.raters if one.place == place and not math.isnan(one.level)]
-    every = [Point(score.pooled[BA].estimate, score.pooled[BA].low, score.pooled[BA].high) for score in scores]
+    human = human if found.metric == BA else []
+    every = [_point(score.pooled[found.metric]) for score in scores]
+    title = metric_title(found.metric)
     all_detail = (
         f"{found.places[place].n_positive:,} of {found.places[place].n:,}, {found.places[place].n_cases:,} cases"
     )
     rows.append(ForestRow("all figures", all_detail, every))
     return Forest(
         f"domains-{_key(found, place)}",
-        f"Balanced accuracy by domain: {place_name(found.places[place])}",
-        "balanced accuracy, 95 % interval over cases",
+        f"{title} by domain: {place_name(found.places[place])}",
+        f"{metric_words(found.metric)}, 95 % interval over cases",
         [found.series[score.series].label for score in scores],
         [of_score[score.series] for score in scores],
         rows,
@@ -120,13 +128,14 @@ def domain_forest(found: Findings, place: int) -> Forest | None:
     )
 
 
-def difference_forest(found: Findings, metric: str = BA) -> Forest | None:
+def difference_forest(found: Findings) -> Forest | None:
     """Differences from the reference, one row per row of the study, one series per place; None if there are none."""
+    metric = found.metric
     differences = [d for d in found.differences if d.metric == metric and found.places[d.place].part != runs.VALIDATION]
     differences = differences or [d for d in found.differences if d.metric == metric]
     places = list(dict.fromkeys(d.place for d in differences))[:MOST_SERIES]
     rows = []
-    for series in list(dict.fromkeys(d.series for d in differences))[:MOST_DIFFERENCES]:
+    for series in list(dict.fromkeys(d.series for d in differences))[: None if found.every else MOST_DIFFERENCES]:
         of_row = {d.place: d for d in differences if d.series == series}
         points = [_point(of_row[place].value) if place in of_row else None for place in places]
         rows.append(ForestRow(found.series[series].label, "", points))
@@ -137,7 +146,7 @@ def difference_forest(found: Findings, metric: str = BA) -> Forest | None:
         references = list(dict.fromkeys(found.series[d.reference].label for d in differences if d.place == place))
         less = f", less {references[0]}" if len(references) == 1 else ", less the best row of its group"
         names.append(f"{place_name(found.places[place])}{less}")
-    title = f"Differences in {METRICS[metric].title.lower()}"
+    title = f"Differences in {metric_words(metric)}"
     return zero_forest(f"differences-{slug(metric)}", title, "difference, 95 % interval over cases", names, rows)
 
 
@@ -149,13 +158,15 @@ def rank_forests(found: Findings) -> list[Forest]:
         half = ranking.critical_difference / 2
         rows = [
             ForestRow(name, "", [Point(rank, rank - half, rank + half)])
-            for name, rank in zip(ranking.names[:MOST_DIFFERENCES], ranking.mean_ranks, strict=False)
+            for name, rank in zip(
+                ranking.names[: None if found.every else MOST_DIFFERENCES], ranking.mean_ranks, strict=False
+            )
         ]
         group = f", {ranked.group}" if ranked.group else ""
         forests.append(
             Forest(
                 f"ranks-{number + 1}",
-                f"Mean ranks by {METRICS[ranked.metric].title.lower()}{group}; rows differ if their bars do not overlap",
+                f"Mean ranks by {metric_words(ranked.metric)}{group}; rows differ if their bars do not overlap",
                 f"mean rank over {ranking.n_blocks} test sets and domains (1 is best)",
                 ["mean rank ± half the critical difference"],
                 [0],
@@ -166,8 +177,9 @@ def rank_forests(found: Findings) -> list[Forest]:
     return forests
 
 
-def effect_forest(found: Findings, metric: str = BA) -> Forest | None:
+def effect_forest(found: Findings) -> Forest | None:
     """Effect of each factor, one row per level, one series per place; None if no factors are crossed."""
+    metric = found.metric
     effects = [one for one in found.effects if one.metric == metric and found.places[one.place].part != runs.VALIDATION]
     places = list(dict.fromkeys(one.place for one in effects))[:MOST_SERIES]
     rows = []
@@ -182,7 +194,7 @@ def effect_forest(found: Findings, metric: str = BA) -> Forest | None:
         return None
     return zero_forest(
         f"effects-{slug(metric)}",
-        f"Effects on {METRICS[metric].title.lower()}, all else equal",
+        f"Effects on {metric_words(metric)}, all else equal",
         "mean difference, 95 % interval over cases",
         [place_name(found.places[place]) for place in places],
         rows,
@@ -190,27 +202,34 @@ def effect_forest(found: Findings, metric: str = BA) -> Forest | None:
 
 
 def learning_charts(found: Findings) -> list[Chart]:
-    """Balanced accuracy by the share of the training data, if a study has such shares."""
+    """The study's metric by the share of the data that was trained on, where a study has such shares.
+
+    A point is the mean of the repeats' own values, each on its own test part, ± their population sd, as the tables
+    have it. The best models at the largest share are drawn, or all of them.
+    """
     charts = []
     for place in range(len(found.places)):
         if found.places[place].part == runs.VALIDATION:
             continue
-        by_model: dict[str, list[tuple[float, Interval]]] = {}
+        by_model: dict[str, list[tuple[float, MeanSd]]] = {}
         for score in found.at(place):
             series = found.series[score.series]
-            if series.fraction is not None:
+            if series.fraction is not None and found.metric in score.runs:
                 name = f"{series.model}, {series.setting}" if series.setting else series.model
-                by_model.setdefault(name, []).append((100 * series.fraction, score.interval(BA)))
+                by_model.setdefault(name, []).append((100 * series.fraction, score.runs[found.metric]))
         curves = []
-        for name, points in list(by_model.items())[:MOST_SERIES]:
+        for points in by_model.values():
             points.sort(key=lambda point: point[0])
+        ranked = sorted(by_model, key=lambda name: _rank(by_model[name][-1][1].mean))
+        for name in ranked if found.every else ranked[:MOST_SERIES]:
+            points = by_model[name]
             curves.append(
                 Curve(
                     name,
                     [share for share, _ in points],
-                    [value.estimate for _, value in points],
-                    [value.low for _, value in points],
-                    [value.high for _, value in points],
+                    [value.mean for _, value in points],
+                    [value.mean - value.sd for _, value in points],
+                    [value.mean + value.sd for _, value in points],
                     len(curves),
                 )
             )
@@ -219,8 +238,9 @@ def learning_charts(found: Findings) -> list[Chart]:
             values = [value for curve in curves for value in (*curve.y, *curve.low, *curve.high)]
             charts.append(
                 Chart(
-                    f"learning-{_key(found, place)}", f"Balanced accuracy by training data: {place_name(found.places[place])}",
-                    "% of the training data", "balanced accuracy", curves, (min(shares) / 1.5, max(shares) * 1.5),
+                    f"learning-{_key(found, place)}",
+                    f"{metric_title(found.metric)} by training data: {place_name(found.places[place])}",
+                    "% of the training data", f"{metric_words(found.metric)}, mean ± sd over repeats", curves, (min(shares) / 1.5, max(shares) * 1.5),
                     padded_range(values, ends=(0.0, 1.0)), markers=True, log_x=True,
                 )
             )  # fmt: skip
@@ -233,7 +253,8 @@ def confusion_chart(found: Findings, place: int) -> Confusions | None:
     if not panels:
         return None
     at = found.places[place]
-    return Confusions(f"confusion-{_key(found, place)}", f"Confusion: {place_name(at)}", at.classes, panels[:PANELS])
+    shown = panels if found.every else panels[:PANELS]
+    return Confusions(f"confusion-{_key(found, place)}", f"Confusion: {place_name(at)}", at.classes, shown)
 
 
 def all_charts(found: Findings) -> list[Drawing]:
@@ -245,6 +266,21 @@ def all_charts(found: Findings) -> list[Drawing]:
     charts += [*learning_charts(found), *rank_forests(found)]
     charts += [forest for forest in (effect_forest(found), difference_forest(found)) if forest is not None]
     return charts
+
+
+def metric_words(metric: str) -> str:
+    """A metric within a sentence.
+
+    >>> metric_words("auroc"), metric_words("balanced_accuracy")
+    ('AUROC', 'balanced accuracy')
+    """
+    return "AUROC" if metric == "auroc" else METRICS[metric].title.lower()
+
+
+def metric_title(metric: str) -> str:
+    """A metric at the beginning of a title."""
+    words = metric_words(metric)
+    return words[:1].upper() + words[1:]
 
 
 def shortened(domains: Sequence[str]) -> dict[str, str]:
@@ -267,6 +303,11 @@ def _key(found: Findings, place: int) -> str:
 
 def _line(curves: Curves | None, pick: str) -> Line:
     return Line((), ()) if curves is None else {"roc": curves.roc, "pr": curves.pr}.get(pick, curves.reliability)
+
+
+def _rank(value: float) -> tuple[bool, float]:
+    """Best first, undefined last."""
+    return math.isnan(value), -value
 
 
 def _point(interval: Interval) -> Point:

@@ -73,7 +73,9 @@ def write_report(
         with atomic_file(folder / name, "w") as file:
             file.write(text)
     try:
-        figures = write_charts([*all_charts(found), *heat_charts(every.get(MATRIX))], folder / FIGURES)
+        figures = write_charts(
+            [*all_charts(found), *heat_charts(every.get(MATRIX), found.metric, found.every)], folder / FIGURES
+        )
     except AbsentError as error:
         return Written(folder / PAGE, markdown, (), (str(error),))
     return Written(folder / PAGE, markdown, tuple(figures))

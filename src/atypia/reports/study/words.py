@@ -7,6 +7,7 @@ from collections import Counter
 
 from atypia.base import runs
 from atypia.reports.drawing.tables import shown
+from atypia.reports.study.plots import metric_words
 from atypia.reports.study.statistics import ADAPTATION_WORDS, as_best, interval_text, p_said, place_name
 from atypia.statistics.groups import BY_FOLD, NOT_INDEPENDENT
 from atypia.studies.findings.about import StudyAbout
@@ -41,7 +42,7 @@ def progress_sentence(about: StudyAbout) -> str:
 def place_sentences(found: Findings, place: int) -> list[str]:
     """The best row of a place, and whether it differs significantly from the next."""
     at, scores = found.places[place], found.at(place)
-    if not scores or math.isnan(scores[0].value(BA)):
+    if not scores or math.isnan(scores[0].value(found.metric)):
         return []
     best = scores[0]
     sizes = f"{at.n:,} figures, {at.n_positive:,} {at.classes[1]}, {_cases(found, place)}"
@@ -53,7 +54,9 @@ def place_sentences(found: Findings, place: int) -> list[str]:
         f"{_bracket(interval_text(best.interval('auroc')))}."
     )
     sentences = [text]
-    of_place = [d for d in found.differences if d.place == place and d.metric == BA and not math.isnan(d.p_holm)]
+    of_place = [
+        d for d in found.differences if d.place == place and d.metric == found.metric and not math.isnan(d.p_holm)
+    ]
     if of_place:
         sentences.append(_differences(found, of_place))
     return sentences
@@ -73,9 +76,9 @@ def _differences(found: Findings, differences: list[Difference]) -> str:
     directions = Counter("better" if d.value.estimate > 0 else "worse" for d in apart)
     count = f"{len(apart)} of {len(differences)} rows"
     if not apart:
-        return f"None of {len(differences)} rows can be told from {named} in balanced accuracy (Holm, α = {ALPHA:g})."
+        return f"None of {len(differences)} rows can be told from {named} in {metric_words(found.metric)} (Holm, α = {ALPHA:g})."
     words = " and ".join(f"{n} {word}" for word, n in directions.items())
-    return f"{count} can be told from {named} in balanced accuracy after Holm's correction (α = {ALPHA:g}): {words}."
+    return f"{count} can be told from {named} in {metric_words(found.metric)} after Holm's correction (α = {ALPHA:g}): {words}."
 
 
 def overall_sentences(found: Findings) -> list[str]:
@@ -84,11 +87,12 @@ def overall_sentences(found: Findings) -> list[str]:
     tests = sum(place.part != runs.VALIDATION for place in found.places)
     if tests and len(found.series) > 1 and not found.baseline:
         sentences.append(LED_BY_CHANCE)
-    folds = [d for d in found.folds if d.metric == BA and not math.isnan(d.p_holm)]
+    folds = [d for d in found.folds if d.metric == found.metric and not math.isnan(d.p_holm)]
     if folds:
         apart = sum(d.p_holm < ALPHA for d in folds)
         sentences.append(
-            f"In cross-validation, fold by fold, {apart} of {len(folds)} differences in balanced accuracy remain significant after the "
+            f"In cross-validation, fold by fold, {apart} of {len(folds)} differences in "
+            f"{metric_words(found.metric)} remain significant after the "
             "correction for overlapping training parts (corrected resampled t) and Holm's."
         )
     for ranked in found.ranks:

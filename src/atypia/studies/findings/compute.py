@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from atypia.base import runs
 from atypia.base.artifacts import atomic_file, file_sha256, fingerprint, read_json
-from atypia.base.errors import AtypiaError
+from atypia.base.errors import AtypiaError, InputError, must
 from atypia.data.manifest import Manifest
 from atypia.statistics.metrics import METRICS
 from atypia.studies import files
@@ -27,7 +27,7 @@ from atypia.studies.findings.foldwise import FoldResults, adaptation_tests, fold
 from atypia.studies.findings.gallery import gallery, raters
 from atypia.studies.findings.keys import PlaceKey, RowKey, locator
 from atypia.studies.findings.pooled import Pool
-from atypia.studies.findings.schema import COMMON, Difference, Effect, Findings, Place, Score, Series
+from atypia.studies.findings.schema import COMMON, RANKED_BY, Difference, Effect, Findings, Place, Score, Series
 from atypia.studies.findings.scoring import DRAWN, DRAWS, Entry, entry, place_scores
 from atypia.studies.findings.unseen import unseen_domains
 from atypia.studies.ledger import Ledger
@@ -36,7 +36,7 @@ from atypia.studies.run import Status
 from atypia.studies.shift import domain_groups
 from atypia.studies.table import StudyResults, collect_study, evaluations
 
-VERSION: Final = 6
+VERSION: Final = 7
 """Increased when the same predictions give other findings, or the layout changes."""
 KEPT: Final = "findings.json"
 TABLES: Final = (files.RESULTS, files.RUN_TABLE, files.DELTAS, files.SHIFT, files.MATRIX)
@@ -45,7 +45,9 @@ SHOWN_PLACES: Final = 12
 """Largest number of places that are scored; a study with more gets a note."""
 
 
-def study_findings(plan: Plan, out: Path) -> tuple[StudyResults, Findings]:
+def study_findings(
+    plan: Plan, out: Path, metric: str = RANKED_BY[0], every: bool = False
+) -> tuple[StudyResults, Findings]:
     """Computes a study's tables and findings in one pass over the predictions.
 
     Findings are kept in the study's folder, named by the content of plan, predictions and manifests, and read
@@ -54,21 +56,25 @@ def study_findings(plan: Plan, out: Path) -> tuple[StudyResults, Findings]:
     Args:
         plan: The study's plan.
         out: Its folder.
+        metric: By which rows are ordered, drawn and ranked, one of :data:`RANKED_BY`.
+        every: Whether every row is drawn, with curves and domains; else the best on each place, and the baseline.
 
     Returns:
         The tables, which are written as :func:`atypia.studies.table.collect_study` does; and the findings.
 
     Raises:
-        InputError: No run is complete yet.
+        InputError: No run is complete yet, or the metric is none of these.
         DataError: A file of predictions is damaged.
     """
-    key = findings_key(plan, out)
+    if metric not in RANKED_BY:
+        raise InputError(must("metric", " or ".join(RANKED_BY), metric, "choose one of them"))
+    key = fingerprint(findings_key(plan, out), metric, every)
     kept = _kept(out, key)
     if kept is not None:
         return kept
     pool = Pool(plan, out, domain_groups(plan, out))
     results = collect_study(plan, out, watch=pool.add)
-    found = compute(pool, results)
+    found = compute(pool, results, metric, every)
     value = {"key": key, "tables": _table_hashes(out), "warnings": list(results.warnings), "findings": asdict(found)}
     with atomic_file(out / KEPT, "w") as file:
         json.dump(value, file)
@@ -130,7 +136,7 @@ def _table_hashes(out: Path) -> dict[str, str]:
     return {name: file_sha256(out / name) for name in TABLES}
 
 
-def compute(pool: Pool, results: StudyResults) -> Findings:
+def compute(pool: Pool, results: StudyResults, metric: str = RANKED_BY[0], every: bool = False) -> Findings:
     """The findings from pooled predictions and their result rows."""
     plan, limits = pool.plan, list[str]()
     named = pool.series()
@@ -146,9 +152,9 @@ def compute(pool: Pool, results: StudyResults) -> Findings:
     crossed = any(one.factors for one in series)
     galleries, humans = [], []
     for number, (key, place) in enumerate(places.items()):
-        entries = _entries(pool, key, place, position)
+        entries = _entries(pool, key, place, position, metric)
         figures, title = pool.figures(key.manifest), f"{place.dataset} ({place.part})"
-        drawn = _drawn(entries, series, plan.baseline)
+        drawn = frozenset(one.series for one in entries) if every else _drawn(entries, series, plan.baseline)
         scores += place_scores(number, entries, figures, drawn, limits, title)
         references = reference_of(entries, series, plan.baseline)
         differences += place_differences(number, entries, references, series, figures, limits, title)
@@ -156,8 +162,8 @@ def compute(pool: Pool, results: StudyResults) -> Findings:
             effects += place_effects(number, entries, series, figures, limits, title)
         shown = gallery(number, entries, figures) if key.part != runs.VALIDATION or len(places) == 1 else None
         galleries += [] if shown is None else [shown]
-        every = np.unique(np.concatenate([one.sample.rows for one in entries]))
-        human = raters(number, every, figures)
+        scored = np.unique(np.concatenate([one.sample.rows for one in entries]))
+        human = raters(number, scored, figures)
         humans += [] if human is None else [human]
     folds = FoldResults(results.rows, tuple(places.values()), locator(plan, results.runs, position, places))
     return Findings(
@@ -166,7 +172,7 @@ def compute(pool: Pool, results: StudyResults) -> Findings:
         scores=tuple(replace(one, runs=folds.spread(one.place, one.series)) for one in scores),
         differences=corrected(differences),
         folds=fold_differences(folds, series, results.runs, plan.baseline),
-        ranks=ranks(folds, series),
+        ranks=ranks(folds, series, metric),
         adaptations=adaptation_tests(folds, series),
         effects=tuple(effects),
         unseen=tuple(unseen_domains(pool, tuple(places), series, limits)),
@@ -175,16 +181,18 @@ def compute(pool: Pool, results: StudyResults) -> Findings:
         baseline=plan.baseline is not None,
         draws=DRAWS,
         limits=tuple(dict.fromkeys(limits)),
+        metric=metric,
+        every=every,
     )
 
 
-def _entries(pool: Pool, key: PlaceKey, place: Place, position: Mapping[RowKey, int]) -> list[Entry]:
+def _entries(pool: Pool, key: PlaceKey, place: Place, position: Mapping[RowKey, int], metric: str) -> list[Entry]:
     """Rows on a place, best first."""
     found = []
     for row, number in position.items():
         sample = pool.sample(row, key)
         if sample is not None:
-            found.append(entry(number, sample, place.pooling == COMMON))
+            found.append(entry(number, sample, place.pooling == COMMON, metric))
     return sorted(found, key=lambda one: -one.order)
 
 

@@ -152,8 +152,8 @@ def _mean(values: Any) -> float:
     return -math.inf if math.isnan(value) else value
 
 
-def ranks(results: FoldResults, series: Sequence[Series]) -> tuple[Ranked, ...]:
-    """Ranks of the rows of each group over test sets and domains, by balanced accuracy.
+def ranks(results: FoldResults, series: Sequence[Series], metric: str = BA) -> tuple[Ranked, ...]:
+    """Ranks of the rows of each group over test sets and domains, by a headline metric.
 
     A domain of a test part or of another data set is a block, and a data set without domains is one; validation
     parts are not used, because selection was made on them. Blocks with fewer than
@@ -169,7 +169,7 @@ def ranks(results: FoldResults, series: Sequence[Series]) -> tuple[Ranked, ...]:
                 continue
             domains = results.domains(number)
             for domain in domains or [None]:
-                values = results.values(number, BA, domain)
+                values = results.values(number, metric, domain)
                 means = [_mean(values[row].values()) if row in values else -math.inf for row in members]
                 name = f"{place.dataset}: {domain}" if domain else place.dataset
                 few = domain is not None and min(map(min, results.sizes[number, domain])) < FEWEST_OF_A_CLASS
@@ -181,7 +181,7 @@ def ranks(results: FoldResults, series: Sequence[Series]) -> tuple[Ranked, ...]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UndefinedMetricWarning)  # shows as n/a
                 ranking = rank_models(np.array(list(blocks.values())), [series[row].label for row in members])
-            found.append(Ranked(group, BA, tuple(blocks), left_out, ranking))
+            found.append(Ranked(group, metric, tuple(blocks), left_out, ranking))
     return tuple(found)
 
 

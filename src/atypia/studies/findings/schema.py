@@ -22,6 +22,9 @@ COMMON: Final = "common"
 HELD_OUT: Final = "held out"
 """Each figure was scored by the models that held it out: its probability is the mean of theirs."""
 
+RANKED_BY: Final = ("balanced_accuracy", "auroc")
+"""Metrics by which a report can order, draw and rank rows."""
+
 RELIABILITY_BINS: Final = 10
 RELIABILITY_FEWEST: Final = 10
 """Bins of a reliability curve, equal in width; bins with fewer figures than this are not drawn."""
@@ -116,21 +119,19 @@ class Curves:
 
 @dataclass(frozen=True)
 class DomainScore:
-    """Balanced accuracy on one domain, of the pooled probabilities.
-
-    Attributes:
-        domain: Its name.
-        n: Labelled figures.
-        n_positive: Positives among them.
-        n_cases: Cases among them.
-        value: With a case-clustered interval; NaN if a class is absent.
-    """
+    """One domain: labelled figures, positives and cases among them; of the pooled probabilities, balanced accuracy
+    (``value``) and AUROC (``area``) with case-clustered intervals, NaN where a class is absent."""
 
     domain: str
     n: int
     n_positive: int
     n_cases: int
     value: Interval
+    area: Interval | None = None
+
+    def of(self, metric: str) -> Interval:
+        """The interval of ``balanced_accuracy`` or ``auroc``."""
+        return self.area if metric == "auroc" and self.area is not None else self.value
 
 
 @dataclass(frozen=True)
@@ -370,6 +371,8 @@ class Findings:
         draws: Largest number of bootstrap draws.
         level: Nominal coverage of intervals.
         limits: Notes on work that was left out to limit the cost.
+        metric: By which rows are ordered and drawn, one of :data:`RANKED_BY`.
+        every: Whether every row is drawn; else the best few of each place, and the baseline.
     """
 
     series: tuple[Series, ...]
@@ -387,9 +390,11 @@ class Findings:
     draws: int = 0
     level: float = 0.95
     limits: tuple[str, ...] = ()
+    metric: str = "balanced_accuracy"
+    every: bool = False
 
     def at(self, place: int) -> list[Score]:
-        """Scores on a place, highest balanced accuracy first."""
+        """Scores on a place, the best by :attr:`metric` first."""
         found = [score for score in self.scores if score.place == place]
-        values = {id(score): score.value("balanced_accuracy") for score in found}
+        values = {id(score): score.value(self.metric) for score in found}
         return sorted(found, key=lambda score: (math.isnan(values[id(score)]), -values[id(score)]))

@@ -58,7 +58,7 @@ class Entry:
         series: Position of the row.
         sample: Its predictions.
         several: Whether the mean of its models' values is reported in addition to the pooled probabilities.
-        order: Balanced accuracy by which rows are ordered; −1 where undefined.
+        order: Value of the metric by which rows are ordered; −1 where undefined.
     """
 
     series: int
@@ -67,11 +67,17 @@ class Entry:
     order: float
 
 
-def entry(series: int, sample: Sample, common: bool) -> Entry:
-    """A row on a place, with the value that it is ordered by."""
+def entry(series: int, sample: Sample, common: bool, metric: str = BA) -> Entry:
+    """A row on a place, with the value of the metric (balanced accuracy or AUROC) that it is ordered by."""
     several = common and sample.each is not None and len(sample.each) > 1
-    statistic = _of_sample(BA, sample, np.zeros(len(sample.rows), np.int64), several)
-    value = float(statistic.of(np.ones((1, 1)))[0])
+    if metric == AUROC:
+        scores = sample.each if several and sample.each is not None else [sample.p]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UndefinedMetricWarning)
+            value = float(np.mean([auroc(sample.labels, p) for p in scores]))
+    else:
+        statistic = _of_sample(BA, sample, np.zeros(len(sample.rows), np.int64), several)
+        value = float(statistic.of(np.ones((1, 1)))[0])
     return Entry(series, sample, several, -1.0 if math.isnan(value) else value)
 
 
@@ -284,7 +290,8 @@ def _by_domain(sample: Sample, figures: Figures) -> tuple[DomainScore, ...]:
             warnings.simplefilter("ignore", UndefinedMetricWarning)  # a domain without one of the classes: n/a
             options = Bootstrap(draws=draws_for(n_cases, DRAWN))
             value = bootstrap_intervals({BA: statistic}, n, n_cases, options)[BA]
-        found.append(DomainScore(figures.domain_names[domain], n, int(y.sum()), n_cases, value))
+            area = auroc_interval(y, sample.p[mask], codes)
+        found.append(DomainScore(figures.domain_names[domain], n, int(y.sum()), n_cases, value, area))
     return tuple(found)
 
 

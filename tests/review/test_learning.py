@@ -16,7 +16,7 @@ from atypia.data.images.geometry import CropGeometry
 from atypia.data.sources.opening import open_data
 from atypia.review.figures.features import find_features
 from atypia.review.figures.figures import Figures
-from atypia.review.figures.learning import label_errors, value_queue, weighted_k_centre
+from atypia.review.figures.learning import calibration_queue, label_errors, value_queue, weighted_k_centre
 from atypia.review.figures.opening import Opening, open_figures
 
 NOBODY = np.zeros(80, bool)
@@ -43,6 +43,18 @@ def test_without_features_by_uncertainty(scored: Figures) -> None:
     assert bits.tolist() == sorted(bits, reverse=True) and bits[0] == np.nanmax(scored.uncertainty)
     decided[first.indices] = True
     assert not set(value_queue(scored, None, decided, 5).indices) & set(first.indices)
+
+
+def test_a_queue_to_calibrate_by_is_spread_over_the_scores(scored: Figures) -> None:
+    figures = replace(scored, p=np.linspace(0.01, 0.99, 80), threshold=0.5)
+    queue = calibration_queue(figures, NOBODY, 16)
+    assert np.bincount((figures.p[queue.indices] * 4).astype(int), minlength=4).tolist() == [4, 4, 4, 4]
+    assert abs(figures.p[queue.indices[0]] - 0.5) < 0.07 and len(queue.reasons) == 16
+    decided = NOBODY.copy()
+    decided[queue.indices] = True
+    assert not set(calibration_queue(figures, decided, 30).indices) & set(queue.indices)
+    with pytest.raises(InputError, match="queue to calibrate by"):
+        calibration_queue(replace(figures, p=np.full(80, np.nan)), NOBODY, 5)
 
 
 def test_features_spread_the_queue(scored: Figures) -> None:
@@ -89,6 +101,8 @@ def test_queues_through_the_api(planted: tuple[Figures, set[int]], reviewing: Ca
     client.decide("Ada", first, "atypical")
     again = client.get("/queue", params={"kind": "label-errors", "rater": "Ada"})
     assert first not in {one["index"] for one in again["figures"]}
+    spread = client.get("/queue", params={"rater": "Ada", "limit": 3, "kind": "calibration"})
+    assert len(spread["figures"]) == 3 and "calibrate" in spread["note"]
     value = client.get("/queue", params={"rater": "Ada", "limit": 3})
     assert len(value["figures"]) == 3 and set(value["reason"]) == {str(one["index"]) for one in value["figures"]}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,11 @@ from atypia.base.errors import DataError, InputError
 from atypia.data.crops.store import open_store
 from atypia.data.manifest import Manifest
 from atypia.data.phantom.dataset import write_phantom
+from atypia.evaluation import laboratories
+from atypia.evaluation.laboratories import left_out, prior_of
 from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.bundles.decision import fit_decision
+from atypia.inference.bundles.laboratory import LABORATORIES_KEY
 from atypia.inference.classifier import Classifier
 from atypia.inference.predict import score
 from atypia.inference.predictions import read_predictions
@@ -173,3 +176,21 @@ def test_a_training_on_everything_decides_by_the_laboratories_that_were_left_out
     assert decision.threshold == pytest.approx(expected.threshold, abs=1e-6)
     table, _ = read_predictions(tmp_path / "all" / "all" / runs.PREDICTIONS)
     assert len(table) == 0  # every figure was trained on: there is nothing to predict honestly
+
+
+def test_a_training_with_laboratories_left_out_gives_a_prior(
+    phantom: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(laboratories, "LEAST", 3)  # the set is small
+    tiny = ["backbone=tiny-cnn", "input_px=32", "geometry.out_px=32"]
+    name, loaded = load_recipe("probe", tiny)
+    lodo = make_split("lodo", phantom, 0)
+    train(Training(name, loaded, phantom, lodo, tmp_path / "lodo"))
+    _, deciding = load_recipe("probe", [*tiny, f"decision.laboratories={tmp_path / 'lodo'}"])
+    train(
+        Training(name, deciding, phantom, make_split("kfold", phantom, 0, folds=2), tmp_path / "own", folds=("fold-1",))
+    )
+    facts = load_bundle(tmp_path / "own" / "fold-1" / runs.BUNDLE).decision.fitted[LABORATORIES_KEY]
+    own = prior_of(left_out([tmp_path / "lodo"]))
+    assert {key: facts[key] for key in ("location", "together", "scale", "case_share")} == asdict(own)
+    assert "laboratories that probe left out" in facts["from"]

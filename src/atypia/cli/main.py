@@ -14,6 +14,7 @@ from atypia.base.errors import AtypiaError
 from atypia.base.version import VERSION
 from atypia.cli import (
     cache,
+    calibrate,
     console,
     data,
     demo,
@@ -43,6 +44,7 @@ app.add_typer(synth.app, name="synth")
 train.register(app)
 evaluate.register(app)
 predict.register(app)
+calibrate.register(app)
 export.register(app)
 serve.register(app)
 doctor.register(app)

@@ -55,10 +55,28 @@ def register(app: typer.Typer) -> None:
         add_negatives: Annotated[
             float, typer.Option(help="Added negatives, as a share of the real ones.", min=0)
         ] = 0.0,
+        init: Annotated[
+            str | None,
+            typer.Option(
+                help="With the recipe adapt: the model that is fine-tuned on these figures.", show_default=False
+            ),
+        ] = None,
+        keep: Annotated[
+            str | None,
+            typer.Option(help="With --init: labelled data on which nothing may be forgotten.", show_default=False),
+        ] = None,
         root: Root = None,
         as_json: Json = False,
     ) -> None:
         """Train every fold of a protocol. Complete folds are kept; the same command continues."""
+        if init is not None or keep is not None or recipe == "adapt":
+            others = (backbone, protocol_set, split_file, weights, fold, add_data)
+            if init is None or recipe != "adapt" or protocol != "official" or any(others):
+                raise typer.BadParameter(
+                    "say: atypia train adapt --init MODEL --data MY --out FOLDER", param_hint="--init"
+                )
+            adapted(init, data, out, overrides or [], keep, seed, tuple(allow or ()), device, root, as_json)
+            return
         from atypia.cli.results import show_results
         from atypia.workflows.train import train as run
 
@@ -112,3 +130,25 @@ def register(app: typer.Typer) -> None:
             return
         rows = [list(line) for line in training_recipe_listing()]
         print(columns_table(["recipe", "adaptation", "backbone", "what"], rows).to_text(width()), end="")
+
+
+def adapted(
+    init: str, data: str, out: Path, overrides: list[str], keep: str | None, seed: int, allow: tuple[str, ...],
+    device: str, root: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Fine-tunes a model on one's own figures, and says whether it became better."""
+    from atypia.workflows.adapt import adapt
+
+    keeps("folds that are complete, and checkpoints,")
+    with bars() as progress:
+        found = adapt(
+            init, data, out, overrides=overrides, keep=keep, seed=seed, allow=allow, device=device, root=root,
+            progress=progress,
+        )  # fmt: skip
+    for text in found.notes:
+        warn(text)
+    if as_json:
+        show_json(found.as_dict())
+    else:
+        print(found.to_text())
+    note(f"files: {out}/ (adaptation.json, cross-validation/{'' if found.out is None else ', bundle/'})")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ import numpy.typing as npt
 from atypia.base import runs
 from atypia.base.errors import DataError, InputError, must
 from atypia.data.crops.store import CropStore
+from atypia.evaluation.laboratories import left_out, prior_of
 from atypia.inference.bundles.bundle import Bundle, load_bundle
 from atypia.inference.bundles.decision import Decision, fit_decision
+from atypia.inference.bundles.laboratory import LABORATORIES_KEY, prior_as_dict
 from atypia.splits.split import Split
 from atypia.training.fitted import Fitted, Training, stored_labels
 from atypia.training.schema import DecisionConfig
@@ -73,7 +75,13 @@ def decide(config: DecisionConfig, bundle: Bundle, fitted: Fitted, job: Training
             "features_val": None if held_out is not None else features_of(bundle, store, val, job),
             "novelty_held_out": held_out,
         }
-    return fit_decision(logits, labels[val], calibration=config.calibration, coverage=config.coverage, **known)
+    decision = fit_decision(logits, labels[val], calibration=config.calibration, coverage=config.coverage, **known)
+    if config.laboratories is None:
+        return decision
+    others = left_out([Path(config.laboratories)])
+    known_from = f"{len({one.laboratory for one in others})} laboratories that {job.name} left out"
+    facts = {**decision.fitted, LABORATORIES_KEY: prior_as_dict(prior_of(others), known_from)}
+    return replace(decision, fitted=facts)
 
 
 def out_of_fold(folder: Path, bundle: Bundle, job: Training, store: CropStore, of: str = "validation") -> OutOfFold:

@@ -151,7 +151,7 @@ def check_recipe(recipe: Recipe, weights_file: Path | None = None, device: str =
 
     network_spec(recipe)
     _ = augmentation(recipe.augment)
-    if recipe.pretrained:
+    if recipe.pretrained and recipe.init is None:
         require(recipe.backbone, weights_file)
 
 

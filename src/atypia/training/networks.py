@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from atypia.backbones.catalogue import BACKBONES, check_input_px, nearest_input_px
 from atypia.backbones.weights import locate
@@ -21,8 +22,11 @@ from atypia.data.audit.findings import Finding, raise_leakage
 from atypia.data.augment.pipeline import augmentation
 from atypia.data.crops.store import CropStore
 from atypia.data.manifest import Manifest
-from atypia.inference.bundles.bundle import Bundle
+from atypia.inference.bundles.bundle import Bundle, load_bundle
+from atypia.inference.bundles.packing import unpack
+from atypia.inference.classifier import named_model
 from atypia.inference.crops import Frame
+from atypia.inference.export.compact import whole
 from atypia.inference.networks import device_of
 from atypia.methods.network import NetworkSpec, build_network, check_spec
 from atypia.methods.sampler import Population
@@ -66,6 +70,32 @@ def network_spec(recipe: NetworkRecipe) -> NetworkSpec:
     return spec
 
 
+def beginning(init: str, spec: NetworkSpec) -> Bundle:
+    """The bundle that a training begins with, all its weights in it.
+
+    Raises:
+        InputError: It is a probe, or of another architecture than the recipe's.
+        DataError: It is damaged, or there is none.
+    """
+    bundle = whole(load_bundle(named_model(init)))
+    assert bundle.network is not None  # a probe has no weights to begin with, which is said above
+    own = NetworkSpec.from_dict(bundle.network)
+    differ = [
+        key for key in ("backbone", "input_px", "view", "hidden", "cbam") if getattr(own, key) != getattr(spec, key)
+    ]
+    if differ:
+        said = ", ".join(f"{key} {getattr(own, key)}" for key in differ)
+        raise InputError(
+            must(f"init {init}", f"of the recipe's {', '.join(differ)}", said, "set the recipe's to these")
+        )
+    return bundle
+
+
+def as_tensors(bundle: Bundle) -> dict[str, torch.Tensor]:
+    """A whole bundle's weights for :meth:`atypia.methods.network.Network.load_trained`."""
+    return {name: torch.from_numpy(np.array(value)) for name, value in unpack(bundle.tensors).items()}
+
+
 def selecting_by(recipe: NetworkRecipe) -> str:
     """The keys of a recipe that need validation figures during training; empty where none does."""
     needed = {
@@ -91,7 +121,10 @@ class NetworkTrainer:
         self.spec = network_spec(recipe)
         self.augment = augmentation(recipe.augment)
         self.device = device_of(job.device)
-        self.weights_sha256 = locate(recipe.backbone, job.weights_file).sha256 if recipe.pretrained else None
+        self.weights_sha256 = (
+            locate(recipe.backbone, job.weights_file).sha256 if recipe.pretrained and recipe.init is None else None
+        )
+        self.begins_with = None if recipe.init is None else beginning(recipe.init, self.spec)
         self.taught_by = recipe.classifiers
         self._teachers: dict[str, list[Bundle]] = {}
 
@@ -103,7 +136,8 @@ class NetworkTrainer:
 
     def inputs(self, fold: Fold) -> str:
         """Fingerprint of crops, backbone weights and teachers."""
-        return fingerprint(self.store.fingerprint, self.weights_sha256, [t.fingerprint for t in self.teachers(fold)])
+        parts = [self.store.fingerprint, self.weights_sha256, [t.fingerprint for t in self.teachers(fold)]]
+        return fingerprint(*parts, *([] if self.begins_with is None else [self.begins_with.fingerprint]))
 
     def check(self, folds: Sequence[Fold]) -> list[str]:
         """Refuses teachers that were trained on figures which their student is measured on; warns of soft labels."""
@@ -125,7 +159,10 @@ class NetworkTrainer:
         job, recipe = self.job, self.recipe
         population, domains = self.population(fold)
         seed = derive_seed(job.seed, fold.name)
-        network = build_network(self.spec, job.weights_file, recipe.pretrained, derive_seed(seed, "network"))
+        pretrained = recipe.pretrained and self.begins_with is None
+        network = build_network(self.spec, job.weights_file, pretrained, derive_seed(seed, "network"))
+        if self.begins_with is not None:
+            network.load_trained(as_tensors(self.begins_with))
         counts = network.parameter_counts()
         teachers = as_teachers(self.teachers(fold), recipe.backbone)
         objective = Objective(recipe, network.encoder.feature_dim, domains, teachers, derive_seed(seed, "objective"))

@@ -35,6 +35,8 @@ class DecisionConfig(StrictModel):
     classifiers give on their own validation parts is fitted on, for a training that has no validation part.
     ``of``: which part of these folds is fitted on. ``test`` is for folds by protocol ``lodo``: the laboratories that
     were left out, so that the decision is one for laboratories that the classifier never saw.
+    ``laboratories``: output folder of a training like this one with protocol ``lodo``; how much the laboratories that it
+    left out differ is kept as the prior of ``atypia calibrate`` (docs/calibrate.md).
     """
 
     calibration: Literal["platt", "temperature", "isotonic"] = "platt"
@@ -42,6 +44,7 @@ class DecisionConfig(StrictModel):
     novelty: bool = True
     out_of_fold: str | None = None
     of: Literal["validation", "test"] = "validation"
+    laboratories: str | None = None
 
 
 class RecipeBase(StrictModel):
@@ -257,6 +260,7 @@ class NetworkRecipe(RecipeBase):
     ``view``: share of the crop's side that the network sees, from its middle; rotations, shifts and
     scales take what they show from the whole crop.
     ``precision``: ``auto`` takes bf16 on a GPU that has it and fp32 on a CPU.
+    ``init``: a bundle's folder or a shipped model's name, whose network training begins with (adaptation full).
     """
 
     adaptation: Literal["full", "lora", "partial"]
@@ -273,6 +277,7 @@ class NetworkRecipe(RecipeBase):
     train_last_blocks: int = Field(default=2, ge=1)
     drop_path: float = Field(default=0.0, ge=0, lt=1)
     pretrained: bool = True
+    init: str | None = None
     augment: Augment = "none"
     head: HeadConfig = HeadConfig()
     lora: LoraConfig | None = None
@@ -305,6 +310,8 @@ class NetworkRecipe(RecipeBase):
                 raise ValueError(fault)
         if not self.pretrained and self.adaptation != "full":
             raise ValueError(f"pretrained: false does not go with adaptation {self.adaptation}; fix: adaptation: full")
+        if self.init is not None and self.adaptation != "full":
+            raise ValueError(f"init does not go with adaptation {self.adaptation}; fix: adaptation: full")
         if self.lora is not None and self.adaptation != "lora":
             raise ValueError(f"a `lora` section does not go with adaptation {self.adaptation}; fix: adaptation: lora")
         if self.schedule.min_lr >= self.optimiser.lr:

@@ -226,6 +226,8 @@ def fit_decision(
         InputError: A class is absent, a value is not finite or out of range, shapes differ, or
             only some of the three arguments of the novelty are given.
     """
+    from atypia.inference.bundles.reference import CLASSES_KEY, classes_as_dict, log_odds
+    from atypia.statistics.laboratories import class_scores
     from atypia.statistics.metrics import brier, ece
 
     fitted = CALIBRATIONS[calibration].fit(logits_val, labels_val, None)
@@ -263,6 +265,8 @@ def fit_decision(
             "ece": {"before": ece(y, before), "after": ece(y, p)},
         },
         "uncertain": float(np.mean(calls == UNCERTAIN)),
+        # What one's own figures are compared with: atypia.inference.bundles.laboratory.
+        CLASSES_KEY: classes_as_dict(class_scores(y, log_odds(p), None, 0.0)),
     }
     if novelty is not None and features_train is not None and held_out is not None:
         facts["novelty"] = {"training": len(features_train), "held_out": len(held_out)}

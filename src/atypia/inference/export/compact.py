@@ -26,8 +26,8 @@ from atypia.inference.runtimes.catalogue import ONNX_FILE
 from atypia.methods.network import build_network
 
 
-def _whole(bundle: Bundle) -> Bundle:
-    """The bundle with all weights of its network, adapters merged: it stands on no other file."""
+def whole(bundle: Bundle) -> Bundle:
+    """A network's bundle with all weights of its network, adapters merged: it stands on no other file."""
     merged = load_network(bundle)
     spec = replace(merged.spec, adaptation=FULL, lora_rank=0)
     names = build_network(spec, pretrained=False).trained_names
@@ -59,7 +59,7 @@ def save_compact(trained: Bundle, folder: Path, name: str) -> Bundle:
     """
     import onnx
 
-    bundle = _whole(trained)
+    bundle = whole(trained)
     packed = pack(bundle.tensors)
     is_packed = len(packed) > len(bundle.tensors)
     bundle = replace(bundle, name=name, tensors=_halved(packed))

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base.errors import AbsentError, InputError, must
-from atypia.base.records import ATYPICAL_TASK, CLASS_NAMES
+from atypia.base.records import ATYPICAL_TASK, CLASS_NAMES, DEFAULT_THRESHOLD
 from atypia.review.figures.features import Values
 from atypia.review.figures.figures import UNKNOWN_LABEL, Figures
+from atypia.statistics.labelling import spread_over_scores
 
 POOL: Final = 2000
 """Number of most uncertain figures from which a queue is chosen."""
@@ -80,6 +81,27 @@ def value_queue(figures: Figures, features: Values | None, decided: Bools, limit
         for i, d in zip(chosen, distances, strict=True)
     ]
     return Queue(chosen, reasons, "by uncertainty times distance from what was chosen and decided before")
+
+
+def calibration_queue(figures: Figures, decided: Bools, limit: int) -> Queue:
+    """The figures from whose labels ``atypia calibrate`` learns most of how the scores lie here.
+
+    They are spread over the scores (:mod:`atypia.statistics.labelling`): the uncertain ones alone would bias it.
+
+    Args:
+        figures: The figures.
+        decided: Which figures the rater has decided, shape (n,).
+        limit: How many to choose.
+
+    Raises:
+        InputError: No figure has a probability.
+    """
+    if not figures.has("p"):
+        raise InputError(must("probabilities", "known for a queue to calibrate by", "none", "open results of a model"))
+    threshold = figures.threshold if figures.threshold is not None else DEFAULT_THRESHOLD
+    chosen = spread_over_scores(figures.p, limit, threshold, decided)
+    reasons = [f"one of {len(chosen)} spread over all probabilities; here {figures.p[i]:.2f}" for i in chosen]
+    return Queue(chosen, reasons, "spread over all probabilities, for atypia calibrate: decide them in this order")
 
 
 def weighted_k_centre(

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from atypia.base.errors import DataError, InputError, must
 from atypia.review.decisions.listing import SortName, Wanted, described, select
 from atypia.review.decisions.words import NO_DECISION, DecisionName
-from atypia.review.figures.learning import label_error_queue, value_queue
+from atypia.review.figures.learning import calibration_queue, label_error_queue, value_queue
 from atypia.review.media.crops import MAX_PX, ViewName
 from atypia.review.server.context import Open
 from atypia.review.server.schemas import MAX_ID, Figure, FigurePage, QueueReply
@@ -85,7 +85,7 @@ def crop(
 @router.get("/queue", response_model=QueueReply)
 def queue(
     review: Open,
-    kind: Literal["value", "label-errors"] = "value",
+    kind: Literal["value", "calibration", "label-errors"] = "value",
     rater: RaterQuery = None,
     blind: Blind = False,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -95,8 +95,10 @@ def queue(
     decided = board.codes(rater) != NO_DECISION
     if kind == "value":
         found = value_queue(f, review.features, decided, limit)
+    elif kind == "calibration":
+        found = calibration_queue(f, decided, limit)
     elif blind:
-        raise InputError(must("kind", "value in blind mode", kind, "leave blind mode"))
+        raise InputError(must("kind", "value or calibration in blind mode", kind, "leave blind mode"))
     else:
         found = label_error_queue(f, review.likely_errors(), decided, limit)
     indices = found.indices.tolist()

@@ -19,7 +19,7 @@ from atypia.review.server.schemas import Has, Health, Session
 
 router = APIRouter(tags=["page"])
 INDEX: Final = Path(__file__).parents[2] / "static" / "index.html"
-QUEUES: Final = ("value", "label-errors")
+QUEUES: Final = ("value", "calibration", "label-errors")
 
 
 @router.get("/", include_in_schema=False)

@@ -33,6 +33,11 @@ export const QUEUES = {
     title: "Most useful next", text: "Figures whose decisions would help the model most, most useful first.",
     reveals: false
   },
+  calibration: {
+    title: "Most useful to calibrate",
+    text: "Figures whose decision tells most of how a model's scores lie here, for atypia calibrate.",
+    reveals: false
+  },
   "label-errors": {
     title: "Likely label errors", text: "Figures whose label the model doubts, the most doubtful first.",
     reveals: true

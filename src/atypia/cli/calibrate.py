@@ -1,0 +1,92 @@
+"""``atypia calibrate``: a classifier's decision fitted to one's own laboratory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atypia.cli.console import bars, note, show_json, warn
+from atypia.cli.options import Allow, Json, Root, Seed
+
+EXAMPLE = "Example: `atypia calibrate atypia --on my.csv --out my-lab`, then `atypia predict crops/ --model my-lab`"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+
+    @app.command("calibrate", epilog=EXAMPLE)
+    def calibrate(
+        model: Annotated[str, typer.Argument(help="A shipped model's name, a bundle's folder, or one run's.")],
+        on: Annotated[
+            str, typer.Option(help="Your labelled figures: a CSV (image, label, case_id, mpp), a manifest, a folder.")
+        ],
+        out: Annotated[
+            Path | None,
+            typer.Option(help="Folder of the calibrated model. With --propose: a CSV.", show_default=False),
+        ] = None,
+        decisions: Annotated[
+            Path | None,
+            typer.Option(help="The review page's decisions.csv, for labels of these figures.", show_default=False),
+        ] = None,
+        propose: Annotated[
+            int | None,
+            typer.Option(min=1, help="Instead: write the N figures that are most useful to label.", show_default=False),
+        ] = None,
+        prior: Annotated[
+            Path | None,
+            typer.Option(
+                help="A training with protocol lodo: how much laboratories differ. Default: what the model says.",
+                show_default=False,
+            ),
+        ] = None,
+        runtime: Annotated[
+            str | None, typer.Option(help="onnx, openvino or torch. Default: the fastest there is.", show_default=False)
+        ] = None,
+        allow: Allow = None,
+        seed: Seed = 0,
+        root: Root = None,
+        as_json: Json = False,
+    ) -> None:
+        """Say how good a model is on your own labelled figures, and fit its decision to them where that is warranted.
+
+        The network stays as it is. Where the figures tell too little, nothing is changed and nothing is written.
+        """
+        from atypia.workflows.calibrate import calibrate as run
+        from atypia.workflows.calibrate import propose as choose
+
+        if propose is not None:
+            if out is None or decisions is not None or prior is not None:
+                raise typer.BadParameter(
+                    "give --out FILE.csv, and neither --decisions nor --prior", param_hint="--propose"
+                )
+            with bars() as progress:
+                count = choose(model, on, propose, out, runtime=runtime, root=root, progress=progress)
+            note(
+                f"file: {out} ({count} figures); fill in `label`, then: atypia calibrate {model} --on {out} --out my-lab"
+            )
+            return
+        with bars() as progress:
+            found = run(
+                model,
+                on,
+                out,
+                decisions=decisions,
+                prior=prior,
+                runtime=runtime,
+                allow=allow or (),
+                root=root,
+                seed=seed,
+                progress=progress,
+            )
+        for text in found.notes:
+            warn(text)
+        if as_json:
+            show_json(found.as_dict())
+        else:
+            print(found.to_text())
+        if found.out is not None:
+            note(f"files: {found.out}/ (a model for --model; what it was made from is in its card.md)")
+        elif out is not None:
+            note(f"nothing was written to {out}")

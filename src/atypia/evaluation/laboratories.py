@@ -1,0 +1,123 @@
+"""What classifiers said of laboratories that they were not trained on, and the prior that follows for others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from atypia.base import records as r
+from atypia.base import runs
+from atypia.base.errors import DataError, InputError, must
+from atypia.inference.bundles.laboratory import Own
+from atypia.inference.bundles.reference import log_odds
+from atypia.inference.predictions import read_predictions
+from atypia.statistics.laboratories import (
+    Laboratory,
+    LaboratoryPrior,
+    between_cases,
+    check_reference,
+    class_scores,
+    fit_prior,
+)
+
+STRENGTH: Final = 4.0
+"""By how much the likeliest prior is sharpened: what loses least on left-out laboratories (docs/results/calibration.md)."""
+LEAST: Final = 10
+"""Figures of either class that a laboratory needs to tell something of how laboratories differ."""
+
+
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """A laboratory that was left out of a training, and that training's own validation figures."""
+
+    laboratory: str
+    run: str
+    validation: Own
+    figures: Own
+
+
+def left_out(folders: Iterable[Path]) -> list[LeftOut]:
+    """Laboratories that trainings below these folders left out, by run and name.
+
+    Of a training with protocol ``lodo`` these are the test parts of its folds; of any training also the domains of its
+    evaluations on other sets. Runs without a validation part of both classes are passed over, and laboratories with
+    fewer than :data:`LEAST` figures of a class.
+
+    Raises:
+        InputError: There is none.
+    """
+    found: list[LeftOut] = []
+    given = list(folders)
+    for folder in given:
+        # A training, several below one folder, or a study, whose runs are trainings.
+        for place in sorted({path.parent for path in folder.glob(f"**/{runs.TRAINING}")} | {folder}):
+            for run in (path.parent for path in sorted(place.glob(f"*/{runs.RUN}"))):
+                found += _of_run(place, run)
+    if not found:
+        fix = "name the folder of `atypia train … --protocol lodo`"
+        raise InputError(must("laboratories", "left out of a training", f"none in {', '.join(map(str, given))}", fix))
+    return sorted(found, key=lambda one: (one.laboratory, one.run))
+
+
+def _of_run(training: Path, run: Path) -> list[LeftOut]:
+    table = read_predictions(run / runs.PREDICTIONS)[0]
+    parts = np.array(table[r.PART].to_pylist())
+    validation = _scores(table.filter(pa.array(parts == runs.VALIDATION)))
+    if not _enough(validation):
+        return []
+    others = [table.filter(pa.array(parts == runs.TEST))]
+    others += [read_predictions(path)[0] for path in sorted(training.glob(f"{runs.EVALUATIONS}/*/{run.name}.parquet"))]
+    seen = set(table.filter(pa.array(parts == runs.VALIDATION))[r.DOMAIN].to_pylist())
+    found = []
+    for other in others:
+        domains = other[r.DOMAIN].to_pylist()
+        for name in sorted({domain for domain in domains if domain is not None} - seen):
+            figures = _scores(other.filter(pa.array([domain == name for domain in domains])))
+            if _enough(figures):
+                found.append(LeftOut(name, f"{training.name}/{run.name}", validation, figures))
+    return found
+
+
+def own_of(table: pa.Table, part: str) -> Own:
+    """The figures of one part of a run's predictions."""
+    return _scores(table.filter(pa.array([one == part for one in table[r.PART].to_pylist()])))
+
+
+def _scores(table: pa.Table) -> Own:
+    if table[r.LABEL].null_count:
+        raise DataError(
+            "predictions without labels tell nothing of a laboratory; fix: name a training on labelled data"
+        )
+    known = zip(table[r.CASE_ID].to_pylist(), table[r.FIGURE_ID].to_pylist(), strict=True)
+    cases = np.array([case if case is not None else f"figure:{figure}" for case, figure in known], dtype=np.str_)
+    return Own(table[r.LABEL].to_numpy() == 1, log_odds(table[r.P_ATYPICAL].to_numpy()), cases)
+
+
+def _enough(scores: Own) -> bool:
+    positives = int(scores.labels.sum())
+    return min(positives, len(scores.labels) - positives) >= LEAST
+
+
+def prior_of(laboratories: Sequence[LeftOut], strength: float = STRENGTH) -> LaboratoryPrior:
+    """The prior that follows from laboratories that were left out; see :func:`atypia.statistics.laboratories.fit_prior`.
+
+    Raises:
+        InputError: There are fewer than two, or a training does not tell its own classes apart.
+    """
+    pairs = [(lab.figures, lab.figures.labels == positive) for lab in laboratories for positive in (False, True)]
+    groups = [(figures.scores[own], figures.cases[own]) for figures, own in pairs]
+    share = between_cases(groups)
+    return fit_prior([as_laboratory(lab, share) for lab in laboratories], share, strength)
+
+
+def as_laboratory(one: LeftOut, case_share: float) -> Laboratory:
+    """The classes' scores of a laboratory and its reference."""
+    reference, own = (
+        class_scores(side.labels, side.scores, side.cases, case_share) for side in (one.validation, one.figures)
+    )
+    return Laboratory(one.laboratory, check_reference(reference), own)

@@ -1,0 +1,386 @@
+"""A classifier fine-tuned on one's own figures, kept only where it does better on cases left out.
+
+    from atypia.workflows.adapt import adapt
+
+    found = adapt("atypia", "my.csv", "runs/adapt")
+    print(found.to_text())
+
+Three things hold it back from forgetting: few small steps; distillation to the initial model on the same crops (Li and
+Hoiem, Learning without Forgetting, ECCV 2016); and weights between the initial and the tuned ones (Wortsman et al., Robust
+fine-tuning of zero-shot models, CVPR 2022), whose share is chosen on cases left out. The network that is written has the
+mean of the folds' weights (Wortsman et al., Model soups, ICML 2022), so that every figure has taught it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from atypia import __version__
+from atypia.base import records as r
+from atypia.base import runs
+from atypia.base.artifacts import write_json
+from atypia.base.errors import InputError, must
+from atypia.base.progress import Progress, silent
+from atypia.data.crops.store import CropStore, open_store
+from atypia.data.images.geometry import CropGeometry
+from atypia.data.manifest import Manifest
+from atypia.data.sources.opening import open_data
+from atypia.evaluation.external import check_set, open_target
+from atypia.inference.bundles.bundle import Bundle, load_bundle
+from atypia.inference.bundles.calibration import Floats
+from atypia.inference.bundles.packing import unpack
+from atypia.inference.classifier import Classifier, find_model
+from atypia.inference.export.compact import whole
+from atypia.inference.export.derived import check_new
+from atypia.methods.network import NetworkSpec
+from atypia.splits.protocol import make_split
+from atypia.splits.split import Split
+from atypia.statistics.intervals import Bootstrap, Interval, difference_intervals, metric_intervals
+from atypia.statistics.metrics import UndefinedMetricWarning
+from atypia.statistics.resampling import Predicted
+from atypia.training.fit import train
+from atypia.training.fitted import Training
+from atypia.training.recipe import load_recipe
+from atypia.workflows.own_figures import scored, without_copies
+from atypia.workflows.told import table_text
+
+METRICS: Final = ("balanced_accuracy", "sensitivity", "specificity", "auroc")
+SHARES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Shares of the tuned weights; 0 is the initial model."""
+LEVEL: Final = 0.8
+"""The new weights are taken where the interval of this level of the gain in balanced accuracy lies above 0."""
+MOST_FORGOTTEN: Final = 0.01
+"""Balanced accuracy that may be lost on the set that is to be kept."""
+LEAST: Final = 10
+"""Figures of either class that it takes."""
+CV: Final = "cross-validation"
+ADAPTED: Final = "adapted"
+REPORT: Final = "adaptation.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Adaptation:
+    """What adaptation gave on cases left out.
+
+    Attributes:
+        model: The initial model.
+        data: The figures' name.
+        figures: Normal and atypical ones.
+        cases: Their cases.
+        before: Metrics of the initial model, with 95 % intervals over cases.
+        after: Of the adapted ones, each case by a network that did not learn from it, with a share of the tuned weights
+            that the other folds chose.
+        gain: Paired differences «after − before».
+        share: Share of the tuned weights that all folds together choose.
+        drift: Distance of the new weights from the initial ones, as a share of these.
+        forgotten: Gain in balanced accuracy and AUROC on the set that is to be kept; empty where none was named.
+        kept: Why the initial model stays; None where the new one is written.
+        out: The adapted bundle; None where the initial model stays.
+        notes: What was left out, and warnings of the training.
+    """
+
+    model: str
+    data: str
+    figures: tuple[int, int]
+    cases: int
+    before: Mapping[str, Interval]
+    after: Mapping[str, Interval]
+    gain: Mapping[str, Interval]
+    share: float
+    drift: float
+    forgotten: Mapping[str, Interval]
+    kept: str | None
+    out: Path | None
+    notes: tuple[str, ...]
+
+    def to_text(self) -> str:
+        """What a person reads."""
+        normal, atypical = self.figures
+        lines = [
+            f"{self.model} adapted to {self.data}: {normal + atypical} figures ({atypical} atypical), {self.cases} cases",
+            *table_text(
+                ("cases left out", "as it was", "adapted", "difference"), METRICS, (self.before, self.after, self.gain)
+            ),
+            f"share of the tuned weights {self.share:g}; all weights moved by {self.drift:.2%}",
+        ]
+        if self.forgotten:
+            lines += table_text(("set to keep", "difference"), ("balanced_accuracy", "auroc"), (self.forgotten,))
+        else:
+            lines.append(
+                "what it forgets elsewhere was not measured: name a labelled set of other laboratories with --keep"
+            )
+        lines.append(f"adapted: {self.out}" if self.kept is None else f"kept as it was: {self.kept}")
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able; NaN becomes null."""
+        values: dict[str, Any] = {
+            key: getattr(self, key) for key in ("model", "data", "cases", "share", "drift", "kept", "notes")
+        }
+        for key in ("before", "after", "gain", "forgotten"):
+            found: Mapping[str, Interval] = getattr(self, key)
+            values[key] = {n: [None if v != v else v for v in (i.estimate, i.low, i.high)] for n, i in found.items()}
+        out = None if self.out is None else str(self.out)
+        return {**values, "figures": dict(zip(("normal", "atypical"), self.figures, strict=True)), "out": out}
+
+
+@dataclass(frozen=True, eq=False)
+class _Begin:
+    """The initial model, all its weights in it, and how its crops are cut from these figures."""
+
+    path: Path
+    bundle: Bundle
+    spec: NetworkSpec
+    geometry: CropGeometry
+
+
+def adapt(
+    init: str | Path,
+    data: str,
+    out: str | Path,
+    *,
+    folds: int = 3,
+    overrides: Sequence[str] = (),
+    keep: str | None = None,
+    seed: int = 0,
+    allow: Iterable[str] = (),
+    device: str = "auto",
+    root: Path | None = None,
+    progress: Progress = silent,
+) -> Adaptation:
+    """Fine-tunes a model on one's own figures and keeps it as it was where that does not help on cases left out.
+
+    Args:
+        init: A shipped model's name or the bundle of a network.
+        data: Labelled figures; one network is tuned for each fold of their cases.
+        out: Folder: ``cross-validation/`` (the folds, continued by the same call), ``adaptation.json``, ``bundle/``.
+        folds: Parts of the cases, from 2.
+        overrides: Changes of the recipe ``adapt``, ``key=value``.
+        keep: Labelled data of other laboratories on which no more than :data:`MOST_FORGOTTEN` may be lost.
+        seed: Of folds, training and intervals.
+        allow: Leakage findings that are named as exceptions.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        root: Data root.
+        progress: Told about crops and epochs.
+
+    Raises:
+        InputError: The model is a probe, or there are fewer than :data:`LEAST` figures of a class or too few cases.
+        DataError: A figure has no label, or none gives a crop.
+        LeakageError: The initial model was trained on these figures.
+    """
+    folder = Path(out)
+    check_new(folder / runs.BUNDLE)
+    path = find_model(init)
+    first = load_bundle(path)
+    if first.network is None:
+        raise InputError(must("init", "a network", f"{first.name}, a probe", "train the probe again on all figures"))
+    manifest, notes = without_copies(open_data(data, root))
+    labels = manifest.labels
+    counts = (int(np.count_nonzero(labels == 0)), int(np.count_nonzero(labels == 1)))
+    if min(counts) < LEAST:
+        got = f"{counts[0]} normal, {counts[1]} atypical"
+        raise InputError(must("figures", f"at least {LEAST} of either class", got, "label more, or use calibrate"))
+    checked = check_set(open_target(path), manifest, tuple(allow), progress)
+    seen = scored(manifest, Classifier.load(path), progress)
+    manifest, notes = seen.manifest, (*notes, *checked.warnings, *seen.notes)
+    bundle = whole(first)
+    assert bundle.network is not None
+    begin = _Begin(path, bundle, NetworkSpec.from_dict(bundle.network), _geometry(first, manifest))
+    recipe = _recipe(begin, overrides)
+    split = make_split("kfold", manifest, seed, folds=folds)
+    job = Training("adapt", recipe, manifest, split, folder / CV, seed, (*allow, "unknown-teacher"), None, (), device)
+    notes = (*notes, *(text for text in train(job, progress).warnings if "unknown-teacher" not in text))
+    return _judged(begin, job, split, keep, root, progress, notes)
+
+
+def _geometry(bundle: Bundle, manifest: Manifest) -> CropGeometry:
+    """The model's field where every figure's µm/px is known, else the whole crop, as ``atypia predict`` cuts."""
+    known = manifest.table[r.MPP].null_count == 0
+    if bundle.geometry.is_whole and bundle.field_um is not None and known:
+        return CropGeometry(bundle.geometry.out_px, side_um=bundle.field_um)
+    return bundle.geometry
+
+
+def _recipe(begin: _Begin, overrides: Sequence[str]) -> Any:
+    spec, cut = begin.spec, begin.geometry
+    side = {} if cut.side_um is None else {"side_um": cut.side_um}
+    side |= {} if cut.side_px is None else {"side_px": cut.side_px}
+    where = str(begin.path.resolve())
+    _, recipe = load_recipe("adapt", overrides)
+    values = recipe.model_dump(mode="json")
+    values |= {
+        "backbone": spec.backbone,
+        "input_px": spec.input_px,
+        "view": spec.view,
+        "geometry": {"out_px": cut.out_px, **side},
+        "head": {"hidden": list(spec.hidden), "dropout": spec.dropout},
+        "init": where,
+        "terms": [
+            {"name": "distillation", "weight": 1.0, "temperature": 2.0, "warmup_epochs": 0.0, "teachers": [where]}
+        ],
+    }
+    return type(recipe).model_validate(values)
+
+
+def _judged(
+    begin: _Begin, job: Training, split: Split, keep: str | None, root: Path | None, progress: Progress,
+    notes: tuple[str, ...],
+) -> Adaptation:  # fmt: skip
+    manifest, tuned = job.manifest, [load_bundle(job.out / fold.name / runs.BUNDLE) for fold in split.folds]
+    store = open_store(manifest, begin.geometry)
+    parts = [manifest.rows_of(fold.val) for fold in split.folds]
+    found = {}
+    for share in SHARES:
+        found[share] = [
+            _logits(begin, between(begin.bundle, bundle, share), store, rows, job.device)
+            for bundle, rows in zip(tuned, parts, strict=True)
+        ]
+        progress(SHARES.index(share) + 1, len(SHARES), "shares of the tuned weights compared")
+    rows = np.concatenate(parts)
+    labels, cases = manifest.labels[rows] == 1, manifest.cases[rows]
+    chosen = [_best_share(found, parts, manifest.labels, without=fold) for fold in range(len(parts))]
+    decision = begin.bundle.decision
+    one = _predicted(decision, np.concatenate(found[0.0]))
+    two = _predicted(decision, np.concatenate([found[share][fold] for fold, share in enumerate(chosen)]))
+    share = _best_share(found, parts, manifest.labels)
+    final = between(begin.bundle, mean_of(tuned), share)
+    gain = _differences(labels, two, one, cases, METRICS, job.seed)
+    forgotten = {} if keep is None else _forgotten(begin, final, open_data(keep, root), job)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        before, after = (metric_intervals(labels, p, cases, METRICS, Bootstrap(seed=job.seed)) for p in (one, two))
+        sure = difference_intervals(labels, two, one, cases, METRICS[:1], Bootstrap(level=LEVEL, seed=job.seed))
+    kept = _reason(sure[METRICS[0]], share, forgotten)
+    out = None if kept is not None else job.out.parent / runs.BUNDLE
+    report = Adaptation(
+        begin.bundle.name,
+        manifest.name,
+        (int(np.count_nonzero(~labels)), int(np.count_nonzero(labels))),
+        len(np.unique(cases)),
+        before,
+        after,
+        gain,
+        share,
+        drift(begin.bundle, final),
+        forgotten,
+        kept,
+        out,
+        notes,
+    )
+    if out is not None:
+        facts = {
+            "from": begin.bundle.name,
+            "from_fingerprint": begin.bundle.fingerprint,
+            "data": manifest.name,
+            "data_fingerprint": manifest.fingerprint,
+            "share": share,
+            "when": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "atypia": __version__,
+        }
+        replace(final, name=f"{begin.bundle.name}-adapted", training={**final.training, ADAPTED: facts}).save(out)
+    write_json(job.out.parent / REPORT, report.as_dict())
+    return report
+
+
+def _reason(sure: Interval, share: float, forgotten: Mapping[str, Interval]) -> str | None:
+    """Why the initial model stays; None where the adapted one is better."""
+    if share == 0:
+        return "the weights as they were do best on cases left out"
+    if not sure.low > 0:
+        ends = "unknown" if sure.low != sure.low else f"{sure.low:+.3f} to {sure.high:+.3f}"
+        return (
+            f"no surely better balanced accuracy on cases left out ({sure.estimate:+.3f}, {LEVEL:.0%} interval {ends})"
+        )
+    lost = -forgotten["balanced_accuracy"].estimate if forgotten else 0.0
+    if lost > MOST_FORGOTTEN:
+        return f"it would lose {lost:.3f} of balanced accuracy on the set that is to be kept"
+    return None
+
+
+def between(first: Bundle, tuned: Bundle, share: float) -> Bundle:
+    """The initial bundle with weights ``(1 − share) · initial + share · tuned``."""
+    if share == 0:
+        return first
+    old, new = unpack(first.tensors), unpack(tuned.tensors)
+    return replace(first, tensors={name: _mixed(np.asarray(old[name]), np.asarray(new[name]), share) for name in old})
+
+
+def _mixed(old: npt.NDArray[Any], new: npt.NDArray[Any], share: float) -> npt.NDArray[Any]:
+    if old.dtype.kind != "f":
+        return old  # a count of batches
+    return ((1 - share) * old.astype(np.float64) + share * new.astype(np.float64)).astype(np.float32)
+
+
+def mean_of(bundles: Sequence[Bundle]) -> Bundle:
+    """The first bundle with the mean of the weights of all."""
+    every = [unpack(bundle.tensors) for bundle in bundles]
+    means = {
+        name: np.mean([np.asarray(one[name], np.float64) for one in every], axis=0).astype(np.asarray(value).dtype)
+        for name, value in every[0].items()
+    }
+    return replace(bundles[0], tensors=means)
+
+
+def drift(first: Bundle, other: Bundle) -> float:
+    """Euclidean distance of the weights over the length of the first ones, ≥ 0."""
+    old, new = unpack(first.tensors), unpack(other.tensors)
+    pairs = [(np.asarray(old[n], np.float64), np.asarray(new[n], np.float64)) for n in old]
+    moved = sum(float(((b - a) ** 2).sum()) for a, b in pairs)
+    return float(np.sqrt(moved / sum(float((a**2).sum()) for a, _ in pairs)))
+
+
+def _logits(begin: _Begin, bundle: Bundle, store: CropStore, rows: npt.NDArray[np.int64], device: str) -> Floats:
+    from atypia.backbones.catalogue import BACKBONES
+    from atypia.inference.crops import DeviceCrops, Frame
+    from atypia.inference.networks import device_of, load_network
+
+    where = device_of(device)
+    network = load_network(bundle).to(where)
+    crops = DeviceCrops(store.crops, BACKBONES[bundle.backbone], Frame(begin.spec.input_px, begin.spec.view), where)
+    return crops.logits(network, rows)
+
+
+def _best_share(
+    found: Mapping[float, Sequence[Floats]], parts: Sequence[npt.NDArray[np.int64]], labels: npt.NDArray[np.int8],
+    without: int | None = None,
+) -> float:  # fmt: skip
+    """The share with the least log loss over the folds, classes weighted alike; the smallest of equals."""
+    folds = [i for i in range(len(parts)) if i != without]
+    y = np.concatenate([labels[parts[i]] for i in folds]) == 1
+
+    def loss(share: float) -> float:
+        z = np.concatenate([found[share][i] for i in folds])
+        lost = np.logaddexp(0, np.where(y, -z, z))
+        return float(np.mean(lost[y]) + np.mean(lost[~y]))
+
+    return min(found, key=lambda share: (round(loss(share), 6), share))
+
+
+def _predicted(decision: Any, logits: Floats) -> Predicted:
+    verdicts = decision.apply(logits)
+    return Predicted(verdicts.p, verdicts.decision)
+
+
+def _differences(
+    labels: npt.NDArray[np.bool_], two: Predicted, one: Predicted, cases: npt.NDArray[np.str_], names: Sequence[str], seed: int
+) -> dict[str, Interval]:  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedMetricWarning)  # shown as –
+        return difference_intervals(labels, two, one, cases, names, Bootstrap(seed=seed))
+
+
+def _forgotten(begin: _Begin, final: Bundle, manifest: Manifest, job: Training) -> dict[str, Interval]:
+    geometry = _geometry(begin.bundle, manifest)
+    store = open_store(manifest, geometry)
+    rows = np.flatnonzero(store.usable)
+    one, two = (_predicted(b.decision, _logits(begin, b, store, rows, job.device)) for b in (begin.bundle, final))
+    names = ("balanced_accuracy", "auroc")
+    return _differences(manifest.labels[rows] == 1, two, one, manifest.cases[rows], names, job.seed)

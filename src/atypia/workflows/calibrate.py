@@ -1,0 +1,382 @@
+"""A classifier's decision fitted to one's own laboratory: what ``atypia calibrate`` does.
+
+    from atypia.workflows.calibrate import calibrate
+
+    found = calibrate("atypia", on="my.csv", out="my-lab")
+    print(found.to_text())                       # how good the model is here, what was changed and why
+    Classifier.load("my-lab").predict(crops)     # where something was
+
+The network stays as it is; docs/calibrate.md says how the decision is moved and when it is not.
+"""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from atypia import __version__
+from atypia.base import records as r
+from atypia.base import runs
+from atypia.base.artifacts import atomic_file
+from atypia.base.errors import DataError, InputError, must
+from atypia.base.progress import Progress, silent
+from atypia.base.seeds import generator
+from atypia.data.sources.opening import open_data
+from atypia.evaluation.external import check_set, open_target
+from atypia.evaluation.laboratories import left_out, own_of, prior_of
+from atypia.inference.bundles.bundle import MODEL_FILE, Bundle, load_bundle
+from atypia.inference.bundles.decision import Decision
+from atypia.inference.bundles.laboratory import (
+    Calibrated,
+    fit_laboratory,
+    prior_for,
+    reference_of,
+)
+from atypia.inference.bundles.reference import log_odds
+from atypia.inference.classifier import Classifier, find_model
+from atypia.inference.export.derived import check_new, save_derived
+from atypia.inference.predictions import read_predictions
+from atypia.statistics.intervals import Bootstrap, Interval, difference_intervals, metric_intervals
+from atypia.statistics.labelling import spread_over_scores
+from atypia.statistics.laboratories import Classes, LaboratoryPrior, class_scores
+from atypia.statistics.metrics import UndefinedMetricWarning
+from atypia.statistics.resampling import Predicted
+from atypia.workflows.own_figures import Scored, scored, with_decisions, without_copies
+from atypia.workflows.told import outcome_text, table_text
+
+DECIDED: Final = ("balanced_accuracy", "sensitivity", "specificity")
+METRICS: Final = (*DECIDED, "auroc")
+"""The last one is that of the model: a decision does not change the order of figures."""
+FOLDS: Final = 10
+"""Parts of the cases, each decided by what was fitted on the others."""
+CALIBRATED: Final = "calibrated"
+"""Key among a bundle's facts of its training: from which model, on which figures, when."""
+PROPOSAL: Final = (r.FIGURE_ID, r.IMAGE, r.X_PX, r.Y_PX, r.CASE_ID, r.MPP, r.LABEL)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """How good a model is on one's own figures, and what they were reason to change.
+
+    Attributes:
+        model: Its name.
+        data: What the figures are called.
+        figures: Normal and atypical figures.
+        cases: Their cases; as many as figures where no case is known.
+        before: Metrics of the model as it is, with 95 % intervals over cases; empty where a class is absent.
+        after: The same of the new decision, each case decided by what was fitted on other cases; empty likewise.
+        gain: Paired differences «after − before»; empty likewise.
+        result: The decision for the laboratory and the reasons for it.
+        threshold: Probability by the model as it is, from which on a figure was called atypical, and is now.
+        prior: How much laboratories differ, and where that is known from.
+        exact: Whether the model says what its decision was fitted on; else that was read off its prediction sets.
+        out: The calibrated model; None where nothing is written.
+        notes: What was left out or must be known, in words.
+    """
+
+    model: str
+    data: str
+    figures: tuple[int, int]
+    cases: int
+    before: Mapping[str, Interval]
+    after: Mapping[str, Interval]
+    gain: Mapping[str, Interval]
+    result: Calibrated
+    threshold: tuple[float, float]
+    prior: tuple[LaboratoryPrior, str]
+    exact: bool
+    out: Path | None
+    notes: tuple[str, ...]
+
+    @property
+    def changed(self) -> bool:
+        """Whether the new decision is another one."""
+        return self.result.changed
+
+    def to_text(self) -> str:
+        """What a person reads."""
+        normal, atypical = self.figures
+        lines = [f"{self.model} on {self.data}: {normal + atypical} figures ({atypical} atypical), {self.cases} cases"]
+        if self.before:
+            titles = ("", "as it is", "calibrated, on cases left out", "difference")
+            lines += table_text(titles, METRICS, (self.before, self.after, self.gain))
+        lines += outcome_text(self.result, self.threshold)
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        judged, shift = self.result.judged, self.result.judged.shift
+
+        def shown(found: Mapping[str, Interval]) -> dict[str, Any]:
+            ends = {name: (i.estimate, i.low, i.high) for name, i in found.items()}
+            return {name: [None if v != v else v for v in values] for name, values in ends.items()}
+
+        return {
+            "model": self.model,
+            "data": self.data,
+            "figures": dict(zip(("normal", "atypical"), self.figures, strict=True)),
+            "cases": self.cases,
+            "before": shown(self.before),
+            "after": shown(self.after),
+            "difference": shown(self.gain),
+            "outcome": judged.outcome,
+            "changed": self.changed,
+            "missing": dict(zip(("normal", "atypical"), judged.more, strict=True)),
+            "evidence": judged.evidence,
+            "shift": None if shift is None else {"means": shift.shifts, "errors": shift.errors, "ratios": shift.ratios},
+            "map": judged.map._asdict(),
+            "threshold": dict(zip(("before", "after"), self.threshold, strict=True)),
+            "own_prediction_sets": dict(zip(("normal", "atypical"), self.result.sets, strict=True)),
+            "refusal_limit_raised": self.result.novelty,
+            "prior": self.prior[1],
+            "out": None if self.out is None else str(self.out),
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class _Model:
+    """A bundle, where it lies, and what its decision was fitted on."""
+
+    folder: Path
+    bundle: Bundle
+    classifier: Classifier
+    reference: Classes
+    exact: bool
+
+
+def calibrate(
+    model: str | Path,
+    on: str,
+    out: str | Path | None = None,
+    *,
+    decisions: str | Path | None = None,
+    prior: str | Path | None = None,
+    runtime: str | None = None,
+    allow: Iterable[str] = (),
+    root: Path | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Calibration:
+    """Measures a model on one's own labelled figures and fits its decision to them, as far as they are reason to.
+
+    Args:
+        model: A shipped model's name, a bundle's folder, or one run of a training.
+        on: The figures, as :func:`atypia.data.sources.opening.open_data` takes them: a CSV with ``image`` and ``label``
+            (and ``case_id``, ``mpp``), the review page's ``manifest.parquet``.
+        out: Folder of the calibrated model, which must not exist; None: nothing is written.
+        decisions: The review page's ``decisions.csv``, for the labels of figures of ``on``.
+        prior: Folder of a training with protocol ``lodo``, whose left-out laboratories tell how much laboratories
+            differ, in place of what the model says of that or the default.
+        runtime: What runs the network; None for the first that is there, as for ``atypia predict``.
+        allow: Leakage findings that are named as exceptions: figures that the model was trained on tell nothing.
+        root: Data root; None for the user's setting.
+        seed: Of the parts of cases and of the intervals.
+        progress: Told how many figures are scored.
+
+    Raises:
+        InputError: The model has no fitted decision or was calibrated before, ``out`` exists, or the task is another.
+        DataError: A figure has no label, none gives a crop, or a file is damaged.
+        LeakageError: The model was trained on these figures.
+    """
+    if out is not None:
+        check_new(Path(out))
+    opened = _opened(model, runtime)
+    manifest, notes = open_data(on, root), []
+    if decisions is not None:
+        manifest, said = with_decisions(manifest, Path(decisions))
+        notes += said
+    _ = manifest.labels  # every figure needs one
+    manifest, said = without_copies(manifest)
+    notes += said
+    checked = check_set(open_target(opened.folder), manifest, tuple(allow), progress)
+    notes += [text for text in checked.warnings if "images cannot be used" not in text]
+    own = scored(manifest, opened.classifier, progress)
+    notes += own.notes
+    how = prior_for(opened.bundle.decision)
+    if prior is not None:
+        how = prior_of(left_out([Path(prior)])), f"laboratories left out of {prior}"
+    return _calibrated(opened, own, how, None if out is None else Path(out), seed, tuple(notes))
+
+
+def _calibrated(
+    opened: _Model, own: Scored, how: tuple[LaboratoryPrior, str], out: Path | None, seed: int, notes: tuple[str, ...]
+) -> Calibration:
+    decision, labels, cases = opened.bundle.decision, own.manifest.labels == 1, own.manifest.cases
+
+    def fitted(rows: npt.NDArray[np.int64]) -> Calibrated:
+        features = own.features[rows]
+        return fit_laboratory(decision, own.logits[rows], labels[rows], cases[rows], opened.reference, how[0], features)
+
+    result = fitted(np.arange(len(labels)))
+    before, after, gain = _measured(decision, own, fitted, seed)
+    found = Calibration(
+        opened.bundle.name,
+        own.manifest.name,
+        (int(np.count_nonzero(~labels)), int(np.count_nonzero(labels))),
+        len(np.unique(cases)),
+        before,
+        after,
+        gain,
+        result,
+        (decision.threshold, _old_probability(decision, result)),
+        how,
+        opened.exact,
+        None,
+        notes,
+    )
+    if out is None or not result.changed:
+        return found
+    facts = {
+        "from": opened.bundle.name,
+        "from_fingerprint": opened.bundle.fingerprint,
+        "data": own.manifest.name,
+        "data_fingerprint": own.manifest.fingerprint,
+        "figures": dict(zip(("normal", "atypical"), found.figures, strict=True)),
+        "cases": found.cases,
+        "outcome": result.judged.outcome,
+        "map": result.judged.map._asdict(),
+        "prior": how[1],
+        "when": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "atypia": __version__,
+    }
+    training = {**opened.bundle.training, CALIBRATED: facts}
+    bundle = replace(opened.bundle, name=out.name, decision=result.decision, training=training)
+    return replace(found, out=save_derived(opened.folder, bundle, out))
+
+
+def _old_probability(decision: Decision, result: Calibrated) -> float:
+    """What the probability of the model as it is must reach for the new decision to call a figure atypical."""
+    moved = result.judged.map
+    odds = (float(log_odds([decision.threshold])[0]) - moved.offset) / moved.factor
+    return float(1 / (1 + np.exp(-odds)))
+
+
+def _opened(model: str | Path, runtime: str | None) -> _Model:
+    """Opens a model whose decision can be fitted to a laboratory.
+
+    Raises:
+        InputError: It is an exported file, several runs, was calibrated before, or does not say what it was fitted on.
+    """
+    path = find_model(model)
+    if path.is_file():
+        fix = "name the bundle that it was exported from, and export the calibrated one"
+        raise InputError(must("model", "a bundle's folder", f"the file {path}", fix))
+    if not (path / MODEL_FILE).is_file():
+        complete = runs.run_folders(path)
+        if len(complete) != 1:
+            names = ", ".join(run.name for run in complete[:5]) or "none"
+            raise InputError(
+                must("model", "one bundle or run", f"{path} with {len(complete)} runs", f"name one: {names}")
+            )
+        path = complete[0] / runs.BUNDLE
+    bundle = load_bundle(path)
+    if CALIBRATED in bundle.training:
+        first = bundle.training[CALIBRATED].get("from")
+        fix = f"calibrate {first} on all figures together"
+        raise InputError(must("model", "one that was not calibrated before", bundle.name, fix))
+    known = reference_of(bundle.decision) or _validation(path)
+    if known is None:
+        fix = "train it by a recipe with a `decision` section, or name its run's folder in the training"
+        raise InputError(must("model", "with a fitted decision", f"{bundle.name} without one", fix))
+    return _Model(path, bundle, Classifier.load(path, runtime=runtime), *known)
+
+
+def _validation(bundle: Path) -> tuple[Classes, bool] | None:
+    """The reference of a run whose decision was not fitted: its own validation figures."""
+    path = bundle.resolve().parent / runs.PREDICTIONS
+    if not path.is_file():
+        return None
+    own = own_of(read_predictions(path)[0], runs.VALIDATION)
+    if own.labels.all() or not own.labels.any():
+        return None
+    return class_scores(own.labels, own.scores, own.cases, 0.0), True
+
+
+def _measured(decision: Decision, own: Scored, fitted: Any, seed: int) -> tuple[dict[str, Interval], ...]:
+    """Metrics before, after on cases left out, and their difference; empty where a class is absent."""
+    labels, cases = own.manifest.labels == 1, own.manifest.cases
+    if labels.all() or not labels.any():
+        return {}, {}, {}
+    names = np.unique(cases)
+    part = generator(seed, "calibrate").permutation(np.arange(len(names)) % min(FOLDS, len(names)))
+    of = part[np.searchsorted(names, cases)]
+    first = decision.apply(own.logits, own.features)
+    p, decided = first.p.copy(), first.decision.copy()
+    for fold in np.unique(part) if len(names) > 1 else ():
+        rest, mine = np.flatnonzero(of != fold), np.flatnonzero(of == fold)
+        verdicts = fitted(rest).decision.apply(own.logits[mine])
+        p[mine], decided[mine] = verdicts.p, verdicts.decision
+    one, two = Predicted(first.p, first.decision), Predicted(p, decided)
+    options = Bootstrap(seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedMetricWarning)  # shown as –
+        return (
+            metric_intervals(labels, one, cases, METRICS, options),
+            metric_intervals(labels, two, cases, DECIDED, options),
+            difference_intervals(labels, two, one, cases, DECIDED, options),
+        )
+
+
+def propose(
+    model: str | Path, on: str, count: int, out: str | Path, *, runtime: str | None = None, root: Path | None = None,
+    progress: Progress = silent,
+) -> int:  # fmt: skip
+    """Writes a CSV of the figures whose labels tell most of how a model's scores lie in a laboratory.
+
+    They are spread over the model's scores (:mod:`atypia.statistics.labelling`). Figures that have a label count as
+    labelled. The table does not say what the model thinks of them, as that would influence who labels.
+
+    Args:
+        model: As for :func:`calibrate`; its decision need not be fitted.
+        on: Figures with or without labels.
+        count: How many.
+        out: The CSV; with its column ``label`` filled in it is what :func:`calibrate` takes.
+        runtime: What runs the network.
+        root: Data root.
+        progress: Told how many figures are scored.
+
+    Returns:
+        How many figures were written.
+
+    Raises:
+        InputError: The count is not positive, or the name does not end in .csv.
+        DataError: Every figure has a label, or none gives a crop.
+    """
+    path = Path(out)
+    if count < 1:
+        raise InputError(must("count", "at least 1", count, "for instance 50"))
+    if path.suffix.lower() != ".csv":
+        raise InputError(must("out", "a name ending in .csv", str(out), "rename it"))
+    classifier = Classifier.load(model, runtime=runtime)
+    found = scored(open_data(on, root), classifier, progress)
+    decision = classifier.members[0].decision
+    scores = log_odds(decision.calibration.apply(found.logits))
+    labelled = np.array([label is not None for label in found.manifest.table[r.LABEL].to_pylist()])
+    rows = spread_over_scores(scores, count, float(log_odds([decision.threshold])[0]), labelled)
+    if not len(rows):
+        raise DataError(f"{found.manifest.name}: every figure has a label; fix: name figures without, or calibrate")
+    root_of = found.manifest.root or Path()
+    with atomic_file(path) as binary:
+        text = []
+        for one in found.manifest.take(rows).table.to_pylist():
+            values = {**one, r.IMAGE: str((root_of / one[r.IMAGE]).resolve()), r.LABEL: None}
+            text.append(["" if values[key] is None else values[key] for key in PROPOSAL])
+        binary.write(_csv([list(PROPOSAL), *text]))
+    return len(rows)
+
+
+def _csv(lines: list[list[Any]]) -> bytes:
+    import io
+
+    file = io.StringIO(newline="")
+    csv.writer(file, lineterminator="\n").writerows(lines)
+    return file.getvalue().encode()

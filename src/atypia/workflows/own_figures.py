@@ -1,0 +1,201 @@
+"""A laboratory's own figures: labels from its table or its review, and what a classifier says of each."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from atypia.base import records as r
+from atypia.base.errors import DataError, InputError, must
+from atypia.base.progress import Progress, silent
+from atypia.data.crops.store import open_store
+from atypia.data.manifest import Manifest
+from atypia.data.slides.streams import CropBatch, crop_files
+from atypia.data.sources.layouts import class_label
+from atypia.data.textfiles import read_table
+from atypia.inference.classifier import Classifier
+
+RATER, DECISION = "rater", "decision"
+"""Columns of the review page's ``decisions.csv``, beside the figure's id."""
+NO_VOTES: Final = ("", "unsure", "not-mitosis")
+MOST_SHOWN: Final = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Figures and what a classifier's network gives for them.
+
+    Attributes:
+        manifest: Those that could be read, in the order of the data.
+        logits: Shape (n,).
+        features: Shape (n, d).
+        notes: What was left out, in words.
+    """
+
+    manifest: Manifest
+    logits: npt.NDArray[np.float32]
+    features: npt.NDArray[np.float32]
+    notes: tuple[str, ...]
+
+
+def with_decisions(manifest: Manifest, path: Path) -> tuple[Manifest, tuple[str, ...]]:
+    """The figures on which reviewers decided, with their majority as label.
+
+    Args:
+        manifest: The figures that were reviewed.
+        path: The review page's ``decisions.csv``: ``figure_id, decision`` and, where there are several, ``rater``.
+
+    Returns:
+        The figures with a majority, and notes. Abstentions (unsure, not a mitosis) are no votes.
+
+    Raises:
+        DataError: No such table, an unknown word, or no decision is on a figure of the data.
+    """
+    table = read_table(path)
+    table.require(r.FIGURE_ID, DECISION)
+    votes: dict[str, Counter[int]] = defaultdict(Counter)
+    seen: set[tuple[str, str]] = set()
+    for row, line in zip(table.rows, table.lines, strict=True):
+        word, figure, rater = row[DECISION].strip().casefold(), row[r.FIGURE_ID], row.get(RATER, "")
+        if (figure, rater) in seen:
+            raise DataError(f"{path.name}, line {line}: figure {figure!r} occurs twice; fix: keep one line a rater")
+        seen.add((figure, rater))
+        if word in NO_VOTES:
+            continue
+        try:
+            label = class_label(word)
+        except KeyError:
+            label = None
+        if label is None:
+            fix = "correct the cell, or export decisions.csv anew"
+            raise DataError(f"{path.name}, line {line}: {must(DECISION, 'a class', repr(word[:40]), fix)}")
+        votes[figure][label] += 1
+    rows, labels, ties = [], [], 0
+    for row, figure in enumerate(manifest.ids):
+        count = votes.get(figure, Counter())
+        if count[0] == count[1]:
+            ties += bool(count)
+            continue
+        rows.append(row)
+        labels.append(int(count[1] > count[0]))
+    if not rows:
+        fix = "name with --on what was reviewed"
+        raise DataError(must(path.name, f"decisions on figures of {manifest.name}", "none", fix))
+    notes = [f"labels of {len(rows)} figures by the decisions in {path.name}"]
+    if ties:
+        notes.append(f"{ties} figures left out on which reviewers are evenly split")
+    strangers = len(set(votes) - set(manifest.ids))
+    if strangers:
+        notes.append(f"{strangers} figures of {path.name} are not in {manifest.name}")
+    found = []
+    for one, label in zip(manifest.take(np.array(rows)).table.to_pylist(), labels, strict=True):
+        found.append({**one, r.LABEL: label, r.SOFT_LABEL: None, r.VOTES: None, r.N_RATERS: None})
+    return Manifest.from_rows(found, manifest.name, manifest.task, manifest.root, manifest.notes), tuple(notes)
+
+
+def without_copies(manifest: Manifest) -> tuple[Manifest, tuple[str, ...]]:
+    """The figures without those whose image is the same as another's: copies are no further evidence.
+
+    Of copies with one label the first is kept; copies with different labels say nothing and are all left out. Figures on
+    slides are told apart by their position.
+    """
+    table = manifest.table
+    keys = list(zip(*(table[c].to_pylist() for c in (r.SHA256, r.X_PX, r.Y_PX)), strict=True))
+    labels = table[r.LABEL].to_pylist()
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for row, key in enumerate(keys):
+        groups[row if key[0] is None else key].append(row)
+    keep = [rows[0] for rows in groups.values() if len({labels[i] for i in rows}) == 1]
+    conflicting = sum(len(rows) for rows in groups.values() if len({labels[i] for i in rows}) > 1)
+    copies = len(keys) - len(keep) - conflicting
+    notes = [f"{copies} figures left out: their images are copies of others'"] if copies else []
+    if conflicting:
+        notes.append(f"{conflicting} figures left out: the same image with different labels")
+    if not keep:
+        raise DataError(f"{manifest.name}: all figures are copies with different labels; fix: correct the labels")
+    return (manifest if len(keep) == len(keys) else manifest.take(np.array(sorted(keep)))), tuple(notes)
+
+
+def scored(manifest: Manifest, classifier: Classifier, progress: Progress = silent) -> Scored:
+    """What a classifier's one network gives for figures whose crops are cut as ``atypia predict`` cuts them.
+
+    Args:
+        manifest: The figures; µm/px of crops is the column ``mpp``, else what their files state.
+        classifier: Of one member.
+        progress: Told how many are done.
+
+    Raises:
+        DataError: No figure gives a crop.
+        InputError: There are several members, or figures lie on slides and the model does not say its field.
+    """
+    if len(classifier.members) != 1 or classifier.tta:
+        raise InputError(must("model", "one network", classifier.name, "name one model"))
+    runtime = classifier.members[0].runtime
+    logits: dict[int, np.float32] = {}
+    features: dict[int, npt.NDArray[np.float32]] = {}
+    reasons: dict[int, str] = {}
+    for rows, crops in _crops(manifest, classifier, reasons):
+        z, f = runtime.run(crops)
+        logits.update(zip(rows, z, strict=True))
+        features.update(zip(rows, f, strict=True))
+        progress(len(logits), len(manifest), f"figures scored by {classifier.name}")
+    if not logits:
+        first = next(iter(reasons.values()), "there is none")
+        raise DataError(
+            f"{manifest.name}: none of the {len(manifest)} figures gives a crop, the first because: {first}"
+        )
+    notes = []
+    if reasons:
+        some = "; ".join(f"{manifest.ids[i]}: {reasons[i]}" for i in sorted(reasons)[:MOST_SHOWN])
+        notes.append(f"{len(reasons)} of {len(manifest)} figures left out, they give no crop ({some})")
+    rows = sorted(logits)
+    usable = manifest if len(rows) == len(manifest) else manifest.take(np.array(rows))
+    return Scored(usable, np.array([logits[i] for i in rows]), np.stack([features[i] for i in rows]), tuple(notes))
+
+
+def _crops(
+    manifest: Manifest, classifier: Classifier, reasons: dict[int, str]
+) -> Iterator[tuple[list[int], npt.NDArray[np.uint8]]]:
+    """Rows and their crops, batch by batch; the reasons of those that give none are filled in."""
+    table = manifest.table
+    if manifest.root is None:
+        raise DataError(f"{manifest.name}: its images are not at hand; fix: name data with images")
+    on_slide = [x is not None for x in table[r.X_PX].to_pylist()]
+    slides = [i for i, cut in enumerate(on_slide) if cut]
+    if slides:
+        part = manifest.take(np.array(slides))
+        store = open_store(part, classifier.slide_geometry)
+        reasons.update({slides[part.ids.index(figure)]: why for figure, why in store.quarantined.items()})
+        for rows, crops in store.batches():
+            yield [slides[i] for i in rows.tolist()], crops
+    by_mpp: dict[float | None, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    images = zip(table[r.IMAGE].to_pylist(), table[r.MPP].to_pylist(), on_slide, strict=True)
+    for row, (image, mpp, cut) in enumerate(images):
+        if not cut:
+            by_mpp[mpp][str(manifest.root / image)].append(row)
+    for mpp, files in by_mpp.items():
+        yield from _files(files, mpp, classifier, reasons)
+
+
+def _files(
+    files: dict[str, list[int]], mpp: float | None, classifier: Classifier, reasons: dict[int, str]
+) -> Iterator[tuple[list[int], npt.NDArray[np.uint8]]]:
+    geometry = classifier.geometry if mpp is None or classifier.field_um is None else classifier.slide_geometry
+    paths: Sequence[str] = [path for path in files if Path(path).is_file()]
+    for path in set(files) - set(paths):
+        reasons.update(dict.fromkeys(files[path], f"{path} does not exist"))
+    if not paths:
+        return
+    stream = crop_files(paths, geometry, mpp=mpp, given_as="column `mpp`", assumed_um=classifier.field_um)
+    for item in stream:
+        if isinstance(item, CropBatch):
+            places = [(row, at) for at, image in enumerate(item.images) for row in files[image]]
+            yield [row for row, _ in places], item.crops[[at for _, at in places]]
+        else:
+            reasons.update(dict.fromkeys(files[item.image], item.reason))

@@ -1,0 +1,71 @@
+"""What is said of a model on one's own figures: metrics before and after, and what was done and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from atypia.inference.bundles.laboratory import CONTRADICTED, MOVED, NO_EVIDENCE, NOT_TOLD_APART, Calibrated
+from atypia.statistics.intervals import Interval
+
+TITLES: Final = {
+    "balanced_accuracy": "balanced accuracy",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "auroc": "AUROC",
+}
+
+
+def table_text(titles: Sequence[str], names: Sequence[str], columns: Sequence[Mapping[str, Interval]]) -> list[str]:
+    """Lines of a table of metrics: a row a metric, a column a mapping; the last column holds differences."""
+    rows = [list(titles)]
+    for name in names:
+        shown = [interval_text(found.get(name), at == len(columns) - 1) for at, found in enumerate(columns)]
+        rows.append([TITLES.get(name, name), *shown])
+    widths = [max(len(row[at]) for row in rows) for at in range(len(titles))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def interval_text(found: Interval | None, signed: bool = False) -> str:
+    """«0.812 [0.75, 0.87]»; – for what is undefined."""
+    sign = "+" if signed else ""
+    if found is None:
+        return ""
+    if found.estimate != found.estimate:
+        return "–"
+    ends = "–" if found.low != found.low else f"{found.low:{sign}.3f}, {found.high:{sign}.3f}"
+    return f"{found.estimate:{sign}.3f} [{ends}]"
+
+
+def counted(normal: int, atypical: int) -> str:
+    """«3 more atypical figures and 2 more normal ones»."""
+    one = f"{atypical} more atypical figure{'s' * (atypical != 1)}" if atypical else ""
+    other = f"{normal} more normal figure{'s' * (normal != 1)}" if normal else ""
+    return " and ".join(text for text in (one, other) if text)
+
+
+def outcome_text(result: Calibrated, threshold: tuple[float, float]) -> list[str]:
+    """What was done and why, one sentence a line."""
+    judged = result.judged
+    before, after = threshold
+    if judged.outcome == MOVED:
+        lines = [
+            f"the threshold moves: what the model as it is gives {after:.3f} is atypical from here on, until now {before:.3f}",
+            "probabilities are calibrated anew, so the new model's threshold reads as before",
+        ]
+    elif judged.outcome == NO_EVIDENCE:
+        more = counted(*judged.more)
+        why = f"about {more} like these would tell" if more else "these figures lie where they are expected"
+        lines = [f"not enough to move the threshold: {why}"]
+    elif judged.outcome == CONTRADICTED:
+        lines = ["the threshold stays: moved by some of these cases, it does worse on the others"]
+    elif judged.outcome == NOT_TOLD_APART:
+        return ["nothing is changed: the model does not tell these classes apart; look at the labels, and at µm/px"]
+    else:
+        return [f"not enough to change anything: {counted(*judged.more)}"]
+    own = [name for name, mine in zip(("normal", "atypical"), result.sets, strict=True) if mine]
+    if own:
+        lines.append(f"prediction sets: limits of {' and '.join(own)} by these figures")
+    if result.novelty:
+        lines.append("refusals: the limit is raised, as more of these figures were refused than chance explains")
+    return lines

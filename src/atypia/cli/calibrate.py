@@ -10,7 +10,7 @@ import typer
 from atypia.cli.console import bars, note, show_json, warn
 from atypia.cli.options import Allow, Json, Root, Seed
 
-EXAMPLE = "Example: `atypia calibrate atypia --on my.csv --out my-lab`, then `atypia predict crops/ --model my-lab`"
+EXAMPLE = "Example: `atypia calibrate atypia --on my.csv --out my-lab`"
 
 
 def register(app: typer.Typer) -> None:

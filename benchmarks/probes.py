@@ -145,17 +145,17 @@ def _work(trained: str, base: Path) -> dict[str, Any]:
     from atypia.data.crops.store import open_store
     from atypia.data.sources.opening import open_data
     from atypia.methods.catalogue import PROBES
-    from atypia.methods.head import FoldRows
+    from atypia.methods.head import FeatureRows
     from atypia.splits.protocol import make_split
-    from atypia.training.fitted import stored_labels
     from atypia.training.recipe import load_recipe
+    from atypia.training.trainer import stored_labels
 
     _, recipe = load_recipe("probe", [f"backbone={BACKBONE}"])
     manifest = open_data(trained)
     store = open_store(manifest, recipe.geometry.build())
     features = np.asarray(open_features(store, BACKBONE).values)
     split = make_split("official", manifest, 0)
-    folds = [FoldRows(manifest.rows_of(fold.train), manifest.rows_of(fold.val)) for fold in split.folds]
+    folds = [FeatureRows(manifest.rows_of(fold.train), manifest.rows_of(fold.val)) for fold in split.folds]
     labels, cases, probe = stored_labels(manifest), manifest.cases, PROBES["atypia"]
     options = probe.parse_options({})
 

@@ -40,9 +40,9 @@ import pyarrow.parquet as pq
 
 from atypia.base.paths import cache_root, data_root
 from atypia.data.phantom.dataset import write_phantom
-from atypia.inference.results import RESULTS_SCHEMA, completed
+from atypia.inference.results import RESULTS_SCHEMA, with_all_columns
 from atypia.review.decisions.log import file_events
-from atypia.review.media.slides import TILE_PX, SlideFacts
+from atypia.review.media.slides import TILE_PX, SlideSize
 
 FIGURES, IMAGES = 100_000, 500
 WINDOWS, SHOWN, CONNECTIONS = 100, 60, 6
@@ -109,7 +109,7 @@ def results(folder: Path, figures: int) -> Path:
         "reason": pa.nulls(figures, pa.string()),
         "model": ["benchmark"] * figures,
     }
-    pq.write_table(completed(pa.table(columns)), folder / "results.parquet")
+    pq.write_table(with_all_columns(pa.table(columns)), folder / "results.parquet")
     return folder / "results.parquet"
 
 
@@ -155,7 +155,7 @@ def tiles(folder: Path) -> list[float]:
         with server(f"{made}/results.parquet", "--decisions", f"{made}/d.sqlite") as (_, address, _):
             caller = Caller(address)
             for slide in caller("GET", "/slides"):
-                for level, column, row in addresses(SlideFacts(slide["width_px"], slide["height_px"], None)):
+                for level, column, row in addresses(SlideSize(slide["width_px"], slide["height_px"], None)):
                     started = time.perf_counter()
                     status, _ = caller.raw("GET", f"/slides/{slide['slide']}_files/{level}/{column}_{row}.jpeg")
                     times.append(time.perf_counter() - started)
@@ -163,7 +163,7 @@ def tiles(folder: Path) -> list[float]:
     return times
 
 
-def addresses(facts: SlideFacts) -> list[tuple[int, int, int]]:
+def addresses(facts: SlideSize) -> list[tuple[int, int, int]]:
     """Level, column and row of tiles of a slide: all, or evenly drawn ones."""
     found = []
     for level in range(facts.top + 1):

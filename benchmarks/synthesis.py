@@ -30,11 +30,11 @@ import torch
 
 from atypia.data.audit.provenance import seen_table
 from atypia.data.manifest import Manifest
-from atypia.synthesis.generator import Facts, Generator, Sampler, save_generator
+from atypia.synthesis.generator import Generator, GeneratorFacts, GeneratorSampler, save_generator
 from atypia.synthesis.model.diffusion import SamplingConfig
 from atypia.synthesis.model.latents import Latents
 from atypia.synthesis.model.networks import Denoiser, build_autoencoder, parameter_count
-from atypia.synthesis.sampling import Wanted, sample_set
+from atypia.synthesis.sampling import SamplingRequest, sample_set
 from atypia.synthesis.schema import AUTOENCODER, DENOISER, GeneratorRecipe, load_generator_recipe, shipped_generators
 from atypia.synthesis.training.parts import AutoencoderPart, DenoiserPart, cpu_state
 from benchmarks.memory import RECORD, reset_peak, status_kib
@@ -54,7 +54,7 @@ def random_generator(name: str, folder: Path, changes: tuple[str, ...] = ()) -> 
     rows = [{"figure_id": f"f{i}", "dataset": "benchmark", "image": f"f{i}.png"} for i in range(16)]
     seen = seen_table([Manifest.from_rows(rows, "benchmark")], "seen")
     channels = recipe.autoencoder.latent_channels
-    facts = Facts(
+    facts = GeneratorFacts(
         name=name, recipe=recipe.model_dump(mode="json"), run_id="benchmark", words=WORDS,
         standardisation={"shift": [0.0] * channels, "scale": [1.0] * channels}, task="atypical", labelled=True,
         fold=None, split=None, data="benchmark", seed=0, counts=(16, 0), joint=(), mpp=None, seen=seen.fingerprint,
@@ -65,7 +65,7 @@ def random_generator(name: str, folder: Path, changes: tuple[str, ...] = ()) -> 
     return save_generator(folder, facts, weights, seen)
 
 
-def draw(sampler: Sampler, batch: int) -> Callable[[], None]:
+def draw(sampler: GeneratorSampler, batch: int) -> Callable[[], None]:
     """Draws one batch."""
 
     def run() -> None:
@@ -98,7 +98,7 @@ def sampling(name: str, device: str) -> dict[str, Any]:
         tasks = {}
         for label, changes in variants.items():
             made = random_generator(name, Path(folder) / label, changes)
-            tasks[label] = draw(Sampler(made, torch.device(device), SETTINGS), batch)
+            tasks[label] = draw(GeneratorSampler(made, torch.device(device), SETTINGS), batch)
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         seconds = in_turns(tasks)
@@ -201,10 +201,10 @@ def written(count: str) -> None:
     with TemporaryDirectory() as folder:
         made = random_generator("tiny", Path(folder) / "generator")
         quick = SamplingConfig(1.0, 2)
-        sample_set(made, Path(folder) / "first", Wanted(0, 64, settings=quick), "cpu")  # caches, kernels
+        sample_set(made, Path(folder) / "first", SamplingRequest(0, 64, settings=quick), "cpu")  # caches, kernels
         reset_peak()
         before = status_kib("VmRSS")
-        sample_set(made, Path(folder) / "set", Wanted(0, int(count), settings=quick), "cpu")
+        sample_set(made, Path(folder) / "set", SamplingRequest(0, int(count), settings=quick), "cpu")
         print(json.dumps({"crops": int(count), "added_mb": round((status_kib("VmHWM") - before) / 1024, 1)}))
 
 

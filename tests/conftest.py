@@ -103,13 +103,13 @@ def trained_folder(tmp_path_factory: pytest.TempPathFactory, small_csv: Path) ->
     """A probe on random features, two folds of :func:`small_csv`; copy it before changing it."""
     from atypia.data.sources.opening import open_data
     from atypia.splits.protocol import make_split
-    from atypia.training.fit import train
-    from atypia.training.fitted import Training
     from atypia.training.recipe import load_recipe
+    from atypia.training.train import train
+    from atypia.training.trainer import TrainingRequest
 
     out = tmp_path_factory.mktemp("trained") / "probe"
     with away_from_home(tmp_path_factory):
         name, recipe = load_recipe("probe", ["backbone=tiny-cnn", "geometry.out_px=32"])
         manifest = open_data(str(small_csv))
-        train(Training(name, recipe, manifest, make_split("kfold", manifest, 0, folds=2), out))
+        train(TrainingRequest(name, recipe, manifest, make_split("kfold", manifest, 0, folds=2), out))
     return out

@@ -41,9 +41,9 @@ from atypia.reports.drawing.listing import columns_table
 from atypia.splits.protocol import make_split
 from atypia.splits.split import Fold
 from atypia.statistics import metrics
-from atypia.training.fit import train
-from atypia.training.fitted import Training
 from atypia.training.recipe import load_recipe
+from atypia.training.train import train
+from atypia.training.trainer import TrainingRequest
 
 BASE = (
     "backbone=tiny-cnn", "pretrained=false", "input_px=64", "view=0.5", "epochs=10", "batch_size=32",
@@ -119,7 +119,7 @@ def one(variant: str, fold: Fold, seed: int, manifest: Manifest, out: Path) -> R
     folder = out / variant.replace(",", "").replace(" ", "-") / f"seed-{seed}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        train(Training(variant, recipe, manifest, split, folder, seed, folds=(fold.name,), device="cpu"))
+        train(TrainingRequest(variant, recipe, manifest, split, folder, seed, folds=(fold.name,), device="cpu"))
     measured = folder / fold.name / "measured.json"
     if not measured.exists():
         write_json(measured, measure(folder / fold.name, fold, manifest))

@@ -29,7 +29,7 @@ from atypia.reports.drawing.listing import columns_table
 from atypia.splits.protocol import make_split
 from atypia.statistics.intervals import Bootstrap, Interval, metric_intervals
 from atypia.statistics.metrics import UndefinedMetricWarning
-from atypia.statistics.resampling import Predicted
+from atypia.statistics.resampling import PredictedLabels
 
 MARK = "<!-- tables -->"
 CARD = Path(__file__).with_name("model_card.md")
@@ -68,7 +68,7 @@ def shown(found: Interval) -> str:
 def row(test: Scored, rows: npt.NDArray[np.bool_], decided: npt.NDArray[np.int8] | None = None) -> list[str]:
     """Figures and metrics of some of a set's figures, at the model's threshold or as decided."""
     y, v = test.manifest.labels[rows], test.verdicts
-    predicted = Predicted(v.p[rows], (v.decision if decided is None else decided)[rows])
+    predicted = PredictedLabels(v.p[rows], (v.decision if decided is None else decided)[rows])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UndefinedMetricWarning)
         found = metric_intervals(y, predicted, test.manifest.cases[rows], METRICS, Bootstrap(draws=2000, seed=0))

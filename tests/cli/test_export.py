@@ -12,7 +12,7 @@ import pytest
 from atypia.inference.export import forms
 from atypia.inference.export.forms import Options, Report
 from atypia.inference.export.onnx import Exported
-from atypia.inference.export.quantise import Loss
+from atypia.inference.export.quantise import QuantisationLoss
 
 Run = Callable[..., Any]
 
@@ -24,7 +24,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
     def export(folder: Path, form: str, out: Path, options: Options) -> Report:
         calls.append((folder, form, out, options))
-        loss = Loss(300, 0.85, 0.835, 0.93, 0.92, 0.04, 0.2) if options.int8 else None
+        loss = QuantisationLoss(300, 0.85, 0.835, 0.93, 0.92, 0.04, 0.2) if options.int8 else None
         return Report(form, Exported(out, 6_800_000, 2e-6, 3e-6), "static" if loss else None, loss)
 
     monkeypatch.setattr(forms, "export", export)

@@ -204,7 +204,7 @@ def test_logs_do_not_pile_up(own_home: Path) -> None:
 def test_a_log_that_cannot_be_written_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATYPIA_HOME", "/dev/null/no")
 
-    assert crashes.told(KeyError("x")).endswith("; no log could be written")
+    assert crashes.log_and_describe(KeyError("x")).endswith("; no log could be written")
 
 
 def test_ctrl_c_says_that_the_work_can_go_on(atypia: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from atypia.base import records as r
 from atypia.base.errors import AbsentError, LeakageError
 from atypia.data.audit import report as a
 from atypia.data.audit.duplicates import Pixels
-from atypia.data.audit.findings import Finding, by_severity, raise_leakage
+from atypia.data.audit.findings import AuditFinding, by_severity, raise_leakage
 from atypia.data.manifest import Manifest
 
 from .auditing import Built, clean, codes, picture
@@ -146,7 +146,7 @@ def test_known_contamination_stops_a_test_by_table_or_by_name():
 
 
 def test_infos_are_not_said_and_the_gravest_come_first():
-    findings = [Finding("no-images", "x"), Finding("wrong-mode", "y"), Finding("case-across-sets", "z")]
+    findings = [AuditFinding("no-images", "x"), AuditFinding("wrong-mode", "y"), AuditFinding("case-across-sets", "z")]
     assert [f.message for f in by_severity(findings)] == ["z", "y", "x"]
     assert raise_leakage(findings, ["case-across-sets"], "w") == ["case-across-sets: z", "wrong-mode: y"]
 

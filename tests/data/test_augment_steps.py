@@ -12,7 +12,7 @@ from atypia.base.errors import InputError
 from atypia.data.augment import colour, spatial, texture
 from atypia.data.augment.pipeline import AUGMENTATIONS, augmentation
 from atypia.data.augment.steps import STEPS, registered_step
-from atypia.training.identity import recipe_content
+from atypia.training.identity import recipe_identity
 from atypia.training.recipe import parse_recipe
 from atypia.training.schema import NetworkRecipe
 
@@ -50,7 +50,7 @@ def test_a_list_of_steps_is_the_pipeline_that_it_says() -> None:
     made = augmentation(listed.augment)
     assert made.spatial == (spatial.Affine(10, (0.9, 1.1)), spatial.Flip(0.5, 0))
     assert made.photometric == (colour.Jitter(0.3), texture.Blur((0.1, 1.0), 0.5))
-    assert recipe_content(listed)["augment"][0] == {"name": "jitter", "brightness": 0.3}  # defaults are left out
+    assert recipe_identity(listed)["augment"][0] == {"name": "jitter", "brightness": 0.3}  # defaults are left out
     again = parse_recipe(listed.model_dump(mode="json"), "recipe")
     assert again == listed
 

@@ -44,8 +44,8 @@ def test_facts_name_sources_that_exist_and_agree_with_their_entries():
 
 
 def test_an_overlap_is_found_in_either_order():
-    assert c.overlap_of("midogpp", "atnorm-md") is c.overlap_of("atnorm-md", "midogpp") is not None
-    assert c.overlap_of("ami-br", "atnorm-br") is None
+    assert c.known_overlap("midogpp", "atnorm-md") is c.known_overlap("atnorm-md", "midogpp") is not None
+    assert c.known_overlap("ami-br", "atnorm-br") is None
 
 
 def test_rows_decide_where_cases_are_known():

@@ -175,7 +175,7 @@ def test_thresholds_out_of_range_are_refused(distance: int, correlation: float):
 @given(st.lists(st.tuples(st.integers(0, 15), st.integers(0, 15)), max_size=20))
 @settings(deadline=None)
 def test_joined_groups_are_the_connected_components(pairs: list[tuple[int, int]]):
-    groups = hashes.joined(pairs)
+    groups = hashes.connected_groups(pairs)
     seen = sorted({item for pair in pairs for item in pair})
     assert sorted(item for group in groups for item in group) == seen
     if pairs:

@@ -14,7 +14,7 @@ from PIL import Image
 from atypia.base import records as r
 from atypia.base.errors import AbsentError, DataError, InputError, WorkError
 from atypia.data.sources import importing
-from atypia.data.sources.catalogue import SOURCES, Expected, Reading, RemoteFile, Source
+from atypia.data.sources.catalogue import SOURCES, Expected, RemoteFile, Source, SourceContents
 from atypia.data.sources.opening import source_folder
 
 NAME = "test-set"
@@ -38,7 +38,7 @@ CROPS = zipped({f"crops/{label}/{k}.png": png(16 * k + 8 * label) for label in (
 TABLE = b"label of every crop is its folder\n"
 
 
-def read(folder: Path) -> Reading:
+def read(folder: Path) -> SourceContents:
     paths = sorted((folder / "crops").glob("*/*.png"))
     rows = [
         {
@@ -48,7 +48,7 @@ def read(folder: Path) -> Reading:
         }
         for path in paths
     ]
-    return Reading(rows, folder)
+    return SourceContents(rows, folder)
 
 
 class Server:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from atypia.base.errors import DataError, InputError
 from atypia.data.points.base import Points
-from atypia.data.points.classes import chosen, class_name
+from atypia.data.points.classes import class_name, wanted_figures
 from atypia.data.points.reading import read_points
 from atypia.data.slides.slidecrops import slide_points
 
@@ -81,31 +81,31 @@ def test_several_classes_are_refused_with_the_counts(tmp_path: Path) -> None:
 def test_no_class_is_a_class_of_its_own() -> None:
     classes = ["Mitosis", None, "Mitosis"]
     with pytest.raises(InputError, match=r"got 2 Mitosis, 1 without a class \(unclassified\)"):
-        chosen(classes, ())
-    assert chosen(classes, ("unclassified",))[0].tolist() == [False, True, False]
-    assert chosen([None, None], ())[0].all()
+        wanted_figures(classes, ())
+    assert wanted_figures(classes, ("unclassified",))[0].tolist() == [False, True, False]
+    assert wanted_figures([None, None], ())[0].all()
 
 
 def test_derived_classes_are_taken_with_a_note_unless_the_very_one_is_asked_for() -> None:
     classes = ["Mitosis", "Mitosis: Positive", "Mitoses", "mitosis:positive"]
-    mask, notes = chosen(classes, ("Mitosis",))
+    mask, notes = wanted_figures(classes, ("Mitosis",))
     assert mask.tolist() == [True, True, False, True]
     assert notes == ["class Mitosis also takes 2 Mitosis: Positive"]
-    assert chosen(classes, ("=Mitosis",))[0].tolist() == [True, False, False, False]
+    assert wanted_figures(classes, ("=Mitosis",))[0].tolist() == [True, False, False, False]
     with pytest.raises(InputError, match="must be among those of the points, got tumour"):
-        chosen(classes, ("tumour",))
+        wanted_figures(classes, ("tumour",))
 
 
 def test_a_class_that_is_called_all() -> None:
     classes = ["all", "Mitosis"]
     with pytest.raises(InputError, match="pass --class =all for that class"):
-        chosen(classes, ("all",))
-    assert chosen(classes, ("=all",))[0].tolist() == [True, False]
-    assert chosen(classes, ("all", "Mitosis"))[0].all()
+        wanted_figures(classes, ("all",))
+    assert wanted_figures(classes, ("=all",))[0].tolist() == [True, False]
+    assert wanted_figures(classes, ("all", "Mitosis"))[0].all()
 
 
 def test_the_only_class_of_look_alikes_is_said() -> None:
-    assert chosen(["Hard negative"] * 2, ())[1] == [
+    assert wanted_figures(["Hard negative"] * 2, ())[1] == [
         "all points have the class Hard negative, which by its name is not a mitotic figure"
     ]
 

@@ -66,11 +66,11 @@ def test_two_sizes_count_only_where_they_agree(one: float, other: float) -> None
     for given_mpp, said in ((None, statements), (other, statements[:1])):
         if far:
             with pytest.raises(DataError, match=r"one value \(to 5%\).*--mpp-from (given or --mpp-from )?ome"):
-                scale.chosen(NAME, said, given_mpp)
+                scale.choose_mpp(NAME, said, given_mpp)
         else:
-            assert scale.chosen(NAME, said, given_mpp).mpp == (one if given_mpp is None else other)
-    assert scale.chosen(NAME, statements, mpp_from=scale.TIFF) == scale.Scale(other, "file: tiff")
-    assert scale.chosen(NAME, statements, 7.0, scale.GIVEN, "--magnification 2").source == "--magnification 2"
+            assert scale.choose_mpp(NAME, said, given_mpp).mpp == (one if given_mpp is None else other)
+    assert scale.choose_mpp(NAME, statements, mpp_from=scale.TIFF) == scale.Scale(other, "file: tiff")
+    assert scale.choose_mpp(NAME, statements, 7.0, scale.GIVEN, "--magnification 2").source == "--magnification 2"
 
 
 def test_what_cannot_be_used_is_named_and_does_not_count() -> None:
@@ -78,30 +78,30 @@ def test_what_cannot_be_used_is_named_and_does_not_count() -> None:
     (oblong,) = scale.tiff_statements([40_000, 20_000], 3)
     assert math.isnan(screen.mpp) and "352.8 µm/px, outside 0.05 to 20" in screen.problem
     assert "pixels must be square" in oblong.problem
-    assert scale.chosen(NAME, [screen], 0.25) == scale.Scale(0.25, "--mpp")
-    assert scale.unused(NAME, [screen])[0].startswith("a.tif: not used: 352.8 µm/px")
+    assert scale.choose_mpp(NAME, [screen], 0.25) == scale.Scale(0.25, "--mpp")
+    assert scale.unused_notes(NAME, [screen])[0].startswith("a.tif: not used: 352.8 µm/px")
     assert scale.statement(scale.TIFF, "file", 0.0, 0.0) == scale.statement(scale.TIFF, "file", None, 0.25) == []
 
 
 def test_options_that_say_nothing() -> None:
     with pytest.raises(InputError, match="`--mpp-from` must be one of auto, given, openslide"):
-        scale.chosen(NAME, [], mpp_from="metadata")
+        scale.choose_mpp(NAME, [], mpp_from="metadata")
     with pytest.raises(InputError, match="`--mpp` must be given with --mpp-from given"):
-        scale.chosen(NAME, [], mpp_from=scale.GIVEN)
+        scale.choose_mpp(NAME, [], mpp_from=scale.GIVEN)
     with pytest.raises(DataError, match=r"`--mpp-from` must be a place of a\.tif that states one µm/px, got ome"):
-        scale.chosen(NAME, [stated(0.25)], mpp_from=scale.OME)
+        scale.choose_mpp(NAME, [stated(0.25)], mpp_from=scale.OME)
     for mpp in (0.0, -1.0, math.inf):
         with pytest.raises(DataError, match="`mpp` must be a positive number"):
-            scale.chosen(NAME, [], mpp)
+            scale.choose_mpp(NAME, [], mpp)
 
 
 def test_magnification() -> None:
-    assert scale.magnified(None, 20) == (0.5, "--magnification 20")
-    assert scale.magnified(0.26, 40) == (0.26, "--mpp")
+    assert scale.mpp_from_magnification(None, 20) == (0.5, "--magnification 20")
+    assert scale.mpp_from_magnification(0.26, 40) == (0.26, "--mpp")
     with pytest.raises(InputError, match=r"`--mpp and --magnification` must be one size, got 0\.5 and 40"):
-        scale.magnified(0.5, 40)
+        scale.mpp_from_magnification(0.5, 40)
     with pytest.raises(InputError, match="`--magnification` must be from 1 to 200"):
-        scale.magnified(None, 0)
+        scale.mpp_from_magnification(None, 0)
 
 
 # Files ----------------------------------------------------------------------------------------
@@ -135,9 +135,9 @@ def test_a_file_that_contradicts_itself_has_no_size(tmp_path: Path) -> None:
 def test_the_real_slide_keeps_its_word(real_root: Path) -> None:
     with open_slide(real_root / "slides" / "cmu-1-small-region.svs") as slide:
         said = slide.facts.statements
-    assert scale.chosen(NAME, said) == scale.Scale(0.499, "file: aperio/openslide")
-    assert scale.chosen(NAME, said, 0.5).mpp == 0.5
+    assert scale.choose_mpp(NAME, said) == scale.Scale(0.499, "file: aperio/openslide")
+    assert scale.choose_mpp(NAME, said, 0.5).mpp == 0.5
     with pytest.raises(
         DataError, match=r"0\.25 \(--mpp\) and 0\.499 \(file: aperio/openslide\); fix: --mpp-from given"
     ):
-        scale.chosen(NAME, said, 0.25)
+        scale.choose_mpp(NAME, said, 0.25)

@@ -17,7 +17,7 @@ from atypia.base.errors import InputError
 from atypia.statistics.delong import auroc_covariance, auroc_interval, compare_aurocs
 from atypia.statistics.intervals import Bootstrap, metric_intervals
 from atypia.statistics.metrics import UndefinedMetricWarning, auroc
-from atypia.statistics.resampling import Predicted
+from atypia.statistics.resampling import PredictedLabels
 
 # Ratings of 58 normal and 51 abnormal CT images on a scale of five: Hanley & McNeil, Radiology 1982, table I.
 NORMAL, ABNORMAL = (33, 6, 6, 11, 2), (3, 2, 2, 11, 33)
@@ -112,7 +112,7 @@ def test_cases_agree_with_the_bootstrap_of_cases() -> None:
     p = 1 / (1 + np.exp(-(y + rng.normal(0, 1, 80)[case] * 1.5 + rng.normal(0, 0.5, 640))))
 
     formula = auroc_interval(y, p, case)
-    drawn = metric_intervals(y, Predicted(p, (p > 0.5).astype(int)), case, ["auroc"], Bootstrap(1000))["auroc"]
+    drawn = metric_intervals(y, PredictedLabels(p, (p > 0.5).astype(int)), case, ["auroc"], Bootstrap(1000))["auroc"]
 
     assert formula.se == pytest.approx(drawn.se, rel=0.1)
     assert formula.se > 1.2 * auroc_interval(y, p).se

@@ -22,9 +22,9 @@ from atypia.evaluation.external import evaluate, open_target
 from atypia.inference.predict import score
 from atypia.inference.predictions import read_predictions
 from atypia.splits.protocol import make_split
-from atypia.training.fit import train
-from atypia.training.fitted import Training
 from atypia.training.recipe import load_recipe
+from atypia.training.train import train
+from atypia.training.trainer import TrainingRequest
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +82,7 @@ def test_a_bundle_predicts_what_its_training_predicted(
     name, loaded = load_recipe(recipe, changes)
     manifest = open_data(str(small_csv))
     split = make_split("kfold", manifest, 0, folds=2)
-    train(Training(name, loaded, manifest, split, tmp_path / "out", folds=("fold-1",), device="cpu"))
+    train(TrainingRequest(name, loaded, manifest, split, tmp_path / "out", folds=("fold-1",), device="cpu"))
     run = tmp_path / "out" / "fold-1"
     files, _ = evaluate(open_target(run), manifest, allow=("figure-across-sets",))
 

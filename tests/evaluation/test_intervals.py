@@ -19,9 +19,9 @@ from atypia.statistics import metrics
 from atypia.statistics.casestats import Sums
 from atypia.statistics.intervals import Bootstrap, Interval, bootstrap_intervals, difference_intervals, metric_intervals
 from atypia.statistics.metrics import METRICS, UndefinedMetricWarning, compute
-from atypia.statistics.resampling import Predicted, case_codes, metric_statistic
+from atypia.statistics.resampling import PredictedLabels, case_codes, metric_statistic
 
-Figures = tuple[npt.NDArray[Any], npt.NDArray[Any], Predicted, Predicted]
+Figures = tuple[npt.NDArray[Any], npt.NDArray[Any], PredictedLabels, PredictedLabels]
 
 
 def figures(n: int = 120, cases: int = 24, seed: int = 0, grid: int = 40) -> Figures:
@@ -35,7 +35,7 @@ def figures(n: int = 120, cases: int = 24, seed: int = 0, grid: int = 40) -> Fig
     return (
         y,
         np.array([f"case {c:03d}" for c in case]),
-        *(Predicted(p, (p >= 0.5).astype(int)) for p in (first, second)),
+        *(PredictedLabels(p, (p >= 0.5).astype(int)) for p in (first, second)),
     )
 
 
@@ -57,7 +57,7 @@ def by_scipy(
     return result.confidence_interval.low, result.confidence_interval.high
 
 
-def value(name: str, y: npt.NDArray[Any], predicted: Predicted, rows: npt.NDArray[np.int64]) -> float:
+def value(name: str, y: npt.NDArray[Any], predicted: PredictedLabels, rows: npt.NDArray[np.int64]) -> float:
     p, d = np.asarray(predicted.probabilities)[rows], np.asarray(predicted.decisions)[rows]
     return compute(y[rows], p, d, [name])[name]
 
@@ -141,7 +141,7 @@ def test_auroc_of_weights_and_left_out_cases(data: st.DataObject) -> None:
 
 def test_several_models_are_averaged_on_the_same_draws() -> None:
     y, cases, first, second = figures()
-    both = Predicted(
+    both = PredictedLabels(
         np.stack([first.probabilities, second.probabilities]), np.stack([first.decisions, second.decisions])
     )
     options = Bootstrap(draws=300)
@@ -161,7 +161,7 @@ def test_the_order_of_rows_and_the_other_metrics_do_not_matter() -> None:
     p, d = np.asarray(first.probabilities)[turned], np.asarray(first.decisions)[turned]
 
     alone = metric_intervals(y, first, cases, ["auroc"], options)["auroc"]
-    among = metric_intervals(y[turned], Predicted(p, d), cases[turned], ["brier", "auroc"], options)["auroc"]
+    among = metric_intervals(y[turned], PredictedLabels(p, d), cases[turned], ["brier", "auroc"], options)["auroc"]
 
     assert (alone.low, alone.high) == pytest.approx((among.low, among.high))
 
@@ -170,7 +170,7 @@ def test_drawing_cases_is_wider_than_drawing_figures_where_figures_of_a_case_res
     rng = np.random.default_rng(0)
     right = np.repeat(rng.random(40) < 0.7, 10)  # a case is right or wrong as a whole
     y = np.tile([0, 1], 200)
-    given_ = Predicted(np.where(right, y, 1 - y) * 0.8 + 0.1, np.where(right, y, 1 - y))
+    given_ = PredictedLabels(np.where(right, y, 1 - y) * 0.8 + 0.1, np.where(right, y, 1 - y))
 
     by_case = metric_intervals(y, given_, np.repeat(np.arange(40), 10), ["balanced_accuracy"])["balanced_accuracy"]
     by_figure = metric_intervals(y, given_, np.arange(400), ["balanced_accuracy"])["balanced_accuracy"]
@@ -189,7 +189,7 @@ def test_coverage_of_the_truth_by_cases_is_near_nominal_and_by_figures_is_not() 
         d = np.where(rng.random(len(y)) < skill, y, 1 - y)
         options = Bootstrap(draws=400, seed=repeat)
         for unit, cases in (("case", np.repeat(np.arange(n_cases), size)), ("figure", np.arange(len(y)))):
-            found = metric_intervals(y, Predicted(d * 0.5, d), cases, ["balanced_accuracy"], options)
+            found = metric_intervals(y, PredictedLabels(d * 0.5, d), cases, ["balanced_accuracy"], options)
             covered[unit] += found["balanced_accuracy"].low <= 0.75 <= found["balanced_accuracy"].high
 
     assert 0.89 <= covered["case"] / repeats <= 0.99
@@ -202,7 +202,9 @@ def test_coverage_of_the_truth_by_cases_is_near_nominal_and_by_figures_is_not() 
 def undefined(y: Any, p: Any, cases: Any, name: str, why: str, **options: Any) -> Interval:
     p = np.asarray(p)
     with pytest.warns(UndefinedMetricWarning, match=f"interval of {name} is undefined: .*{why}"):
-        found = metric_intervals(y, Predicted(p, (p >= 0.5).astype(int)), cases, [name], Bootstrap(**options))[name]
+        found = metric_intervals(y, PredictedLabels(p, (p >= 0.5).astype(int)), cases, [name], Bootstrap(**options))[
+            name
+        ]
     assert np.isnan([found.low, found.high]).all()
     return found
 
@@ -259,15 +261,15 @@ def test_wrong_input() -> None:
     with pytest.raises(InputError, match=r"`cases` must be one per figure \(120\), got shape \(3,\)"):
         metric_intervals(y, first, cases[:3])
     with pytest.raises(InputError, match="`predicted` must be probabilities and decisions of one shape"):
-        metric_intervals(y, Predicted(p, np.stack([d, d])), cases)
+        metric_intervals(y, PredictedLabels(p, np.stack([d, d])), cases)
     with pytest.raises(InputError, match="`probabilities` must be between 0 and 1"):
-        metric_intervals(y, Predicted(p + 1, d), cases)
+        metric_intervals(y, PredictedLabels(p + 1, d), cases)
     with pytest.raises(InputError, match="`decisions` must be 0 or 1"):
-        metric_intervals(y, Predicted(p, p), cases, ["auroc"])
+        metric_intervals(y, PredictedLabels(p, p), cases, ["auroc"])
     with pytest.raises(InputError, match="unknown metric 'auc'; did you mean"):
         metric_intervals(y, first, cases, ["auc"])
     with pytest.raises(InputError, match="`labels` must be of at least one figure"):
-        metric_intervals([], Predicted([], []), [])
+        metric_intervals([], PredictedLabels([], []), [])
 
 
 def test_models_in_another_order_are_the_same_classifier() -> None:
@@ -275,9 +277,9 @@ def test_models_in_another_order_are_the_same_classifier() -> None:
     rng = np.random.default_rng(3)
     y, cases = (rng.random(90) < 0.3).astype(int), np.arange(90) % 15
     p = np.clip(rng.random((5, 90)) * 0.7 + 0.3 * y, 0, 1)
-    first = Predicted(p, (p >= 0.5).astype(int))
+    first = PredictedLabels(p, (p >= 0.5).astype(int))
     for order in ([4, 3, 2, 1, 0], [2, 0, 4, 1, 3], [1, 2, 3, 4, 0]):
-        second = Predicted(p[order], (p[order] >= 0.5).astype(int))
+        second = PredictedLabels(p[order], (p[order] >= 0.5).astype(int))
         for name in METRICS:
             with pytest.warns(UndefinedMetricWarning, match=f"interval of {name} is undefined: all draws are equal"):
                 found = difference_intervals(y, first, second, cases, [name], Bootstrap(draws=200))[name]
@@ -296,7 +298,12 @@ def test_a_difference_is_told_from_rounding_however_the_models_are_ordered() -> 
     ends = []
     for order in ([0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 0, 4, 1, 3]):
         found = difference_intervals(
-            y, Predicted(p, d), Predicted(p[order], changed[order]), cases, ["accuracy"], Bootstrap(draws=500)
+            y,
+            PredictedLabels(p, d),
+            PredictedLabels(p[order], changed[order]),
+            cases,
+            ["accuracy"],
+            Bootstrap(draws=500),
         )["accuracy"]
         assert abs(found.estimate) == pytest.approx(1 / (5 * 90)) and 0.0 in (found.low, found.high)
         ends.append((found.low, found.high))

@@ -14,7 +14,7 @@ from scipy import stats
 from atypia.base.errors import InputError
 from atypia.statistics.metrics import UndefinedMetricWarning, auroc, balanced_accuracy
 from atypia.statistics.paired import McNemarMethod, mcnemar, mcnemar_counts, swap_test
-from atypia.statistics.resampling import Predicted
+from atypia.statistics.resampling import PredictedLabels
 
 
 @pytest.mark.parametrize(
@@ -69,12 +69,12 @@ def test_wrong_input() -> None:
         mcnemar_counts(-1, 2)
 
 
-def classifiers(n_cases: int, seed: int, gain: float = 0.5) -> tuple[Any, Any, Predicted, Predicted]:
+def classifiers(n_cases: int, seed: int, gain: float = 0.5) -> tuple[Any, Any, PredictedLabels, PredictedLabels]:
     rng = np.random.default_rng(seed)
     case = np.repeat(np.arange(n_cases), 6)
     y = np.tile([0, 0, 0, 0, 1, 1], n_cases)
     first, second = (np.clip(share * y + (1 - share) * rng.random(len(y)), 0, 1) for share in (gain, 0.2))
-    return y, case, *(Predicted(p, (p >= 0.5).astype(int)) for p in (first, second))
+    return y, case, *(PredictedLabels(p, (p >= 0.5).astype(int)) for p in (first, second))
 
 
 def test_swaps_come_near_the_test_of_all_swaps() -> None:
@@ -107,7 +107,7 @@ def test_p_values_are_uniform_under_the_hypothesis_and_small_under_another() -> 
 
 def test_models_are_swapped_in_pairs() -> None:
     y, case, first, second = classifiers(10, 1)
-    twice = [Predicted(np.stack([p.probabilities] * 2), np.stack([p.decisions] * 2)) for p in (first, second)]
+    twice = [PredictedLabels(np.stack([p.probabilities] * 2), np.stack([p.decisions] * 2)) for p in (first, second)]
     alone = swap_test(y, first, second, case, ["auroc"], draws=200)["auroc"]
     assert swap_test(y, *twice, case, ["auroc"], draws=200)["auroc"] == alone
     with pytest.raises(InputError, match="`models` must be as many of the first as of the second, got 2 and 1"):
@@ -115,7 +115,7 @@ def test_models_are_swapped_in_pairs() -> None:
 
 
 def test_no_test_where_there_is_no_metric() -> None:
-    one = Predicted([0.1, 0.2], [0, 0])
+    one = PredictedLabels([0.1, 0.2], [0, 0])
     with pytest.warns(UndefinedMetricWarning, match="test of auroc is undefined"):
         assert np.isnan(swap_test([0, 0], one, one, ["a", "b"], ["auroc"])["auroc"].p)
     with pytest.raises(InputError, match="`draws` must be at least 100"):
@@ -131,12 +131,14 @@ def test_models_in_another_order_of_pairs_do_not_differ_by_rounding() -> None:
     rng = np.random.default_rng(3)
     y, case = (rng.random(90) < 0.3).astype(int), np.arange(90) % 15
     p = rng.random((5, 90))
-    first, second = (Predicted(p[order], (p[order] >= 0.5).astype(int)) for order in ([0, 1, 2, 3, 4], [4, 2, 0, 3, 1]))
+    first, second = (
+        PredictedLabels(p[order], (p[order] >= 0.5).astype(int)) for order in ([0, 1, 2, 3, 4], [4, 2, 0, 3, 1])
+    )
     for name, found in swap_test(y, first, second, case, draws=100).items():
         assert found.difference == 0.0 and found.p == 1.0, name
 
 
 def test_no_figures_are_refused() -> None:
-    empty = Predicted([], [])
+    empty = PredictedLabels([], [])
     with pytest.raises(InputError, match="`labels` must be of at least one figure"):
         swap_test([], empty, empty, [])

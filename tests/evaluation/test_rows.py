@@ -19,7 +19,7 @@ from atypia.evaluation import rows as e
 from atypia.inference.predictions import PREDICTIONS_SCHEMA
 from atypia.statistics.metrics import METRICS, UndefinedMetricWarning, balanced_accuracy
 
-CLASSIFIER = e.Classifier("ViT-S/14", "vit-s14", "probe", "probe", "official", "ami-br")
+CLASSIFIER = e.ClassifierLabels("ViT-S/14", "vit-s14", "probe", "probe", "official", "ami-br")
 
 
 def predictions(n: int = 60, seed: int = 0, threshold: float = 0.5, **changes: Any) -> pa.Table:

@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 
 from atypia.base import runs
-from atypia.data.audit.provenance import makers
+from atypia.data.audit.provenance import generator_records
 from atypia.data.crops.store import open_store
 from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import Manifest
@@ -189,8 +189,11 @@ def read_study() -> dict[str, Any]:
     results = collect_study(plan, out)
     return {
         "name": plan.name,
-        "cells": [[cell.label, cell.recipe_name, cell.manifest, cell.split, cell.seed] for cell in plan.cells],
-        "runs": [[run.id, run.cell, run.fold, *run.sizes] for run in plan.runs],
+        "cells": [
+            [training.label, training.recipe_name, training.manifest, training.split, training.seed]
+            for training in plan.trainings
+        ],
+        "runs": [[run.id, run.training, run.fold, *run.sizes] for run in plan.runs],
         "tests": dict(plan.tests),
         "states": {run.id: ledger.state(run.id, plan.tests) for run in plan.runs},
         "events": {run.id: [event["event"] for event in ledger.events(run.id)] for run in plan.runs},
@@ -277,11 +280,11 @@ def read_decisions_file() -> dict[str, Any]:
     events = [vars(event) for event in file_events(path)]
     review = Review(open_figures(Opening(("predictions/crops.parquet",), data=ELSEWHERE)), path)
     try:
-        board, n = review.desk.board, len(review.figures)
-        held = {rater: [board.decision(rater, index) for index in range(n)] for rater in board.raters}
-        notes = {rater: [board.note(rater, index) for index in range(n)] for rater in board.raters}
-        settled = {str(index): decision for index, decision in board.settled.items()}
-        consensus, table = board.consensus().tolist(), decisions_csv(review.desk)
+        decision_state, n = review.intake.decision_state, len(review.figures)
+        held = {rater: [decision_state.decision(rater, index) for index in range(n)] for rater in decision_state.raters}
+        notes = {rater: [decision_state.note(rater, index) for index in range(n)] for rater in decision_state.raters}
+        settled = {str(index): decision for index, decision in decision_state.settled.items()}
+        consensus, table = decision_state.consensus().tolist(), decisions_csv(review.intake)
     finally:
         review.close()
     written = Path("decisions/decisions.csv").read_bytes()
@@ -310,7 +313,7 @@ def read_generator() -> dict[str, Any]:
 def read_samples() -> dict[str, Any]:
     """A generated set with its provenance."""
     made = open_samples(Path("samples"))
-    (maker,) = makers(made)
+    (maker,) = generator_records(made)
     assert maker.seen is not None
     return {
         **facts_of(made), "synthetic": made.synthetic.tolist(), "generator": maker.generator, "fold": maker.fold,

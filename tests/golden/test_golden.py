@@ -21,7 +21,7 @@ from PIL import Image
 from atypia.studies.plan import Plan
 from atypia.synthesis.generator import load_generator
 from atypia.synthesis.model.diffusion import SamplingConfig
-from atypia.synthesis.sampling import Wanted, sample_set
+from atypia.synthesis.sampling import SamplingRequest, sample_set
 
 from .reading import CROPS, ELSEWHERE, EXPECTED, READERS, as_json
 
@@ -142,7 +142,7 @@ def test_a_run_that_another_machine_holds_is_running(golden: Path, atypia: Calla
 
 @every_version
 def test_an_old_generator_draws_what_it_drew(golden: Path, tmp_path: Path) -> None:
-    wanted = Wanted(2, 3, settings=SamplingConfig(steps=4))
+    wanted = SamplingRequest(2, 3, settings=SamplingConfig(steps=4))
     made = sample_set(load_generator(golden / "generator/fold-1"), tmp_path / "again", wanted, "cpu")
     files = sorted(path.relative_to(golden / "samples") for path in (golden / "samples").rglob("*.png"))
     assert len(made) == len(files) == 5

@@ -19,7 +19,7 @@ from atypia.data.slides.streams import Refusal, crop_files
 from atypia.inference.bundles.calibration import Platt
 from atypia.inference.bundles.decision import Decision, Verdicts
 from atypia.inference.classifier import Classifier, Member, combined, dihedral_views, find_model, with_threshold
-from atypia.inference.requests import Request, Told, kind_of, only_slide, open_stream, points_of
+from atypia.inference.requests import Request, StreamNotes, kind_of, only_slide, open_stream, points_of
 
 SIDE = 16
 CONFIG: dict[str, Any] = {
@@ -166,7 +166,7 @@ def test_crops_stack_and_slide_give_the_same_probabilities(tmp_path: Path) -> No
     )
     found = []
     for request in asked:
-        batches = [results for _, results in made.judged(open_stream(request, made, Told()))]
+        batches = [results for _, results in made.judged(open_stream(request, made, StreamNotes()))]
         found.append([p for batch in batches for p in batch.column("p_atypical").to_pylist()])
     assert found[0] == found[1] == found[2]
     assert found[0] == made.probabilities(images).tolist() == made.predict(images).p_atypical.tolist()
@@ -191,15 +191,15 @@ def test_requests_that_make_no_sense_are_refused_before_any_work(tmp_path: Path)
     (tmp_path / "crops").mkdir()
     made = classifier(1.0)
     with pytest.raises(InputError, match="`points` must be given for the slide"):
-        open_stream(Request((str(tmp_path / "region.png"),)), made, Told())
+        open_stream(Request((str(tmp_path / "region.png"),)), made, StreamNotes())
     with pytest.raises(InputError, match="`inputs` must be slides where points are given"):
         kind_of(str(tmp_path / "crops"), has_points=True)
     with pytest.raises(InputError, match="`inputs` must be one slide with points for GeoJSON"):
         only_slide(Request(("a.png",)))
     with pytest.raises(InputError, match="`inputs` must be at least one file, folder or pattern"):
-        open_stream(Request(()), made, Told())
+        open_stream(Request(()), made, StreamNotes())
     with pytest.raises(DataError):
-        open_stream(Request((str(tmp_path / "nothing.png"),)), made, Told())
+        open_stream(Request((str(tmp_path / "nothing.png"),)), made, StreamNotes())
 
 
 def test_points_in_a_folder_are_found_by_the_slides_name(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from atypia.base.errors import AbsentError, InputError, WorkError
 from atypia.inference.bundles.bundle import Bundle, load_bundle
 from atypia.inference.export import onnx as export
-from atypia.inference.export.onnx import Traced, checked, clean, export_onnx, halve, trace
+from atypia.inference.export.onnx import Traced, check_differences, drop_source_notes, export_onnx, halve_weights, trace
 from atypia.inference.export.openvino import check_replaceable, export_openvino
 from atypia.inference.runtimes.catalogue import open_runtime
 from atypia.inference.runtimes.graph import deployable, exported_config
@@ -116,7 +116,7 @@ def test_half_precision_spares_what_it_cannot_hold_and_the_preprocessing() -> No
     )
     model = helper.make_model(graph)
 
-    assert halve(model) == 1
+    assert halve_weights(model) == 1
     stored = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     assert stored == {"matrix": 1, "weight.half": TensorProto.FLOAT16, "large": 1, "bias": 1}
     assert [node.op_type for node in model.graph.node] == ["Cast", "MatMul", "Conv", "MatMul"]
@@ -135,14 +135,14 @@ def test_a_network_that_differs_is_not_exported(graphs: dict[str, Traced]) -> No
 
     unit = max(1.0, float(np.abs(known.logits).max()))
 
-    assert checked(known, off_by(0), half=False) == (0, 0)
-    assert checked(known, off_by(1e-3), half=True)[0] == pytest.approx(1e-3, rel=0.01)
+    assert check_differences(known, off_by(0), half=False) == (0, 0)
+    assert check_differences(known, off_by(1e-3), half=True)[0] == pytest.approx(1e-3, rel=0.01)
     with pytest.raises(WorkError, match=r"differs from torch by 0\.001 in its logits.*more than 0\.0001; fix: predict"):
-        checked(known, off_by(1e-3), half=False)
+        check_differences(known, off_by(1e-3), half=False)
     with pytest.raises(WorkError, match=r"more than 0\.05; fix: export without --half"):
-        checked(known, off_by(0, 9.0), half=True)
+        check_differences(known, off_by(0, 9.0), half=True)
     with pytest.raises(WorkError, match="differs from torch by nan"):
-        checked(known, off_by(math.nan), half=True)
+        check_differences(known, off_by(math.nan), half=True)
 
 
 @pytest.mark.usefixtures("quick")
@@ -177,7 +177,7 @@ def test_clean_drops_notes_of_source_files() -> None:
         part.doc_string = "File secret.py"
         part.metadata_props.add(key="trace", value="File secret.py")
     model.graph.value_info.add(name="mean")
-    clean(model)
+    drop_source_notes(model)
 
     assert b"secret" not in model.SerializeToString() and not model.graph.value_info
 

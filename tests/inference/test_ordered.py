@@ -9,8 +9,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atypia.inference.ordered import InOrder
-from atypia.inference.results import RESULTS_SCHEMA, completed, is_results, refusal_batch, result_batch
+from atypia.inference.input_order import InOrder
+from atypia.inference.results import RESULTS_SCHEMA, is_results, refusal_batch, result_batch, with_all_columns
 
 
 def rows(places: list[int]) -> pa.RecordBatch:
@@ -63,6 +63,8 @@ def test_results_of_earlier_versions_are_completed() -> None:
     earlier = table.drop_columns(["class"])
     assert is_results(table.column_names) and is_results(earlier.column_names)
     assert not is_results(earlier.column_names[1:])
-    assert completed(earlier).schema.equals(RESULTS_SCHEMA)
-    assert completed(earlier)["class"].to_pylist() == [None] and completed(table)["class"].to_pylist() == ["c"]
+    assert with_all_columns(earlier).schema.equals(RESULTS_SCHEMA)
+    assert with_all_columns(earlier)["class"].to_pylist() == [None] and with_all_columns(table)[
+        "class"
+    ].to_pylist() == ["c"]
     assert refusal_batch([], "m", 0.5).schema.equals(RESULTS_SCHEMA)

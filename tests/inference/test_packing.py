@@ -13,7 +13,7 @@ from tests.inference.graphs import STORED, network_bundle, random_crops, write_b
 
 from atypia.base.errors import InputError
 from atypia.inference.bundles.bundle import MODEL_FILE, load_bundle
-from atypia.inference.bundles.packing import INTEGERS, LEVELS, SCALE, pack, rounded, unpack
+from atypia.inference.bundles.packing import INTEGERS, LEVELS, SCALE, pack, quantise_matrix, unpack
 from atypia.inference.export.compact import save_compact
 from atypia.inference.export.rows import quantise_rows, share
 from atypia.inference.networks import load_network
@@ -41,7 +41,7 @@ def test_packed_matrices_come_back_within_half_a_step_of_their_row() -> None:
 def test_a_row_of_zeros_stays_zero() -> None:
     weights = np.zeros((2, 3), np.float32)
     weights[1] = 1
-    integers, scale = rounded(weights, axis=1)
+    integers, scale = quantise_matrix(weights, axis=1)
     assert integers.tolist() == [[0, 0, 0], [63, 63, 63]] and scale[0] == 1
 
 
@@ -81,7 +81,7 @@ def test_a_product_in_integers_is_the_formula(tmp_path: Path) -> None:
     onnx.checker.check_model(model)
     x = (RNG.normal(size=(3, 5, 128)) * np.logspace(-4, 3, 5)[None, :, None]).astype(np.float32)
     x[0, 0] = 0
-    integers, scale = rounded(MATRIX, axis=1)
+    integers, scale = quantise_matrix(MATRIX, axis=1)
     most = np.maximum(np.abs(x).max(axis=-1, keepdims=True), np.finfo(np.float32).tiny)
     expected = np.rint(x / most * 127).astype(np.int64) @ integers.T.astype(np.int64) * (scale / 127) * most
 

@@ -102,10 +102,10 @@ def test_size_and_origin_are_told() -> None:
 def test_results_of_older_versions_are_completed() -> None:
     batch = res.refusal_batch([Refusal("f", "i", "why")], "m", 0.5)
     older = pa.Table.from_batches([batch]).drop_columns(list(res.LATER_COLUMNS))
-    found = res.completed(older)
+    found = res.with_all_columns(older)
     assert found.schema.equals(res.RESULTS_SCHEMA) and found["mpp"].null_count == 1
     with pytest.raises(KeyError):
-        res.completed(older.drop_columns(["call"]))
+        res.with_all_columns(older.drop_columns(["call"]))
 
 
 def test_plain_crops_have_null_positions_and_null_novelty() -> None:

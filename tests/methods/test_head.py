@@ -21,12 +21,12 @@ from threadpoolctl import threadpool_info
 
 from atypia.base.errors import InputError
 from atypia.methods.catalogue import PROBES
-from atypia.methods.head import FoldRows, LinearHead, Probe, balanced_weights, check_folds, log_loss, sigmoid
-from atypia.methods.parallel import each
+from atypia.methods.head import FeatureRows, LinearHead, Probe, balanced_weights, check_folds, log_loss, sigmoid
+from atypia.methods.parallel import map_threads
 
 
 def fold(train, val=()):
-    return FoldRows(np.array(train, dtype=np.int64), np.array(val, dtype=np.int64))
+    return FeatureRows(np.array(train, dtype=np.int64), np.array(val, dtype=np.int64))
 
 
 def test_logits_by_hand():
@@ -99,7 +99,7 @@ def test_check_folds_refuses_shapes_and_no_folds():
 def test_the_key_of_a_fold_tells_rows_and_parts_apart():
     keys = {fold(*parts).key for parts in (([0, 1], [2]), ([0], [1, 2]), ([1, 0], [2]), ([0, 1, 2], []))}
     assert len(keys) == 4
-    assert fold([0, 1], [2]).key == FoldRows(np.array([0, 1], np.int32), np.array([2], np.int32)).key
+    assert fold([0, 1], [2]).key == FeatureRows(np.array([0, 1], np.int32), np.array([2], np.int32)).key
 
 
 @pytest.mark.parametrize("name", list(PROBES))
@@ -126,10 +126,10 @@ def test_each_keeps_the_order_and_gives_back_the_threads():
         np.ones((8, 8)) @ np.ones((8, 8))
         return value**2
 
-    assert list(each(square, range(7), workers=3)) == [0, 1, 4, 9, 16, 25, 36]
+    assert list(map_threads(square, range(7), workers=3)) == [0, 1, 4, 9, 16, 25, 36]
     assert all(name.startswith("fold") for name in seen)
     assert [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"] == before
-    assert list(each(square, [])) == []
+    assert list(map_threads(square, [])) == []
 
 
 @pytest.mark.parametrize(("workers", "items"), [(None, 1), (None, 5), (1, 2), (3, 3)])
@@ -139,13 +139,13 @@ def test_a_piece_has_one_thread_whatever_runs_beside_it(workers, items):
     def threads(_: int) -> set[int]:
         return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
-    assert list(each(threads, range(items), workers)) == [{1}] * items
+    assert list(map_threads(threads, range(items), workers)) == [{1}] * items
 
 
 BESIDE_AND_ALONE = """
 import numpy as np
 from atypia.methods.catalogue import PROBES
-from atypia.methods.head import FoldRows
+from atypia.methods.head import FeatureRows
 
 rng = np.random.default_rng(0)
 x, y = rng.standard_normal((240, 96)).astype(np.float32), (np.arange(240) % 3 == 0).astype(np.int8)
@@ -203,5 +203,5 @@ def test_each_raises_what_a_piece_raises_and_drops_the_rest():
         return value
 
     with pytest.raises(InputError, match="no"):
-        list(each(work, range(50), workers=1))
+        list(map_threads(work, range(50), workers=1))
     assert len(done) < 49

@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_limits
 
 from atypia.base.errors import InputError
 from atypia.methods.catalogue import PROBES
-from atypia.methods.head import FoldRows
-from atypia.methods.probes.ammeling import AmmelingOptions, _penalty, fit
+from atypia.methods.head import FeatureRows
+from atypia.methods.probes.ammeling import AmmelingProbeOptions, _penalty, fit
 
 PROBE = PROBES["ammeling"]
 
@@ -59,7 +59,7 @@ def two_rows(x, y):
 def test_one_logit_is_the_published_form_with_two_rows(d):
     x, y = sample(n=150, d=d)
     rows, bias, value = two_rows(x, y)
-    head = fit(x, y, AmmelingOptions(penalty="norm"))
+    head = fit(x, y, AmmelingProbeOptions(penalty="norm"))
     assert head.info["objective"] == pytest.approx(value, abs=1e-6)
     assert_allclose(rows[0], -rows[1], atol=1e-3 * np.abs(rows).max())  # the symmetry that is claimed
     logits = x @ (rows[1] - rows[0]) + bias[1] - bias[0]
@@ -71,7 +71,7 @@ def test_squared_penalty_equals_sklearn(seed):
     x, y = sample(seed=seed)
     strength = 100 / (30 * 2)
     model = LogisticRegression(C=1 / strength, solver="newton-cholesky", tol=1e-12).fit(x, y)
-    head = fit(x, y, AmmelingOptions())
+    head = fit(x, y, AmmelingProbeOptions())
     assert head.info["strength"] == strength
     assert np.linalg.norm(head.weight - model.coef_[0]) <= 1e-4 * np.linalg.norm(model.coef_)
     assert head.bias == pytest.approx(float(model.intercept_[0]), abs=1e-4)
@@ -90,18 +90,18 @@ def test_the_slope_of_the_penalty_is_its_derivative(kind):
 def test_the_norm_at_zero_has_no_slope_and_few_features_end_there():
     assert _penalty(np.zeros(3), "norm", 5)[1].tolist() == [0, 0, 0]
     x, y = sample(d=4)  # strength 12.5: no direction pays for its norm
-    head = fit(x, y, AmmelingOptions(penalty="norm"))
+    head = fit(x, y, AmmelingProbeOptions(penalty="norm"))
     assert np.abs(head.weight).max() < 1e-4
     assert 1 / (1 + np.exp(-head.bias)) == pytest.approx(y.mean(), abs=1e-3)
 
 
 def test_folds_are_fitted_on_their_training_rows_alone():
     x, y = sample()
-    folds = [FoldRows(np.arange(0, 150), np.arange(150, 200)), FoldRows(np.arange(50, 200), np.arange(50))]
+    folds = [FeatureRows(np.arange(0, 150), np.arange(150, 200)), FeatureRows(np.arange(50, 200), np.arange(50))]
     cases, told = np.repeat("c", 200), []
     heads = PROBE.fit_folds(x, y, cases, folds, 0, PROBE.parse_options({}), lambda *at: told.append(at))
     for fold, head in zip(folds, heads, strict=True):
-        alone = fit(x[fold.train], y[fold.train], AmmelingOptions())
+        alone = fit(x[fold.train], y[fold.train], AmmelingProbeOptions())
         assert_allclose(head.weight, alone.weight, rtol=1e-6)
     again = PROBE.fit_folds(x, y, cases, folds, 99, PROBE.parse_options({}))
     assert (again[0].weight == heads[0].weight).all()
@@ -110,7 +110,7 @@ def test_folds_are_fitted_on_their_training_rows_alone():
 
 def test_iterations_are_counted_and_bounded():
     x, y = sample()
-    head = fit(x, y, AmmelingOptions(max_iterations=2))
+    head = fit(x, y, AmmelingProbeOptions(max_iterations=2))
     assert head.info["iterations"] == 2
     assert head.info["converged"] is False
 
@@ -118,7 +118,7 @@ def test_iterations_are_counted_and_bounded():
 def test_bad_input_is_refused():
     x, y = sample()
     x[3, 1] = np.inf
-    fold = [FoldRows(np.arange(200), np.array([], np.int64))]
+    fold = [FeatureRows(np.arange(200), np.array([], np.int64))]
     with pytest.raises(InputError, match="NaN or infinity in 1 rows"):
         PROBE.fit_folds(x, y, np.repeat("c", 200), fold, 0, PROBE.parse_options({}))
     with pytest.raises(InputError, match="no positive figure"):

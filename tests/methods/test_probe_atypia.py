@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from atypia.base.errors import InputError
 from atypia.methods.catalogue import PROBES
-from atypia.methods.head import FoldRows
+from atypia.methods.head import FeatureRows
 from atypia.methods.probes.atypia import AtypiaOptions, inner_folds
 
 PROBE = PROBES["atypia"]
@@ -37,7 +37,7 @@ def figures(n=240, d=12, n_cases=24, seed=0, share=0.3, noise=3.0):
 
 def by_case(cases, k=3):
     codes = np.unique(cases, return_inverse=True)[1] % k
-    return [FoldRows(np.flatnonzero(codes != i), np.flatnonzero(codes == i)) for i in range(k)]
+    return [FeatureRows(np.flatnonzero(codes != i), np.flatnonzero(codes == i)) for i in range(k)]
 
 
 @st.composite
@@ -102,9 +102,11 @@ def test_a_class_in_one_case_only_is_refused_with_the_remedy(label, name):
     x, y, cases = figures()
     cases[y == label] = "the one"
     with pytest.raises(InputError, match=rf"with {name} figures of two cases.*got 1 such case; fix: set one strength"):
-        PROBE.fit_folds(x, y, cases, [FoldRows(np.arange(len(y)), np.array([], np.int64))], 0, PROBE.parse_options({}))
+        PROBE.fit_folds(
+            x, y, cases, [FeatureRows(np.arange(len(y)), np.array([], np.int64))], 0, PROBE.parse_options({})
+        )
     one = PROBE.parse_options({"strengths": [1.0]})
-    head = PROBE.fit_folds(x, y, cases, [FoldRows(np.arange(len(y)), np.array([], np.int64))], 0, one)[0]
+    head = PROBE.fit_folds(x, y, cases, [FeatureRows(np.arange(len(y)), np.array([], np.int64))], 0, one)[0]
     assert "inner_log_loss" not in head.info
     assert head.info["strength"] == 1.0
 
@@ -169,7 +171,7 @@ def test_a_fold_does_not_depend_on_the_others_nor_on_rows_outside_it():
 def test_noise_asks_for_a_greater_strength_than_signal():
     x, y, cases = figures(noise=0.3)
     rng = np.random.default_rng(0)
-    fold, options = [FoldRows(np.arange(len(y)), np.array([], np.int64))], PROBE.parse_options({})
+    fold, options = [FeatureRows(np.arange(len(y)), np.array([], np.int64))], PROBE.parse_options({})
     clear = PROBE.fit_folds(x, y, cases, fold, 0, options)[0].info
     noise = PROBE.fit_folds(rng.standard_normal((240, 40)), y, cases, fold, 0, options)[0].info
     assert clear["strength"] < noise["strength"]

@@ -13,8 +13,8 @@ from threadpoolctl import threadpool_limits
 from atypia.base.errors import InputError
 from atypia.base.seeds import generator
 from atypia.methods.catalogue import PROBES
-from atypia.methods.head import FoldRows
-from atypia.methods.probes.banerjee import BanerjeeOptions, FoldFit, Plateau
+from atypia.methods.head import FeatureRows
+from atypia.methods.probes.banerjee import BanerjeeProbeOptions, FoldFit, Plateau
 from atypia.statistics.metrics import balanced_accuracy
 
 PROBE = PROBES["banerjee"]
@@ -36,7 +36,7 @@ def sample(n=90, d=7, seed=0, share=0.25):
 
 def folds_of(n=90):
     rows = np.arange(n)
-    return [FoldRows(rows[rows % 3 != i], rows[rows % 3 == i]) for i in range(3)]
+    return [FeatureRows(rows[rows % 3 != i], rows[rows % 3 == i]) for i in range(3)]
 
 
 def by_torch(x, y, fold, seed, options):
@@ -135,7 +135,7 @@ def test_the_rate_halves_after_more_than_three_epochs_without_a_rise_and_ends_at
 
 
 def test_defaults_are_the_papers():
-    options = BanerjeeOptions()
+    options = BanerjeeProbeOptions()
     assert (options.lr, options.weight_decay, options.batch_size, options.epochs) == (5e-5, 1e-5, 8, 100)
     assert (options.patience, options.plateau_factor, options.plateau_patience, options.min_lr) == (15, 0.5, 3, 1e-7)
 
@@ -159,7 +159,7 @@ def test_the_first_of_equal_epochs_wins_and_stopping_waits_for_patience():
 
 def test_draws_are_balanced_in_expectation():
     x, y = sample(n=900, share=0.1)
-    fold = FoldRows(np.arange(900), np.arange(900))
+    fold = FeatureRows(np.arange(900), np.arange(900))
     fit = PROBE._start(np.hstack([x, np.ones((900, 1))]), y, fold, 0, PROBE.parse_options({}))
     assert fit.probabilities.sum() == pytest.approx(1)
     assert fit.probabilities[y == 1].sum() == pytest.approx(0.5)

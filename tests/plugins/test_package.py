@@ -15,8 +15,8 @@ import yaml
 
 from atypia.base.errors import InputError
 from atypia.base.plugins import KINDS
-from atypia.training.fit import check_recipe
 from atypia.training.recipe import load_recipe
+from atypia.training.train import check_recipe
 
 from .conftest import PACKAGE
 from .installing import atypia, python
@@ -151,7 +151,7 @@ def test_predict_writes_its_format_and_reads_its_points(mylab: Path, phantom_fol
 
 CONTENT = """
 import atypia_mylab.{module}
-from atypia.training.identity import recipe_content
+from atypia.training.identity import recipe_identity
 from atypia.training.recipe import load_recipe
 print(recipe_content(load_recipe({recipe!r})[1])["plugins"])
 """

@@ -24,8 +24,8 @@ from atypia.studies.findings.schema import (
     LeftOut,
     Line,
     Place,
+    PlaceScore,
     Ranked,
-    Score,
     Series,
     Unseen,
 )
@@ -40,11 +40,11 @@ def interval(value: float, half: float = 0.05, method: str = "bca") -> Interval:
     return Interval(value, value - half, value + half, 0.95, method, half / 2, 100, 10, 2000)
 
 
-def score(series: int, place: int, value: float, common: bool = True, drawn: bool = True) -> Score:
+def score(series: int, place: int, value: float, common: bool = True, drawn: bool = True) -> PlaceScore:
     """A row on a place whose balanced accuracy is given."""
     values = {"balanced_accuracy": value, "sensitivity": value - 0.1, "specificity": value + 0.1, "auroc": value + 0.05}
     line = Line((0.0, 0.2, 1.0), (0.0, 0.7, 1.0))
-    return Score(
+    return PlaceScore(
         series=series,
         place=place,
         n_models=2,

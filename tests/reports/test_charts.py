@@ -14,25 +14,25 @@ from hypothesis import strategies as st
 
 from atypia.base.errors import AbsentError
 from atypia.reports.drawing import plot_files as chart_files
-from atypia.reports.drawing.plot_svg import chart_svg, forest_svg
+from atypia.reports.drawing.plot_svg import forest_svg, line_plot_svg
 from atypia.reports.drawing.plots import (
-    Chart,
-    Confusions,
+    ConfusionPlot,
     Curve,
-    Forest,
+    ForestPlot,
     ForestRow,
+    LinePlot,
     Panel,
-    Point,
+    PlottedEstimate,
     fitted,
     padded_range,
     ticks,
 )
 from atypia.reports.study.plots import (
-    all_charts,
-    curve_charts,
+    all_plots,
+    curve_plots,
     difference_forest,
     domain_forest,
-    learning_charts,
+    learning_plots,
     rank_forests,
     shortened,
     tones,
@@ -41,7 +41,7 @@ from atypia.reports.study.plots import (
 from .findings import findings
 
 
-def chart(**changes: object) -> Chart:
+def chart(**changes: object) -> LinePlot:
     given = {
         "key": "roc",
         "title": "ROC",
@@ -49,7 +49,7 @@ def chart(**changes: object) -> Chart:
         "y_label": "y",
         "curves": [Curve("a & b", [0, 0.5, 1], [0, 0.8, 1])],
     }
-    return Chart(**{**given, **changes})  # pyright: ignore[reportArgumentType]
+    return LinePlot(**{**given, **changes})  # pyright: ignore[reportArgumentType]
 
 
 @given(st.floats(-5, 5), st.floats(1e-3, 20))
@@ -69,7 +69,7 @@ def test_range_holds_the_values() -> None:
 
 def test_chart_is_well_formed_and_placed() -> None:
     curve = Curve("a & b", [0, 0.5, 1], [0, 0.8, 1], [math.nan, 0.7, 0.9], [math.nan, 0.9, 1.0], tone=3)
-    root = ElementTree.fromstring(str(chart_svg(chart(curves=[curve], diagonal=True, markers=True))))
+    root = ElementTree.fromstring(str(line_plot_svg(chart(curves=[curve], diagonal=True, markers=True))))
     group = next(node for node in root.iter("g"))
     assert group.get("class") == "s3"
     assert [node.text for node in group.iter("title")] == ["a & b"]
@@ -81,7 +81,7 @@ def test_chart_is_well_formed_and_placed() -> None:
     assert len([node for node in group if node.get("class") == "marker"]) == 3
     assert not any("style" in node.attrib for node in root.iter())
     log = ElementTree.fromstring(
-        str(chart_svg(chart(curves=[Curve("a", [1, 10, 100], [0, 0.5, 1])], x_range=(1, 100), log_x=True)))
+        str(line_plot_svg(chart(curves=[Curve("a", [1, 10, 100], [0, 0.5, 1])], x_range=(1, 100), log_x=True)))
     )
     points = next(log.iter("polyline")).get("points", "").split()
     assert points[1].startswith("188.0,")
@@ -89,10 +89,10 @@ def test_chart_is_well_formed_and_placed() -> None:
 
 def test_forest_is_well_formed_and_says_undefined() -> None:
     rows = [
-        ForestRow("one <x>", "5 of 9", [Point(0.5, 0.4, 0.6), None]),
-        ForestRow("two", "", [Point(math.nan), Point(0.7)]),
+        ForestRow("one <x>", "5 of 9", [PlottedEstimate(0.5, 0.4, 0.6), None]),
+        ForestRow("two", "", [PlottedEstimate(math.nan), PlottedEstimate(0.7)]),
     ]
-    forest = Forest("f", "t", "x", ["a", "b"], [0, 2], rows, (0.3, 0.9), [(0.5, "chance")])
+    forest = ForestPlot("f", "t", "x", ["a", "b"], [0, 2], rows, (0.3, 0.9), [(0.5, "chance")])
     root = ElementTree.fromstring(str(forest_svg(forest)))
     text = ["".join(node.itertext()) for node in root.iter("text")]
     assert "one <x>5 of 9" in text
@@ -111,41 +111,41 @@ def test_files_are_drawn_once_and_only_where_they_changed(tmp_path: Path, monkey
         return draw(one)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(chart_files, "draw", counted)
-    matrix = Confusions("matrix", "t", ("normal", "atypical"), [Panel("a", 1, 2, 3, 4), Panel("b", 0, 0, 0, 4)])
-    rows = [ForestRow("one", "n", [Point(0.5, 0.4, 0.6)])]
-    forest = Forest("forest", "t", "x", ["a"], [0], rows, (0.3, 0.9), [(0.5, "chance")])
-    paths = chart_files.write_charts([chart(), matrix, forest], tmp_path)
+    matrix = ConfusionPlot("matrix", "t", ("normal", "atypical"), [Panel("a", 1, 2, 3, 4), Panel("b", 0, 0, 0, 4)])
+    rows = [ForestRow("one", "n", [PlottedEstimate(0.5, 0.4, 0.6)])]
+    forest = ForestPlot("forest", "t", "x", ["a"], [0], rows, (0.3, 0.9), [(0.5, "chance")])
+    paths = chart_files.write_plots([chart(), matrix, forest], tmp_path)
     assert drawn == ["roc", "matrix", "forest"]
     assert {path.name for path in paths} == {f"{k}{s}" for k in drawn for s in (".svg", ".png")}
     first = (tmp_path / "roc.svg").read_bytes()
-    chart_files.write_charts([chart(), matrix, forest], tmp_path)
+    chart_files.write_plots([chart(), matrix, forest], tmp_path)
     assert len(drawn) == 3
-    chart_files.write_charts([chart(title="other"), matrix], tmp_path)
+    chart_files.write_plots([chart(title="other"), matrix], tmp_path)
     assert drawn[3:] == ["roc"]
     assert (tmp_path / "roc.svg").read_bytes() != first
     assert not (tmp_path / "forest.png").exists()
     (tmp_path / chart_files.DRAWN).write_text("damaged", "utf-8")
-    chart_files.write_charts([matrix], tmp_path)
+    chart_files.write_plots([matrix], tmp_path)
     assert drawn[4:] == ["matrix"]
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(AbsentError, match=r"atypia\[figures\]"):
-        chart_files.write_charts([chart()], tmp_path)
-    assert chart_files.write_charts([], tmp_path) == []
+        chart_files.write_plots([chart()], tmp_path)
+    assert chart_files.write_plots([], tmp_path) == []
 
 
 def test_a_row_keeps_its_colour_on_all_places() -> None:
     found = findings()
     assert tones(found) == {0: 0, 1: 1, 2: 2}
-    roc = curve_charts(found, 1)[0]
+    roc = curve_plots(found, 1)[0]
     assert [(curve.name, curve.tone) for curve in roc.curves] == [(s.label, i) for i, s in enumerate(found.series)]
     forest = domain_forest(found, 0)
     assert forest is not None
     assert [row.label for row in forest.rows] == ["scanner 0", "scanner 1", "all figures"]
     assert shortened(["only"]) == {"only": "only"}
-    assert len({one.key for one in all_charts(found)}) == len(all_charts(found)) == 12
+    assert len({one.key for one in all_plots(found)}) == len(all_plots(found)) == 12
 
 
 def test_differences_have_a_row_a_classifier_and_a_series_a_place() -> None:
@@ -173,22 +173,22 @@ def test_learning_curves_come_from_shares_of_the_data() -> None:
     found = findings()
     fractions = [0.01, 0.1, 1.0]
     series = tuple(replace(s, model="m", fraction=f) for s, f in zip(found.series, fractions, strict=True))
-    (drawn,) = learning_charts(replace(found, series=series))
+    (drawn,) = learning_plots(replace(found, series=series))
     assert [list(curve.x) for curve in drawn.curves] == [[1, 10, 100]]
     assert drawn.log_x
     # The table's mean ± sd over repeats, whatever the pooled probabilities say.
     runs = [found.at(0)[i].runs["balanced_accuracy"] for i in range(3)]
     assert list(drawn.curves[0].y) == [one.mean for one in runs]
     assert list(drawn.curves[0].high) == [one.mean + one.sd for one in runs]
-    assert learning_charts(found) == []
+    assert learning_plots(found) == []
 
 
 def test_learning_curves_of_the_best_models_or_of_all() -> None:
     found = findings(20)
     series = tuple(replace(s, model=f"m{i // 2}", fraction=0.1 if i % 2 else 1.0) for i, s in enumerate(found.series))
     found = replace(found, series=series)
-    assert [curve.name for curve in learning_charts(found)[0].curves] == [f"m{i}" for i in range(7)]
-    assert len(learning_charts(replace(found, every=True))[0].curves) == 10
+    assert [curve.name for curve in learning_plots(found)[0].curves] == [f"m{i}" for i in range(7)]
+    assert len(learning_plots(replace(found, every=True))[0].curves) == 10
 
 
 def test_the_metric_is_a_choice() -> None:

@@ -15,7 +15,7 @@ from atypia.reports.case.outputs import open_writer
 from atypia.reports.case.page import CasePage
 from atypia.reports.case.summary import summarise
 from atypia.workflows.slides.jobs import SlideJob, SlideSettings
-from atypia.workflows.slides.tasks import COLUMNS, DONE, Task
+from atypia.workflows.slides.tasks import COLUMNS, DONE, SlideTask
 
 from .rows import results
 
@@ -82,7 +82,7 @@ def test_everything_that_counts_agrees(tmp_path_factory, figures: list[tuple[flo
         assert {key: line[key] for key in shared} == {key: expected[key] for key in shared}
         assert {"scored", "refused", "atypical", "atypical_certain", "atypical_uncertain", "uncertain"} <= shared
 
-    outcome = Task(
+    outcome = SlideTask(
         SlideJob(Path("s.svs"), Path("p.csv"), "s"), folder, SlideSettings(("m",)), lambda *_: {}
     ).outcome(DONE, found, 1.0)  # fmt: skip
     line = asdict(outcome)

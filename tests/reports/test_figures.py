@@ -142,9 +142,9 @@ def test_an_undefined_domain_is_said_to_be_so() -> None:
 def test_files_are_whole_pictures_and_the_same_every_time(tmp_path: Path) -> None:
     def write(name: str) -> list[Path]:
         return [
-            f.counts_figure(COUNTS, tmp_path / f"counts-{name}"),
-            f.roc_figure(folds(), tmp_path / f"roc-{name}"),
-            f.domain_figure(summary(), tmp_path / f"domains-{name}"),
+            f.counts_plot(COUNTS, tmp_path / f"counts-{name}"),
+            f.roc_plot(folds(), tmp_path / f"roc-{name}"),
+            f.domain_plot(summary(), tmp_path / f"domains-{name}"),
         ]
 
     for path in write("a.png"):
@@ -164,26 +164,26 @@ def test_drawing_leaves_the_users_style_alone(tmp_path: Path) -> None:
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    f.counts_figure(COUNTS, tmp_path / "counts.svg")
+    f.counts_plot(COUNTS, tmp_path / "counts.svg")
     assert dict(matplotlib.rcParams) == before
 
 
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a name ending in .svg or .png, got .pdf; fix: rename"):
-        f.counts_figure(COUNTS, tmp_path / "counts.pdf")
+        f.counts_plot(COUNTS, tmp_path / "counts.pdf")
     with pytest.raises(InputError, match="`rows` must be at least one domain, got none"):
-        f.counts_figure([], tmp_path / "counts.svg")
+        f.counts_plot([], tmp_path / "counts.svg")
     with pytest.raises(InputError, match="`rows` must be counts ≥ 0"):
-        f.counts_figure([("s", "d", -1, 1)], tmp_path / "counts.svg")
+        f.counts_plot([("s", "d", -1, 1)], tmp_path / "counts.svg")
     with pytest.raises(InputError, match="`folds` must be at least one, got none"):
-        f.roc_figure([], tmp_path / "roc.svg")
+        f.roc_plot([], tmp_path / "roc.svg")
     with pytest.raises(InputError, match="`labels` must be of both classes"):
-        f.roc_figure([f.RocInput("a", [1, 1], [0.1, 0.2])], tmp_path / "roc.svg")
+        f.roc_plot([f.RocInput("a", [1, 1], [0.1, 0.2])], tmp_path / "roc.svg")
     without = summary().filter(pc.is_null(summary()["domain"]))
     with pytest.raises(InputError, match="of one part of one data set, by domain, got 0 of them; fix: filter it"):
-        f.domain_figure(without, tmp_path / "domains.svg")
+        f.domain_plot(without, tmp_path / "domains.svg")
     with pytest.raises(InputError, match="unknown metric"):
-        f.domain_figure(summary(), tmp_path / "domains.svg", "ba")
+        f.domain_plot(summary(), tmp_path / "domains.svg", "ba")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -192,4 +192,4 @@ def test_more_classifiers_than_can_be_told_apart_are_refused(tmp_path: Path) -> 
     many = [dict(row, model=f"m{i}") for i in range(8) for row in rows if row["model"] == "a"]
     table = pa.Table.from_pylist(many, schema=summary().schema)
     with pytest.raises(InputError, match="of at most 7 classifiers, got 8; fix: choose some of them"):
-        f.domain_figure(table, tmp_path / "domains.svg")
+        f.domain_plot(table, tmp_path / "domains.svg")

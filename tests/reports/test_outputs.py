@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atypia.base.errors import InputError, WorkError
-from atypia.base.files.spreadsheet import bare
+from atypia.base.files.spreadsheet import unescape_formula
 from atypia.data.slides.readas import ReadAs
 from atypia.data.slides.streams import Refusal
 from atypia.inference.results import RESULTS_SCHEMA, refusal_batch
@@ -98,7 +98,7 @@ def test_any_name_comes_back(tmp_path_factory: pytest.TempPathFactory, names: li
     lines = write(folder / "a.jsonl", [batch]).read_text("utf-8").split("\n")[:-1]
     assert [json.loads(line)["figure_id"] for line in lines] == names
     with open(write(folder / "a.csv", [batch]), newline="", encoding="utf-8") as file:
-        assert [bare(row["figure_id"]) for row in csv.DictReader(file)] == names
+        assert [unescape_formula(row["figure_id"]) for row in csv.DictReader(file)] == names
 
 
 @pytest.mark.parametrize("suffix", [f".{name}" for name in OUTPUTS])

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from atypia.reports.drawing.plot_files import write_charts
+from atypia.reports.drawing.plot_files import write_plots
 from atypia.reports.drawing.plot_svg import heat_svg
 from atypia.reports.drawing.tables import Column, Spread, Table
-from atypia.reports.study.heat import heat_charts
+from atypia.reports.study.heat import heat_maps
 
 DOMAINS = ["A | human | breast", "B <b> | human | breast", "C | human | breast"]
 
@@ -27,24 +27,24 @@ def table(models: int = 1) -> Table:
 
 
 def test_each_model_has_a_map_of_all_pairs() -> None:
-    (heat,) = heat_charts(table())
+    (heat,) = heat_maps(table())
     assert heat.rows == heat.columns == ["A", "B <b>", "C"]
     assert [row[i] for i, row in enumerate(heat.values)] == [0.9] * 3 and math.isnan(heat.values[2][0])
     low, high = heat.range
     assert low < 0.6 and high > 0.9
     assert heat.strength(math.nan) == 0 and heat.strength(2) == 1
     assert heat.strength(0.9) - heat.strength(0.6) == pytest.approx(0.3 / (high - low))
-    assert heat_charts(None) == [] and len(heat_charts(table(9))) == 6 and len(heat_charts(table(9), every=True)) == 9
+    assert heat_maps(None) == [] and len(heat_maps(table(9))) == 6 and len(heat_maps(table(9), every=True)) == 9
 
 
 def test_the_best_models_come_first() -> None:
     rows = [[*row[:-1], Spread(0.5 if row[0] == "m0" else 0.9, 0.01)] for row in table(8).rows]
-    titles = [heat.title for heat in heat_charts(replace(table(8), rows=rows))]
+    titles = [heat.title for heat in heat_maps(replace(table(8), rows=rows))]
     assert len(titles) == 6 and not any("m0" in title for title in titles)
 
 
 def test_no_two_names_of_rows_or_columns_read_alike() -> None:
-    (heat,) = heat_charts(table())
+    (heat,) = heat_maps(table())
     names = [f"{'a very long name of a laboratory that fills the line ' * 2}{end}" for end in "abc"]
     svg = str(heat_svg(replace(heat, rows=names, columns=names)))
     labels = re.findall(r'text-anchor="(?:start|end)">([^<]+)</text>', svg)
@@ -52,9 +52,9 @@ def test_no_two_names_of_rows_or_columns_read_alike() -> None:
 
 
 def test_it_is_drawn_on_the_page_and_as_files(tmp_path: Path) -> None:
-    (heat,) = heat_charts(table())
+    (heat,) = heat_maps(table())
     svg = str(heat_svg(heat))
     assert svg.count("<rect") == 9 and "B &lt;b&gt;" in svg and "<b>" not in svg and "n/a" in svg
-    files = write_charts([heat], tmp_path)
+    files = write_plots([heat], tmp_path)
     assert [file.name for file in files] == ["matrix-m0.svg", "matrix-m0.png"]
     assert all(file.stat().st_size > 1000 for file in files)

@@ -21,7 +21,7 @@ from atypia.reports.study.statistics import compared_table, p_text, place_table,
 from atypia.reports.study.summary import headline_table
 from atypia.reports.study.unseen import UNSEEN, unseen_table
 from atypia.reports.study.words import (
-    hours,
+    duration_text,
     overall_sentences,
     place_sentences,
     progress_sentence,
@@ -187,7 +187,7 @@ def test_sentences() -> None:
         "3 more need data or weights that are not on this machine."
     )
     assert any("the case of 200 of 200 figures is unknown" in text for text in warnings_of(about(), found))
-    assert (hours(30), hours(600), hours(7200)) == ("30 s", "10 min", "2.0 h")
+    assert (duration_text(30), duration_text(600), duration_text(7200)) == ("30 s", "10 min", "2.0 h")
     assert (p_text(0.0001), p_text(0.05), p_text(math.nan)) == ("< 0.001", "0.050", "n/a")
 
 

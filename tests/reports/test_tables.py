@@ -13,8 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atypia.base.errors import InputError
-from atypia.base.files.spreadsheet import bare
-from atypia.reports.drawing.tables import FORMS, SUFFIXES, Column, Spread, Table, Value, as_dict, shown, write_table
+from atypia.base.files.spreadsheet import unescape_formula
+from atypia.reports.drawing.tables import (
+    FORMS,
+    SUFFIXES,
+    Column,
+    Spread,
+    Table,
+    Value,
+    as_dict,
+    format_value,
+    write_table,
+)
 
 NAN = math.nan
 
@@ -166,7 +176,7 @@ def test_an_empty_table_keeps_its_head(form: str, expected: str) -> None:
     ],
 )
 def test_values_as_people_read_them(value: Value, expected: str) -> None:
-    assert shown(value) == expected
+    assert format_value(value) == expected
 
 
 def test_digits_are_the_columns() -> None:
@@ -276,7 +286,7 @@ def test_csv_and_json_give_back_what_went_in(name: str, key: str, number: float)
     if "\r" not in name + key and "\0" not in name + key:
         head, line = csv.reader(io.StringIO(table.render("csv"), newline=""))
         assert head == [f"a{key}", "x"]
-        assert bare(line[0]) == name and not line[0].startswith(("=", "+", "-", "@"))
+        assert unescape_formula(line[0]) == name and not line[0].startswith(("=", "+", "-", "@"))
         assert float(line[1]) == pytest.approx(number, nan_ok=True, rel=0)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from atypia.review.figures.figures import Figures
+from atypia.review.figures.figures import ReviewFigures
 from atypia.review.server.app import create_app
 from atypia.review.server.context import Review
 from atypia.review.server.safety import Access
@@ -72,7 +72,7 @@ class Site:
 
     def decided(self, rater: str, index: int) -> str | None:
         """What the server holds."""
-        return self.review.desk.board.decision(rater, index)
+        return self.review.intake.decision_state.decision(rater, index)
 
     def settle(self) -> None:
         """Waits until the page has had an answer to everything that it sent."""
@@ -112,10 +112,10 @@ def serving(chromium: Browser, tmp_path: Path) -> Iterator[Callable[..., Site]]:
     sites: list[Site] = []
     with ExitStack() as stack:
 
-        def served(figures: Figures, *raters: str, **options: Any) -> Site:
+        def served(figures: ReviewFigures, *raters: str, **options: Any) -> Site:
             review = Review(figures, tmp_path / f"decisions-{len(sites)}.sqlite")
             for rater in raters:
-                review.desk.join(rater)
+                review.intake.join(rater)
             sock = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             config = uvicorn.Config(
                 create_app(review, Access("127.0.0.1")), log_level="error", timeout_graceful_shutdown=1

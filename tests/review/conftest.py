@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from atypia.review.figures.building import called
-from atypia.review.figures.figures import Figures
+from atypia.review.figures.figures import ReviewFigures
+from atypia.review.figures.from_tables import call_names
 from atypia.review.figures.opening import Opening, open_figures
 from atypia.review.server.app import create_app
 from atypia.review.server.context import Review
@@ -55,7 +55,7 @@ def reviewing(tmp_path: Path) -> Iterator[Callable[..., Client]]:
     with ExitStack() as stack:
 
         def opened(
-            figures: Figures,
+            figures: ReviewFigures,
             *raters: str,
             decisions: str = "decisions.sqlite",
             predictor: Predictor | None = None,
@@ -67,29 +67,29 @@ def reviewing(tmp_path: Path) -> Iterator[Callable[..., Client]]:
             http = stack.enter_context(TestClient(app, base_url=ADDRESS))
             client = Client(http, review)
             for rater in raters:
-                review.desk.join(rater)
+                review.intake.join(rater)
             return client
 
         yield opened
 
 
 @pytest.fixture
-def figures(small_csv: Path) -> Figures:
+def figures(small_csv: Path) -> ReviewFigures:
     """80 crops of 32 px of 8 cases in 2 domains, with labels."""
     return open_figures(Opening((str(small_csv),)))
 
 
 @pytest.fixture
-def scored(figures: Figures) -> Figures:
+def scored(figures: ReviewFigures) -> ReviewFigures:
     """The same with predictions: 0.8 and 0.2, falling by 0.001 a figure, wrong on every tenth; none of the last."""
     index = np.arange(80)
     p = np.where(figures.label == 1, 0.8, 0.2) - 0.001 * index
     p = np.where(index % 10 == 5, 1 - p, p)
     p[-1] = np.nan
-    return replace(figures, p=p, call=called(p, 0.5), threshold=0.5, held_out=True)
+    return replace(figures, p=p, call=call_names(p, 0.5), threshold=0.5, held_out=True)
 
 
 @pytest.fixture
-def client(figures: Figures, reviewing: Callable[..., Client]) -> Client:
+def client(figures: ReviewFigures, reviewing: Callable[..., Client]) -> Client:
     """A client of a review of :func:`figures` with two raters."""
     return reviewing(figures, "Ada", "Ben")

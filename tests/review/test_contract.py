@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from atypia.review.figures.figures import Figures
+from atypia.review.figures.figures import ReviewFigures
 from atypia.review.server.app import create_app
 from atypia.review.server.safety import Access
 
@@ -19,7 +19,7 @@ HEADERS = {"Authorization": f"Bearer {TOKEN}", "X-Atypia": "1"}
 
 
 @pytest.fixture
-def api(scored: Figures, reviewing: Callable) -> Any:
+def api(scored: ReviewFigures, reviewing: Callable) -> Any:
     """The API of a review with predictions and two raters; the token stands for any host."""
     client = reviewing(scored, "Ada", "Ben")
     app = create_app(client.review, Access("0.0.0.0", TOKEN))

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from atypia.base.files.spreadsheet import bare, shielded
+from atypia.base.files.spreadsheet import escape_formula, unescape_formula
 from atypia.data.manifest import Manifest
 from atypia.inference.results import RESULTS_SCHEMA
-from atypia.review.figures.figures import Figures
+from atypia.review.figures.figures import ReviewFigures
 from atypia.review.figures.opening import Opening, open_figures
 
 NASTY = "<script>alert(1)</script>, \"two\"\nlines; '=1+1'"
@@ -67,7 +67,7 @@ def test_manifest_has_votes_and_soft_labels(client, tmp_path: Path) -> None:
     assert len(pq.read_table(io.BytesIO(only.content))) == 3
 
 
-def test_own_votes_are_kept_in_front(figures: Figures, reviewing: Callable, tmp_path: Path) -> None:
+def test_own_votes_are_kept_in_front(figures: ReviewFigures, reviewing: Callable, tmp_path: Path) -> None:
     rows = figures.manifest.take(range(3)).table.to_pylist()  # type: ignore[union-attr]
     for row, votes in zip(rows, ([1, 0, 1], [0, 0, None], None), strict=True):
         row |= {"votes": votes, "soft_label": None, "n_raters": None}
@@ -85,9 +85,9 @@ def test_own_votes_are_kept_in_front(figures: Figures, reviewing: Callable, tmp_
 def test_exported_decisions_train_a_model(client, tmp_path: Path) -> None:
     """From the page to a trained classifier, which is told by its warnings that labels were reviewed."""
     from atypia.splits.protocol import make_split
-    from atypia.training.fit import train
-    from atypia.training.fitted import Training
     from atypia.training.recipe import load_recipe
+    from atypia.training.train import train
+    from atypia.training.trainer import TrainingRequest
 
     for index in range(40):
         client.decide("Ada", index, "atypical" if index % 3 == 0 else "normal")
@@ -98,12 +98,12 @@ def test_exported_decisions_train_a_model(client, tmp_path: Path) -> None:
     manifest = Manifest.load(path)
     name, recipe = load_recipe("probe", ["backbone=tiny-cnn", "geometry.out_px=32"])
     split = make_split("kfold", manifest, 0, folds=2)
-    trained = train(Training(name, recipe, manifest, split, tmp_path / "out", folds=("fold-1",)))
+    trained = train(TrainingRequest(name, recipe, manifest, split, tmp_path / "out", folds=("fold-1",)))
     assert (trained.folds[0] / "bundle" / "model.safetensors").is_file()
     assert any("labels of" in note for note in trained.warnings)
 
 
-def test_decisions_round_trip(client, reviewing: Callable, scored: Figures) -> None:
+def test_decisions_round_trip(client, reviewing: Callable, scored: ReviewFigures) -> None:
     client.decide("Ada", 1, "atypical", note=NASTY)
     client.decide("Ada", 2, "not-mitosis", note="=SUM(A1)")
     client.decide("Ben", 2, "unsure")
@@ -202,5 +202,5 @@ def test_results_of_plain_crops_export(small_csv: Path, tmp_path: Path, reviewin
 
 @pytest.mark.parametrize("text", ["=1", "+1", "-1", "@a", "'a", "''=", "\tx", "plain", "", "a=1"])
 def test_shield_is_undone(text: str) -> None:
-    kept = shielded(text) or ""
-    assert bare(kept) == text and not kept.startswith(("=", "+", "-", "@", "\t"))
+    kept = escape_formula(text) or ""
+    assert unescape_formula(kept) == text and not kept.startswith(("=", "+", "-", "@", "\t"))

@@ -13,19 +13,19 @@ from atypia.base.errors import InputError
 from atypia.data.manifest import Manifest
 from atypia.data.sources.user import read_csv
 from atypia.review.decisions.log import Event
-from atypia.review.decisions.manifest import taught_manifest
-from atypia.review.decisions.state import Board
+from atypia.review.decisions.manifest import decision_manifest
+from atypia.review.decisions.state import DecisionState
 from atypia.review.decisions.words import ARBITRATED, DECIDED, DECISIONS, VOTES
-from atypia.review.figures.figures import Figures
+from atypia.review.figures.figures import ReviewFigures
 from atypia.review.figures.opening import Opening, open_figures
-from atypia.review.media.slides import SlideShelf
+from atypia.review.media.slides import OpenSlides
 
 RATERS = ("Ada", "Ben", "Cy")
 DECISION = st.sampled_from([None, *DECISIONS])
 
 
 @pytest.fixture(scope="module")
-def voted(tmp_path_factory: pytest.TempPathFactory) -> Figures:
+def voted(tmp_path_factory: pytest.TempPathFactory) -> ReviewFigures:
     """Three figures of a data set: votes that agree with the label, votes against it, and none."""
     from PIL import Image
 
@@ -36,25 +36,25 @@ def voted(tmp_path_factory: pytest.TempPathFactory) -> Figures:
     return open_figures(Opening((str(folder / "set.csv"),)))
 
 
-def board_of(figures: Figures, said: list[tuple[str, str | None]], settled: str | None) -> Board:
+def board_of(figures: ReviewFigures, said: list[tuple[str, str | None]], settled: str | None) -> DecisionState:
     """What raters said of the first figure, and what it was settled as."""
-    board = Board(len(figures))
+    decision_state = DecisionState(len(figures))
     events = [(rater, DECIDED, decision) for rater, decision in said if decision is not None]
     if settled is not None:
         events.append(("Ada", ARBITRATED, settled))
     for number, (rater, kind, decision) in enumerate(events, 1):
-        board.apply(Event(number, "t", rater, figures.id(0), kind, decision, None, None, None), 0)
-    return board
+        decision_state.apply(Event(number, "t", rater, figures.id(0), kind, decision, None, None, None), 0)
+    return decision_state
 
 
 @given(st.tuples(*[DECISION] * len(RATERS)), DECISION, st.booleans())
 @settings(max_examples=100, deadline=None)
 def test_soft_label_is_on_the_side_of_the_label(
-    voted: Figures, said: tuple[str | None, ...], settled: str | None, decided_only: bool
+    voted: ReviewFigures, said: tuple[str | None, ...], settled: str | None, decided_only: bool
 ) -> None:
-    board = board_of(voted, list(zip(RATERS, said, strict=True)), settled)
+    decision_state = board_of(voted, list(zip(RATERS, said, strict=True)), settled)
     try:
-        manifest = taught_manifest(voted, board, SlideShelf(()), decided_only).manifest
+        manifest = decision_manifest(voted, decision_state, OpenSlides(()), decided_only).manifest
     except InputError:
         assert decided_only
         return
@@ -81,7 +81,7 @@ def test_soft_label_is_on_the_side_of_the_label(
     [(("atypical", None), "normal", 0), (("atypical", "normal"), "atypical", 1), (("normal", "normal"), "atypical", 1)],
 )
 def test_arbitration_is_final(
-    figures: Figures, reviewing: Callable, tmp_path: Path, said: tuple[str | None, ...], settled: str, label: int
+    figures: ReviewFigures, reviewing: Callable, tmp_path: Path, said: tuple[str | None, ...], settled: str, label: int
 ) -> None:
     """From the page's API to a manifest, and through a second review of that manifest."""
     client = reviewing(figures, "Ada", "Ben")
@@ -101,14 +101,16 @@ def test_arbitration_is_final(
     assert second["votes"][: len(first["votes"])] == first["votes"]
     # Undone, the label is by the votes again.
     client.post("/decisions/undo", {"rater": "Ben"}, 200)
-    assert client.review.desk.board.settled == {}
+    assert client.review.intake.decision_state.settled == {}
 
 
-def test_training_on_soft_labels_follows_the_arbitration(figures: Figures, reviewing: Callable, tmp_path: Path) -> None:
+def test_training_on_soft_labels_follows_the_arbitration(
+    figures: ReviewFigures, reviewing: Callable, tmp_path: Path
+) -> None:
     from atypia.splits.protocol import make_split
-    from atypia.training.fitted import Training
     from atypia.training.networks import NetworkTrainer
     from atypia.training.recipe import load_recipe
+    from atypia.training.trainer import TrainingRequest
 
     client = reviewing(figures, "Ada")
     for index in range(80):
@@ -122,13 +124,13 @@ def test_training_on_soft_labels_follows_the_arbitration(figures: Figures, revie
     )
     split = make_split("kfold", manifest, 0, folds=2)
     trainer = object.__new__(NetworkTrainer)  # only its targets are asked for; no network is built
-    trainer.job = Training(name, recipe, manifest, split, tmp_path / "out")
+    trainer.job = TrainingRequest(name, recipe, manifest, split, tmp_path / "out")
     trainer.recipe = recipe
     population, _ = trainer.population(split.folds[0])
     assert population.targets.tolist() == population.labels.astype(float).tolist()
 
 
-def test_a_table_whose_label_overrules_its_votes(voted: Figures) -> None:
+def test_a_table_whose_label_overrules_its_votes(voted: ReviewFigures) -> None:
     manifest = voted.manifest
     assert manifest is not None
     assert manifest.table["soft_label"].to_pylist() == [2 / 3, 0.0, None]
@@ -141,7 +143,7 @@ def test_a_table_whose_label_overrules_its_votes(voted: Figures) -> None:
     assert manifest.table["votes"].to_pylist()[1] == [1, 1, 0]
 
 
-def test_training_warns_of_soft_labels_against_labels(voted: Figures) -> None:
+def test_training_warns_of_soft_labels_against_labels(voted: ReviewFigures) -> None:
     """As exports of earlier versions have them after an arbitration."""
     from atypia.training.networks import against_labels
 

@@ -15,7 +15,7 @@ from atypia.data.crops.store import open_store
 from atypia.data.images.geometry import CropGeometry
 from atypia.data.sources.opening import open_data
 from atypia.review.figures.features import find_features
-from atypia.review.figures.figures import Figures
+from atypia.review.figures.figures import ReviewFigures
 from atypia.review.figures.learning import calibration_queue, label_errors, value_queue, weighted_k_centre
 from atypia.review.figures.opening import Opening, open_figures
 
@@ -35,7 +35,7 @@ def test_k_centre_by_hand() -> None:
     assert sorted(everything.tolist()) == [0, 1, 2, 3]
 
 
-def test_without_features_by_uncertainty(scored: Figures) -> None:
+def test_without_features_by_uncertainty(scored: ReviewFigures) -> None:
     decided = NOBODY.copy()
     first = value_queue(scored, None, decided, 5)
     assert "uncertainty alone" in first.note
@@ -45,7 +45,7 @@ def test_without_features_by_uncertainty(scored: Figures) -> None:
     assert not set(value_queue(scored, None, decided, 5).indices) & set(first.indices)
 
 
-def test_a_queue_to_calibrate_by_is_spread_over_the_scores(scored: Figures) -> None:
+def test_a_queue_to_calibrate_by_is_spread_over_the_scores(scored: ReviewFigures) -> None:
     figures = replace(scored, p=np.linspace(0.01, 0.99, 80), threshold=0.5)
     queue = calibration_queue(figures, NOBODY, 16)
     assert np.bincount((figures.p[queue.indices] * 4).astype(int), minlength=4).tolist() == [4, 4, 4, 4]
@@ -57,7 +57,7 @@ def test_a_queue_to_calibrate_by_is_spread_over_the_scores(scored: Figures) -> N
         calibration_queue(replace(figures, p=np.full(80, np.nan)), NOBODY, 5)
 
 
-def test_features_spread_the_queue(scored: Figures) -> None:
+def test_features_spread_the_queue(scored: ReviewFigures) -> None:
     figures = replace(scored, p=np.full(80, 0.5))
     clusters = np.arange(80) // 20
     rng = np.random.default_rng(0)
@@ -72,7 +72,7 @@ def test_features_spread_the_queue(scored: Figures) -> None:
 
 
 @pytest.fixture
-def planted(scored: Figures) -> tuple[Figures, set[int]]:
+def planted(scored: ReviewFigures) -> tuple[ReviewFigures, set[int]]:
     """Labels of which six were turned round, and a classifier that knows better."""
     rng = np.random.default_rng(3)
     truth = scored.label.copy()
@@ -83,14 +83,14 @@ def planted(scored: Figures) -> tuple[Figures, set[int]]:
     return replace(scored, label=label, p=p), wrong
 
 
-def test_cleanlab_finds_planted_errors(planted: tuple[Figures, set[int]]) -> None:
+def test_cleanlab_finds_planted_errors(planted: tuple[ReviewFigures, set[int]]) -> None:
     figures, wrong = planted
     found = label_errors(figures)
     assert set(found.indices[:6].tolist()) == wrong
     assert (np.diff(found.quality) >= 0).all() and found.quality[0] < 0.3
 
 
-def test_queues_through_the_api(planted: tuple[Figures, set[int]], reviewing: Callable) -> None:
+def test_queues_through_the_api(planted: tuple[ReviewFigures, set[int]], reviewing: Callable) -> None:
     figures, wrong = planted
     client = reviewing(figures, "Ada")
     answer = client.get("/queue", params={"kind": "label-errors", "rater": "Ada", "limit": 6})
@@ -107,7 +107,7 @@ def test_queues_through_the_api(planted: tuple[Figures, set[int]], reviewing: Ca
     assert len(value["figures"]) == 3 and set(value["reason"]) == {str(one["index"]) for one in value["figures"]}
 
 
-def test_what_is_not_known_is_told(figures: Figures, client) -> None:
+def test_what_is_not_known_is_told(figures: ReviewFigures, client) -> None:
     with pytest.raises(InputError, match="`probabilities` must be known"):
         value_queue(figures, None, NOBODY, 5)
     with pytest.raises(InputError, match="`labels and probabilities` must be known, of both classes, got none"):

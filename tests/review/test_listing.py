@@ -10,8 +10,8 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from atypia.base.errors import InputError
-from atypia.review.decisions.listing import Wanted, rater_disagreement, select
-from atypia.review.figures.figures import Figures
+from atypia.review.decisions.listing import FigureQuery, rater_disagreement, select
+from atypia.review.figures.figures import ReviewFigures
 
 
 def ids(client, **params) -> list[int]:
@@ -19,7 +19,7 @@ def ids(client, **params) -> list[int]:
     return [one["index"] for one in client.get("/figures", params={"limit": 1000, **params})["figures"]]
 
 
-def test_orders(scored: Figures, reviewing: Callable) -> None:
+def test_orders(scored: ReviewFigures, reviewing: Callable) -> None:
     client = reviewing(scored, "Ada", "Ben")
     known = np.arange(79)
     assert ids(client, sort="p") == [*known[np.argsort(scored.p[:79], kind="stable")], 79]
@@ -36,7 +36,7 @@ def test_orders(scored: Figures, reviewing: Callable) -> None:
     assert ids(client, sort="rater-disagreement", descending=True)[:2] == [40, 20]
 
 
-def test_filters(scored: Figures, reviewing: Callable) -> None:
+def test_filters(scored: ReviewFigures, reviewing: Callable) -> None:
     client = reviewing(scored, "Ada", "Ben")
     client.decide("Ada", 4, "atypical")
     client.decide("Ben", 5, "atypical")
@@ -48,7 +48,7 @@ def test_filters(scored: Figures, reviewing: Callable) -> None:
     assert ids(client, case=["s0-case-3"]) == list(range(30, 40))
 
 
-def test_blind_mode_leaks_nothing(scored: Figures, reviewing: Callable) -> None:
+def test_blind_mode_leaks_nothing(scored: ReviewFigures, reviewing: Callable) -> None:
     client = reviewing(scored, "Ada", "Ben")
     client.decide("Ben", 7, "atypical", note="Ben's own")
     client.decide("Ada", 7, "normal")
@@ -73,7 +73,7 @@ def test_blind_mode_leaks_nothing(scored: Figures, reviewing: Callable) -> None:
     assert client.decide("Ada", 9, "normal", blind=True)["figure_id"].startswith("figure ")
 
 
-def test_rater_disagreement_counts_the_data_s_votes(figures: Figures, reviewing: Callable) -> None:
+def test_rater_disagreement_counts_the_data_s_votes(figures: ReviewFigures, reviewing: Callable) -> None:
     from dataclasses import replace
 
     import pyarrow as pa
@@ -82,7 +82,7 @@ def test_rater_disagreement_counts_the_data_s_votes(figures: Figures, reviewing:
     client = reviewing(replace(figures, votes=votes), "Ada")
     client.decide("Ada", 1, "normal")
     client.decide("Ada", 3, "unsure")
-    found = rater_disagreement(client.review.figures, client.review.desk.board)
+    found = rater_disagreement(client.review.figures, client.review.intake.decision_state)
     assert found[:2].tolist() == [1.0, 0.5]  # one of two; three of four: 1 - |2 * 3/4 - 1|
     assert np.isnan(found[2:]).all()
     assert client.get("/figures/0")["votes"] == [1, 0, None]
@@ -149,6 +149,6 @@ def test_progress_of_raters(client) -> None:
     client.post("/raters", {"name": "Zoë"}, 200)
 
 
-def test_select_refuses_what_blind_mode_hides(figures: Figures, client) -> None:
+def test_select_refuses_what_blind_mode_hides(figures: ReviewFigures, client) -> None:
     with pytest.raises(InputError, match="`sort` must be index or case in blind mode"):
-        select(figures, client.review.desk.board, Wanted(sort="novelty", blind=True))
+        select(figures, client.review.intake.decision_state, FigureQuery(sort="novelty", blind=True))

@@ -18,8 +18,8 @@ from atypia.base.errors import DataError, InputError
 from atypia.data.sources.opening import open_data
 from atypia.inference.predictions import predictions_table, read_predictions, write_predictions
 from atypia.inference.results import LATER_COLUMNS, RESULTS_SCHEMA
-from atypia.review.figures.building import from_manifest
 from atypia.review.figures.figures import coded
+from atypia.review.figures.from_tables import from_manifest
 from atypia.review.figures.opening import Opening, kind_of, open_figures
 from atypia.review.figures.scores import pooled_scores
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from atypia.data.manifest import Manifest
-from atypia.review.figures.figures import Figures
+from atypia.review.figures.figures import ReviewFigures
 
 from .browser import Site
 
 
-def test_story(serving: Callable[..., Site], scored: Figures) -> None:
+def test_story(serving: Callable[..., Site], scored: ReviewFigures) -> None:
     """Open, filter, sort, decide, undo; a second rater; consensus, arbitration, export."""
     site = serving(scored)
     page = site.gallery()
@@ -39,7 +39,7 @@ def test_story(serving: Callable[..., Site], scored: Figures) -> None:
     site.until(lambda: site.decided("Ada", int(order[3])) is None)
     site.until(lambda: site.current() == scored.id(int(order[3])))  # undo goes back to its figure
     page.locator(".card.current:not(.decided)").wait_for()
-    assert [event.kind for event in site.review.desk.whole_log()] == ["decision"] * 4 + ["undo"]
+    assert [event.kind for event in site.review.intake.whole_log()] == ["decision"] * 4 + ["undo"]
 
     page.locator("summary", has_text="Decision").click()
     page.get_by_label("Normal", exact=True).check()
@@ -65,10 +65,10 @@ def test_story(serving: Callable[..., Site], scored: Figures) -> None:
     site.visit("arbitration")
     page.locator("strong", has_text="Settle as").wait_for()
     page.locator(".card .crop.loaded").first.wait_for()
-    disputed = site.review.desk.board.disputed().tolist()
+    disputed = site.review.intake.decision_state.disputed().tolist()
     assert site.current() == scored.id(disputed[0]) == scored.id(int(order[0]))
     page.keyboard.press("a")
-    site.until(lambda: site.review.desk.board.settled_as(disputed[0]) == "atypical")
+    site.until(lambda: site.review.intake.decision_state.settled_as(disputed[0]) == "atypical")
     assert site.decided("Ben", disputed[0]) == "normal", "an arbitration is nobody's own opinion"
 
     site.visit("files")
@@ -84,13 +84,13 @@ def test_story(serving: Callable[..., Site], scored: Figures) -> None:
     with page.expect_download() as waiting:
         page.get_by_role("button", name="log.csv").click()
     log = Path(waiting.value.path()).read_text(encoding="utf-8")
-    assert log.count("\n") == 1 + len(site.review.desk.whole_log())
+    assert log.count("\n") == 1 + len(site.review.intake.whole_log())
 
 
-def test_blind_mode_hides_what_the_model_and_others_say(serving: Callable[..., Site], scored: Figures) -> None:
+def test_blind_mode_hides_what_the_model_and_others_say(serving: Callable[..., Site], scored: ReviewFigures) -> None:
     site = serving(scored, "Ada", "Ben")
     for index in range(80):
-        site.review.desk.decide("Ben", index, "atypical", "Ben's note")
+        site.review.intake.decide("Ben", index, "atypical", "Ben's note")
     page = site.gallery()
     site.choose("Ada")
     assert page.locator(".card .says .symbol").count() > 0
@@ -114,7 +114,7 @@ def test_blind_mode_hides_what_the_model_and_others_say(serving: Callable[..., S
     page.locator("dialog.large .facts").first.wait_for()
     assert page.locator("dialog.large h3", has_text=re.compile("Model|Others")).count() == 0
     page.keyboard.press("n")
-    site.until(lambda: bool((site.review.desk.board.codes("Ada") >= 0).any()))
+    site.until(lambda: bool((site.review.intake.decision_state.codes("Ada") >= 0).any()))
     page.keyboard.press("Escape")
     for view in ("consensus", "arbitration"):
         site.visit(view)
@@ -126,12 +126,12 @@ def test_blind_mode_hides_what_the_model_and_others_say(serving: Callable[..., S
     site.settle()
     page.reload()
     page.locator("#tools button[aria-pressed=true]").wait_for()  # reloading does not lift the veil
-    board = site.review.desk.board
-    assert board.settled == {}
-    assert int((board.codes("Ada") >= 0).sum()) == 1
+    decision_state = site.review.intake.decision_state
+    assert decision_state.settled == {}
+    assert int((decision_state.codes("Ada") >= 0).sum()) == 1
 
 
-def test_a_note_is_text_and_nothing_else(serving: Callable[..., Site], figures: Figures) -> None:
+def test_a_note_is_text_and_nothing_else(serving: Callable[..., Site], figures: ReviewFigures) -> None:
     text = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"> two poles?"
     site = serving(figures, "Ada")
     page = site.gallery()
@@ -141,7 +141,7 @@ def test_a_note_is_text_and_nothing_else(serving: Callable[..., Site], figures: 
     page.keyboard.press("t")
     page.get_by_label("Note", exact=True).fill(text)
     page.keyboard.press("Control+Enter")
-    site.until(lambda: site.review.desk.board.note("Ada", 0) == text)
+    site.until(lambda: site.review.intake.decision_state.note("Ada", 0) == text)
     assert site.decided("Ada", 0) == "normal", "a note leaves the decision as it is"
     site.settle()
     page.reload()
@@ -152,14 +152,16 @@ def test_a_note_is_text_and_nothing_else(serving: Callable[..., Site], figures: 
     assert page.locator("dialog.large script, dialog.large .note-text *").count() == 0
     page.keyboard.press("u")  # a decision keeps the note
     site.until(lambda: site.decided("Ada", 0) == "unsure")
-    assert site.review.desk.board.note("Ada", 0) == text
+    assert site.review.intake.decision_state.note("Ada", 0) == text
 
 
-def test_a_note_right_after_a_decision_is_of_the_figure_decided(serving: Callable[..., Site], figures: Figures) -> None:
+def test_a_note_right_after_a_decision_is_of_the_figure_decided(
+    serving: Callable[..., Site], figures: ReviewFigures
+) -> None:
     site = serving(figures, "Ada")
     page = site.gallery()
     site.choose("Ada")
-    note = lambda index: site.review.desk.board.note("Ada", index)  # noqa: E731
+    note = lambda index: site.review.intake.decision_state.note("Ada", index)  # noqa: E731
 
     page.keyboard.press("a")
     site.until(lambda: site.current() == figures.id(1))
@@ -204,7 +206,7 @@ def test_a_note_right_after_a_decision_is_of_the_figure_decided(serving: Callabl
     assert (site.decided("Ada", 3), note(4)) == ("unsure", None)
 
 
-def test_an_unsent_decision_outlasts_a_reload(serving: Callable[..., Site], figures: Figures) -> None:
+def test_an_unsent_decision_outlasts_a_reload(serving: Callable[..., Site], figures: ReviewFigures) -> None:
     site = serving(figures, "Ada")
     site.expected = ["Failed to load resource", "ERR_FAILED"]
     gone = [True]
@@ -226,15 +228,15 @@ def test_an_unsent_decision_outlasts_a_reload(serving: Callable[..., Site], figu
     site.until(lambda: site.decided("Ada", 0) == "atypical")  # by itself, as soon as the server takes it
     page.locator("#banner").wait_for(state="hidden")
     assert site.decided("Ada", 1) is None
-    assert len(site.review.desk.whole_log()) == 1
+    assert len(site.review.intake.whole_log()) == 1
 
 
-def test_a_decision_in_another_window_is_not_overwritten(serving: Callable[..., Site], figures: Figures) -> None:
+def test_a_decision_in_another_window_is_not_overwritten(serving: Callable[..., Site], figures: ReviewFigures) -> None:
     site = serving(figures, "Ada")
     site.expected = ["409"]
     page = site.gallery()
     site.choose("Ada")
-    site.review.desk.decide("Ada", 0, "unsure")
+    site.review.intake.decide("Ada", 0, "unsure")
     page.keyboard.press("a")
     page.locator(".toast.problem", has_text="decided elsewhere").wait_for()
     page.locator(".card.decided.is-unsure").wait_for()
@@ -244,7 +246,7 @@ def test_a_decision_in_another_window_is_not_overwritten(serving: Callable[..., 
     site.until(lambda: site.decided("Ada", 0) == "atypical")
 
 
-def test_the_address_holds_the_state(serving: Callable[..., Site], scored: Figures) -> None:
+def test_the_address_holds_the_state(serving: Callable[..., Site], scored: ReviewFigures) -> None:
     site = serving(scored, "Ada")
     page = site.gallery()
     page.get_by_label("Sort by").select_option("uncertainty")
@@ -270,7 +272,7 @@ def test_the_address_holds_the_state(serving: Callable[..., Site], scored: Figur
     page.locator("summary", has_text=f"Case: {case}").wait_for()
 
 
-def test_import_of_another_raters_file(serving: Callable[..., Site], figures: Figures) -> None:
+def test_import_of_another_raters_file(serving: Callable[..., Site], figures: ReviewFigures) -> None:
     site = serving(figures, "Ada")
     page = site.gallery()
     site.choose("Ada")

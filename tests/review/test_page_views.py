@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from atypia.inference.results import RESULTS_SCHEMA
-from atypia.review.figures.figures import Figures
+from atypia.review.figures.figures import ReviewFigures
 from atypia.review.figures.opening import Opening, open_figures
 from atypia.review.server.app import STATIC
 
@@ -24,7 +24,7 @@ MANY = 100_000
 
 
 @pytest.fixture
-def region(tmp_path: Path) -> Figures:
+def region(tmp_path: Path) -> ReviewFigures:
     """24 figures on a pyramidal TIFF of 0.25 µm/px, in rows from the upper left."""
     tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed (extra slides)")
     width, height = REGION_PX
@@ -53,7 +53,7 @@ def region(tmp_path: Path) -> Figures:
 
 
 @pytest.fixture
-def many(small_csv: Path, tmp_path: Path) -> Figures:
+def many(small_csv: Path, tmp_path: Path) -> ReviewFigures:
     """100,000 figures, all of the same few crops."""
     crops = sorted(str(path) for path in small_csv.parent.glob("*.png"))
     p = np.random.default_rng(SEED).random(MANY)
@@ -117,7 +117,7 @@ def test_large_view(serving: Callable[..., Site], phantom_folder: Path) -> None:
     assert page.locator("dialog.large header .number").inner_text() == "2 of 100"
 
 
-def test_slide_view(serving: Callable[..., Site], region: Figures) -> None:
+def test_slide_view(serving: Callable[..., Site], region: ReviewFigures) -> None:
     site = serving(region, "Ada")
     page = site.open("#slides")
     tiles: list[str] = []
@@ -133,10 +133,10 @@ def test_slide_view(serving: Callable[..., Site], region: Figures) -> None:
     page.get_by_role("heading", name="Note on figure region:00", exact=True).wait_for()
     page.get_by_label("Note", exact=True).fill("lagging")
     page.keyboard.press("Control+Enter")
-    site.until(lambda: site.review.desk.board.note("Ada", 0) == "lagging")
-    assert site.review.desk.board.note("Ada", 1) is None
+    site.until(lambda: site.review.intake.decision_state.note("Ada", 0) == "lagging")
+    assert site.review.intake.decision_state.note("Ada", 1) is None
     page.keyboard.press("z")  # the note
-    site.until(lambda: site.review.desk.board.note("Ada", 0) is None)
+    site.until(lambda: site.review.intake.decision_state.note("Ada", 0) is None)
     page.locator(".side dd", has_text="region:00").wait_for()
     page.keyboard.press("ArrowRight")
     page.locator(".side dd", has_text="region:01").wait_for()
@@ -169,7 +169,7 @@ def test_slide_view(serving: Callable[..., Site], region: Figures) -> None:
     assert Path(waiting.value.path()).read_text(encoding="utf-8").count('"region:12"') == 1
 
 
-def test_a_hundred_thousand_figures(serving: Callable[..., Site], many: Figures) -> None:
+def test_a_hundred_thousand_figures(serving: Callable[..., Site], many: ReviewFigures) -> None:
     site = serving(many, "Ada")
     page = site.gallery("#gallery?sort=index&desc=0&undecided=1")
     site.choose("Ada")
@@ -178,7 +178,7 @@ def test_a_hundred_thousand_figures(serving: Callable[..., Site], many: Figures)
     assert cards.count() < 150, "only what is near the screen is in the document"
     for _ in range(5):
         page.keyboard.press("n")
-    site.until(lambda: int((site.review.desk.board.codes("Ada") >= 0).sum()) == 5)
+    site.until(lambda: int((site.review.intake.decision_state.codes("Ada") >= 0).sum()) == 5)
     page.locator("button", has_text="5 no longer match").wait_for()
     # The five have left the server's list of the undecided, and yet nothing is skipped further on.
     for press in range(9):
@@ -199,11 +199,11 @@ def test_a_hundred_thousand_figures(serving: Callable[..., Site], many: Figures)
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (768, "light")])
 def test_every_view_fits_and_is_readable(
-    serving: Callable[..., Site], region: Figures, width: int, scheme: str
+    serving: Callable[..., Site], region: ReviewFigures, width: int, scheme: str
 ) -> None:
     site = serving(region, "Ada", "Ben", viewport={"width": width, "height": 1024}, color_scheme=scheme)
-    site.review.desk.decide("Ada", 0, "atypical")
-    site.review.desk.decide("Ben", 0, "normal")
+    site.review.intake.decide("Ada", 0, "atypical")
+    site.review.intake.decide("Ben", 0, "normal")
     page = site.gallery()
     site.choose("Ada")
     for view in ("gallery", "slides", "queue", "arbitration", "consensus", "files"):

@@ -17,13 +17,13 @@ from PIL import Image
 
 from atypia.base.bytecache import ByteCache
 from atypia.base.errors import DataError
-from atypia.data.slides.regions import Facts
+from atypia.data.slides.regions import ImageFileFacts
 from atypia.inference.results import RESULTS_SCHEMA
-from atypia.review.figures.figures import Figures
+from atypia.review.figures.figures import ReviewFigures
 from atypia.review.figures.opening import Opening, open_figures
 from atypia.review.media import slides
 from atypia.review.media.crops import STAINS, hematoxylin
-from atypia.review.media.slides import SlideFacts, SlideShelf, dzi, tile_box
+from atypia.review.media.slides import OpenSlides, SlideSize, dzi, tile_box
 
 PATIENCE_S = 60.0
 """Longest wait for a thread; only a deadlock takes it."""
@@ -40,7 +40,7 @@ def opened(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
 
 
-def on_slides(folder: Path, *places: tuple[str, float, float]) -> Figures:
+def on_slides(folder: Path, *places: tuple[str, float, float]) -> ReviewFigures:
     """Figures at places of slides."""
     lines = [
         {"figure_id": f"f{i}", "image": name, "x_px": x, "y_px": y, "p_atypical": 0.5, "decision": 1,
@@ -60,7 +60,7 @@ def regions(tmp_path: Path) -> Path:
 
 
 def test_deepzoom_geometry() -> None:
-    facts = SlideFacts(600, 300, 0.5)
+    facts = SlideSize(600, 300, 0.5)
     assert facts.top == 10
     assert tile_box(facts, 10, 0, 0) == (0, 0, 255, 255)
     assert tile_box(facts, 10, 2, 1) == (507, 253, 93, 47)
@@ -73,11 +73,11 @@ def test_deepzoom_geometry() -> None:
 
 @pytest.mark.parametrize("level", [10, 9, 7, 0])
 def test_tiles_show_the_region(regions: Path, level: int) -> None:
-    shelf = SlideShelf((regions / "region.png",))
+    shelf = OpenSlides((regions / "region.png",))
     down = 1 << (10 - level)
     whole = Image.fromarray(smooth(600, 300)).resize((-(-600 // down), -(-300 // down)), Image.Resampling.BOX)
     expected = np.asarray(whole).astype(int)
-    left, top, width, height = tile_box(SlideFacts(600, 300, None), level, 0, 0)
+    left, top, width, height = tile_box(SlideSize(600, 300, None), level, 0, 0)
     tile = opened(shelf.tile(0, level, 0, 0))
     assert tile.shape == (height, width, 3)
     # The last column and row of a level may stand for fewer pixels than the others.
@@ -88,7 +88,7 @@ def test_tiles_show_the_region(regions: Path, level: int) -> None:
 
 def test_tall_and_flat_regions(tmp_path: Path) -> None:
     Image.fromarray(smooth(40, 700)).save(tmp_path / "tall.png")
-    shelf = SlideShelf((tmp_path / "tall.png",))
+    shelf = OpenSlides((tmp_path / "tall.png",))
     tile = opened(shelf.tile(0, 10, 0, 1))
     assert np.abs(tile - smooth(40, 700)[253:509]).max() <= 8
     shelf.close()
@@ -174,7 +174,7 @@ def test_many_slides_are_not_all_open(tmp_path: Path) -> None:
     for number in range(10):
         paths.append(tmp_path / f"{number}.png")
         Image.new("RGB", (64, 64), (number, 0, 0)).save(paths[-1])
-    shelf = SlideShelf(tuple(paths))
+    shelf = OpenSlides(tuple(paths))
     for number in (*range(10), 0):
         assert shelf.field(number, 32.0, 32.0, 8)[0, 0, 0] == number
     assert len(shelf._open) == 8
@@ -190,7 +190,7 @@ class Plain:
     def __init__(self, is_broken: bool = False) -> None:
         self.is_broken = is_broken
         self.is_closed = False
-        self.facts = Facts()
+        self.facts = ImageFileFacts()
 
     def read(self, x_px: float, y_px: float, side_px: int) -> np.ndarray:
         assert not self.is_closed, "read after it was closed"
@@ -214,7 +214,7 @@ def test_a_slide_that_is_slow_to_open_delays_no_other(monkeypatch: pytest.Monkey
         return slides._Opened(Plain(), None)  # type: ignore[arg-type]
 
     monkeypatch.setattr(slides, "_opened", slow)
-    shelf = SlideShelf((Path("slow"), Path("other")))
+    shelf = OpenSlides((Path("slow"), Path("other")))
     with ThreadPoolExecutor(3) as pool:
         first = pool.submit(shelf.facts, 0)
         assert opening.wait(PATIENCE_S)
@@ -237,9 +237,9 @@ def test_opening_reading_and_closing_at_once_ends(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(slides, "_opened", plain)
     monkeypatch.setattr(slides, "MAX_OPEN", 2)
     for _ in range(20):
-        shelf = SlideShelf(tuple(Path(f"{number}.svs") for number in range(5)))
+        shelf = OpenSlides(tuple(Path(f"{number}.svs") for number in range(5)))
 
-        def use(worker: int, shelf: SlideShelf = shelf) -> int:
+        def use(worker: int, shelf: OpenSlides = shelf) -> int:
             found = 0
             for step in range(40):
                 try:
@@ -267,7 +267,7 @@ def test_open_slides_are_bounded_while_many_threads_read(monkeypatch: pytest.Mon
         return slides._Opened(made[-1], None)  # type: ignore[arg-type]
 
     monkeypatch.setattr(slides, "_opened", plain)
-    shelf = SlideShelf(tuple(Path(f"{number}.svs") for number in range(40)))
+    shelf = OpenSlides(tuple(Path(f"{number}.svs") for number in range(40)))
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: shelf.field(number % 40, 1.0, 1.0, 2), range(400)))
     shelf.field(0, 1.0, 1.0, 2)
@@ -285,7 +285,7 @@ def test_messages_name_no_folders(tmp_path: Path, folder: str, monkeypatch: pyte
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(DataError) as error:
-            SlideShelf((path,)).facts(0)
+            OpenSlides((path,)).facts(0)
         assert "a.png" in str(error.value) and "17" not in str(error.value) and str(tmp_path) not in str(error.value)
 
 
@@ -294,7 +294,7 @@ def test_real_slides(real_root: Path, tmp_path: Path) -> None:
     """Tiles of a real slide are what OpenSlide reads there."""
     openslide = pytest.importorskip("openslide")
     path = real_root / "slides" / "cmu-1-small-region.svs"
-    shelf = SlideShelf((path,))
+    shelf = OpenSlides((path,))
     facts = shelf.facts(0)
     assert facts.mpp == pytest.approx(0.499)
     tile = opened(shelf.tile(0, facts.top, 1, 1))

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from atypia.base.errors import InputError
-from atypia.review.figures.figures import Figures
+from atypia.review.figures.figures import ReviewFigures
 from atypia.review.server import safety
 from atypia.review.server.app import create_app
 from atypia.review.server.safety import Access, cookie_name, cookies
@@ -53,7 +53,7 @@ def test_names_of_loopback(client, host: str) -> None:
     assert client.http.get("/health", headers={"Host": host}).status_code == 200
 
 
-def test_beyond_loopback_a_token_is_needed(figures: Figures, reviewing: Callable) -> None:
+def test_beyond_loopback_a_token_is_needed(figures: ReviewFigures, reviewing: Callable) -> None:
     for host in ("0.0.0.0", "192.168.1.5", "::"):
         with pytest.raises(InputError, match="`token` must be given where the host is"):
             Access(host)
@@ -90,7 +90,7 @@ def test_cookies_of_others_lock_nobody_out(before: list[str], after: list[str]) 
 @pytest.mark.parametrize(
     "other", ['prefs={"a":1}', "name=Zoë", "flag", "path=/", "=", "x=a, b", 'y="', "$Version=1", "atypia_1=z", ";;"]
 )
-def test_another_cookie_on_the_host(figures: Figures, reviewing: Callable, other: str) -> None:
+def test_another_cookie_on_the_host(figures: ReviewFigures, reviewing: Callable, other: str) -> None:
     access = Access("0.0.0.0", TOKEN)
     http: TestClient = reviewing(figures, "Ada", access=access).http
     own = f"{cookie_name({'server': ('127.0.0.1', 8470)})}={access.cookie}"
@@ -99,7 +99,7 @@ def test_another_cookie_on_the_host(figures: Figures, reviewing: Callable, other
     assert http.get("/session", headers={"Cookie": f"{other}; {own}x".encode("latin-1")}).status_code == 401
 
 
-def test_the_cookie_expires_and_is_secure_behind_tls(figures: Figures, reviewing: Callable) -> None:
+def test_the_cookie_expires_and_is_secure_behind_tls(figures: ReviewFigures, reviewing: Callable) -> None:
     http: TestClient = reviewing(figures, "Ada", access=Access("0.0.0.0", TOKEN)).http
 
     def cookie(address: str = "/", **headers: str) -> str:
@@ -232,7 +232,7 @@ def test_metrics_name_routes_not_addresses(client) -> None:
     assert "made-up" not in text and 'route="other",status="404"' in text
 
 
-def test_openapi_is_complete(figures: Figures, client) -> None:
+def test_openapi_is_complete(figures: ReviewFigures, client) -> None:
     described = client.get("/openapi.json")
     assert described == create_app(client.review, Access("127.0.0.1")).openapi()
     paths = {

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from atypia.base.errors import AbsentError
-from atypia.review.figures.figures import Figures
+from atypia.review.figures.figures import ReviewFigures
 from atypia.review.server import predicting
 from atypia.review.server.predicting import DiedError, Predictor
 from atypia.review.server.routes.predict import shown_name
-from atypia.review.server.worker import answered
+from atypia.review.server.worker import classify_files
 
 FAKE = """
 import json, os, sys, time
@@ -59,7 +59,7 @@ def upload(client, *files: tuple[str, bytes], status: int = 200):
     return answer.json()
 
 
-def test_uploads_reach_the_worker(figures: Figures, reviewing: Callable, fake: Predictor) -> None:
+def test_uploads_reach_the_worker(figures: ReviewFigures, reviewing: Callable, fake: Predictor) -> None:
     client = reviewing(figures, predictor=fake)
     found = upload(client, ("../../x.png", b"abc"), ("x.png", b"12345"), ("<b>.png", b""))
     assert (found["model"], found["threshold"]) == ("fake", 0.4)
@@ -71,7 +71,7 @@ def test_uploads_reach_the_worker(figures: Figures, reviewing: Callable, fake: P
     assert client.get("/session")["model"] == "model"
 
 
-def test_a_dead_worker_costs_one_request(figures: Figures, reviewing: Callable, fake: Predictor) -> None:
+def test_a_dead_worker_costs_one_request(figures: ReviewFigures, reviewing: Callable, fake: Predictor) -> None:
     client = reviewing(figures, predictor=fake)
     upload(client, ("a", b"fine"))
     assert "ended while it read these files" in upload(client, ("a", b"die"), status=503)["detail"]
@@ -83,7 +83,7 @@ def test_a_dead_worker_costs_one_request(figures: Figures, reviewing: Callable, 
     assert len(upload(client, ("a", b"fine"))["rows"]) == 1
 
 
-def test_limits_of_count(figures: Figures, reviewing: Callable, fake: Predictor, monkeypatch) -> None:
+def test_limits_of_count(figures: ReviewFigures, reviewing: Callable, fake: Predictor, monkeypatch) -> None:
     client = reviewing(figures, predictor=fake)
     monkeypatch.setattr("atypia.review.server.routes.predict.MAX_FILES", 2)
     assert "at most 2" in upload(client, *[("a", b"x")] * 3, status=422)["detail"]
@@ -129,7 +129,7 @@ def test_malformed_uploads_are_rows_that_say_why(brightness: Path, tmp_path: Pat
         path = tmp_path / f"upload-{number}"
         path.write_bytes(data)
         files.append((str(path), name))
-    rows = answered(classifier, files, 100)
+    rows = classify_files(classifier, files, 100)
     assert rows is not None
     by_name = {row["figure_id"]: row for row in rows}
     assert by_name["red.png"]["p_atypical"] == pytest.approx(1 / (1 + np.exp(-4)), abs=1e-6)
@@ -139,10 +139,10 @@ def test_malformed_uploads_are_rows_that_say_why(brightness: Path, tmp_path: Pat
         assert by_name[name]["p_atypical"] is None and by_name[name]["reason"], name
     assert any(row["figure_id"].startswith("page.tif") and row["reason"] for row in rows)
     assert str(tmp_path) not in json.dumps(rows) and "upload-" not in json.dumps(rows)
-    assert answered(classifier, files, 1) is None
+    assert classify_files(classifier, files, 1) is None
 
 
-def test_real_worker(brightness: Path, figures: Figures, reviewing: Callable) -> None:
+def test_real_worker(brightness: Path, figures: ReviewFigures, reviewing: Callable) -> None:
     """The process itself, started by the server, judges what it is sent."""
     predictor = Predictor(str(brightness))
     client = reviewing(figures, predictor=predictor)

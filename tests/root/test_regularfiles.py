@@ -27,7 +27,7 @@ from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.predictions import read_predictions
 from atypia.splits.split import Split
 from atypia.workflows.slides.jobs import SlideJob
-from atypia.workflows.slides.tasks import evidence
+from atypia.workflows.slides.tasks import slide_inputs
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 
@@ -48,7 +48,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "rows": read_rows,
     "archive": lambda path: extract(path, path.parent / "out"),
     "checksum": file_sha256,
-    "evidence": lambda path: evidence(SlideJob(path, path), {}),
+    "evidence": lambda path: slide_inputs(SlideJob(path, path), {}),
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atypia.base.files.spreadsheet import CsvLines, bare, shielded
+from atypia.base.files.spreadsheet import CsvLines, escape_formula, unescape_formula
 from atypia.data.slides.streams import CropBatch
 from atypia.data.textfiles import read_table
 from atypia.inference.bundles.decision import Decision
@@ -28,8 +28,8 @@ RUNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 @given(st.text(max_size=12) | st.builds(str.__add__, st.sampled_from(FORMULAS), st.text(max_size=5)))
 def test_a_shield_is_undone(text: str) -> None:
-    kept = shielded(text) or ""
-    assert bare(kept) == text
+    kept = escape_formula(text) or ""
+    assert unescape_formula(kept) == text
     assert not kept.startswith(RUNS)
 
 
@@ -69,4 +69,4 @@ def test_the_review_page_shields_the_same_beginnings() -> None:
     found = re.search(r"const FORMULA = /\^\[(.*)\]/;", page)
     assert found is not None
     characters = set(found[1].replace("\\-", "-").replace("\\t", "\t").replace("\\r", "\r").replace("\\n", "\n"))
-    assert characters == {text for text in map(chr, range(0x10000)) if shielded(text) != text}
+    assert characters == {text for text in map(chr, range(0x10000)) if escape_formula(text) != text}

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atypia.base.errors import InputError
-from atypia.splits.grouping import allocate, imbalance, makeup, ranking
+from atypia.splits.grouping import allocate, imbalance, ranking, stratum_counts
 
 SHARES = [(0.5, 0.5), (0.2,) * 5, (0.95, 0.05), (0.64, 0.16, 0.2)]
 
@@ -43,7 +43,7 @@ def test_no_case_is_divided_no_part_is_empty_and_the_tolerance_holds(data, share
     assert parts.shape == cases.shape
     assert set(parts) == set(range(len(shares)))
     of_case = parts_of_cases(cases, parts)
-    counts, weights = makeup(cases, labels, domains if balanced else None)
+    counts, weights = stratum_counts(cases, labels, domains if balanced else None)
     full = [part for part in range(len(shares)) if (of_case == part).sum() > 1]
     for a in full:
         for b in full:
@@ -105,7 +105,7 @@ def test_single_moves_cannot_better_the_result():
 
 def test_makeup_and_imbalance_by_hand():
     # Case 0: two normal, one atypical; case 1: one normal; case 2: one normal, one atypical.
-    counts, weights = makeup(np.array([0, 0, 0, 1, 2, 2]), np.array([0, 0, 1, 0, 0, 1]))
+    counts, weights = stratum_counts(np.array([0, 0, 0, 1, 2, 2]), np.array([0, 0, 1, 0, 0, 1]))
     assert counts.tolist() == [[2, 1], [1, 0], [1, 1]]
     assert weights.tolist() == [1, 1]
     # Halves {0} and {1, 2}: 2 of 4 normal each, 1 of 2 atypical each, so nothing is apart.
@@ -118,7 +118,7 @@ def test_makeup_and_imbalance_by_hand():
 
 
 def test_makeup_with_domains_weighs_them_as_one_class():
-    counts, weights = makeup(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]))
+    counts, weights = stratum_counts(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]))
     assert counts.tolist() == [[1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 1, 1]]
     assert weights.tolist() == [1, 1, 0.25, 0.25, 0.25, 0.25]
 

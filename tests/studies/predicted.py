@@ -17,7 +17,7 @@ from atypia.data.manifest import Manifest
 from atypia.inference.predictions import predictions_table, write_predictions
 from atypia.studies import files
 from atypia.studies.ledger import Ledger
-from atypia.studies.plan import Cell, Plan, Run
+from atypia.studies.plan import Plan, PlannedTraining, Run
 
 Scores = Callable[[str, int, Manifest], npt.NDArray[np.float64]]
 """Row, fold and figures to probabilities."""
@@ -84,13 +84,13 @@ def complete_study(
     """
     for one in (train, *tests):
         one.save(out / files.MANIFESTS / f"{one.fingerprint}.parquet")
-    cells, planned = [], []
+    trainings, planned = [], []
     ledger = Ledger(out)
     rest = np.arange(common, len(train))
     for number, label in enumerate(rows):
         recipe = {"backbone": f"tiny-{label.rpartition(' ')[2]}", "adaptation": (adaptations or {}).get(label, "probe")}
         own = dict((factors or {}).get(label, {}))
-        cells.append(Cell(label, label, own, "probe", recipe, train.fingerprint, train.name, "split", 0))
+        trainings.append(PlannedTraining(label, label, own, "probe", recipe, train.fingerprint, train.name, "split", 0))
         for fold in range(folds):
             held = held_out(len(train), common, folds, fold)
             run = Run(
@@ -116,7 +116,7 @@ def complete_study(
             ledger.finish(run.id, 2.0, [test.fingerprint for test in tests], {"fold": run.fold})
     given: dict[str, Any] = {
         "name": "mine", "size": "smoke", "study": {"name": "mine", "summary": "a test"}, "protocol": ("kfold", {}),
-        "cells": tuple(cells), "runs": tuple(planned), "tests": {one.fingerprint: one.name for one in tests},
+        "trainings": tuple(trainings), "runs": tuple(planned), "tests": {one.fingerprint: one.name for one in tests},
         "absent_tests": {}, "allow": (), "decisions": ("fixed",), "baseline": None, "weights": {},
     }  # fmt: skip
     plan = Plan(**{**given, **changes})

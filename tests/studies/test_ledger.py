@@ -12,12 +12,23 @@ from pathlib import Path
 import pytest
 
 from atypia.studies import ledger as module
-from atypia.studies.ledger import CLAIM, DONE, EXPIRES_S, FAILED, PENDING, RUNNING, Held, Ledger, born, host
+from atypia.studies.ledger import (
+    CLAIM,
+    DONE,
+    EXPIRES_S,
+    FAILED,
+    PENDING,
+    RUNNING,
+    Claim,
+    Ledger,
+    host_name,
+    process_start,
+)
 
 
 def place(ledger: Ledger, run: str, **changes: object) -> Path:
     """Writes a claim as some process might have left it."""
-    held = {"token": "t", "host": host(), "pid": os.getpid(), "born": born(os.getpid()), **changes}
+    held = {"token": "t", "host": host_name(), "pid": os.getpid(), "born": process_start(os.getpid()), **changes}
     path = ledger.folder(run) / CLAIM
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(held), "utf-8")
@@ -77,7 +88,7 @@ def test_a_dead_process_holds_nothing(tmp_path: Path) -> None:
     assert ledger.state("far") == PENDING
     with ledger.claim("far") as mine:
         assert mine
-        assert module.read_claim(far) != Held("t", "another machine", 1, "")
+        assert module.read_claim(far) != Claim("t", "another machine", 1, "")
     half = ledger.folder("half")
     half.mkdir()
     (half / CLAIM).touch()

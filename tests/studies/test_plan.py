@@ -68,7 +68,7 @@ def test_the_paper_s_numbers_of_runs(tmp_path: Path) -> None:
 
 def ids(given: dict[str, Any], folder: Path) -> dict[tuple[str, str], str]:
     plan, _ = plan_of(given, folder)
-    return {(plan.cells[run.cell].label, run.fold): run.id for run in plan.runs}
+    return {(plan.trainings[run.training].label, run.fold): run.id for run in plan.runs}
 
 
 def test_a_run_is_another_when_an_input_is(small_csv: Path, paint: Any, tmp_path: Path) -> None:
@@ -124,15 +124,15 @@ def test_factors_are_crossed_and_levels_kept_to_their_adaptations(small_csv: Pat
                                                           "adaptations": ["full"]}]},
     ]  # fmt: skip
     plan, _ = plan_of(values(small_csv, [], factors=factors), tmp_path)
-    assert [cell.label for cell in plan.cells] == [
+    assert [training.label for training in plan.trainings] == [
         "probe · whole · hard", "probe · middle · hard",
         "network · whole · hard", "network · whole · soft", "network · middle · hard", "network · middle · soft",
     ]  # fmt: skip
-    last = plan.cells[-1]
+    last = plan.trainings[-1]
     assert (last.recipe["view"], last.recipe["loss"]["soft_labels"]) == (0.5, True)
     assert last.factors == {"view": "middle", "labels": "soft"}
-    assert plan.cells[1].recipe["geometry"] == {"out_px": 32, "side_um": None, "side_px": 20}
-    assert plan.cells[2].recipe["view"] == 1.0, "a level changes no other cell"
+    assert plan.trainings[1].recipe["geometry"] == {"out_px": 32, "side_um": None, "side_px": 20}
+    assert plan.trainings[2].recipe["view"] == 1.0, "a level changes no other cell"
 
 
 def test_what_is_missing_is_told_and_the_rest_is_planned(small_csv: Path, tmp_path: Path) -> None:

@@ -24,11 +24,11 @@ from atypia.statistics.intervals import Bootstrap, difference_intervals, metric_
 from atypia.statistics.metrics import METRICS, average_precision, balanced_accuracy, ece, roc_curve
 from atypia.statistics.multiple import holm, rank_models
 from atypia.statistics.paired import mcnemar, swap_test
-from atypia.statistics.resampling import Predicted, metric_statistic
+from atypia.statistics.resampling import PredictedLabels, metric_statistic
 from atypia.studies.findings import compute as module
-from atypia.studies.findings.comparing import is_baseline
+from atypia.studies.findings.comparisons import is_baseline
 from atypia.studies.findings.compute import KEPT, about_study, findings_key, study_findings
-from atypia.studies.findings.foldwise import FoldResults, adaptation_tests, ranks
+from atypia.studies.findings.fold_tests import FoldResults, adaptation_tests, ranks
 from atypia.studies.findings.keys import Group, group_of
 from atypia.studies.findings.schema import COMMON, HELD_OUT, Findings, Place, Series
 from atypia.studies.findings.scoring import draws_for, mean_auroc_interval, rate_statistic, thinned
@@ -53,9 +53,9 @@ def test_a_common_test_part_is_the_mean_of_the_fold_models(tmp_path: Path) -> No
     each = np.stack([noisy("fair", fold, test) for fold in range(3)])
     (score,) = [s for s in found.scores if (s.series, s.place) == (1, 0)]
     p, options = each.mean(axis=0), Bootstrap(draws=2000)
-    pooled = metric_intervals(test.labels, Predicted(p, (p >= 0.5).astype(int)), test.cases, HEADLINE, options)
+    pooled = metric_intervals(test.labels, PredictedLabels(p, (p >= 0.5).astype(int)), test.cases, HEADLINE, options)
     several = metric_intervals(
-        test.labels, Predicted(each, (each >= 0.5).astype(int)), test.cases, HEADLINE[:3], options
+        test.labels, PredictedLabels(each, (each >= 0.5).astype(int)), test.cases, HEADLINE[:3], options
     )
     for name in HEADLINE:
         assert score.pooled[name].estimate == pytest.approx(pooled[name].estimate, abs=1e-12)
@@ -103,7 +103,7 @@ def test_differences_are_paired_and_corrected_over_the_table(tmp_path: Path) -> 
     assert {found.series[d.reference].label for d in found.differences} == {"poor"}
     test = train.take(np.arange(30))
     good, poor = (np.mean([noisy(row, fold, test) for fold in range(3)], axis=0) for row in ("good", "poor"))
-    first, second = (Predicted(p, (p >= 0.5).astype(int)) for p in (good, poor))
+    first, second = (PredictedLabels(p, (p >= 0.5).astype(int)) for p in (good, poor))
     by = {(d.series, d.place, d.metric): d for d in found.differences}
     ba, area = by[0, 0, "balanced_accuracy"], by[0, 0, "auroc"]
     interval = difference_intervals(test.labels, first, second, test.cases, ["balanced_accuracy"])["balanced_accuracy"]
@@ -152,18 +152,18 @@ def test_rows_are_told_apart_by_share_and_training_set(tmp_path: Path) -> None:
     train = figures("own", 60, 0)
     plan = complete_study(tmp_path, train, rows=("good",), folds=1)
     fractions = Plan(**{**vars(plan), "protocol": ("monte-carlo", {})})
-    cell = plan.cells[0]
-    assert group_of(fractions, cell, "repeat-1-fraction-0.1") == Group(fraction=0.1)
-    assert group_of(fractions, cell, "repeat-1-fraction-0.1").words() == "10 % of the data"
-    assert group_of(plan, cell, "fold-1").words() == ""
+    training = plan.trainings[0]
+    assert group_of(fractions, training, "repeat-1-fraction-0.1") == Group(fraction=0.1)
+    assert group_of(fractions, training, "repeat-1-fraction-0.1").words() == "10 % of the data"
+    assert group_of(plan, training, "fold-1").words() == ""
     single = Plan(**{**vars(plan), "protocol": ("cross-domain", {})})
-    assert group_of(single, cell, "scanner-0-repeat-2").words() == "on scanner-0"
-    assert group_of(single, cell, "scanner-0-repeat-2").words({"scanner-0": "Scanner 0"}) == "on Scanner 0"
-    two = replace(plan, cells=(cell, replace(cell, data="x")))
-    assert group_of(two, two.cells[1], "fold-1").words() == "on x"
+    assert group_of(single, training, "scanner-0-repeat-2").words() == "on scanner-0"
+    assert group_of(single, training, "scanner-0-repeat-2").words({"scanner-0": "Scanner 0"}) == "on Scanner 0"
+    two = replace(plan, trainings=(training, replace(training, data="x")))
+    assert group_of(two, two.trainings[1], "fold-1").words() == "on x"
     # Two sets of one name are told apart by what they hold.
-    same = replace(fractions, cells=(cell, replace(cell, manifest="other")))
-    groups = [group_of(same, one, "repeat-1-fraction-0.5") for one in same.cells]
+    same = replace(fractions, trainings=(training, replace(training, manifest="other")))
+    groups = [group_of(same, one, "repeat-1-fraction-0.5") for one in same.trainings]
     assert groups[0] != groups[1]
     assert groups[0].words() == "on own, 50 % of the data"
     assert groups[0].words(fraction=False) == "on own"

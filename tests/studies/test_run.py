@@ -46,7 +46,7 @@ def one_thread() -> Iterator[None]:
 
 def test_from_plan_to_table(small_csv: Path, other_csv: Path, tmp_path: Path) -> None:
     plan, out = plan_of(values(small_csv, [other_csv], decisions=["fixed", "fitted"], baseline="probe"), tmp_path)
-    assert [(run.fold, plan.cells[run.cell].label) for run in plan.runs] == [
+    assert [(run.fold, plan.trainings[run.training].label) for run in plan.runs] == [
         ("fold-1", "probe"), ("fold-2", "probe"), ("fold-1", "network"), ("fold-2", "network"),
     ]  # fmt: skip
     results = carried_out(plan, out)

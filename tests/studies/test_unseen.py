@@ -14,18 +14,18 @@ from atypia.base import records as r
 from atypia.base import runs
 from atypia.data.manifest import Manifest
 from atypia.inference.predictions import predictions_table
-from atypia.statistics.casestats import Among, left_out
+from atypia.statistics.casestats import Among, jackknife_values
 from atypia.statistics.intervals import Bootstrap, bootstrap_intervals, metric_intervals
 from atypia.statistics.metrics import METRICS, auroc, balanced_accuracy, sensitivity
-from atypia.statistics.resampling import Predicted as Said
+from atypia.statistics.resampling import PredictedLabels as Said
 from atypia.statistics.resampling import metric_statistic
 from atypia.studies import files
 from atypia.studies.findings import unseen
-from atypia.studies.findings.pooled import Pool
+from atypia.studies.findings.pooling import Pool
 from atypia.studies.findings.schema import Unseen
 from atypia.studies.findings.unseen import unseen_domains
-from atypia.studies.plan import Cell, Plan, Run
-from atypia.studies.table import Predicted
+from atypia.studies.plan import Plan, PlannedTraining, Run
+from atypia.studies.table import RunPredictions
 
 SEEDS = (0, 1)
 BASE, BETTER = "base", "better"
@@ -63,21 +63,21 @@ def found_in(
     """What a study of two rows and two seeds says of its left-out scanners."""
     manifest.save(out / files.MANIFESTS / f"{manifest.fingerprint}.parquet")
     recipe = {"backbone": "tiny-cnn", "adaptation": "probe"}
-    cells = tuple(
-        Cell(row, row, {}, "probe", recipe, manifest.fingerprint, "set", "split", seed)
+    trainings = tuple(
+        PlannedTraining(row, row, {}, "probe", recipe, manifest.fingerprint, "set", "split", seed)
         for row in (BASE, BETTER)
         for seed in SEEDS
     )
     scanners = np.array(manifest.table[r.SCANNER].to_pylist())
-    plan = Plan("s", "full", {}, protocol, cells, (), {}, {}, (), ("fixed",), baseline, {})
+    plan = Plan("s", "full", {}, protocol, trainings, (), {}, {}, (), ("fixed",), baseline, {})
     pool = Pool(plan, out)
-    for number, cell in enumerate(cells):
+    for number, training in enumerate(trainings):
         for scanner in "abc":
             where = np.flatnonzero(scanners == scanner)
-            p, threshold = said(manifest, cell.label, cell.seed)[where], threshold_of(scanner, cell.seed)
+            p, threshold = said(manifest, training.label, training.seed)[where], threshold_of(scanner, training.seed)
             table = predictions_table(manifest.take(where), p, threshold, fold=scanner, part=runs.TEST, run_id="x")
             run = Run(f"{number}{scanner}", number, scanner, (0, 0, len(where)))
-            pool.add(Predicted(run, cell, (table,), (manifest.fingerprint,), ()), {"fixed": None})
+            pool.add(RunPredictions(run, training, (table,), (manifest.fingerprint,), ()), {"fixed": None})
     limits: list[str] = []
     series = tuple(pool.series().values())
     return unseen_domains(pool, tuple(pool.places()), series, limits), limits
@@ -107,7 +107,7 @@ class Directly:
         return float(np.mean(values))
 
     def without_each(self) -> FLOATS:
-        return left_out(self, int(self.codes.max()) + 1, len(self.codes))
+        return jackknife_values(self, int(self.codes.max()) + 1, len(self.codes))
 
 
 @pytest.mark.filterwarnings("ignore::atypia.statistics.metrics.UndefinedMetricWarning")
@@ -194,4 +194,4 @@ def test_a_statistic_of_some_cases_is_one_of_all() -> None:
     among = Among(alone, where, 8)
     weights = rng.integers(1, 4, (20, 8)).astype(float)
     assert among.of(weights) == pytest.approx(alone.of(weights[:, where]))
-    assert among.without_each() == pytest.approx(left_out(among, 8, 50))
+    assert among.without_each() == pytest.approx(jackknife_values(among, 8, 50))

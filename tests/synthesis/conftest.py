@@ -10,7 +10,7 @@ import torch
 from atypia.data.manifest import Manifest
 from atypia.synthesis.generator import Generator, load_generator
 from atypia.synthesis.model.diffusion import SamplingConfig
-from atypia.synthesis.sampling import Wanted, sample_set
+from atypia.synthesis.sampling import SamplingRequest, sample_set
 
 from .toys import paint_toys, toy_recipe, train_toys
 
@@ -48,5 +48,5 @@ def generator(trained: Path) -> Generator:
 @pytest.fixture(scope="session")
 def samples(tmp_path_factory: pytest.TempPathFactory, generator: Generator) -> Manifest:
     """Ten atypical and six normal crops of it; not to be changed."""
-    wanted = Wanted(6, 10, settings=SamplingConfig(1.5, 4), batch=8)
+    wanted = SamplingRequest(6, 10, settings=SamplingConfig(1.5, 4), batch=8)
     return sample_set(generator, tmp_path_factory.mktemp("samples") / "set", wanted, "cpu")

@@ -12,23 +12,23 @@ import pytest
 from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.errors import DataError, InputError, LeakageError
-from atypia.data.audit.provenance import SEEN_NAME, makers, seen_table
+from atypia.data.audit.provenance import SEEN_NAME, generator_records, seen_table
 from atypia.data.audit.report import audit, check_pair
 from atypia.data.manifest import SCHEMA, SYNTHETIC_SCHEMA, Manifest
 from atypia.data.sources.opening import open_data
 from atypia.inference.predictions import read_predictions
 from atypia.splits.split import Split
-from atypia.training.added import Addition, check_added, extended, subset_of_positives, with_added
-from atypia.training.fit import train
-from atypia.training.fitted import Training
+from atypia.training.additions import Addition, add_figures, check_generated, subset_of_positives, with_extra_figures
 from atypia.training.recipe import load_recipe
+from atypia.training.train import train
+from atypia.training.trainer import TrainingRequest
 
 from .toys import halves, paint_toys
 
 
 def pooled_with(toys: Path, samples: Manifest, fold: str, **how: float) -> tuple[Manifest, Split]:
     real = open_data(str(toys))
-    return extended(real, halves(real), {fold: [samples]}, Addition((), **how))  # pyright: ignore[reportArgumentType]
+    return with_extra_figures(real, halves(real), {fold: [samples]}, Addition((), **how))  # pyright: ignore[reportArgumentType]
 
 
 # Manifest -------------------------------------------------------------------------------------
@@ -42,7 +42,7 @@ def test_sets_of_real_figures_keep_their_columns_and_fingerprints(toys: Path, sa
     for pooled in (Manifest.concat([real, samples]), Manifest.concat([samples, real])):
         assert pooled.table.schema.equals(SYNTHETIC_SCHEMA)
         assert int(pooled.synthetic.sum()) == len(samples)
-        assert len(makers(pooled)[0].figures) == len(samples)
+        assert len(generator_records(pooled)[0].figures) == len(samples)
 
 
 def test_seen_figures_are_known_once_whatever_their_order(toys: Path) -> None:
@@ -94,12 +94,12 @@ def test_a_set_that_is_too_small_is_told(toys: Path, samples: Manifest) -> None:
 
 def test_a_generator_that_saw_a_fold_s_validation_cases_is_refused_for_that_fold(toys: Path, samples: Manifest) -> None:
     pooled, split = pooled_with(toys, samples, "fold-1")
-    assert check_added(split, pooled) == []
+    assert check_generated(split, pooled) == []
     pooled, split = pooled_with(toys, samples, "fold-2")
     with pytest.raises(LeakageError, match=r"generator .* of fold-1 saw what is in the validation and test part of fold-2"
                                            r".*--allow generator-across-parts"):  # fmt: skip
-        check_added(split, pooled)
-    (said,) = check_added(split, pooled, ("generator-across-parts",))
+        check_generated(split, pooled)
+    (said,) = check_generated(split, pooled, ("generator-across-parts",))
     assert said.startswith("generator-across-parts: ")
 
 
@@ -109,7 +109,7 @@ def test_generated_figures_are_never_measured_on(toys: Path, samples: Manifest) 
     made = next(figure for figure in fold.train if figure.startswith("syn-"))
     bad = replace(split, folds=(replace(fold, train=fold.train[:-1], val=(*fold.val, made)),))
     with pytest.raises(LeakageError, match="1 generated figure in the validation and test part of fold-1"):
-        check_added(bad, pooled)
+        check_generated(bad, pooled)
 
 
 def test_a_set_without_its_table_of_seen_figures_is_refused(toys: Path, samples: Manifest, tmp_path: Path) -> None:
@@ -119,17 +119,17 @@ def test_a_set_without_its_table_of_seen_figures_is_refused(toys: Path, samples:
     bare = open_data(str(tmp_path / "bare"))
     pooled, split = pooled_with(toys, bare, "fold-1")
     with pytest.raises(LeakageError, match=r"does not record what it learned from.*--allow unknown-generator"):
-        check_added(split, pooled)
+        check_generated(split, pooled)
     # The table of another generator does not help: rows name theirs by its content.
     seen_table([open_data(str(toys)).take(range(3))], "other").save(tmp_path / "bare" / SEEN_NAME)
     with pytest.raises(LeakageError, match="does not record what it learned from"):
-        check_added(split, Manifest(pooled.table, pooled.name, pooled.task, pooled.root))
+        check_generated(split, Manifest(pooled.table, pooled.name, pooled.task, pooled.root))
 
 
 def test_real_figures_that_are_added_share_nothing_with_what_is_measured(toys: Path) -> None:
     real = open_data(str(toys))
     with pytest.raises(LeakageError, match=r"adding to toys is refused: .*share"):
-        with_added(real, halves(real), Addition((str(toys),)), (), None, ())
+        add_figures(real, halves(real), Addition((str(toys),)), (), None, ())
 
 
 def test_the_audit_tells_what_generators_saw(toys: Path, samples: Manifest) -> None:
@@ -172,15 +172,15 @@ def test_a_training_with_generated_figures_predicts_real_ones_alone(
     real = open_data(str(toys))
     pooled, split = pooled_with(toys, samples, "fold-1")
     name, recipe = load_recipe("probe", ["backbone=tiny-cnn", "geometry.out_px=32"])
-    trained = train(Training(name, recipe, pooled, split, tmp_path / "out"))
+    trained = train(TrainingRequest(name, recipe, pooled, split, tmp_path / "out"))
     table, _ = read_predictions(trained.folds[0] / runs.PREDICTIONS)
     assert set(table[r.FIGURE_ID].to_pylist()) == set(halves(real).folds[0].val)
     assert any("added to training" in text for text in trained.warnings)
-    assert train(Training(name, recipe, pooled, split, tmp_path / "out")).fitted == ()
+    assert train(TrainingRequest(name, recipe, pooled, split, tmp_path / "out")).fitted == ()
 
     other, bad = pooled_with(toys, samples, "fold-2")
     with pytest.raises(LeakageError, match="generator-across-parts"):
-        train(Training(name, recipe, other, bad, tmp_path / "bad"))
+        train(TrainingRequest(name, recipe, other, bad, tmp_path / "bad"))
 
 
 def test_columns_of_generated_figures_are_validated(samples: Manifest, tmp_path: Path) -> None:
@@ -200,11 +200,11 @@ def test_references_stand_for_folds(toys: Path, samples: Manifest, tmp_path: Pat
     assert samples.root is not None
     shutil.copytree(samples.root, tmp_path / "sets" / "fold-1")
     addition = Addition((str(tmp_path / "sets" / "{fold}"),))
-    pooled, split, said = with_added(real, halves(real), addition, ("fold-1",), None, ())
+    pooled, split, said = add_figures(real, halves(real), addition, ("fold-1",), None, ())
     assert ([fold.name for fold in split.folds], said) == (["fold-1"], [])
     assert int(pooled.synthetic.sum()) == len(samples)
     with pytest.raises(InputError, match=r"fold-2 does not exist; fix: check the path"):
-        with_added(real, halves(real), addition, (), None, ())
+        add_figures(real, halves(real), addition, (), None, ())
     with pytest.raises(InputError, match=r"`fold` must be one of fold-1, fold-2, got fold-9"):
-        with_added(real, halves(real), addition, ("fold-9",), None, ())
+        add_figures(real, halves(real), addition, ("fold-9",), None, ())
     assert open_data(str(paint_toys(tmp_path / "other", cases=4, seed=5))).synthetic.sum() == 0

@@ -23,7 +23,7 @@ from atypia.synthesis.model.conditions import (
 )
 from atypia.synthesis.model.diffusion import Process, SamplingConfig, draw_latents, guided, noise_generators
 from atypia.synthesis.model.networks import Denoiser, carry_over
-from atypia.synthesis.model.pixels import as_crops, scaled, turned
+from atypia.synthesis.model.pixels import crops_to_images, images_to_crops, turn_images
 from atypia.synthesis.schema import DiffusionConfig
 
 from .toys import toy_recipe
@@ -151,12 +151,12 @@ def test_weights_are_carried_over_by_words() -> None:
 
 def test_views_are_the_eight_symmetries_of_the_square() -> None:
     image = torch.arange(9.0).reshape(1, 1, 3, 3)
-    views = turned(image.expand(8, 1, 3, 3), torch.arange(8))
+    views = turn_images(image.expand(8, 1, 3, 3), torch.arange(8))
     assert len({tuple(view.flatten().tolist()) for view in views}) == 8
     assert views[0].flatten().tolist() == list(range(9))
     assert views[4].flatten().tolist() == [2, 1, 0, 5, 4, 3, 8, 7, 6], "flipped from left to right"
     crops = np.random.default_rng(0).integers(0, 256, (2, 5, 5, 3), dtype=np.uint8)
-    assert np.array_equal(as_crops(scaled(crops, torch.device("cpu"))), crops)
+    assert np.array_equal(images_to_crops(crops_to_images(crops, torch.device("cpu"))), crops)
 
 
 # Conditions -----------------------------------------------------------------------------------

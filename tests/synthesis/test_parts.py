@@ -16,7 +16,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from atypia.base.errors import InputError
 from atypia.synthesis.model.networks import Denoiser, build_autoencoder, parameter_count
-from atypia.synthesis.model.pixels import scaled
+from atypia.synthesis.model.pixels import crops_to_images
 from atypia.synthesis.schema import CLASS, GeneratorRecipe, PerceptualConfig, load_generator_recipe, shipped_generators
 from atypia.synthesis.training.parts import AutoencoderPart, Perceptual
 
@@ -74,7 +74,7 @@ def test_the_discriminator_learns_from_its_own_loss_alone() -> None:
     step(part, epoch=start - 1)
     assert torch.equal(state(judge), before)
 
-    images = scaled(part.crops, CPU)
+    images = crops_to_images(part.crops, CPU)
     with torch.no_grad():
         posterior = part.autoencoder.encode(images).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(1))
@@ -104,7 +104,7 @@ def test_the_adversarial_term_teaches_the_autoencoder() -> None:
 
     def moved(*changes: str) -> float:
         part = part_of("autoencoder.adversarial.start_epoch=0", *changes)
-        images, judge = scaled(part.crops, CPU), part.modules["discriminator"]
+        images, judge = crops_to_images(part.crops, CPU), part.modules["discriminator"]
 
         def said() -> float:
             with torch.no_grad():
@@ -121,7 +121,7 @@ def test_the_adversarial_term_teaches_the_autoencoder() -> None:
 def test_perceptual_distance() -> None:
     """Nothing for equal images, more for blurrier ones; it reaches the images, and no weight of the backbone."""
     measure = Perceptual(PerceptualConfig(backbone=BACKBONE, maps=5), CPU)
-    real = scaled(crops(64), CPU)
+    real = crops_to_images(crops(64), CPU)
 
     def blurred(kernel: int) -> torch.Tensor:
         return F.avg_pool2d(F.pad(real, [kernel // 2] * 4, mode="reflect"), kernel, 1)

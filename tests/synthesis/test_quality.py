@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
 from atypia.base.errors import InputError
-from atypia.synthesis.measures.memorisation import QUANTILE, memorisation, small
+from atypia.synthesis.measures.memorisation import QUANTILE, downscale_crops, memorisation
 from atypia.synthesis.measures.quality import frechet_distance, kernel_distance, overlap
 
 
@@ -148,7 +148,7 @@ def test_turned_copies_are_found_and_fresh_pictures_are_not() -> None:
 
 def test_distances_are_those_of_a_loop_over_views() -> None:
     real, made = crops(6, 2), crops(3, 3)
-    a, b = small(real).astype(float), small(made).astype(float)
+    a, b = downscale_crops(real).astype(float), downscale_crops(made).astype(float)
     views = [np.rot90(v, k, (0, 1)) for k in range(4) for v in (b[1], b[1][:, ::-1])]
     wanted = min(np.sqrt(((view - x) ** 2).mean()) for view in views for x in a)
     assert memorisation(made, real).distances[1] == pytest.approx(wanted)

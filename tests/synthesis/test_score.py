@@ -15,17 +15,17 @@ from PIL import Image
 from atypia.base import records as r
 from atypia.base.artifacts import file_sha256
 from atypia.base.errors import InputError, LeakageError
-from atypia.data.audit.provenance import makers
+from atypia.data.audit.provenance import generator_records
 from atypia.data.manifest import SYNTHETIC_SCHEMA, Manifest
 from atypia.data.sources.opening import open_data
 from atypia.splits.protocol import make_split
 from atypia.synthesis.generator import Generator
-from atypia.synthesis.measures.picking import write_picked
 from atypia.synthesis.measures.score import ScoreJob, kept_rows, score_set, score_text, write_score
-from atypia.training.added import Addition, check_added, extended
-from atypia.training.fit import train
-from atypia.training.fitted import Training
+from atypia.synthesis.measures.subset import write_subset
+from atypia.training.additions import Addition, check_generated, with_extra_figures
 from atypia.training.recipe import load_recipe
+from atypia.training.train import train
+from atypia.training.trainer import TrainingRequest
 
 from .toys import halves
 
@@ -58,7 +58,7 @@ def test_a_score_tells_distances_and_copies(copied: Manifest, toys: Path, tmp_pa
     assert score.copies[-1]
     pair = values["memorisation"]["nearest_pairs"][0]
     assert pair["figure"] == copied.ids[-1] and pair["copy"]
-    assert pair["training_figure"] in set(makers(copied)[0].seen.ids)  # pyright: ignore[reportOptionalMemberAccess]
+    assert pair["training_figure"] in set(generator_records(copied)[0].seen.ids)  # pyright: ignore[reportOptionalMemberAccess]
 
     report, table = write_score(score, tmp_path / "report")
     assert json.loads(report.read_text())["set"] == copied.name
@@ -74,12 +74,12 @@ def test_a_score_tells_distances_and_copies(copied: Manifest, toys: Path, tmp_pa
 
     kept = kept_rows(score, copied, drop_copies=True, min_p=None)
     assert not kept[-1] and kept.sum() == 16 - score.copies.sum()
-    picked = write_picked(copied, kept, score.seen, (), tmp_path / "kept", "copies dropped")
+    picked = write_subset(copied, kept, score.seen, (), tmp_path / "kept", "copies dropped")
     assert picked.ids == [figure for figure, keep in zip(copied.ids, kept, strict=True) if keep]
     assert open_data(str(tmp_path / "kept")).fingerprint == picked.fingerprint
-    assert makers(picked)[0].seen is not None
+    assert generator_records(picked)[0].seen is not None
     with pytest.raises(InputError, match="`folder` must be a new one"):
-        write_picked(copied, kept, score.seen, (), tmp_path / "kept", "again")
+        write_subset(copied, kept, score.seen, (), tmp_path / "kept", "again")
 
 
 def test_distances_stand_beside_those_of_real_halves(samples: Manifest, toys: Path) -> None:
@@ -97,7 +97,7 @@ def judge_of(manifest: Manifest, figures: list[str], out: Path) -> Path:
     part = manifest.take(manifest.rows_of(figures))
     name, recipe = load_recipe("probe", ["backbone=tiny-cnn", "geometry.out_px=32"])
     split = make_split("kfold", part, 0, folds=2)
-    job = Training(name, recipe, part, replace(split, folds=split.folds[:1], positives={}), out)
+    job = TrainingRequest(name, recipe, part, replace(split, folds=split.folds[:1], positives={}), out)
     return train(job).folds[0] / "bundle"
 
 
@@ -115,15 +115,15 @@ def test_fidelity_is_judged_by_real_crops_of_other_folds(samples: Manifest, toys
 
     # A classifier that picks has taught: what it was trained on counts as seen.
     kept = np.ones(16, dtype=bool)
-    picked = write_picked(samples, kept, score.seen, score.judgements[:1], tmp_path / "kept", "by a")
-    seen = makers(picked)[0].seen
+    picked = write_subset(samples, kept, score.seen, score.judgements[:1], tmp_path / "kept", "by a")
+    seen = generator_records(picked)[0].seen
     assert seen is not None and set(seen.ids) == set(real.ids)
-    pooled, split = extended(real, halves(real), {"fold-1": [picked]}, Addition(()))
+    pooled, split = with_extra_figures(real, halves(real), {"fold-1": [picked]}, Addition(()))
     with pytest.raises(LeakageError, match="generator-across-parts"):
-        check_added(split, pooled)
-    fine = write_picked(samples, kept, score.seen, score.judgements[1:], tmp_path / "fine", "by b")
-    pooled, split = extended(real, halves(real), {"fold-1": [fine]}, Addition(()))
-    assert check_added(split, pooled) == []
+        check_generated(split, pooled)
+    fine = write_subset(samples, kept, score.seen, score.judgements[1:], tmp_path / "fine", "by b")
+    pooled, split = with_extra_figures(real, halves(real), {"fold-1": [fine]}, Addition(()))
+    assert check_generated(split, pooled) == []
 
 
 def test_bad_scores(samples: Manifest, toys: Path) -> None:
@@ -136,4 +136,4 @@ def test_bad_scores(samples: Manifest, toys: Path) -> None:
     with pytest.raises(InputError, match="`min_p` must be asked for with a classifier, got none; fix: pass --bundle"):
         kept_rows(score, samples, False, 0.5)
     with pytest.raises(InputError, match="`crops kept` must be at least one"):
-        write_picked(samples, np.zeros(16, dtype=bool), None, (), Path("nowhere"), "")
+        write_subset(samples, np.zeros(16, dtype=bool), None, (), Path("nowhere"), "")

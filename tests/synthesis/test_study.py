@@ -17,9 +17,9 @@ from atypia.base.errors import InputError
 from atypia.cli.synth import app
 from atypia.data.manifest import Manifest
 from atypia.engines.tasks import Setup
-from atypia.reports.study.gain_plots import gain_charts
+from atypia.reports.study.synthetic_gain_plots import synthetic_gain_plots
 from atypia.studies.files import load_study
-from atypia.studies.findings.gains import gains_table, study_gains
+from atypia.studies.findings.synthetic_gain import synthetic_gains, synthetic_gains_table
 from atypia.studies.plan import Plan, make_plan
 from atypia.studies.run import run_study
 from atypia.studies.table import collect_study
@@ -69,7 +69,7 @@ def planned(given: dict[str, Any], folder: Path) -> tuple[Plan, Path]:
 def test_generated_figures_are_part_of_a_run_s_identity(toys: Path, tmp_path: Path) -> None:
     def ids(name: str, **changes: Any) -> dict[tuple[str, str], str]:
         plan, _ = planned(values(toys, **changes), tmp_path / name)
-        return {(plan.cells[run.cell].label, run.fold): run.id for run in plan.runs}
+        return {(plan.trainings[run.training].label, run.fold): run.id for run in plan.runs}
 
     first = ids("a")
     assert len(set(first.values())) == 8
@@ -85,7 +85,7 @@ def test_generated_figures_are_part_of_a_run_s_identity(toys: Path, tmp_path: Pa
     plan, out = planned(values(toys), tmp_path / "a")
     plan.save(out)
     assert Plan.load(out) == plan
-    sizes = {plan.cells[run.cell].label: run.sizes[0] for run in plan.runs if run.fold == "fold-1"}
+    sizes = {plan.trainings[run.training].label: run.sizes[0] for run in plan.runs if run.fold == "fold-1"}
     assert sizes["half · real only"] == sizes["real only"] - 4
 
 
@@ -96,7 +96,7 @@ def test_a_study_makes_what_it_adds_and_compares_in_pairs(toys: Path, tmp_path: 
     assert not ran.failed and len(ran.done) == 8
 
     for run in plan.runs:
-        label = plan.cells[run.cell].label
+        label = plan.trainings[run.training].label
         manifest = Manifest.load(out / "runs" / run.id / "manifest.parquet")
         made = int(manifest.synthetic.sum())
         assert (made > 0) == (label in ("balanced", "half · picked")), label
@@ -108,15 +108,15 @@ def test_a_study_makes_what_it_adds_and_compares_in_pairs(toys: Path, tmp_path: 
             assert (labels == 0).sum() == (labels == 1).sum()
 
     collect_study(plan, out)
-    found = study_gains(out, ["auroc"])
+    found = synthetic_gains(out, ["auroc"])
     assert [(one.row, one.against, one.positives, one.folds) for one in found] == [
         ("balanced", "real only", 1.0, 2), ("half · picked", "half · real only", 0.5, 2)
     ]  # fmt: skip
     assert (found[0].n_positives, found[1].n_positives) == (8, 4)
     assert found[0].mean == pytest.approx(np.mean(found[0].each))
-    assert gains_table(found).num_rows == 2
+    assert synthetic_gains_table(found).num_rows == 2
 
-    (chart,) = gain_charts(found)
+    (chart,) = synthetic_gain_plots(found)
     assert [(row.label, row.detail) for row in chart.rows] == [
         ("balanced", "8 positives per fold"), ("half · picked", "4 positives per fold")
     ]  # fmt: skip
@@ -146,7 +146,7 @@ def test_trained_generators_are_used_where_they_are_named(toys: Path, trained: P
     plan.save(out)
     ran = run_study(plan, out, "inline", Setup(None))
     assert not ran.failed
-    (run,) = (run for run in plan.runs if plan.cells[run.cell].label == "balanced" and run.fold == "fold-2")
+    (run,) = (run for run in plan.runs if plan.trainings[run.training].label == "balanced" and run.fold == "fold-2")
     manifest = Manifest.load(out / "runs" / run.id / "manifest.parquet")
     folds = set(manifest.table[r.GENERATOR_FOLD].to_pylist())
     assert folds == {None, "fold-2"}
@@ -157,4 +157,4 @@ def test_trained_generators_are_used_where_they_are_named(toys: Path, trained: P
     ran = run_study(replace(plan), out, "inline", Setup(None))
     assert any("generator-across-parts" in reason for reason in ran.failed.values())
     with pytest.raises(InputError, match=r"`results` must be in .*; fix: run `atypia study report small` first"):
-        study_gains(out)
+        synthetic_gains(out)

@@ -20,8 +20,8 @@ from atypia.data.sources.opening import open_data
 from atypia.splits.split import Split
 from atypia.synthesis.generator import load_generator
 from atypia.synthesis.schema import load_generator_recipe
-from atypia.synthesis.training import fitting, loop
-from atypia.synthesis.training.fitting import Synthesis, train_generators
+from atypia.synthesis.training import loop, train
+from atypia.synthesis.training.train import Synthesis, train_generators
 
 from .toys import halves, paint_toys, toy_recipe, train_toys
 
@@ -175,12 +175,12 @@ def test_mixed_sizes(tmp_path: Path) -> None:
     mixed = open_data(str(table))
     with pytest.raises(InputError, match=r"must be of one size, got 2 sizes \(16×16, 24×24\); fix: cut one field"):
         train_generators(Synthesis("toy", toy_recipe(), tmp_path / "out", pretrain=mixed))
-    assert fitting._store(toy_recipe("geometry.side_px=16"), mixed, lambda *_: None).crops.shape == (48, 16, 16, 3)
+    assert train._store(toy_recipe("geometry.side_px=16"), mixed, lambda *_: None).crops.shape == (48, 16, 16, 3)
 
 
 def test_no_disk(toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("usage", (), {"free": 10 << 20})
-    monkeypatch.setattr(fitting.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(train.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(WorkError, match=r"200 MiB are needed, 10 MiB are free; fix: free some space"):
         train_toys(toys, tmp_path / "out", toy_recipe())
 

@@ -15,7 +15,7 @@ from atypia.data.sources.opening import open_data
 from atypia.splits.protocol import make_split
 from atypia.splits.split import Split
 from atypia.synthesis.schema import GeneratorRecipe, load_generator_recipe
-from atypia.synthesis.training.fitting import Made, Synthesis, train_generators
+from atypia.synthesis.training.train import Synthesis, TrainedGenerators, train_generators
 
 SIDE = 16
 CHANGES = (
@@ -58,7 +58,9 @@ def halves(manifest: Manifest) -> Split:
     return make_split("kfold", manifest, 0, folds=2)
 
 
-def train_toys(table: Path, out: Path, recipe: GeneratorRecipe, progress: Progress = silent, **changes: object) -> Made:
+def train_toys(
+    table: Path, out: Path, recipe: GeneratorRecipe, progress: Progress = silent, **changes: object
+) -> TrainedGenerators:
     """One generator for the first fold, or what is asked for."""
     manifest = open_data(str(table))
     values: dict[str, object] = {"manifest": manifest, "split": halves(manifest), "folds": ("fold-1",), **changes}

@@ -14,7 +14,7 @@ from atypia.inference.crops import Frame
 from atypia.methods.network import build_network
 from atypia.methods.sampler import Population
 from atypia.training.feed import Feed
-from atypia.training.loop import FoldPlan, Outcome, run_fold
+from atypia.training.loop import FoldPlan, LoopResult, run_fold
 from atypia.training.networks import network_spec
 from atypia.training.objective import Objective
 from atypia.training.recipe import parse_recipe
@@ -71,7 +71,7 @@ def plan(folder: Path, made: NetworkRecipe, seed: int = 0, domains: int = 2) -> 
     return FoldPlan("fold-1", made, feed, population, val, labels[val], ids, seed, folder, "run")
 
 
-def train(folder: Path, made: NetworkRecipe, progress: Progress = silent, seed: int = 0) -> Outcome:
+def train(folder: Path, made: NetworkRecipe, progress: Progress = silent, seed: int = 0) -> LoopResult:
     """Trains the fold from where it is."""
     made_plan = plan(folder, made, seed)
     network = build_network(network_spec(made), pretrained=made.pretrained, seed=seed)

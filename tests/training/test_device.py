@@ -18,9 +18,9 @@ from atypia.inference import networks
 from atypia.inference.networks import device_of
 from atypia.inference.runtimes import torch_runtime
 from atypia.splits.protocol import make_split
-from atypia.training.fit import train
-from atypia.training.fitted import Training
 from atypia.training.recipe import load_recipe
+from atypia.training.train import train
+from atypia.training.trainer import TrainingRequest
 
 
 class Chosen(AssertionError):
@@ -38,12 +38,12 @@ def nobody_may_choose(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "best_device", choose)
 
 
-def small(recipe: str, folder: Path, paint: Callable[..., Path], device: str) -> Training:
+def small(recipe: str, folder: Path, paint: Callable[..., Path], device: str) -> TrainingRequest:
     data = open_data(str(paint(folder / "a", cases=8)))
     changes = ["backbone=tiny-cnn", "geometry.out_px=32", "input_px=32", "decision.novelty=true"]
     changes += ["epochs=1", "pretrained=false", "sampler.draws=16"] if recipe == "full" else []
     name, chosen = load_recipe(recipe, changes)
-    return Training(name, chosen, data, make_split("kfold", data, 0, folds=2), folder / "run", 0, device=device)
+    return TrainingRequest(name, chosen, data, make_split("kfold", data, 0, folds=2), folder / "run", 0, device=device)
 
 
 @pytest.mark.usefixtures("nobody_may_choose")

@@ -18,11 +18,11 @@ from atypia.splits.protocol import make_split
 from atypia.splits.split import Fold
 from atypia.training import identity
 from atypia.training import recipe as recipes
-from atypia.training.fit import Trained, train
-from atypia.training.fitted import Training
-from atypia.training.identity import recipe_content, refuse_other, run_id
+from atypia.training.identity import recipe_identity, refuse_other, run_id
 from atypia.training.recipe import load_recipe, parse_recipe, shipped_recipes
 from atypia.training.schema import ProbeRecipe
+from atypia.training.train import TrainedRun, train
+from atypia.training.trainer import TrainingRequest
 
 PROBE: dict[str, Any] = {
     "summary": "some words", "adaptation": "probe", "backbone": "tiny-cnn", "probe": "atypia",
@@ -42,10 +42,10 @@ def identified(values: dict[str, Any], seed: int = 0, inputs: str = "crops", fol
     return run_id(parse_recipe(values, "recipe"), seed, inputs, fold)
 
 
-def fit(table: Path, out: Path, name: str = "probe", **changes: Any) -> Trained:
+def fit(table: Path, out: Path, name: str = "probe", **changes: Any) -> TrainedRun:
     manifest = open_data(str(table))
     recipe = parse_recipe({**PROBE, **changes}, "recipe")
-    return train(Training(name, recipe, manifest, lambda figures: make_split("kfold", figures, 0, folds=2), out))
+    return train(TrainingRequest(name, recipe, manifest, lambda figures: make_split("kfold", figures, 0, folds=2), out))
 
 
 def test_ids_are_those_of_the_last_version() -> None:
@@ -83,7 +83,7 @@ def test_whatever_changes_the_result_changes_the_id() -> None:
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_content_and_summary_are_all_of_a_recipe(name: str) -> None:
     recipe = load_recipe(name)[1]
-    assert parse_recipe({"summary": recipe.summary, **recipe_content(recipe)}, name) == recipe
+    assert parse_recipe({"summary": recipe.summary, **recipe_identity(recipe)}, name) == recipe
     assert parse_recipe(recipe.model_dump(mode="json"), name) == recipe
 
 
@@ -92,7 +92,7 @@ def test_no_wording_and_no_spelled_default_is_in_the_content(summary: str, spell
     default = {"threshold": 0.5, "input_px": None, "decision": None}[key]
     values = {name: value for name, value in PROBE.items() if name != key}
     given_values = {**values, "summary": summary, **({key: default} if spelled else {})}
-    assert recipe_content(parse_recipe(given_values, "")) == recipe_content(parse_recipe(values, ""))
+    assert recipe_identity(parse_recipe(given_values, "")) == recipe_identity(parse_recipe(values, ""))
 
 
 def test_a_raised_version_makes_other_runs_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:

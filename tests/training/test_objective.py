@@ -19,7 +19,7 @@ from atypia.methods.network import Output
 from atypia.methods.options import TermOptions
 from atypia.methods.term import DOMAINS, NEEDS, SECOND, Batch, Term
 from atypia.splits.split import Fold
-from atypia.training.identity import recipe_content, run_id
+from atypia.training.identity import recipe_identity, run_id
 from atypia.training.objective import Objective, StepInput
 from atypia.training.recipe import OLD_TERMS, load_recipe, parse_recipe, shipped_recipes
 from atypia.training.schema import NetworkRecipe
@@ -152,8 +152,8 @@ def test_terms_give_the_numbers_of_the_sections_that_they_replace(case: str) -> 
 @pytest.mark.parametrize("case", OLD)
 def test_both_ways_of_writing_are_one_recipe_and_one_run(case: str) -> None:
     old, new = recipe_of(OLD[case]), recipe_of(as_terms(OLD[case]))
-    assert old == new and recipe_content(old) == recipe_content(new)
-    assert not {"terms"} & set(recipe_content(new))  # by the keys of version 0.1, whose runs are known by these
+    assert old == new and recipe_identity(old) == recipe_identity(new)
+    assert not {"terms"} & set(recipe_identity(new))  # by the keys of version 0.1, whose runs are known by these
 
 
 def test_ids_of_recipes_with_terms_are_those_of_version_0_1() -> None:
@@ -166,8 +166,8 @@ def test_ids_of_recipes_with_terms_are_those_of_version_0_1() -> None:
 
 def test_the_order_of_terms_and_a_new_term_make_another_run() -> None:
     one, other = ({"name": "alignment"}, {"name": "contrastive"})
-    contents = [recipe_content(recipe_of({"terms": terms})) for terms in ([one, other], [other, one], [one])]
-    assert contents[0] == {**recipe_content(recipe_of({})), "alignment": {}, "contrastive": {}}
+    contents = [recipe_identity(recipe_of({"terms": terms})) for terms in ([one, other], [other, one], [one])]
+    assert contents[0] == {**recipe_identity(recipe_of({})), "alignment": {}, "contrastive": {}}
     assert contents[1]["terms"] == [{"name": "contrastive"}, {"name": "alignment"}]  # its sums round otherwise
     assert "contrastive" not in contents[2]
 

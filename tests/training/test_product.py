@@ -14,10 +14,10 @@ from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.predict import score
 from atypia.inference.predictions import read_predictions
 from atypia.splits.protocol import make_split
-from atypia.training.fit import train
-from atypia.training.fitted import Training
 from atypia.training.recipe import load_recipe, shipped_recipes
 from atypia.training.schema import NetworkRecipe
+from atypia.training.train import train
+from atypia.training.trainer import TrainingRequest
 
 NETWORKS = [name for name in shipped_recipes() if isinstance(load_recipe(name)[1], NetworkRecipe)]
 
@@ -43,7 +43,7 @@ def test_recipe_trains_scores_and_reloads(name: str, phantom: Manifest, tmp_path
     if shipped.classifiers:
         changes += ["terms.distillation.teachers=[]"]  # the moving average teaches where no other training is there
     key, recipe = load_recipe(name, changes)
-    job = Training(
+    job = TrainingRequest(
         key, recipe, phantom, lambda m: make_split("kfold", m, 0, folds=2), tmp_path / "out", folds=("fold-1",)
     )
     trained = train(job)

@@ -10,9 +10,9 @@ import yaml
 from atypia.backbones.catalogue import BACKBONES
 from atypia.base.errors import InputError
 from atypia.methods.catalogue import PROBES
-from atypia.training.fit import check_recipe
 from atypia.training.recipe import load_recipe, parse_recipe, shipped_recipes
 from atypia.training.schema import NetworkRecipe, ProbeRecipe
+from atypia.training.train import check_recipe
 
 PROBE = {"summary": "s", "adaptation": "probe", "backbone": "tiny-cnn", "probe": "atypia"}
 

@@ -22,12 +22,12 @@ from atypia.inference.networks import load_network
 from atypia.methods.network import Output
 from atypia.methods.terms.distillation import distillation_loss
 from atypia.splits.protocol import make_split
-from atypia.training.fit import train
-from atypia.training.fitted import Training
 from atypia.training.objective import Objective, StepInput
 from atypia.training.recipe import load_recipe, parse_recipe
 from atypia.training.schema import NetworkRecipe
 from atypia.training.teachers import Teacher
+from atypia.training.train import train
+from atypia.training.trainer import TrainingRequest
 
 SMALL = ("pretrained=false", "epochs=1", "batch_size=16", "geometry.out_px=64", "sampler.draws=32")
 
@@ -40,7 +40,7 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 def run(phantom: Manifest, out: Path, *changes: str, fold: str = "fold-1", allow: tuple[str, ...] = ()) -> Path:
     name, recipe = load_recipe("full", [*SMALL, *changes])
     split = make_split("kfold", phantom, 0, folds=2)
-    train(Training(name, recipe, phantom, split, out, folds=(fold,), allow=allow))
+    train(TrainingRequest(name, recipe, phantom, split, out, folds=(fold,), allow=allow))
     return out / fold
 
 

@@ -17,9 +17,9 @@ from atypia.inference.bundles.bundle import Bundle, load_bundle
 from atypia.inference.export.compact import whole
 from atypia.splits.protocol import make_split
 from atypia.statistics.intervals import Interval
-from atypia.training.fit import train
-from atypia.training.fitted import Training
 from atypia.training.recipe import load_recipe
+from atypia.training.train import train
+from atypia.training.trainer import TrainingRequest
 from atypia.workflows.adapt import ADAPTED, CV, REPORT, _reason, adapt, between, drift, mean_of
 
 TINY = ("backbone=tiny-vit", "epochs=1", "batch_size=16", "geometry.out_px=64", "input_px=64", "view=1.0", "ema=null",
@@ -37,7 +37,7 @@ def first(phantom: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     other = write_phantom(tmp_path_factory.mktemp("other") / "set", 96, seed=8, workers=1)
     name, recipe = load_recipe("lora", TINY)
     out = tmp_path_factory.mktemp("first")
-    train(Training(name, recipe, other, make_split("kfold", other, 0, folds=2), out, folds=("fold-1",)))
+    train(TrainingRequest(name, recipe, other, make_split("kfold", other, 0, folds=2), out, folds=("fold-1",)))
     return out / "fold-1" / runs.BUNDLE
 
 
@@ -91,6 +91,6 @@ def test_what_cannot_be_adapted_is_refused(first: Path, phantom: Manifest, tmp_p
     with pytest.raises(InputError, match="at least 10 of either class"):
         adapt(first, saved(few, tmp_path), tmp_path / "few")
     name, recipe = load_recipe("adapt", [f"init={first}", "input_px=64", "view=0.5", "backbone=tiny-vit", "epochs=1"])
-    job = Training(name, recipe, phantom, make_split("kfold", phantom, 0, folds=2), tmp_path / "other")
+    job = TrainingRequest(name, recipe, phantom, make_split("kfold", phantom, 0, folds=2), tmp_path / "other")
     with pytest.raises(InputError, match="of the recipe's view"):
         train(job)

@@ -28,7 +28,7 @@ from atypia.inference.runtimes.catalogue import ONNX_FILE
 from atypia.workflows.slides.jobs import SlideJob, SlideSettings, distinct, read_jobs
 from atypia.workflows.slides.predict import check_forms, predict_slides, slide_work
 from atypia.workflows.slides.run import run_slides
-from atypia.workflows.slides.tasks import DONE, FAILED, KEPT, SlideOutcome, Task
+from atypia.workflows.slides.tasks import DONE, FAILED, KEPT, SlideOutcome, SlideTask
 
 SIDE = 256
 POINTS = "x_px,y_px\n40,50\n200,100\n128,128\n300,10\n"
@@ -162,7 +162,9 @@ def test_lists_of_slides(tmp_path: Path) -> None:
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: SlideSettings) -> Callable[..., dict[str, str]]:
     """Runs jobs without other processes; returns their statuses."""
 
-    def backwards(tasks: Sequence[Task], work: Work[Task, SlideOutcome], setup: Setup) -> Iterator[SlideOutcome]:
+    def backwards(
+        tasks: Sequence[SlideTask], work: Work[SlideTask, SlideOutcome], setup: Setup
+    ) -> Iterator[SlideOutcome]:
         return (work.do(task, setup.progress) for task in reversed(tasks))
 
     def call(jobs: Sequence[SlideJob], given: SlideSettings = settings) -> dict[str, str]:
@@ -274,7 +276,9 @@ def test_points_in_a_folder_and_the_files_of_mirax_count(run: Any, tmp_path: Pat
 def test_the_table_is_there_after_an_interruption(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: SlideSettings
 ) -> None:
-    def stopped(tasks: Sequence[Task], work: Work[Task, SlideOutcome], setup: Setup) -> Iterator[SlideOutcome]:
+    def stopped(
+        tasks: Sequence[SlideTask], work: Work[SlideTask, SlideOutcome], setup: Setup
+    ) -> Iterator[SlideOutcome]:
         yield work.do(tasks[0], setup.progress)
         raise KeyboardInterrupt
 

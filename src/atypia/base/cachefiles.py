@@ -62,7 +62,7 @@ KINDS: Final = (
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """One kept file or folder.
 
     Attributes:
@@ -80,7 +80,7 @@ class Entry:
     part: bool = False
 
 
-def entries(kind: Kind) -> Iterator[Entry]:
+def cache_entries(kind: Kind) -> Iterator[CacheEntry]:
     """The entries of a kind, by name; unreadable ones count as empty."""
     if not kind.folder.is_dir():
         return
@@ -88,20 +88,20 @@ def entries(kind: Kind) -> Iterator[Entry]:
         if path.name.startswith(".") and path.name.endswith(".lock"):
             continue
         size, written = _measured(path)
-        yield Entry(kind.name, path, size, written, path.name.endswith((".part", ".old")))
+        yield CacheEntry(kind.name, path, size, written, path.name.endswith((".part", ".old")))
 
 
 def summary() -> list[dict[str, Any]]:
     """One row a kind: its facts, folder, number of entries, bytes."""
     rows = []
     for kind in KINDS:
-        found = list(entries(kind))
+        found = list(cache_entries(kind))
         facts = {**asdict(kind), "folder": str(kind.folder), "entries": len(found)}
         rows.append({**facts, "size_bytes": sum(entry.size_bytes for entry in found)})
     return rows
 
 
-def chosen(names: Sequence[str] = (), older_than_days: float | None = None) -> list[Entry]:
+def entries_to_delete(names: Sequence[str] = (), older_than_days: float | None = None) -> list[CacheEntry]:
     """The entries that would be deleted.
 
     Args:
@@ -121,10 +121,10 @@ def chosen(names: Sequence[str] = (), older_than_days: float | None = None) -> l
         raise InputError(must("older-than", "a number of days from 0", older_than_days, "leave it out for all"))
     limit = float("inf") if older_than_days is None else time.time() - older_than_days * DAY_S
     wanted = [derived[name] for name in dict.fromkeys(names or derived)]
-    return [entry for kind in wanted for entry in entries(kind) if entry.written <= limit]
+    return [entry for kind in wanted for entry in cache_entries(kind) if entry.written <= limit]
 
 
-def delete(found: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
+def delete_entries(found: Sequence[CacheEntry]) -> tuple[list[CacheEntry], list[CacheEntry]]:
     """Deletes entries, except those that another process is writing.
 
     Returns:

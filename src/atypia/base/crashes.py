@@ -32,7 +32,7 @@ _SHOWN: Final = 200
 _NO_MEMORY: Final = re.compile(r"out of memory|not enough memory|allocate memory|bad_alloc", re.IGNORECASE)
 
 
-def words(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """Describes an unexpected error in one line of at most about 200 characters."""
     if _is_memory(error):
         return "the memory is exhausted; fix: ask for fewer crops at once (--batch-size), fewer workers, or more memory"
@@ -68,11 +68,11 @@ def write_log(error: BaseException) -> Path | None:
     return path
 
 
-def told(error: BaseException) -> str:
-    """Writes the log and returns the line for the user; see :func:`words` and :func:`write_log`."""
+def log_and_describe(error: BaseException) -> str:
+    """Writes the log and returns the line for the user; see :func:`error_line` and :func:`write_log`."""
     path = write_log(error)
     where = "no log could be written" if path is None else f"the traceback is in {path}"
-    return f"error: {words(error)}; {where}"
+    return f"error: {error_line(error)}; {where}"
 
 
 def run_guarded(run: Callable[[], int]) -> int:
@@ -84,17 +84,17 @@ def run_guarded(run: Callable[[], int]) -> int:
     try:
         return run()
     except AtypiaError as error:
-        say(f"error: {error}")
+        write_stderr(f"error: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        say("stopped")
+        write_stderr("stopped")
         return STOPPED
     except Exception as error:  # noqa: BLE001  last resort: users never see a traceback
-        say(told(error))
+        write_stderr(log_and_describe(error))
         return FAILED
 
 
-def say(text: str) -> None:
+def write_stderr(text: str) -> None:
     """Writes a line to standard error, with any encoding, even if it is closed."""
     stream = sys.stderr
     if stream is None:

@@ -13,7 +13,7 @@ from atypia.cli.console import note, show_json, warn, width
 from atypia.cli.options import Json
 
 if TYPE_CHECKING:
-    from atypia.base.cachefiles import Entry
+    from atypia.base.cachefiles import CacheEntry
 
 app = typer.Typer(
     help="Files that Atypia keeps on this machine: list, delete.",
@@ -58,16 +58,16 @@ def clear(
     as_json: Json = False,
 ) -> None:
     """Delete derived files; they are made again when needed. Decisions of reviewers are never deleted."""
-    from atypia.base.cachefiles import chosen, delete
+    from atypia.base.cachefiles import delete_entries, entries_to_delete
     from atypia.base.errors import InputError, must
 
-    found = chosen(kind or (), older_than)
+    found = entries_to_delete(kind or (), older_than)
     size = sum(entry.size_bytes for entry in found)
     if found and not yes:
         if not sys.stdin.isatty():
             raise InputError(must("--yes", "given where nobody can be asked", "no answer", "say --yes"))
         typer.confirm(f"Delete {len(found):,} entries, {megabytes(size)} MB?", abort=True, err=True)
-    gone, left = delete(found)
+    gone, left = delete_entries(found)
     for entry in left:
         warn(f"{entry.path} is in use and was kept")
     if as_json:
@@ -80,7 +80,7 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f}"
 
 
-def _facts(found: Sequence[Entry]) -> list[dict[str, Any]]:
+def _facts(found: Sequence[CacheEntry]) -> list[dict[str, Any]]:
     written = "%Y-%m-%dT%H:%M:%SZ"
     return [
         {"kind": one.kind, "path": str(one.path), "size_bytes": one.size_bytes,

@@ -102,7 +102,7 @@ def _run() -> int:
         console.silence()  # nobody reads on (`| head`)
         return crashes.FAILED
     except Exception as error:  # noqa: BLE001  the last resort: nothing may end in a traceback
-        crashes.say(crashes.told(error))
+        crashes.write_stderr(crashes.log_and_describe(error))
         return crashes.FAILED
     return 0
 
@@ -110,7 +110,7 @@ def _run() -> int:
 def _code(end: SystemExit) -> int:
     if end.code is None or isinstance(end.code, int):
         return end.code or 0
-    crashes.say(str(end.code))
+    crashes.write_stderr(str(end.code))
     return crashes.FAILED
 
 

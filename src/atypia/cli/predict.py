@@ -144,7 +144,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Classify mitotic figures as atypical or normal, with probabilities and the atypical rate. Works offline."""
         from atypia.data.slides.origins import offset_of
-        from atypia.data.slides.scale import magnified
+        from atypia.data.slides.scale import mpp_from_magnification
         from atypia.inference.classifier import SHIPPED, Classifier
         from atypia.inference.requests import Request
         from atypia.workflows.overlays import FiguresToExplain
@@ -152,7 +152,7 @@ def register(app: typer.Typer) -> None:
         from atypia.workflows.slides.jobs import SlideSettings
 
         models = tuple(model or [SHIPPED])
-        mpp, given_as = magnified(mpp, magnification)
+        mpp, given_as = mpp_from_magnification(mpp, magnification)
         place = (mpp_from, given_as, origin, offset_of(offset))
         box = cast("BoxFormat", box_format)
         if slides is not None:

@@ -58,8 +58,8 @@ def plan_study(
             {
                 "name": planned.name,
                 "size": planned.size,
-                "runs": [{"id": run.id, "label": planned.cells[run.cell].label, "fold": run.fold,
-                          "data": planned.cells[run.cell].data, "seed": planned.cells[run.cell].seed,
+                "runs": [{"id": run.id, "label": planned.trainings[run.training].label, "fold": run.fold,
+                          "data": planned.trainings[run.training].data, "seed": planned.trainings[run.training].seed,
                           "figures": list(run.sizes)} for run in planned.runs],
                 "lacking": planned.lacking(),
                 "absent_tests": dict(planned.absent_tests),
@@ -162,17 +162,17 @@ def _print_plan(found: PlannedStudy) -> None:
     planned = found.plan
 
     lines: dict[tuple[str, str], list[int]] = {}
-    for number, cell in enumerate(planned.cells):
-        lines.setdefault((cell.label, cell.data), []).append(number)
+    for number, training in enumerate(planned.trainings):
+        lines.setdefault((training.label, training.data), []).append(number)
     counts: dict[int, int] = {}
     for one in planned.runs:
-        counts[one.cell] = counts.get(one.cell, 0) + 1
+        counts[one.training] = counts.get(one.training, 0) + 1
     rows = []
     for (label, data), numbers in lines.items():
-        cell = planned.cells[numbers[0]]
+        training = planned.trainings[numbers[0]]
         folds = sum(counts.get(number, 0) for number in numbers)
-        rows.append([label, cell.adaptation, cell.backbone, data, len(numbers), folds or None,
-                     "no" if cell.lacks else "yes"])  # fmt: skip
+        rows.append([label, training.adaptation, training.backbone, data, len(numbers), folds or None,
+                     "no" if training.lacks else "yes"])  # fmt: skip
     table = columns_table(["row", "adaptation", "backbone", "trained on", "seeds", "runs", "here"], rows)
     print(table.to_text(width()), end="")
     distinct = len({one.id for one in planned.runs})

@@ -176,7 +176,7 @@ def domain_columns(
 
 
 @dataclass(frozen=True)
-class SlideFacts:
+class MidogSlide:
     """Published facts of one MIDOG++ slide.
 
     Attributes:
@@ -210,19 +210,19 @@ class SlideFacts:
 
 
 @lru_cache(maxsize=1)
-def midog_slides() -> Mapping[int, SlideFacts]:
+def midog_slides() -> Mapping[int, MidogSlide]:
     """The MIDOG++ slide table, by slide number; 503 slides in 10 domains.
 
     MIDOG 2021, AMi-Br's MIDOG21 part and MIDOG 2025 use the same numbers. The table ships with
     the package: copied unchanged from the publishers' repository (``DeepMicroscopy/MIDOGpp``).
     """
     table = files("atypia.data").joinpath("tables/midogpp_slides.csv").read_text(encoding="utf-8-sig")
-    slides: dict[int, SlideFacts] = {}
+    slides: dict[int, MidogSlide] = {}
     for row in csv.DictReader(table.splitlines(), delimiter=";"):
         unified = domain_columns(row["Scanner"], row["Origin"], row["Species"], row["Tumor"])
         scanner, origin, species, tumour = (str(unified[part]) for part in r.DOMAIN_PARTS)
         number = int(row["Slide"])
-        slides[number] = SlideFacts(number, row["Dataset"], scanner, origin, species, tumour, SCANNER_MPP[scanner])
+        slides[number] = MidogSlide(number, row["Dataset"], scanner, origin, species, tumour, SCANNER_MPP[scanner])
     return slides
 
 

@@ -27,7 +27,7 @@ from atypia.base.errors import DataError, must
 from atypia.base.files.regularfiles import open_regular
 from atypia.base.files.structured import parse_json
 from atypia.base.files.table_hash import content_hashes
-from atypia.data.textfiles import known
+from atypia.data.textfiles import cleaned_text
 
 SCHEMA = pa.schema(
     [
@@ -375,7 +375,7 @@ def _known(column: str, value: Any) -> Any:
         return value
     if isinstance(value, float) and math.isnan(value):
         return None
-    return known(value) if isinstance(value, str) else value
+    return cleaned_text(value) if isinstance(value, str) else value
 
 
 def _absolute(manifest: Manifest) -> pa.Table:

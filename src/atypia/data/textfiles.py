@@ -13,7 +13,7 @@ from typing import Final
 
 from atypia.base.errors import DataError, must
 from atypia.base.files.regularfiles import read_regular
-from atypia.base.files.spreadsheet import bare
+from atypia.base.files.spreadsheet import unescape_formula
 
 MAX_BYTES = 1 << 28
 """Size of a table; in memory it takes several times as much."""
@@ -40,7 +40,7 @@ _MARKS: Final = (
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
-def known(text: str | None) -> str | None:
+def cleaned_text(text: str | None) -> str | None:
     """The text without surrounding spaces; None if it is one of :data:`MISSING`.
 
     >>> known(" Berlin "), known("N/A"), known("unknown"), known("")
@@ -50,7 +50,7 @@ def known(text: str | None) -> str | None:
     return None if bare.casefold() in MISSING else bare
 
 
-def decoded(data: bytes, name: str) -> tuple[str, str]:
+def decode_text(data: bytes, name: str) -> tuple[str, str]:
     """Decodes a text file in any usual encoding.
 
     UTF-8 and UTF-16 with or without a byte order mark; anything else is read as Windows-1252, of which Latin-1
@@ -143,7 +143,7 @@ def read_table(path: Path) -> TextTable:
     """Reads a table delimited by commas, semicolons or tabs, which is determined from its header line.
 
     A byte order mark and Windows line ends are accepted; empty lines are skipped. The encoding is told by
-    :func:`decoded`. The apostrophe that Atypia's CSV files have before texts that a spreadsheet would run as a formula is
+    :func:`decode_text`. The apostrophe that Atypia's CSV files have before texts that a spreadsheet would run as a formula is
     removed (:mod:`atypia.base.files.spreadsheet`).
 
     Raises:
@@ -151,7 +151,7 @@ def read_table(path: Path) -> TextTable:
             beside the first, or a line with more cells than the header.
     """
     try:
-        text, encoding = decoded(read_regular(path, MAX_BYTES), path.name)
+        text, encoding = decode_text(read_regular(path, MAX_BYTES), path.name)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; fix: check the path") from None
     except OSError as error:
@@ -166,7 +166,7 @@ def read_table(path: Path) -> TextTable:
     lines: list[int] = []
     try:
         for cells in reader:
-            stripped = [bare(cell.strip()) for cell in cells]
+            stripped = [unescape_formula(cell.strip()) for cell in cells]
             if not any(stripped):
                 continue
             if not columns:

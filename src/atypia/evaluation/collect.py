@@ -12,7 +12,7 @@ import pyarrow as pa
 from atypia.base import runs
 from atypia.base.artifacts import read_json
 from atypia.base.errors import InputError
-from atypia.evaluation.rows import Classifier, concat_rows, result_rows, write_rows
+from atypia.evaluation.rows import ClassifierLabels, concat_rows, result_rows, write_rows
 from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.predictions import read_predictions
 from atypia.statistics.metrics import UndefinedMetricWarning
@@ -54,12 +54,12 @@ def collect(folder: Path, about: Path | None = None) -> Collected:
     return Collected(rows, tuple(dict.fromkeys(notes)))
 
 
-def describe(folder: Path) -> tuple[Classifier, tuple[str, ...]]:
+def describe(folder: Path) -> tuple[ClassifierLabels, tuple[str, ...]]:
     """What result rows record about the classifier in a folder, and the warnings for its tables."""
     if (folder / runs.TRAINING).is_file():
         asked: dict[str, Any] = read_json(folder / runs.TRAINING)
         recipe = asked["recipe"]
-        classifier = Classifier(
+        classifier = ClassifierLabels(
             model=f"{asked['name']} · {recipe['backbone']}",
             backbone=recipe["backbone"],
             adaptation=recipe["adaptation"],
@@ -70,7 +70,7 @@ def describe(folder: Path) -> tuple[Classifier, tuple[str, ...]]:
         return classifier, tuple(asked["warnings"])
     bundle = load_bundle(folder / runs.BUNDLE if (folder / runs.BUNDLE).is_dir() else folder)
     facts = bundle.training
-    classifier = Classifier(
+    classifier = ClassifierLabels(
         model=bundle.name,
         backbone=bundle.backbone,
         adaptation=bundle.adaptation,

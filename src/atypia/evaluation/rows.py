@@ -69,7 +69,7 @@ UNKNOWN: Final = "unknown"
 
 
 @dataclass(frozen=True)
-class Classifier:
+class ClassifierLabels:
     """What result rows record about the classifier; unknown is None.
 
     Attributes:
@@ -118,7 +118,7 @@ def check_predictions(table: pa.Table) -> None:
 
 def result_rows(
     predictions: pa.Table,
-    classifier: Classifier,
+    classifier: ClassifierLabels,
     metrics: Iterable[str] | None = None,
     by_domain: bool = True,
     dataset: str | None = None,

@@ -115,7 +115,7 @@ def summarise(rows: pa.Table, ddof: int = 0) -> pa.Table:
 
 
 @dataclass(frozen=True)
-class Cell:
+class AggregatedMetric:
     """One aggregated metric.
 
     Attributes:
@@ -146,7 +146,7 @@ class SummaryRow:
     """
 
     subject: dict[str, str | None]
-    cells: dict[str, Cell]
+    cells: dict[str, AggregatedMetric]
     ddof: int
     n: tuple[int, int]
     n_positive: tuple[int, int]
@@ -167,7 +167,7 @@ def pivot(summary: pa.Table) -> list[SummaryRow]:
                 n_positive=(row[POSITIVE_MINIMUM], row[POSITIVE_MAXIMUM]),
                 threshold=row[r.THRESHOLD],
             )
-        found[key].cells[row[e.METRIC]] = Cell(row[MEAN], row[SD], row[N_RUNS], row[N_UNDEFINED])
+        found[key].cells[row[e.METRIC]] = AggregatedMetric(row[MEAN], row[SD], row[N_RUNS], row[N_UNDEFINED])
     return list(found.values())
 
 

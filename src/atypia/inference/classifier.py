@@ -199,9 +199,9 @@ class Classifier:
         (['refused', 'refused'], True)
         """
         from atypia.inference.crop_inputs import stream_of
-        from atypia.inference.requests import Told
+        from atypia.inference.requests import StreamNotes
 
-        told = Told()
+        told = StreamNotes()
         table = self._table(stream_of(crops, self, told, mpp=mpp, mpp_from=mpp_from, batch_size=batch_size))
         return self._said(table, told.warnings())
 
@@ -237,7 +237,7 @@ class Classifier:
 
     def judged(self, items: Stream) -> Iterator[tuple[CropBatch | Refusal, pa.RecordBatch]]:
         """As :meth:`judged_crops`, with rows of results (:data:`atypia.inference.results.RESULTS_SCHEMA`);
-        :mod:`atypia.inference.ordered` puts them in the order of the input.
+        :mod:`atypia.inference.input_order` puts them in the order of the input.
         """
         from atypia.inference.results import refusal_batch, result_batch
 
@@ -302,7 +302,7 @@ class Classifier:
     def _table(self, items: Stream) -> pa.Table:
         import pyarrow as pa
 
-        from atypia.inference.ordered import classify_stream
+        from atypia.inference.input_order import classify_stream
         from atypia.inference.results import RESULTS_SCHEMA
 
         batches: list[pa.RecordBatch] = []

@@ -15,9 +15,9 @@ from atypia.base.errors import DataError, InputError, must
 from atypia.data.images.decoding import image_rgb
 from atypia.data.images.geometry import CropGeometry
 from atypia.data.slides.cropscale import Sizing, image_statements
-from atypia.data.slides.scale import AUTO, Statement, chosen
+from atypia.data.slides.scale import AUTO, Statement, choose_mpp
 from atypia.data.slides.streams import CROP_LIMITS, Crop, CropBatch, Refusal, batched, field_of_crops
-from atypia.inference.requests import Request, SeesField, Told, numbered, open_stream
+from atypia.inference.requests import Request, SeesField, StreamNotes, numbered, open_stream
 
 GIVEN: Final = "given"
 """How a µm/px was given, for results and messages."""
@@ -29,7 +29,7 @@ Crops = CropInput | Iterable[CropInput]
 
 
 def stream_of(
-    crops: Crops, classifier: SeesField, told: Told, *, mpp: float | None, mpp_from: str = AUTO, batch_size: int
+    crops: Crops, classifier: SeesField, told: StreamNotes, *, mpp: float | None, mpp_from: str = AUTO, batch_size: int
 ) -> Iterator[CropBatch | Refusal]:
     """The crops that a classifier sees, in the order that they are given in.
 
@@ -83,7 +83,12 @@ def _remedy(one: Any) -> str:
 
 
 def _stream(
-    given: Sequence[tuple[str, Any]], classifier: SeesField, told: Told, mpp: float | None, mpp_from: str, size: int
+    given: Sequence[tuple[str, Any]],
+    classifier: SeesField,
+    told: StreamNotes,
+    mpp: float | None,
+    mpp_from: str,
+    size: int,
 ) -> Iterator[CropBatch | Refusal]:
     whole = classifier.geometry if mpp is None else classifier.slide_geometry
     field = field_of_crops(whole, mpp)
@@ -115,7 +120,7 @@ def _crop(name: str, one: Any, field: CropGeometry, sizing: Sizing, seen: set[st
             # What is changed in memory keeps what its file said of a size that it no longer has.
             statements = image_statements(one) if isinstance(one, ImageFile.ImageFile) else []
             one = image_rgb(one, image, CROP_LIMITS)
-        scale = chosen(image, statements, sizing.mpp, sizing.mpp_from, sizing.given_as)
+        scale = choose_mpp(image, statements, sizing.mpp, sizing.mpp_from, sizing.given_as)
         pixels, read_as = sizing.cut(one, image, field, scale)
     except DataError as error:
         return Refusal(figure, image, str(error))

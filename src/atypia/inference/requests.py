@@ -89,7 +89,7 @@ class Request:
 
 
 @dataclass
-class Told:
+class StreamNotes:
     """What is said beside the results, filled while a stream runs.
 
     Attributes:
@@ -114,7 +114,7 @@ class Told:
         return [*([words] if left.count else []), *self.notes]
 
 
-def open_stream(request: Request, classifier: SeesField, told: Told) -> Iterator[CropBatch | Refusal]:
+def open_stream(request: Request, classifier: SeesField, told: StreamNotes) -> Iterator[CropBatch | Refusal]:
     """Crops of everything that is asked for, input after input, in constant memory.
 
     Each knows its place (``at``) in what is asked for; on a slide they come in another order.
@@ -183,7 +183,7 @@ def points_of(slide: str, request: Request) -> Points:
 
 
 def _stream(
-    request: Request, classifier: SeesField, told: Told, kinds: Sequence[tuple[str, str]]
+    request: Request, classifier: SeesField, told: StreamNotes, kinds: Sequence[tuple[str, str]]
 ) -> Iterator[CropBatch | Refusal]:
     from atypia.data.slides.slidecrops import SlideLog, slide_crops
     from atypia.data.slides.stacks import stack_pages

@@ -203,7 +203,7 @@ def is_results(columns: Sequence[str]) -> bool:
     return [name for name in RESULTS_SCHEMA.names if name in columns or name not in LATER_COLUMNS] == list(columns)
 
 
-def completed(table: pa.Table) -> pa.Table:
+def with_all_columns(table: pa.Table) -> pa.Table:
     """Results of any version with :data:`RESULTS_SCHEMA`; what an earlier one did not have is null.
 
     Raises:

@@ -64,7 +64,7 @@ class LinearHead:
 
 
 @dataclass(frozen=True, eq=False)
-class FoldRows:
+class FeatureRows:
     """A fold as row positions of the feature matrix.
 
     Attributes:
@@ -96,7 +96,7 @@ class ProbeData:
     features: npt.NDArray[np.floating[Any]]
     labels: npt.NDArray[np.int8]
     cases: npt.NDArray[np.str_]
-    folds: Sequence[FoldRows]
+    folds: Sequence[FeatureRows]
     seed: int
 
 
@@ -119,7 +119,7 @@ class Probe(Generic[O]):
         features: npt.NDArray[np.floating[Any]],
         labels: npt.NDArray[np.int8],
         cases: npt.NDArray[np.str_],
-        folds: Sequence[FoldRows],
+        folds: Sequence[FeatureRows],
         seed: int,
         options: O,
         progress: Progress = silent,
@@ -153,7 +153,7 @@ class Probe(Generic[O]):
 
 
 def check_folds(
-    features: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int8], folds: Sequence[FoldRows]
+    features: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int8], folds: Sequence[FeatureRows]
 ) -> None:
     """Refuses what no probe can be fitted on.
 

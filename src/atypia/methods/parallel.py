@@ -21,7 +21,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def each(work: Callable[[T], R], items: Sequence[T], workers: int | None = None) -> Iterator[R]:
+def map_threads(work: Callable[[T], R], items: Sequence[T], workers: int | None = None) -> Iterator[R]:
     """Results of ``work`` in the order of the items; every piece has one thread, of its own.
 
     On one machine a piece gives the same bits beside any others and with any number of workers, where the kernels

@@ -131,7 +131,7 @@ class Sampler(ABC, Generic[S]):
         return np.where(hard_mask(self.difficulty, self.options.hard_share), self.options.hard_factor, 1.0)
 
 
-class Places:
+class GroupedDraws:
     """Draws uniformly, or by weights, from within groups of figures.
 
     Args:

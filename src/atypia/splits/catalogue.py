@@ -10,14 +10,14 @@ import numpy as np
 
 from atypia.base.config import StrictModel
 from atypia.base.registry import Registry
-from atypia.splits.figures import Figures, Rows
+from atypia.splits.figures import LabelledFigures, Rows
 
 NO_ROWS: Rows = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
 class FoldRows:
-    """A fold as positions in :class:`atypia.splits.figures.Figures`."""
+    """A fold as positions in :class:`atypia.splits.figures.LabelledFigures`."""
 
     name: str
     train: Rows
@@ -54,7 +54,7 @@ class Protocol:
     source: str
     leakage: str
     options: type[StrictModel]
-    divide: Callable[[Figures, Any, int], Division]
+    divide: Callable[[LabelledFigures, Any, int], Division]
     fixed_seed: int | None = None
     caveat: str | None = None
     validated: bool = True

@@ -17,11 +17,11 @@ from atypia.base.errors import InputError, must
 from atypia.data.manifest import Manifest
 
 Rows = npt.NDArray[np.int64]
-"""Positions in a :class:`Figures`, shape (m,)."""
+"""Positions in a :class:`LabelledFigures`, shape (m,)."""
 
 
 @dataclass(frozen=True, eq=False)
-class Figures:
+class LabelledFigures:
     """Labelled figures, sorted by figure id.
 
     Attributes:
@@ -36,7 +36,7 @@ class Figures:
     left_out: int = 0
 
     @classmethod
-    def of(cls, manifest: Manifest) -> Figures:
+    def of(cls, manifest: Manifest) -> LabelledFigures:
         """The labelled figures of a manifest.
 
         Raises:

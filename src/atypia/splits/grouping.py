@@ -85,7 +85,7 @@ def allocate(
                 "label", "of both classes", f"{len(labels)} figures of one class", "give figures of the other class too"
             )
         )
-    counts, weights = makeup(case_of, labels, domains)
+    counts, weights = stratum_counts(case_of, labels, domains)
     kinds, kind_of = np.unique(counts, axis=0, return_inverse=True)
     placed = _place(kinds, np.bincount(kind_of.ravel()), weights, np.asarray(shares, dtype=np.float64), rng)
     shuffled = rng.permutation(len(numbers))
@@ -95,7 +95,7 @@ def allocate(
     return part_of_case[case_of]
 
 
-def makeup(
+def stratum_counts(
     case_of: Ints, labels: npt.NDArray[np.integer], domains: npt.NDArray[np.int64] | None = None
 ) -> tuple[Ints, Floats]:
     """Number of figures of each case in each stratum.
@@ -128,7 +128,7 @@ def imbalance(
     """The distance between two parts, and the bound that :func:`allocate` guarantees.
 
     Args:
-        counts: Makeup of each case, shape (cases, strata), as :func:`makeup` gives it.
+        counts: Makeup of each case, shape (cases, strata), as :func:`stratum_counts` gives it.
         weights: Weights of the strata, shape (strata,).
         parts: Number of each case's part, shape (cases,).
         shares: Shares of the parts.

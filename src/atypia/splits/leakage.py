@@ -31,7 +31,7 @@ _FIXES = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class LeakageFinding:
     """Leakage of one kind between two parts, over all folds.
 
     Attributes:
@@ -101,7 +101,9 @@ def check_split(
     return [f"allowed {finding.text()}" for finding in found]
 
 
-def find_leakage(split: Split, manifest: Manifest, groups: Iterable[Sequence[str]] | None = None) -> list[Finding]:
+def find_leakage(
+    split: Split, manifest: Manifest, groups: Iterable[Sequence[str]] | None = None
+) -> list[LeakageFinding]:
     """All leakage in a split, without raising for it.
 
     Arguments and errors as :func:`check_split`; a figure that is placed twice or unknown raises.
@@ -130,7 +132,7 @@ def _between(
     rows: dict[str, dict[str, npt.NDArray[np.int64]]],
     unit_of: npt.NDArray[np.int64],
     names: npt.NDArray[np.str_],
-) -> Finding | None:
+) -> LeakageFinding | None:
     """What two parts share, over all folds; the numbers are those of the worst fold."""
     folds: list[str] = []
     worst = (0, 0, 0, "")
@@ -143,7 +145,7 @@ def _between(
         touched = int(np.isin(other, shared).sum())
         if len(shared) > worst[0]:
             worst = (len(shared), touched, len(other), str(names[shared[0]]))
-    return Finding(code, sides, tuple(folds), *worst) if folds else None
+    return LeakageFinding(code, sides, tuple(folds), *worst) if folds else None
 
 
 def _image_numbers(

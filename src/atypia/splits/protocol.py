@@ -11,7 +11,7 @@ from atypia.base.config import parse
 from atypia.base.errors import InputError, must
 from atypia.data.manifest import Manifest
 from atypia.splits.catalogue import PROTOCOLS, Division, FoldRows, Protocol
-from atypia.splits.figures import Figures, Rows
+from atypia.splits.figures import LabelledFigures, Rows
 from atypia.splits.leakage import find_leakage
 from atypia.splits.split import PARTS, Fold, Split, count_positives, plain_params
 
@@ -48,7 +48,7 @@ def make_split(name: str, manifest: Manifest, seed: int = 0, **params: Any) -> S
     if seed < 0:
         raise InputError(must("seed", "0 or a positive integer", seed, "pass --seed 0"))
     used_seed = seed if protocol.fixed_seed is None else protocol.fixed_seed
-    figures = Figures.of(manifest)
+    figures = LabelledFigures.of(manifest)
     division = protocol.divide(figures, options, used_seed)
     for fold in division.folds:
         _check_trainable(protocol, fold, figures)
@@ -72,7 +72,7 @@ def make_split(name: str, manifest: Manifest, seed: int = 0, **params: Any) -> S
     )
 
 
-def _check_trainable(protocol: Protocol, fold: FoldRows, figures: Figures) -> None:
+def _check_trainable(protocol: Protocol, fold: FoldRows, figures: LabelledFigures) -> None:
     zero, one = r.CLASS_NAMES[figures.manifest.task]
     counts = np.bincount(figures.labels[fold.train], minlength=2)
     if counts.all() and (len(fold.val) or not protocol.validated):
@@ -89,7 +89,7 @@ def _check_trainable(protocol: Protocol, fold: FoldRows, figures: Figures) -> No
     )
 
 
-def _about_figures(figures: Figures) -> list[str]:
+def _about_figures(figures: LabelledFigures) -> list[str]:
     warnings = []
     if figures.left_out:
         warnings.append(f"{figures.left_out:,} figures without a label were left out of the split")
@@ -101,7 +101,7 @@ def _about_figures(figures: Figures) -> list[str]:
     return warnings
 
 
-def _about_protocol(protocol: Protocol, division: Division, figures: Figures) -> list[str]:
+def _about_protocol(protocol: Protocol, division: Division, figures: LabelledFigures) -> list[str]:
     warnings = [protocol.caveat] if protocol.caveat else []
     warnings += division.warnings
     names = r.CLASS_NAMES[figures.manifest.task]

@@ -124,7 +124,7 @@ class Auroc:
     def of(self, weights: FloatArray) -> FloatArray:
         """See :class:`CaseStatistic`."""
         own = weights[:, self.positives]
-        lower = cumulated(weights[:, self.negatives])
+        lower = cumulative_sums(weights[:, self.negatives])
         u = ((lower[:, self.below] + lower[:, self.upto]) * own).sum(axis=1) / 2
         return divide(u, own.sum(axis=1) * lower[:, -1])
 
@@ -184,14 +184,14 @@ class AveragePrecision:
     def of(self, weights: FloatArray) -> FloatArray:
         """See :class:`CaseStatistic`."""
         own = weights[:, self.positives]
-        true = cumulated(own)
-        found, wrong = true[:, self.found], cumulated(weights[:, self.negatives])[:, self.wrong]
+        true = cumulative_sums(own)
+        found, wrong = true[:, self.found], cumulative_sums(weights[:, self.negatives])[:, self.wrong]
         precision = np.divide(found, found + wrong, out=np.zeros_like(found), where=found > 0)
         return divide((own * precision).sum(axis=1), true[:, -1])
 
     def without_each(self) -> FloatArray:
         """See :class:`CaseStatistic`."""
-        return left_out(self, self.cases, len(self.positives) + len(self.negatives))
+        return jackknife_values(self, self.cases, len(self.positives) + len(self.negatives))
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +224,7 @@ class Repeated:
 
     def without_each(self) -> FloatArray:
         """See :class:`CaseStatistic`."""
-        return left_out(self, self.cases, len(self.labels))
+        return jackknife_values(self, self.cases, len(self.labels))
 
 
 RESOLUTION = 1e-12
@@ -251,7 +251,7 @@ def scale_of(statistic: CaseStatistic, cases: int) -> float:
     return 0.0 if np.isnan(value) else value
 
 
-def left_out(statistic: CaseStatistic, cases: int, figures: int) -> FloatArray:
+def jackknife_values(statistic: CaseStatistic, cases: int, figures: int) -> FloatArray:
     """Jackknife values, computed by leaving out each case in turn, shape (cases,); memory is bounded.
 
     Args:
@@ -274,7 +274,7 @@ def chunks(draws: int, cases: int, figures: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + rows, draws)
 
 
-def cumulated(weights: FloatArray) -> FloatArray:
+def cumulative_sums(weights: FloatArray) -> FloatArray:
     """Cumulative sums: the first 0, 1, …, n columns, shape (draws, n + 1)."""
     sums = np.zeros((weights.shape[0], weights.shape[1] + 1))
     np.cumsum(weights, axis=1, out=sums[:, 1:])

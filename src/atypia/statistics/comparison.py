@@ -15,7 +15,7 @@ from atypia.base.errors import DataError, InputError, must
 from atypia.statistics.intervals import Bootstrap, Interval, difference_intervals
 from atypia.statistics.metrics import METRICS
 from atypia.statistics.paired import swap_test
-from atypia.statistics.resampling import Predicted, case_codes, statistics_of
+from atypia.statistics.resampling import PredictedLabels, case_codes, statistics_of
 
 COMPARED_METRICS: Final = ("balanced_accuracy", "sensitivity", "specificity", "auroc")
 """What is compared where nobody names metrics."""
@@ -35,7 +35,7 @@ class ScoredFigures:
     figures: list[Any]
     labels: npt.NDArray[np.int8]
     cases: list[str]
-    predicted: Predicted
+    predicted: PredictedLabels
 
     def __len__(self) -> int:
         return len(self.figures)
@@ -45,7 +45,7 @@ class ScoredFigures:
         at = np.asarray(rows, dtype=np.int64)
         p, d = (np.asarray(values)[..., at] for values in (self.predicted.probabilities, self.predicted.decisions))
         cases = [self.cases[row] for row in at.tolist()]
-        return ScoredFigures([self.figures[row] for row in at.tolist()], self.labels[at], cases, Predicted(p, d))
+        return ScoredFigures([self.figures[row] for row in at.tolist()], self.labels[at], cases, PredictedLabels(p, d))
 
 
 def pool_models(
@@ -94,11 +94,11 @@ def pool_models(
         each, limits = np.empty((len(which), n)), np.empty((len(which), n))
         each[by, at], limits[by, at] = p, t
         decided = (each >= limits).astype(np.int8)
-        predicted = Predicted(each, decided) if len(which) > 1 else Predicted(each[0], decided[0])
+        predicted = PredictedLabels(each, decided) if len(which) > 1 else PredictedLabels(each[0], decided[0])
     else:
         counts = np.bincount(at, minlength=n)
         mean, margin = np.bincount(at, p, n) / counts, np.bincount(at, p - t, n) / counts
-        predicted = Predicted(mean, (margin >= 0).astype(np.int8))
+        predicted = PredictedLabels(mean, (margin >= 0).astype(np.int8))
     return ScoredFigures(list(order), y[first], [cases[row] for row in first.tolist()], predicted)
 
 

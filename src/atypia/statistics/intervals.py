@@ -21,7 +21,7 @@ from atypia.base.seeds import generator
 from atypia.statistics.casestats import RESOLUTION, CaseStatistic, Combination, chunks, scale_of
 from atypia.statistics.confusion import FloatArray, IntArray, check_binary
 from atypia.statistics.metrics import UndefinedMetricWarning
-from atypia.statistics.resampling import Predicted, case_codes, statistics_of
+from atypia.statistics.resampling import PredictedLabels, case_codes, statistics_of
 
 BCA = "bca"
 PERCENTILE = "percentile"
@@ -88,7 +88,7 @@ class Bootstrap:
 
 def metric_intervals(
     labels: npt.ArrayLike,
-    predicted: Predicted,
+    predicted: PredictedLabels,
     cases: Sequence[Any] | npt.NDArray[Any],
     names: Iterable[str] | None = None,
     options: Bootstrap | None = None,
@@ -115,8 +115,8 @@ def metric_intervals(
 
 def difference_intervals(
     labels: npt.ArrayLike,
-    first: Predicted,
-    second: Predicted,
+    first: PredictedLabels,
+    second: PredictedLabels,
     cases: Sequence[Any] | npt.NDArray[Any],
     names: Iterable[str] | None = None,
     options: Bootstrap | None = None,

@@ -20,7 +20,7 @@ from atypia.base.seeds import generator
 from atypia.statistics.casestats import RESOLUTION, CaseStatistic, Combination, chunks
 from atypia.statistics.confusion import check_binary, check_length
 from atypia.statistics.metrics import METRICS, UndefinedMetricWarning
-from atypia.statistics.resampling import Predicted, case_codes, metric_statistic, statistics_of
+from atypia.statistics.resampling import PredictedLabels, case_codes, metric_statistic, statistics_of
 
 McNemarMethod = Literal["exact", "mid-p", "corrected", "asymptotic"]
 
@@ -121,8 +121,8 @@ def mcnemar_counts(only_first: int, only_second: int, method: McNemarMethod = "e
 
 def swap_test(
     labels: npt.ArrayLike,
-    first: Predicted,
-    second: Predicted,
+    first: PredictedLabels,
+    second: PredictedLabels,
     cases: Sequence[Any] | npt.NDArray[Any],
     names: Iterable[str] | None = None,
     draws: int = 2000,
@@ -172,7 +172,11 @@ def swap_test(
 
 
 def _stacked(
-    name: str, y: npt.NDArray[np.bool_], both: tuple[Predicted, Predicted], codes: npt.NDArray[np.int64], n_cases: int
+    name: str,
+    y: npt.NDArray[np.bool_],
+    both: tuple[PredictedLabels, PredictedLabels],
+    codes: npt.NDArray[np.int64],
+    n_cases: int,
 ) -> CaseStatistic:
     """The metric over both classifiers' predictions; those of the second count as separate cases."""
     metric = METRICS[name]

@@ -32,7 +32,7 @@ from atypia.statistics.metrics import ECE_BINS, METRICS, Metric, UndefinedMetric
 
 
 @dataclass(frozen=True, eq=False)
-class Predicted:
+class PredictedLabels:
     """Predictions of one classifier, or of several models of it, for the same figures.
 
     Attributes:
@@ -92,7 +92,7 @@ def metric_statistic(metric: Metric, labels: npt.ArrayLike, values: npt.ArrayLik
 
 
 def statistics_of(
-    labels: npt.ArrayLike, predicted: Predicted, codes: IntArray, names: Iterable[str] | None = None
+    labels: npt.ArrayLike, predicted: PredictedLabels, codes: IntArray, names: Iterable[str] | None = None
 ) -> dict[str, CaseStatistic]:
     """The metrics of a classifier as functions of case weights.
 

@@ -11,15 +11,15 @@ from typing import Any, Final, Protocol
 
 from atypia.base.artifacts import fingerprint
 from atypia.splits.split import Fold
-from atypia.training.identity import FIRST_VERSION, fit_version, recipe_content, without_wording
+from atypia.training.identity import FIRST_VERSION, fit_version, recipe_identity, without_wording
 from atypia.training.recipe import parse_recipe
 
 FIRST_FORMAT: Final = 1
 """Format of plans that version 0.1 hashed into ids."""
 
 
-class Trained(Protocol):
-    """The values of a cell that enter a run's id; see :class:`atypia.studies.plan.Cell`."""
+class IdentifiedTraining(Protocol):
+    """The values of a cell that enter a run's id; see :class:`atypia.studies.plan.PlannedTraining`."""
 
     @property
     def recipe(self) -> Mapping[str, Any]: ...
@@ -35,43 +35,43 @@ class Trained(Protocol):
     def synthetic(self) -> Mapping[str, Any] | None: ...
 
 
-def fold_content(fold: Fold) -> str:
+def fold_identity(fold: Fold) -> str:
     """Content hash of the figures of a fold's parts."""
     return fingerprint(list(fold.train), list(fold.val), list(fold.test))
 
 
-def run_id(cell: Trained, allow: Sequence[str], fold: str, figures: str) -> str:
+def run_id(training: IdentifiedTraining, allow: Sequence[str], fold: str, figures: str) -> str:
     """Id of the run of a cell on a fold.
 
     Args:
         cell: The cell.
         allow: Allowed leakage findings.
         fold: The fold's name.
-        figures: From :func:`fold_content`.
+        figures: From :func:`fold_identity`.
 
     Raises:
         InputError: The cell's recipe is not valid, or not any more.
     """
-    recipe = parse_recipe(cell.recipe, f"recipe {cell.recipe_name}")
-    shared = [cell.manifest, cell.seed, cell.weights_sha256, sorted(allow)]
-    about = ["study", fit_version(recipe), recipe_content(recipe), *shared]
-    if cell.synthetic is None:
+    recipe = parse_recipe(training.recipe, f"recipe {training.recipe_name}")
+    shared = [training.manifest, training.seed, training.weights_sha256, sorted(allow)]
+    about = ["study", fit_version(recipe), recipe_identity(recipe), *shared]
+    if training.synthetic is None:
         return fingerprint(*about, fold, figures)
-    from atypia.studies.synthetic import generator_content, synthetic_content
+    from atypia.studies.synthetic import generator_identity, synthetic_identity
 
     return fingerprint(
-        *about, fold, figures, synthetic_content(cell.synthetic), *generator_content(cell.synthetic, fold)
+        *about, fold, figures, synthetic_identity(training.synthetic), *generator_identity(training.synthetic, fold)
     )
 
 
-def first_run_id(cell: Trained, allow: Sequence[str], fold: str, figures: str) -> str:
+def first_run_id(training: IdentifiedTraining, allow: Sequence[str], fold: str, figures: str) -> str:
     """The id that version 0.1 gave such a run, computed with the keys of that version."""
-    from atypia.studies.synthetic import generator_content
+    from atypia.studies.synthetic import generator_identity
 
-    added = [] if cell.synthetic is None else [dict(cell.synthetic)]
-    made = [] if cell.synthetic is None else generator_content(cell.synthetic, fold)
+    added = [] if training.synthetic is None else [dict(training.synthetic)]
+    made = [] if training.synthetic is None else generator_identity(training.synthetic, fold)
     about = fingerprint(
-        FIRST_FORMAT, FIRST_VERSION, without_wording(cell.recipe), cell.manifest, cell.seed, cell.weights_sha256,
+        FIRST_FORMAT, FIRST_VERSION, without_wording(training.recipe), training.manifest, training.seed, training.weights_sha256,
         sorted(allow), *added,
     )  # fmt: skip
     return fingerprint(about, fold, figures, *made)

@@ -46,7 +46,7 @@ STATES: Final = (DONE, RUNNING, FAILED, PENDING)
 
 
 @dataclass(frozen=True)
-class Held:
+class Claim:
     """A claim: which process of which machine works on a run."""
 
     token: str
@@ -185,7 +185,7 @@ class Ledger:
         folder = self.folder(run)
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        mine = Held(uuid.uuid4().hex, host(), os.getpid(), born(os.getpid()))
+        mine = Claim(uuid.uuid4().hex, host_name(), os.getpid(), process_start(os.getpid()))
         path = folder / CLAIM
         if not _place(path, mine) and not self._take_over(path, mine):
             yield False
@@ -202,7 +202,7 @@ class Ledger:
             if held is not None and held.token == mine.token:
                 path.unlink(missing_ok=True)
 
-    def _take_over(self, path: Path, mine: Held) -> bool:
+    def _take_over(self, path: Path, mine: Claim) -> bool:
         if self.is_alive(path):
             return False
         with lock(self.out / "claims"):  # if two processes found it void, the second one sees the first one's claim
@@ -218,8 +218,8 @@ class Ledger:
         except OSError:
             return False
         held = read_claim(path)
-        if held is not None and held.host == host():
-            return born(held.pid) == held.born != ""
+        if held is not None and held.host == host_name():
+            return process_start(held.pid) == held.born != ""
         # Another machine, or a claim being written: use the heartbeat, by the file server's clock.
         return time.time() - changed < EXPIRES_S
 
@@ -230,7 +230,7 @@ def now() -> str:
 
 
 @lru_cache(maxsize=1)
-def host() -> str:
+def host_name() -> str:
     """Name of this machine and process namespace: a container has its own process ids."""
     try:
         namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - a link to no file
@@ -240,7 +240,7 @@ def host() -> str:
     return f"{socket.gethostname()} {boot} {namespace}".strip()
 
 
-def born(pid: int) -> str:
+def process_start(pid: int) -> str:
     """Start time of a process on this machine, in the system's format; empty if it does not exist.
 
     Process ids are reused, so the id alone does not identify a process.
@@ -266,15 +266,15 @@ def _known(pid: int) -> str:
     return "running"
 
 
-def read_claim(path: Path) -> Held | None:
+def read_claim(path: Path) -> Claim | None:
     """Reads a claim; None if there is no readable one."""
     try:
-        return Held(**read_json(path))
+        return Claim(**read_json(path))
     except (WorkError, OSError, TypeError):
         return None
 
 
-def _place(path: Path, held: Held) -> bool:
+def _place(path: Path, held: Claim) -> bool:
     try:
         with open(path, "x", encoding="utf-8") as file:
             json.dump(vars(held), file)

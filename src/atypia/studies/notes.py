@@ -10,7 +10,7 @@ _VARIABLE: Final = re.compile(r"\b[0-9a-f]{8}\b|\d+(?:[.,]\d+)*")
 """Varying parts of otherwise equal messages: hashes, fold numbers, counts."""
 
 
-def gathered(messages: Iterable[str]) -> tuple[str, ...]:
+def distinct_notes(messages: Iterable[str]) -> tuple[str, ...]:
     """Each message once; of messages that differ only in numbers and hashes, the first and the number of others.
 
     The others remain in their runs.

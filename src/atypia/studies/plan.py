@@ -20,11 +20,11 @@ from atypia.splits.catalogue import PROTOCOLS
 from atypia.splits.protocol import make_split
 from atypia.splits.split import Split
 from atypia.studies import files
-from atypia.studies.cells import Wish, wishes
 from atypia.studies.datasets import open_set
-from atypia.studies.identity import first_run_id, fold_content, is_first, run_id
+from atypia.studies.identity import first_run_id, fold_identity, is_first, run_id
 from atypia.studies.schema import DataConfig, ProtocolConfig, Sized
-from atypia.training.added import subset_of_positives
+from atypia.studies.trainings import RequestedTraining, requested_trainings
+from atypia.training.additions import subset_of_positives
 from atypia.training.schema import NetworkRecipe
 
 FORMAT: Final = 1
@@ -37,7 +37,7 @@ Opener = Callable[[DataConfig], Manifest]
 
 
 @dataclass(frozen=True)
-class Cell:
+class PlannedTraining:
     """A training of all folds: a line of the plan.
 
     Attributes:
@@ -52,7 +52,7 @@ class Cell:
         seed: Master seed.
         weights_sha256: Checksum of the backbone's weights; None if none are used.
         lacks: Why it cannot be trained here, with the remedy; empty if it can.
-        synthetic: Generated figures that are added, as :func:`atypia.studies.synthetic.planned` gives them; None
+        synthetic: Generated figures that are added, as :func:`atypia.studies.synthetic.planned_values` gives them; None
             for none.
         positives: Share of the positives of each training part that is used.
     """
@@ -95,7 +95,7 @@ class Run:
     """
 
     id: str
-    cell: int
+    training: int
     fold: str
     sizes: tuple[int, int, int]
 
@@ -124,7 +124,7 @@ class Plan:
     size: str
     study: Mapping[str, Any]
     protocol: tuple[str, Mapping[str, Any]]
-    cells: tuple[Cell, ...]
+    trainings: tuple[PlannedTraining, ...]
     runs: tuple[Run, ...]
     tests: Mapping[str, str]
     absent_tests: Mapping[str, str]
@@ -136,21 +136,21 @@ class Plan:
 
     def to_do(self) -> list[Run]:
         """The runs that can be done on this machine, each id once."""
-        return list({run.id: run for run in self.runs if not self.cells[run.cell].lacks}.values())
+        return list({run.id: run for run in self.runs if not self.trainings[run.training].lacks}.values())
 
     def lacking(self) -> dict[str, list[str]]:
         """Missing requirements, and the labels of the cells that need them."""
         found: dict[str, list[str]] = {}
-        for cell in self.cells:
-            if cell.lacks and cell.label not in found.setdefault(cell.lacks, []):
-                found[cell.lacks].append(cell.label)
+        for training in self.trainings:
+            if training.lacks and training.label not in found.setdefault(training.lacks, []):
+                found[training.lacks].append(training.label)
         return found
 
     def save(self, out: Path) -> Path:
         """Writes ``plan.json``."""
         value = asdict(self)
-        value["cells"] = [asdict(cell) for cell in self.cells]
-        value["runs"] = [[run.id, run.cell, run.fold, *run.sizes] for run in self.runs]
+        value["cells"] = value.pop("trainings")  # the name that plans have had since version 0.1
+        value["runs"] = [[run.id, run.training, run.fold, *run.sizes] for run in self.runs]
         write_json(out / files.PLAN, {"format": FORMAT, **value})
         return out / files.PLAN
 
@@ -169,12 +169,12 @@ class Plan:
         try:
             if value.pop("format") != FORMAT:
                 raise WorkError(f"{path} was written by another version; fix: run the study again")
-            cells = tuple(Cell(**cell) for cell in value.pop("cells"))
-            runs = tuple(Run(i, cell, fold, (a, b, c)) for i, cell, fold, a, b, c in value.pop("runs"))
+            trainings = tuple(PlannedTraining(**training) for training in value.pop("cells"))
+            runs = tuple(Run(i, training, fold, (a, b, c)) for i, training, fold, a, b, c in value.pop("runs"))
             name, options = value.pop("protocol")
             for key in ("allow", "decisions"):
                 value[key] = tuple(value[key])
-            return cls(**value, cells=cells, runs=runs, protocol=(name, options))
+            return cls(**value, trainings=trainings, runs=runs, protocol=(name, options))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise WorkError(f"{path} is damaged ({error}); fix: run the study again") from error
 
@@ -198,15 +198,15 @@ def make_plan(
     Raises:
         InputError: A recipe, protocol or option is not valid, or data cannot be divided in this way.
     """
-    asked = wishes(study)
+    asked = requested_trainings(study)
     _check_protocol(study.protocol)
     maker = _Maker(study, out, opener or (lambda data: open_set(data, root, progress)), fetch)
-    cells, runs = [], []
-    for number, wish in enumerate(asked):
-        cell = maker.cell(wish)
-        cells.append(cell)
-        if cell.split:
-            runs += maker.runs(cell, number)
+    trainings, runs = [], []
+    for number, requested in enumerate(asked):
+        training = maker.training(requested)
+        trainings.append(training)
+        if training.split:
+            runs += maker.runs(training, number)
         progress(number + 1, len(asked), "trainings planned")
     tests, absent = maker.tests()
     return Plan(
@@ -214,7 +214,7 @@ def make_plan(
         size=study.size,
         study=study.study.model_dump(mode="json"),
         protocol=(study.protocol.name, study.protocol.options),
-        cells=tuple(cells),
+        trainings=tuple(trainings),
         runs=tuple(runs),
         tests=tests,
         absent_tests=absent,
@@ -256,50 +256,52 @@ class _Maker:
                 self._opened[key] = manifest
         return self._opened[key]
 
-    def cell(self, wish: Wish) -> Cell:
+    def training(self, requested: RequestedTraining) -> PlannedTraining:
         """The cell of a wish, with what it lacks."""
-        opened = self.open(wish.data)
-        sha256, missing = self.weights(wish)
-        cell = Cell(
-            label=wish.label,
-            model=wish.model,
-            factors=wish.factors,
-            recipe_name=wish.recipe_name,
-            recipe=wish.recipe.model_dump(mode="json"),
+        opened = self.open(requested.data)
+        sha256, missing = self.weights(requested)
+        training = PlannedTraining(
+            label=requested.label,
+            model=requested.model,
+            factors=requested.factors,
+            recipe_name=requested.recipe_name,
+            recipe=requested.recipe.model_dump(mode="json"),
             manifest="",
-            data=wish.data.shown,
+            data=requested.data.shown,
             split="",
-            seed=wish.seed,
+            seed=requested.seed,
             weights_sha256=sha256,
             lacks=missing,
         )
-        cell = self.with_synthetic(cell, wish)
+        training = self.with_synthetic(training, requested)
         if isinstance(opened, str):
-            return replace(cell, lacks=opened)
+            return replace(training, lacks=opened)
         if opened.root is None:
             remedy = "fetch them with `atypia data get` or `atypia data import`, or set --root"
             missing = f"{opened.name}: its images are not on this machine, only its table; fix: {remedy}"
-            cell = replace(cell, lacks=missing)
-        split = self.split_key(opened, wish.seed, wish.positives)
-        return replace(cell, manifest=opened.fingerprint, data=opened.name, split=split)
+            training = replace(training, lacks=missing)
+        split = self.split_key(opened, requested.seed, requested.positives)
+        return replace(training, manifest=opened.fingerprint, data=opened.name, split=split)
 
-    def with_synthetic(self, cell: Cell, wish: Wish) -> Cell:
+    def with_synthetic(self, training: PlannedTraining, requested: RequestedTraining) -> PlannedTraining:
         """The cell with the generated figures for its training parts, and what is missing for them."""
-        cell = replace(cell, positives=wish.positives)
-        if wish.synthetic is None:
-            return cell
-        from atypia.studies.synthetic import planned
+        training = replace(training, positives=requested.positives)
+        if requested.synthetic is None:
+            return training
+        from atypia.studies.synthetic import planned_values
 
-        pretrain = self.open(wish.synthetic.pretrain) if wish.synthetic.pretrain is not None else None
+        pretrain = self.open(requested.synthetic.pretrain) if requested.synthetic.pretrain is not None else None
         if isinstance(pretrain, str):
-            return replace(cell, lacks=pretrain)
-        return replace(cell, synthetic=planned(wish.synthetic, pretrain.fingerprint if pretrain else None))
+            return replace(training, lacks=pretrain)
+        return replace(
+            training, synthetic=planned_values(requested.synthetic, pretrain.fingerprint if pretrain else None)
+        )
 
-    def weights(self, wish: Wish) -> tuple[str | None, str]:
+    def weights(self, requested: RequestedTraining) -> tuple[str | None, str]:
         """Checksum of a recipe's weights, and what is missing."""
-        if isinstance(wish.recipe, NetworkRecipe) and not wish.recipe.pretrained:
+        if isinstance(requested.recipe, NetworkRecipe) and not requested.recipe.pretrained:
             return None, ""
-        name = wish.recipe.backbone
+        name = requested.recipe.backbone
         if name not in self._weights:
             own = self.study.study.weights.get(name)
             path = Path(own) if own else None
@@ -323,7 +325,7 @@ class _Maker:
         if key not in self._divided:
             split = self._split(key, manifest, used, positives, seed)
             self._divided[key] = [
-                (fold.name, (len(fold.train), len(fold.val), len(fold.test)), fold_content(fold))
+                (fold.name, (len(fold.train), len(fold.val), len(fold.test)), fold_identity(fold))
                 for fold in split.folds
             ]
         return key
@@ -340,13 +342,13 @@ class _Maker:
         split.save(path)
         return split
 
-    def runs(self, cell: Cell, number: int) -> list[Run]:
+    def runs(self, training: PlannedTraining, number: int) -> list[Run]:
         """The runs of a cell."""
         allow, found = self.study.data.allow, []
-        for name, sizes, content in self._divided[cell.split]:
-            new = run_id(cell, allow, name, content)
-            if new not in self.known and is_first(cell.recipe):
-                first = first_run_id(cell, allow, name, content)
+        for name, sizes, content in self._divided[training.split]:
+            new = run_id(training, allow, name, content)
+            if new not in self.known and is_first(training.recipe):
+                first = first_run_id(training, allow, name, content)
                 if (self.out / files.RUNS / first).is_dir() and not (self.out / files.RUNS / new).is_dir():
                     self.known[new] = first
             found.append(Run(self.known.get(new, new), number, name, sizes))
@@ -384,14 +386,14 @@ def _ids_of_first(plan: Plan, out: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     figures: dict[str, dict[str, str]] = {}
     for run in plan.runs:
-        cell = plan.cells[run.cell]
+        training = plan.trainings[run.training]
         try:
-            if cell.split not in figures:
-                split = Split.load(out / files.SPLITS / f"{cell.split}.json")
-                figures[cell.split] = {fold.name: fold_content(fold) for fold in split.folds}
-            content = figures[cell.split][run.fold]
-            if is_first(cell.recipe) and first_run_id(cell, plan.allow, run.fold, content) == run.id:
-                found[run_id(cell, plan.allow, run.fold, content)] = run.id
+            if training.split not in figures:
+                split = Split.load(out / files.SPLITS / f"{training.split}.json")
+                figures[training.split] = {fold.name: fold_identity(fold) for fold in split.folds}
+            content = figures[training.split][run.fold]
+            if is_first(training.recipe) and first_run_id(training, plan.allow, run.fold, content) == run.id:
+                found[run_id(training, plan.allow, run.fold, content)] = run.id
         except (AtypiaError, KeyError):
             continue  # can no longer be requested
     return found

@@ -15,7 +15,7 @@ from atypia.engines.engine import ENGINES
 from atypia.engines.tasks import Setup
 from atypia.studies.ledger import DONE, FAILED, PENDING, RUNNING, STATES, Ledger
 from atypia.studies.plan import Plan, Run, known_ids
-from atypia.studies.work import BUSY, KEPT, RUNS, Outcome, Task
+from atypia.studies.work import BUSY, KEPT, RUNS, RunOutcome, RunTask
 
 LACKING: Final = "lacking"
 """State of runs whose data or weights are not on this machine."""
@@ -24,7 +24,7 @@ POLL_S: Final = 1.0
 
 
 @dataclass(frozen=True)
-class Ran:
+class StudyRun:
     """Result of a call of :func:`run_study`.
 
     Attributes:
@@ -49,7 +49,7 @@ def run_study(
     retry: bool = False,
     reuse: Sequence[Path] = (),
     device: str = "auto",
-) -> Ran:
+) -> StudyRun:
     """Does every run of a plan that is not complete; a failed one does not stop the others.
 
     Args:
@@ -98,7 +98,7 @@ def run_study(
         for outcome in carry_out(ready, RUNS, inner):
             _note(outcome, todo, done, kept, failed)
             setup.progress(len(wanted) - len(todo), len(wanted), "runs")
-    return Ran(tuple(done), tuple(kept), failed, adopted)
+    return StudyRun(tuple(done), tuple(kept), failed, adopted)
 
 
 def _adopted(plan: Plan, ledger: Ledger, pending: Sequence[str], reuse: Sequence[Path]) -> tuple[str, ...]:
@@ -113,19 +113,21 @@ def _adopted(plan: Plan, ledger: Ledger, pending: Sequence[str], reuse: Sequence
     return tuple(run for run in pending if ledger.adopt(run, names(run))) if others else ()
 
 
-def _task(plan: Plan, run: Run, out: Path, device: str) -> Task:
-    cell = plan.cells[run.cell]
-    own = plan.weights.get(cell.backbone)
-    return Task(out.absolute(), run, cell, plan.tests, plan.allow, Path(own).absolute() if own else None, device)
+def _task(plan: Plan, run: Run, out: Path, device: str) -> RunTask:
+    training = plan.trainings[run.training]
+    own = plan.weights.get(training.backbone)
+    return RunTask(out.absolute(), run, training, plan.tests, plan.allow, Path(own).absolute() if own else None, device)
 
 
-def _ready(ledger: Ledger, plan: Plan, todo: Mapping[str, Task]) -> list[Task]:
+def _ready(ledger: Ledger, plan: Plan, todo: Mapping[str, RunTask]) -> list[RunTask]:
     """The tasks that no other process is working on."""
     states = ledger.states(todo, plan.tests)
     return [task for run, task in todo.items() if states[run] != RUNNING]
 
 
-def _note(outcome: Outcome, todo: dict[str, Task], done: list[str], kept: list[str], failed: dict[str, str]) -> None:
+def _note(
+    outcome: RunOutcome, todo: dict[str, RunTask], done: list[str], kept: list[str], failed: dict[str, str]
+) -> None:
     if outcome.status == BUSY:
         return  # checked again when the others are finished
     todo.pop(outcome.run, None)
@@ -166,16 +168,16 @@ def study_status(plan: Plan, out: Path) -> Status:
     unique = plan.to_do()
     states = ledger.states((run.id for run in unique), plan.tests)
     counts = Counter(states.values())
-    by_cell: dict[int, Counter[str]] = {number: Counter() for number in range(len(plan.cells))}
+    by_cell: dict[int, Counter[str]] = {number: Counter() for number in range(len(plan.trainings))}
     for run in plan.runs:
-        cell = plan.cells[run.cell]
-        by_cell[run.cell][LACKING if cell.lacks else states[run.id]] += 1
+        training = plan.trainings[run.training]
+        by_cell[run.training][LACKING if training.lacks else states[run.id]] += 1
     grouped: dict[tuple[str, str], Counter[str]] = {}
-    for number, cell in enumerate(plan.cells):
-        grouped.setdefault((cell.label, cell.data), Counter()).update(by_cell[number])
+    for number, training in enumerate(plan.trainings):
+        grouped.setdefault((training.label, training.data), Counter()).update(by_cell[number])
     counts[LACKING] = sum(row[LACKING] for row in grouped.values())
     failures = [
-        (plan.cells[run.cell].label, run.fold, run.id, str((ledger.failure(run.id) or {}).get("reason", "")))
+        (plan.trainings[run.training].label, run.fold, run.id, str((ledger.failure(run.id) or {}).get("reason", "")))
         for run in unique
         if states[run.id] == FAILED
     ]
@@ -196,14 +198,14 @@ def _left(ledger: Ledger, plan: Plan, unique: Sequence[Run], states: Mapping[str
     for run in unique:
         facts = ledger.done(run.id) if states[run.id] == DONE else None
         if facts is not None:
-            for key in (run.cell, plan.cells[run.cell].adaptation, None):
+            for key in (run.training, plan.trainings[run.training].adaptation, None):
                 spent.setdefault(key, []).append(float(facts["seconds"]))
     if not spent:
         return None
     total = 0.0
     for run in unique:
         if states[run.id] in (PENDING, RUNNING):
-            keys = (run.cell, plan.cells[run.cell].adaptation, None)
+            keys = (run.training, plan.trainings[run.training].adaptation, None)
             known = next(spent[key] for key in keys if key in spent)
             total += sum(known) / len(known)
     return total / max(1, sum(state == RUNNING for state in states.values()))

@@ -49,7 +49,7 @@ def domain_groups(plan: Plan, out: Path) -> dict[str, str]:
     if protocol not in (CROSS_DOMAIN, LODO) or by == r.DOMAIN:
         return {}
     found: dict[str, set[str]] = {}
-    for fingerprint in {cell.manifest for cell in plan.cells if cell.manifest}:
+    for fingerprint in {training.manifest for training in plan.trainings if training.manifest}:
         table = Manifest.load(out / files.MANIFESTS / f"{fingerprint}.parquet").table
         pairs = table.group_by([r.DOMAIN, by]).aggregate([])
         for domain, value in zip(pairs[r.DOMAIN].to_pylist(), pairs[by].to_pylist(), strict=True):

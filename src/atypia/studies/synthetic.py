@@ -24,16 +24,16 @@ from atypia.splits.split import Split
 from atypia.studies.schema import SyntheticConfig
 from atypia.synthesis.sampling import SAMPLING_VERSION
 from atypia.synthesis.schema import GeneratorRecipe, load_generator_recipe
-from atypia.synthesis.training.fitting import ASKED, SYNTHESIS_VERSION, generator_recipe_content
-from atypia.training.added import FOLD, Addition, extended
-from atypia.training.identity import content
+from atypia.synthesis.training.train import ASKED, SYNTHESIS_VERSION, generator_recipe_content
+from atypia.training.additions import FOLD, Addition, with_extra_figures
+from atypia.training.identity import identity_values
 
 BATCH: Final = 64
 WAIT_S: Final = 7 * 86_400.0
 """Seconds that a process waits for another one that trains the same generator."""
 
 
-def planned(config: SyntheticConfig, pretrain: str | None) -> dict[str, Any]:
+def planned_values(config: SyntheticConfig, pretrain: str | None) -> dict[str, Any]:
     """Values for generated figures stored in a plan, with the complete generator recipe.
 
     Args:
@@ -57,14 +57,14 @@ def planned(config: SyntheticConfig, pretrain: str | None) -> dict[str, Any]:
     return {**values, **versions, "generator": name, "recipe": kept}
 
 
-def synthetic_content(synthetic: Mapping[str, Any]) -> dict[str, Any]:
-    """The values from :func:`planned` that can affect a result.
+def synthetic_identity(synthetic: Mapping[str, Any]) -> dict[str, Any]:
+    """The values from :func:`planned_values` that can affect a result.
 
     Raises:
         InputError: The values are not valid, or not any more.
     """
     given = {name: synthetic[name] for name in SyntheticConfig.model_fields if name in synthetic}
-    found = content(parse(SyntheticConfig, given, "synthetic"), frozenset())
+    found = identity_values(parse(SyntheticConfig, given, "synthetic"), frozenset())
     rest = {"versions": synthetic["versions"], "pretrain": synthetic["pretrain"]}
     if synthetic["recipe"] is None:
         return {**found, **rest}
@@ -82,7 +82,7 @@ def _yaml(value: Any) -> str:
     return canonical_json(value)
 
 
-def generator_content(synthetic: Mapping[str, Any], fold: str) -> list[str]:
+def generator_identity(synthetic: Mapping[str, Any], fold: str) -> list[str]:
     """Contribution of an already trained generator to a run's id; empty if the study trains it.
 
     A missing generator is recorded as missing, and the run fails with the remedy.
@@ -97,7 +97,7 @@ def generator_content(synthetic: Mapping[str, Any], fold: str) -> list[str]:
         return ["absent"]
 
 
-def added(
+def add_generated(
     synthetic: Mapping[str, Any],
     manifest: Manifest,
     split: Split,
@@ -110,7 +110,7 @@ def added(
     """Adds generated figures to the training part of one fold, generating them if necessary.
 
     Args:
-        synthetic: From :func:`planned`.
+        synthetic: From :func:`planned_values`.
         manifest: The real figures.
         split: One fold of them.
         seed: Master seed of the cell.
@@ -137,7 +137,7 @@ def added(
     if synthetic["drop_copies"] or synthetic["min_p"] is not None:
         made = _picked(synthetic, made, manifest, split, seed, device, progress)
     addition = Addition((), float(synthetic["ratio"]), 0.0, seed)
-    return extended(manifest, split, {fold.name: [made]}, addition)
+    return with_extra_figures(manifest, split, {fold.name: [made]}, addition)
 
 
 def _folder(*parts: Any) -> Path:
@@ -150,7 +150,7 @@ def _generator(
 ) -> Any:  # fmt: skip
     """The fold's generator: the named one, or one trained now."""
     from atypia.synthesis.generator import META, load_generator
-    from atypia.synthesis.training.fitting import Synthesis, train_generators
+    from atypia.synthesis.training.train import Synthesis, train_generators
 
     (fold,) = split.folds
     if synthetic["recipe"] is None:
@@ -188,11 +188,11 @@ def _samples(
     synthetic: Mapping[str, Any], generator: Any, wanted: int, seed: int, device: str, progress: Progress
 ) -> Manifest:
     from atypia.synthesis.model.diffusion import SamplingConfig
-    from atypia.synthesis.sampling import Wanted, sample_set
+    from atypia.synthesis.sampling import SamplingRequest, sample_set
 
     count = round(wanted * float(synthetic["oversample"]))
     settings = SamplingConfig(synthetic["guidance"], synthetic["steps"], synthetic["sampler"])
-    asked = Wanted(0, count, settings=settings, seed=seed, batch=BATCH)
+    asked = SamplingRequest(0, count, settings=settings, seed=seed, batch=BATCH)
     key = [generator.fingerprint, synthetic["guidance"], synthetic["steps"], synthetic["sampler"], seed, count, BATCH]
     out = _folder("samples", *key, SAMPLING_VERSION)
     with lock(out, WAIT_S):
@@ -205,8 +205,8 @@ def _picked(
 ) -> Manifest:  # fmt: skip
     """The samples that pass: no copies, and recognised by a classifier of the fold's own training part."""
     from atypia.synthesis.measures.memorisation import memorisation
-    from atypia.synthesis.measures.picking import reason, write_picked
-    from atypia.synthesis.measures.score import Score, kept_rows, real_and_made
+    from atypia.synthesis.measures.score import GeneratedScore, kept_rows, real_and_made
+    from atypia.synthesis.measures.subset import reason, write_subset
 
     (fold,) = split.folds
     filters = {name: synthetic[name] for name in ("drop_copies", "min_p", "judge", "judge_set")}
@@ -220,34 +220,36 @@ def _picked(
             judges = _judged(synthetic, made, training, seed, device, progress)
         crops, real = real_and_made(made, training, progress)
         memory = memorisation(crops, real, training.cases, progress) if synthetic["drop_copies"] else None
-        from atypia.data.audit.provenance import makers
+        from atypia.data.audit.provenance import generator_records
 
-        seen = makers(made)[0].seen
+        seen = generator_records(made)[0].seen
         copies = memory.copies if memory is not None else ~made.synthetic
-        kept = kept_rows(Score({}, copies, judges, seen), made, synthetic["drop_copies"], synthetic["min_p"])
+        kept = kept_rows(GeneratedScore({}, copies, judges, seen), made, synthetic["drop_copies"], synthetic["min_p"])
         if not kept.any():
             raise WorkError(
                 f"no generated figure of {fold.name} passes; fix: lower `min_p`, or train the generator longer"
             )
         why = reason(kept, synthetic["drop_copies"], synthetic["min_p"], synthetic["judge"])
-        return write_picked(made, kept, seen, judges, out, why)
+        return write_subset(made, kept, seen, judges, out, why)
 
 
 def _judged(
     synthetic: Mapping[str, Any], made: Manifest, training: Manifest, seed: int, device: str, progress: Progress
 ) -> tuple[Any, ...]:
     """Predictions of a classifier trained and validated only on the fold's training part."""
-    from atypia.synthesis.measures.fidelity import judge
-    from atypia.training.fit import train
-    from atypia.training.fitted import Training
-    from atypia.training.identity import recipe_content as classifier_content
+    from atypia.synthesis.measures.fidelity import score_with_classifiers
+    from atypia.training.identity import recipe_identity as classifier_content
     from atypia.training.recipe import load_recipe
+    from atypia.training.train import train
+    from atypia.training.trainer import TrainingRequest
 
     changes = [f"{key}={_yaml(value)}" for key, value in synthetic["judge_set"].items()]
     name, recipe = load_recipe(str(synthetic["judge"]), changes)
     inner = make_split("kfold", training, seed, folds=max(2, min(5, len(set(training.cases.tolist())))))
     own = replace(inner, folds=inner.folds[:1], positives={})
     out = _folder("judge", classifier_content(recipe), training.fingerprint, seed)
-    job = Training(name, recipe, training, own, out, seed, device=device)
+    job = TrainingRequest(name, recipe, training, own, out, seed, device=device)
     trained = train(job, progress)
-    return tuple(judge(made, [folder / runs.BUNDLE for folder in trained.folds], None, progress, device))
+    return tuple(
+        score_with_classifiers(made, [folder / runs.BUNDLE for folder in trained.folds], None, progress, device)
+    )

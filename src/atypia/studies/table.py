@@ -29,15 +29,15 @@ from atypia.base import runs
 from atypia.base.artifacts import atomic_file
 from atypia.base.errors import AtypiaError, InputError
 from atypia.evaluation import rows as e
-from atypia.evaluation.rows import Classifier, concat_rows, result_rows, write_rows
+from atypia.evaluation.rows import ClassifierLabels, concat_rows, result_rows, write_rows
 from atypia.inference.bundles.operating import balanced_point
 from atypia.inference.predictions import read_predictions
 from atypia.splits.foldnames import fraction_of
 from atypia.statistics.metrics import UndefinedMetricWarning
 from atypia.studies import files
 from atypia.studies.ledger import DONE, Ledger
-from atypia.studies.notes import gathered
-from atypia.studies.plan import Cell, Plan, Run
+from atypia.studies.notes import distinct_notes
+from atypia.studies.plan import Plan, PlannedTraining, Run
 from atypia.studies.run import LACKING
 from atypia.studies.schema import FITTED
 from atypia.studies.shift import domain_groups, matrix_rows, shift_rows, with_groups
@@ -94,7 +94,7 @@ class StudyResults:
 
 
 @dataclass(frozen=True)
-class Predicted:
+class RunPredictions:
     """The predictions of one complete run.
 
     Attributes:
@@ -106,17 +106,17 @@ class Predicted:
     """
 
     run: Run
-    cell: Cell
+    training: PlannedTraining
     parts: tuple[pa.Table, ...]
     sets: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
-Watch = Callable[[Predicted, Mapping[str, float | None]], None]
+PredictionsCallback = Callable[[RunPredictions, Mapping[str, float | None]], None]
 """Called for each complete run with its predictions and the threshold for each decision (None: the predictions' own)."""
 
 
-def predictions_of(plan: Plan, out: Path) -> Iterator[Predicted]:
+def predictions_of(plan: Plan, out: Path) -> Iterator[RunPredictions]:
     """The predictions of all complete runs, one run at a time to save memory.
 
     Raises:
@@ -125,21 +125,21 @@ def predictions_of(plan: Plan, out: Path) -> Iterator[Predicted]:
     ledger = Ledger(out)
     for run in plan.runs:
         folder = ledger.folder(run.id)
-        if plan.cells[run.cell].lacks or ledger.done(run.id) is None:
+        if plan.trainings[run.training].lacks or ledger.done(run.id) is None:
             continue
-        cell = plan.cells[run.cell]
+        training = plan.trainings[run.training]
         own, _ = read_predictions(folder / run.fold / runs.PREDICTIONS)
-        parts, sets, notes = [own], [cell.manifest], [*_training_warnings(folder)]
+        parts, sets, notes = [own], [training.manifest], [*_training_warnings(folder)]
         for fingerprint, path in evaluations(folder, plan.tests):
             table, facts = read_predictions(path)
             parts.append(table)
             sets.append(fingerprint)
             notes += facts.get(runs.WARNINGS, ())
-        yield Predicted(run, cell, tuple(parts), tuple(sets), tuple(notes))
+        yield RunPredictions(run, training, tuple(parts), tuple(sets), tuple(notes))
 
 
 def collect_study(
-    plan: Plan, out: Path, metrics: Iterable[str] | None = None, watch: Watch | None = None
+    plan: Plan, out: Path, metrics: Iterable[str] | None = None, watch: PredictionsCallback | None = None
 ) -> StudyResults:
     """Computes every table of a study from its predictions and writes them.
 
@@ -173,7 +173,7 @@ def collect_study(
                 key = (found.run.id, decision)
                 if key not in computed:
                     computed[key] = _rows_of(found, threshold, names, groups, named)
-                tables += [_relabelled(table, found.cell, plan, decision) for table in computed[key]]
+                tables += [_relabelled(table, found.training, plan, decision) for table in computed[key]]
             if watch is not None:
                 watch(found, thresholds[found.run.id])
     if not tables:
@@ -189,7 +189,7 @@ def collect_study(
     for name, table in ((files.RUN_TABLE, about), (files.MATRIX, matrix)):
         with atomic_file(out / name) as file:
             pq.write_table(table, file, compression="zstd")
-    return StudyResults(rows, about, deltas, shift, matrix, gathered(notes))
+    return StudyResults(rows, about, deltas, shift, matrix, distinct_notes(notes))
 
 
 def model_label(row: str, decision: str, plan: Plan) -> str:
@@ -204,25 +204,25 @@ def run_table(plan: Plan, out: Path, run_ids: Mapping[str, str]) -> pa.Table:
     seconds = {run: (ledger.done(run) or {}).get("seconds") for run, state in states.items() if state == DONE}
     lines = []
     for run in plan.runs:
-        cell = plan.cells[run.cell]
+        training = plan.trainings[run.training]
         lines += [
             {
                 "run": run.id,
                 r.RUN_ID: run_ids.get(run.id),
-                e.MODEL: model_label(cell.label, decision, plan),
-                "row": cell.label,
-                "factors": list(cell.factors.items()),
+                e.MODEL: model_label(training.label, decision, plan),
+                "row": training.label,
+                "factors": list(training.factors.items()),
                 "decision": decision,
-                e.RECIPE: cell.recipe_name,
-                e.BACKBONE: cell.backbone,
-                e.ADAPTATION: cell.adaptation,
-                e.TRAIN_DATA: cell.data,
-                "seed": cell.seed,
+                e.RECIPE: training.recipe_name,
+                e.BACKBONE: training.backbone,
+                e.ADAPTATION: training.adaptation,
+                e.TRAIN_DATA: training.data,
+                "seed": training.seed,
                 r.FOLD: run.fold,
                 "n_train": run.sizes[0],
                 "n_val": run.sizes[1],
                 "n_test": run.sizes[2],
-                "state": LACKING if cell.lacks else states[run.id],
+                "state": LACKING if training.lacks else states[run.id],
                 "seconds": seconds.get(run.id),
                 "folder": f"{files.RUNS}/{run.id}",
             }
@@ -239,10 +239,10 @@ def paired_deltas(rows: pa.Table, about: pa.Table, plan: Plan) -> pa.Table:
     """
     if plan.baseline is None:
         return e.RESULTS_SCHEMA.empty_table()
-    cells = [plan.cells[run.cell] for run in plan.runs for _ in plan.decisions]
+    trainings = [plan.trainings[run.training] for run in plan.runs for _ in plan.decisions]
     of_run = {
-        tuple(line[name] for name in TOLD_BY): (cell.label, cell.manifest, cell.seed, line["decision"])
-        for line, cell in zip(about.to_pylist(), cells, strict=True)
+        tuple(line[name] for name in TOLD_BY): (training.label, training.manifest, training.seed, line["decision"])
+        for line, training in zip(about.to_pylist(), trainings, strict=True)
         if line[r.RUN_ID] is not None
     }
     base: dict[tuple[Any, ...], float] = {}
@@ -259,7 +259,7 @@ def paired_deltas(rows: pa.Table, about: pa.Table, plan: Plan) -> pa.Table:
     return pa.Table.from_pylist(found, schema=e.RESULTS_SCHEMA)
 
 
-def _thresholds(found: Predicted, decisions: Sequence[str], notes: list[str]) -> dict[str, float | None]:
+def _thresholds(found: RunPredictions, decisions: Sequence[str], notes: list[str]) -> dict[str, float | None]:
     """The run's threshold for each decision, if it has one; None: the one in its predictions."""
     given: dict[str, float | None] = {}
     for decision in decisions:
@@ -271,11 +271,11 @@ def _thresholds(found: Predicted, decisions: Sequence[str], notes: list[str]) ->
 
 
 def _rows_of(
-    found: Predicted, threshold: float | None, metrics: Sequence[str] | None, groups: Mapping[str, str],
+    found: RunPredictions, threshold: float | None, metrics: Sequence[str] | None, groups: Mapping[str, str],
     named: Mapping[str, str],
 ) -> list[pa.Table]:  # fmt: skip
     """Result rows of a run, under a label that is replaced later."""
-    placeholder = Classifier(found.run.id)
+    placeholder = ClassifierLabels(found.run.id)
     tables = []
     for position, (fingerprint, part) in enumerate(zip(found.sets, found.parts, strict=True)):
         predictions = with_groups(part, groups) if groups else part
@@ -287,7 +287,7 @@ def _rows_of(
     return tables
 
 
-def _fitted_threshold(found: Predicted, notes: list[str]) -> float | None:
+def _fitted_threshold(found: RunPredictions, notes: list[str]) -> float | None:
     """The threshold with the best balanced accuracy on the run's validation part; None without such a part."""
     own = found.parts[0]
     validation = own.filter(pa.array([part == runs.VALIDATION for part in own[r.PART].to_pylist()]))
@@ -310,15 +310,15 @@ def decided_at(predictions: pa.Table, threshold: float) -> pa.Table:
     )
 
 
-def _relabelled(table: pa.Table, cell: Cell, plan: Plan, decision: str) -> pa.Table:
+def _relabelled(table: pa.Table, training: PlannedTraining, plan: Plan, decision: str) -> pa.Table:
     """Result rows with the labels of a cell; one run may belong to several cells with equal content."""
     folds = table[r.FOLD].to_pylist()
     values = {
-        e.MODEL: model_label(cell.label, decision, plan),
-        e.BACKBONE: cell.backbone,
-        e.ADAPTATION: cell.adaptation,
-        e.RECIPE: cell.recipe_name,
-        e.TRAIN_DATA: cell.data,
+        e.MODEL: model_label(training.label, decision, plan),
+        e.BACKBONE: training.backbone,
+        e.ADAPTATION: training.adaptation,
+        e.RECIPE: training.recipe_name,
+        e.TRAIN_DATA: training.data,
     }
     for name, value in values.items():
         position = table.schema.get_field_index(name)

@@ -20,11 +20,11 @@ from atypia.evaluation.external import CheckedSet, check_set, evaluate, open_tar
 from atypia.splits.split import Split
 from atypia.studies import files
 from atypia.studies.ledger import DONE, FAILED, Ledger
-from atypia.studies.plan import Cell, Run
-from atypia.training.fit import Checked, check_data, train
-from atypia.training.fitted import Training
+from atypia.studies.plan import PlannedTraining, Run
 from atypia.training.recipe import parse_recipe
 from atypia.training.schema import Recipe
+from atypia.training.train import CheckedData, check_data, train
+from atypia.training.trainer import TrainingRequest
 
 KEPT: Final = "kept"
 BUSY: Final = "busy"
@@ -32,7 +32,7 @@ BUSY: Final = "busy"
 
 
 @dataclass(frozen=True)
-class Task:
+class RunTask:
     """A run, with everything that a worker needs.
 
     Attributes:
@@ -47,7 +47,7 @@ class Task:
 
     out: Path
     run: Run
-    cell: Cell
+    training: PlannedTraining
     tests: Mapping[str, str] = field(default_factory=dict)
     allow: tuple[str, ...] = ()
     weights: Path | None = None
@@ -55,7 +55,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """Result of a task.
 
     Attributes:
@@ -72,7 +72,7 @@ class Outcome:
     reason: str = ""
 
 
-def execute(task: Task, progress: Progress = silent) -> Outcome:
+def execute(task: RunTask, progress: Progress = silent) -> RunOutcome:
     """Executes a run unless it is complete or another process has it; a failure becomes the outcome's reason.
 
     A run interrupted by a kill resumes from its last checkpoint.
@@ -80,12 +80,12 @@ def execute(task: Task, progress: Progress = silent) -> Outcome:
     ledger, run = Ledger(task.out), task.run.id
     with ledger.claim(run) as mine:
         if not mine:
-            return Outcome(run, BUSY)
+            return RunOutcome(run, BUSY)
         if ledger.done(run, task.tests) is not None:
-            return Outcome(run, KEPT)  # by another process in the meantime
+            return RunOutcome(run, KEPT)  # by another process in the meantime
         if (failure := ledger.failure(run)) is not None:
-            return Outcome(run, FAILED, reason=str(failure.get("reason", "")))
-        ledger.record(run, "start", label=task.cell.label, fold=task.run.fold)
+            return RunOutcome(run, FAILED, reason=str(failure.get("reason", "")))
+        ledger.record(run, "start", label=task.training.label, fold=task.run.fold)
         started = time.perf_counter()
         try:
             facts = _do(task, progress)
@@ -96,38 +96,38 @@ def execute(task: Task, progress: Progress = silent) -> Outcome:
             text = " ".join(str(error).split())
             reason = text if isinstance(error, AtypiaError) else f"{type(error).__name__}: {text}"
             ledger.fail(run, reason, "".join(traceback.format_exception(error)))
-            return Outcome(run, FAILED, time.perf_counter() - started, reason)
-        return Outcome(run, DONE, seconds)
+            return RunOutcome(run, FAILED, time.perf_counter() - started, reason)
+        return RunOutcome(run, DONE, seconds)
 
 
-def lost(task: Task, reason: str) -> Outcome:
+def lost_run(task: RunTask, reason: str) -> RunOutcome:
     """The outcome of a run that gave none, recorded like other failures."""
     Ledger(task.out).fail(task.run.id, reason)
-    return Outcome(task.run.id, FAILED, reason=reason)
+    return RunOutcome(task.run.id, FAILED, reason=reason)
 
 
-RUNS: Final[Work[Task, Outcome]] = Work(
-    execute, lost, cores=2, attempts=3, on_gpu=True, repeat="run again with --retry"
+RUNS: Final[Work[RunTask, RunOutcome]] = Work(
+    execute, lost_run, cores=2, attempts=3, on_gpu=True, repeat="run again with --retry"
 )
 """The work for engines: small networks gain little from more than two cores."""
 
 
-def _do(task: Task, progress: Progress) -> dict[str, Any]:
-    cell, folder = task.cell, Ledger(task.out).folder(task.run.id)
-    recipe = parse_recipe(cell.recipe, f"recipe {cell.recipe_name} of «{cell.label}»")
-    manifest_file = task.out / files.MANIFESTS / f"{cell.manifest}.parquet"
+def _do(task: RunTask, progress: Progress) -> dict[str, Any]:
+    training, folder = task.training, Ledger(task.out).folder(task.run.id)
+    recipe = parse_recipe(training.recipe, f"recipe {training.recipe_name} of «{training.label}»")
+    manifest_file = task.out / files.MANIFESTS / f"{training.manifest}.parquet"
     manifest = _manifest(manifest_file)
-    split_file = task.out / files.SPLITS / f"{cell.split}.json"
+    split_file = task.out / files.SPLITS / f"{training.split}.json"
     geometry = recipe.geometry.model_dump_json()
     own = _only(_checked(manifest_file, split_file, geometry, recipe, task.allow), task.run.fold)
     split, ready = own.split, own
-    if cell.synthetic is not None:
-        from atypia.studies.synthetic import added
+    if training.synthetic is not None:
+        from atypia.studies.synthetic import add_generated
 
-        pretrain = cell.synthetic["pretrain"]
+        pretrain = training.synthetic["pretrain"]
         other = _manifest(task.out / files.MANIFESTS / f"{pretrain}.parquet") if pretrain else None
-        manifest, split = added(
-            cell.synthetic, manifest, own.split, cell.seed, other, task.allow, task.device, progress
+        manifest, split = add_generated(
+            training.synthetic, manifest, own.split, training.seed, other, task.allow, task.device, progress
         )
         manifest_file, ready = (
             folder / runs.MANIFEST,
@@ -135,13 +135,13 @@ def _do(task: Task, progress: Progress) -> dict[str, Any]:
         )  # pooled data: specific to this run, checked when it is trained
     else:
         _share(manifest_file, folder / runs.MANIFEST)
-    job = Training(
-        name=cell.recipe_name,
+    job = TrainingRequest(
+        name=training.recipe_name,
         recipe=recipe,
         manifest=manifest,
         split=split,
         out=folder,
-        seed=cell.seed,
+        seed=training.seed,
         allow=task.allow,
         weights_file=task.weights,
         folds=(task.run.fold,),
@@ -153,10 +153,10 @@ def _do(task: Task, progress: Progress) -> dict[str, Any]:
         test_file = task.out / files.MANIFESTS / f"{fingerprint}.parquet"
         ready = _checked_set(folder, manifest_file, test_file, geometry, task.allow)
         evaluate(target, _manifest(test_file), task.allow, task.weights, progress, ready, task.device)
-    return {"fold": task.run.fold, "label": cell.label}
+    return {"fold": task.run.fold, "label": training.label}
 
 
-def _only(checked: Checked, fold: str) -> Checked:
+def _only(checked: CheckedData, fold: str) -> CheckedData:
     """The same data with one fold."""
     kept = tuple(f for f in checked.split.folds if f.name == fold)
     if not kept:
@@ -183,14 +183,14 @@ def _manifest(path: Path) -> Manifest:
     return Manifest.load(path)
 
 
-_geometries: dict[tuple[Path, Path, str, tuple[str, ...]], Checked] = {}
+_geometries: dict[tuple[Path, Path, str, tuple[str, ...]], CheckedData] = {}
 
 
-def _checked(manifest: Path, split: Path, geometry: str, recipe: Recipe, allow: tuple[str, ...]) -> Checked:
-    """What :func:`atypia.training.fit.check_data` says; it depends on the recipe by its geometry alone."""
+def _checked(manifest: Path, split: Path, geometry: str, recipe: Recipe, allow: tuple[str, ...]) -> CheckedData:
+    """What :func:`atypia.training.train.check_data` says; it depends on the recipe by its geometry alone."""
     key = (manifest, split, geometry, allow)
     if key not in _geometries:
-        job = Training("check", recipe, _manifest(manifest), Split.load(split), split.parent, allow=allow)
+        job = TrainingRequest("check", recipe, _manifest(manifest), Split.load(split), split.parent, allow=allow)
         while len(_geometries) >= 8:
             _geometries.pop(next(iter(_geometries)))
         _geometries[key] = check_data(job)

@@ -33,7 +33,7 @@ from atypia.data.manifest import Manifest
 from atypia.synthesis.model.conditions import Joint, codes_of, drawn_values
 from atypia.synthesis.model.diffusion import Process, SamplingConfig, draw_latents, noise_generators
 from atypia.synthesis.model.networks import Denoiser, build_autoencoder
-from atypia.synthesis.model.pixels import as_crops
+from atypia.synthesis.model.pixels import images_to_crops
 from atypia.synthesis.schema import CLASS, GeneratorRecipe
 from atypia.training.loop import autocast_dtype
 
@@ -46,7 +46,7 @@ REBUILD: Final = "train it again with `atypia synth train`"
 
 
 @dataclass(frozen=True)
-class Facts:
+class GeneratorFacts:
     """Recorded facts of a generator.
 
     Attributes:
@@ -97,7 +97,7 @@ class Facts:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Facts:
+    def from_dict(cls, values: Mapping[str, Any]) -> GeneratorFacts:
         """Reads the output of :meth:`as_dict`."""
         given = dict(values)
         given["words"] = {name: tuple(words) for name, words in given["words"].items()}
@@ -117,7 +117,7 @@ class Generator:
     """
 
     folder: Path
-    facts: Facts
+    facts: GeneratorFacts
     fingerprint: str
 
     @property
@@ -142,7 +142,7 @@ class Generator:
 
 
 def save_generator(
-    folder: Path, facts: Facts, weights: Mapping[str, Mapping[str, Tensor]], seen: Manifest
+    folder: Path, facts: GeneratorFacts, weights: Mapping[str, Mapping[str, Tensor]], seen: Manifest
 ) -> Generator:
     """Writes a generator; ``generator.json`` last, so that a folder without it is known to be incomplete.
 
@@ -184,7 +184,7 @@ def load_generator(folder: Path) -> Generator:
         values = {key: value for key, value in content.items() if key not in ("format", "sums")}
         if content["format"] != FORMAT:
             raise DataError(f"{path} is of another version; fix: {REBUILD}")
-        return Generator(folder, Facts.from_dict(values), _fingerprint(content))
+        return Generator(folder, GeneratorFacts.from_dict(values), _fingerprint(content))
     except (KeyError, TypeError, ValueError, AttributeError, OSError, WorkError) as error:
         if isinstance(error, DataError):
             raise
@@ -204,7 +204,7 @@ def _fingerprint(content: Mapping[str, Any]) -> str:
     return fingerprint(json.loads(json.dumps({k: v for k, v in content.items() if k != "seconds"})))
 
 
-class Sampler:
+class GeneratorSampler:
     """A generator on a device, ready to draw crops.
 
     Args:
@@ -278,4 +278,4 @@ class Sampler:
             )
         with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
             images = self.autoencoder.decode(latents * self.scale + self.shift).sample
-        return as_crops(images)
+        return images_to_crops(images)

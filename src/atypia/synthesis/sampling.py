@@ -25,10 +25,10 @@ from atypia.data.images.pngfiles import whole_png
 from atypia.data.manifest import Manifest
 from atypia.data.sources.opening import MANIFEST_NAME
 from atypia.inference.networks import device_of
-from atypia.synthesis.generator import Generator, Sampler
+from atypia.synthesis.generator import Generator, GeneratorSampler
 from atypia.synthesis.model.diffusion import SamplingConfig
 from atypia.synthesis.schema import DOMAIN, PHASE
-from atypia.synthesis.training.fitting import check_space
+from atypia.synthesis.training.train import check_space
 from atypia.training.identity import refuse_other
 
 ASKED: Final = "sampling.json"
@@ -38,7 +38,7 @@ UNLABELLED: Final = "unlabelled"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SamplingRequest:
     """What to sample.
 
     Attributes:
@@ -68,7 +68,7 @@ class Wanted:
             raise InputError(must("batch", "at least 1", self.batch, "for instance 64"))
 
 
-def counts_of(wanted: Wanted, generator: Generator) -> tuple[int, int, int]:
+def counts_of(wanted: SamplingRequest, generator: Generator) -> tuple[int, int, int]:
     """Numbers of crops of class 0, of class 1, and without a class.
 
     Raises:
@@ -92,7 +92,7 @@ def counts_of(wanted: Wanted, generator: Generator) -> tuple[int, int, int]:
 
 
 def sample_set(
-    generator: Generator, out: Path, wanted: Wanted, device: str = "auto", progress: Progress = silent
+    generator: Generator, out: Path, wanted: SamplingRequest, device: str = "auto", progress: Progress = silent
 ) -> Manifest:
     """Writes a set of generated crops, or its missing crops.
 
@@ -129,7 +129,7 @@ def sample_set(
         generator.seen().save(out / SEEN_NAME)
         write_json(out / ASKED, {**asked, "counts": list(counts)})
         where = device_of(device)
-        sampler = Sampler(generator, where, wanted.settings)
+        sampler = GeneratorSampler(generator, where, wanted.settings)
         rows: list[dict[str, Any]] = []
         for label, count in zip((0, 1, None), counts, strict=True):
             for batch in _batches(label, count, wanted, generator):
@@ -150,7 +150,7 @@ class _Batch:
     kept: int
 
 
-def _batches(label: int | None, count: int, wanted: Wanted, generator: Generator) -> Iterator[_Batch]:
+def _batches(label: int | None, count: int, wanted: SamplingRequest, generator: Generator) -> Iterator[_Batch]:
     name = _class_name(label, generator.facts.task)
     for start in range(0, count, wanted.batch):
         # Always a full batch: the rounding of a matrix product may depend on its size.
@@ -159,7 +159,9 @@ def _batches(label: int | None, count: int, wanted: Wanted, generator: Generator
         yield _Batch(label, indices, seeds, min(wanted.batch, count - start))
 
 
-def _write_batch(out: Path, batch: _Batch, sampler: Sampler, key: str, wanted: Wanted) -> list[dict[str, Any]]:
+def _write_batch(
+    out: Path, batch: _Batch, sampler: GeneratorSampler, key: str, wanted: SamplingRequest
+) -> list[dict[str, Any]]:
     """Writes a batch unless all of its files are complete; returns their rows."""
     facts = sampler.facts
     name = _class_name(batch.label, facts.task)
@@ -206,7 +208,7 @@ def _class_name(label: int | None, task: str) -> str:
     return UNLABELLED if label is None else r.CLASS_NAMES[task][label]
 
 
-def _identity(generator: Generator, wanted: Wanted) -> dict[str, Any]:
+def _identity(generator: Generator, wanted: SamplingRequest) -> dict[str, Any]:
     """What identifies this set, apart from the number of crops."""
     settings = {**asdict(wanted.settings), "batch": wanted.batch}
     values = {"version": SAMPLING_VERSION, "generator": generator.fingerprint, "seed": wanted.seed, **settings}
@@ -241,7 +243,7 @@ def _finished(out: Path, asked: dict[str, Any], counts: Sequence[int]) -> Manife
     return replace(manifest, root=out) if all((out / image).is_file() for image in images) else None
 
 
-def _set_name(generator: Generator, wanted: Wanted) -> str:
+def _set_name(generator: Generator, wanted: SamplingRequest) -> str:
     fold = f"-{generator.facts.fold}" if generator.facts.fold else ""
     return f"{DATASET_NAME}-{generator.facts.name}{fold}-g{wanted.settings.guidance:g}"
 

@@ -32,7 +32,7 @@ class PerceptualConfig(StrictModel):
     maps: int = Field(default=3, ge=1, le=12)
 
 
-class AdversarialConfig(StrictModel):
+class DiscriminatorConfig(StrictModel):
     """An adversarial term: a patch discriminator with the hinge loss (Esser et al. 2021).
 
     ``start_epoch``: first epoch of the discriminator, when reconstructions are good enough to judge.
@@ -60,7 +60,7 @@ class AutoencoderConfig(StrictModel):
     reconstruction: Literal["l1", "l2"] = "l1"
     kl_weight: float = Field(default=1e-6, ge=0)
     perceptual: PerceptualConfig | None = None
-    adversarial: AdversarialConfig | None = None
+    adversarial: DiscriminatorConfig | None = None
 
     @model_validator(mode="after")
     def _divides(self) -> AutoencoderConfig:

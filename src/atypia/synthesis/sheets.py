@@ -17,7 +17,7 @@ from atypia.data.images.sheets import contact_sheet
 from atypia.synthesis.model.diffusion import Process, SamplingConfig, draw_latents, noise_generators
 from atypia.synthesis.model.latents import Latents
 from atypia.synthesis.model.networks import Denoiser
-from atypia.synthesis.model.pixels import as_crops, scaled
+from atypia.synthesis.model.pixels import crops_to_images, images_to_crops
 from atypia.synthesis.schema import CLASS
 
 COLUMNS = 8
@@ -31,8 +31,8 @@ SETTINGS = SamplingConfig(guidance=2.0, steps=25)
 def reconstruction_sheet(autoencoder: Any, crops: npt.NDArray[np.uint8], title: str, path: Path) -> None:
     """Real crops, and below them their reconstructions by the autoencoder."""
     device = next(autoencoder.parameters()).device
-    images = scaled(crops, device)
-    made = as_crops(autoencoder.decode(autoencoder.encode(images).latent_dist.mean).sample)
+    images = crops_to_images(crops, device)
+    made = images_to_crops(autoencoder.decode(autoencoder.encode(images).latent_dist.mean).sample)
     captions = ["real"] * len(crops) + ["made"] * len(crops)
     save_sheet(contact_sheet(np.concatenate([crops, made]), captions, len(crops), title=title), path)
 
@@ -75,7 +75,7 @@ def denoiser_sheet(
         torch.tensor(values, dtype=torch.float32, device=device)[:, None, None]
         for values in (latents.scale, latents.shift)
     )
-    crops = as_crops(autoencoder.decode(drawn * scale + shift).sample)
+    crops = images_to_crops(autoencoder.decode(drawn * scale + shift).sample)
     names = ["no class" if label is None else CLASS_NAMES[task][label] for label in labels]
     captions = [name for name in names for _ in range(COLUMNS)]
     marks = [label for label in labels for _ in range(COLUMNS)]

@@ -4,7 +4,7 @@ A value that is its key's default is left out, and so are summaries and names: a
 another wording, leave every run what it was. What the code itself changes is a version, raised by hand
 (:data:`FIT_VERSIONS`); so is a default that gets another value.
 
-Version 0.1 hashed every key. A folder that was begun then keeps its identities (:func:`begun`): they are computed
+Version 0.1 hashed every key. A folder that was begun then keeps its identities (:func:`resumed_request`): they are computed
 from the values that it keeps, so its runs are known by whatever keys there are today.
 """
 
@@ -42,12 +42,12 @@ WORDING: Final = frozenset({"summary"})
 """Keys of a recipe that change no result."""
 
 
-def content(values: StrictModel, without: frozenset[str] = WORDING) -> dict[str, Any]:
+def identity_values(values: StrictModel, without: frozenset[str] = WORDING) -> dict[str, Any]:
     """What of a configuration can change a result, JSON-like: neither defaults nor the keys ``without``."""
     return values.model_dump(mode="json", exclude_defaults=True, exclude=set(without))
 
 
-def recipe_content(recipe: Recipe) -> dict[str, Any]:
+def recipe_identity(recipe: Recipe) -> dict[str, Any]:
     """What of a recipe can change a result; a probe's own options by the probe's schema.
 
     An entry that is no part of Atypia (a plug-in's backbone, for instance) stands there with its package and its own
@@ -58,9 +58,9 @@ def recipe_content(recipe: Recipe) -> dict[str, Any]:
     >>> recipe_content(parse_recipe({**values, "threshold": 0.5}, "a recipe"))
     {'backbone': 'tiny-cnn', 'adaptation': 'probe', 'probe': 'atypia'}
     """
-    found = in_first_keys(content(recipe))
+    found = in_first_keys(identity_values(recipe))
     if isinstance(recipe, ProbeRecipe):
-        options = content(PROBES[recipe.probe].parse_options(recipe.options), frozenset())
+        options = identity_values(PROBES[recipe.probe].parse_options(recipe.options), frozenset())
         found = {key: value for key, value in {**found, "options": options}.items() if key != "options" or options}
     others = versions(entries_of(recipe))
     return {**found, "plugins": others} if others else found
@@ -109,7 +109,7 @@ def run_id(recipe: Recipe, seed: int, inputs: str, fold: Fold, begun_with: Mappi
     parts = [list(part) for part in (fold.train, fold.val, fold.test)]
     if begun_with is not None:
         return fingerprint(FIRST_VERSION, without_wording(begun_with), seed, inputs, parts, fold.name)
-    return fingerprint("run", fit_version(recipe), recipe_content(recipe), seed, inputs, parts, fold.name)
+    return fingerprint("run", fit_version(recipe), recipe_identity(recipe), seed, inputs, parts, fold.name)
 
 
 def without_wording(values: Mapping[str, Any], wording: frozenset[str] = WORDING) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def without_wording(values: Mapping[str, Any], wording: frozenset[str] = WORDING
 
 
 @dataclass(frozen=True)
-class Asked:
+class SavedRequest:
     """What a training's folder was asked for, as ``training.json`` keeps it.
 
     Attributes:
@@ -134,9 +134,11 @@ class Asked:
         return None if IDENTITY in self.values else self.values["recipe"]
 
 
-def request(name: str, recipe: Recipe, seed: int, data: Mapping[str, Any], split: Split, allow: Sequence[str]) -> Asked:
+def request(
+    name: str, recipe: Recipe, seed: int, data: Mapping[str, Any], split: Split, allow: Sequence[str]
+) -> SavedRequest:
     """What is asked for, for ``training.json``; names and the whole recipe are there for people."""
-    return Asked(
+    return SavedRequest(
         {
             IDENTITY: SCHEME,
             "version": fit_version(recipe),
@@ -150,7 +152,7 @@ def request(name: str, recipe: Recipe, seed: int, data: Mapping[str, Any], split
     )
 
 
-def begun(out: Path, asked: Asked, recipe: Recipe, split: Split) -> Asked:
+def resumed_request(out: Path, asked: SavedRequest, recipe: Recipe, split: Split) -> SavedRequest:
     """What a folder was begun with; ``asked`` itself where it is new.
 
     Raises:
@@ -165,14 +167,14 @@ def begun(out: Path, asked: Asked, recipe: Recipe, split: Split) -> Asked:
     now = asked.values
     same = {
         "version": there.get("version") == now["version"],
-        "recipe": asks_for(there.get("recipe"), recipe_content(recipe), kept_content),
+        "recipe": is_same_request(there.get("recipe"), recipe_identity(recipe), saved_recipe_identity),
         "seed": there.get("seed") == now["seed"],
         "data": _part(there, "data", "fingerprint") == now["data"]["fingerprint"],
         "split": _part(there, "split", "fingerprint") == split.fingerprint or same_folds(out, split),
         "allow": there.get("allow") == now["allow"],
     }
     refuse_other(out, [key for key, value in same.items() if not value])
-    return Asked(there)
+    return SavedRequest(there)
 
 
 def asked_before(path: Path) -> dict[str, Any]:
@@ -187,7 +189,7 @@ def asked_before(path: Path) -> dict[str, Any]:
     return there
 
 
-def asks_for(
+def is_same_request(
     values: object, wanted: Mapping[str, Any], content_of: Callable[[Mapping[str, Any]], Mapping[str, Any]]
 ) -> bool:
     """Whether kept values of a recipe, of whatever version, ask for the same.
@@ -203,13 +205,13 @@ def asks_for(
         return False
 
 
-def kept_content(values: Mapping[str, Any]) -> dict[str, Any]:
+def saved_recipe_identity(values: Mapping[str, Any]) -> dict[str, Any]:
     """What of a recipe that a file keeps can change a result.
 
     Raises:
         InputError: The recipe is not valid any more.
     """
-    return recipe_content(parse_recipe(values, "a recipe that is kept"))
+    return recipe_identity(parse_recipe(values, "a recipe that is kept"))
 
 
 def refuse_other(out: Path, differs: Sequence[str], what: str = "training") -> None:

@@ -72,7 +72,7 @@ class FoldPlan:
 
 
 @dataclass
-class Outcome:
+class LoopResult:
     """What a training gave: the network with the selected weights, the epoch they are from, all epochs' lines."""
 
     network: Network
@@ -121,7 +121,7 @@ class Loop:
         self.said_idle: set[str] = set()
         self.checkpoint_every_s, self.saved_at = CHECKPOINT_EVERY_S, time.monotonic()
 
-    def run(self, progress: Progress) -> Outcome:
+    def run(self, progress: Progress) -> LoopResult:
         """Trains from where the checkpoint is to the end."""
         self.restore()
         with stop_signal() as stop:
@@ -143,7 +143,7 @@ class Loop:
             self.keep_average()
         if self.best:
             self.network.load_trained(self.best)
-        return Outcome(self.network, self.best_epoch, float(self.best_score), self.history)
+        return LoopResult(self.network, self.best_epoch, float(self.best_score), self.history)
 
     @property
     def is_stale(self) -> bool:
@@ -366,7 +366,7 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     return None
 
 
-def run_fold(plan: FoldPlan, network: Network, objective: Objective, progress: Progress = silent) -> Outcome:
+def run_fold(plan: FoldPlan, network: Network, objective: Objective, progress: Progress = silent) -> LoopResult:
     """Trains one fold to its end, from its checkpoint where there is one.
 
     Ctrl-C (SIGINT) and SIGTERM end the step at hand, write a checkpoint and raise KeyboardInterrupt.

@@ -18,7 +18,7 @@ from atypia.base.artifacts import fingerprint
 from atypia.base.errors import InputError, must
 from atypia.base.progress import Progress
 from atypia.base.seeds import derive_seed
-from atypia.data.audit.findings import Finding, raise_leakage
+from atypia.data.audit.findings import AuditFinding, raise_leakage
 from atypia.data.augment.pipeline import augmentation
 from atypia.data.crops.store import CropStore
 from atypia.data.manifest import Manifest
@@ -32,11 +32,11 @@ from atypia.methods.network import NetworkSpec, build_network, check_spec
 from atypia.methods.sampler import Population
 from atypia.splits.split import Fold
 from atypia.training.feed import Feed
-from atypia.training.fitted import Fitted, Training, stored_labels
-from atypia.training.loop import FoldPlan, Outcome, run_fold
+from atypia.training.loop import FoldPlan, LoopResult, run_fold
 from atypia.training.objective import IDLE, Objective
 from atypia.training.schema import NetworkRecipe
 from atypia.training.teachers import as_teachers, leakage_of_teachers, load_teachers, teacher_paths
+from atypia.training.trainer import TrainedFold, TrainingRequest, stored_labels
 
 
 def network_spec(recipe: NetworkRecipe) -> NetworkSpec:
@@ -116,7 +116,7 @@ class NetworkTrainer:
         store: The crops of the job's manifest.
     """
 
-    def __init__(self, job: Training, recipe: NetworkRecipe, store: CropStore) -> None:
+    def __init__(self, job: TrainingRequest, recipe: NetworkRecipe, store: CropStore) -> None:
         self.job, self.recipe, self.store = job, recipe, store
         self.spec = network_spec(recipe)
         self.augment = augmentation(recipe.augment)
@@ -141,19 +141,19 @@ class NetworkTrainer:
 
     def check(self, folds: Sequence[Fold]) -> list[str]:
         """Refuses teachers that were trained on figures which their student is measured on; warns of soft labels."""
-        findings: list[Finding] = []
+        findings: list[AuditFinding] = []
         for fold in folds:
             paths = teacher_paths(self.taught_by, fold)
             findings += leakage_of_teachers(paths, self.teachers(fold), fold, self.job.manifest)
         warnings = raise_leakage(findings, self.job.allow, f"distilling on {self.job.manifest.name}")
         return [*warnings, *(against_labels(self.job.manifest) if self.recipe.loss.soft_labels else ())]
 
-    def fit(self, folds: Sequence[Fold], run_ids: Mapping[str, str], progress: Progress) -> Iterator[Fitted]:
+    def fit(self, folds: Sequence[Fold], run_ids: Mapping[str, str], progress: Progress) -> Iterator[TrainedFold]:
         """Trains one fold after the other."""
         for fold in folds:
             yield self.fit_one(fold, run_ids[fold.name], progress)
 
-    def fit_one(self, fold: Fold, run_id: str, progress: Progress) -> Fitted:
+    def fit_one(self, fold: Fold, run_id: str, progress: Progress) -> TrainedFold:
         """Trains one fold from where it is."""
         started = time.perf_counter()
         job, recipe = self.job, self.recipe
@@ -184,7 +184,7 @@ class NetworkTrainer:
         tensors = {name: value.float().cpu().numpy() for name, value in outcome.network.trained_state().items()}
         info = {**counts, "best_epoch": outcome.best_epoch, "best_score": outcome.best_score, "device": str(self.device),
                 "epochs": len(outcome.history)}  # fmt: skip
-        return Fitted(
+        return TrainedFold(
             fold=fold,
             tensors=tensors,
             network=self.spec.as_dict(),
@@ -213,7 +213,7 @@ class NetworkTrainer:
         count = len(set(domains[domains >= 0].tolist()))
         return Population(rows, labels, targets, domains, slides), count
 
-    def write_tensorboard(self, fold: Fold, outcome: Outcome) -> None:
+    def write_tensorboard(self, fold: Fold, outcome: LoopResult) -> None:
         """Writes the epochs' lines for TensorBoard; says so where it is not installed."""
         try:
             from torch.utils.tensorboard import SummaryWriter

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from atypia.base.plugins import distributions
-from atypia.training.fitted import Training
 from atypia.training.schema import ProbeRecipe, Recipe
+from atypia.training.trainer import TrainingRequest
 
 
 def entries_of(recipe: Recipe) -> tuple[tuple[str, str], ...]:
@@ -20,7 +20,7 @@ def entries_of(recipe: Recipe) -> tuple[tuple[str, str], ...]:
     return (("backbones", recipe.backbone), *chosen, *names, *terms)
 
 
-def packages_of(job: Training, protocol: str) -> tuple[str, ...]:
+def packages_of(job: TrainingRequest, protocol: str) -> tuple[str, ...]:
     """The packages of plug-ins that a training uses: for its recipe, its data and the division of these.
 
     Args:

@@ -13,10 +13,10 @@ from atypia.data.crops.store import CropStore
 from atypia.inference.bundles.bundle import PROBE, Bundle, probe_tensors
 from atypia.inference.bundles.decision import Decision
 from atypia.methods.catalogue import PROBES
-from atypia.methods.head import FoldRows
+from atypia.methods.head import FeatureRows
 from atypia.splits.split import Fold
-from atypia.training.fitted import Fitted, Training, stored_labels
 from atypia.training.schema import ProbeRecipe
+from atypia.training.trainer import TrainedFold, TrainingRequest, stored_labels
 
 
 class ProbeTrainer:
@@ -29,7 +29,7 @@ class ProbeTrainer:
         progress: Told about features.
     """
 
-    def __init__(self, job: Training, recipe: ProbeRecipe, store: CropStore, progress: Progress) -> None:
+    def __init__(self, job: TrainingRequest, recipe: ProbeRecipe, store: CropStore, progress: Progress) -> None:
         self.job, self.recipe = job, recipe
         self.probe = PROBES[recipe.probe]
         self.options = self.probe.parse_options(recipe.options)
@@ -50,11 +50,11 @@ class ProbeTrainer:
         """Nothing that was learned elsewhere enters a probe, but for the backbone."""
         return []
 
-    def fit(self, folds: Sequence[Fold], run_ids: Mapping[str, str], progress: Progress) -> Iterator[Fitted]:
+    def fit(self, folds: Sequence[Fold], run_ids: Mapping[str, str], progress: Progress) -> Iterator[TrainedFold]:
         """Fits all folds at once: they share every pass over the features."""
         started = time.perf_counter()
         manifest, values = self.job.manifest, np.asarray(self.features.values)
-        rows = [FoldRows(manifest.rows_of(fold.train), manifest.rows_of(fold.val)) for fold in folds]
+        rows = [FeatureRows(manifest.rows_of(fold.train), manifest.rows_of(fold.val)) for fold in folds]
         heads = self.probe.fit_folds(
             values, stored_labels(manifest), manifest.cases, rows, self.job.seed, self.options, progress
         )
@@ -73,7 +73,7 @@ class ProbeTrainer:
                 decision=Decision(self.recipe.threshold),
             )
             info = {key: value for key, value in head.info.items() if key != "history"}
-            yield Fitted(
+            yield TrainedFold(
                 fold=fold,
                 tensors=tensors,
                 network=None,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from atypia.backbones.catalogue import BACKBONES, Backbone
 from atypia.base import runs
 from atypia.base.errors import DataError, InputError, must
-from atypia.data.audit.findings import Finding, listed
+from atypia.data.audit.findings import AuditFinding, list_figures
 from atypia.data.manifest import Manifest
 from atypia.inference.bundles.bundle import Bundle, load_bundle
 from atypia.inference.networks import load_network
@@ -86,7 +86,7 @@ def as_teachers(bundles: Sequence[Bundle], student: str) -> list[Teacher]:
 
 def leakage_of_teachers(
     paths: Sequence[Path], bundles: Sequence[Bundle], fold: Fold, manifest: Manifest
-) -> list[Finding]:
+) -> list[AuditFinding]:
     """Whether a teacher was trained on figures that the student is validated or tested on.
 
     The run folder around a bundle says what it was trained on. A bundle alone, or one of another data
@@ -101,11 +101,13 @@ def leakage_of_teachers(
             trained = None
         if trained is None or bundle.training.get("data_fingerprint") != manifest.fingerprint:
             found.append(
-                Finding("unknown-teacher", f"{path} does not record which of {manifest.name} it was trained on")
+                AuditFinding("unknown-teacher", f"{path} does not record which of {manifest.name} it was trained on")
             )
             continue
         shared = sorted(measured & set(trained.train))
         if shared:
-            said = f"{path} was trained on {len(shared)} figures that {fold.name} is measured on ({listed(shared)})"
-            found.append(Finding("teacher-across-parts", said, tuple(shared)))
+            said = (
+                f"{path} was trained on {len(shared)} figures that {fold.name} is measured on ({list_figures(shared)})"
+            )
+            found.append(AuditFinding("teacher-across-parts", said, tuple(shared)))
     return found

@@ -45,10 +45,10 @@ from atypia.splits.protocol import make_split
 from atypia.splits.split import Split
 from atypia.statistics.intervals import Bootstrap, Interval, difference_intervals, metric_intervals
 from atypia.statistics.metrics import UndefinedMetricWarning
-from atypia.statistics.resampling import Predicted
-from atypia.training.fit import train
-from atypia.training.fitted import Training
+from atypia.statistics.resampling import PredictedLabels
 from atypia.training.recipe import load_recipe
+from atypia.training.train import train
+from atypia.training.trainer import TrainingRequest
 from atypia.workflows.own_figures import scored, without_copies
 from atypia.workflows.told import table_text
 
@@ -196,7 +196,9 @@ def adapt(
     begin = _Begin(path, bundle, NetworkSpec.from_dict(bundle.network), _geometry(first, manifest))
     recipe = _recipe(begin, overrides)
     split = make_split("kfold", manifest, seed, folds=folds)
-    job = Training("adapt", recipe, manifest, split, folder / CV, seed, (*allow, "unknown-teacher"), None, (), device)
+    job = TrainingRequest(
+        "adapt", recipe, manifest, split, folder / CV, seed, (*allow, "unknown-teacher"), None, (), device
+    )
     notes = (*notes, *(text for text in train(job, progress).warnings if "unknown-teacher" not in text))
     return _judged(begin, job, split, keep, root, progress, notes)
 
@@ -231,7 +233,7 @@ def _recipe(begin: _Begin, overrides: Sequence[str]) -> Any:
 
 
 def _judged(
-    begin: _Begin, job: Training, split: Split, keep: str | None, root: Path | None, progress: Progress,
+    begin: _Begin, job: TrainingRequest, split: Split, keep: str | None, root: Path | None, progress: Progress,
     notes: tuple[str, ...],
 ) -> Adaptation:  # fmt: skip
     manifest, tuned = job.manifest, [load_bundle(job.out / fold.name / runs.BUNDLE) for fold in split.folds]
@@ -364,20 +366,20 @@ def _best_share(
     return min(found, key=lambda share: (round(loss(share), 6), share))
 
 
-def _predicted(decision: Any, logits: Floats) -> Predicted:
+def _predicted(decision: Any, logits: Floats) -> PredictedLabels:
     verdicts = decision.apply(logits)
-    return Predicted(verdicts.p, verdicts.decision)
+    return PredictedLabels(verdicts.p, verdicts.decision)
 
 
 def _differences(
-    labels: npt.NDArray[np.bool_], two: Predicted, one: Predicted, cases: npt.NDArray[np.str_], names: Sequence[str], seed: int
+    labels: npt.NDArray[np.bool_], two: PredictedLabels, one: PredictedLabels, cases: npt.NDArray[np.str_], names: Sequence[str], seed: int
 ) -> dict[str, Interval]:  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UndefinedMetricWarning)  # shown as –
         return difference_intervals(labels, two, one, cases, names, Bootstrap(seed=seed))
 
 
-def _forgotten(begin: _Begin, final: Bundle, manifest: Manifest, job: Training) -> dict[str, Interval]:
+def _forgotten(begin: _Begin, final: Bundle, manifest: Manifest, job: TrainingRequest) -> dict[str, Interval]:
     geometry = _geometry(begin.bundle, manifest)
     store = open_store(manifest, geometry)
     rows = np.flatnonzero(store.usable)

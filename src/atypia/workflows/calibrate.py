@@ -48,7 +48,7 @@ from atypia.statistics.intervals import Bootstrap, Interval, difference_interval
 from atypia.statistics.labelling import spread_over_scores
 from atypia.statistics.laboratories import Classes, LaboratoryPrior, class_scores
 from atypia.statistics.metrics import UndefinedMetricWarning
-from atypia.statistics.resampling import Predicted
+from atypia.statistics.resampling import PredictedLabels
 from atypia.workflows.own_figures import Scored, scored, with_decisions, without_copies
 from atypia.workflows.told import outcome_text, table_text
 
@@ -208,7 +208,12 @@ def calibrate(
 
 
 def _calibrated(
-    opened: _Model, own: Scored, how: tuple[LaboratoryPrior, str], out: Path | None, seed: int, notes: tuple[str, ...]
+    opened: _Model,
+    own: Scored,
+    how: tuple[LaboratoryPrior, str],
+    out: Path | None,
+    seed: int,
+    notes: tuple[str, ...],
 ) -> Calibration:
     decision, labels, cases = opened.bundle.decision, own.manifest.labels == 1, own.manifest.cases
 
@@ -315,7 +320,7 @@ def _measured(decision: Decision, own: Scored, fitted: Any, seed: int) -> tuple[
         rest, mine = np.flatnonzero(of != fold), np.flatnonzero(of == fold)
         verdicts = fitted(rest).decision.apply(own.logits[mine])
         p[mine], decided[mine] = verdicts.p, verdicts.decision
-    one, two = Predicted(first.p, first.decision), Predicted(p, decided)
+    one, two = PredictedLabels(first.p, first.decision), PredictedLabels(p, decided)
     options = Bootstrap(seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UndefinedMetricWarning)  # shown as –

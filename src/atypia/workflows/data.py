@@ -126,9 +126,9 @@ def write_counts_plot(sets: Sequence[DescribedSet], file: Path) -> None:
         InputError: Another suffix.
         AbsentError: matplotlib is not here.
     """
-    from atypia.reports.drawing.data_plots import counts_figure
+    from atypia.reports.drawing.data_plots import counts_plot
 
-    counts_figure([row for one in sets for row in one.domain_counts()], file)
+    counts_plot([row for one in sets for row in one.domain_counts()], file)
 
 
 def write_contact_sheet(

@@ -74,8 +74,8 @@ def demo(
         AbsentError: The backbone's weights are not here.
     """
     from atypia.data.sources.opening import open_data
-    from atypia.training.fit import check_recipe
     from atypia.training.recipe import load_recipe
+    from atypia.training.train import check_recipe
     from atypia.workflows.evaluate import evaluate
     from atypia.workflows.train import train
 

@@ -229,13 +229,13 @@ def predict_request(
     """
     import pyarrow as pa
 
-    from atypia.inference.ordered import classify_stream
-    from atypia.inference.requests import Told, only_slide, open_stream
+    from atypia.inference.input_order import classify_stream
+    from atypia.inference.requests import StreamNotes, only_slide, open_stream
     from atypia.inference.results import RESULTS_SCHEMA
     from atypia.reports.case.outputs import check_suffix, open_writer
     from atypia.reports.case.summary import CaseSummary
 
-    told, side = Told(), None
+    told, side = StreamNotes(), None
     if GEOJSON in [check_suffix(path) for path in results]:
         only_slide(request)
         side = field_px(classifier, request) if fields else None
@@ -303,13 +303,13 @@ def field_px(classifier: Classifier, request: Request) -> int:
         InputError: The model does not say which field it sees.
     """
     from atypia.data.slides.readers import open_slide
-    from atypia.data.slides.scale import unknown
+    from atypia.data.slides.scale import unknown_mpp_error
 
     geometry = classifier.slide_geometry
     with open_slide(request.inputs[0]) as slide:
         known = request.reading.scale(slide).mpp
         if known is None and geometry.side_um is not None:
-            raise unknown(slide.name, slide.facts.statements, geometry.side_um)
+            raise unknown_mpp_error(slide.name, slide.facts.statements, geometry.side_um)
     side = geometry.source_side_px(known)
     if side is None:
         raise InputError(

@@ -37,7 +37,7 @@ class StudyFolderResults:
     @property
     def labels(self) -> list[str]:
         """The rows that the study compares, in its order."""
-        return list(dict.fromkeys(cell.label for cell in self.plan.cells))
+        return list(dict.fromkeys(training.label for training in self.plan.trainings))
 
     def predictions(
         self, label: str | None = None, part: str = runs.TEST, dataset: str | None = None, data: str | None = None
@@ -63,12 +63,12 @@ class StudyFolderResults:
             label = self.labels[0]
         if label not in self.labels:
             raise InputError(must("label", f"one of {', '.join(self.labels)}", label, "name a row of the study"))
-        sets = sorted({cell.data for cell in self.plan.cells if cell.label == label})
+        sets = sorted({training.data for training in self.plan.trainings if training.label == label})
         if data is None and len(sets) > 1:
             raise InputError(must("data", f"one of {', '.join(sets)}", "nothing", "name the training set"))
         kept: list[pa.Table] = []
         for found in predictions_of(self.plan, self.folder):
-            if found.cell.label != label or data not in (None, found.cell.data):
+            if found.training.label != label or data not in (None, found.training.data):
                 continue
             for table in found.parts:
                 wanted = zip(table[r.PART].to_pylist(), table[r.DATASET].to_pylist(), strict=True)

@@ -15,16 +15,16 @@ from atypia.workflows.dividing import Settings, chosen_split
 if TYPE_CHECKING:
     from atypia.data.manifest import Manifest
     from atypia.splits.split import Split
-    from atypia.studies.findings.gains import Gain
+    from atypia.studies.findings.synthetic_gain import SyntheticGain
     from atypia.synthesis.generator import Generator
-    from atypia.synthesis.sampling import Wanted
+    from atypia.synthesis.sampling import SamplingRequest
 
 GAINS_FILE: Final = "gains.parquet"
 GAINS_FOLDER: Final = "gains"
 
 
 @dataclass(frozen=True)
-class TrainedGenerators:
+class GeneratorTraining:
     """What a training of generators came to.
 
     Attributes:
@@ -65,7 +65,7 @@ def train_generator(
     device: str = "auto",
     root: Path | None = None,
     progress: Progress = silent,
-) -> TrainedGenerators:
+) -> GeneratorTraining:
     """Trains generators: unlabelled first, then class-conditional on each fold's training part alone.
 
     Args:
@@ -94,8 +94,8 @@ def train_generator(
     from atypia.data.sources.opening import open_data
     from atypia.splits.split import Split
     from atypia.synthesis.schema import load_generator_recipe
-    from atypia.synthesis.training.fitting import Synthesis, train_generators
-    from atypia.training.added import subset_of_positives
+    from atypia.synthesis.training.train import Synthesis, train_generators
+    from atypia.training.additions import subset_of_positives
 
     started = time.perf_counter()
     name, loaded = load_generator_recipe(recipe, overrides)
@@ -120,7 +120,7 @@ def train_generator(
     )
     made = train_generators(job, progress)
     seconds = time.perf_counter() - started
-    return TrainedGenerators(out, tuple(made.generators), tuple(made.trained), tuple(made.warnings), seconds)
+    return GeneratorTraining(out, tuple(made.generators), tuple(made.trained), tuple(made.warnings), seconds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +150,7 @@ def wanted_samples(
     sampler: str = "ddim",
     seed: int = 0,
     batch: int = 64,
-) -> Wanted:
+) -> SamplingRequest:
     """What is to be sampled, checked.
 
     Args:
@@ -167,14 +167,14 @@ def wanted_samples(
         InputError: No such sampler.
     """
     from atypia.synthesis.model.diffusion import SamplingConfig
-    from atypia.synthesis.sampling import Wanted
+    from atypia.synthesis.sampling import SamplingRequest
 
     how = SamplingConfig(guidance, steps, cast("Literal['ddim', 'ddpm']", sampler))
-    return Wanted(normal, atypical, unlabelled, how, seed, batch)
+    return SamplingRequest(normal, atypical, unlabelled, how, seed, batch)
 
 
 def sample_generators(
-    generator: Path, out: Path, wanted: Wanted, device: str = "auto", progress: Progress = silent
+    generator: Path, out: Path, wanted: SamplingRequest, device: str = "auto", progress: Progress = silent
 ) -> Iterator[SampledSet]:
     """Writes generated crops as ordinary data sets: PNG files and a manifest with their origin.
 
@@ -249,8 +249,8 @@ def score_samples(
         AbsentError: Data or weights are not here.
     """
     from atypia.data.sources.opening import open_data
-    from atypia.synthesis.measures.picking import reason, write_picked
     from atypia.synthesis.measures.score import ScoreJob, kept_rows, open_samples, score_set, score_text, write_score
+    from atypia.synthesis.measures.subset import reason, write_subset
 
     if (drop_copies or min_p is not None) and keep is None:
         raise InputError(
@@ -264,7 +264,7 @@ def score_samples(
         kept = kept_rows(found, made, drop_copies, min_p)
         why = reason(kept, drop_copies, min_p)
         judges = found.judgements if min_p is not None else ()
-        write_picked(made, kept, found.seen, judges, keep, why)
+        write_subset(made, kept, found.seen, judges, keep, why)
     return ScoredSamples(found.values, score_text(found.values), (first, second), why, keep)
 
 
@@ -279,7 +279,7 @@ class StudyGains:
         warnings: Why they could not.
     """
 
-    gains: tuple[Gain, ...]
+    gains: tuple[SyntheticGain, ...]
     table: Path
     plots: tuple[Path, ...]
     warnings: tuple[str, ...]
@@ -298,16 +298,16 @@ def gains_of_study(study: Path, metrics: Sequence[str] | None = None) -> StudyGa
     import pyarrow.parquet as pq
 
     from atypia.base.artifacts import atomic_file
-    from atypia.reports.drawing.plot_files import write_charts
-    from atypia.reports.study.gain_plots import gain_charts
-    from atypia.studies.findings.gains import METRICS, gains_table, study_gains
+    from atypia.reports.drawing.plot_files import write_plots
+    from atypia.reports.study.synthetic_gain_plots import synthetic_gain_plots
+    from atypia.studies.findings.synthetic_gain import METRICS, synthetic_gains, synthetic_gains_table
 
-    found = study_gains(study, metrics or METRICS)
+    found = synthetic_gains(study, metrics or METRICS)
     table = study / GAINS_FILE
     with atomic_file(table) as file:
-        pq.write_table(gains_table(found), file)
+        pq.write_table(synthetic_gains_table(found), file)
     try:
-        plots, warnings = tuple(write_charts(gain_charts(found), study / GAINS_FOLDER)), ()
+        plots, warnings = tuple(write_plots(synthetic_gain_plots(found), study / GAINS_FOLDER)), ()
     except AbsentError as error:  # tables do not wait for matplotlib, as in a study's report
         plots, warnings = (), (str(error),)
     return StudyGains(tuple(found), table, plots, warnings)

@@ -133,10 +133,10 @@ def train(
     <Predictions of 48 figures by probe · tiny-cnn, 2 models: 16 atypical, 32 normal; 48 labelled>
     """
     from atypia.data.sources.opening import open_data
-    from atypia.training.added import Addition, with_added
-    from atypia.training.fit import check_recipe
-    from atypia.training.fit import train as fit_folds
-    from atypia.training.fitted import Training
+    from atypia.training.additions import Addition, add_figures
+    from atypia.training.train import check_recipe
+    from atypia.training.train import train as fit_folds
+    from atypia.training.trainer import TrainingRequest
 
     started = time.perf_counter()
     own, loaded = _recipe(recipe, [*overrides, *([f"backbone={backbone}"] if backbone else [])])
@@ -147,8 +147,10 @@ def train(
     if add_data:
         addition = Addition(tuple(add_data), add_ratio, add_negatives, seed)
         given = usable_and_divided(manifest, chosen, loaded, progress)
-        manifest, chosen, warnings = with_added(*given, addition, folds, root, allowed)
-    job = Training(name or own, loaded, manifest, chosen, Path(out), seed, allowed, weights, tuple(folds), device)
+        manifest, chosen, warnings = add_figures(*given, addition, folds, root, allowed)
+    job = TrainingRequest(
+        name or own, loaded, manifest, chosen, Path(out), seed, allowed, weights, tuple(folds), device
+    )
     fitted = fit_folds(job, progress)
     seconds = time.perf_counter() - started
     return TrainedFolds(Path(out), fitted.folds, fitted.fitted, (*warnings, *fitted.warnings), seconds)

@@ -2,7 +2,7 @@
 
 A spreadsheet runs a cell that begins with ``=``, ``+``, ``-``, ``@`` (also in their wide forms), a tab or
 a line end as a formula, wherever the text came from: a figure's id or a file's name may then send a
-table's content elsewhere. Such texts are prefixed with an apostrophe, which :func:`bare` removes when
+table's content elsewhere. Such texts are prefixed with an apostrophe, which :func:`unescape_formula` removes when
 Atypia reads the file: ids do not change.
 """
 
@@ -15,8 +15,8 @@ from typing import IO, Any, Final
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'")
 
 
-def shielded(text: str | None) -> str | None:
-    """A text as a cell that no spreadsheet runs as a formula; :func:`bare` is the inverse.
+def escape_formula(text: str | None) -> str | None:
+    """A text as a cell that no spreadsheet runs as a formula; :func:`unescape_formula` is the inverse.
 
     >>> shielded("=1+1"), bare("'=1+1"), shielded("two poles")
     ("'=1+1", '=1+1', 'two poles')
@@ -24,13 +24,13 @@ def shielded(text: str | None) -> str | None:
     return f"'{text}" if text and text.startswith(_FORMULA) else text
 
 
-def bare(text: str) -> str:
-    """The original text given to :func:`shielded`."""
+def unescape_formula(text: str) -> str:
+    """The original text given to :func:`escape_formula`."""
     return text[1:] if text[:1] == "'" and text[1:].startswith(_FORMULA) else text
 
 
 class CsvLines:
-    """Writes rows as CSV; texts are protected with :func:`shielded`, null is an empty cell.
+    """Writes rows as CSV; texts are protected with :func:`escape_formula`, null is an empty cell.
 
     Args:
         file: A file opened for text.
@@ -42,7 +42,7 @@ class CsvLines:
 
     def write(self, row: Iterable[Any]) -> None:
         """Writes a row."""
-        cells = [shielded(value) if isinstance(value, str) else value for value in row]
+        cells = [escape_formula(value) if isinstance(value, str) else value for value in row]
         # The csv module leaves a lone carriage return without quotes, and readers end the line there. Its mode that
         # quotes everything would also quote what is null, which readers then take for an empty text.
         if any(isinstance(value, str) and "\r" in value for value in cells):

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from atypia.base import records as r
 from atypia.base.errors import AtypiaError
-from atypia.data.audit.findings import Finding, counted
+from atypia.data.audit.findings import AuditFinding, count_noun
 from atypia.data.manifest import Manifest
 
 POSITION_TOLERANCE_PX = 1.0
@@ -26,7 +26,7 @@ POSITION_TOLERANCE_PX = 1.0
 
 
 @dataclass(frozen=True)
-class Overlap:
+class KnownOverlap:
     """Two published sets that share figures or slides.
 
     Attributes:
@@ -50,77 +50,77 @@ _MIDOGPP_PAPER = "Aubreville et al., Scientific Data 10 (2023), doi 10.1038/s415
 _BANERJEE = "Banerjee et al., MELBA 2026, section 2.3: sampled from MIDOG++ except its human breast cancer"
 _TABLES = "comparison of all positions in the published tables"
 
-OVERLAPS: tuple[Overlap, ...] = (
-    Overlap(
+OVERLAPS: tuple[KnownOverlap, ...] = (
+    KnownOverlap(
         "ami-br",
         "midog25-atypical",
         "all 1,721 MIDOG21 figures of AMi-Br are in the MIDOG 2025 training set, with the same majority labels",
         f"{_AMI_BR_PAPER}; {_TABLES}",
         "MIDOG21_",
     ),
-    Overlap(
+    KnownOverlap(
         "ami-br",
         "midog2021",
         "AMi-Br labels the 1,721 mitotic figures of MIDOG 2021 again",
         _AMI_BR_PAPER,
         "MIDOG21_",
     ),
-    Overlap(
+    KnownOverlap(
         "ami-br",
         "midog2022",
         "MIDOG 2022 contains MIDOG 2021, whose 1,721 mitotic figures are in AMi-Br",
         f"{_AMI_BR_PAPER}; {_TABLES}",
         "MIDOG21_",
     ),
-    Overlap(
+    KnownOverlap(
         "ami-br",
         "midogpp",
         "MIDOG++ contains MIDOG 2021, whose 1,721 mitotic figures are in AMi-Br",
         f"{_AMI_BR_PAPER}; {_MIDOGPP_PAPER}; {_TABLES}",
         "MIDOG21_",
     ),
-    Overlap(
+    KnownOverlap(
         "ami-br",
         "tupac16-al",
         "AMi-Br labels the 1,999 mitotic figures of the alternative TUPAC16 labels again",
         _AMI_BR_PAPER,
         "TUPAC16_",
     ),
-    Overlap("atnorm-md", "midogpp", "AtNorM-MD was cut from MIDOG++", _BANERJEE),
-    Overlap(
+    KnownOverlap("atnorm-md", "midogpp", "AtNorM-MD was cut from MIDOG++", _BANERJEE),
+    KnownOverlap(
         "atnorm-md",
         "midog25-atypical",
         "AtNorM-MD was cut from MIDOG++, whose 11,937 mitotic figures are the MIDOG 2025 training set",
         f"{_BANERJEE}; {_TABLES}",
     ),
-    Overlap(
+    KnownOverlap(
         "atnorm-md",
         "midog2022",
         "AtNorM-MD was cut from MIDOG++, which contains MIDOG 2022",
         f"{_BANERJEE}; {_MIDOGPP_PAPER}",
     ),
-    Overlap(
+    KnownOverlap(
         "midog25-atypical",
         "midogpp",
         "the MIDOG 2025 training set is the 11,937 mitotic figures of MIDOG++",
         _TABLES,
     ),
-    Overlap(
+    KnownOverlap(
         "midog25-atypical",
         "midog2022",
         "the 9,501 mitotic figures of MIDOG 2022 are in the MIDOG 2025 training set",
         _TABLES,
     ),
-    Overlap(
+    KnownOverlap(
         "midog25-atypical",
         "midog2021",
         "the 1,721 mitotic figures of MIDOG 2021 are in the MIDOG 2025 training set",
         f"{_MIDOGPP_PAPER}; {_TABLES}",
     ),
-    Overlap("midog2021", "midog2022", "MIDOG 2022 contains the labelled slides of MIDOG 2021", _MIDOGPP_PAPER),
-    Overlap("midog2021", "midogpp", "MIDOG++ extends MIDOG 2021", _MIDOGPP_PAPER),
-    Overlap("midog2022", "midogpp", "MIDOG++ extends MIDOG 2022", f"{_MIDOGPP_PAPER}; {_TABLES}"),
-    Overlap(
+    KnownOverlap("midog2021", "midog2022", "MIDOG 2022 contains the labelled slides of MIDOG 2021", _MIDOGPP_PAPER),
+    KnownOverlap("midog2021", "midogpp", "MIDOG++ extends MIDOG 2021", _MIDOGPP_PAPER),
+    KnownOverlap("midog2022", "midogpp", "MIDOG++ extends MIDOG 2022", f"{_MIDOGPP_PAPER}; {_TABLES}"),
+    KnownOverlap(
         "omg-octo",
         "ccmct",
         "OMG-Octo has crops of slides that CCMCT has too",
@@ -131,7 +131,7 @@ OVERLAPS: tuple[Overlap, ...] = (
 the published tables, positions no more than a pixel apart."""
 
 
-def overlap_of(first: str, second: str) -> Overlap | None:
+def known_overlap(first: str, second: str) -> KnownOverlap | None:
     """The known overlap of two sources, in either order; None if none is known."""
     return next((o for o in OVERLAPS if {o.first, o.second} == {first, second}), None)
 
@@ -141,7 +141,7 @@ def datasets(manifest: Manifest) -> list[str]:
     return [str(name) for name in manifest.table[r.DATASET].unique().to_pylist()]
 
 
-def known_contamination(a: Manifest, b: Manifest, root: Path | None = None) -> list[Finding]:
+def known_contamination(a: Manifest, b: Manifest, root: Path | None = None) -> list[AuditFinding]:
     """Known overlaps between two manifests of published sources.
 
     If the cases of both are known, the rows decide: a manifest without the shared slides
@@ -159,7 +159,7 @@ def known_contamination(a: Manifest, b: Manifest, root: Path | None = None) -> l
     """
     findings = []
     for first, second in product(datasets(a), datasets(b)):
-        overlap = overlap_of(first, second)
+        overlap = known_overlap(first, second)
         if overlap is None:
             continue
         own = a if datasets(a) == [first] else a.take(np.array(a.column(r.DATASET) == first))
@@ -170,7 +170,7 @@ def known_contamination(a: Manifest, b: Manifest, root: Path | None = None) -> l
     return findings
 
 
-def named_contamination(train: str, manifest: Manifest) -> list[Finding]:
+def named_contamination(train: str, manifest: Manifest) -> list[AuditFinding]:
     """As :func:`known_contamination`, for one side of which only the data set name is known.
 
     Args:
@@ -181,10 +181,10 @@ def named_contamination(train: str, manifest: Manifest) -> list[Finding]:
     for first, second in product(train.split("+"), datasets(manifest)):
         if first == second:
             message = f"{manifest.name} holds {second}, on which the classifier was trained"
-            findings.append(Finding("figure-across-sets", message, facts={"sets": [first, second]}))
-        elif overlap := overlap_of(first, second):
+            findings.append(AuditFinding("figure-across-sets", message, facts={"sets": [first, second]}))
+        elif overlap := known_overlap(first, second):
             message = f"{first} and {second}: {overlap.words} ({overlap.source})"
-            findings.append(Finding("known-contamination", message, facts={"sets": [first, second]}))
+            findings.append(AuditFinding("known-contamination", message, facts={"sets": [first, second]}))
     return findings
 
 
@@ -234,7 +234,7 @@ def matching_positions(
     return pairs
 
 
-def _contaminated(a: Manifest, b: Manifest, overlap: Overlap, root: Path | None) -> Finding | None:
+def _contaminated(a: Manifest, b: Manifest, overlap: KnownOverlap, root: Path | None) -> AuditFinding | None:
     names = datasets(a)[0], datasets(b)[0]
     shared = shared_cases(a, b)
     blind = [
@@ -260,10 +260,10 @@ def _contaminated(a: Manifest, b: Manifest, overlap: Overlap, root: Path | None)
     same = "" if pairs is None else f", {len(pairs):,} are at the same position (to {POSITION_TOLERANCE_PX:g} px)"
     message = (
         f"{overlap.words} ({overlap.source}); affected here: {' and '.join(counts)}: "
-        f"{counted(len(shared), 'shared case')}{same}"
+        f"{count_noun(len(shared), 'shared case')}{same}"
     )
     listed = [figure for figure, _ in pairs] if pairs else [a.ids[i] for i in np.flatnonzero(rows[0])]
-    return Finding("known-contamination", message, tuple(listed), facts)
+    return AuditFinding("known-contamination", message, tuple(listed), facts)
 
 
 def _blind(manifest: Manifest, prefix: str) -> npt.NDArray[np.bool_]:

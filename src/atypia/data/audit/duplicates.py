@@ -14,7 +14,7 @@ import numpy.typing as npt
 from atypia.base import records as r
 from atypia.base.progress import Progress, silent
 from atypia.data.audit import hashes
-from atypia.data.audit.findings import Finding, counted
+from atypia.data.audit.findings import AuditFinding, count_noun
 from atypia.data.manifest import Manifest
 
 IDENTICAL: Final = "identical"
@@ -121,7 +121,7 @@ def file_copies(manifests: Sequence[Manifest]) -> list[Copies]:
     return [Copies(IDENTICAL, tuple(group)) for group in groups.values() if len(group) > 1]
 
 
-def within_findings(copies: Sequence[Copies], manifests: Sequence[Manifest]) -> list[Finding]:
+def within_findings(copies: Sequence[Copies], manifests: Sequence[Manifest]) -> list[AuditFinding]:
     """Copies inside each set, one finding per kind and affected set."""
     findings = []
     for number, manifest in enumerate(manifests):
@@ -130,11 +130,11 @@ def within_findings(copies: Sequence[Copies], manifests: Sequence[Manifest]) -> 
             groups = [group for group in inside if len(group) > 1]
             if groups:
                 message, figures, facts = _described(kind, groups, manifests, manifest.name)
-                findings.append(Finding(f"{kind}-within-set", message, figures, facts))
+                findings.append(AuditFinding(f"{kind}-within-set", message, figures, facts))
     return findings
 
 
-def across_findings(copies: Sequence[Copies], manifests: Sequence[Manifest]) -> list[Finding]:
+def across_findings(copies: Sequence[Copies], manifests: Sequence[Manifest]) -> list[AuditFinding]:
     """Copies between sets, one finding per kind and affected pair of sets."""
     findings = []
     for first, second in combinations(range(len(manifests)), 2):
@@ -144,11 +144,11 @@ def across_findings(copies: Sequence[Copies], manifests: Sequence[Manifest]) -> 
             groups = [group for group in both if len({number for number, _ in group}) == 2]
             if groups:
                 message, figures, facts = _described(kind, groups, manifests, where)
-                findings.append(Finding(f"{kind}-across-sets", message, figures, facts))
+                findings.append(AuditFinding(f"{kind}-across-sets", message, figures, facts))
     return findings
 
 
-def conflict_findings(copies: Sequence[Copies], manifests: Sequence[Manifest]) -> list[Finding]:
+def conflict_findings(copies: Sequence[Copies], manifests: Sequence[Manifest]) -> list[AuditFinding]:
     """Certain copies with different labels of one task: one finding per set, one across sets."""
     labels = [manifest.table[r.LABEL].to_pylist() for manifest in manifests]
     by_place: dict[str, list[list[Member]]] = defaultdict(list)
@@ -163,18 +163,18 @@ def conflict_findings(copies: Sequence[Copies], manifests: Sequence[Manifest]) -
         members = [member for group in groups for member in group]
         figures = _names(members, manifests)
         message = (
-            f"{place}: {counted(len(groups), 'group')} of crops with the same pixels carry different labels "
-            f"({counted(len(members), 'file')}); fix: leave these figures out, or label them again"
+            f"{place}: {count_noun(len(groups), 'group')} of crops with the same pixels carry different labels "
+            f"({count_noun(len(members), 'file')}); fix: leave these figures out, or label them again"
         )
         facts = _facts(groups, manifests)
         facts["labels"] = [[labels[number][row] for number, row in group] for group in groups]
-        findings.append(Finding("conflicting-labels", message, figures, facts))
+        findings.append(AuditFinding("conflicting-labels", message, figures, facts))
     return findings
 
 
 def part_findings(
     name: str, parts: Mapping[str, Iterable[str]], manifest: Manifest, copies: Sequence[Copies]
-) -> list[Finding]:
+) -> list[AuditFinding]:
     """Leakage between the parts of one split.
 
     Args:
@@ -197,23 +197,23 @@ def part_findings(
                 unknown.append(figure)
     findings = []
     if unknown:
-        message = f"{name}: {counted(len(unknown), 'figure')} of the split are not in {manifest.name}"
-        findings.append(Finding("unknown-figures", message, tuple(unknown)))
+        message = f"{name}: {count_noun(len(unknown), 'figure')} of the split are not in {manifest.name}"
+        findings.append(AuditFinding("unknown-figures", message, tuple(unknown)))
     twice = sorted(row for row, inside in where.items() if len(inside) > 1)
     if twice:
-        message = f"{name}: {counted(len(twice), 'figure')} in two parts or more"
-        findings.append(Finding("figure-across-parts", message, tuple(manifest.ids[row] for row in twice)))
+        message = f"{name}: {count_noun(len(twice), 'figure')} in two parts or more"
+        findings.append(AuditFinding("figure-across-parts", message, tuple(manifest.ids[row] for row in twice)))
     findings += _cases_across(name, where, manifest)
     for kind in (IDENTICAL, TURNED, NEAR):
         inside = [[m for m in c.members if m[0] == 0 and m[1] in where] for c in copies if c.kind == kind]
         groups = [g for g in inside if len({part for _, row in g for part in where[row]}) > 1 and len(g) > 1]
         if groups:
             message, figures, facts = _described(kind, groups, [manifest], f"{name}: parts of {manifest.name}")
-            findings.append(Finding(f"{kind}-across-parts", message, figures, facts))
+            findings.append(AuditFinding(f"{kind}-across-parts", message, figures, facts))
     return findings
 
 
-def _cases_across(name: str, where: Mapping[int, set[str]], manifest: Manifest) -> list[Finding]:
+def _cases_across(name: str, where: Mapping[int, set[str]], manifest: Manifest) -> list[AuditFinding]:
     cases = manifest.table[r.CASE_ID].to_pylist()
     # Case names are unique only within a data set, except published ones; pooled sets may repeat names.
     sets = manifest.table[r.DATASET].to_pylist()
@@ -229,9 +229,11 @@ def _cases_across(name: str, where: Mapping[int, set[str]], manifest: Manifest) 
         return []
     figures = tuple(manifest.ids[row] for key in split for row in sorted(rows[key]))
     shown = ", ".join(sorted(case for _, case in split)[:5])
-    message = f"{name}: {counted(len(split), 'case')} in two parts or more ({shown}{', …' if len(split) > 5 else ''})"
+    message = (
+        f"{name}: {count_noun(len(split), 'case')} in two parts or more ({shown}{', …' if len(split) > 5 else ''})"
+    )
     facts = {"n_cases": len(split), "cases": sorted(case for _, case in split)}
-    return [Finding("case-across-parts", message, figures, facts)]
+    return [AuditFinding("case-across-parts", message, figures, facts)]
 
 
 def case_scope(dataset: str, case: str) -> str:
@@ -261,7 +263,7 @@ def _near_groups(
     if not thumbs:
         return []
     pairs = hashes.near_pairs(np.concatenate(thumbs), progress=progress)
-    groups = hashes.joined([(pair.a, pair.b) for pair in pairs])
+    groups = hashes.connected_groups([(pair.a, pair.b) for pair in pairs])
     return [sorted(m for k in group for m in whole.get(members[k], [members[k]])) for group in groups]
 
 
@@ -280,9 +282,11 @@ def _described(
     kind: str, groups: Sequence[Sequence[Member]], manifests: Sequence[Manifest], where: str
 ) -> tuple[str, tuple[str, ...], dict[str, Any]]:
     facts = _facts(groups, manifests)
-    differing = f"; {counted(facts['n_conflicting'], 'group')} with different labels" if facts["n_conflicting"] else ""
+    differing = (
+        f"; {count_noun(facts['n_conflicting'], 'group')} with different labels" if facts["n_conflicting"] else ""
+    )
     message = (
-        f"{where}: {counted(len(groups), 'group')} of {_WORDS[kind]} ({counted(facts['n_files'], 'file')}, "
+        f"{where}: {count_noun(len(groups), 'group')} of {_WORDS[kind]} ({count_noun(facts['n_files'], 'file')}, "
         f"{facts['n_redundant']:,} redundant){differing}"
     )
     return message, _names([m for group in groups for m in group], manifests), facts

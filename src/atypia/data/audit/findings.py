@@ -66,7 +66,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Finding:
+class AuditFinding:
     """One thing that an audit found.
 
     Attributes:
@@ -107,14 +107,14 @@ class AuditReport:
     """
 
     sets: tuple[Mapping[str, Any], ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[AuditFinding, ...]
 
     @property
     def has_errors(self) -> bool:
         """Whether any finding is an error."""
         return any(finding.severity == ERROR for finding in self.findings)
 
-    def of(self, code: str) -> list[Finding]:
+    def of(self, code: str) -> list[AuditFinding]:
         """The findings with this code."""
         return [finding for finding in self.findings if finding.code == code]
 
@@ -140,19 +140,19 @@ class AuditReport:
         for finding in self.findings:
             lines += ["", f"{finding.severity.upper()} {finding.code}", f"  {finding.message}"]
             if finding.figures:
-                lines.append(f"  {listed(finding.figures)}")
+                lines.append(f"  {list_figures(finding.figures)}")
         if not self.findings:
             lines += ["", "nothing was found"]
-        lines += ["", f"{counted(self.count(ERROR), 'error')}, {counted(self.count(WARNING), 'warning')}"]
+        lines += ["", f"{count_noun(self.count(ERROR), 'error')}, {count_noun(self.count(WARNING), 'warning')}"]
         return "\n".join(lines)
 
 
-def by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+def by_severity(findings: Iterable[AuditFinding]) -> tuple[AuditFinding, ...]:
     """Findings sorted by severity, most severe first; otherwise the order is kept."""
     return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
-def raise_leakage(findings: Sequence[Finding], allow: Iterable[str], what: str) -> list[str]:
+def raise_leakage(findings: Sequence[AuditFinding], allow: Iterable[str], what: str) -> list[str]:
     """Raises for errors that the user has not allowed.
 
     Args:
@@ -176,7 +176,7 @@ def raise_leakage(findings: Sequence[Finding], allow: Iterable[str], what: str) 
     return [f"{finding.code}: {finding.message}" for finding in by_severity(findings) if finding.severity != INFO]
 
 
-def listed(figures: Sequence[str]) -> str:
+def list_figures(figures: Sequence[str]) -> str:
     """The first few figures as text.
 
     >>> listed(["a", "b"])
@@ -186,7 +186,7 @@ def listed(figures: Sequence[str]) -> str:
     return ", ".join(figures[:SHOWN]) + more
 
 
-def counted(number: int, noun: str) -> str:
+def count_noun(number: int, noun: str) -> str:
     """A number with its noun.
 
     >>> counted(1, "error"), counted(1200, "error")

@@ -256,7 +256,7 @@ def near_pairs(
     return [best[key] for key in sorted(best)]
 
 
-def joined(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
+def connected_groups(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
     """Groups that pairs connect, each sorted, ordered by their first member.
 
     >>> joined([(4, 2), (7, 8), (2, 9)])

@@ -11,13 +11,13 @@ from pathlib import Path
 from atypia.base import records as r
 from atypia.base.artifacts import file_sha256
 from atypia.base.errors import DataError
-from atypia.data.audit.findings import Finding, counted
+from atypia.data.audit.findings import AuditFinding, count_noun
 from atypia.data.manifest import Manifest
 
 RGB = "RGB"
 
 
-def table_findings(manifest: Manifest) -> list[Finding]:
+def table_findings(manifest: Manifest) -> list[AuditFinding]:
     """Missing cases, missing labels, and labels that are all the same."""
     findings = []
     total = len(manifest)
@@ -29,21 +29,21 @@ def table_findings(manifest: Manifest) -> list[Finding]:
             "them as its own case, so figures of one patient may be separated; fix: give `case_id`, or use the set "
             "as a whole"
         )
-        findings.append(Finding("missing-cases", message, tuple(blind), {"n": cases.null_count}))
+        findings.append(AuditFinding("missing-cases", message, tuple(blind), {"n": cases.null_count}))
     labels = manifest.table[r.LABEL]
     if labels.null_count:
         blind = [i for i, label in zip(manifest.ids, labels.to_pylist(), strict=True) if label is None]
         message = f"{manifest.name}: {labels.null_count:,} of {total:,} figures have no label"
-        findings.append(Finding("missing-labels", message, tuple(blind), {"n": labels.null_count}))
+        findings.append(AuditFinding("missing-labels", message, tuple(blind), {"n": labels.null_count}))
     known = labels.drop_null().unique().to_pylist()
     if len(known) == 1:
         name = r.CLASS_NAMES[manifest.task][known[0]]
         message = f"{manifest.name}: every label is {name}; nothing can be learnt from it, and AUROC is undefined on it"
-        findings.append(Finding("single-class", message, facts={"label": known[0]}))
+        findings.append(AuditFinding("single-class", message, facts={"label": known[0]}))
     return findings
 
 
-def image_findings(manifest: Manifest, quarantined: Mapping[str, str]) -> list[Finding]:
+def image_findings(manifest: Manifest, quarantined: Mapping[str, str]) -> list[AuditFinding]:
     """Images that cannot be used, are not 8-bit RGB, or differ in size from the rest.
 
     Args:
@@ -76,7 +76,7 @@ def image_findings(manifest: Manifest, quarantined: Mapping[str, str]) -> list[F
         if header is not None and header[2] != RGB and ids[row] not in quarantined
     }
     findings = [
-        Finding(code, _unusable(manifest, code, found), tuple(found), {"n": len(found), "reasons": found})
+        AuditFinding(code, _unusable(manifest, code, found), tuple(found), {"n": len(found), "reasons": found})
         for code, found in reasons.items()
         if code != "wrong-mode"
     ]
@@ -84,11 +84,11 @@ def image_findings(manifest: Manifest, quarantined: Mapping[str, str]) -> list[F
     if modes or refused:
         counts = Counter(modes.values())
         said = ", ".join(f"{number:,} {mode}" for mode, number in counts.most_common())
-        converted = f"{counted(len(modes), 'image')} not 8-bit RGB ({said}), converted" if modes else ""
-        left_out = f"{counted(len(refused), 'image')} in a colour mode that is refused, left out" if refused else ""
+        converted = f"{count_noun(len(modes), 'image')} not 8-bit RGB ({said}), converted" if modes else ""
+        left_out = f"{count_noun(len(refused), 'image')} in a colour mode that is refused, left out" if refused else ""
         message = f"{manifest.name}: {'; '.join(filter(None, (converted, left_out)))}"
         facts = {"modes": modes, "refused": refused}
-        findings.append(Finding("wrong-mode", message, (*modes, *refused), facts))
+        findings.append(AuditFinding("wrong-mode", message, (*modes, *refused), facts))
     findings += _sizes(manifest, {row: header[:2] for row, header in headers.items() if header is not None})
     return findings
 
@@ -140,19 +140,19 @@ def _unusable(manifest: Manifest, code: str, found: Mapping[str, str]) -> str:
     }
     first = next(iter(found.values()))
     return (
-        f"{manifest.name}: {counted(len(found), 'image')} {words[code]}, left out of every training and score "
+        f"{manifest.name}: {count_noun(len(found), 'image')} {words[code]}, left out of every training and score "
         f"(first: {first})"
     )
 
 
-def _sizes(manifest: Manifest, sizes: Mapping[int, tuple[int, int]]) -> list[Finding]:
+def _sizes(manifest: Manifest, sizes: Mapping[int, tuple[int, int]]) -> list[AuditFinding]:
     counts = Counter(sizes.values())
     if len(counts) < 2:
         return []
     usual = max(counts, key=lambda size: (counts[size], size))
     odd = {manifest.ids[row]: list(size) for row, size in sizes.items() if size != usual}
     message = (
-        f"{manifest.name}: {counted(len(odd), 'image')} of another size than the usual {usual[0]} × {usual[1]} px; "
+        f"{manifest.name}: {count_noun(len(odd), 'image')} of another size than the usual {usual[0]} × {usual[1]} px; "
         "each is resampled to the crop's size, so its scale may differ"
     )
-    return [Finding("wrong-size", message, tuple(odd), {"n": len(odd), "usual_px": list(usual), "sizes_px": odd})]
+    return [AuditFinding("wrong-size", message, tuple(odd), {"n": len(odd), "usual_px": list(usual), "sizes_px": odd})]

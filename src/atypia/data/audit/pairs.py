@@ -10,14 +10,14 @@ from typing import Any
 from atypia.base import records as r
 from atypia.data.audit.contamination import datasets, known_contamination
 from atypia.data.audit.duplicates import Pixels, across_findings, case_scope, file_copies, find_copies
-from atypia.data.audit.findings import ERROR, Finding, counted
-from atypia.data.audit.provenance import makers
+from atypia.data.audit.findings import ERROR, AuditFinding, count_noun
+from atypia.data.audit.provenance import generator_records
 from atypia.data.manifest import Manifest
 
 
 def pair_findings(
     train: Manifest, test: Manifest, stores: tuple[Any, Any] | None = None, root: Path | None = None
-) -> list[Finding]:
+) -> list[AuditFinding]:
     """Overlaps of two sets: figures, cases, pixels, and known overlaps of their sources.
 
     Args:
@@ -41,7 +41,7 @@ def pair_findings(
 
 def generator_findings(
     made: Manifest, measured: Manifest, code: str = "generator-across-parts", root: Path | None = None
-) -> list[Finding]:
+) -> list[AuditFinding]:
     """Checks whether generators learned from figures, cases or files of the data that a classifier is measured on.
 
     Args:
@@ -54,22 +54,22 @@ def generator_findings(
         One finding per generator that saw any of it, or that does not record what it saw.
     """
     findings = []
-    for maker in makers(made):
+    for maker in generator_records(made):
         if maker.seen is None:
             message = f"{maker.shown} in {made.name} does not record what it learned from (its seen.parquet is missing)"
             if code != "generator-saw-set":
-                findings.append(Finding("unknown-generator", message, maker.figures))
+                findings.append(AuditFinding("unknown-generator", message, maker.figures))
             continue
         shared = [found for found in pair_findings(maker.seen, measured, root=root) if found.severity == ERROR]
         if shared:
             message = f"{maker.shown} saw what is in {measured.name}: {'; '.join(found.message for found in shared)}"
-            findings.append(Finding(code, message, shared[0].figures))
+            findings.append(AuditFinding(code, message, shared[0].figures))
     return findings
 
 
 def measured_findings(
     name: str, parts: Mapping[str, Iterable[str]], manifest: Manifest, made: Manifest, root: Path | None = None
-) -> list[Finding]:
+) -> list[AuditFinding]:
     """Checks a split for generated figures that are measured on, or made by a model that saw measured figures.
 
     Args:
@@ -87,8 +87,8 @@ def measured_findings(
     findings, generated = [], measured.synthetic
     if generated.any() and made is manifest:
         said = [figure for figure, is_made in zip(measured.ids, generated, strict=True) if is_made]
-        message = f"{counted(len(said), 'generated figure')} in {measured.name}"
-        findings.append(Finding("synthetic-measured", message, tuple(said)))
+        message = f"{count_noun(len(said), 'generated figure')} in {measured.name}"
+        findings.append(AuditFinding("synthetic-measured", message, tuple(said)))
     if made is manifest and made.synthetic.any():
         trained = [figure for figure in parts.get("train", ()) if figure in known]
         made = manifest.take(manifest.rows_of(trained))
@@ -96,14 +96,14 @@ def measured_findings(
     return findings + (generator_findings(made, real, root=root) if len(real) else [])
 
 
-def shared_rows(a: Manifest, b: Manifest, root: Path | None = None) -> list[Finding]:
+def shared_rows(a: Manifest, b: Manifest, root: Path | None = None) -> list[AuditFinding]:
     """Figures and cases that two sets share by name, and known overlaps of their sources."""
     findings = known_contamination(a, b, root)
     known = {frozenset(finding.facts["sets"]) for finding in findings}
     same = _same_figures(a, b)
     if same:
-        message = f"{a.name} and {b.name} share {counted(len(same), 'figure')}"
-        findings.append(Finding("figure-across-sets", message, tuple(same), {"n": len(same)}))
+        message = f"{a.name} and {b.name} share {count_noun(len(same), 'figure')}"
+        findings.append(AuditFinding("figure-across-sets", message, tuple(same), {"n": len(same)}))
     same_rows = set(same)
     other_sets = {dataset for dataset in datasets(b) if _contradicted(a, b, dataset)}
     cases: dict[str, set[str]] = {"certain": set(), "by name": set()}
@@ -130,15 +130,15 @@ def shared_rows(a: Manifest, b: Manifest, root: Path | None = None) -> list[Find
     return findings
 
 
-def _case_finding(code: str, a: Manifest, b: Manifest, cases: list[str], figures: list[str]) -> Finding:
+def _case_finding(code: str, a: Manifest, b: Manifest, cases: list[str], figures: list[str]) -> AuditFinding:
     shown = ", ".join(cases[:5]) + (", …" if len(cases) > 5 else "")
-    message = f"{a.name} and {b.name} share {counted(len(cases), 'case')} ({shown}): {counted(len(figures), 'figure')} of {b.name}"
+    message = f"{a.name} and {b.name} share {count_noun(len(cases), 'case')} ({shown}): {count_noun(len(figures), 'figure')} of {b.name}"
     if code == "same-case-names":
         message = (
-            f"{a.name} and {b.name} use the same names for {counted(len(cases), 'case')} ({shown}); fix: if they are the "
+            f"{a.name} and {b.name} use the same names for {count_noun(len(cases), 'case')} ({shown}); fix: if they are the "
             "same patients do not test one on the other, else rename them"
         )
-    return Finding(code, message, tuple(figures), {"n_cases": len(cases), "cases": cases})
+    return AuditFinding(code, message, tuple(figures), {"n_cases": len(cases), "cases": cases})
 
 
 def _case_pairs(manifest: Manifest) -> set[tuple[str, str]]:

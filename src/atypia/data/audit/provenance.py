@@ -27,7 +27,7 @@ IDENTITY: Final = (r.FIGURE_ID, r.DATASET, r.IMAGE, r.CASE_ID, r.SLIDE_ID, r.SHA
 
 
 @dataclass(frozen=True, eq=False)
-class Maker:
+class GeneratorRecord:
     """A generator, as recorded in the rows of its figures.
 
     Attributes:
@@ -69,7 +69,7 @@ def seen_table(manifests: Iterable[Manifest], name: str) -> Manifest:
     return seen
 
 
-def makers(manifest: Manifest) -> list[Maker]:
+def generator_records(manifest: Manifest) -> list[GeneratorRecord]:
     """The generators of a manifest's figures; empty if all are real.
 
     The table of seen figures is searched in each image's folder and the one above.
@@ -93,7 +93,7 @@ def makers(manifest: Manifest) -> list[Maker]:
         key = (generator, fold, seen, table is not None)
         found.setdefault(key, []).extend(figures)
         kept[key] = table
-    return [Maker(key[0], key[1], kept[key], tuple(figures)) for key, figures in found.items()]
+    return [GeneratorRecord(key[0], key[1], kept[key], tuple(figures)) for key, figures in found.items()]
 
 
 def _seen_near(folder: Path | None, fingerprint: str) -> Manifest | None:

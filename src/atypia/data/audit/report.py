@@ -29,7 +29,7 @@ from atypia.data.audit.duplicates import (
     part_findings,
     within_findings,
 )
-from atypia.data.audit.findings import AuditReport, Finding, by_severity, counted, raise_leakage
+from atypia.data.audit.findings import AuditFinding, AuditReport, by_severity, count_noun, raise_leakage
 from atypia.data.audit.inspection import image_findings, table_findings
 from atypia.data.audit.pairs import generator_findings, measured_findings, pair_findings, shared_rows
 from atypia.data.manifest import Manifest
@@ -80,7 +80,7 @@ def audit(
     []
     """
     _check_names(manifests)
-    findings: list[Finding] = []
+    findings: list[AuditFinding] = []
     pixels: dict[int, Pixels] = {}
     described = []
     for number, manifest in enumerate(manifests):
@@ -196,8 +196,8 @@ def check_pair(
     findings = pair_findings(train, test, stores, root)
     findings += generator_findings(train, test, "generator-across-sets", root)
     if test.synthetic.any():
-        message = f"{counted(int(test.synthetic.sum()), 'figure')} of {test.name} are generated"
-        findings.append(Finding("synthetic-measured", message))
+        message = f"{count_noun(int(test.synthetic.sum()), 'figure')} of {test.name} are generated"
+        findings.append(AuditFinding("synthetic-measured", message))
     return raise_leakage(findings, allow, f"testing on {test.name} what was trained on {train.name}")
 
 
@@ -239,15 +239,15 @@ def _check_names(manifests: Sequence[Manifest]) -> None:
         raise InputError(f"two sets are called {twice[0]}; fix: name each set once, or rename one's folder or file")
 
 
-def _inspect(manifest: Manifest, opener: StoreOpener, progress: Progress) -> tuple[Any, list[Finding]]:
+def _inspect(manifest: Manifest, opener: StoreOpener, progress: Progress) -> tuple[Any, list[AuditFinding]]:
     try:
         store = opener(manifest, progress)
     except AbsentError:
         message = f"{manifest.name}: its images are not on this machine; only its table was checked"
-        return None, [Finding("no-images", message)]
+        return None, [AuditFinding("no-images", message)]
     except DataError as error:
         message = f"{manifest.name}: no image can be used ({error})"
-        return None, [Finding("unreadable-image", message, tuple(manifest.ids), {"n": len(manifest)})]
+        return None, [AuditFinding("unreadable-image", message, tuple(manifest.ids), {"n": len(manifest)})]
     return store, image_findings(manifest, store.quarantined)
 
 
@@ -271,7 +271,7 @@ def _only(manifest: Manifest, dataset: str) -> Manifest:
     return _named(manifest.take(rows), dataset)
 
 
-def _pooled_contamination(manifest: Manifest, root: Path | None) -> list[Finding]:
+def _pooled_contamination(manifest: Manifest, root: Path | None) -> list[AuditFinding]:
     """Known overlaps among the sources that one manifest pools."""
     names = datasets(manifest)
     findings = []

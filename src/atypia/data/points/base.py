@@ -18,10 +18,10 @@ import numpy.typing as npt
 
 from atypia.base.errors import DataError, InputError, must
 from atypia.base.registry import Registry
-from atypia.data.points.classes import chosen, class_name
+from atypia.data.points.classes import class_name, wanted_figures
 from atypia.data.points.names import SHOWN_NAMES, matching
 from atypia.data.points.shapes import Shape
-from atypia.data.textfiles import known
+from atypia.data.textfiles import cleaned_text
 
 BoxFormat = Literal["auto", "xywh", "xyxy", "cxcywh"]
 BOX_FORMATS: Final[tuple[BoxFormat, ...]] = get_args(BoxFormat)
@@ -137,13 +137,13 @@ class Points:
         return replace(self, notes=(*self.notes, *notes)) if notes else self
 
     def of_classes(self, names: Collection[str] = ()) -> Points:
-        """The figures of these classes, as :func:`atypia.data.points.classes.chosen` takes them.
+        """The figures of these classes, as :func:`atypia.data.points.classes.wanted_figures` takes them.
 
         Raises:
             InputError: There are several classes and no name is given, or no figure has a given class; lists those
                 there are.
         """
-        mask, notes = chosen(self.classes or [None] * len(self), names)
+        mask, notes = wanted_figures(self.classes or [None] * len(self), names)
         return self.take(mask).noted(*notes)
 
     def on_image(self, slide: str | Path, beside: Sequence[str | Path] = ()) -> Points:
@@ -189,7 +189,7 @@ def unknown_scale() -> float | None:
 
 
 @dataclass(frozen=True)
-class Reading:
+class PointReading:
     """Options for reading a file.
 
     Attributes:
@@ -229,7 +229,7 @@ class PointFormat:
     kind: Literal["json", "table", "sqlite"]
     summary: str
     takes: Callable[[Any], bool]
-    read: Callable[[Any, Reading], Points]
+    read: Callable[[Any, PointReading], Points]
     general: bool = False
 
 
@@ -241,7 +241,7 @@ POINT_FORMATS: Registry[PointFormat] = Registry("format of points", "atypia.data
 class Collector:
     """Collects figures while a file is read, within its limits."""
 
-    reading: Reading
+    reading: PointReading
     ids: list[str | None] = field(default_factory=list)
     x: list[float] = field(default_factory=list)
     y: list[float] = field(default_factory=list)
@@ -282,11 +282,11 @@ class Collector:
         if len(self.x) >= self.reading.limits.max_points:
             most = f"{self.reading.limits.max_points:,}"
             raise DataError(must(self.reading.path.name, f"a file of at most {most} points", "more", "split the file"))
-        self.ids.append(known(figure))
+        self.ids.append(cleaned_text(figure))
         self.x.append(x)
         self.y.append(y)
         self.sizes.append((width, height))
-        self.images.append(known(image))
+        self.images.append(cleaned_text(image))
         self.classes.append(class_name(named))
         self.marks.append(mark)
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from atypia.base import records as r
 from atypia.base.errors import InputError, must
 from atypia.data.sources.layouts import CLASS_WORDS
-from atypia.data.textfiles import known
+from atypia.data.textfiles import cleaned_text
 
 ALL: Final = "all"
 """Selects figures of every class."""
@@ -45,15 +45,15 @@ def class_name(value: Any) -> str | None:
     if isinstance(value, str):
         text = value.strip()
         unpacked = unpack(text)
-        return class_name(unpacked) if isinstance(unpacked, dict) else known(text)
+        return class_name(unpacked) if isinstance(unpacked, dict) else cleaned_text(text)
     if isinstance(value, dict):
         names = value.get("names")
         if isinstance(names, list) and names:
-            return known(f"{DERIVED} ".join(str(name) for name in names))
+            return cleaned_text(f"{DERIVED} ".join(str(name) for name in names))
         return class_name(str(value["name"])) if value.get("name") is not None else None
     if value is None or isinstance(value, list | bool) or value != value:
         return None
-    return known(str(value))
+    return cleaned_text(str(value))
 
 
 def unpack(text: str) -> Any:
@@ -89,7 +89,7 @@ def is_derived(name: str, of: str) -> bool:
     return name == of or name.startswith(of + DERIVED)
 
 
-def chosen(classes: Classes, wanted: Collection[str]) -> tuple[npt.NDArray[np.bool_], list[str]]:
+def wanted_figures(classes: Classes, wanted: Collection[str]) -> tuple[npt.NDArray[np.bool_], list[str]]:
     """Selects figures by class.
 
     Args:

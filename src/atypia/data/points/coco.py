@@ -14,7 +14,7 @@ import numpy as np
 
 from atypia.base import records as r
 from atypia.base.errors import DataError
-from atypia.data.points.base import POINT_FORMATS, Collector, Mark, PointFormat, Points, Reading
+from atypia.data.points.base import POINT_FORMATS, Collector, Mark, PointFormat, PointReading, Points
 from atypia.data.points.boxes import AUTO, XYWH, XYXY, decide, shape_of
 from atypia.data.points.classes import class_key, class_name
 from atypia.data.sources.layouts import CLASS_WORDS
@@ -23,7 +23,7 @@ _MIDOG_WORDS = frozenset(word for word in CLASS_WORDS[r.MITOSIS_TASK] if not wor
 _BOX = Mark(form="box")
 
 
-def read(content: Any, reading: Reading) -> Points:
+def read(content: Any, reading: PointReading) -> Points:
     """Reads ``images``, ``categories`` and ``annotations`` with a ``bbox``.
 
     Ids are those of the annotations, classes the names of categories, slides ``file_name``.

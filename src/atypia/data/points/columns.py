@@ -129,7 +129,7 @@ def first_column(columns: dict[str, str], names: Sequence[str]) -> str | None:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundColumns:
     """A set of matching columns.
 
     Attributes:
@@ -141,7 +141,9 @@ class Found:
     unit: str
 
 
-def find(columns: dict[str, str], sets: Sequence[Sequence[str]], units: Sequence[str] | None = None) -> Found | None:
+def find(
+    columns: dict[str, str], sets: Sequence[Sequence[str]], units: Sequence[str] | None = None
+) -> FoundColumns | None:
     """The first complete set of columns in the table, all in one unit.
 
     Args:
@@ -158,7 +160,7 @@ def find(columns: dict[str, str], sets: Sequence[Sequence[str]], units: Sequence
         for names in sets:
             if all((name, unit) in by_base for name in names):
                 own = unit or (PX if all(name.endswith("_px") for name in names) else "")
-                return Found(tuple(by_base[(name, unit)] for name in names), own)
+                return FoundColumns(tuple(by_base[(name, unit)] for name in names), own)
     return None
 
 

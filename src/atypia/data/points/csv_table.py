@@ -23,14 +23,14 @@ from atypia.data.points.base import (
     Collector,
     Mark,
     PointFormat,
+    PointReading,
     Points,
-    Reading,
     ScaleError,
 )
 from atypia.data.points.boxes import AUTO, CXCYWH, XYWH, XYXY, decide_centre, shape_of
 from atypia.data.points.geojson import object_kind
 from atypia.data.points.shapes import Shape, dot
-from atypia.data.textfiles import TextTable, known, number
+from atypia.data.textfiles import TextTable, cleaned_text, number
 
 ORIGIN = "origin"
 """A column of Atypia's own results: the origin of their positions."""
@@ -44,7 +44,7 @@ _THREE_DIGITS = re.compile(r"-?[1-9]\d{0,2},\d{3}")
 _THOUSANDS = ((re.compile(r"-?\d{1,3}(\.\d{3})+,\d+"), "."), (re.compile(r"-?\d{1,3}(,\d{3})+\.\d+"), ","))
 
 
-def read(table: TextTable, reading: Reading) -> Points:
+def read(table: TextTable, reading: PointReading) -> Points:
     """Reads a table delimited by commas, semicolons or tabs.
 
     Positions in pixels take precedence over those in µm or mm, a centre before a box; the size is that of the box where there is
@@ -136,7 +136,7 @@ def decimal_commas(table: TextTable, columns: Sequence[str]) -> bool:
     raise DataError(f"{table.path.name}, line {line}: {what}")
 
 
-def _shape_reader(table: TextTable, columns: dict[str, str], reading: Reading, collector: Collector) -> ShapeOf:
+def _shape_reader(table: TextTable, columns: dict[str, str], reading: PointReading, collector: Collector) -> ShapeOf:
     corners, sizes = c.find(columns, c.CORNERS), c.find(columns, c.SIZES)
     certain, maybe = c.find(columns, c.CENTRES), c.find(columns, c.BARE)
     unit = _unit_column(table, columns)
@@ -165,7 +165,7 @@ def _shape_reader(table: TextTable, columns: dict[str, str], reading: Reading, c
     raise DataError(_no_positions(table, either or top_left))
 
 
-def _no_positions(table: TextTable, corner: c.Found | None) -> str:
+def _no_positions(table: TextTable, corner: c.FoundColumns | None) -> str:
     name = table.path.name
     if not table.has_header:
         first = ",".join(["x", "y", *(f"column{n}" for n in range(3, len(table.columns) + 1))])
@@ -184,11 +184,11 @@ def _no_positions(table: TextTable, corner: c.Found | None) -> str:
     )
 
 
-def _pair(start: c.Found, sizes: c.Found) -> c.Found:
-    return c.Found((*start.columns, *sizes.columns), start.unit or sizes.unit)
+def _pair(start: c.FoundColumns, sizes: c.FoundColumns) -> c.FoundColumns:
+    return c.FoundColumns((*start.columns, *sizes.columns), start.unit or sizes.unit)
 
 
-def _joined(centre: c.Found, sizes: c.Found | None) -> c.Found | None:
+def _joined(centre: c.FoundColumns, sizes: c.FoundColumns | None) -> c.FoundColumns | None:
     """A centre with its size; none where the size may be in another unit."""
     return None if sizes is None or centre.unit not in ("", sizes.unit) else _pair(centre, sizes)
 
@@ -205,7 +205,7 @@ def _unit_column(table: TextTable, columns: dict[str, str]) -> str:
     return next(iter(stated), "")
 
 
-def _scale(table: TextTable, found: c.Found, reading: Reading, stated: str) -> float:
+def _scale(table: TextTable, found: c.FoundColumns, reading: PointReading, stated: str) -> float:
     """Divisor that converts numbers of these columns to pixels."""
     unit = found.unit or stated
     if unit == "share":
@@ -221,7 +221,7 @@ def _scale(table: TextTable, found: c.Found, reading: Reading, stated: str) -> f
 
 
 def _centres(
-    table: TextTable, found: c.Found, box: tuple[c.Found | None, BoxFormat], reading: Reading, unit: str,
+    table: TextTable, found: c.FoundColumns, box: tuple[c.FoundColumns | None, BoxFormat], reading: PointReading, unit: str,
     collector: Collector,
 ) -> ShapeOf:  # fmt: skip
     """Reads centres; their size is that of a box if the table has one too."""
@@ -243,7 +243,7 @@ def _centres(
 
 
 def _boxes(
-    table: TextTable, found: c.Found, written: BoxFormat, reading: Reading, unit: str, collector: Collector
+    table: TextTable, found: c.FoundColumns, written: BoxFormat, reading: PointReading, unit: str, collector: Collector
 ) -> ShapeOf:
     scale, commas = _scale(table, found, reading, unit), decimal_commas(table, found.columns)
     if reading.box_format not in (AUTO, written):
@@ -271,7 +271,9 @@ def _numbers(row: Cells, columns: Sequence[str], commas: bool) -> tuple[float, .
         return (math.nan,) * len(columns)  # refused with its place when it is read
 
 
-def _corner_or_centre(table: TextTable, columns: dict[str, str], found: c.Found, reading: Reading) -> BoxFormat:
+def _corner_or_centre(
+    table: TextTable, columns: dict[str, str], found: c.FoundColumns, reading: PointReading
+) -> BoxFormat:
     """Whether x and y beside a width and a height are a corner or the centre.
 
     Raises:
@@ -312,7 +314,7 @@ def _pairs(column: str, collector: Collector) -> ShapeOf:
     return shape
 
 
-def _measured(columns: dict[str, str], reading: Reading) -> Callable[[Cells], tuple[float, float]] | None:
+def _measured(columns: dict[str, str], reading: PointReading) -> Callable[[Cells], tuple[float, float]] | None:
     """The size of a shape from QuPath's measurements: the rectangle of the same area and perimeter, in px."""
     unit = next((unit for unit in (c.PX, *c.UM_IN) if f"area_{unit}^2" in columns), None)
     if unit is None:
@@ -337,7 +339,7 @@ def _measured(columns: dict[str, str], reading: Reading) -> Callable[[Cells], tu
 
 
 def _measurement(row: Cells, column: str) -> float:
-    text = known(row[column])
+    text = cleaned_text(row[column])
     try:
         return math.nan if text is None else float(text.replace(",", "."))
     except ValueError:

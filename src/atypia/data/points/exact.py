@@ -9,10 +9,10 @@ import numpy as np
 from atypia.base import records as r
 from atypia.base.errors import DataError, must
 from atypia.base.files.structured import parse_json
-from atypia.data.points.base import POINT_FORMATS, Collector, PointFormat, Points, Reading
+from atypia.data.points.base import POINT_FORMATS, Collector, PointFormat, PointReading, Points
 from atypia.data.points.columns import IDS, first_column, plain_columns
 from atypia.data.points.shapes import Shape, box, dot, polygons
-from atypia.data.textfiles import TextTable, known
+from atypia.data.textfiles import TextTable, cleaned_text
 
 VECTOR = "vector"
 # One object has a line for each person who labelled it, so its own identifier may repeat.
@@ -22,7 +22,7 @@ _CLASSES = ("annotation_type_name", "annotation_type__name", "annotation_type", 
 _TRUE = ("true", "1", "t", "yes")
 
 
-def read(table: TextTable, reading: Reading) -> Points:
+def read(table: TextTable, reading: PointReading) -> Points:
     """Reads a table with the column ``vector``: ``{"x1": …, "y1": …, "x2": …, "y2": …}``.
 
     One vertex is a point, two are the corners of a box or of a circle's box, more are a polygon.
@@ -52,7 +52,7 @@ def read(table: TextTable, reading: Reading) -> Points:
 
 
 def _shape(text: str, where: str) -> Shape | None:
-    if known(text) is None or text == "{}":
+    if cleaned_text(text) is None or text == "{}":
         return None
     try:
         # Exports that went through a data frame have the quotes of Python.

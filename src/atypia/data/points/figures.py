@@ -37,17 +37,17 @@ def figures_on(points: Points, scale: Scale, classes: Sequence[str] = ()) -> Poi
     Args:
         points: All objects drawn on it.
         scale: Gives µm/px, None if unknown; asked only where a shape's size matters.
-        classes: Which are wanted, as :func:`atypia.data.points.classes.chosen` takes them.
+        classes: Which are wanted, as :func:`atypia.data.points.classes.wanted_figures` takes them.
 
     Raises:
         InputError: There are several classes and none is named; also states what was left out.
     """
-    figures = once(without_regions(points, scale), scale, compatible)
+    figures = without_repeats(without_regions(points, scale), scale, compatible_classes)
     try:
         wanted = figures.of_classes(classes)
     except InputError as error:
         raise InputError("; ".join((str(error), *figures.notes))) from None
-    return once(wanted, scale, lambda _, __: True)
+    return without_repeats(wanted, scale, lambda _, __: True)
 
 
 def without_regions(points: Points, scale: Scale) -> Points:
@@ -114,13 +114,13 @@ def _told(points: Points, row: int, mark: Mark, mpp: float | None) -> str:
 # One cell once -------------------------------------------------------------------------------
 
 
-def compatible(one: str, other: str) -> bool:
+def compatible_classes(one: str, other: str) -> bool:
     """Whether two keys of classes do not contradict each other: equal, derived, or one of them unknown."""
     unknown = class_key(None)
     return unknown in (one, other) or is_derived(one, other) or is_derived(other, one)
 
 
-def once(points: Points, scale: Scale, agree: Callable[[str, str], bool]) -> Points:
+def without_repeats(points: Points, scale: Scale, agree: Callable[[str, str], bool]) -> Points:
     """The points with each cell once: the first point at each position, with the class that any of them has.
 
     Args:
@@ -153,7 +153,7 @@ def once(points: Points, scale: Scale, agree: Callable[[str, str], bool]) -> Poi
     if classes is not None:
         for row, into in first.items():
             mine, theirs = classes[row], classes[into]
-            if not compatible(class_key(mine), class_key(theirs)):
+            if not compatible_classes(class_key(mine), class_key(theirs)):
                 conflicts.append((into, f"{theirs} | {mine}"))
             classes[into] = _merged(theirs, mine)
     mask = np.ones(len(points), bool)
@@ -174,7 +174,7 @@ def _merged(one: str | None, other: str | None) -> str | None:
         return one or other
     if is_derived(class_key(other), class_key(one)):
         return other
-    return one if compatible(class_key(one), class_key(other)) else f"{one} | {other}"
+    return one if compatible_classes(class_key(one), class_key(other)) else f"{one} | {other}"
 
 
 class _Cells:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base.errors import DataError, must
-from atypia.data.points.base import BOUNDS, POINT_FORMATS, Collector, Mark, PointFormat, Points, Reading
+from atypia.data.points.base import BOUNDS, POINT_FORMATS, Collector, Mark, PointFormat, PointReading, Points
 from atypia.data.points.classes import unpack
 from atypia.data.points.shapes import Shape, dot, polygons
 
@@ -36,7 +36,7 @@ _QUPATH = frozenset({"objectType", "object_type", "isLocked"})
 """Properties that QuPath writes."""
 
 
-def read(content: Any, reading: Reading) -> Points:
+def read(content: Any, reading: PointReading) -> Points:
     """Reads a FeatureCollection, one Feature, or a list of Features.
 
     A Point is a figure, each position of a MultiPoint is one, a Polygon or MultiPolygon is one

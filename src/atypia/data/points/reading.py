@@ -17,12 +17,12 @@ from atypia.data.points.base import (
     BoxFormat,
     PointFormat,
     PointLimits,
+    PointReading,
     Points,
-    Reading,
     Scale,
 )
 from atypia.data.points.figures import without_regions
-from atypia.data.textfiles import decoded, read_table
+from atypia.data.textfiles import decode_text, read_table
 
 _SQLITE = b"SQLite format 3\0"
 _NOT_READ = (
@@ -91,7 +91,7 @@ def read_scaled(
     kind, content = _parsed(path, limits)
     chosen = _chosen(path, wanted, kind, content)
     try:
-        return chosen.read(content, Reading(path, scale, box_format, limits))
+        return chosen.read(content, PointReading(path, scale, box_format, limits))
     except (ArithmeticError, LookupError, TypeError, AttributeError, RecursionError) as error:
         # Other programs may write anything in place of a number, a text or a list.
         raise DataError(f"{path.name} is not in the form of {chosen.name} ({error}); fix: export it again") from error
@@ -144,6 +144,6 @@ def _parsed(path: Path, limits: PointLimits) -> tuple[Literal["json", "table", "
         if start.startswith(sign):
             raise DataError(must(path.name, "a file of points", what, fix))
     if start.startswith((b"{", b"[")):
-        text, _ = decoded(read_regular(path, limits.max_bytes), path.name)
+        text, _ = decode_text(read_regular(path, limits.max_bytes), path.name)
         return "json", parse_json(text, path.name, finite=False)
     return "table", read_table(path)

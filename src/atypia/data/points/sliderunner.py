@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base.errors import DataError
-from atypia.data.points.base import POINT_FORMATS, Collector, PointFormat, Points, Reading
+from atypia.data.points.base import POINT_FORMATS, Collector, PointFormat, PointReading, Points
 from atypia.data.points.shapes import Shape, box, dot, polygons
 
 _TABLES = {
@@ -28,7 +28,7 @@ _POLYGON = 3
 _WHOLE_IMAGE = 6
 
 
-def read(_: object, reading: Reading) -> Points:
+def read(_: object, reading: PointReading) -> Points:
     """Reads the tables Slides, Annotations, Annotations_coordinates and Classes.
 
     Spots are points; areas and circles are boxes; polygons count at their centre of area. The

@@ -13,7 +13,7 @@ from atypia.base.files.regularfiles import open_regular
 from atypia.data.images.decoding import FORMATS
 from atypia.data.images.geometry import CropGeometry, apply
 from atypia.data.slides.readas import ReadAs, check_one_figure, read_crop_as
-from atypia.data.slides.scale import AUTO, Scale, Statement, chosen, differ, dpi_statements, page_statements
+from atypia.data.slides.scale import AUTO, Scale, Statement, choose_mpp, dpi_statements, mpp_differ, page_statements
 
 _DESCRIPTION, _X, _Y, _UNIT = 270, 282, 283, 296
 """Numbers of TIFF tags."""
@@ -43,12 +43,12 @@ def image_statements(image: Image.Image) -> list[Statement]:
 
 
 def crop_scale(path: Path, name: str, mpp: float | None, mpp_from: str = AUTO, given_as: str = "--mpp") -> Scale:
-    """The µm/px of a crop's file, as :func:`atypia.data.slides.scale.chosen` decides it.
+    """The µm/px of a crop's file, as :func:`atypia.data.slides.scale.choose_mpp` decides it.
 
     Raises:
         DataError: The file contradicts the given value, and ``mpp_from`` does not decide.
     """
-    return chosen(name, crop_statements(path), mpp, mpp_from, given_as)
+    return choose_mpp(name, crop_statements(path), mpp, mpp_from, given_as)
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,6 @@ def field_as_stated(
     Returns:
         ``geometry`` where the whole crop has that size to 5 %; else a field of ``assumed_um`` in its middle.
     """
-    if not geometry.is_whole or assumed_um is None or not differ(stated_mpp * shortest_px, assumed_um):
+    if not geometry.is_whole or assumed_um is None or not mpp_differ(stated_mpp * shortest_px, assumed_um):
         return geometry
     return CropGeometry(geometry.out_px, side_um=assumed_um)

@@ -31,7 +31,7 @@ from atypia.base.errors import AbsentError, DataError, must
 from atypia.base.files.regularfiles import open_regular
 from atypia.data.images.decoding import DEFAULT_LIMITS, FORMATS, ImageLimits, image_format, read_rgb
 from atypia.data.slides.dicom import dicom_file
-from atypia.data.slides.regions import ArraySlide, Bounds, Facts, Slide
+from atypia.data.slides.regions import ArraySlide, Bounds, ImageFileFacts, Slide
 from atypia.data.slides.scale import OPENSLIDE, SCN, Statement, dpi_statements, statement
 from atypia.data.slides.tifflayout import TIFF_DAMAGE, Layout, layout_of, of_tiff
 from atypia.data.slides.tiffslides import open_pages
@@ -72,7 +72,9 @@ def open_slide(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> Slide:
     if slide is not None:
         return slide
     # Pillow would take a TIFF's first page for the whole; in a pyramid that is full resolution.
-    return ArraySlide(str(path), read_rgb(path, limits, page=0 if is_tiff else None), Facts(_pillow_statements(path)))
+    return ArraySlide(
+        str(path), read_rgb(path, limits, page=0 if is_tiff else None), ImageFileFacts(_pillow_statements(path))
+    )
 
 
 def slide_file(path: str | Path) -> Path:
@@ -96,7 +98,7 @@ class _OpenSlideSlide(Slide):
         if vendor != GENERIC_TIFF or layout is None:  # what it says of these it takes from the resolution tags
             sides = [_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy"]
             found = statement(OPENSLIDE, f"file: {vendor}/openslide", sides[0], sides[1]) + found
-        facts = Facts(tuple(found), _bounds(slide), notes)
+        facts = ImageFileFacts(tuple(found), _bounds(slide), notes)
         super().__init__(name, *slide.dimensions, facts)
         self.openslide = self._slide = slide
         colour = properties.get("openslide.background-color", "ffffff")
@@ -165,7 +167,7 @@ def _by_tifffile(path: Path, limits: ImageLimits) -> Slide | None:
     try:
         tiff = tifffile.TiffFile(path)
         layout = layout_of(tiff, str(path))
-        slide = open_pages(path, tiff, layout, Facts(layout.statements, None, layout.notes), limits)
+        slide = open_pages(path, tiff, layout, ImageFileFacts(layout.statements, None, layout.notes), limits)
         tiff = None  # the slide closes it
         return slide
     except DataError:

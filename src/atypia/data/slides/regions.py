@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from atypia.base.errors import DataError, must
 from atypia.data.images.geometry import MAX_SIDE_PX, check_field, mirrored, start_px
-from atypia.data.slides.scale import Statement, agreed
+from atypia.data.slides.scale import Statement, agreed_mpp
 
 if TYPE_CHECKING:
     from openslide import OpenSlide
@@ -28,7 +28,7 @@ class Bounds(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Facts:
+class ImageFileFacts:
     """Facts that a file states about its image.
 
     Attributes:
@@ -58,12 +58,12 @@ class Slide(ABC):
 
     openslide: OpenSlide | None = None
 
-    def __init__(self, name: str, width_px: int, height_px: int, facts: Facts) -> None:
+    def __init__(self, name: str, width_px: int, height_px: int, facts: ImageFileFacts) -> None:
         self.name = name
         self.width_px = width_px
         self.height_px = height_px
         self.facts = facts
-        self.mpp = agreed(facts.statements).mpp
+        self.mpp = agreed_mpp(facts.statements).mpp
 
     def read(self, x_px: float, y_px: float, side_px: int) -> npt.NDArray[np.uint8]:
         """Reads the square centred on a point; beyond the border the image is reflected.
@@ -114,7 +114,7 @@ class ArraySlide(Slide):
     """An image in memory or memory-mapped: RGB, shape (height, width, 3), or R, G and B, each (height, width)."""
 
     def __init__(
-        self, name: str, pixels: npt.NDArray[np.uint8] | Sequence[npt.NDArray[np.uint8]], facts: Facts
+        self, name: str, pixels: npt.NDArray[np.uint8] | Sequence[npt.NDArray[np.uint8]], facts: ImageFileFacts
     ) -> None:
         planes = [pixels] if isinstance(pixels, np.ndarray) else list(pixels)
         super().__init__(name, planes[0].shape[1], planes[0].shape[0], facts)

@@ -114,7 +114,7 @@ def statement(place: str, source: str, across: float | None, down: float | None)
     return [Statement(mean, place, source)]
 
 
-def agreed(statements: Sequence[Statement]) -> Scale:
+def agreed_mpp(statements: Sequence[Statement]) -> Scale:
     """The µm/px of agreeing statements: that of the most specific place; unknown if they contradict each other."""
     usable = [one for one in statements if not one.problem]
     if not usable or contradictions(usable):
@@ -126,10 +126,10 @@ def agreed(statements: Sequence[Statement]) -> Scale:
 def contradictions(statements: Sequence[Statement]) -> bool:
     """Whether two usable statements differ by more than :data:`TOLERANCE`."""
     values = [one.mpp for one in statements if not one.problem]
-    return bool(values) and differ(min(values), max(values))
+    return bool(values) and mpp_differ(min(values), max(values))
 
 
-def differ(one: float, other: float) -> bool:
+def mpp_differ(one: float, other: float) -> bool:
     """Whether two µm/px differ by more than :data:`TOLERANCE` of the larger.
 
     >>> differ(0.25, 0.26), differ(0.25, 0.27)
@@ -138,7 +138,7 @@ def differ(one: float, other: float) -> bool:
     return abs(one - other) > TOLERANCE * max(one, other)
 
 
-def chosen(
+def choose_mpp(
     name: str,
     statements: Sequence[Statement],
     given: float | None = None,
@@ -172,7 +172,7 @@ def chosen(
             raise DataError(must("--mpp-from", f"a place of {name} that states one µm/px", f"{mpp_from}; the file says: {said}",
                                  "name another, or --mpp with --mpp-from given"))  # fmt: skip
         return Scale(named[0].mpp, named[0].source)
-    against = [one for one in usable if given is not None and differ(one.mpp, given)]
+    against = [one for one in usable if given is not None and mpp_differ(one.mpp, given)]
     if against or contradictions(usable):
         heard = [f"{given:.4g} ({given_as})"] if given is not None else []
         heard += [_said(one) for one in usable]
@@ -184,7 +184,7 @@ def chosen(
                 f"µm/px of {name}", f"one value (to {TOLERANCE:.0%})", " and ".join(heard), " or ".join(options) + also
             )
         )
-    return agreed(usable) if given is None else Scale(given, given_as)
+    return agreed_mpp(usable) if given is None else Scale(given, given_as)
 
 
 def check_choice(mpp_from: str, given: float | None) -> None:
@@ -201,12 +201,12 @@ def check_choice(mpp_from: str, given: float | None) -> None:
         raise InputError(must("--mpp", "given with --mpp-from given", "none", "for instance --mpp 0.25"))
 
 
-def unused(name: str, statements: Sequence[Statement]) -> list[str]:
+def unused_notes(name: str, statements: Sequence[Statement]) -> list[str]:
     """Notes on statements that cannot be used."""
     return [f"{name}: not used: {_said(one)}" for one in statements if one.problem]
 
 
-def unknown(name: str, statements: Sequence[Statement], field_um: float) -> DataError:
+def unknown_mpp_error(name: str, statements: Sequence[Statement], field_um: float) -> DataError:
     """The error for a field in µm if the µm/px is unknown."""
     said = "; ".join(_said(one) for one in statements if one.problem)
     got = f"nothing in {name}" + (f" that can be used ({said})" if said else "")
@@ -214,7 +214,7 @@ def unknown(name: str, statements: Sequence[Statement], field_um: float) -> Data
     return DataError(must("mpp", f"known to cut a field of {field_um:g} µm", got, fix))
 
 
-def magnified(mpp: float | None, magnification: float | None) -> tuple[float | None, str]:
+def mpp_from_magnification(mpp: float | None, magnification: float | None) -> tuple[float | None, str]:
     """µm/px from what was given as µm/px and as magnification, and its name in messages.
 
     Raises:
@@ -230,7 +230,7 @@ def magnified(mpp: float | None, magnification: float | None) -> tuple[float | N
     found = MAGNIFICATION_MPP / magnification
     if mpp is None:
         return found, f"--magnification {magnification:g}"
-    if differ(mpp, found):
+    if mpp_differ(mpp, found):
         got = f"{mpp:g} and {magnification:g}, which is {found:g} µm/px"
         raise InputError(must("--mpp and --magnification", "one size", got, "give one of them"))
     return mpp, "--mpp"
@@ -259,7 +259,7 @@ def ome_statements(description: str, width_px: int, height_px: int) -> list[Stat
     """
     if not is_ome(description):
         return []
-    images = [attributes for name, attributes in tags(description) if name == "Pixels"]
+    images = [attributes for name, attributes in xml_start_tags(description) if name == "Pixels"]
     fitting = [one for one in images if (one.get("SizeX"), one.get("SizeY")) == (str(width_px), str(height_px))]
     found: list[Statement] = []
     for one in fitting or (images if len(images) == 1 else []):
@@ -274,7 +274,7 @@ def scn_statements(description: str) -> list[Statement]:
         return []
     found: list[tuple[float, float]] = []
     pixels: dict[str, str] = {}
-    for name, attributes in tags(description):
+    for name, attributes in xml_start_tags(description):
         if name == "pixels":
             pixels = attributes
         elif name == "view" and pixels:
@@ -354,7 +354,7 @@ def is_ome(description: str) -> bool:
     return re.search(r"<(?:\w+:)?OME[\s>]", description[:4000]) is not None
 
 
-def tags(xml: str) -> Iterator[tuple[str, dict[str, str]]]:
+def xml_start_tags(xml: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Start tags of XML in their order, without name space: name and attributes."""
     for name, rest in re.findall(r"<(?:\w+:)?(\w+)((?:\s+[\w:.-]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*)\s*/?>", xml):
         pairs = re.findall(r"([\w:.-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')", rest)

@@ -22,7 +22,7 @@ from atypia.data.slides.origins import AUTO, NO_OFFSET, Zero, check_origin, zero
 from atypia.data.slides.readas import ReadAs
 from atypia.data.slides.readers import open_slide
 from atypia.data.slides.regions import Bounds, Slide
-from atypia.data.slides.scale import GIVEN, Scale, check_choice, chosen, unknown, unused
+from atypia.data.slides.scale import GIVEN, Scale, check_choice, choose_mpp, unknown_mpp_error, unused_notes
 from atypia.data.slides.streams import DEFAULT_BATCH, Crop, CropBatch, Refusal, batched
 
 TILE_PX = 1024
@@ -64,7 +64,7 @@ class SlideReading:
         Raises:
             DataError: Its statements contradict each other or the given value.
         """
-        return chosen(slide.name, slide.facts.statements, self.mpp, self.mpp_from, self.given_as)
+        return choose_mpp(slide.name, slide.facts.statements, self.mpp, self.mpp_from, self.given_as)
 
 
 @dataclass
@@ -154,7 +154,7 @@ def slide_points(
         mpp: µm/px of the slide.
         format: Name in :data:`POINT_FORMATS`; None to tell it from the content.
         box_format: What the four numbers of a box are.
-        classes: Classes that are wanted (:func:`atypia.data.points.classes.chosen`); ``all`` for all of several.
+        classes: Classes that are wanted (:func:`atypia.data.points.classes.wanted_figures`); ``all`` for all of several.
         beside: Other slides whose points the file may hold.
         limits: What is too large.
 
@@ -226,7 +226,7 @@ def _cut(
 
 
 def _say(log: SlideLog, name: str, slide: Slide, zero: Zero) -> None:
-    log.notes += [f"{name}: {note}" for note in slide.facts.notes] + unused(name, slide.facts.statements)
+    log.notes += [f"{name}: {note}" for note in slide.facts.notes] + unused_notes(name, slide.facts.statements)
     if zero.note is not None:
         log.notes.append(f"{name}: {zero.note}")
     if slide.facts.bounds is not None:
@@ -247,7 +247,7 @@ def _read_as(scale: Scale, zero: Zero) -> ReadAs:
 
 def _field_px(slide: Slide, geometry: CropGeometry, mpp: float | None) -> int:
     if geometry.side_um is not None and mpp is None:
-        raise unknown(slide.name, slide.facts.statements, geometry.side_um)
+        raise unknown_mpp_error(slide.name, slide.facts.statements, geometry.side_um)
     side = geometry.source_side_px(mpp)
     assert side is not None  # a geometry of the whole image was refused
     check_field(side, slide.width_px, slide.height_px)

@@ -251,7 +251,7 @@ def _channel_names(description: str) -> list[str]:
     if not scale.is_ome(description):
         return []
     best, size, names = [], -1.0, []
-    for tag, attributes in scale.tags(description):
+    for tag, attributes in scale.xml_start_tags(description):
         if tag == "Pixels":
             names = []
             area = (scale.length_um(attributes.get("SizeX"), None) or 0) * (

@@ -15,7 +15,7 @@ from PIL import Image
 from atypia.base.bytecache import ByteCache
 from atypia.base.errors import DataError
 from atypia.data.images.decoding import ImageLimits, read_rgb
-from atypia.data.slides.regions import ArraySlide, Facts, Slide
+from atypia.data.slides.regions import ArraySlide, ImageFileFacts, Slide
 from atypia.data.slides.tifflayout import Layout
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ SEGMENT_CACHE_BYTES = 1 << 26
 """Size, in bytes, of the cache of decoded strips or tiles of one open slide."""
 
 
-def open_pages(path: Path, tiff: TiffFile, layout: Layout, facts: Facts, limits: ImageLimits) -> Slide:
+def open_pages(path: Path, tiff: TiffFile, layout: Layout, facts: ImageFileFacts, limits: ImageLimits) -> Slide:
     """Opens the image of a TIFF in the way that needs least memory.
 
     Args:
@@ -74,7 +74,7 @@ def _way(page: TiffPage, limits: ImageLimits, plane: bool) -> str:
 class _SegmentSlide(Slide):
     """A TIFF whose strips or tiles are decoded on demand; one page in colour, or one each for R, G and B."""
 
-    def __init__(self, name: str, tiff: TiffFile, pages: Sequence[TiffPage], facts: Facts) -> None:
+    def __init__(self, name: str, tiff: TiffFile, pages: Sequence[TiffPage], facts: ImageFileFacts) -> None:
         page = pages[0]
         super().__init__(name, page.imagewidth, page.imagelength, facts)
         self._tiff = tiff

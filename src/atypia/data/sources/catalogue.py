@@ -82,7 +82,7 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Reading:
+class SourceContents:
     """Result of reading a layout.
 
     Attributes:
@@ -138,7 +138,7 @@ class Source:
     folders: tuple[str, ...]
     marks: tuple[str, ...]
     inputs: tuple[str, ...]
-    read: Callable[[Path], Reading]
+    read: Callable[[Path], SourceContents]
     expected: Expected
     images: bool
     by_hand: str

@@ -63,7 +63,7 @@ def class_label(text: str | None, task: str = r.ATYPICAL_TASK) -> int | None:
     return CLASS_WORDS[task][word] if word else None
 
 
-def existing(folder: Path, patterns: Iterable[str]) -> Iterator[Path]:
+def existing_paths(folder: Path, patterns: Iterable[str]) -> Iterator[Path]:
     """The paths below a folder that match one of the patterns, in the patterns' order."""
     for pattern in patterns:
         if any(sign in pattern for sign in "*?["):
@@ -73,8 +73,8 @@ def existing(folder: Path, patterns: Iterable[str]) -> Iterator[Path]:
 
 
 def first_existing(folder: Path, patterns: Iterable[str]) -> Path | None:
-    """The first of :func:`existing`; None if there is none."""
-    return next(existing(folder, patterns), None)
+    """The first of :func:`existing_paths`; None if there is none."""
+    return next(existing_paths(folder, patterns), None)
 
 
 def majority(votes: Iterable[int | None]) -> int | None:
@@ -237,7 +237,7 @@ def make_unique(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Point:
+class LabelledPoint:
     """A labelled figure on a slide: file name, centre in pixels, label of the mitosis task.
 
     ``size_px`` is the slide's width and height where the annotations give it.
@@ -250,7 +250,7 @@ class Point:
     size_px: tuple[int, int] | None = None
 
 
-def points_csv(path: Path, labels: Mapping[str, int]) -> list[Point]:
+def points_csv(path: Path, labels: Mapping[str, int]) -> list[LabelledPoint]:
     """Points of a table with the columns ``x, y, label, filename``; x and y are centres in pixels.
 
     Args:
@@ -268,11 +268,11 @@ def points_csv(path: Path, labels: Mapping[str, int]) -> list[Point]:
         if row["label"] not in labels:
             raise DataError(f"{where}: {must('label', ' or '.join(labels), row['label'], 'check the file')}")
         x, y = number(row["x"], "x", where), number(row["y"], "y", where)
-        points.append(Point(row["filename"], x, y, labels[row["label"]]))
+        points.append(LabelledPoint(row["filename"], x, y, labels[row["label"]]))
     return points
 
 
-def points_coco(path: Path) -> list[Point]:
+def points_coco(path: Path) -> list[LabelledPoint]:
     """Points of COCO-like JSON as the MIDOG sets use it.
 
     A box is given by its corners (left, top, right, bottom), not by a corner and a size as in
@@ -294,7 +294,7 @@ def points_coco(path: Path) -> list[Point]:
                 raise DataError(f"{path.name}: a category without a name; fix: get the file again")
             size = (int(image["width"]), int(image["height"])) if "width" in image else None
             centre = ((left + right) / 2, (top + bottom) / 2)
-            points.append(Point(image["file_name"], *centre, label, size))
+            points.append(LabelledPoint(image["file_name"], *centre, label, size))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; fix: check the path") from None
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -326,7 +326,7 @@ def slide_number(file_name: str, known: Container[int]) -> int:
     return int(stem)
 
 
-def point_rows(points: Iterable[Point], dataset: str) -> list[dict[str, Any]]:
+def point_rows(points: Iterable[LabelledPoint], dataset: str) -> list[dict[str, Any]]:
     """Manifest rows of points: slide, centre, label and the slide's size where known.
 
     The figure id is the data set, the slide and the figure's number on it in the file's order,

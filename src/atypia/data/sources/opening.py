@@ -13,8 +13,8 @@ from atypia.base.errors import AbsentError, DataError, InputError, WorkError
 from atypia.base.paths import cache_root, data_root, home
 from atypia.data.manifest import Manifest
 from atypia.data.sources import user
-from atypia.data.sources.catalogue import SOURCES, Reading, Source
-from atypia.data.sources.layouts import add_image_facts, existing, walk_files
+from atypia.data.sources.catalogue import SOURCES, Source, SourceContents
+from atypia.data.sources.layouts import add_image_facts, existing_paths, walk_files
 
 MANIFEST_NAME = "manifest.parquet"
 """A folder that holds a file of this name is opened as that manifest."""
@@ -245,7 +245,7 @@ def _build(source: Source, folder: Path) -> Manifest:
     return manifest
 
 
-def _check_images(source: Source, reading: Reading) -> None:
+def _check_images(source: Source, reading: SourceContents) -> None:
     if reading.root is None:
         return
     bad = add_image_facts(reading.rows, reading.root)
@@ -255,7 +255,7 @@ def _check_images(source: Source, reading: Reading) -> None:
 
 
 def _inputs(source: Source, folder: Path) -> Iterable[Path]:
-    for path in existing(folder, source.inputs):
+    for path in existing_paths(folder, source.inputs):
         if path.is_dir():
             yield from walk_files(path)
         elif path.is_file():

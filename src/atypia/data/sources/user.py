@@ -27,7 +27,7 @@ from atypia.data.sources.layouts import (
     majority,
     make_unique,
 )
-from atypia.data.textfiles import TextTable, known, number, read_table
+from atypia.data.textfiles import TextTable, cleaned_text, number, read_table
 
 VERSION = 2
 """Increased when a reader returns something else for the same files."""
@@ -83,7 +83,7 @@ def read_csv(path: Path, task: str = r.ATYPICAL_TASK) -> Manifest:
     rows: list[dict[str, Any]] = []
     for cells, line, image in zip(table.rows, table.lines, images, strict=True):
         where = f"{path.name}, line {line}"
-        if known(cells[r.IMAGE]) is None:
+        if cleaned_text(cells[r.IMAGE]) is None:
             raise DataError(f"{where}: `image` is empty; fix: name the image file")
         row = _row(cells, voters, where, task)
         row[r.IMAGE] = image.relative_to(root).as_posix()
@@ -183,16 +183,16 @@ def _check_columns(table: TextTable, voters: Sequence[str]) -> list[str]:
 def _row(cells: dict[str, str], voters: Sequence[str], where: str, task: str) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for column, given in cells.items():
-        text = known(given)
+        text = cleaned_text(given)
         if column in _DERIVED or column in (r.IMAGE, r.LABEL, r.VOTES) or column not in SCHEMA.names or text is None:
             continue
         row[column] = _value(column, text, where)
-    parts = [known(cells.get(part)) for part in r.DOMAIN_PARTS]
+    parts = [cleaned_text(cells.get(part)) for part in r.DOMAIN_PARTS]
     if any(parts):
         row |= domain_columns(*parts)
-    if votes := known(cells.get(r.VOTES)):
+    if votes := cleaned_text(cells.get(r.VOTES)):
         row[r.VOTES] = [_label(vote, r.VOTES, where, task) for vote in votes.split(LIST_SEPARATOR)]
-    elif voters and any(known(cells[voter]) for voter in voters):
+    elif voters and any(cleaned_text(cells[voter]) for voter in voters):
         row[r.VOTES] = [_label(cells[voter], voter, where, task) for voter in voters]
     row[r.LABEL] = _label(cells.get(r.LABEL, ""), r.LABEL, where, task)
     if row[r.LABEL] is None and r.VOTES in row:
@@ -211,7 +211,7 @@ def _settled_against_votes(row: dict[str, Any]) -> bool:
 
 def _label(text: str, column: str, where: str, task: str) -> int | None:
     try:
-        return class_label(known(text), task)
+        return class_label(cleaned_text(text), task)
     except KeyError:
         words = ", ".join(CLASS_WORDS[task])
         raise DataError(f"{where}: {must(column, f'one of {words}', repr(text), 'correct the cell')}") from None
@@ -220,7 +220,7 @@ def _label(text: str, column: str, where: str, task: str) -> int | None:
 def _value(column: str, text: str, where: str) -> Any:
     kind = SCHEMA.field(column).type
     if pa.types.is_list(kind):
-        return [known(part) for part in text.split(LIST_SEPARATOR)]
+        return [cleaned_text(part) for part in text.split(LIST_SEPARATOR)]
     if pa.types.is_string(kind):
         return text
     value = number(text, column, where)

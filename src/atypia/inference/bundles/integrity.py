@@ -78,7 +78,7 @@ def write_hashes(folder: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedBundle:
     """A bundle's configuration, and its files as far as they were read.
 
     Attributes:
@@ -92,7 +92,7 @@ class Checked:
     contents: dict[str, bytes] = field(default_factory=dict, repr=False)
 
 
-def read_bundle(folder: Path, wanted: Iterable[str] = (), given: Mapping[str, bytes] | None = None) -> Checked:
+def read_bundle(folder: Path, wanted: Iterable[str] = (), given: Mapping[str, bytes] | None = None) -> CheckedBundle:
     """Reads a bundle's configuration and compares every file that it names with its hash.
 
     Args:
@@ -117,7 +117,7 @@ def read_bundle(folder: Path, wanted: Iterable[str] = (), given: Mapping[str, by
         have = _sha256(contents[name]) if name in contents else file_sha256(folder / name)
         if have != want:
             raise DataError(f"{folder} is a damaged bundle: {_changed(name)}")
-    return Checked(config, frozenset(files), contents)
+    return CheckedBundle(config, frozenset(files), contents)
 
 
 def _changed(path: Path | str, again: str = TRAIN) -> str:
@@ -211,7 +211,7 @@ def check_exported(data: bytes, where: Path | str, weights: bytes | None = None)
 
 
 @dataclass(frozen=True)
-class Network:
+class ExportedNetwork:
     """An exported network, read once and compared with its hashes.
 
     Attributes:
@@ -242,7 +242,7 @@ class Network:
             yield Path(folder) / self.path.name
 
 
-def read_network(path: Path) -> Network:
+def read_network(path: Path) -> ExportedNetwork:
     """Reads an exported network, alone or in its bundle's folder, with what it refers to.
 
     Raises:
@@ -259,7 +259,7 @@ def read_network(path: Path) -> Network:
                 raise DataError(f"{path} reads its weights from its bundle, of which {CONFIG_FILE} is missing; "
                                 "fix: name the bundle's whole folder")  # fmt: skip
             hashed = check_exported(data, path, given.get(BIN_FILE))
-            return Network(path, data, {n: c for n, c in given.items() if n != path.name}, None, hashed)
+            return ExportedNetwork(path, data, {n: c for n, c in given.items() if n != path.name}, None, hashed)
         bundle = read_bundle(path.parent, (MODEL_FILE,) if shares else (), given)
     except FileNotFoundError as error:
         name = Path(error.filename or path).name
@@ -270,7 +270,7 @@ def read_network(path: Path) -> Network:
     # A bundle's hashes name the files that were written with it; what was exported into its folder later has its own.
     hashed = own or path.name in bundle.names
     beside = {name: content for name, content in bundle.contents.items() if name != path.name}
-    return Network(path, data, beside, bundle.config, hashed)
+    return ExportedNetwork(path, data, beside, bundle.config, hashed)
 
 
 def hashed_names(folder: Path) -> frozenset[str]:

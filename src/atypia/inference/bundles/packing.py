@@ -27,7 +27,7 @@ INTEGERS, SCALE = ".int8", ".scale"
 Array = npt.NDArray[Any]
 
 
-def rounded(weights: Array, axis: int) -> tuple[Array, Array]:
+def quantise_matrix(weights: Array, axis: int) -> tuple[Array, Array]:
     """A matrix in integers of −63 to 63, and its scales.
 
     Args:
@@ -47,7 +47,7 @@ def pack(tensors: Mapping[str, Array]) -> dict[str, Array]:
     packed: dict[str, Array] = {}
     for name, value in tensors.items():
         if value.ndim == 2 and value.size >= PACKED_FROM and np.issubdtype(value.dtype, np.floating):
-            packed[name + INTEGERS], packed[name + SCALE] = rounded(value.astype(np.float32), axis=1)
+            packed[name + INTEGERS], packed[name + SCALE] = quantise_matrix(value.astype(np.float32), axis=1)
         else:
             packed[name] = value
     return packed

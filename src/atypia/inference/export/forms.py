@@ -15,7 +15,7 @@ from atypia.inference.bundles.integrity import hashed_names
 from atypia.inference.classifier import MODELS
 from atypia.inference.export.onnx import Exported, export_onnx
 from atypia.inference.export.openvino import folder_bytes
-from atypia.inference.export.quantise import Loss, Method, calibrate_and_quantise
+from atypia.inference.export.quantise import Method, QuantisationLoss, calibrate_and_quantise
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Report:
     form: str
     exported: Exported
     method: Method | None = None
-    loss: Loss | None = None
+    loss: QuantisationLoss | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; NaN, where the data lack a class, becomes null."""

@@ -108,15 +108,15 @@ def export_onnx(bundle: Bundle, path: Path, half: bool = False, weights_file: Pa
         raise InputError(must("out", "a file ending in .onnx", str(path), "for instance --out model.onnx"))
     traced = trace(bundle, weights_file, half)
     if half:
-        halve(traced.model)
+        halve_weights(traced.model)
     data = serialised(traced.model)
-    differences = checked(traced, OnnxRuntime(data).run, half)
+    differences = check_differences(traced, OnnxRuntime(data).run, half)
     with atomic_file(path) as file:
         file.write(data)
     return Exported(path, len(data), *differences)
 
 
-def checked(
+def check_differences(
     traced: Traced, run: Callable[[npt.NDArray[np.uint8]], tuple[Floats, Floats]], half: bool
 ) -> tuple[float, float]:
     """The differences of a runtime from torch, within tolerance.
@@ -170,12 +170,12 @@ def trace(bundle: Bundle, weights_file: Path | None = None, half: bool = False) 
         )  # fmt: skip
     assert program is not None  # None is given only where a file is written
     model = program.model_proto
-    clean(model)
+    drop_source_notes(model)
     stamp(model, exported_config(bundle), bundle.decision.tensors())
     return Traced(model, crops, logits.numpy(), features.numpy())
 
 
-def clean(model: ModelProto) -> None:
+def drop_source_notes(model: ModelProto) -> None:
     """Drops what the exporter notes of source files, and shapes that a quantiser would take for fixed; in place."""
     graph = model.graph
     for part in (*graph.node, *graph.input, *graph.output, *graph.initializer, graph):
@@ -217,7 +217,7 @@ def serialised(model: ModelProto) -> bytes:
     return sealed_onnx(model.SerializeToString())
 
 
-def halve(model: ModelProto) -> int:
+def halve_weights(model: ModelProto) -> int:
     """Stores the network's weights in half precision, each followed by a cast to single; in place.
 
     The runtimes cast once, when they open the file. What half precision cannot hold stays as it is, and so

@@ -9,7 +9,7 @@ from atypia.base.artifacts import atomic_folder
 from atypia.base.errors import InputError, must
 from atypia.inference.bundles.bundle import Bundle
 from atypia.inference.bundles.integrity import BIN_FILE, sealed_xml
-from atypia.inference.export.onnx import Exported, checked, halve, require_export, serialised, trace
+from atypia.inference.export.onnx import Exported, check_differences, halve_weights, require_export, serialised, trace
 from atypia.inference.runtimes.catalogue import IR_FILE
 
 
@@ -33,10 +33,10 @@ def export_openvino(bundle: Bundle, folder: Path, half: bool = False, weights_fi
     check_replaceable(folder, (IR_FILE, BIN_FILE))
     traced = trace(bundle, weights_file, half)
     if half:
-        halve(traced.model)
+        halve_weights(traced.model)
     with atomic_folder(folder) as part:
         save_ir(serialised(traced.model), part)
-        differences = checked(traced, OpenVinoRuntime(part / IR_FILE).run, half)
+        differences = check_differences(traced, OpenVinoRuntime(part / IR_FILE).run, half)
     return Exported(folder, folder_bytes(folder), *differences)
 
 

@@ -45,7 +45,7 @@ Method = Literal["static", "dynamic"]
 
 
 @dataclass(frozen=True)
-class Loss:
+class QuantisationLoss:
     """What quantisation costs on labelled crops.
 
     Attributes:
@@ -129,7 +129,7 @@ def measure_loss(
     crops: npt.NDArray[np.uint8],
     labels: npt.NDArray[np.integer[Any]],
     rows: npt.NDArray[np.int64] | None = None,
-) -> Loss:
+) -> QuantisationLoss:
     """Compares two runtimes on labelled crops, at the decision that the first carries.
 
     Args:
@@ -151,7 +151,7 @@ def measure_loss(
     y = labels[rows]
     first, second = (np.concatenate(parts) if parts else np.empty(0, np.int8) for parts in decided)
     p_first, p_second = (np.concatenate(parts) if parts else np.empty(0) for parts in p)
-    return Loss(
+    return QuantisationLoss(
         figures=len(rows),
         balanced_accuracy_before=balanced_accuracy(y, first),
         balanced_accuracy=balanced_accuracy(y, second),
@@ -164,7 +164,7 @@ def measure_loss(
 
 def calibrate_and_quantise(
     bundle: Bundle, data: str, source: Path, target: Path, root: Path | None = None
-) -> tuple[Method, Loss]:
+) -> tuple[Method, QuantisationLoss]:
     """Quantises an exported network by a data set, and measures the loss on the set's other figures.
 
     Args:

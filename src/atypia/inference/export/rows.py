@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from atypia.base.errors import InputError, must
-from atypia.inference.bundles.packing import INTEGERS, PACKED_FROM, rounded
+from atypia.inference.bundles.packing import INTEGERS, PACKED_FROM, quantise_matrix
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -59,7 +59,7 @@ def quantise_rows(model: ModelProto, outside: Collection[str] = ()) -> int:
             tokens[source] = f"rows.{len(tokens)}"
             nodes += _tokens(source, tokens[source])
         if name + INTEGERS not in new:
-            new[name + INTEGERS], scale = rounded(numpy_helper.to_array(matrix), axis=0)
+            new[name + INTEGERS], scale = quantise_matrix(numpy_helper.to_array(matrix), axis=0)
             new[f"{name}.step"] = (scale / STEPS).astype(np.float32)
         of = f"{node.name}.rows"
         nodes += [

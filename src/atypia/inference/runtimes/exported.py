@@ -14,7 +14,7 @@ from atypia.base.errors import DataError, InputError, must
 from atypia.base.files.structured import parse_json
 from atypia.inference.bundles.bundle import FINGERPRINT, load_bundle
 from atypia.inference.bundles.decision import Decision
-from atypia.inference.bundles.integrity import Network, check_exported, read_network
+from atypia.inference.bundles.integrity import ExportedNetwork, check_exported, read_network
 
 Floats = npt.NDArray[np.float32]
 
@@ -26,7 +26,7 @@ BATCH: Final = 32
 """Crops that pass through a network at once."""
 
 
-def opened_network(model: Path | bytes) -> Network:
+def opened_network(model: Path | bytes) -> ExportedNetwork:
     """An exported network's bytes, compared with its hashes; see :func:`atypia.inference.bundles.integrity.read_network`.
 
     Args:
@@ -37,14 +37,14 @@ def opened_network(model: Path | bytes) -> Network:
     """
     if isinstance(model, bytes):
         where = Path("the model")
-        return Network(where, model, {}, None, check_exported(model, where))
+        return ExportedNetwork(where, model, {}, None, check_exported(model, where))
     network = read_network(model)
     if network.shares_weights and not network.hashed:
         load_bundle(model.parent)  # of the form before hashes: its fingerprint covers the weights
     return network
 
 
-def settings(values: Mapping[str, str], network: Network) -> tuple[dict[str, Any], Decision]:
+def settings(values: Mapping[str, str], network: ExportedNetwork) -> tuple[dict[str, Any], Decision]:
     """The configuration and the decision that a network carries, which must be those of the bundle beside it.
 
     Args:

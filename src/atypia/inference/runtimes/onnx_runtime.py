@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from atypia.base.cores import core_count
 from atypia.base.errors import DataError
-from atypia.inference.bundles.integrity import Network
+from atypia.inference.bundles.integrity import ExportedNetwork
 from atypia.inference.runtimes.exported import Floats, in_batches, opened_network, settings
 
 BATCH: Final = 8
@@ -68,7 +68,7 @@ class OnnxRuntime:
         return np.asarray(logits), np.asarray(features)
 
 
-def _session(network: Network, options: Any) -> Any:
+def _session(network: ExportedNetwork, options: Any) -> Any:
     """A session of the bytes that were compared with their hashes."""
     import onnxruntime
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from atypia.base.cores import core_count
 from atypia.base.errors import DataError
-from atypia.inference.bundles.integrity import BIN_FILE, Network
+from atypia.inference.bundles.integrity import BIN_FILE, ExportedNetwork
 from atypia.inference.runtimes.exported import CONFIG_KEY, TENSORS_KEY, Floats, in_batches, opened_network, settings
 from atypia.inference.runtimes.signalstack import kept_signal_stack
 
@@ -61,7 +61,7 @@ class OpenVinoRuntime:
         return answer[0], answer[1]
 
 
-def _read(core: Any, network: Network) -> Any:
+def _read(core: Any, network: ExportedNetwork) -> Any:
     """The model of a network's bytes: those that were compared with their hashes."""
     if network.path.suffix == ".xml":
         return core.read_model(network.data, network.beside[BIN_FILE])

@@ -11,13 +11,13 @@ from pydantic import Field
 from atypia.base.config import StrictModel
 from atypia.base.progress import Progress
 from atypia.methods.catalogue import PROBES
-from atypia.methods.head import FoldRows, LinearHead, Probe, ProbeData, log_loss, sigmoid
-from atypia.methods.parallel import each
+from atypia.methods.head import FeatureRows, LinearHead, Probe, ProbeData, log_loss, sigmoid
+from atypia.methods.parallel import map_threads
 
 CLASSES = 2
 
 
-class AmmelingOptions(StrictModel):
+class AmmelingProbeOptions(StrictModel):
     """Options of the probe.
 
     Attributes:
@@ -31,7 +31,7 @@ class AmmelingOptions(StrictModel):
     max_iterations: int = Field(default=1000, ge=1)
 
 
-class AmmelingProbe(Probe[AmmelingOptions]):
+class AmmelingProbe(Probe[AmmelingProbeOptions]):
     """Logistic regression with strength 1/C, C = features × classes / 100 (Ammeling et al., section 3).
 
     ``squared`` minimises ``Σ ℓ_i + (1/C) · ½ ‖w‖²``, scikit-learn's convention for C, in the form
@@ -41,22 +41,22 @@ class AmmelingProbe(Probe[AmmelingOptions]):
     """
 
     name = "ammeling"
-    options_model = AmmelingOptions
+    options_model = AmmelingProbeOptions
 
-    def fit(self, data: ProbeData, options: AmmelingOptions, progress: Progress) -> list[LinearHead]:
+    def fit(self, data: ProbeData, options: AmmelingProbeOptions, progress: Progress) -> list[LinearHead]:
         """See :meth:`atypia.methods.head.Probe.fit`; nothing is random here."""
 
-        def one(fold: FoldRows) -> LinearHead:
+        def one(fold: FeatureRows) -> LinearHead:
             return fit(data.features[fold.train].astype(np.float64), data.labels[fold.train], options)
 
         heads = []
-        for head in each(one, data.folds):
+        for head in map_threads(one, data.folds):
             heads.append(head)
             progress(len(heads), len(data.folds), "folds fitted")
         return heads
 
 
-def fit(x: npt.NDArray[np.float64], labels: npt.NDArray[np.int8], options: AmmelingOptions) -> LinearHead:
+def fit(x: npt.NDArray[np.float64], labels: npt.NDArray[np.int8], options: AmmelingProbeOptions) -> LinearHead:
     """Fits one head.
 
     Args:

@@ -13,9 +13,9 @@ from atypia.base.errors import InputError, must
 from atypia.base.progress import Progress
 from atypia.base.seeds import generator
 from atypia.methods.catalogue import PROBES
-from atypia.methods.head import FoldRows, LinearHead, Probe, ProbeData, Rows, balanced_weights, log_loss
+from atypia.methods.head import FeatureRows, LinearHead, Probe, ProbeData, Rows, balanced_weights, log_loss
 from atypia.methods.logistic import Preconditioner, solve
-from atypia.methods.parallel import each
+from atypia.methods.parallel import map_threads
 
 INNER_TOLERANCE = 2e-3
 """The order of the strengths is settled long before the last digits of their coefficients: on real
@@ -62,13 +62,13 @@ class AtypiaProbe(Probe[AtypiaOptions]):
     def fit(self, data: ProbeData, options: AtypiaOptions, progress: Progress) -> list[LinearHead]:
         """See :meth:`atypia.methods.head.Probe.fit`."""
 
-        def one(fold: FoldRows) -> LinearHead:
+        def one(fold: FeatureRows) -> LinearHead:
             rows = fold.train
             x = data.features[rows].astype(np.float32)
             return fit_fold(x, data.labels[rows], data.cases[rows], (data.seed, fold.key), options)
 
         heads = []
-        for head in each(one, data.folds):
+        for head in map_threads(one, data.folds):
             heads.append(head)
             progress(len(heads), len(data.folds), "folds fitted")
         return heads

@@ -15,13 +15,13 @@ from atypia.base.errors import InputError, must
 from atypia.base.progress import Progress
 from atypia.base.seeds import generator
 from atypia.methods.catalogue import PROBES
-from atypia.methods.head import FoldRows, LinearHead, Probe, ProbeData, inverse_class_weights, sigmoid
+from atypia.methods.head import FeatureRows, LinearHead, Probe, ProbeData, inverse_class_weights, sigmoid
 from atypia.statistics.metrics import balanced_accuracy
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
-class BanerjeeOptions(StrictModel):
+class BanerjeeProbeOptions(StrictModel):
     """Options of the probe; the defaults are the paper's (section 4).
 
     Attributes:
@@ -93,13 +93,13 @@ class FoldFit:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-class BanerjeeProbe(Probe[BanerjeeOptions]):
+class BanerjeeProbe(Probe[BanerjeeProbeOptions]):
     """Binary cross-entropy on one logit of raw features, best epoch by strictly greater validation BA."""
 
     name = "banerjee"
-    options_model = BanerjeeOptions
+    options_model = BanerjeeProbeOptions
 
-    def fit(self, data: ProbeData, options: BanerjeeOptions, progress: Progress) -> list[LinearHead]:
+    def fit(self, data: ProbeData, options: BanerjeeProbeOptions, progress: Progress) -> list[LinearHead]:
         """See :meth:`atypia.methods.head.Probe.fit`."""
         labels, folds, seed = data.labels, data.folds, data.seed
         for number, fold in enumerate(folds, start=1):
@@ -119,7 +119,7 @@ class BanerjeeProbe(Probe[BanerjeeOptions]):
         x: npt.NDArray[np.float64],
         labels: npt.NDArray[np.int8],
         seed: int,
-        options: BanerjeeOptions,
+        options: BanerjeeProbeOptions,
         progress: Progress,
     ) -> None:
         for epoch in range(options.epochs):
@@ -138,9 +138,9 @@ class BanerjeeProbe(Probe[BanerjeeOptions]):
         self,
         x: npt.NDArray[np.float64],
         labels: npt.NDArray[np.int8],
-        fold: FoldRows,
+        fold: FeatureRows,
         seed: int,
-        options: BanerjeeOptions,
+        options: BanerjeeProbeOptions,
     ) -> FoldFit:
         weights = inverse_class_weights(labels[fold.train])
         bound = 1 / np.sqrt(x.shape[1] - 1)
@@ -171,7 +171,7 @@ def run_epoch(
     x: npt.NDArray[np.float64],
     labels: npt.NDArray[np.int8],
     drawn: npt.NDArray[np.int64],
-    options: BanerjeeOptions,
+    options: BanerjeeProbeOptions,
 ) -> None:
     """Adam steps over the drawn rows in batches (Kingma and Ba 2015, with L2 in the gradient).
 

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from atypia.methods.catalogue import SAMPLERS
 from atypia.methods.options import SamplerOptions
-from atypia.methods.sampler import Floats, Ints, Places, Sampler
+from atypia.methods.sampler import Floats, GroupedDraws, Ints, Sampler
 
 
 class DomainBatchesOptions(SamplerOptions):
@@ -38,7 +38,7 @@ class DomainBatches(Sampler[DomainBatchesOptions]):
         known = np.unique(codes[codes >= 0])
         unknown = int((codes < 0).any())
         group = np.where(codes < 0, len(known), np.searchsorted(known, codes)).astype(np.int64)
-        places = Places(2 * group + self.population.labels, 2 * (len(known) + unknown), self.hardness())
+        places = GroupedDraws(2 * group + self.population.labels, 2 * (len(known) + unknown), self.hardness())
         most = max(2, self.batch_size // 2 - unknown)
         count = min(self.options.domains or most, len(known), most)
         batches = -(-self.draws // self.batch_size)

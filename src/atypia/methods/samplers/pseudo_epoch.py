@@ -6,7 +6,7 @@ import numpy as np
 
 from atypia.methods.catalogue import SAMPLERS
 from atypia.methods.options import SamplerOptions
-from atypia.methods.sampler import Floats, Ints, Places, Sampler
+from atypia.methods.sampler import Floats, GroupedDraws, Ints, Sampler
 
 
 @SAMPLERS.register("pseudo-epoch")
@@ -26,6 +26,6 @@ class PseudoEpoch(Sampler[SamplerOptions]):
 
     def drawn(self, rng: np.random.Generator) -> Ints:
         slides, codes = np.unique(self.population.slides, return_inverse=True)
-        places = Places(2 * codes + self.population.labels, 2 * len(slides), self.hardness())
+        places = GroupedDraws(2 * codes + self.population.labels, 2 * len(slides), self.hardness())
         wanted = 2 * rng.integers(len(slides), size=self.draws) + (rng.random(self.draws) < self.options.positive_share)
         return places.draw(np.where(places.sizes[wanted] > 0, wanted, wanted ^ 1), rng)

@@ -28,7 +28,7 @@ from atypia.inference import results as res
 from atypia.reports.case.summary import CaseSummary, Counts, split_words
 from atypia.reports.drawing.names import file_name, without_folders
 from atypia.reports.drawing.page import render
-from atypia.reports.drawing.tables import shown
+from atypia.reports.drawing.tables import format_value
 
 if TYPE_CHECKING:
     from atypia.data.slides.streams import CropBatch
@@ -296,21 +296,21 @@ def _data_uri(pixels: npt.NDArray[np.uint8]) -> str:
 def _card(crop: ShownCrop) -> dict[str, Any]:
     row, call = crop.row, crop.row[res.CALL]
     p, novelty = row[r.P_ATYPICAL], row[res.NOVELTY]
-    figure = shown(row[r.FIGURE_ID])
+    figure = format_value(row[r.FIGURE_ID])
     known = f"probability of atypical {p:.3f}" if p is not None else "no probability"
     bits = crop.uncertainty
-    lines = [] if row[res.CLASS] is None else [(res.CLASS, shown(row[res.CLASS]))]
+    lines = [] if row[res.CLASS] is None else [(res.CLASS, format_value(row[res.CLASS]))]
     lines += [] if bits is None else [("uncertainty", f"{bits:.2f} bit")]
     if novelty is not None:
         lines.append((res.NOVELTY, f"{novelty:.3g}"))
     if row[r.X_PX] is not None and row[r.Y_PX] is not None:
         counted = f" ({row[res.ORIGIN]})" if row[res.ORIGIN] else ""
         place = f"{row[r.X_PX]:.1f}, {row[r.Y_PX]:.1f} px{counted}"
-        lines += [("x, y", place), ("image", shown(file_name(row[r.IMAGE])))]
+        lines += [("x, y", place), ("image", format_value(file_name(row[r.IMAGE])))]
     if row[r.MPP] is not None:
         lines.append(("µm/px", f"{row[r.MPP]:.4g}, {row[res.MPP_SOURCE]}"))
     if row[res.REASON] is not None:
-        lines.append((res.REASON, shown(without_folders(row[res.REASON], row[r.IMAGE]))))
+        lines.append((res.REASON, format_value(without_folders(row[res.REASON], row[r.IMAGE]))))
     return {
         "figure": figure,
         "call": call,
@@ -356,7 +356,8 @@ def _bin_rows(histogram: Mapping[str, list[int]]) -> list[list[str]]:
 def _table_cells(summary: CaseSummary) -> dict[str, Any]:
     table = summary.table()
     rows = [
-        [shown(value, column.digits) for value, column in zip(row, table.columns, strict=True)] for row in table.rows
+        [format_value(value, column.digits) for value, column in zip(row, table.columns, strict=True)]
+        for row in table.rows
     ]
     return {"titles": [column.title for column in table.columns], "rows": rows}
 

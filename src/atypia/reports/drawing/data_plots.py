@@ -65,7 +65,7 @@ class RocInput:
     scores: npt.ArrayLike
 
 
-def counts_figure(
+def counts_plot(
     rows: Sequence[tuple[str, str, int, int]],
     path: Path,
     classes: tuple[str, str] = r.CLASS_NAMES[r.ATYPICAL_TASK],
@@ -81,10 +81,10 @@ def counts_figure(
         InputError: No rows, a negative count, or another suffix.
     """
     with styled():
-        return save_figure(draw_counts(rows, classes), path)
+        return save_plot(draw_counts(rows, classes), path)
 
 
-def roc_figure(folds: Sequence[RocInput], path: Path, title: str = "ROC curves") -> Path:
+def roc_plot(folds: Sequence[RocInput], path: Path, title: str = "ROC curves") -> Path:
     """Draws the ROC curve of each fold and their vertical mean ± population sd.
 
     Args:
@@ -96,10 +96,10 @@ def roc_figure(folds: Sequence[RocInput], path: Path, title: str = "ROC curves")
         InputError: No folds, a fold with one class only, or another suffix.
     """
     with styled():
-        return save_figure(draw_roc(folds, title), path)
+        return save_plot(draw_roc(folds, title), path)
 
 
-def domain_figure(summary: pa.Table, path: Path, metric: str = "balanced_accuracy", title: str | None = None) -> Path:
+def domain_plot(summary: pa.Table, path: Path, metric: str = "balanced_accuracy", title: str | None = None) -> Path:
     """Draws a metric of each classifier on each domain as dots with ± sd, and overall as a line.
 
     Args:
@@ -113,11 +113,11 @@ def domain_figure(summary: pa.Table, path: Path, metric: str = "balanced_accurac
             distinguished, or another suffix.
     """
     with styled():
-        return save_figure(draw_domains(summary, metric, title), path)
+        return save_plot(draw_domains(summary, metric, title), path)
 
 
 def draw_counts(rows: Sequence[tuple[str, str, int, int]], classes: tuple[str, str]) -> Figure:
-    """The matplotlib figure of :func:`counts_figure`, not yet written: one panel per data set."""
+    """The matplotlib figure of :func:`counts_plot`, not yet written: one panel per data set."""
     from matplotlib.figure import Figure
 
     if not rows:
@@ -157,7 +157,7 @@ def draw_counts(rows: Sequence[tuple[str, str, int, int]], classes: tuple[str, s
 
 
 def draw_roc(folds: Sequence[RocInput], title: str) -> Figure:
-    """The matplotlib figure of :func:`roc_figure`, not yet written."""
+    """The matplotlib figure of :func:`roc_plot`, not yet written."""
     from matplotlib.figure import Figure
 
     if not folds:
@@ -207,7 +207,7 @@ def mean_roc(folds: Sequence[RocInput], points: int = 201) -> tuple[npt.NDArray[
 
 
 def draw_domains(summary: pa.Table, metric: str, title: str | None) -> Figure:
-    """The matplotlib figure of :func:`domain_figure`, not yet written."""
+    """The matplotlib figure of :func:`domain_plot`, not yet written."""
     from matplotlib.figure import Figure
 
     about = METRICS[metric]
@@ -292,7 +292,7 @@ def styled() -> Iterator[None]:
         yield
 
 
-def save_figure(figure: Figure, path: Path) -> Path:
+def save_plot(figure: Figure, path: Path) -> Path:
     """Writes a matplotlib figure as SVG or PNG, atomically; the same figure gives the same bytes.
 
     Raises:

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from atypia.reports.drawing.tables import shown
+from atypia.reports.drawing.tables import format_value
 
 
 def render(name: str, values: Mapping[str, Any]) -> str:
@@ -27,7 +27,7 @@ def render(name: str, values: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["plain"] = shown
+    environment.filters["plain"] = format_value
     return environment.from_string(template).render(
         **values,
         policy=policy(style, script),

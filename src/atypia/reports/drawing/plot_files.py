@@ -21,11 +21,11 @@ from atypia.reports.drawing.data_plots import (
     SERIES_MARKERS,
     SUFFIXES,
     WIDTH_INCHES,
-    save_figure,
+    save_plot,
     styled,
 )
-from atypia.reports.drawing.plots import Chart, Confusions, Drawing, Forest, Heat, fitted, look
-from atypia.reports.drawing.tables import shown
+from atypia.reports.drawing.plots import ConfusionPlot, Drawing, ForestPlot, HeatMap, LinePlot, fitted, look
+from atypia.reports.drawing.tables import format_value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +38,7 @@ DASHES: Final = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (
 LABEL_CHARACTERS, LEGEND_CHARACTERS = 48, 84
 
 
-def write_charts(charts: Iterable[Drawing], folder: Path) -> list[Path]:
+def write_plots(charts: Iterable[Drawing], folder: Path) -> list[Path]:
     """Writes each plot as SVG and PNG; unchanged files are kept, files of other plots are removed.
 
     Args:
@@ -64,7 +64,7 @@ def write_charts(charts: Iterable[Drawing], folder: Path) -> list[Path]:
             for key in todo:
                 figure = draw(wanted[key])
                 for suffix in SUFFIXES:
-                    save_figure(figure, folder / f"{key}{suffix}")
+                    save_plot(figure, folder / f"{key}{suffix}")
     for stale in set(known) - set(marks):
         for suffix in SUFFIXES:
             (folder / f"{stale}{suffix}").unlink(missing_ok=True)
@@ -75,14 +75,14 @@ def write_charts(charts: Iterable[Drawing], folder: Path) -> list[Path]:
 
 def draw(chart: Drawing) -> Figure:
     """The matplotlib figure of a plot."""
-    if isinstance(chart, Chart):
+    if isinstance(chart, LinePlot):
         return _draw_chart(chart)
-    if isinstance(chart, Heat):
+    if isinstance(chart, HeatMap):
         return _draw_heat(chart)
-    return _draw_forest(chart) if isinstance(chart, Forest) else _draw_confusions(chart)
+    return _draw_forest(chart) if isinstance(chart, ForestPlot) else _draw_confusions(chart)
 
 
-def _draw_chart(chart: Chart) -> Figure:
+def _draw_chart(chart: LinePlot) -> Figure:
     from matplotlib.figure import Figure
 
     square = chart.diagonal or not chart.log_x
@@ -106,14 +106,14 @@ def _draw_chart(chart: Chart) -> Figure:
     pad = 0.01 * (chart.y_range[1] - chart.y_range[0])
     axis.set(ylim=(chart.y_range[0] - pad, chart.y_range[1] + pad), xlabel=chart.x_label, ylabel=chart.y_label)
     axis.set_xlim(*chart.x_range) if chart.log_x else axis.set_xlim(chart.x_range[0] - 0.01, chart.x_range[1] + 0.01)
-    axis.set_title(shown(chart.title), loc="left", wrap=True)
+    axis.set_title(format_value(chart.title), loc="left", wrap=True)
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="lower left", bbox_to_anchor=(0.1, 0.0), fontsize=8, frameon=False)
     figure.subplots_adjust(left=0.12, right=0.97, top=1 - 0.4 / height, bottom=(legend + 0.05) / height)
     return figure
 
 
-def _draw_forest(forest: Forest) -> Figure:
+def _draw_forest(forest: ForestPlot) -> Figure:
     from matplotlib.figure import Figure
 
     many = max(1, len(forest.names))
@@ -127,7 +127,7 @@ def _draw_forest(forest: Forest) -> Figure:
     for value, name in forest.lines:
         axis.axvline(value, color=FAINT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
         axis.annotate(
-            shown(name), (value, 1.0), xycoords=("data", "axes fraction"), fontsize=7, ha="center", va="bottom"
+            format_value(name), (value, 1.0), xycoords=("data", "axes fraction"), fontsize=7, ha="center", va="bottom"
         )
     for number, name in enumerate(forest.names):
         found = [(place, row.points[number]) for place, row in enumerate(forest.rows)]
@@ -139,7 +139,9 @@ def _draw_forest(forest: Forest) -> Figure:
         axis.plot([p.value for _, p in known], y, SERIES_MARKERS[marker], color=colour, markersize=4.5,
                   label=names[name])  # fmt: skip
     of_row = fitted([row.label for row in forest.rows], LABEL_CHARACTERS)
-    labels = [f"{of_row[row.label]}\n{shown(row.detail)}" if row.detail else of_row[row.label] for row in forest.rows]
+    labels = [
+        f"{of_row[row.label]}\n{format_value(row.detail)}" if row.detail else of_row[row.label] for row in forest.rows
+    ]
     axis.set_yticks(range(len(forest.rows)), labels, fontsize=8)
     axis.set_ylim(len(forest.rows) - 0.5, -0.5)
     axis.set_xlim(*forest.x_range)
@@ -148,14 +150,14 @@ def _draw_forest(forest: Forest) -> Figure:
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
     axis.set_xlabel(forest.x_label)
-    axis.set_title(shown(forest.title), loc="left", pad=16 if forest.lines else 6)
+    axis.set_title(format_value(forest.title), loc="left", pad=16 if forest.lines else 6)
     if many > 1:
         figure.legend(loc="lower left", bbox_to_anchor=(0.02, 0.0), frameon=False, fontsize=8)
     figure.subplots_adjust(left=0.42, right=0.97, top=1 - 0.42 / inches, bottom=(0.5 + legend) / inches)
     return figure
 
 
-def _draw_confusions(chart: Confusions) -> Figure:
+def _draw_confusions(chart: ConfusionPlot) -> Figure:
     from matplotlib.figure import Figure
 
     across = min(3, len(chart.panels))
@@ -179,13 +181,13 @@ def _draw_confusions(chart: Confusions) -> Figure:
         axis.set_ylabel("label", fontsize=7)
     for axis in axes[len(chart.panels) :]:
         axis.set_visible(False)
-    figure.suptitle(shown(chart.title), x=0.02, ha="left", fontsize=10)
+    figure.suptitle(format_value(chart.title), x=0.02, ha="left", fontsize=10)
     figure.subplots_adjust(left=0.1, right=0.98, top=1 - 0.65 / (2.5 * down + 0.4), bottom=0.13 / down + 0.05,
                            hspace=0.55, wspace=0.35)  # fmt: skip
     return figure
 
 
-def _draw_heat(heat: Heat) -> Figure:
+def _draw_heat(heat: HeatMap) -> Figure:
     from matplotlib.figure import Figure
 
     inches = 1.9 + 0.42 * len(heat.rows)
@@ -202,7 +204,7 @@ def _draw_heat(heat: Heat) -> Figure:
     axis.tick_params(length=0)
     axis.set_xlabel(heat.column_title)
     axis.set_ylabel(heat.row_title)
-    axis.set_title(shown(heat.title), loc="left", wrap=True)
+    axis.set_title(format_value(heat.title), loc="left", wrap=True)
     figure.subplots_adjust(left=0.3, right=0.98, top=1 - 0.4 / inches, bottom=1.1 / inches)
     return figure
 

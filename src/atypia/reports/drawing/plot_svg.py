@@ -12,8 +12,8 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
-from atypia.reports.drawing.plots import Align, Chart, Forest, Heat, Point, fitted, look, ticks
-from atypia.reports.drawing.tables import shown
+from atypia.reports.drawing.plots import Align, ForestPlot, HeatMap, LinePlot, PlottedEstimate, fitted, look, ticks
+from atypia.reports.drawing.tables import format_value
 
 CHART_WIDTH, CHART_HEIGHT = 340, 330
 FOREST_WIDTH: Final = 400
@@ -32,7 +32,7 @@ SHAPES: Final = (
 """Markers, in the order of the series: disc, square, triangle, diamond, triangle down, plus, cross."""
 
 
-def chart_svg(chart: Chart) -> Markup:
+def line_plot_svg(chart: LinePlot) -> Markup:
     """Curves over two axes."""
     width, height = CHART_WIDTH - LEFT - RIGHT, CHART_HEIGHT - TOP - BOTTOM
     low, high = (_log(end, chart.log_x) for end in chart.x_range)
@@ -56,7 +56,7 @@ def chart_svg(chart: Chart) -> Markup:
     for curve in reversed(chart.curves):
         spots = [at(x, y) for x, y in zip(curve.x, curve.y, strict=True)]
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
-        parts.append(f'<g class="{_class(curve.tone)}"><title>{escape(shown(curve.name))}</title>')
+        parts.append(f'<g class="{_class(curve.tone)}"><title>{escape(format_value(curve.name))}</title>')
         parts.append(f'<polyline class="curve" points="{points}"/>')
         for x, bottom, top in zip(curve.x, curve.low, curve.high, strict=False):  # empty without intervals
             if not (math.isnan(bottom) or math.isnan(top)):
@@ -74,7 +74,7 @@ def chart_svg(chart: Chart) -> Markup:
     return Markup("".join(parts))  # noqa: S704 - every text in it is escaped above
 
 
-def forest_svg(forest: Forest) -> Markup:
+def forest_svg(forest: ForestPlot) -> Markup:
     """Estimates with intervals: each row's label above its points, so that it fits a narrow screen."""
     low, high = forest.x_range
     left, width = 14, FOREST_WIDTH - 28
@@ -92,17 +92,17 @@ def forest_svg(forest: Forest) -> Markup:
         parts.append(_text(across(value), bottom + 14, f"{value:g}"))
     for value, name in forest.lines:
         if low <= value <= high:
-            parts.append(f"<g><title>{escape(shown(name))}</title>")
+            parts.append(f"<g><title>{escape(format_value(name))}</title>")
             parts.append(_line("mark", across(value), head, across(value), bottom) + "</g>")
             align: Align = "end" if across(value) > FOREST_WIDTH / 2 else "start"
-            parts.append(_text(across(value), head - 5, shown(name), align))
+            parts.append(_text(across(value), head - 5, format_value(name), align))
     for number, row in enumerate(forest.rows):
         top = head + step * number
         if number:
             parts.append(_line("rule", 0, top + 1, FOREST_WIDTH, top + 1))
         parts.append(
-            f'<text class="label" x="{left}" y="{top + 13}">{escape(shown(row.label))}'
-            f'<tspan class="detail" dx="6">{escape(shown(row.detail))}</tspan></text>'
+            f'<text class="label" x="{left}" y="{top + 13}">{escape(format_value(row.label))}'
+            f'<tspan class="detail" dx="6">{escape(format_value(row.detail))}</tspan></text>'
         )
         for place, point in enumerate(row.points):
             y = top + LABEL_HEIGHT + POINT_HEIGHT * (place + 0.5)
@@ -112,13 +112,13 @@ def forest_svg(forest: Forest) -> Markup:
     return Markup("".join(parts))  # noqa: S704 - every text in it is escaped above
 
 
-def heat_svg(heat: Heat) -> Markup:
+def heat_svg(heat: HeatMap) -> Markup:
     """A value for each pair; columns are numbered and named below, so that long names fit a narrow screen.
 
     Rows take the columns' numbers where they have their names, and are named below too where a name is long.
     """
-    names = [shown(name) for name in heat.rows]
-    numbers = {shown(name): number + 1 for number, name in enumerate(heat.columns)}
+    names = [format_value(name) for name in heat.rows]
+    numbers = {format_value(name): number + 1 for number, name in enumerate(heat.columns)}
     long = any(len(name) > HEAT_CHARACTERS for name in names)
     labels: list[str] = [*numbers, *(name for name in names if long and name not in numbers)]
     numbers |= {name: numbers.get(name, labels.index(name) + 1) for name in labels}
@@ -133,7 +133,7 @@ def heat_svg(heat: Heat) -> Markup:
         short = short if not long or len(name) > HEAT_CHARACTERS else f"{numbers[name]}  {name}"
         parts.append(f"<g><title>{escape(name)}</title>{_text(left - 6, y + height / 2 + 4, short, 'end')}</g>")
         for j, value in enumerate(values):
-            said = f"{name}, {shown(heat.columns[j])}: {shown(value)}"
+            said = f"{name}, {format_value(heat.columns[j])}: {format_value(value)}"
             parts.append(
                 f'<g><title>{escape(said)}</title><rect class="heat" x="{left + side * j + 1:.1f}" y="{y + 1:.1f}" '
                 f'width="{side - 2:.1f}" height="{height - 2:.1f}" fill-opacity="{0.65 * heat.strength(value):.2f}"/>'
@@ -154,16 +154,16 @@ def swatch(number: int) -> Markup:
 
 
 def _point(
-    number: int, name: str, point: Point | None, y: float, place: Callable[[float], float], left: float
+    number: int, name: str, point: PlottedEstimate | None, y: float, place: Callable[[float], float], left: float
 ) -> list[str]:
     if point is None:
         return []
-    said = f"{shown(name)}: {shown(point.value)}"
+    said = f"{format_value(name)}: {format_value(point.value)}"
     if math.isnan(point.value):
         return [f'<text class="detail {_class(number)}" x="{left}" y="{y + 3.5:.1f}">n/a</text>']
     parts = []
     if not (math.isnan(point.low) or math.isnan(point.high)):
-        said += f" ({shown(point.low)} to {shown(point.high)})"
+        said += f" ({format_value(point.low)} to {format_value(point.high)})"
         parts.append(_line("bar", place(point.low), y, place(point.high), y))
     head = f'<g class="{_class(number)}"><title>{escape(said)}</title>'
     return [head, *parts, _marker(number, place(point.value), y), "</g>"]
@@ -176,7 +176,7 @@ def _class(tone: int) -> str:
 
 
 def _open(width: float, height: float, title: str) -> str:
-    return f'<svg class="chart" viewBox="0 0 {width} {height:g}" role="img" aria-label="{escape(shown(title))}">'
+    return f'<svg class="chart" viewBox="0 0 {width} {height:g}" role="img" aria-label="{escape(format_value(title))}">'
 
 
 def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:

@@ -43,7 +43,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Chart:
+class LinePlot:
     """Curves over two axes.
 
     Attributes:
@@ -72,7 +72,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Point:
+class PlottedEstimate:
     """An estimate with its interval; NaN ends are not drawn."""
 
     value: float
@@ -92,11 +92,11 @@ class ForestRow:
 
     label: str
     detail: str
-    points: Sequence[Point | None]
+    points: Sequence[PlottedEstimate | None]
 
 
 @dataclass(frozen=True)
-class Forest:
+class ForestPlot:
     """Estimates with intervals, one row per domain or classifier.
 
     Attributes:
@@ -140,7 +140,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Confusions:
+class ConfusionPlot:
     """Confusion matrices side by side.
 
     Attributes:
@@ -157,7 +157,7 @@ class Confusions:
 
 
 @dataclass(frozen=True)
-class Heat:
+class HeatMap:
     """A value for each pair of a row and a column.
 
     Attributes:
@@ -186,7 +186,7 @@ class Heat:
         return 0.0 if math.isnan(value) or high <= low else min(max((value - low) / (high - low), 0.0), 1.0)
 
 
-Drawing: TypeAlias = Chart | Forest | Confusions | Heat
+Drawing: TypeAlias = LinePlot | ForestPlot | ConfusionPlot | HeatMap
 Align = Literal["start", "middle", "end"]
 
 
@@ -195,18 +195,18 @@ def row_ends(rows: Sequence[ForestRow]) -> list[float]:
     return [end for row in rows for point in row.points if point for end in (point.value, point.low, point.high)]
 
 
-def zero_forest(key: str, title: str, x_label: str, names: Sequence[str], rows: Sequence[ForestRow]) -> Forest:
+def zero_forest(key: str, title: str, x_label: str, names: Sequence[str], rows: Sequence[ForestRow]) -> ForestPlot:
     """A forest of differences: zero is included and marked, and series use the tones in their order.
 
     Args:
-        key: As in :class:`Forest`, like the others.
+        key: As in :class:`ForestPlot`, like the others.
         title: One line.
         x_label: What is across.
         names: Names of the series.
         rows: From top to bottom.
     """
     x_range = padded_range([*row_ends(rows), 0.0])
-    return Forest(key, title, x_label, names, list(range(len(names))), rows, x_range, [(0.0, "no difference")])
+    return ForestPlot(key, title, x_label, names, list(range(len(names))), rows, x_range, [(0.0, "no difference")])
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:

@@ -171,7 +171,7 @@ def write_table(table: Table, path: Path) -> Path:
     return path
 
 
-def shown(value: Value, digits: int = 3) -> str:
+def format_value(value: Value, digits: int = 3) -> str:
     """A value as text for people, on one line and without control characters."""
     if value is None:
         return ""
@@ -183,8 +183,8 @@ def shown(value: Value, digits: int = 3) -> str:
         return f"{value:,}"
     if isinstance(value, Spread):
         if math.isnan(value.mean) or math.isnan(value.sd):
-            return shown(value.mean, digits)
-        return f"{shown(value.mean, digits)} ± {shown(value.sd, digits)}"
+            return format_value(value.mean, digits)
+        return f"{format_value(value.mean, digits)} ± {format_value(value.sd, digits)}"
     if math.isnan(value):
         return UNDEFINED
     return f"{value:z,.{digits}f}" if math.isfinite(value) else ("∞" if value > 0 else "−∞")
@@ -198,9 +198,9 @@ def _number(value: Value) -> float:
 
 def _cells(table: Table, mark: Callable[[str, bool], str], escape: Callable[[str], str] = str) -> list[list[str]]:
     best = table.best()
-    lines = [[escape(shown(column.title)) for column in table.columns]]
+    lines = [[escape(format_value(column.title)) for column in table.columns]]
     for i, row in enumerate(table.rows):
-        texts = [escape(shown(value, column.digits)) for value, column in zip(row, table.columns, strict=True)]
+        texts = [escape(format_value(value, column.digits)) for value, column in zip(row, table.columns, strict=True)]
         lines.append([mark(text, (i, j) in best) for j, text in enumerate(texts)])
     return lines
 
@@ -224,9 +224,11 @@ def _to_text(table: Table, width: int) -> str:
         lines[i] = [t + " " * (j in starred and not (i and t.endswith("*"))) for j, t in enumerate(line)]
     widths = _widths(table, lines, width)
     panels = [_panel(table, lines, widths, chosen) for chosen in _panels(table, widths, width)]
-    head = [shown(table.heading)] if table.heading else []
+    head = [format_value(table.heading)] if table.heading else []
     notes = [*table.best_note("*"), *table.notes, *(f"warning: {text}" for text in table.warnings)]
-    foot = ["\n".join(textwrap.fill(shown(note), width, subsequent_indent="  ") for note in notes)] if notes else []
+    foot = (
+        ["\n".join(textwrap.fill(format_value(note), width, subsequent_indent="  ") for note in notes)] if notes else []
+    )
     return "\n\n".join([*head, *panels, *foot]) + "\n"
 
 
@@ -290,9 +292,9 @@ def _to_markdown(table: Table) -> str:
     rule = ["-" * (w - 1) + ":" if a == "right" else "-" * w for w, a in zip(widths, aligns, strict=True)]
     padded = [[_pad(t, w, a) for t, w, a in zip(line, widths, aligns, strict=True)] for line in lines]
     rows = "\n".join(f"| {' | '.join(line)} |" for line in [padded[0], rule, *padded[1:]])
-    title = [f"**{shown(table.heading).translate(_MARKDOWN)}**"] if table.heading else []
-    notes = [shown(note).translate(_MARKDOWN) for note in [*table.best_note("Bold:"), *table.notes]]
-    notes += [f"**Warning:** {shown(text).translate(_MARKDOWN)}" for text in table.warnings]
+    title = [f"**{format_value(table.heading).translate(_MARKDOWN)}**"] if table.heading else []
+    notes = [format_value(note).translate(_MARKDOWN) for note in [*table.best_note("Bold:"), *table.notes]]
+    notes += [f"**Warning:** {format_value(text).translate(_MARKDOWN)}" for text in table.warnings]
     return "\n\n".join([*title, rows, *notes]) + "\n"
 
 
@@ -328,15 +330,15 @@ LATEX_COLUMNS: Final = 8
 def _to_latex(table: Table) -> str:
     lines = _cells(table, lambda t, best: rf"\textbf{{{t}}}" if best else t, lambda text: text.translate(_LATEX))
     rows = [f"{' & '.join(line)} \\\\" for line in lines]
-    notes = [shown(note).translate(_LATEX) for note in [*table.best_note("Bold:"), *table.notes]]
-    notes += [rf"\textbf{{Warning:}} {shown(text).translate(_LATEX)}" for text in table.warnings]
+    notes = [format_value(note).translate(_LATEX) for note in [*table.best_note("Bold:"), *table.notes]]
+    notes += [rf"\textbf{{Warning:}} {format_value(text).translate(_LATEX)}" for text in table.warnings]
     wide = len(table.columns) > LATEX_COLUMNS
     return "\n".join(
         [
             r"% needs \usepackage{booktabs}" + (r" and \usepackage{graphicx}" if wide else ""),
             r"\begin{table}",
             r"\centering",
-            *([rf"\caption{{{shown(table.heading).translate(_LATEX)}}}"] if table.heading else []),
+            *([rf"\caption{{{format_value(table.heading).translate(_LATEX)}}}"] if table.heading else []),
             *([r"\resizebox{\linewidth}{!}{%"] if wide else []),
             rf"\begin{{tabular}}{{{''.join('r' if c.align == 'right' else 'l' for c in table.columns)}}}",
             r"\toprule",

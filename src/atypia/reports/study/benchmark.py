@@ -12,8 +12,8 @@ from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.errors import InputError, must
 from atypia.evaluation import rows as e
-from atypia.evaluation.summary import Cell, SummaryRow, by_domain, overall, pivot, worst_domains
-from atypia.reports.drawing.tables import Column, Spread, Table, Value, shown
+from atypia.evaluation.summary import AggregatedMetric, SummaryRow, by_domain, overall, pivot, worst_domains
+from atypia.reports.drawing.tables import Column, Spread, Table, Value, format_value
 from atypia.statistics.metrics import METRICS
 
 HEADLINE: Final = ("balanced_accuracy", "sensitivity", "specificity", "auroc")
@@ -138,7 +138,7 @@ def _range(ends: tuple[int, int]) -> Value:
     return low if low == high else f"{low:,}–{high:,}"
 
 
-def _spread(cell: Cell | None) -> Value:
+def _spread(cell: AggregatedMetric | None) -> Value:
     return None if cell is None else Spread(cell.mean, cell.sd)
 
 
@@ -166,6 +166,6 @@ def _worst_notes(summary: pa.Table, metric: str) -> list[str]:
     return [
         f"worst {of_metric.short} of {row.subject[e.MODEL]} on {row.subject[r.DATASET]}"
         f"{f' ({_part(row.subject[r.PART])})' if row.subject[r.PART] else ''}: "
-        f"{shown(row.cells[metric].mean)} on {row.subject[r.DOMAIN]}"
+        f"{format_value(row.cells[metric].mean)} on {row.subject[r.DOMAIN]}"
         for row in pivot(worst_domains(summary, metric))
     ]

@@ -7,14 +7,14 @@ from collections.abc import Collection
 from typing import Final
 
 from atypia.evaluation import rows as e
-from atypia.reports.drawing.plots import Heat, padded_range
+from atypia.reports.drawing.plots import HeatMap, padded_range
 from atypia.reports.drawing.tables import Spread, Table
 from atypia.reports.study.plots import BA, metric_title, shortened, slug
 
 MOST_MODELS: Final = 6
 
 
-def heat_charts(table: Table | None, metric: str = BA, every: bool = False) -> list[Heat]:
+def heat_maps(table: Table | None, metric: str = BA, every: bool = False) -> list[HeatMap]:
     """A metric by training and test domain, one map a model, the best mean over all pairs first; none without a table.
 
     Args:
@@ -42,7 +42,7 @@ def heat_charts(table: Table | None, metric: str = BA, every: bool = False) -> l
         short = shortened(sorted({*trained, *tested}))
         name = f"{model}, {dataset}" if len(datasets) > 1 else model
         charts.append(
-            Heat(
+            HeatMap(
                 f"matrix-{slug(name)}",
                 f"{metric_title(metric)} between domains: {name}",
                 [short[one] for one in trained],

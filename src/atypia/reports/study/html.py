@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from atypia.reports.drawing.tables import Spread, Table, Value, shown
+from atypia.reports.drawing.tables import Spread, Table, Value, format_value
 
 TOP_ROWS = 12
 """Rows of a table shown before it is unfolded."""
@@ -28,7 +28,7 @@ def table_html(table: Table, top: int = TOP_ROWS, own: str | None = None) -> Mar
     parts.append("<thead><tr>")
     for column in table.columns:
         kind = ' class="number"' if column.align == "right" else ""
-        parts.append(f'<th scope="col"{kind}><button type="button">{escape(shown(column.title))}</button></th>')
+        parts.append(f'<th scope="col"{kind}><button type="button">{escape(format_value(column.title))}</button></th>')
     parts.append("</tr></thead><tbody>")
     for i, row in enumerate(table.rows):
         parts.append('<tr class="own">' if own is not None and row[0] == own else "<tr>")
@@ -45,12 +45,12 @@ def notes_html(notes: Sequence[str]) -> Markup:
     """Notes as a list; empty without any."""
     if not notes:
         return Markup("")
-    items = "".join(f"<li>{escape(shown(note))}</li>" for note in notes)
+    items = "".join(f"<li>{escape(format_value(note))}</li>" for note in notes)
     return Markup(f'<ul class="notes">{items}</ul>')  # noqa: S704 - escaped above
 
 
 def _cell(value: Value, digits: int, number: bool, first: bool, best: bool) -> str:
-    text = escape(shown(value, digits))
+    text = escape(format_value(value, digits))
     tag, kind = ('th scope="row"', "th") if first else ("td", "td")
     attributes = ' class="number"' if number else ""
     key = _key(value)

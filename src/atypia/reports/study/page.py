@@ -14,20 +14,20 @@ from markupsafe import Markup
 
 from atypia.base import runs
 from atypia.reports.drawing.page import render
-from atypia.reports.drawing.plot_svg import chart_svg, forest_svg, heat_svg, swatch
-from atypia.reports.drawing.tables import Column, Table, shown
-from atypia.reports.study.heat import heat_charts
+from atypia.reports.drawing.plot_svg import forest_svg, heat_svg, line_plot_svg, swatch
+from atypia.reports.drawing.tables import Column, Table, format_value
+from atypia.reports.study.heat import heat_maps
 from atypia.reports.study.html import notes_html, table_html
 from atypia.reports.study.literature import LITERATURE, OURS, PUBLISHED_DIFFERENCES
 from atypia.reports.study.plots import (
     CURVES,
     RELIABILITY_NOTE,
-    curve_charts,
+    curve_plots,
     difference_forest,
     domain_forest,
     drawn_scores,
     effect_forest,
-    learning_charts,
+    learning_plots,
     metric_title,
     metric_words,
     place_tones,
@@ -51,9 +51,9 @@ from atypia.reports.study.statistics import (
 from atypia.reports.study.summary import headline_table
 from atypia.reports.study.tables import MATRIX
 from atypia.reports.study.unseen import UNSEEN
-from atypia.reports.study.words import hours, overall_sentences, place_sentences, progress_sentence, warnings_of
+from atypia.reports.study.words import duration_text, overall_sentences, place_sentences, progress_sentence, warnings_of
 from atypia.studies.findings.about import StudyAbout
-from atypia.studies.findings.schema import Findings, Score
+from atypia.studies.findings.schema import Findings, PlaceScore
 from atypia.studies.findings.single_figures import Gallery, WrongCrop
 
 FAILURES_SHOWN: Final = 20
@@ -110,7 +110,7 @@ def _tiles(about: StudyAbout, found: Findings) -> list[tuple[str, str]]:
         *((words.get(state, f"runs {state}"), count) for state, count in counts),
         ("rows", f"{about.n_rows:,}"),
         ("data sets and parts", f"{len(found.places):,}"),
-        ("of work", hours(about.seconds)),
+        ("of work", duration_text(about.seconds)),
     ]
 
 
@@ -120,7 +120,7 @@ def _place(found: Findings, place: int) -> dict[str, Any]:
     share = f"{at.n_positive / at.n:.1%}" if at.n else "n/a"
     cases = f"{at.n_cases:,} cases" if at.n_known else "cases unknown"
     forest = domain_forest(found, place)
-    charts = curve_charts(found, place)
+    charts = curve_plots(found, place)
     rows = found.at(place)
     notes = [f"{_capital(pooling_note(found, place))}.", RELIABILITY_NOTE]
     if len(rows) > len(scores):
@@ -133,7 +133,7 @@ def _place(found: Findings, place: int) -> dict[str, Any]:
         "name": place_name(at),
         "sizes": f"{at.n:,} figures, {at.n_positive:,} {positive} ({share}), {cases}.",
         "table": table_html(place_table(found, place)),
-        "charts": [{"title": title, "svg": chart_svg(chart)} for title, chart in zip(CURVES, charts, strict=False)],
+        "charts": [{"title": title, "svg": line_plot_svg(chart)} for title, chart in zip(CURVES, charts, strict=False)],
         "legend": _legend(found, scores, place_tones(found, place)),
         "notes": notes_html(notes),
         "forest": forest_svg(forest) if forest else "",
@@ -145,7 +145,7 @@ def _place(found: Findings, place: int) -> dict[str, Any]:
     }
 
 
-def _legend(found: Findings, scores: Sequence[Score], tones: Sequence[int]) -> list[dict[str, Any]]:
+def _legend(found: Findings, scores: Sequence[PlaceScore], tones: Sequence[int]) -> list[dict[str, Any]]:
     return [
         {
             "swatch": swatch(tone),
@@ -156,14 +156,14 @@ def _legend(found: Findings, scores: Sequence[Score], tones: Sequence[int]) -> l
     ]
 
 
-def _areas(score: Score) -> str:
+def _areas(score: PlaceScore) -> str:
     if score.curves is None:
         return ""
-    area = shown(score.pooled["auroc"].estimate)
-    return f"AUROC {area}, AP {shown(score.curves.average_precision)}, ECE {shown(score.curves.ece)}"
+    area = format_value(score.pooled["auroc"].estimate)
+    return f"AUROC {area}, AP {format_value(score.curves.average_precision)}, ECE {format_value(score.curves.ece)}"
 
 
-def _matrix(found: Findings, score: Score) -> dict[str, str]:
+def _matrix(found: Findings, score: PlaceScore) -> dict[str, str]:
     tp, fn, fp, tn = score.confusion
     shares = {
         "tp_share": _share(tp, tp + fn), "fn_share": _share(fn, tp + fn),
@@ -211,7 +211,7 @@ def _crop(crop: WrongCrop, gallery: Gallery, positive: str) -> dict[str, Any]:
         "figure": crop.figure_id,
         "lines": lines,
         "source": f"data:image/jpeg;base64,{crop.jpeg}" if crop.jpeg else "",
-        "alt": f"Crop of figure {shown(crop.figure_id)}, probability of {positive} {crop.p:.3f}",
+        "alt": f"Crop of figure {format_value(crop.figure_id)}, probability of {positive} {crop.p:.3f}",
     }
 
 
@@ -229,11 +229,11 @@ def _sections(found: Findings, tables: Mapping[str, Table]) -> list[dict[str, An
         title = f"{forest.title}{' from the baseline' if found.baseline else ''}"
         comparing.append(_drawn(forest_svg(forest), title, forest.names))
     comparing += [
-        _drawn(chart_svg(chart), chart.title, [curve.name for curve in chart.curves])
-        for chart in learning_charts(found)
+        _drawn(line_plot_svg(chart), chart.title, [curve.name for curve in chart.curves])
+        for chart in learning_plots(found)
     ]
     comparing += [
-        _drawn(heat_svg(heat), heat.title) for heat in heat_charts(tables.get(MATRIX), found.metric, found.every)
+        _drawn(heat_svg(heat), heat.title) for heat in heat_maps(tables.get(MATRIX), found.metric, found.every)
     ]
     if found.differences:
         shown_ones = {**tables, DIFFERENCES: compared_table(found, "")}

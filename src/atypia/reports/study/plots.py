@@ -10,14 +10,14 @@ from typing import Final
 from atypia.base import runs
 from atypia.reports.drawing.plots import (
     MOST_SERIES,
-    Chart,
-    Confusions,
+    ConfusionPlot,
     Curve,
     Drawing,
-    Forest,
+    ForestPlot,
     ForestRow,
+    LinePlot,
     Panel,
-    Point,
+    PlottedEstimate,
     padded_range,
     row_ends,
     zero_forest,
@@ -26,7 +26,7 @@ from atypia.reports.study.statistics import ADAPTATION_WORDS, place_name
 from atypia.statistics.crossvalidation import MeanSd
 from atypia.statistics.intervals import Interval
 from atypia.statistics.metrics import METRICS
-from atypia.studies.findings.schema import RELIABILITY_BINS, RELIABILITY_FEWEST, Curves, Findings, Line, Score
+from atypia.studies.findings.schema import RELIABILITY_BINS, RELIABILITY_FEWEST, Curves, Findings, Line, PlaceScore
 
 BA: Final = "balanced_accuracy"
 MOST_DIFFERENCES: Final = 20
@@ -38,7 +38,7 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "set"
 
 
-def drawn_scores(found: Findings, place: int) -> list[Score]:
+def drawn_scores(found: Findings, place: int) -> list[PlaceScore]:
     """The rows that are drawn on a place, best first: the best few, or every one (:attr:`Findings.every`)."""
     return [score for score in found.at(place) if score.curves is not None]
 
@@ -57,10 +57,10 @@ def place_tones(found: Findings, place: int) -> list[int]:
 
 
 CURVES: Final = ("ROC", "Precision and recall", "Reliability")
-"""What :func:`curve_charts` draws, in its order."""
+"""What :func:`curve_plots` draws, in its order."""
 
 
-def curve_charts(found: Findings, place: int) -> list[Chart]:
+def curve_plots(found: Findings, place: int) -> list[LinePlot]:
     """ROC, precision-recall and reliability curves of the drawn rows; none if no row has curves."""
     scores = drawn_scores(found, place)
     if not scores:
@@ -77,9 +77,9 @@ def curve_charts(found: Findings, place: int) -> list[Chart]:
         ]
 
     return [
-        Chart(f"roc-{key}", roc, "1 − specificity", "sensitivity", lines("roc"), diagonal=True),
-        Chart(f"pr-{key}", pr, "recall", "precision", lines("pr")),
-        Chart(
+        LinePlot(f"roc-{key}", roc, "1 − specificity", "sensitivity", lines("roc"), diagonal=True),
+        LinePlot(f"pr-{key}", pr, "recall", "precision", lines("pr")),
+        LinePlot(
             f"reliability-{key}", reliability, f"mean probability of {positive}", f"share {positive}",
             lines("reliability"), diagonal=True, markers=True,
         ),
@@ -89,7 +89,7 @@ def curve_charts(found: Findings, place: int) -> list[Chart]:
 RELIABILITY_NOTE: Final = f"Reliability: {RELIABILITY_BINS} bins of equal width; a bin with fewer than {RELIABILITY_FEWEST} figures is not drawn."
 
 
-def domain_forest(found: Findings, place: int) -> Forest | None:
+def domain_forest(found: Findings, place: int) -> ForestPlot | None:
     """The study's metric by domain of the drawn rows; None where fewer than two domains are known."""
     scores = [score for score in drawn_scores(found, place) if score.domains]
     of_score = dict(zip((score.series for score in drawn_scores(found, place)), place_tones(found, place), strict=True))
@@ -116,7 +116,7 @@ def domain_forest(found: Findings, place: int) -> Forest | None:
         f"{found.places[place].n_positive:,} of {found.places[place].n:,}, {found.places[place].n_cases:,} cases"
     )
     rows.append(ForestRow("all figures", all_detail, every))
-    return Forest(
+    return ForestPlot(
         f"domains-{_key(found, place)}",
         f"{title} by domain: {place_name(found.places[place])}",
         f"{metric_words(found.metric)}, 95 % interval over cases",
@@ -128,7 +128,7 @@ def domain_forest(found: Findings, place: int) -> Forest | None:
     )
 
 
-def difference_forest(found: Findings) -> Forest | None:
+def difference_forest(found: Findings) -> ForestPlot | None:
     """Differences from the reference, one row per row of the study, one series per place; None if there are none."""
     metric = found.metric
     differences = [d for d in found.differences if d.metric == metric and found.places[d.place].part != runs.VALIDATION]
@@ -150,21 +150,21 @@ def difference_forest(found: Findings) -> Forest | None:
     return zero_forest(f"differences-{slug(metric)}", title, "difference, 95 % interval over cases", names, rows)
 
 
-def rank_forests(found: Findings) -> list[Forest]:
+def rank_forests(found: Findings) -> list[ForestPlot]:
     """Mean ranks with half the critical difference on either side: rows whose bars do not overlap differ (Nemenyi)."""
     forests = []
     for number, ranked in enumerate(found.ranks):
         ranking = ranked.ranking
         half = ranking.critical_difference / 2
         rows = [
-            ForestRow(name, "", [Point(rank, rank - half, rank + half)])
+            ForestRow(name, "", [PlottedEstimate(rank, rank - half, rank + half)])
             for name, rank in zip(
                 ranking.names[: None if found.every else MOST_DIFFERENCES], ranking.mean_ranks, strict=False
             )
         ]
         group = f", {ranked.group}" if ranked.group else ""
         forests.append(
-            Forest(
+            ForestPlot(
                 f"ranks-{number + 1}",
                 f"Mean ranks by {metric_words(ranked.metric)}{group}; rows differ if their bars do not overlap",
                 f"mean rank over {ranking.n_blocks} test sets and domains (1 is best)",
@@ -177,7 +177,7 @@ def rank_forests(found: Findings) -> list[Forest]:
     return forests
 
 
-def effect_forest(found: Findings) -> Forest | None:
+def effect_forest(found: Findings) -> ForestPlot | None:
     """Effect of each factor, one row per level, one series per place; None if no factors are crossed."""
     metric = found.metric
     effects = [one for one in found.effects if one.metric == metric and found.places[one.place].part != runs.VALIDATION]
@@ -201,7 +201,7 @@ def effect_forest(found: Findings) -> Forest | None:
     )
 
 
-def learning_charts(found: Findings) -> list[Chart]:
+def learning_plots(found: Findings) -> list[LinePlot]:
     """The study's metric by the share of the data that was trained on, where a study has such shares.
 
     A point is the mean of the repeats' own values, each on its own test part, ± their population sd, as the tables
@@ -237,7 +237,7 @@ def learning_charts(found: Findings) -> list[Chart]:
         if len(set(shares)) > 1:
             values = [value for curve in curves for value in (*curve.y, *curve.low, *curve.high)]
             charts.append(
-                Chart(
+                LinePlot(
                     f"learning-{_key(found, place)}",
                     f"{metric_title(found.metric)} by training data: {place_name(found.places[place])}",
                     "% of the training data", f"{metric_words(found.metric)}, mean ± sd over repeats", curves, (min(shares) / 1.5, max(shares) * 1.5),
@@ -247,23 +247,23 @@ def learning_charts(found: Findings) -> list[Chart]:
     return charts
 
 
-def confusion_chart(found: Findings, place: int) -> Confusions | None:
+def confusion_plot(found: Findings, place: int) -> ConfusionPlot | None:
     """Confusion matrices of the best rows on a place."""
     panels = [Panel(found.series[score.series].label, *score.confusion) for score in drawn_scores(found, place)]
     if not panels:
         return None
     at = found.places[place]
     shown = panels if found.every else panels[:PANELS]
-    return Confusions(f"confusion-{_key(found, place)}", f"Confusion: {place_name(at)}", at.classes, shown)
+    return ConfusionPlot(f"confusion-{_key(found, place)}", f"Confusion: {place_name(at)}", at.classes, shown)
 
 
-def all_charts(found: Findings) -> list[Drawing]:
+def all_plots(found: Findings) -> list[Drawing]:
     """Every plot of a report, each with a unique key."""
     charts: list[Drawing] = []
     for place in range(len(found.places)):
-        charts += curve_charts(found, place)
-        charts += [chart for chart in (domain_forest(found, place), confusion_chart(found, place)) if chart is not None]
-    charts += [*learning_charts(found), *rank_forests(found)]
+        charts += curve_plots(found, place)
+        charts += [chart for chart in (domain_forest(found, place), confusion_plot(found, place)) if chart is not None]
+    charts += [*learning_plots(found), *rank_forests(found)]
     charts += [forest for forest in (effect_forest(found), difference_forest(found)) if forest is not None]
     return charts
 
@@ -310,5 +310,5 @@ def _rank(value: float) -> tuple[bool, float]:
     return math.isnan(value), -value
 
 
-def _point(interval: Interval) -> Point:
-    return Point(interval.estimate, interval.low, interval.high)
+def _point(interval: Interval) -> PlottedEstimate:
+    return PlottedEstimate(interval.estimate, interval.low, interval.high)

@@ -15,12 +15,12 @@ from typing import Final
 
 from atypia.base.artifacts import atomic_file
 from atypia.base.errors import AbsentError
-from atypia.reports.drawing.plot_files import write_charts
+from atypia.reports.drawing.plot_files import write_plots
 from atypia.reports.drawing.tables import Table
-from atypia.reports.study.heat import heat_charts
+from atypia.reports.study.heat import heat_maps
 from atypia.reports.study.literature import LITERATURE, PUBLISHED_DIFFERENCES, literature_table, published_differences
 from atypia.reports.study.page import study_page
-from atypia.reports.study.plots import all_charts
+from atypia.reports.study.plots import all_plots
 from atypia.reports.study.statistics import statistics_tables
 from atypia.reports.study.summary import HEADLINE_NAME, headline_table
 from atypia.reports.study.tables import FOLDER, MATRIX, write_study
@@ -34,7 +34,7 @@ STUDY_FILE: Final = "study.yaml"
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenReport:
     """The files of a report.
 
     Attributes:
@@ -52,7 +52,7 @@ class Written:
 
 def write_report(
     about: StudyAbout, found: Findings, tables: Mapping[str, Table], out: Path, failures: str = ""
-) -> Written:
+) -> WrittenReport:
     """Writes a study's report; existing files are replaced, plots only if they changed.
 
     Args:
@@ -73,12 +73,12 @@ def write_report(
         with atomic_file(folder / name, "w") as file:
             file.write(text)
     try:
-        figures = write_charts(
-            [*all_charts(found), *heat_charts(every.get(MATRIX), found.metric, found.every)], folder / FIGURES
+        figures = write_plots(
+            [*all_plots(found), *heat_maps(every.get(MATRIX), found.metric, found.every)], folder / FIGURES
         )
     except AbsentError as error:
-        return Written(folder / PAGE, markdown, (), (str(error),))
-    return Written(folder / PAGE, markdown, tuple(figures))
+        return WrittenReport(folder / PAGE, markdown, (), (str(error),))
+    return WrittenReport(folder / PAGE, markdown, tuple(figures))
 
 
 def _more_tables(about: StudyAbout, found: Findings) -> dict[str, Table]:

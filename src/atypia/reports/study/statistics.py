@@ -6,13 +6,13 @@ import math
 from typing import Final
 
 from atypia.base import runs
-from atypia.reports.drawing.tables import Column, Spread, Table, Value, shown
+from atypia.reports.drawing.tables import Column, Spread, Table, Value, format_value
 from atypia.reports.study.benchmark import HEADLINE, PART_WORDS
 from atypia.statistics.groups import BY_FOLD, NOT_INDEPENDENT
 from atypia.statistics.intervals import Interval
 from atypia.statistics.metrics import METRICS
 from atypia.statistics.multiple import Ranking
-from atypia.studies.findings.schema import COMMON, Difference, Effect, Findings, Place, Score
+from atypia.studies.findings.schema import COMMON, Difference, Effect, Findings, Place, PlaceScore
 
 INTERVALS, DIFFERENCES, FOLDS, EFFECTS, RANKS, ADAPTATIONS, RATERS, CONFUSION = (
     "intervals", "differences", "fold-differences", "effects", "ranks", "adaptations", "raters", "confusion",
@@ -70,7 +70,7 @@ def interval_text(interval: Interval, digits: int = 3) -> str:
         return ""
     if math.isnan(interval.low) or math.isnan(interval.high):
         return "n/a"
-    return f"{shown(interval.low, digits)} to {shown(interval.high, digits)}"
+    return f"{format_value(interval.low, digits)} to {format_value(interval.high, digits)}"
 
 
 def place_table(found: Findings, place: int, title: str = "") -> Table:
@@ -98,7 +98,7 @@ def place_table(found: Findings, place: int, title: str = "") -> Table:
         else f"95 % interval over cases ({found.places[place].n_cases:,} of them): {pooling_note(found, place)}",
     ]
     notes += [
-        f"human level: {shown(one.level)} balanced accuracy of a rater against the majority of the others, mean of "
+        f"human level: {format_value(one.level)} balanced accuracy of a rater against the majority of the others, mean of "
         f"{len(one.scores)}"
         for one in found.raters
         if one.place == place
@@ -110,7 +110,7 @@ def place_table(found: Findings, place: int, title: str = "") -> Table:
     return Table(title, columns, rows, notes)
 
 
-def _spread(score: Score, name: str) -> Value:
+def _spread(score: PlaceScore, name: str) -> Value:
     known = score.runs.get(name)
     return score.value(name) if known is None else Spread(known.mean, known.sd)
 
@@ -204,7 +204,7 @@ def moved_table(found: Findings, title: str) -> Table:
         words = [ADAPTATION_WORDS.get(name, name) for name in (level, reference)]
         rows.append(
             [factor, *words, place_name(found.places[place]), (ba or area or next(iter(by_metric.values()))).n_pairs,
-             *((ba.value.estimate, interval_text(ba.value), f"{shown(ba.least)} to {shown(ba.most)}") if ba
+             *((ba.value.estimate, interval_text(ba.value), f"{format_value(ba.least)} to {format_value(ba.most)}") if ba
                else (None, None, None)),
              *((area.value.estimate, interval_text(area.value)) if area else (None, None))]
         )  # fmt: skip
@@ -339,7 +339,7 @@ def raters_table(found: Findings, title: str) -> Table:
         rows.append(["mean", *where, one.n, None, None, None, one.level, None, None])
         notes.append(
             f"{place_name(found.places[one.place])}: raters agree on {one.unanimous:.1%} of the figures that all voted "
-            f"on; Fleiss' κ {shown(one.fleiss)}"
+            f"on; Fleiss' κ {format_value(one.fleiss)}"
         )
     if rows:
         notes.append(

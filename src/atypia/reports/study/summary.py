@@ -8,7 +8,7 @@ from typing import Final
 from atypia.base import runs
 from atypia.reports.drawing.tables import Column, Spread, Table, Value
 from atypia.reports.study.statistics import interval_text, place_name
-from atypia.studies.findings.schema import Findings, Score
+from atypia.studies.findings.schema import Findings, PlaceScore
 
 HEADLINE_NAME: Final = "headline"
 MOST_PLACES: Final = 6
@@ -54,7 +54,7 @@ def headline_table(found: Findings, title: str = "") -> Table:
     return Table(title, columns, rows, notes)
 
 
-def _spread(score: Score | None, metric: str) -> Value:
+def _spread(score: PlaceScore | None, metric: str) -> Value:
     if score is None:
         return None
     known = score.runs.get(metric)

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 
 from atypia.base import runs
-from atypia.reports.drawing.tables import shown
+from atypia.reports.drawing.tables import format_value
 from atypia.reports.study.plots import metric_words
 from atypia.reports.study.statistics import ADAPTATION_WORDS, as_best, interval_text, p_said, place_name
 from atypia.statistics.groups import BY_FOLD, NOT_INDEPENDENT
@@ -26,9 +26,7 @@ def progress_sentence(about: StudyAbout) -> str:
     total = sum(count for state, count in about.counts.items() if state != "lacking")
     done = about.counts.get("done", 0)
     rows = f"{about.n_rows:,} {'row' if about.n_rows == 1 else 'rows'}"
-    text = (
-        f"{done:,} of {total:,} runs are complete ({rows}; protocol {about.protocol}; {hours(about.seconds)} of work)."
-    )
+    text = f"{done:,} of {total:,} runs are complete ({rows}; protocol {about.protocol}; {duration_text(about.seconds)} of work)."
     others = [
         f"{count:,} {state}" for state, count in about.counts.items() if count and state not in ("done", "lacking")
     ]
@@ -50,7 +48,7 @@ def place_sentences(found: Findings, place: int) -> list[str]:
     lead = "the best row is" if len(scores) > 1 else "there is one row,"
     text = (
         f"On {place_name(at)} ({sizes}) {lead} {found.series[best.series].label}: balanced accuracy "
-        f"{shown(value.estimate)}{_bracket(interval_text(value))}, AUROC {shown(best.value('auroc'))}"
+        f"{format_value(value.estimate)}{_bracket(interval_text(value))}, AUROC {format_value(best.value('auroc'))}"
         f"{_bracket(interval_text(best.interval('auroc')))}."
     )
     sentences = [text]
@@ -115,8 +113,8 @@ def overall_sentences(found: Findings) -> list[str]:
         if values:
             sentences.append(
                 f"The human level on {place_name(place)}: single raters reach a balanced accuracy of "
-                f"{shown(min(values))} to {shown(max(values))} against the majority of the others, "
-                f"{shown(human.level)} on average."
+                f"{format_value(min(values))} to {format_value(max(values))} against the majority of the others, "
+                f"{format_value(human.level)} on average."
             )
     return sentences
 
@@ -124,7 +122,7 @@ def overall_sentences(found: Findings) -> list[str]:
 def _adaptation(found: Findings, one: AdaptationTest) -> str:
     by_fold = next((test.outcome for test in one.tests if test.unit == BY_FOLD), None)
     by_row = next((test.outcome for test in one.tests if test.unit != BY_FOLD), None)
-    words = f"{ADAPTATION_WORDS[one.first]} {shown(one.mean_first)}, {ADAPTATION_WORDS[one.second]} {shown(one.mean_second)}"
+    words = f"{ADAPTATION_WORDS[one.first]} {format_value(one.mean_first)}, {ADAPTATION_WORDS[one.second]} {format_value(one.mean_second)}"
     values = [
         f"{p_said(outcome.p)} by {unit} ({outcome.n_first} and {outcome.n_second} values)"
         for unit, outcome in (("fold", by_fold), ("row", by_row))
@@ -146,7 +144,7 @@ def warnings_of(about: StudyAbout, found: Findings) -> list[str]:
     return list(dict.fromkeys([*texts, *(f"bounded work: {limit}" for limit in found.limits)]))
 
 
-def hours(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """A duration as text.
 
     >>> hours(5400)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from atypia.review.decisions.state import Board
+from atypia.review.decisions.state import DecisionState
 from atypia.review.decisions.words import DECISIONS, TIE
 from atypia.statistics.metrics import UndefinedMetricWarning
 
 
-def consensus_report(board: Board) -> dict[str, Any]:
+def consensus_report(decision_state: DecisionState) -> dict[str, Any]:
     """Majority, ties and agreement of all raters, JSON-able; what is undefined is None.
 
     Kappas and the table of raters against the others use only votes on the class (*atypical*,
@@ -22,8 +22,8 @@ def consensus_report(board: Board) -> dict[str, Any]:
     """
     from atypia.statistics.agreement import agreement
 
-    codes = board.consensus()
-    raters = board.raters
+    codes = decision_state.consensus()
+    raters = decision_state.raters
     report: dict[str, Any] = {
         "raters": list(raters),
         "figures_with_two": 0,
@@ -32,9 +32,9 @@ def consensus_report(board: Board) -> dict[str, Any]:
         "against_others": [],
         "ties": int(np.count_nonzero(codes == TIE)),
         "majority": {name: int(np.count_nonzero(codes == code)) for code, name in enumerate(DECISIONS)},
-        "settled": len(board.settled),
+        "settled": len(decision_state.settled),
     }
-    votes = board.vote_matrix()
+    votes = decision_state.vote_matrix()
     votes = votes[~np.isnan(votes).all(axis=1)] if votes.size else votes
     if len(raters) < 2 or not len(votes):
         return report

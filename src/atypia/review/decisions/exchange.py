@@ -18,7 +18,7 @@ from atypia.data.sources.layouts import class_label
 from atypia.data.textfiles import read_table
 from atypia.inference import results as res
 from atypia.reports.case import geojson
-from atypia.review.decisions.intake import Desk
+from atypia.review.decisions.intake import DecisionIntake
 from atypia.review.decisions.log import COLUMNS as LOG_COLUMNS
 from atypia.review.decisions.log import Event
 from atypia.review.decisions.words import (
@@ -30,9 +30,9 @@ from atypia.review.decisions.words import (
     VOTES,
     decision_of,
 )
-from atypia.review.figures.figures import FIELD_PX, FIELD_UM, Figures
+from atypia.review.figures.figures import FIELD_PX, FIELD_UM, ReviewFigures
 from atypia.review.media.sizes import scale
-from atypia.review.media.slides import SlideShelf
+from atypia.review.media.slides import OpenSlides
 
 RATER, NOTE, TIME = "rater", "note", "time"
 DECISION_COLUMNS: Final = (r.FIGURE_ID, RATER, r.DECISION, NOTE, TIME)
@@ -46,25 +46,25 @@ _COLOURS: Final[dict[str, tuple[int, int, int]]] = {
 }
 
 
-def decisions_csv(desk: Desk) -> str:
+def decisions_csv(intake: DecisionIntake) -> str:
     """Every rater's current decisions and notes, one line each, with the time of the last change."""
-    times = {event.id: event.time for event in desk.whole_log()}
-    return _csv(DECISION_COLUMNS, _decision_rows(desk, times))
+    times = {event.id: event.time for event in intake.whole_log()}
+    return _csv(DECISION_COLUMNS, _decision_rows(intake, times))
 
 
-def _decision_rows(desk: Desk, times: dict[int, str]) -> Iterator[Sequence[Any]]:
-    board = desk.board
-    for rater in board.raters:
-        codes = board.codes(rater)
-        for index in sorted({*np.flatnonzero(codes >= 0).tolist(), *board.noted(rater)}):
-            note = board.note(rater, index)
-            time = times.get(board.latest(rater, index) or 0)
-            yield desk.figures.id(index), rater, decision_of(int(codes[index])), note, time
+def _decision_rows(intake: DecisionIntake, times: dict[int, str]) -> Iterator[Sequence[Any]]:
+    decision_state = intake.decision_state
+    for rater in decision_state.raters:
+        codes = decision_state.codes(rater)
+        for index in sorted({*np.flatnonzero(codes >= 0).tolist(), *decision_state.noted(rater)}):
+            note = decision_state.note(rater, index)
+            time = times.get(decision_state.latest(rater, index) or 0)
+            yield intake.figures.id(index), rater, decision_of(int(codes[index])), note, time
 
 
-def log_csv(desk: Desk) -> str:
+def log_csv(intake: DecisionIntake) -> str:
     """The whole log, one line per event."""
-    return _csv(LOG_COLUMNS, (_log_row(event) for event in desk.whole_log()))
+    return _csv(LOG_COLUMNS, (_log_row(event) for event in intake.whole_log()))
 
 
 def _log_row(event: Event) -> list[Any]:
@@ -80,7 +80,9 @@ def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return file.getvalue()
 
 
-def decisions_geojson(figures: Figures, desk: Desk, shelf: SlideShelf, rater: str | None, slide: int | None) -> str:
+def decisions_geojson(
+    figures: ReviewFigures, intake: DecisionIntake, shelf: OpenSlides, rater: str | None, slide: int | None
+) -> str:
     """Decisions on one slide in the format that QuPath reads.
 
     Args:
@@ -100,18 +102,18 @@ def decisions_geojson(figures: Figures, desk: Desk, shelf: SlideShelf, rater: st
     number = slide or 0
     if not 0 <= number < len(figures.slides):
         raise InputError(must("slide", f"from 0 to {len(figures.slides) - 1}", number, "see /slides"))
-    board = desk.board
-    codes = board.consensus() if rater is None else board.codes(rater)
+    decision_state = intake.decision_state
+    codes = decision_state.consensus() if rater is None else decision_state.codes(rater)
     features = []
     for index in range(len(figures)):
         decision = decision_of(int(codes[index]))
         if figures.slide[index] == number and decision is not None:
-            features.append(_feature(figures, desk, shelf, index, decision, rater))
+            features.append(_feature(figures, intake, shelf, index, decision, rater))
     return geojson.HEAD + ",\n".join(features) + geojson.TAIL
 
 
 def _feature(
-    figures: Figures, desk: Desk, shelf: SlideShelf, index: int, decision: str, rater: str | None
+    figures: ReviewFigures, intake: DecisionIntake, shelf: OpenSlides, index: int, decision: str, rater: str | None
 ) -> str:  # fmt: skip
     import json
 
@@ -138,14 +140,14 @@ def _feature(
     made = geojson.feature(row, bits if bits == bits else None, FIELD_PX if mpp is None else FIELD_UM / mpp)
     properties = made["properties"]
     properties["classification"] = {"name": decision, "color": list(_COLOURS[decision])}
-    said = desk.board.others(None, index) if rater is None else {rater: decision}
+    said = intake.decision_state.others(None, index) if rater is None else {rater: decision}
     properties["metadata"] |= {f"decision of {name}": word for name, word in said.items()}
-    call, note = figures.call.at(index), desk.board.note(rater, index)
+    call, note = figures.call.at(index), intake.decision_state.note(rater, index)
     properties["metadata"] |= {key: text for key, text in ((res.CALL, call), (NOTE, note)) if text}
     return json.dumps(made, ensure_ascii=False, allow_nan=False)
 
 
-def _corner(shelf: SlideShelf, slide: int) -> tuple[float, float]:
+def _corner(shelf: OpenSlides, slide: int) -> tuple[float, float]:
     """Corner of a slide's scanned area, QuPath's origin; the corner of its canvas if the file cannot be read."""
     try:
         return shelf.facts(slide).corner

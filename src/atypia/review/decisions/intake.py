@@ -13,8 +13,8 @@ from typing import Final
 from atypia.base.artifacts import lock
 from atypia.base.errors import InputError, LockedError, WorkError, must
 from atypia.base.paths import home
-from atypia.review.decisions.log import Book, Event, damaged, now
-from atypia.review.decisions.state import Board, UndoError
+from atypia.review.decisions.log import DecisionLog, Event, damaged_error, now
+from atypia.review.decisions.state import DecisionState, UndoError
 from atypia.review.decisions.words import (
     ARBITRATED,
     DECIDED,
@@ -24,7 +24,7 @@ from atypia.review.decisions.words import (
     NOTE_CHARACTERS,
     UNDONE,
 )
-from atypia.review.figures.figures import Figures
+from atypia.review.figures.figures import ReviewFigures
 
 LOCK_WAIT_S: Final = 1.0
 
@@ -38,7 +38,7 @@ class UnknownError(InputError):
 
 
 @dataclass(frozen=True)
-class Taken:
+class TakenDecision:
     """Result of an import: numbers of decisions imported, for unknown figures, and without change or decision."""
 
     taken: int
@@ -46,12 +46,12 @@ class Taken:
     skipped: int
 
 
-def decisions_file(figures: Figures) -> Path:
+def decisions_file(figures: ReviewFigures) -> Path:
     """Default path of decisions on these figures: in the user's home, named by the fingerprint of the figures."""
     return home() / "reviews" / f"{figures.fingerprint}.sqlite"
 
 
-class Desk:
+class DecisionIntake:
     """Receives decisions; thread-safe.
 
     Args:
@@ -63,7 +63,7 @@ class Desk:
         WorkError: It is not writable, or another server has it open.
     """
 
-    def __init__(self, path: Path, figures: Figures) -> None:
+    def __init__(self, path: Path, figures: ReviewFigures) -> None:
         self.figures = figures
         self._writing = Lock()
         with ExitStack() as stack:
@@ -72,21 +72,21 @@ class Desk:
             except LockedError as error:
                 fix = "stop that one, or name another file with --decisions"
                 raise WorkError(f"{path} is in use by another `atypia serve`; fix: {fix}") from error
-            self.book = Book(path, figures.fingerprint, figures.title)
-            stack.callback(self.book.close)
-            self.board = Board(len(figures))
+            self.decision_log = DecisionLog(path, figures.fingerprint, figures.title)
+            stack.callback(self.decision_log.close)
+            self.decision_state = DecisionState(len(figures))
             try:
-                self.board.replay(self.book.raters(), self.book.events(), self._index)
+                self.decision_state.replay(self.decision_log.raters(), self.decision_log.events(), self._index)
             except UndoError as error:
-                raise damaged(path, str(error)) from error
+                raise damaged_error(path, str(error)) from error
             self._open = stack.pop_all()
 
     def _index(self, figure_id: str) -> int:
         try:
             return self.figures.index_of[figure_id]
         except KeyError:
-            raise damaged(
-                self.book.path, f"its log names {figure_id!r}, which is not among the opened figures"
+            raise damaged_error(
+                self.decision_log.path, f"its log names {figure_id!r}, which is not among the opened figures"
             ) from None
 
     def join(self, name: str) -> bool:
@@ -97,10 +97,10 @@ class Desk:
         """
         name = checked_name(name)
         with self._writing:
-            if name in self.board.raters:
+            if name in self.decision_state.raters:
                 return False
-            self.book.add_rater(name)
-            self.board.join(name)
+            self.decision_log.add_rater(name)
+            self.decision_state.join(name)
             return True
 
     def decide(
@@ -128,13 +128,13 @@ class Desk:
         text = checked_note(note)
         self._check(rater, index)
         with self._writing:
-            board = self.board
-            latest = board.latest(rater, index) or 0
+            decision_state = self.decision_state
+            latest = decision_state.latest(rater, index) or 0
             if seen is not None and seen != latest:
                 raise ConflictError(
                     f"{rater} decided on this figure in another window (event {latest}, not {seen}); fix: load it again"
                 )
-            before = None if arbitrate else board.note(rater, index)
+            before = None if arbitrate else decision_state.note(rater, index)
             event = Event(
                 id=0,
                 time=now(),
@@ -142,7 +142,7 @@ class Desk:
                 figure_id=self.figures.id(index),
                 kind=ARBITRATED if arbitrate else DECIDED,
                 decision=decision,
-                previous=board.settled_as(index) if arbitrate else board.decision(rater, index),
+                previous=decision_state.settled_as(index) if arbitrate else decision_state.decision(rater, index),
                 note=before if text is None else (text or None),
                 previous_note=before,
             )
@@ -160,7 +160,7 @@ class Desk:
         """
         self._check(rater)
         with self._writing:
-            last = self.board.undoable(rater)
+            last = self.decision_state.undoable(rater)
             if last is None:
                 raise ConflictError(f"{rater} has nothing to undo")
             undone, index = last
@@ -178,7 +178,7 @@ class Desk:
             )
             return self._keep([event], [index])[0], index, undone.kind
 
-    def take_over(self, rater: str, rows: Iterable[tuple[str, str | None, str | None]]) -> Taken:
+    def take_over(self, rater: str, rows: Iterable[tuple[str, str | None, str | None]]) -> TakenDecision:
         """Imports decisions as this rater's own, all or none.
 
         Args:
@@ -192,7 +192,7 @@ class Desk:
         rater = checked_name(rater)
         unknown = skipped = 0
         with self._writing:
-            board = self.board
+            decision_state = self.decision_state
             current: dict[int, tuple[str | None, str | None]] = {}
             events, indices, time = [], [], now()
             for figure, decision, note in rows:
@@ -200,7 +200,7 @@ class Desk:
                 if index is None:
                     unknown += 1
                     continue
-                before = current.get(index, (board.decision(rater, index), board.note(rater, index)))
+                before = current.get(index, (decision_state.decision(rater, index), decision_state.note(rater, index)))
                 text = checked_note(note)
                 after = (decision, before[1] if text is None else (text or None))
                 if decision is None or after == before:
@@ -210,17 +210,17 @@ class Desk:
                 events.append(Event(0, time, rater, figure, IMPORTED, after[0], before[0], after[1], before[1]))
                 indices.append(index)
             self._keep(events, indices)
-        return Taken(len(events), unknown, skipped)
+        return TakenDecision(len(events), unknown, skipped)
 
     def log(self, rater: str | None, index: int | None, after: int, limit: int) -> list[Event]:
-        """A part of the log, oldest first; see :meth:`atypia.review.decisions.log.Book.page`."""
+        """A part of the log, oldest first; see :meth:`atypia.review.decisions.log.DecisionLog.page`."""
         with self._writing:
-            return self.book.page(rater, None if index is None else self.figures.id(index), after, limit)
+            return self.decision_log.page(rater, None if index is None else self.figures.id(index), after, limit)
 
     def whole_log(self) -> list[Event]:
         """The whole log, oldest first."""
         with self._writing:
-            return list(self.book.events())
+            return list(self.decision_log.events())
 
     def close(self) -> None:
         """Closes the file and lets others open it."""
@@ -228,13 +228,13 @@ class Desk:
             self._open.close()
 
     def _keep(self, events: list[Event], indices: list[int]) -> list[Event]:
-        kept = self.book.append(events) if events else []
+        kept = self.decision_log.append(events) if events else []
         for event, index in zip(kept, indices, strict=True):
-            self.board.apply(event, index)
+            self.decision_state.apply(event, index)
         return kept
 
     def _check(self, rater: str, index: int | None = None) -> None:
-        if rater not in self.board.raters:
+        if rater not in self.decision_state.raters:
             raise UnknownError(f"there is no rater {rater!r}; fix: add the name first")
         if index is not None and not 0 <= index < len(self.figures):
             raise UnknownError(must("index", f"from 0 to {len(self.figures) - 1}", index, "see /figures"))

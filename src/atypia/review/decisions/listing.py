@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base.errors import InputError, must
-from atypia.review.decisions.state import Board
+from atypia.review.decisions.state import DecisionState
 from atypia.review.decisions.words import NO_DECISION, UNDECIDED, VOTES, code_of
-from atypia.review.figures.figures import UNKNOWN_LABEL, Figures
-from atypia.review.media.sizes import known, scale
-from atypia.review.media.slides import SlideShelf
+from atypia.review.figures.figures import UNKNOWN_LABEL, ReviewFigures
+from atypia.review.media.sizes import finite_or_none, scale
+from atypia.review.media.slides import OpenSlides
 
 SortName = Literal["index", "p", "uncertainty", "label-disagreement", "rater-disagreement", "novelty", "case"]
 SORTS: Final[tuple[str, ...]] = get_args(SortName)
@@ -26,7 +26,7 @@ BLIND_SORTS: Final = ("index", "case")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class FigureQuery:
     """Filters and sort order.
 
     Attributes:
@@ -52,7 +52,7 @@ class Wanted:
     blind: bool = False
 
 
-def select(figures: Figures, board: Board, wanted: Wanted) -> npt.NDArray[np.int64]:
+def select(figures: ReviewFigures, decision_state: DecisionState, wanted: FigureQuery) -> npt.NDArray[np.int64]:
     """Indices of the selected figures, in order.
 
     Raises:
@@ -66,7 +66,7 @@ def select(figures: Figures, board: Board, wanted: Wanted) -> npt.NDArray[np.int
         if names:
             keep &= column.mask(names)
     if wanted.undecided or wanted.decisions:
-        codes = board.codes(wanted.rater)
+        codes = decision_state.codes(wanted.rater)
         if wanted.undecided:
             keep &= codes == NO_DECISION
         if wanted.decisions:
@@ -74,16 +74,16 @@ def select(figures: Figures, board: Board, wanted: Wanted) -> npt.NDArray[np.int
             keep &= np.isin(codes, np.array(picked, np.int8))
     found = np.flatnonzero(keep)
     ranks = figures.shuffled if wanted.blind else np.arange(len(figures))
-    return found[_order(_keys(figures, board, wanted.sort)[found], ranks[found], wanted)]
+    return found[_order(_keys(figures, decision_state, wanted.sort)[found], ranks[found], wanted)]
 
 
-def _keys(figures: Figures, board: Board, sort: str) -> npt.NDArray[np.float64]:
+def _keys(figures: ReviewFigures, decision_state: DecisionState, sort: str) -> npt.NDArray[np.float64]:
     if sort == "index":
         return np.zeros(len(figures))
     if sort == "case":
         return np.where(figures.case.codes < 0, np.nan, figures.case.codes)
     if sort == "rater-disagreement":
-        return rater_disagreement(figures, board)
+        return rater_disagreement(figures, decision_state)
     return {
         "p": figures.p,
         "uncertainty": figures.uncertainty,
@@ -93,7 +93,7 @@ def _keys(figures: Figures, board: Board, sort: str) -> npt.NDArray[np.float64]:
 
 
 def _order(
-    keys: npt.NDArray[np.float64], ranks: npt.NDArray[np.int64], wanted: Wanted
+    keys: npt.NDArray[np.float64], ranks: npt.NDArray[np.int64], wanted: FigureQuery
 ) -> npt.NDArray[np.int64]:  # fmt: skip
     """Sorts by key, unknown keys last in either direction, then by rank."""
     if wanted.sort == "index":
@@ -102,13 +102,13 @@ def _order(
     return np.lexsort((ranks, signed))  # NaN sorts last
 
 
-def rater_disagreement(figures: Figures, board: Board) -> npt.NDArray[np.float64]:
+def rater_disagreement(figures: ReviewFigures, decision_state: DecisionState) -> npt.NDArray[np.float64]:
     """Disagreement of the votes on each figure (the data's and the reviewers'): 0 all agree, 1 evenly split.
 
     ``1 − |2m − 1|`` with m the share of votes for *atypical*; NaN with fewer than two votes.
     """
     ones, given = (counts.astype(np.float64) for counts in figures.vote_counts)
-    tally = board.tally()
+    tally = decision_state.tally()
     for decision, vote in VOTES.items():
         votes = tally[:, code_of(decision)]
         ones, given = ones + vote * votes, given + votes
@@ -117,7 +117,7 @@ def rater_disagreement(figures: Figures, board: Board) -> npt.NDArray[np.float64
 
 
 def described(
-    figures: Figures, board: Board, shelf: SlideShelf, indices: Sequence[int], rater: str | None, blind: bool = False,
+    figures: ReviewFigures, decision_state: DecisionState, shelf: OpenSlides, indices: Sequence[int], rater: str | None, blind: bool = False,
     everyone: bool = False,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Descriptions of figures for the page.
@@ -143,24 +143,24 @@ def described(
             "case": figures.case.at(i),
             "domain": figures.domain.at(i),
             "slide": None if slide < 0 else slide,
-            "x_px": known(figures.x_px[i]),
-            "y_px": known(figures.y_px[i]),
+            "x_px": finite_or_none(figures.x_px[i]),
+            "y_px": finite_or_none(figures.y_px[i]),
             "mpp": mpp,
             "width_um": width_um,
-            "decision": board.decision(rater, i),
-            "note": board.note(rater, i),
-            "event": board.latest(rater, i),
+            "decision": decision_state.decision(rater, i),
+            "note": decision_state.note(rater, i),
+            "event": decision_state.latest(rater, i),
         }
         hidden: dict[str, Any] = {
-            "p": known(figures.p[i]),
+            "p": finite_or_none(figures.p[i]),
             "call": figures.call.at(i),
-            "uncertainty": known(figures.uncertainty[i]),
-            "novelty": known(figures.novelty[i]),
+            "uncertainty": finite_or_none(figures.uncertainty[i]),
+            "novelty": finite_or_none(figures.novelty[i]),
             "label": None if label == UNKNOWN_LABEL else label,
             "votes": figures.votes_of(i),
-            "disagreement": known(figures.label_disagreement[i]),
-            "others": board.others(None if everyone else rater, i),
-            "settled": board.settled_as(i),
+            "disagreement": finite_or_none(figures.label_disagreement[i]),
+            "others": decision_state.others(None if everyone else rater, i),
+            "settled": decision_state.settled_as(i),
         }
         if blind:
             hidden = {**dict.fromkeys(hidden), "others": {}}
@@ -168,7 +168,7 @@ def described(
     return found
 
 
-def progress(board: Board) -> list[dict[str, Any]]:
+def progress(decision_state: DecisionState) -> list[dict[str, Any]]:
     """Progress of each rater."""
-    counts = {rater: board.counts(rater) for rater in board.raters}
+    counts = {rater: decision_state.counts(rater) for rater in decision_state.raters}
     return [{"name": rater, "decided": sum(found.values()), "counts": found} for rater, found in counts.items()]

@@ -27,7 +27,7 @@ from typing import Any, Final
 
 from atypia.base.artifacts import disk_errors
 from atypia.base.errors import AtypiaError, DataError, InputError, WorkError, must
-from atypia.review.decisions.carving import log_fault
+from atypia.review.decisions.sqlite_recovery import log_fault
 from atypia.review.decisions.words import DECISIONS, KINDS, UNDONE
 
 SCHEMA_VERSION: Final = 1
@@ -107,7 +107,7 @@ class DamagedError(DataError):
     """A damaged decisions file."""
 
 
-def damaged(path: Path, reason: str) -> DamagedError:
+def damaged_error(path: Path, reason: str) -> DamagedError:
     """The error for a damaged decisions file."""
     fix = f"`atypia serve WHAT --rescue {path} --to NEW.sqlite` copies the readable part; or use a backup copy of the file"
     return DamagedError(must(str(path), "an intact decisions file", f"a damaged one ({reason})", fix))
@@ -118,7 +118,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-class Book:
+class DecisionLog:
     """An open decisions file. Not thread-safe: the caller must serialise access.
 
     Args:
@@ -140,7 +140,7 @@ class Book:
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT, PRIVATE_MODE))
         fault = log_fault(path)  # before SQLite opens the log, which it truncates at the first bad checksum
         if fault is not None:
-            raise damaged(path, fault)
+            raise damaged_error(path, fault)
         try:
             self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
@@ -164,7 +164,7 @@ class Book:
         if tables == 0:
             # A process that was killed while it made the file leaves one page at most.
             if application != 0 or db.execute("PRAGMA page_count").fetchone()[0] > 1:
-                raise damaged(self.path, "its list of tables is empty")
+                raise damaged_error(self.path, "its list of tables is empty")
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             about = {"figures": fingerprint, "title": title, "created": now()}
@@ -177,12 +177,12 @@ class Book:
             return
         if application != APPLICATION_ID:
             if is_decisions_file(self.path):
-                raise damaged(self.path, "its header is not that of a decisions file")
+                raise damaged_error(self.path, "its header is not that of a decisions file")
             raise InputError(
                 must(str(self.path), "a decisions file", "another database", "name another file with --decisions")
             )
         if not 0 < version <= LAST_VERSION:
-            raise damaged(self.path, f"its version is {version}")
+            raise damaged_error(self.path, f"its version is {version}")
         if version != SCHEMA_VERSION:
             got = f"version {version}"
             raise InputError(must(str(self.path), f"of version {SCHEMA_VERSION}", got, "update Atypia"))
@@ -191,7 +191,7 @@ class Book:
         self._check()
         about = dict(db.execute("SELECT key, value FROM about"))
         if "figures" not in about:
-            raise damaged(self.path, "it does not identify its figures")
+            raise damaged_error(self.path, "it does not identify its figures")
         if about.get("figures") != fingerprint:
             fix = (
                 "open that data set again, or name another file with --decisions; to transfer decisions on figures with the same "
@@ -205,22 +205,22 @@ class Book:
         db = self._db
         found = [text for (text,) in db.execute("PRAGMA integrity_check(3)")]
         if found != ["ok"]:
-            raise damaged(self.path, "; ".join(" ".join(text.split()) for text in found))
+            raise damaged_error(self.path, "; ".join(" ".join(text.split()) for text in found))
         wanted = {"about": ("key", "value"), "raters": ("name", "time"), "log": COLUMNS}
         for table, columns in wanted.items():
             there = tuple(row[1] for row in db.execute(f"PRAGMA table_info({table})"))
             if there != columns:
-                raise damaged(self.path, f"its table {table} is missing or has other columns")
+                raise damaged_error(self.path, f"its table {table} is missing or has other columns")
         triggers = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")}
         if len(triggers) < len(_GUARDS):
-            raise damaged(self.path, "the triggers that protect its log are missing")
+            raise damaged_error(self.path, "the triggers that protect its log are missing")
         known = set(self.raters())
         for event in self.events():
             fault = fault_of(event)
             if fault is None and event.rater not in known:
                 fault = "an unknown rater"
             if fault is not None:
-                raise damaged(self.path, f"event {event.id} has {fault}")
+                raise damaged_error(self.path, f"event {event.id} has {fault}")
 
     def raters(self) -> list[str]:
         """Names of the raters, in the order in which they joined."""
@@ -352,7 +352,7 @@ def _explained(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> AtypiaE
     if primary == sqlite3.SQLITE_NOTADB and not is_decisions_file(path):
         fix = "name another file with --decisions"
         return InputError(must(str(path), "a decisions file", f"something else ({error})", fix))
-    return damaged(path, str(error))  # no error code: text that is not UTF-8
+    return damaged_error(path, str(error))  # no error code: text that is not UTF-8
 
 
 def file_events(path: Path) -> list[Event]:

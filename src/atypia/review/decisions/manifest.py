@@ -14,14 +14,14 @@ from atypia.base.errors import InputError, must
 from atypia.data.manifest import Manifest
 from atypia.data.sources.layouts import add_image_facts
 from atypia.review.decisions.listing import scale
-from atypia.review.decisions.state import Board
+from atypia.review.decisions.state import DecisionState
 from atypia.review.decisions.words import IS_NOT_MITOSIS, IS_UNSURE, NO_DECISION, TIE, VOTES, code_of
-from atypia.review.figures.figures import UNKNOWN_LABEL, Figures
-from atypia.review.media.slides import SlideShelf
+from atypia.review.figures.figures import UNKNOWN_LABEL, ReviewFigures
+from atypia.review.media.slides import OpenSlides
 
 
 @dataclass(frozen=True)
-class Taught:
+class DecisionManifest:
     """Result of an export.
 
     Attributes:
@@ -35,7 +35,9 @@ class Taught:
     changed: int
 
 
-def taught_manifest(figures: Figures, board: Board, shelf: SlideShelf, only_decided: bool = False) -> Taught:
+def decision_manifest(
+    figures: ReviewFigures, decision_state: DecisionState, shelf: OpenSlides, only_decided: bool = False
+) -> DecisionManifest:
     """The figures with the reviewers' decisions.
 
     Training labels follow the decisions, whatever the data's own votes:
@@ -59,7 +61,7 @@ def taught_manifest(figures: Figures, board: Board, shelf: SlideShelf, only_deci
     Raises:
         InputError: No figure is left, or their images cannot be read.
     """
-    codes = board.consensus()
+    codes = decision_state.consensus()
     label_of = np.full(len(figures), UNKNOWN_LABEL, np.int8)
     for name, vote in VOTES.items():
         label_of[codes == code_of(name)] = vote
@@ -73,13 +75,13 @@ def taught_manifest(figures: Figures, board: Board, shelf: SlideShelf, only_deci
             must("figures to export", "with a decision or an original label", "none", "decide on some first")
         )
     chosen = np.flatnonzero(keep)
-    reviewers = board.vote_matrix()[chosen]
+    reviewers = decision_state.vote_matrix()[chosen]
     voted = np.count_nonzero(~np.isnan(reviewers), axis=0) > 0
     reviewers = reviewers[:, voted]
     width = _own_width(figures)
     rows = _rows(figures, shelf, chosen)
     per_figure: list[list[float]] = reviewers.tolist()
-    settled = board.settled
+    settled = decision_state.settled
     for index, row, votes in zip(chosen.tolist(), rows, per_figure, strict=True):
         own = row.get(r.VOTES) or []
         own = [*own, *[None] * (width - len(own))]
@@ -95,16 +97,16 @@ def taught_manifest(figures: Figures, board: Board, shelf: SlideShelf, only_deci
     decided = chosen[~untouched[chosen]]
     had = figures.label[decided]
     changed = int(np.count_nonzero((had != UNKNOWN_LABEL) & (had != labels[decided])))
-    names = [name for column, name in enumerate(board.raters) if voted[column]]
+    names = [name for column, name in enumerate(decision_state.raters) if voted[column]]
     notes = [f"labels of {len(decided)} figures by review, {changed} of them changed"]
     if names:
         notes.append(f"the last {len(names)} votes are from: {', '.join(names)}")
     notes += _left_out(codes, figures)
     manifest = Manifest.from_rows(rows, f"{figures.title} (reviewed)", root=root, notes=notes)
-    return Taught(manifest, len(decided), changed)
+    return DecisionManifest(manifest, len(decided), changed)
 
 
-def _left_out(codes: npt.NDArray[np.int8], figures: Figures) -> list[str]:
+def _left_out(codes: npt.NDArray[np.int8], figures: ReviewFigures) -> list[str]:
     counts = {
         "reviewers are evenly split": int(np.count_nonzero(codes == TIE)),
         "reviewers are unsure": int(np.count_nonzero(codes == code_of(IS_UNSURE))),
@@ -114,12 +116,12 @@ def _left_out(codes: npt.NDArray[np.int8], figures: Figures) -> list[str]:
     return [f"left out because {why}: {count} figures" for why, count in counts.items() if count]
 
 
-def _own_width(figures: Figures) -> int:
+def _own_width(figures: ReviewFigures) -> int:
     """Number of raters in the data's own votes."""
     return max((len(votes) for votes in figures.votes.to_pylist() if votes), default=0) if figures.votes else 0
 
 
-def _rows(figures: Figures, shelf: SlideShelf, chosen: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+def _rows(figures: ReviewFigures, shelf: OpenSlides, chosen: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
     """The figures' rows: from the data set, else from the results."""
     manifest, rows = figures.manifest, figures.rows[chosen]
     known = iter(manifest.take(rows[rows >= 0]).table.to_pylist() if manifest is not None else ())
@@ -127,7 +129,7 @@ def _rows(figures: Figures, shelf: SlideShelf, chosen: npt.NDArray[np.int64]) ->
     return [next(known) if row >= 0 else _own_row(figures, shelf, index) for index, row in pairs]
 
 
-def _own_row(figures: Figures, shelf: SlideShelf, index: int) -> dict[str, Any]:
+def _own_row(figures: ReviewFigures, shelf: OpenSlides, index: int) -> dict[str, Any]:
     path = figures.image(index)
     row: dict[str, Any] = {r.FIGURE_ID: figures.id(index), r.DATASET: figures.title, r.IMAGE: str(path)}
     if figures.cut[index]:
@@ -140,7 +142,7 @@ def _own_row(figures: Figures, shelf: SlideShelf, index: int) -> dict[str, Any]:
     return row
 
 
-def _absolute(rows: list[dict[str, Any]], figures: Figures, chosen: npt.NDArray[np.int64]) -> Path:
+def _absolute(rows: list[dict[str, Any]], figures: ReviewFigures, chosen: npt.NDArray[np.int64]) -> Path:
     """Makes image paths absolute, and adds size and checksum where they are unknown."""
     root = Path(Path.cwd().anchor)
     own = figures.manifest.root if figures.manifest is not None else None

@@ -11,10 +11,10 @@ from typing import Final
 
 from atypia.base.artifacts import lock
 from atypia.base.errors import InputError, LockedError, WorkError, must
-from atypia.review.decisions.carving import Row, carved
-from atypia.review.decisions.log import COLUMNS, Book, Event, fault_of, is_decisions_file
-from atypia.review.decisions.state import Board, UndoError
-from atypia.review.figures.figures import Figures
+from atypia.review.decisions.log import COLUMNS, DecisionLog, Event, fault_of, is_decisions_file
+from atypia.review.decisions.sqlite_recovery import Row, recovered_rows
+from atypia.review.decisions.state import DecisionState, UndoError
+from atypia.review.figures.figures import ReviewFigures
 
 LOCK_WAIT_S: Final = 1.0
 SHOWN: Final = 5
@@ -43,7 +43,7 @@ class Rescued:
     notes: tuple[str, ...]
 
 
-def rescue(old: Path, new: Path, figures: Figures | None = None) -> Rescued:
+def rescue(old: Path, new: Path, figures: ReviewFigures | None = None) -> Rescued:
     """Copies the readable part of a decisions file into a new one.
 
     Args:
@@ -62,7 +62,7 @@ def rescue(old: Path, new: Path, figures: Figures | None = None) -> Rescued:
         raise InputError(must("--to", "a file that does not exist yet", str(new), "name another"))
     try:
         with lock(old, LOCK_WAIT_S):
-            rows = list(carved(old))
+            rows = list(recovered_rows(old))
     except LockedError as error:
         raise WorkError(f"{old} is in use by another `atypia serve`; fix: stop that one") from error
     about, joined, events, blurred, highest = _sorted(rows)
@@ -87,11 +87,11 @@ def rescue(old: Path, new: Path, figures: Figures | None = None) -> Rescued:
     times = dict(joined)
     for event in kept:
         times.setdefault(event.rater, event.time)
-    book = Book(new, fingerprint, title)
+    decision_log = DecisionLog(new, fingerprint, title)
     try:
-        book.fill(list(times.items()), kept)
+        decision_log.fill(list(times.items()), kept)
     finally:
-        book.close()
+        decision_log.close()
     lost = max(highest, *(one.id for one in events), 0) - len(events) + len(strangers)
     return Rescued(
         len(kept), len(times), lost, len(left_out), _notes(lost, strangers, left_out, blurred, times, joined)
@@ -159,11 +159,11 @@ def _consistent(events: list[Event]) -> tuple[list[Event], list[Event]]:
     index: dict[str, int] = {}
     for event in events:
         index.setdefault(event.figure_id, len(index))
-    board = Board(len(index))
+    decision_state = DecisionState(len(index))
     kept, left_out = [], []
     for event in events:
         try:
-            board.apply(event, index[event.figure_id])
+            decision_state.apply(event, index[event.figure_id])
             kept.append(event)
         except UndoError:
             left_out.append(event)

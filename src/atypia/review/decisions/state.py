@@ -31,7 +31,7 @@ class UndoError(DataError):
     """An undo event whose target cannot be undone: part of the log is missing."""
 
 
-class Board:
+class DecisionState:
     """Current decisions of all raters on ``count`` figures.
 
     A decision is a rater's own opinion and counts for agreement; an arbitration settles a figure for all and

@@ -137,7 +137,7 @@ class Zeros:
 
 
 @dataclass(frozen=True, eq=False)
-class Figures:
+class ReviewFigures:
     """The opened figures. Arrays have one element per figure, in index order.
 
     Attributes:

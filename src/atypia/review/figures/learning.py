@@ -11,7 +11,7 @@ import numpy.typing as npt
 from atypia.base.errors import AbsentError, InputError, must
 from atypia.base.records import ATYPICAL_TASK, CLASS_NAMES, DEFAULT_THRESHOLD
 from atypia.review.figures.features import Values
-from atypia.review.figures.figures import UNKNOWN_LABEL, Figures
+from atypia.review.figures.figures import UNKNOWN_LABEL, ReviewFigures
 from atypia.statistics.labelling import spread_over_scores
 
 POOL: Final = 2000
@@ -38,7 +38,7 @@ class Queue:
     note: str
 
 
-def value_queue(figures: Figures, features: Values | None, decided: Bools, limit: int) -> Queue:
+def value_queue(figures: ReviewFigures, features: Values | None, decided: Bools, limit: int) -> Queue:
     """The figures whose labels would help a classifier most.
 
     With features: a greedy k-centre choice (Gonzalez 1985; as a core set for active learning: Sener and
@@ -83,7 +83,7 @@ def value_queue(figures: Figures, features: Values | None, decided: Bools, limit
     return Queue(chosen, reasons, "by uncertainty times distance from what was chosen and decided before")
 
 
-def calibration_queue(figures: Figures, decided: Bools, limit: int) -> Queue:
+def calibration_queue(figures: ReviewFigures, decided: Bools, limit: int) -> Queue:
     """The figures from whose labels ``atypia calibrate`` learns most of how the scores lie here.
 
     They are spread over the scores (:mod:`atypia.statistics.labelling`): the uncertain ones alone would bias it.
@@ -139,7 +139,7 @@ def weighted_k_centre(
     return np.array(chosen, np.int64), np.array(distances)
 
 
-def _usable(figures: Figures, features: Values) -> Bools | None:
+def _usable(figures: ReviewFigures, features: Values) -> Bools | None:
     """Which figures have features; None if no figure has."""
     rows = figures.rows
     inside = (rows >= 0) & (rows < len(features))
@@ -161,7 +161,7 @@ class LabelErrors:
     quality: npt.NDArray[np.float64]
 
 
-def label_errors(figures: Figures) -> LabelErrors:
+def label_errors(figures: ReviewFigures) -> LabelErrors:
     """Likely label errors by confident learning (Northcutt, Jiang and Chuang 2021), with cleanlab.
 
     Sound only if no probability comes from a model trained on the same figure: predictions of
@@ -191,7 +191,7 @@ def label_errors(figures: Figures) -> LabelErrors:
     return LabelErrors(usable[rows], quality[rows])
 
 
-def label_error_queue(figures: Figures, errors: LabelErrors, decided: Bools, limit: int) -> Queue:
+def label_error_queue(figures: ReviewFigures, errors: LabelErrors, decided: Bools, limit: int) -> Queue:
     """The likely label errors among the figures that the rater has not decided."""
     open_ones = np.flatnonzero(~decided[errors.indices])[:limit]
     chosen = errors.indices[open_ones]

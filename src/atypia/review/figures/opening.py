@@ -1,4 +1,4 @@
-"""Opens the input of ``atypia serve``: results, predictions, data sets, trainings and studies, as :class:`Figures`."""
+"""Opens the input of ``atypia serve``: results, predictions, data sets, trainings and studies, as :class:`ReviewFigures`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.errors import DataError, InputError, must
 from atypia.base.files.regularfiles import open_regular
-from atypia.base.files.spreadsheet import bare
+from atypia.base.files.spreadsheet import unescape_formula
 from atypia.data.manifest import Manifest
 from atypia.data.sources.opening import open_data
 from atypia.inference.predictions import PREDICTIONS_SCHEMA
-from atypia.inference.results import CALL, RESULTS_SCHEMA, completed, is_results
+from atypia.inference.results import CALL, RESULTS_SCHEMA, is_results, with_all_columns
 from atypia.review.figures import scores
-from atypia.review.figures.building import from_manifest, from_results
-from atypia.review.figures.figures import Figures
+from atypia.review.figures.figures import ReviewFigures
+from atypia.review.figures.from_tables import from_manifest, from_results
 
 STUDY: Final = "plan.json"
 MANY: Final = "slides.csv"
@@ -46,7 +46,7 @@ class Opening:
     root: Path | None = None
 
 
-def open_figures(asked: Opening) -> Figures:
+def open_figures(asked: Opening) -> ReviewFigures:
     """Opens the figures to review.
 
     Raises:
@@ -134,7 +134,7 @@ def read_results(path: Path) -> pa.Table:
         if path.suffix.lower() == ".parquet":
             # Unlike `read_table`, it does not load pandas.
             with open_regular(path) as opened, pq.ParquetFile(opened) as file:
-                return completed(file.read())
+                return with_all_columns(file.read())
         from pyarrow import csv
 
         options = csv.ConvertOptions(
@@ -146,7 +146,7 @@ def read_results(path: Path) -> pa.Table:
         parsing = csv.ParseOptions(newlines_in_values=True)
         with open_regular(path) as file:
             table = csv.read_csv(file, parse_options=parsing, convert_options=options)
-        return completed(_bare(table))
+        return with_all_columns(_bare(table))
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path} holds no results of this version ({reason}); fix: predict again") from error
@@ -156,17 +156,19 @@ def _bare(table: pa.Table) -> pa.Table:
     """Removes the prefix that protects texts in spreadsheets."""
     for at, field in enumerate(table.schema):
         if pa.types.is_string(field.type):
-            texts = [None if text is None else bare(text) for text in table.column(at).to_pylist()]
+            texts = [None if text is None else unescape_formula(text) for text in table.column(at).to_pylist()]
             table = table.set_column(at, field, pa.array(texts, field.type))
     return table
 
 
-def _found(kind: str, path: Path) -> scores.Found:
+def _found(kind: str, path: Path) -> scores.FoundPredictions:
     by_kind = {"predictions": scores.found_file, "training": scores.found_training, "study": scores.found_study}
     return by_kind[kind](path)
 
 
-def _from_scores(found: Sequence[scores.Found], manifest: Manifest | None, asked: Opening, source: str) -> Figures:
+def _from_scores(
+    found: Sequence[scores.FoundPredictions], manifest: Manifest | None, asked: Opening, source: str
+) -> ReviewFigures:
     if manifest is None:
         beside = list(dict.fromkeys(path.resolve() for one in found for path in one.manifests))
         if not beside:
@@ -176,7 +178,7 @@ def _from_scores(found: Sequence[scores.Found], manifest: Manifest | None, asked
             raise InputError(
                 must("--data", f"given for {first}, whose figures belong to {known}", "none", "name the data set")
             )
-        manifest = _checked(scores.joined(beside))
+        manifest = _checked(scores.join_manifests(beside))
     scored = scores.pooled_scores(manifest, chain.from_iterable(one.tables() for one in found))
     folders = tuple(run for one in found for run in one.runs)
     return from_manifest(manifest, scored, asked.slides, source, folders, asked.root)

@@ -98,7 +98,7 @@ def positions(wanted: pa.ChunkedArray | pa.Array, among: pa.Array) -> npt.NDArra
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundPredictions:
     """Predictions on disk, and their data sets.
 
     Attributes:
@@ -120,16 +120,16 @@ class Found:
         return (read_predictions(path)[0] for path in self.files)
 
 
-def found_file(path: Path) -> Found:
+def found_file(path: Path) -> FoundPredictions:
     """One file of predictions; for a file in a run's folder, the manifest is in the training's folder."""
     run = path.parent
     training = run if (run / runs.TRAINING).is_file() else run.parent
     manifest = training / runs.MANIFEST
     is_own = (run / runs.RUN).is_file() and manifest.is_file()
-    return Found((path,), (manifest,) if is_own else (), (run,) if is_own else ())
+    return FoundPredictions((path,), (manifest,) if is_own else (), (run,) if is_own else ())
 
 
-def found_training(folder: Path) -> Found:
+def found_training(folder: Path) -> FoundPredictions:
     """The predictions of a training, or of one of its runs, on its own data.
 
     Raises:
@@ -140,14 +140,14 @@ def found_training(folder: Path) -> Found:
         raise InputError(f"{folder} holds no complete run; fix: run the same `atypia train` again")
     training = folder if (folder / runs.MANIFEST).is_file() else folder.parent
     manifest = training / runs.MANIFEST
-    return Found(
+    return FoundPredictions(
         tuple(run / runs.PREDICTIONS for run in complete),
         (manifest,) if manifest.is_file() else (),
         tuple(complete),
     )
 
 
-def found_study(folder: Path) -> Found:
+def found_study(folder: Path) -> FoundPredictions:
     """The predictions of all complete runs of a study, on its training and its test sets.
 
     Raises:
@@ -159,7 +159,7 @@ def found_study(folder: Path) -> Found:
         raise InputError(f"{folder} holds no complete run; fix: `atypia study run`")
     manifests = sorted((folder / STUDY_MANIFESTS).glob("*.parquet"))
     trainings = [run for outer in complete for run in runs.run_folders(outer)]
-    return Found(tuple(files), tuple(manifests), tuple(trainings))
+    return FoundPredictions(tuple(files), tuple(manifests), tuple(trainings))
 
 
 def _is_done(run: Path) -> bool:
@@ -169,7 +169,7 @@ def _is_done(run: Path) -> bool:
         return False
 
 
-def joined(manifests: Sequence[Path]) -> Manifest:
+def join_manifests(manifests: Sequence[Path]) -> Manifest:
     """Several manifests as one; a figure in two of them is taken from the first.
 
     Raises:

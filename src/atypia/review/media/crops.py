@@ -16,9 +16,9 @@ from atypia.base.errors import DataError
 from atypia.data.images.decoding import ImageLimits, read_rgb
 from atypia.data.images.geometry import MAX_SIDE_PX, MIN_SIDE_PX, CropGeometry, apply, resize
 from atypia.reports.drawing.names import without_folders
-from atypia.review.figures.figures import FIELD_PX, FIELD_UM, Figures
+from atypia.review.figures.figures import FIELD_PX, FIELD_UM, ReviewFigures
 from atypia.review.media.sizes import scale
-from atypia.review.media.slides import SlideShelf
+from atypia.review.media.slides import OpenSlides
 
 ViewName = Literal["rgb", "hematoxylin"]
 VIEWS: Final[tuple[str, ...]] = get_args(ViewName)
@@ -43,7 +43,7 @@ class Picture:
     tag: str
 
 
-class CropShelf:
+class CropPictures:
     """Images of figures; thread-safe.
 
     Args:
@@ -51,7 +51,7 @@ class CropShelf:
         slides: Their slides.
     """
 
-    def __init__(self, figures: Figures, slides: SlideShelf) -> None:
+    def __init__(self, figures: ReviewFigures, slides: OpenSlides) -> None:
         self.figures = figures
         self.slides = slides
         self.cache = ByteCache[bytes](CACHE_BYTES, len)

@@ -54,7 +54,7 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class SlideFacts:
+class SlideSize:
     """Size of a slide at full resolution, its µm/px if the file states it, and the corner of its scanned area."""
 
     width_px: int
@@ -106,7 +106,7 @@ class _Place:
             opened.close()
 
 
-class SlideShelf:
+class OpenSlides:
     """The slides that figures lie on, opened on demand; thread-safe.
 
     Every slide has its own lock, under which it is opened, read and closed. No thread waits for one such lock
@@ -125,10 +125,10 @@ class SlideShelf:
         self._open: OrderedDict[int, None] = OrderedDict()
         """Numbers of the open slides, most recently used last."""
         self._closed = False
-        self._facts: dict[int, SlideFacts] = {}
+        self._facts: dict[int, SlideSize] = {}
         self._unreadable: dict[int, tuple[float, str]] = {}
 
-    def facts(self, number: int) -> SlideFacts:
+    def facts(self, number: int) -> SlideSize:
         """Size and scale of a slide.
 
         Raises:
@@ -144,13 +144,13 @@ class SlideShelf:
             with self._using(number) as opened:
                 slide = opened.slide
                 corner = (0.0, 0.0) if slide.facts.bounds is None else slide.facts.bounds[:2]
-                found = self._facts[number] = SlideFacts(slide.width_px, slide.height_px, slide.mpp, corner)
+                found = self._facts[number] = SlideSize(slide.width_px, slide.height_px, slide.mpp, corner)
         except DataError as error:
             self._unreadable[number] = (time.monotonic(), str(error))
             raise
         return found
 
-    def known(self, number: int, until: float = math.inf) -> SlideFacts | None:
+    def known(self, number: int, until: float = math.inf) -> SlideSize | None:
         """Size and scale of a slide; None if unknown by a given time.
 
         Args:
@@ -202,7 +202,7 @@ class SlideShelf:
             with place.lock:
                 place.close()
 
-    def _made(self, number: int, facts: SlideFacts, box: Box, level: int, address: tuple[int, int]) -> bytes:
+    def _made(self, number: int, facts: SlideSize, box: Box, level: int, address: tuple[int, int]) -> bytes:
         name = self.paths[number].name
         with self._using(number) as opened:
             if level > facts.overview:
@@ -280,7 +280,7 @@ def _opened(path: Path) -> _Opened:
     return _Opened(slide, DeepZoomGenerator(slide.openslide, TILE_PX, OVERLAP_PX))
 
 
-def tile_box(facts: SlideFacts, level: int, column: int, row: int) -> Box:
+def tile_box(facts: SlideSize, level: int, column: int, row: int) -> Box:
     """Left, top, width and height of a tile in the pixels of its level, with its overlap.
 
     Raises:
@@ -305,7 +305,7 @@ def tile_box(facts: SlideFacts, level: int, column: int, row: int) -> Box:
     return left, top, width, height
 
 
-def dzi(facts: SlideFacts) -> str:
+def dzi(facts: SlideSize) -> str:
     """The XML that describes a slide's DeepZoom pyramid."""
     return (
         '<?xml version="1.0" encoding="UTF-8"?>'
@@ -314,7 +314,7 @@ def dzi(facts: SlideFacts) -> str:
     )
 
 
-def _overview(slide: Slide, name: str, facts: SlideFacts) -> Image.Image:
+def _overview(slide: Slide, name: str, facts: SlideSize) -> Image.Image:
     """The whole slide at the level of the overview."""
     down = 1 << (facts.top - facts.overview)
     size = -(-facts.width_px // down), -(-facts.height_px // down)

@@ -72,7 +72,7 @@ def allowed_connections() -> int:
     return MOST if soft == resource.RLIM_INFINITY else max(FEWEST, min(MOST, soft - OTHER_FILES))
 
 
-class Door:
+class ConnectionLimiter:
     """The connections of one server; used only by its event loop.
 
     Args:
@@ -127,7 +127,7 @@ class Connection(H11Protocol):
 
     def __init__(
         self,
-        door: Door,
+        door: ConnectionLimiter,
         config: uvicorn.Config,
         server_state: ServerState,
         app_state: dict[str, Any],
@@ -215,7 +215,7 @@ def make_server(app: ASGIApp, limits: Limits | None = None) -> Server:
         app: The application to serve.
         limits: Limits on its connections; None for the defaults of this system.
     """
-    door = Door(limits or Limits(allowed_connections()))
+    door = ConnectionLimiter(limits or Limits(allowed_connections()))
     config = uvicorn.Config(
         app,
         http=partial(Connection, door),  # type: ignore[arg-type]  # called as the class would be

@@ -9,12 +9,12 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from atypia.review.decisions.intake import Desk, UnknownError
+from atypia.review.decisions.intake import DecisionIntake, UnknownError
 from atypia.review.figures.features import Values, find_features
-from atypia.review.figures.figures import Figures
+from atypia.review.figures.figures import ReviewFigures
 from atypia.review.figures.learning import LabelErrors, label_errors
-from atypia.review.media.crops import CropShelf
-from atypia.review.media.slides import SlideShelf
+from atypia.review.media.crops import CropPictures
+from atypia.review.media.slides import OpenSlides
 from atypia.review.server.monitoring import Counters
 from atypia.review.server.predicting import Predictor
 
@@ -34,18 +34,18 @@ class Review:
     """
 
     def __init__(
-        self, figures: Figures, decisions: Path, predictor: Predictor | None = None, rater: str | None = None
+        self, figures: ReviewFigures, decisions: Path, predictor: Predictor | None = None, rater: str | None = None
     ) -> None:
         self.figures = figures
         self.predictor = predictor
-        self.desk = Desk(decisions, figures)
-        self.slides = SlideShelf(figures.slides)
-        self.crops = CropShelf(figures, self.slides)
+        self.intake = DecisionIntake(decisions, figures)
+        self.slides = OpenSlides(figures.slides)
+        self.crops = CropPictures(figures, self.slides)
         self.counters = Counters()
         self.rater = rater
         self._learning = Lock()
         if rater is not None:
-            self.desk.join(rater)
+            self.intake.join(rater)
 
     @cached_property
     def features(self) -> Values | None:
@@ -75,7 +75,7 @@ class Review:
     def close(self) -> None:
         """Closes every file and ends the worker."""
         self.slides.close()
-        self.desk.close()
+        self.intake.close()
         if self.predictor is not None:
             self.predictor.close()
 

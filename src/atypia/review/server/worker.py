@@ -40,12 +40,12 @@ def main(arguments: Sequence[str]) -> int:
     _say(out, about)
     for line in sys.stdin:
         request = json.loads(line)
-        rows = answered(classifier, request["files"], int(request["most"]))
+        rows = classify_files(classifier, request["files"], int(request["most"]))
         _say(out, {"rows": rows} if rows is not None else {"too_many": True})
     return 0
 
 
-def answered(classifier: Classifier, files: Sequence[Sequence[str]], most: int) -> list[dict[str, Any]] | None:
+def classify_files(classifier: Classifier, files: Sequence[Sequence[str]], most: int) -> list[dict[str, Any]] | None:
     """Rows of all crops in files, in order; None if there are more than ``most``.
 
     Args:

@@ -11,7 +11,7 @@ from pydantic import Field
 from atypia.base.config import StrictModel
 from atypia.base.seeds import generator
 from atypia.splits.catalogue import GROUPED, NO_ROWS, Division, FoldRows, Protocol, add
-from atypia.splits.figures import Figures, Rows
+from atypia.splits.figures import LabelledFigures, Rows
 from atypia.splits.grouping import allocate
 
 
@@ -52,7 +52,7 @@ class EverythingOptions(StrictModel):
     """``everything`` has no options: nothing is divided."""
 
 
-def everything(figures: Figures, options: EverythingOptions, seed: int) -> Division:
+def everything(figures: LabelledFigures, options: EverythingOptions, seed: int) -> Division:
     """Every figure trains; none is left to select by, to decide by or to test on.
 
     How to train, and the decision, are settled beforehand on folds of the same figures: those of ``lodo`` for a
@@ -61,7 +61,7 @@ def everything(figures: Figures, options: EverythingOptions, seed: int) -> Divis
     return Division([FoldRows("all", np.arange(len(figures)), NO_ROWS)])
 
 
-def final(figures: Figures, options: FinalOptions, seed: int) -> Division:
+def final(figures: LabelledFigures, options: FinalOptions, seed: int) -> Division:
     """Trains on the whole published training part and tests on the published test part.
 
     There is no validation part: the folds of ``official`` decide beforehand how to train.
@@ -74,7 +74,7 @@ def final(figures: Figures, options: FinalOptions, seed: int) -> Division:
     return Division([FoldRows("all", train, NO_ROWS, test)], notes)
 
 
-def official(figures: Figures, options: OfficialOptions, seed: int) -> Division:
+def official(figures: LabelledFigures, options: OfficialOptions, seed: int) -> Division:
     """Folds inside the published training part; every fold is tested on the published test part.
 
     Raises:
@@ -88,7 +88,7 @@ def official(figures: Figures, options: OfficialOptions, seed: int) -> Division:
     return Division(folds, warnings)
 
 
-def kfold(figures: Figures, options: KFoldOptions, seed: int) -> Division:
+def kfold(figures: LabelledFigures, options: KFoldOptions, seed: int) -> Division:
     """Folds over all figures.
 
     Raises:
@@ -109,7 +109,9 @@ def kfold(figures: Figures, options: KFoldOptions, seed: int) -> Division:
     return Division(folds)
 
 
-def _place(figures: Figures, rows: Rows, shares: Sequence[float], rng: Generator, balance_domains: bool) -> Rows:
+def _place(
+    figures: LabelledFigures, rows: Rows, shares: Sequence[float], rng: Generator, balance_domains: bool
+) -> Rows:
     domains = figures.domains[rows] if balance_domains else None
     return allocate(figures.cases[rows], figures.labels[rows], shares, rng, domains)
 

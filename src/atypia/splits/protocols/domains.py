@@ -13,7 +13,7 @@ from atypia.base.config import StrictModel
 from atypia.base.errors import InputError, must
 from atypia.base.seeds import generator
 from atypia.splits.catalogue import GROUPED, Division, FoldRows, Protocol, add
-from atypia.splits.figures import Figures, Rows
+from atypia.splits.figures import LabelledFigures, Rows
 from atypia.splits.foldnames import domain_fold
 from atypia.splits.grouping import allocate
 
@@ -60,7 +60,7 @@ class CrossDomainOptions(StrictModel):
     val_share: float = Field(default=0.2, gt=0, lt=1)
 
 
-def leave_one_out(figures: Figures, options: LodoOptions, seed: int) -> Division:
+def leave_one_out(figures: LabelledFigures, options: LodoOptions, seed: int) -> Division:
     """One fold per domain: tested on it, trained and validated on all others.
 
     Raises:
@@ -86,7 +86,7 @@ def leave_one_out(figures: Figures, options: LodoOptions, seed: int) -> Division
     return Division([FoldRows(n, *rows) for n, (_, *rows) in zip(names, folds, strict=True)], tuple(warnings))
 
 
-def cross_domain(figures: Figures, options: CrossDomainOptions, seed: int) -> Division:
+def cross_domain(figures: LabelledFigures, options: CrossDomainOptions, seed: int) -> Division:
     """For each domain, trains on it alone and tests on a held-out share of it and on all others.
 
     Raises:
@@ -128,7 +128,7 @@ def cross_domain(figures: Figures, options: CrossDomainOptions, seed: int) -> Di
     return Division(folds, tuple(dict.fromkeys(warnings)))
 
 
-def known_domains(figures: Figures, column: str) -> tuple[dict[str, Rows], list[str]]:
+def known_domains(figures: LabelledFigures, column: str) -> tuple[dict[str, Rows], list[str]]:
     """The figures of each domain by its sorted name; and a warning if some figures have no domain.
 
     Figures of unknown domain are not used: they might belong to the domain that is left out.
@@ -154,7 +154,7 @@ def known_domains(figures: Figures, column: str) -> tuple[dict[str, Rows], list[
     return {name: np.flatnonzero(known & (array == name)) for name in names}, warnings
 
 
-def without_cases(figures: Figures, rows: Rows, other: Rows) -> tuple[Rows, int]:
+def without_cases(figures: LabelledFigures, rows: Rows, other: Rows) -> tuple[Rows, int]:
     """The rows whose case has no figure in ``other``, and the number of rows left out."""
     kept = rows[~np.isin(figures.cases[rows], figures.cases[other])]
     return kept, len(rows) - len(kept)
@@ -179,7 +179,7 @@ def fold_names(names: list[str]) -> list[str]:
     return slugs
 
 
-def _numbers(figures: Figures, domains: dict[str, Rows]) -> Rows:
+def _numbers(figures: LabelledFigures, domains: dict[str, Rows]) -> Rows:
     numbers = np.zeros(len(figures), dtype=np.int64)
     for number, rows in enumerate(domains.values()):
         numbers[rows] = number

@@ -10,7 +10,7 @@ from pydantic import Field
 from atypia.base.config import StrictModel
 from atypia.base.seeds import generator
 from atypia.splits.catalogue import GROUPED, Division, FoldRows, Protocol, add
-from atypia.splits.figures import Figures
+from atypia.splits.figures import LabelledFigures
 from atypia.splits.grouping import allocate
 
 
@@ -34,10 +34,10 @@ class HoldoutOptions(PooledOptions):
     val_share: float = Field(default=0.25, gt=0, lt=1)
 
 
-def holdout(name: str) -> Callable[[Figures, PooledOptions, int], Division]:
+def holdout(name: str) -> Callable[[LabelledFigures, PooledOptions, int], Division]:
     """The dividing function of the protocol with this name, which also names its random stream."""
 
-    def divide(figures: Figures, options: PooledOptions, seed: int) -> Division:
+    def divide(figures: LabelledFigures, options: PooledOptions, seed: int) -> Division:
         rows = np.arange(len(figures))
         domains = figures.domains if options.balance_domains else None
         shares = (1 - options.val_share, options.val_share)

@@ -12,7 +12,7 @@ from atypia.base.config import StrictModel
 from atypia.base.errors import InputError, must
 from atypia.base.seeds import generator
 from atypia.splits.catalogue import GROUPED, Division, FoldRows, Protocol, add
-from atypia.splits.figures import Figures, Rows
+from atypia.splits.figures import LabelledFigures, Rows
 from atypia.splits.foldnames import fraction_fold
 from atypia.splits.grouping import allocate, ranking
 
@@ -53,7 +53,7 @@ def part_size(figures: int, share: float) -> int:
     return math.floor(figures * share + 1e-9)
 
 
-def monte_carlo(figures: Figures, options: MonteCarloOptions, seed: int) -> Division:
+def monte_carlo(figures: LabelledFigures, options: MonteCarloOptions, seed: int) -> Division:
     """A test part by case, then fractions of the rest, one fold per repeat and fraction.
 
     All fractions of a repeat share its test part. Of a pool of n figures the fraction f uses
@@ -103,7 +103,7 @@ def monte_carlo(figures: Figures, options: MonteCarloOptions, seed: int) -> Divi
 class _Placer:
     """Random divisions within one repeat, each with its own random stream."""
 
-    def __init__(self, figures: Figures, options: MonteCarloOptions, seed: int, repeat: int) -> None:
+    def __init__(self, figures: LabelledFigures, options: MonteCarloOptions, seed: int, repeat: int) -> None:
         self.figures = figures
         self.options = options
         self.names = (seed, "monte-carlo", repeat)

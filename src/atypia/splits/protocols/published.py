@@ -14,7 +14,7 @@ from atypia.base.config import StrictModel
 from atypia.base.errors import InputError, must
 from atypia.base.seeds import generator
 from atypia.splits.catalogue import Division, FoldRows, Protocol, add
-from atypia.splits.figures import Figures, Rows
+from atypia.splits.figures import LabelledFigures, Rows
 from atypia.splits.foldnames import fraction_fold
 from atypia.splits.grouping import ranking
 from atypia.splits.leakage import CASE_ACROSS_PARTS
@@ -24,11 +24,11 @@ BANERJEE_SEED = 42
 AMMELING_SEEDS = (42, 43, 44, 45, 46)
 
 
-class BanerjeeOptions(StrictModel):
+class BanerjeeSplitOptions(StrictModel):
     """``banerjee`` has no options: the published folds are fixed."""
 
 
-class AmmelingOptions(StrictModel):
+class AmmelingSplitOptions(StrictModel):
     """Options of ``ammeling-as-published``.
 
     Attributes:
@@ -50,7 +50,7 @@ class GiedziunOptions(StrictModel):
     val_share: float = Field(default=0.05, gt=0, lt=1)
 
 
-def banerjee(figures: Figures, options: BanerjeeOptions, seed: int) -> Division:
+def banerjee(figures: LabelledFigures, options: BanerjeeSplitOptions, seed: int) -> Division:
     """The five folds of the AMi-Br benchmark, grouped by slide, tested on the published hold-out.
 
     Raises:
@@ -118,7 +118,7 @@ def stratified_group_folds(
     return fold_of_group[group_of]
 
 
-def ammeling(figures: Figures, options: AmmelingOptions, seed: int) -> Division:
+def ammeling(figures: LabelledFigures, options: AmmelingSplitOptions, seed: int) -> Division:
     """Draws annotations one by one, ignoring cases: test, then a fraction, then validation.
 
     The draws equal those of the published code if the manifest has the rows of the published table
@@ -145,7 +145,7 @@ def ammeling(figures: Figures, options: AmmelingOptions, seed: int) -> Division:
     return Division(folds)
 
 
-def giedziun(figures: Figures, options: GiedziunOptions, seed: int) -> Division:
+def giedziun(figures: LabelledFigures, options: GiedziunOptions, seed: int) -> Division:
     """One draw of figures, stratified by label only; the authors did not publish their seed."""
     order = ranking(figures.labels, generator(seed, "giedziun-as-published"))
     n_val = math.ceil(len(order) * options.val_share - 1e-9)
@@ -165,7 +165,7 @@ add(
         summary="the five published folds of the AMi-Br training part, by slide, tested on the hold-out",
         source="Banerjee et al., published code: StratifiedGroupKFold(5, shuffle, random_state 42) of scikit-learn < 1.8",
         leakage="none: no slide is in two parts, and no case, if each case has one slide (checked)",
-        options=BanerjeeOptions,
+        options=BanerjeeSplitOptions,
         divide=banerjee,
         fixed_seed=BANERJEE_SEED,
     )
@@ -176,7 +176,7 @@ add(
         summary="Monte-Carlo with fractions, annotations drawn one by one; seeds 42 to 46",
         source="Ammeling et al., published code (the paper says case-level: see monte-carlo)",
         leakage=f"cases are in all parts; needs the exception `{CASE_ACROSS_PARTS}`",
-        options=AmmelingOptions,
+        options=AmmelingSplitOptions,
         divide=ammeling,
         fixed_seed=AMMELING_SEEDS[0],
         caveat=_caveat("annotations were divided one by one"),

@@ -21,14 +21,14 @@ from atypia.data.manifest import Manifest
 from atypia.statistics.metrics import METRICS
 from atypia.studies import files
 from atypia.studies.findings.about import Failure, StudyAbout
-from atypia.studies.findings.comparing import corrected, is_baseline, place_differences, reference_of
+from atypia.studies.findings.comparisons import corrected, is_baseline, place_differences, reference_of
 from atypia.studies.findings.effects import place_effects
-from atypia.studies.findings.foldwise import FoldResults, adaptation_tests, fold_differences, ranks
+from atypia.studies.findings.fold_tests import FoldResults, adaptation_tests, fold_differences, ranks
 from atypia.studies.findings.gallery import gallery, raters
 from atypia.studies.findings.keys import PlaceKey, RowKey, locator
-from atypia.studies.findings.pooled import Pool
-from atypia.studies.findings.schema import COMMON, RANKED_BY, Difference, Effect, Findings, Place, Score, Series
-from atypia.studies.findings.scoring import DRAWN, DRAWS, Entry, entry, place_scores
+from atypia.studies.findings.pooling import Pool
+from atypia.studies.findings.schema import COMMON, RANKED_BY, Difference, Effect, Findings, Place, PlaceScore, Series
+from atypia.studies.findings.scoring import DRAWN, DRAWS, ScoredRow, place_scores, scored_row
 from atypia.studies.findings.unseen import unseen_domains
 from atypia.studies.ledger import Ledger
 from atypia.studies.plan import Plan
@@ -88,28 +88,28 @@ def findings_key(plan: Plan, out: Path) -> str:
     content = []
     for run in plan.runs:
         folder = ledger.folder(run.id)
-        if plan.cells[run.cell].lacks or ledger.done(run.id) is None:
+        if plan.trainings[run.training].lacks or ledger.done(run.id) is None:
             content.append([run.id, states[run.id]])
             continue
         paths = [folder / run.fold / runs.PREDICTIONS, *(path for _, path in evaluations(folder, plan.tests))]
         content.append([run.id, states[run.id], *(file_sha256(path) for path in paths if path.is_file())])
     there = {
         key: (root := Manifest.load(path).root) is not None and root.is_dir()
-        for key in sorted({cell.manifest for cell in plan.cells if cell.manifest} | set(plan.tests))
+        for key in sorted({training.manifest for training in plan.trainings if training.manifest} | set(plan.tests))
         if (path := out / files.MANIFESTS / f"{key}.parquet").is_file()
     }
     asked = [
         [
-            cell.label,
-            cell.data,
-            cell.seed,
-            dict(cell.factors),
-            cell.recipe_name,
-            cell.backbone,
-            cell.adaptation,
-            cell.lacks,
+            training.label,
+            training.data,
+            training.seed,
+            dict(training.factors),
+            training.recipe_name,
+            training.backbone,
+            training.adaptation,
+            training.lacks,
         ]
-        for cell in plan.cells
+        for training in plan.trainings
     ]
     return fingerprint(
         VERSION, version("atypia"), list(METRICS), content, asked, plan.protocol[0], dict(plan.protocol[1]), list(plan.decisions), plan.baseline,
@@ -146,7 +146,7 @@ def compute(pool: Pool, results: StudyResults, metric: str = RANKED_BY[0], every
     if len(places) > SHOWN_PLACES:
         limits.append(f"{SHOWN_PLACES} of {len(places)} parts and data sets: tests first")
         places = dict(list(places.items())[:SHOWN_PLACES])
-    scores: list[Score] = []
+    scores: list[PlaceScore] = []
     differences: list[Difference] = []
     effects: list[Effect] = []
     crossed = any(one.factors for one in series)
@@ -186,17 +186,17 @@ def compute(pool: Pool, results: StudyResults, metric: str = RANKED_BY[0], every
     )
 
 
-def _entries(pool: Pool, key: PlaceKey, place: Place, position: Mapping[RowKey, int], metric: str) -> list[Entry]:
+def _entries(pool: Pool, key: PlaceKey, place: Place, position: Mapping[RowKey, int], metric: str) -> list[ScoredRow]:
     """Rows on a place, best first."""
     found = []
     for row, number in position.items():
         sample = pool.sample(row, key)
         if sample is not None:
-            found.append(entry(number, sample, place.pooling == COMMON, metric))
+            found.append(scored_row(number, sample, place.pooling == COMMON, metric))
     return sorted(found, key=lambda one: -one.order)
 
 
-def _drawn(entries: Sequence[Entry], series: Sequence[Series], baseline: str | None) -> frozenset[int]:
+def _drawn(entries: Sequence[ScoredRow], series: Sequence[Series], baseline: str | None) -> frozenset[int]:
     """Rows shown in plots: the best, and the baseline."""
     best = [one.series for one in entries[:DRAWN]]
     named = [one.series for one in entries if baseline is not None and is_baseline(series[one.series], baseline)][:1]
@@ -236,8 +236,8 @@ def about_study(plan: Plan, out: Path, status: Status, warnings: Sequence[str] =
         protocol=f"{plan.protocol[0]} ({options})" if options else plan.protocol[0],
         counts=dict(status.counts),
         seconds=seconds,
-        n_rows=len({cell.label for cell in plan.cells}),
-        trained_on=tuple(dict.fromkeys(cell.data for cell in plan.cells)),
+        n_rows=len({training.label for training in plan.trainings}),
+        trained_on=tuple(dict.fromkeys(training.data for training in plan.trainings)),
         tested_on=tuple(plan.tests.values()),
         baseline=plan.baseline,
         failures=tuple(failures),

@@ -12,9 +12,9 @@ from atypia.statistics.casestats import CaseStatistic, Combination
 from atypia.statistics.intervals import Bootstrap, bootstrap_intervals
 from atypia.statistics.metrics import METRICS, UndefinedMetricWarning
 from atypia.statistics.resampling import metric_statistic
-from atypia.studies.findings.pooled import Figures
+from atypia.studies.findings.pooling import ManifestFigures
 from atypia.studies.findings.schema import Effect, Series
-from atypia.studies.findings.scoring import AUROC, AUROC_BUDGET, BA, Entry, codes_of, draws_for, rate_statistic
+from atypia.studies.findings.scoring import AUROC, AUROC_BUDGET, BA, ScoredRow, codes_of, draws_for, rate_statistic
 
 ADAPTATION, BACKBONE, DECISION = "adaptation", "backbone", "decision"
 """Factors of every study, in addition to its own."""
@@ -26,7 +26,12 @@ MOST_PAIRS: Final = 200
 
 
 def place_effects(
-    place: int, entries: Sequence[Entry], series: Sequence[Series], figures: Figures, limits: list[str], name: str
+    place: int,
+    entries: Sequence[ScoredRow],
+    series: Sequence[Series],
+    figures: ManifestFigures,
+    limits: list[str],
+    name: str,
 ) -> list[Effect]:
     """Main effects on a place: for each level the mean over pairs of rows that differ in nothing else.
 
@@ -104,9 +109,9 @@ def pairs_of(levels: Mapping[int, Mapping[str, str]]) -> dict[tuple[str, str, st
     return found
 
 
-def _of_same_figures(entries: Sequence[Entry]) -> dict[int, Entry]:
+def _of_same_figures(entries: Sequence[ScoredRow]) -> dict[int, ScoredRow]:
     """Rows that scored the figures that most rows scored, by their positions."""
-    groups: dict[bytes, dict[int, Entry]] = {}
+    groups: dict[bytes, dict[int, ScoredRow]] = {}
     for one in entries:
         groups.setdefault(one.sample.rows.tobytes(), {})[one.series] = one
     return max(groups.values(), key=len, default={})
@@ -116,7 +121,7 @@ def _effects(
     place: int,
     metric: str,
     pairs: Mapping[tuple[str, str, str], Sequence[tuple[int, int]]],
-    members: Mapping[int, Entry],
+    members: Mapping[int, ScoredRow],
     codes: np.ndarray,
     n_cases: int,
 ) -> list[Effect]:
@@ -153,7 +158,7 @@ def _effects(
     ]
 
 
-def _cached(metric: str, members: Mapping[int, Entry], codes: np.ndarray) -> Callable[[int], CaseStatistic]:
+def _cached(metric: str, members: Mapping[int, ScoredRow], codes: np.ndarray) -> Callable[[int], CaseStatistic]:
     known: dict[int, CaseStatistic] = {}
 
     def of_row(row: int) -> CaseStatistic:

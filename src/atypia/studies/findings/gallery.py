@@ -20,8 +20,8 @@ from atypia.data.slides.readers import open_slide
 from atypia.statistics.agreement import agreement, majority_of_others, vote_matrix
 from atypia.statistics.intervals import Bootstrap, Interval, bootstrap_intervals
 from atypia.statistics.metrics import UndefinedMetricWarning
-from atypia.studies.findings.pooled import Figures
-from atypia.studies.findings.scoring import BA, Entry, codes_of, draws_for, rate_statistic
+from atypia.studies.findings.pooling import ManifestFigures
+from atypia.studies.findings.scoring import BA, ScoredRow, codes_of, draws_for, rate_statistic
 from atypia.studies.findings.single_figures import Gallery, Raters, WrongCrop
 
 SHOWN: Final = 8
@@ -33,7 +33,7 @@ FIELD_PX: Final = 128
 QUALITY: Final = 88
 
 
-def gallery(place: int, entries: Sequence[Entry], figures: Figures) -> Gallery | None:
+def gallery(place: int, entries: Sequence[ScoredRow], figures: ManifestFigures) -> Gallery | None:
     """The most confidently wrong figures of the best row of a place.
 
     Args:
@@ -76,7 +76,7 @@ def gallery(place: int, entries: Sequence[Entry], figures: Figures) -> Gallery |
     )  # fmt: skip
 
 
-def _crops(figures: Figures, table: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], str]:
+def _crops(figures: ManifestFigures, table: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], str]:
     """Crops as base64 JPEG by figure id, and the reason for missing ones."""
     manifest = figures.manifest
     if manifest.root is None or not manifest.root.is_dir():
@@ -110,7 +110,7 @@ def _jpeg(pixels: npt.NDArray[np.uint8]) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def raters(place: int, rows: npt.NDArray[np.int64], figures: Figures) -> Raters | None:
+def raters(place: int, rows: npt.NDArray[np.int64], figures: ManifestFigures) -> Raters | None:
     """The human level on a place's figures; None if fewer than two raters voted.
 
     Args:

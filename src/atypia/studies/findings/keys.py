@@ -11,7 +11,7 @@ from atypia.base import records as r
 from atypia.base import runs
 from atypia.splits.foldnames import domain_of, fraction_of
 from atypia.studies.findings.schema import Place
-from atypia.studies.plan import Cell, Plan
+from atypia.studies.plan import Plan, PlannedTraining
 from atypia.studies.shift import CROSS_DOMAIN
 from atypia.studies.table import TOLD_BY, percentage
 
@@ -76,7 +76,7 @@ Locate = Callable[[Mapping[str, Any]], "tuple[int, int] | None"]
 """From a result row to the positions of its place and of its row in the findings; None where it has none."""
 
 
-def group_of(plan: Plan, cell: Cell, fold: str) -> Group:
+def group_of(plan: Plan, training: PlannedTraining, fold: str) -> Group:
     """What tells a cell's results on a fold from others of the same row.
 
     Args:
@@ -84,10 +84,10 @@ def group_of(plan: Plan, cell: Cell, fold: str) -> Group:
         cell: One of its cells.
         fold: Name of the fold.
     """
-    several = len({(one.data, one.manifest) for one in plan.cells}) > 1
+    several = len({(one.data, one.manifest) for one in plan.trainings}) > 1
     return Group(
-        cell.data if several else None,
-        cell.manifest if several else None,
+        training.data if several else None,
+        training.manifest if several else None,
         fraction_of(fold),
         (domain_of(fold) or fold) if plan.protocol[0] == CROSS_DOMAIN else None,
     )
@@ -103,11 +103,11 @@ def locator(plan: Plan, about: pa.Table, rows: Mapping[RowKey, int], places: Map
         places: What they are scored on, in the order of the findings.
     """
     known: dict[tuple[str | None, ...], tuple[RowKey, str]] = {}
-    cells = [plan.cells[run.cell] for run in plan.runs for _ in plan.decisions]
-    for line, cell in zip(about.to_pylist(), cells, strict=True):
+    trainings = [plan.trainings[run.training] for run in plan.runs for _ in plan.decisions]
+    for line, training in zip(about.to_pylist(), trainings, strict=True):
         if line[r.RUN_ID] is not None:
-            key = RowKey(cell.label, group_of(plan, cell, line[r.FOLD]), line["decision"])
-            known[tuple(line[name] for name in TOLD_BY)] = (key, cell.manifest)
+            key = RowKey(training.label, group_of(plan, training, line[r.FOLD]), line["decision"])
+            known[tuple(line[name] for name in TOLD_BY)] = (key, training.manifest)
     own = {key: number for number, key in enumerate(places) if key.part != runs.EXTERNAL}
     others = {place.dataset: number for number, (key, place) in enumerate(places.items()) if key.part == runs.EXTERNAL}
     named = [place.dataset for place in places.values()]

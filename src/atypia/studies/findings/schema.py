@@ -135,7 +135,7 @@ class DomainScore:
 
 
 @dataclass(frozen=True)
-class Score:
+class PlaceScore:
     """A row on a place.
 
     Attributes:
@@ -377,7 +377,7 @@ class Findings:
 
     series: tuple[Series, ...]
     places: tuple[Place, ...]
-    scores: tuple[Score, ...]
+    scores: tuple[PlaceScore, ...]
     differences: tuple[Difference, ...] = ()
     folds: tuple[FoldDifference, ...] = ()
     ranks: tuple[Ranked, ...] = ()
@@ -393,7 +393,7 @@ class Findings:
     metric: str = "balanced_accuracy"
     every: bool = False
 
-    def at(self, place: int) -> list[Score]:
+    def at(self, place: int) -> list[PlaceScore]:
         """Scores on a place, the best by :attr:`metric` first."""
         found = [score for score in self.scores if score.place == place]
         values = {id(score): score.value(self.metric) for score in found}

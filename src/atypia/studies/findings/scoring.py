@@ -17,14 +17,14 @@ from atypia.statistics.delong import DELONG_LOGIT, auroc_covariance, auroc_inter
 from atypia.statistics.intervals import Bootstrap, Interval, bootstrap_intervals
 from atypia.statistics.metrics import METRICS, UndefinedMetricWarning, auroc, average_precision, ece, roc_curve
 from atypia.statistics.resampling import metric_statistic
-from atypia.studies.findings.pooled import Figures, Sample
+from atypia.studies.findings.pooling import ManifestFigures, RowPredictions
 from atypia.studies.findings.schema import (
     RELIABILITY_BINS,
     RELIABILITY_FEWEST,
     Curves,
     DomainScore,
     Line,
-    Score,
+    PlaceScore,
 )
 
 BA, SENSITIVITY, SPECIFICITY, AUROC = "balanced_accuracy", "sensitivity", "specificity", "auroc"
@@ -51,7 +51,7 @@ AUROC_BUDGET: Final = 1.5e8
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
+class ScoredRow:
     """A row that is scored on a place.
 
     Attributes:
@@ -62,12 +62,12 @@ class Entry:
     """
 
     series: int
-    sample: Sample
+    sample: RowPredictions
     several: bool
     order: float
 
 
-def entry(series: int, sample: Sample, common: bool, metric: str = BA) -> Entry:
+def scored_row(series: int, sample: RowPredictions, common: bool, metric: str = BA) -> ScoredRow:
     """A row on a place, with the value of the metric (balanced accuracy or AUROC) that it is ordered by."""
     several = common and sample.each is not None and len(sample.each) > 1
     if metric == AUROC:
@@ -78,7 +78,7 @@ def entry(series: int, sample: Sample, common: bool, metric: str = BA) -> Entry:
     else:
         statistic = _of_sample(BA, sample, np.zeros(len(sample.rows), np.int64), several)
         value = float(statistic.of(np.ones((1, 1)))[0])
-    return Entry(series, sample, several, -1.0 if math.isnan(value) else value)
+    return ScoredRow(series, sample, several, -1.0 if math.isnan(value) else value)
 
 
 def rate_statistic(
@@ -123,8 +123,13 @@ def affordable_rows(n_cases: int, statistics: int) -> int:
 
 
 def place_scores(
-    place: int, entries: Sequence[Entry], figures: Figures, drawn: frozenset[int], limits: list[str], name: str
-) -> list[Score]:
+    place: int,
+    entries: Sequence[ScoredRow],
+    figures: ManifestFigures,
+    drawn: frozenset[int],
+    limits: list[str],
+    name: str,
+) -> list[PlaceScore]:
     """Scores all rows of a place.
 
     Args:
@@ -144,7 +149,7 @@ def place_scores(
         counts = tuple(int(np.count_nonzero(part)) for part in (y & d, y & ~d, ~y & d, ~y & ~d))
         show = one.series in drawn
         found.append(
-            Score(
+            PlaceScore(
                 one.series,
                 place,
                 len(sample.thresholds),
@@ -167,7 +172,7 @@ def codes_of(cases: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], int]:
 
 
 def _place_intervals(
-    entries: Sequence[Entry], figures: Figures, limits: list[str], name: str
+    entries: Sequence[ScoredRow], figures: ManifestFigures, limits: list[str], name: str
 ) -> list[tuple[dict[str, Interval], dict[str, Interval]]]:
     """Pooled and mean-of-models intervals of each row; rows that scored the same figures share the draws.
 
@@ -187,7 +192,7 @@ def _place_intervals(
 
 
 def _group_intervals(
-    rows: Sequence[Entry], codes: npt.NDArray[np.int64], n_cases: int, limits: list[str], name: str
+    rows: Sequence[ScoredRow], codes: npt.NDArray[np.int64], n_cases: int, limits: list[str], name: str
 ) -> list[tuple[dict[str, Interval], dict[str, Interval]]]:
     """The same for rows that scored the same figures."""
     n = len(codes)
@@ -231,7 +236,7 @@ def _group_intervals(
     return found
 
 
-def _bare(sample: Sample, metric: str, several: bool, n_cases: int) -> Interval:
+def _bare(sample: RowPredictions, metric: str, several: bool, n_cases: int) -> Interval:
     """An estimate without an interval, which was not computed."""
     n = len(sample.rows)
     statistic = _of_sample(metric, sample, np.zeros(n, np.int64), several)
@@ -268,7 +273,7 @@ def mean_auroc_interval(
     return Interval(area, low, high, LEVEL, DELONG_LOGIT, se, scores.shape[1], n_cases)
 
 
-def _of_sample(metric: str, sample: Sample, codes: npt.NDArray[np.int64], several: bool) -> CaseStatistic:
+def _of_sample(metric: str, sample: RowPredictions, codes: npt.NDArray[np.int64], several: bool) -> CaseStatistic:
     """The metric of the pooled probabilities, or the mean over the models."""
     if several and sample.each is not None:
         said = (sample.each >= sample.thresholds[:, None]).sum(axis=0)
@@ -276,7 +281,7 @@ def _of_sample(metric: str, sample: Sample, codes: npt.NDArray[np.int64], severa
     return rate_statistic(metric, sample.labels, sample.decisions, codes)
 
 
-def _by_domain(sample: Sample, figures: Figures) -> tuple[DomainScore, ...]:
+def _by_domain(sample: RowPredictions, figures: ManifestFigures) -> tuple[DomainScore, ...]:
     domains = figures.domains[sample.rows]
     present, counts = np.unique(domains[domains >= 0], return_counts=True)
     kept = sorted(present[np.argsort(-counts, kind="stable")[:DOMAINS]].tolist())
@@ -295,7 +300,7 @@ def _by_domain(sample: Sample, figures: Figures) -> tuple[DomainScore, ...]:
     return tuple(found)
 
 
-def curves_of(sample: Sample) -> Curves | None:
+def curves_of(sample: RowPredictions) -> Curves | None:
     """ROC, precision-recall and reliability of the pooled probabilities; None if a class is absent."""
     y, p = sample.labels, sample.p
     if y.all() or not y.any():

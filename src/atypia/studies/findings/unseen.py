@@ -22,9 +22,9 @@ from atypia.statistics.confusion import IntArray
 from atypia.statistics.intervals import Bootstrap, Interval, bootstrap_intervals
 from atypia.statistics.metrics import METRICS, UndefinedMetricWarning
 from atypia.statistics.resampling import metric_statistic
-from atypia.studies.findings.comparing import is_baseline
+from atypia.studies.findings.comparisons import is_baseline
 from atypia.studies.findings.keys import PlaceKey
-from atypia.studies.findings.pooled import Figures, Pool, Sample
+from atypia.studies.findings.pooling import ManifestFigures, Pool, RowPredictions
 from atypia.studies.findings.schema import LeftOut, Series, Unseen
 from atypia.studies.findings.scoring import (
     AUROC,
@@ -67,7 +67,7 @@ def unseen_domains(pool: Pool, places: Sequence[PlaceKey], series: Sequence[Seri
     Args:
         pool: The study's predictions.
         places: Manifest and part of each place, in the order of the findings.
-        series: The study's rows, in the order of :meth:`atypia.studies.findings.pooled.Pool.series`.
+        series: The study's rows, in the order of :meth:`atypia.studies.findings.pooling.Pool.series`.
         limits: What was left out is added here.
     """
     protocol, options = pool.plan.protocol
@@ -89,7 +89,9 @@ def unseen_domains(pool: Pool, places: Sequence[PlaceKey], series: Sequence[Seri
     return found
 
 
-def _row(series: int, place: int, parts: Mapping[str, Sample], figures: Figures, limits: list[str]) -> _Row:
+def _row(
+    series: int, place: int, parts: Mapping[str, RowPredictions], figures: ManifestFigures, limits: list[str]
+) -> _Row:
     domains: list[LeftOut] = []
     wholes: dict[str, dict[str, CaseStatistic]] = {metric: {} for metric in SHOWN}
     every = np.sort(np.concatenate([sample.rows for sample in parts.values()]))
@@ -137,7 +139,7 @@ def _gained(
     return row.unseen
 
 
-def _statistic(metric: str, sample: Sample, codes: IntArray) -> CaseStatistic:
+def _statistic(metric: str, sample: RowPredictions, codes: IntArray) -> CaseStatistic:
     """The mean over models, on one domain's figures only."""
     each = sample.p[None] if sample.each is None else sample.each
     if metric == AUROC:

@@ -67,7 +67,7 @@ class Judgement:
         return found
 
 
-def judge(
+def score_with_classifiers(
     made: Manifest,
     folders: Sequence[Path],
     seen: Manifest | None,
@@ -124,6 +124,6 @@ def trained_on(folder: Path, bundle: Bundle) -> Manifest | None:
     return seen_table([manifest.take(rows)], f"seen by {bundle.name}")
 
 
-def intended(made: Manifest, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+def intended_classes(made: Manifest, ids: Sequence[str]) -> npt.NDArray[np.int64]:
     """The intended class of each of these crops, shape (n,)."""
     return made.take(made.rows_of(ids)).table[r.LABEL].to_numpy().astype(np.int64)

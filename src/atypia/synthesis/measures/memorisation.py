@@ -83,14 +83,16 @@ def memorisation(
     groups = np.arange(len(real)) if cases is None else np.unique(cases, return_inverse=True)[1]
     if len(np.unique(groups)) < 2:
         raise InputError(must("training crops", "of at least two cases", "one", "leave the cases out"))
-    reference = small(real)
+    reference = downscale_crops(real)
     nothing = np.full(len(made), -1)
-    distances, nearest = _nearest(small(made), reference, nothing, groups, progress, "generated crops compared")
+    distances, nearest = _nearest(
+        downscale_crops(made), reference, nothing, groups, progress, "generated crops compared"
+    )
     own, _ = _nearest(reference, reference, groups, groups, progress, "real crops compared")
     return Memorisation(distances, nearest, own, float(np.quantile(own, QUANTILE)))
 
 
-def small(crops: Crops) -> Crops:
+def downscale_crops(crops: Crops) -> Crops:
     """Crops scaled down to :data:`SIDE_PX`, antialiased, shape (n, 16, 16, 3)."""
     return np.stack([resize(np.asarray(crop), SIDE_PX) for crop in crops])
 

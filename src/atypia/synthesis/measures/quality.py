@@ -99,7 +99,7 @@ def _mmd(x: Array, y: Array) -> float:
 
 
 @dataclass(frozen=True)
-class Overlap:
+class FeatureOverlap:
     """How far two sets cover each other; shares of figures, but ``density`` may exceed 1.
 
     Attributes:
@@ -117,7 +117,7 @@ class Overlap:
     k: int
 
 
-def overlap(real: Array, made: Array, k: int = 5) -> Overlap:
+def overlap(real: Array, made: Array, k: int = 5) -> FeatureOverlap:
     """Precision, recall, density and coverage by k-nearest-neighbour balls.
 
     The radius of a figure's ball is its distance to its k-th nearest other figure of its own set; a
@@ -153,7 +153,7 @@ def overlap(real: Array, made: Array, k: int = 5) -> Overlap:
         text = f"sets of {len(a)} and {len(b)} figures are too small for k = {k}: some measures are not defined"
         warnings.warn(text, RuntimeWarning, stacklevel=2)
     nan = float("nan")
-    return Overlap(
+    return FeatureOverlap(
         precision=nan if radius_a is None else float(inside_any.mean()),
         recall=nan if radius_b is None else float(recalled.mean()),
         density=nan if radius_a is None else float(balls.mean() / k),

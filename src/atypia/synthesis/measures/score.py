@@ -18,11 +18,11 @@ from atypia.base.artifacts import atomic_file, write_json
 from atypia.base.errors import DataError, InputError, must
 from atypia.base.progress import Progress, silent
 from atypia.base.seeds import generator
-from atypia.data.audit.provenance import makers
+from atypia.data.audit.provenance import generator_records
 from atypia.data.crops.store import CropStore, open_store
 from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import Manifest
-from atypia.synthesis.measures.fidelity import Judgement, intended, judge
+from atypia.synthesis.measures.fidelity import Judgement, intended_classes, score_with_classifiers
 from atypia.synthesis.measures.memorisation import Memorisation, memorisation
 from atypia.synthesis.measures.quality import frechet_distance, kernel_distance, overlap
 from atypia.synthesis.sheets import SCORED, save_sheet, score_sheet
@@ -55,7 +55,7 @@ class ScoreJob:
 
 
 @dataclass(frozen=True, eq=False)
-class Score:
+class GeneratedScore:
     """Results.
 
     Attributes:
@@ -73,7 +73,7 @@ class Score:
     sheet: Image.Image | None = None
 
 
-def score_set(job: ScoreJob, progress: Progress = silent) -> Score:
+def score_set(job: ScoreJob, progress: Progress = silent) -> GeneratedScore:
     """Scores a set of generated crops.
 
     Beside every distance stands the same distance between two halves of the real crops, of equal size. This
@@ -122,10 +122,10 @@ def score_set(job: ScoreJob, progress: Progress = silent) -> Score:
     copies = np.zeros(len(made), dtype=bool)
     if memory is not None:
         copies[made_rows] = memory.copies
-    judgements = judge(made, job.bundles, seen, progress)
-    values["label_fidelity"] = [one.as_dict(intended(made, one.ids)) for one in judgements]
+    judgements = score_with_classifiers(made, job.bundles, seen, progress)
+    values["label_fidelity"] = [one.as_dict(intended_classes(made, one.ids)) for one in judgements]
     stores, picked = (real_store.crops, made_store.crops), (training, made_rows)
-    return Score(values, copies, tuple(judgements), seen, _sheet(stores, picked, labels, memory, job))
+    return GeneratedScore(values, copies, tuple(judgements), seen, _sheet(stores, picked, labels, memory, job))
 
 
 def _sheet(
@@ -154,7 +154,7 @@ def _sheet(
 def _seen(made: Manifest) -> Manifest | None:
     from atypia.data.audit.provenance import seen_table
 
-    tables = [maker.seen for maker in makers(made)]
+    tables = [maker.seen for maker in generator_records(made)]
     known = [table for table in tables if table is not None]
     return seen_table(known, f"seen by the generators of {made.name}") if known and len(known) == len(tables) else None
 
@@ -253,7 +253,7 @@ def _told(
     return {**memory.as_dict(), "nearest_pairs": pairs}
 
 
-def write_score(score: Score, folder: Path) -> tuple[Path, Path]:
+def write_score(score: GeneratedScore, folder: Path) -> tuple[Path, Path]:
     """Writes ``score.json``, ``score.md`` and ``score.png``, which shows crops of the data.
 
     Raises:
@@ -334,7 +334,7 @@ def open_samples(reference: Path) -> Manifest:
     return manifest
 
 
-def kept_rows(score: Score, made: Manifest, drop_copies: bool, min_p: float | None) -> npt.NDArray[np.bool_]:
+def kept_rows(score: GeneratedScore, made: Manifest, drop_copies: bool, min_p: float | None) -> npt.NDArray[np.bool_]:
     """Which crops pass: no copies, and the mean probability of their class is at least ``min_p``.
 
     Args:
@@ -361,7 +361,7 @@ def intended_probability(judgements: Sequence[Judgement], made: Manifest) -> npt
     sums, counts = np.zeros(len(made)), np.zeros(len(made))
     for one in judgements:
         rows = made.rows_of(one.ids)
-        labels = intended(made, one.ids)
+        labels = intended_classes(made, one.ids)
         sums[rows] += np.where(labels == 1, one.p, 1 - one.p)
         counts[rows] += 1
     return sums / np.maximum(counts, 1)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from atypia.base.artifacts import atomic_file, disk_errors
 from atypia.base.progress import Progress
-from atypia.synthesis.model.pixels import VIEWS, scaled, turned
+from atypia.synthesis.model.pixels import VIEWS, crops_to_images, turn_images
 
 BATCH = 32
 
@@ -79,10 +79,10 @@ def encode_all(
         with disk_errors(path), atomic_file(path) as file:
             for start in range(0, len(rows), BATCH):
                 picked = rows[start : start + BATCH]
-                images = scaled(crops[picked], device)
+                images = crops_to_images(crops[picked], device)
                 found = []
                 for view in range(views):
-                    posterior = autoencoder.encode(turned(images, torch.full((len(picked),), view))).latent_dist
+                    posterior = autoencoder.encode(turn_images(images, torch.full((len(picked),), view))).latent_dist
                     found.append(torch.stack([posterior.mean, posterior.std], 1))
                 block = torch.stack(found, 1).to(torch.float16).cpu().contiguous().numpy()
                 if start == 0:

@@ -13,7 +13,7 @@ VIEWS: Final = 8
 """Number of flips and quarter turns of a crop."""
 
 
-def turned(images: Tensor, views: Tensor) -> Tensor:
+def turn_images(images: Tensor, views: Tensor) -> Tensor:
     """Each image in one of its eight flips and quarter turns.
 
     Args:
@@ -29,13 +29,13 @@ def turned(images: Tensor, views: Tensor) -> Tensor:
     return out
 
 
-def scaled(crops: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
+def crops_to_images(crops: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
     """Crops (b, h, h, 3) as images in [−1, 1], shape (b, 3, h, h)."""
     images = torch.from_numpy(np.ascontiguousarray(crops)).to(device).permute(0, 3, 1, 2)
     return images.float().div_(127.5).sub_(1)
 
 
-def as_crops(images: Tensor) -> npt.NDArray[np.uint8]:
+def images_to_crops(images: Tensor) -> npt.NDArray[np.uint8]:
     """Images in [−1, 1], shape (b, 3, h, h), as crops (b, h, h, 3); values outside are clipped."""
     bounded = images.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
     return bounded.permute(0, 2, 3, 1).contiguous().cpu().numpy()

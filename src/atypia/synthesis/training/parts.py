@@ -16,7 +16,7 @@ from atypia.methods.averaging import EMA
 from atypia.synthesis.model.diffusion import Process
 from atypia.synthesis.model.latents import Latents
 from atypia.synthesis.model.networks import Denoiser, Discriminator
-from atypia.synthesis.model.pixels import VIEWS, scaled, turned
+from atypia.synthesis.model.pixels import VIEWS, crops_to_images, turn_images
 from atypia.synthesis.schema import GeneratorRecipe, PartConfig, PerceptualConfig
 from atypia.training.optimisers import clip, make_optimiser
 from atypia.training.schema import OptimiserConfig
@@ -82,9 +82,9 @@ class AutoencoderPart:
 
     def step(self, rows: npt.NDArray[np.int64], generator: torch.Generator, epoch: int) -> Losses:
         """See :class:`Part`."""
-        images = scaled(self.crops[rows], self.device)
+        images = crops_to_images(self.crops[rows], self.device)
         if self.recipe.turns:
-            images = turned(images, torch.randint(VIEWS, (len(rows),), generator=generator))
+            images = turn_images(images, torch.randint(VIEWS, (len(rows),), generator=generator))
         if self.recipe.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         settings = self.recipe.autoencoder

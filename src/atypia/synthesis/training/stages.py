@@ -22,7 +22,7 @@ from atypia.base.seeds import derive_seed
 from atypia.data.crops.store import CropStore
 from atypia.data.manifest import Manifest
 from atypia.inference.networks import device_of
-from atypia.synthesis.generator import META, Facts, Generator, save_generator
+from atypia.synthesis.generator import META, Generator, GeneratorFacts, save_generator
 from atypia.synthesis.model.conditions import condition_words, joint_counts, manifest_codes
 from atypia.synthesis.model.latents import Latents, encode_all, standardisation
 from atypia.synthesis.model.networks import Denoiser, build_autoencoder, carry_over
@@ -37,7 +37,7 @@ WORK = "work"
 
 
 @dataclass(frozen=True, eq=False)
-class Training:
+class GeneratorTraining:
     """The inputs of one generator's training.
 
     Attributes:
@@ -83,7 +83,7 @@ class Training:
         return tuple(stage for stage, due in ((PRETRAIN, self.parent is None), (FINETUNE, self.labelled)) if due)
 
 
-def train_stages(job: Training, folder: Path, progress: Progress) -> Generator:
+def train_stages(job: GeneratorTraining, folder: Path, progress: Progress) -> Generator:
     """Trains a generator from its checkpoint, if there is one, and writes it.
 
     Args:
@@ -121,7 +121,7 @@ def train_stages(job: Training, folder: Path, progress: Progress) -> Generator:
     if latents is None:
         latents = _encoded(job, folder, autoencoder, history, progress)
     labels = [label for label in job.figures.table[r.LABEL].to_pylist() if job.labelled]
-    facts = Facts(
+    facts = GeneratorFacts(
         name=job.name,
         recipe=job.recipe.model_dump(mode="json"),
         run_id=job.run_id,
@@ -146,7 +146,7 @@ def train_stages(job: Training, folder: Path, progress: Progress) -> Generator:
     return made
 
 
-def _networks(job: Training, words: Mapping[str, Sequence[str]]) -> tuple[Any, Denoiser]:
+def _networks(job: GeneratorTraining, words: Mapping[str, Sequence[str]]) -> tuple[Any, Denoiser]:
     """Both networks: with random weights, or with those of the parent."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(job.seed, job.title, "networks"))
@@ -175,7 +175,7 @@ def _check_parent(recipe: GeneratorRecipe, parent: Generator) -> None:
 
 
 def _train_autoencoder(
-    job: Training, stage: str, work: Path, autoencoder: Any, device: torch.device, progress: Progress
+    job: GeneratorTraining, stage: str, work: Path, autoencoder: Any, device: torch.device, progress: Progress
 ) -> list[dict[str, Any]]:
     config = job.recipe.stage(stage).autoencoder
     if not config.epochs:
@@ -194,7 +194,7 @@ def _train_autoencoder(
 
 
 def _encoded(
-    job: Training, folder: Path, autoencoder: Any, history: list[dict[str, Any]], progress: Progress
+    job: GeneratorTraining, folder: Path, autoencoder: Any, history: list[dict[str, Any]], progress: Progress
 ) -> Latents:
     """Latents of the training figures; the file name contains a hash of the encoder's weights."""
     start = job.parent.fingerprint if job.parent else None
@@ -205,7 +205,7 @@ def _encoded(
 
 
 def _train_denoiser(
-    job: Training,
+    job: GeneratorTraining,
     stage: str,
     work: Path,
     networks: tuple[Any, Denoiser],
@@ -234,7 +234,7 @@ def _train_denoiser(
 
 
 def _train(
-    job: Training,
+    job: GeneratorTraining,
     stage: str,
     name: str,
     work: Path,

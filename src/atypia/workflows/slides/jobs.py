@@ -17,7 +17,7 @@ from atypia.data.points.base import BoxFormat
 from atypia.data.points.names import bare_stem, loose
 from atypia.data.slides.origins import AUTO, NO_OFFSET, check_origin, offset_of
 from atypia.data.slides.scale import GIVEN, check_choice
-from atypia.data.textfiles import known, number, read_table
+from atypia.data.textfiles import cleaned_text, number, read_table
 from atypia.inference.classifier import SHIPPED, Classifier
 from atypia.inference.requests import Request
 
@@ -187,7 +187,7 @@ def read_jobs(path: Path, points: Path | None = None) -> list[SlideJob]:
     table.require(_SLIDE, *(() if points else (_POINTS,)))
     jobs = []
     for row, line in zip(table.rows, table.lines, strict=True):
-        slide, own, name = (known(row.get(column)) for column in (_SLIDE, _POINTS, _NAME))
+        slide, own, name = (cleaned_text(row.get(column)) for column in (_SLIDE, _POINTS, _NAME))
         if not slide or not (own or points):
             raise DataError(f"{path.name}, line {line}: no {_POINTS if slide else _SLIDE}; fix: fill the cell")
         chosen = path.parent / own if own else points
@@ -208,7 +208,7 @@ def read_jobs(path: Path, points: Path | None = None) -> list[SlideJob]:
 def _mpp(text: str, path: Path, line: int) -> float | None:
     """µm/px of a cell; None where it is empty."""
     where = f"{path.name}, line {line}"
-    value = number(text, r.MPP, where) if known(text) else None
+    value = number(text, r.MPP, where) if cleaned_text(text) else None
     if value is not None and not (math.isfinite(value) and value > 0):
         raise DataError(f"{where}: {must(r.MPP, 'a positive number of µm/px', text, 'correct the cell')}")
     return value

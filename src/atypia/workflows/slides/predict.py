@@ -80,7 +80,7 @@ class PredictedSlides:
         import pyarrow.parquet as pq
 
         from atypia.inference.predicted import Predictions
-        from atypia.inference.results import completed
+        from atypia.inference.results import with_all_columns
 
         file = self.out / name / f"{RESULTS}.parquet"
         if name not in [one.name for one in self.outcomes] or not file.is_file():
@@ -88,7 +88,7 @@ class PredictedSlides:
             raise InputError(
                 must("name", f"a slide with results in Parquet ({known or 'none'})", name, "see slides.csv")
             )
-        return Predictions(completed(pq.read_table(file).replace_schema_metadata(None)), name, file)
+        return Predictions(with_all_columns(pq.read_table(file).replace_schema_metadata(None)), name, file)
 
     def table(self) -> pa.Table:
         """One row a slide: status, figures, counts and the atypical rate with its interval."""

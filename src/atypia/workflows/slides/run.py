@@ -26,7 +26,7 @@ from atypia.base.progress import Progress, silent
 from atypia.engines.engine import ENGINES
 from atypia.engines.tasks import Setup
 from atypia.workflows.slides.jobs import TABLE, SlideJob, SlideSettings, distinct
-from atypia.workflows.slides.tasks import COLUMNS, SLIDES, SlideOutcome, SlideWork, Task, evidence
+from atypia.workflows.slides.tasks import COLUMNS, SLIDES, SlideOutcome, SlideTask, SlideWork, slide_inputs
 
 TABLE_EVERY_S: Final = 30.0
 
@@ -75,11 +75,11 @@ def run_slides(
         out.mkdir(parents=True, exist_ok=True)
     hashes: dict[Path, str] = {}
     over: dict[str, SlideOutcome] = {}
-    tasks: list[Task] = []
+    tasks: list[SlideTask] = []
     for job in named:
-        task = Task(job, out, settings, work)
+        task = SlideTask(job, out, settings, work)
         try:
-            task = replace(task, evidence={**shared, **evidence(job, hashes)})
+            task = replace(task, evidence={**shared, **slide_inputs(job, hashes)})
         except AtypiaError as error:
             over[job.name] = task.failed(str(error))
             continue

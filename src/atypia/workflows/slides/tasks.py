@@ -77,7 +77,7 @@ SlideWork = Callable[[SlideJob, Path, SlideSettings], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Task:
+class SlideTask:
     """A job, ready for a worker.
 
     Attributes:
@@ -134,7 +134,7 @@ class Task:
         return SlideOutcome(self.job.name, str(self.job.slide), FAILED, reason=reason)
 
 
-def run_task(task: Task, progress: Progress = silent) -> SlideOutcome:
+def run_task(task: SlideTask, progress: Progress = silent) -> SlideOutcome:
     """Does one slide, in a worker; whatever goes wrong with it becomes the outcome's reason."""
     try:
         return _run(task)
@@ -152,7 +152,7 @@ def words(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}{place}"
 
 
-def _run(task: Task) -> SlideOutcome:
+def _run(task: SlideTask) -> SlideOutcome:
     with lock(task.folder):
         there = task.kept()  # another call may have done it meanwhile, or a worker that died right after
         if there is not None:
@@ -177,18 +177,18 @@ def _sizes(folder: Path, names: Sequence[str] | Mapping[str, Any]) -> dict[str, 
     return {name: (folder / name).stat().st_size for name in names}
 
 
-def lost(task: Task, reason: str) -> SlideOutcome:
+def lost_slide(task: SlideTask, reason: str) -> SlideOutcome:
     """The outcome of a slide at which workers died; what they left half-made is removed."""
     for left in task.out.glob(f".{escape(task.job.name)}.*.part"):
         shutil.rmtree(left, ignore_errors=True)
     return task.failed(reason)
 
 
-SLIDES: Final[Work[Task, SlideOutcome]] = Work(run_task, lost, cores=4, attempts=2)
+SLIDES: Final[Work[SlideTask, SlideOutcome]] = Work(run_task, lost_slide, cores=4, attempts=2)
 """What engines do with slides: each is read by one thread while the network has the worker's other cores."""
 
 
-def evidence(job: SlideJob, hashes: dict[Path, str]) -> dict[str, Any]:
+def slide_inputs(job: SlideJob, hashes: dict[Path, str]) -> dict[str, Any]:
     """What a slide's results depend on, beside the settings.
 
     The slide is known by its size, its time of change and its first and last 64 KiB (of MIRAX also the files of its

@@ -9,8 +9,8 @@ from typing import Any
 from atypia.base import records as r
 from atypia.base.errors import DataError
 from atypia.data.domains import midog_case, midog_slides, tupac_columns
-from atypia.data.sources.catalogue import Expected, Reading, RemoteFile, Source, add
-from atypia.data.sources.layouts import class_crops, existing, natural
+from atypia.data.sources.catalogue import Expected, RemoteFile, Source, SourceContents, add
+from atypia.data.sources.layouts import class_crops, existing_paths, natural
 from atypia.data.textfiles import number, read_table
 
 CROPS = "AMi-Br"
@@ -29,7 +29,7 @@ PHASES = ("expert1_label", "expert2_label")
 _VOTE = {"true": 1, "false": 0, "": None}
 
 
-def read(folder: Path) -> Reading:
+def read(folder: Path) -> SourceContents:
     """Reads the benchmark's folder.
 
     Part ``train`` is the published training table, ``test`` is every other crop. Slides, votes
@@ -43,7 +43,7 @@ def read(folder: Path) -> Reading:
     split = read_table(folder / TRAINING)
     split.require("dataset", "uid", "slide", "majority_atypical", *VOTES, *PHASES)
     needed = {"dataset", "uid", "slide", "x", "y", "majority_atypical", *VOTES, *PHASES}
-    tables = (read_table(path) for path in existing(folder, FULL_TABLES))
+    tables = (read_table(path) for path in existing_paths(folder, FULL_TABLES))
     full = next((table for table in tables if needed <= set(table.columns)), None)
     training = {_figure(row): row for row in split.rows}
     known = {**({_figure(row): row for row in full.rows} if full else {}), **training}
@@ -75,7 +75,7 @@ def read(folder: Path) -> Reading:
     hints = [f"{TRAINING} names {len(lost)} figures without a crop, first {lost[0]}.png"] if lost else []
     blind = sum(row[r.FIGURE_ID] not in known for row in rows)
     notes = [f"{blind} figures without slide, votes and phases: the table of all figures, AMI-BR.csv, is not there"]
-    return Reading(rows, root, tuple(notes if blind else ()), tuple(hints), positions)
+    return SourceContents(rows, root, tuple(notes if blind else ()), tuple(hints), positions)
 
 
 def _figure(row: dict[str, str]) -> str:

@@ -6,19 +6,19 @@ from pathlib import Path
 
 from atypia.base import records as r
 from atypia.data.domains import BREAST, HUMAN
-from atypia.data.sources.catalogue import Expected, Reading, RemoteFile, Source, add
+from atypia.data.sources.catalogue import Expected, RemoteFile, Source, SourceContents, add
 from atypia.data.sources.layouts import published_crops
 
 CROPS = "AtNorM-Br"
 
 
-def read(folder: Path) -> Reading:
+def read(folder: Path) -> SourceContents:
     """Reads the crops; the folder is the label of the one rater, patients are not published."""
     root = folder / CROPS
     rows = published_crops(root, CROPS)
     for row in rows:
         row |= {r.VOTES: [row[r.LABEL]], r.ORIGIN: "TCGA", r.SPECIES: HUMAN, r.TUMOUR: BREAST}
-    return Reading(rows, root)
+    return SourceContents(rows, root)
 
 
 add(

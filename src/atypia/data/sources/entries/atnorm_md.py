@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from atypia.base import records as r
 from atypia.base.errors import DataError, must
-from atypia.data.sources.catalogue import Expected, Reading, RemoteFile, Source, add
+from atypia.data.sources.catalogue import Expected, RemoteFile, Source, SourceContents, add
 from atypia.data.sources.layouts import class_label, first_existing, published_crops
 from atypia.data.textfiles import TextTable, read_table
 
@@ -15,7 +15,7 @@ CROPS = "AtNorM-MD"
 TABLES = (f"{CROPS}_expert_votes.csv", f"{CROPS}/{CROPS}_expert_votes.csv", f"{CROPS}/*votes*.csv", "*MD*votes*.csv")
 
 
-def read(folder: Path) -> Reading:
+def read(folder: Path) -> SourceContents:
     """Reads the crops and, where the table is there, the five raters' votes.
 
     The label is the folder's. Which of the six domains a crop comes from is not published.
@@ -24,7 +24,7 @@ def read(folder: Path) -> Reading:
     rows = published_crops(root, CROPS)
     path = first_existing(folder, TABLES)
     if path is None:
-        return Reading(rows, root, (f"no votes: {TABLES[0]} is not there",))
+        return SourceContents(rows, root, (f"no votes: {TABLES[0]} is not there",))
     table = read_table(path)
     votes, majority = _votes(table)
     notes = []
@@ -39,7 +39,7 @@ def read(folder: Path) -> Reading:
     against = sum(majority.get(PurePosixPath(row[r.IMAGE]).stem, row[r.LABEL]) != row[r.LABEL] for row in rows)
     if against:
         notes.append(f"{against} crops lie in another class folder than {path.name} says; the folder's label is used")
-    return Reading(rows, root, tuple(notes), tuple(hints))
+    return SourceContents(rows, root, tuple(notes), tuple(hints))
 
 
 def _votes(table: TextTable) -> tuple[dict[str, list[int | None]], dict[str, int | None]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from atypia.base import records as r
 from atypia.data.domains import APERIO_CS2, BERLIN, CANINE, MAST_CELL, SCANNER_MPP
-from atypia.data.sources.catalogue import Expected, Reading, RemoteFile, Source, add
+from atypia.data.sources.catalogue import Expected, RemoteFile, Source, SourceContents, add
 from atypia.data.sources.layouts import first_existing, point_rows, points_csv, slide_root
 
 TABLES = ("MITOS_WSI_CCMCT_ODAEL_binary_labels.csv", "databases/MITOS_WSI_CCMCT_ODAEL_binary_labels.csv")
@@ -49,7 +49,7 @@ SLIDES = {
 """Slide name → number of its file on figshare."""
 
 
-def read(folder: Path) -> Reading:
+def read(folder: Path) -> SourceContents:
     """Reads the table of the ODAEL variant: mitotic figures against all their look-alikes."""
     rows = point_rows(points_csv(first_existing(folder, TABLES) or folder / TABLES[0], LABELS), "CCMCT")
     for row in rows:
@@ -62,7 +62,7 @@ def read(folder: Path) -> Reading:
             r.MPP: SCANNER_MPP[APERIO_CS2],
         }
     root = slide_root(folder, (row[r.IMAGE] for row in rows), ("WSI", "."))
-    return Reading(rows, root, () if root else ("labels only: the slides are not there",))
+    return SourceContents(rows, root, () if root else ("labels only: the slides are not there",))
 
 
 add(

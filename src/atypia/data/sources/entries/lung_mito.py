@@ -6,13 +6,13 @@ from pathlib import Path
 
 from atypia.base import records as r
 from atypia.data.domains import HUMAN, LUNG
-from atypia.data.sources.catalogue import Expected, Reading, Source, add
+from atypia.data.sources.catalogue import Expected, Source, SourceContents, add
 from atypia.data.sources.layouts import first_existing, point_rows, points_coco, slide_root
 
 ANNOTATIONS = ("lung-mito.json", "LUNG-MITO.json", "lung_mito.json")
 
 
-def read(folder: Path) -> Reading:
+def read(folder: Path) -> SourceContents:
     """Reads COCO-like annotations beside their images, in the form of the MIDOG sets.
 
     The record's own layout could not be checked, so no counts are expected and a folder must be
@@ -23,7 +23,7 @@ def read(folder: Path) -> Reading:
     for row in rows:
         row |= {r.CASE_ID: f"LUNG-MITO/{Path(row[r.IMAGE]).stem}", r.SPECIES: HUMAN, r.TUMOUR: LUNG}
     root = slide_root(folder, (row[r.IMAGE] for row in rows), (".", "images"))
-    return Reading(rows, root, ("no published counts to check against",))
+    return SourceContents(rows, root, ("no published counts to check against",))
 
 
 add(

@@ -6,20 +6,20 @@ from pathlib import Path
 
 from atypia.base import records as r
 from atypia.data.domains import LAST_MIDOG21_SLIDE, midog_case, midog_slides
-from atypia.data.sources.catalogue import Expected, Reading, RemoteFile, Source, add
+from atypia.data.sources.catalogue import Expected, RemoteFile, Source, SourceContents, add
 from atypia.data.sources.layouts import first_existing, point_rows, points_coco, slide_number, slide_root
 
 ANNOTATIONS = ("MIDOG.json", "databases/MIDOG.json")
 
 
-def read(folder: Path) -> Reading:
+def read(folder: Path) -> SourceContents:
     """Reads the annotations; slides 151 to 200, of a fourth scanner, carry none."""
     points = points_coco(first_existing(folder, ANNOTATIONS) or folder / ANNOTATIONS[0])
     rows = point_rows(points, "MIDOG21")
     for row in rows:
         slide = slide_number(row[r.IMAGE], midog_slides())
         row |= {r.CASE_ID: midog_case(slide), **midog_slides()[slide].columns}
-    return Reading(rows, slide_root(folder, (row[r.IMAGE] for row in rows), (".", "images")))
+    return SourceContents(rows, slide_root(folder, (row[r.IMAGE] for row in rows), (".", "images")))
 
 
 add(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from atypia.base import records as r
 from atypia.data.domains import LAST_MIDOG21_SLIDE, midog_case, midog_slides
-from atypia.data.sources.catalogue import Expected, Reading, RemoteFile, Source, add
+from atypia.data.sources.catalogue import Expected, RemoteFile, Source, SourceContents, add
 from atypia.data.sources.layouts import first_existing, point_rows, points_coco, points_csv, slide_number, slide_root
 
 JSON = ("MIDOG2022_training_png.json", "MIDOG2022_training.json")
@@ -28,7 +28,7 @@ def midogpp_number(slide: int) -> int:
     return 397 if slide == 354 else slide + (50 if slide <= 346 else 51)
 
 
-def read(folder: Path) -> Reading:
+def read(folder: Path) -> SourceContents:
     """Reads the annotations, COCO-like or as a table; the domain follows from the slide's number."""
     path = first_existing(folder, JSON)
     points = points_coco(path) if path else points_csv(folder / TABLE, LABELS)
@@ -38,7 +38,7 @@ def read(folder: Path) -> Reading:
         slide = midogpp_number(slide_number(row[r.IMAGE], numbers))
         row |= {r.CASE_ID: midog_case(slide), **midog_slides()[slide].columns}
     root = slide_root(folder, (row[r.IMAGE] for row in rows), (".", "images"))
-    return Reading(rows, root, () if root else ("labels only: the slides are not there",))
+    return SourceContents(rows, root, () if root else ("labels only: the slides are not there",))
 
 
 add(

@@ -8,7 +8,7 @@ from typing import Any
 from atypia.base import records as r
 from atypia.base.errors import DataError, must
 from atypia.data.domains import SCANNER_MPP, domain_columns, midog_case
-from atypia.data.sources.catalogue import Expected, Reading, Source, add
+from atypia.data.sources.catalogue import Expected, Source, SourceContents, add
 from atypia.data.sources.layouts import class_label, first_existing, majority, natural
 from atypia.data.textfiles import number, read_table
 
@@ -17,7 +17,7 @@ IMAGES = ("MIDOG25_Binary_Classification_Train_Set", "images", ".")
 EXPERTS = ("expert1", "expert2", "expert3")
 
 
-def read(folder: Path) -> Reading:
+def read(folder: Path) -> SourceContents:
     """Reads the label table and looks for its crops.
 
     Where the first two raters agree the third is missing, so a soft label is a share of two or
@@ -65,7 +65,7 @@ def read(folder: Path) -> Reading:
         notes.append(f"{against} published labels are not the majority of their votes; the published ones are used")
     if root is None:
         notes.append("labels only: the crops are not there")
-    return Reading(rows, root, tuple(notes), positions=positions)
+    return SourceContents(rows, root, tuple(notes), positions=positions)
 
 
 add(

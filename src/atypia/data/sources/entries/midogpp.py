@@ -6,7 +6,7 @@ from pathlib import Path
 
 from atypia.base import records as r
 from atypia.data.domains import midog_case, midog_slides
-from atypia.data.sources.catalogue import Expected, Reading, RemoteFile, Source, add
+from atypia.data.sources.catalogue import Expected, RemoteFile, Source, SourceContents, add
 from atypia.data.sources.layouts import first_existing, point_rows, points_coco, points_csv, slide_number, slide_root
 
 JSON = ("MIDOG++.json", "MIDOGpp.json", "databases/MIDOG++.json")
@@ -14,7 +14,7 @@ TABLE = "MIDOGpp.csv"
 LABELS = {"2": 0, "1": 1}
 
 
-def read(folder: Path) -> Reading:
+def read(folder: Path) -> SourceContents:
     """Reads the annotations, COCO-like or as a table.
 
     ``part`` is the publishers' division of the slides into training and test.
@@ -26,7 +26,7 @@ def read(folder: Path) -> Reading:
         slide = midog_slides()[slide_number(row[r.IMAGE], midog_slides())]
         row |= {r.CASE_ID: midog_case(slide.number), r.PART: slide.part, **slide.columns}
     root = slide_root(folder, (row[r.IMAGE] for row in rows), (".", "images"))
-    return Reading(rows, root, () if root else ("labels only: the slides are not there",))
+    return SourceContents(rows, root, () if root else ("labels only: the slides are not there",))
 
 
 add(

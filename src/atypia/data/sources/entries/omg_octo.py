@@ -7,7 +7,7 @@ from typing import Any
 
 from atypia.base import records as r
 from atypia.base.errors import DataError, must
-from atypia.data.sources.catalogue import Expected, Reading, Source, add
+from atypia.data.sources.catalogue import Expected, Source, SourceContents, add
 from atypia.data.sources.entries.ccmct import SLIDES as CCMCT_SLIDES
 from atypia.data.sources.layouts import class_label, first_existing, make_unique
 from atypia.data.textfiles import read_table
@@ -16,7 +16,7 @@ TABLES = ("OMG-Octo.csv", "OMG-Octo_orig.csv", "*Octo*.csv", "*octo*.csv")
 IMAGES = ("images", "patches", "OMG-Octo", ".")
 
 
-def read(folder: Path) -> Reading:
+def read(folder: Path) -> SourceContents:
     """Reads the label table, in the record's columns (``image_file, label``) or the prepared ones
     (``image_id, filename, majority``).
 
@@ -63,7 +63,7 @@ def read(folder: Path) -> Reading:
     root = next((folder / sub for sub in IMAGES if first and (folder / sub / first).is_file()), None)
     if root is None:
         notes.append("labels only: the crops are not there")
-    return Reading(rows, root, tuple(notes))
+    return SourceContents(rows, root, tuple(notes))
 
 
 add(

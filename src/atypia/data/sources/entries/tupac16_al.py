@@ -7,8 +7,8 @@ from pathlib import Path
 from atypia.base import records as r
 from atypia.base.errors import DataError, must
 from atypia.data.domains import tupac_columns
-from atypia.data.sources.catalogue import Expected, Reading, RemoteFile, Source, add
-from atypia.data.sources.layouts import Point, first_existing, natural, point_rows, walk_files
+from atypia.data.sources.catalogue import Expected, RemoteFile, Source, SourceContents, add
+from atypia.data.sources.layouts import LabelledPoint, first_existing, natural, point_rows, walk_files
 from atypia.data.textfiles import number
 
 LABELS = "TUPAC_AL"
@@ -17,7 +17,7 @@ CLASSES = {"mitoses_ground_truth": 1, "nonmitoses_ground_truth": 0}
 PARTS = ("mitoses_image_data_part_1", "mitoses_image_data_part_2", "mitoses_image_data_part_3")
 
 
-def read(folder: Path) -> Reading:
+def read(folder: Path) -> SourceContents:
     """Reads one file of «y,x» lines for each class and image tile (``case/tile.csv``).
 
     The tiles themselves come from the challenge and lie in its three ``mitoses_image_data_part``
@@ -36,10 +36,12 @@ def read(folder: Path) -> Reading:
         row |= tupac_columns(int(number(tile.partition("/")[0], "case", tile)))
         row[r.FIGURE_ID] = row[r.FIGURE_ID].replace("/", "_")
         row[r.IMAGE] = tiles.get(tile, tile)
-    return Reading(rows, folder if tiles else None, () if tiles else ("labels only: the image tiles are not there",))
+    return SourceContents(
+        rows, folder if tiles else None, () if tiles else ("labels only: the image tiles are not there",)
+    )
 
 
-def _points(path: Path, label: int) -> list[Point]:
+def _points(path: Path, label: int) -> list[LabelledPoint]:
     tile = f"{path.parent.name}/{path.stem}.tif"
     points = []
     for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
@@ -49,7 +51,7 @@ def _points(path: Path, label: int) -> list[Point]:
         where = f"{path.name}, line {line}"
         if len(cells) != 2:
             raise DataError(f"{where}: {must('line', 'two numbers, y and x', text, 'get the file again')}")
-        points.append(Point(tile, number(cells[1], "x", where), number(cells[0], "y", where), label))
+        points.append(LabelledPoint(tile, number(cells[1], "x", where), number(cells[0], "y", where), label))
     return points
 
 

@@ -34,29 +34,29 @@ router = APIRouter(tags=["decisions"])
 @router.get("/raters")
 def raters(review: Open) -> list[Rater]:
     """Raters and their progress."""
-    return [Rater(**one) for one in progress(review.desk.board)]
+    return [Rater(**one) for one in progress(review.intake.decision_state)]
 
 
 @router.post("/raters", status_code=201, responses={200: {"model": Rater, "description": "The name exists already"}})
 def join(review: Open, new: NewRater, response: Response) -> Rater:
     """Adds a rater; an existing name is left unchanged (200)."""
-    if not review.desk.join(new.name):
+    if not review.intake.join(new.name):
         response.status_code = 200
     name = checked_name(new.name)
-    return next(Rater(**one) for one in progress(review.desk.board) if one["name"] == name)
+    return next(Rater(**one) for one in progress(review.intake.decision_state) if one["name"] == name)
 
 
 @router.post("/decisions", status_code=201)
 def decide(review: Open, new: NewDecision) -> DecisionReply:
     """Stores a decision; it is on disk when this answers."""
-    event = review.desk.decide(new.rater, new.index, new.decision, new.note, new.seen_previous)
+    event = review.intake.decide(new.rater, new.index, new.decision, new.note, new.seen_previous)
     return _reply(review, event, new.index, new.blind)
 
 
 @router.post("/decisions/undo")
 def undo(review: Open, asked: Undo) -> Undone:
     """Undoes the rater's last decision that was not undone yet."""
-    event, index, kind = review.desk.undo(asked.rater)
+    event, index, kind = review.intake.undo(asked.rater)
     return Undone(
         id=event.id, undone=event.undoes or 0, index=index, decision=event.decision, note=event.note, kind=kind
     )
@@ -73,14 +73,14 @@ def log(
     """A part of the log, oldest first; it is append-only."""
     if index is not None:
         review.checked(index)
-    events = review.desk.log(rater, index, after, limit)
+    events = review.intake.log(rater, index, after, limit)
     return JSONResponse([_entry(review, event) for event in events])
 
 
 @router.get("/consensus")
 def consensus(review: Open) -> Consensus:
     """Majority, ties, kappas and each rater compared with the others."""
-    return Consensus(**consensus_report(review.desk.board))
+    return Consensus(**consensus_report(review.intake.decision_state))
 
 
 @router.get("/arbitration", response_model=FigureList)
@@ -90,16 +90,16 @@ def disputed(
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> JSONResponse:
     """Figures on which raters decided differently and that are not settled; even splits first."""
-    found = review.desk.board.disputed()
+    found = review.intake.decision_state.disputed()
     window = found[offset : offset + limit].tolist()
-    shown = described(review.figures, review.desk.board, review.slides, window, None, everyone=True)
+    shown = described(review.figures, review.intake.decision_state, review.slides, window, None, everyone=True)
     return JSONResponse({"total": len(found), "figures": shown})
 
 
 @router.post("/arbitration", status_code=201)
 def settle(review: Open, new: NewArbitration) -> DecisionReply:
     """Settles a figure for all raters; their own decisions do not change."""
-    event = review.desk.decide(new.rater, new.index, new.decision, new.note, arbitrate=True)
+    event = review.intake.decide(new.rater, new.index, new.decision, new.note, arbitrate=True)
     return _reply(review, event, new.index, False)
 
 

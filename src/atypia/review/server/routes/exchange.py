@@ -11,7 +11,7 @@ from fastapi.responses import Response
 
 from atypia.review.decisions.exchange import decisions_csv, decisions_geojson, log_csv, read_decisions
 from atypia.review.decisions.intake import checked_name
-from atypia.review.decisions.manifest import taught_manifest
+from atypia.review.decisions.manifest import decision_manifest
 from atypia.review.server.context import Open, Review
 from atypia.review.server.routes.figures import RaterQuery
 from atypia.review.server.schemas import MAX_ID, Imported
@@ -46,12 +46,12 @@ def export(
 
 def _made(review: Review, name: str, rater: str | None, slide: int | None, decided: bool) -> bytes:
     if name == "decisions.csv":
-        return decisions_csv(review.desk).encode()
+        return decisions_csv(review.intake).encode()
     if name == "log.csv":
-        return log_csv(review.desk).encode()
+        return log_csv(review.intake).encode()
     if name == "decisions.geojson":
-        return decisions_geojson(review.figures, review.desk, review.slides, rater, slide).encode()
-    taught = taught_manifest(review.figures, review.desk.board, review.slides, decided)
+        return decisions_geojson(review.figures, review.intake, review.slides, rater, slide).encode()
+    taught = decision_manifest(review.figures, review.intake.decision_state, review.slides, decided)
     with TemporaryDirectory() as folder:
         return taught.manifest.save(Path(folder) / name).read_bytes()
 
@@ -62,5 +62,5 @@ def take_over(
 ) -> Imported:
     """Imports decisions from a CSV as a rater's own: `decisions.csv`, or `figure_id,decision[,note]`."""
     name = checked_name(rater)
-    taken = review.desk.take_over(name, read_decisions(file.file.read(), name))
+    taken = review.intake.take_over(name, read_decisions(file.file.read(), name))
     return Imported(taken=taken.taken, unknown=taken.unknown, skipped=taken.skipped)

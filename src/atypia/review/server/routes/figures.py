@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, HTTPException, Path, Query
 from fastapi.responses import JSONResponse, Response
 
 from atypia.base.errors import DataError, InputError, must
-from atypia.review.decisions.listing import SortName, Wanted, described, select
+from atypia.review.decisions.listing import FigureQuery, SortName, described, select
 from atypia.review.decisions.words import NO_DECISION, DecisionName
 from atypia.review.figures.learning import calibration_queue, label_error_queue, value_queue
 from atypia.review.media.crops import MAX_PX, ViewName
@@ -39,13 +39,13 @@ def figures(
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> JSONResponse:
     """A page of the figures that pass the filters, in order; unknown values come last."""
-    wanted = Wanted(
+    wanted = FigureQuery(
         sort, descending, tuple(case or ()), tuple(domain or ()), tuple(call or ()), tuple(decision or ()), rater,
         undecided, blind,
     )  # fmt: skip
-    found = select(review.figures, review.desk.board, wanted)
+    found = select(review.figures, review.intake.decision_state, wanted)
     window = found[offset : offset + limit].tolist()
-    shown = described(review.figures, review.desk.board, review.slides, window, rater, blind)
+    shown = described(review.figures, review.intake.decision_state, review.slides, window, rater, blind)
     return JSONResponse({"total": len(found), "offset": offset, "figures": shown})
 
 
@@ -53,7 +53,9 @@ def figures(
 def figure(review: Open, index: FigureIndex, rater: RaterQuery = None, blind: Blind = False) -> JSONResponse:
     """One figure."""
     index = review.checked(index)
-    return JSONResponse(described(review.figures, review.desk.board, review.slides, [index], rater, blind)[0])
+    return JSONResponse(
+        described(review.figures, review.intake.decision_state, review.slides, [index], rater, blind)[0]
+    )
 
 
 @router.get("/figures/{index}/crop", response_class=Response, responses=PICTURE)  # pyright: ignore[reportArgumentType]
@@ -91,8 +93,8 @@ def queue(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> JSONResponse:
     """Figures that the rater should look at next, among those without their decision."""
-    f, board = review.figures, review.desk.board
-    decided = board.codes(rater) != NO_DECISION
+    f, decision_state = review.figures, review.intake.decision_state
+    decided = decision_state.codes(rater) != NO_DECISION
     if kind == "value":
         found = value_queue(f, review.features, decided, limit)
     elif kind == "calibration":
@@ -103,5 +105,5 @@ def queue(
         found = label_error_queue(f, review.likely_errors(), decided, limit)
     indices = found.indices.tolist()
     reasons = {} if blind else {str(i): text for i, text in zip(indices, found.reasons, strict=True)}
-    shown = described(f, board, review.slides, indices, rater, blind)
+    shown = described(f, decision_state, review.slides, indices, rater, blind)
     return JSONResponse({"figures": shown, "reason": reasons, "note": found.note})

@@ -48,8 +48,8 @@ def metrics(review: Open) -> Response:
     crops, tiles = review.crops.cache, review.slides.cache
     values = {
         "figures": ("gauge", float(len(review.figures))),
-        "raters": ("gauge", float(len(review.desk.board.raters))),
-        "events_total": ("counter", float(review.desk.board.events)),
+        "raters": ("gauge", float(len(review.intake.decision_state.raters))),
+        "events_total": ("counter", float(review.intake.decision_state.events)),
         "crop_cache_hits_total": ("counter", float(crops.hits)),
         "crop_cache_misses_total": ("counter", float(crops.misses)),
         "tile_cache_hits_total": ("counter", float(tiles.hits)),
@@ -73,7 +73,7 @@ def session(review: Open) -> Session:
         cases=list(f.case.names),
         domains=list(f.domain.names),
         calls=list(f.call.names),
-        raters=list(review.desk.board.raters),
+        raters=list(review.intake.decision_state.raters),
         rater=review.rater,
         model=None if review.predictor is None else Path(review.predictor.model).name,
         threshold=f.threshold,

@@ -77,7 +77,7 @@ def tile(review: Open, slide: SlideNumber, level: Place, column: Place, row: Pla
 @router.get("/slides/{slide}/figures", response_model=list[SlideFigure])
 def figures_on(review: Open, slide: SlideNumber, rater: RaterQuery = None, blind: Blind = False) -> JSONResponse:
     """Positions of a slide's figures, with what is known about them."""
-    f, board = review.figures, review.desk.board
+    f, decision_state = review.figures, review.intake.decision_state
     try:
         mpp = review.slides.facts(slide).mpp
     except DataError as error:
@@ -94,7 +94,7 @@ def figures_on(review: Open, slide: SlideNumber, rater: RaterQuery = None, blind
                 "y_px": float(f.y_px[index]),
                 "call": None if blind else f.call.at(index),
                 "p": None if blind or not math.isfinite(p) else p,
-                "decision": board.decision(rater, index),
+                "decision": decision_state.decision(rater, index),
                 "side_px": float(FIELD_PX) if scale is None else FIELD_UM / scale,
             }
         )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from atypia.data.points.base import POINT_FORMATS, Collector, PointFormat, Points, Reading
+from atypia.data.points.base import POINT_FORMATS, Collector, PointFormat, PointReading, Points
 from atypia.data.points.shapes import dot
 
 
@@ -10,7 +10,7 @@ def takes(content: Any) -> bool:
     return isinstance(content, dict) and "mylab_points" in content
 
 
-def read(content: Any, reading: Reading) -> Points:
+def read(content: Any, reading: PointReading) -> Points:
     collector = Collector(reading)
     for number, (x, y) in enumerate(content["mylab_points"], 1):
         collector.add(f"point {number}", dot(float(x), float(y)))

@@ -10,7 +10,7 @@ from pydantic import Field
 from atypia.base.config import StrictModel
 from atypia.base.progress import Progress, silent
 from atypia.methods.catalogue import PROBES
-from atypia.methods.head import FoldRows, LinearHead, Probe, check_folds
+from atypia.methods.head import FeatureRows, LinearHead, Probe, check_folds
 
 
 class CentroidOptions(StrictModel):
@@ -34,7 +34,7 @@ class CentroidProbe(Probe[CentroidOptions]):
         features: npt.NDArray[np.floating[Any]],
         labels: npt.NDArray[np.int8],
         cases: npt.NDArray[np.str_],
-        folds: Sequence[FoldRows],
+        folds: Sequence[FeatureRows],
         seed: int,
         options: CentroidOptions,
         progress: Progress = silent,

@@ -5,7 +5,7 @@ from pydantic import Field
 
 from atypia.base.config import StrictModel
 from atypia.splits.catalogue import GROUPED, PROTOCOLS, Division, FoldRows, Protocol
-from atypia.splits.figures import Figures
+from atypia.splits.figures import LabelledFigures
 
 
 class EveryNthOptions(StrictModel):
@@ -18,7 +18,7 @@ class EveryNthOptions(StrictModel):
     n: int = Field(default=2, ge=2)
 
 
-def divide(figures: Figures, options: EveryNthOptions, seed: int) -> Division:
+def divide(figures: LabelledFigures, options: EveryNthOptions, seed: int) -> Division:
     rows = np.arange(len(figures))
     held = [figures.cases % options.n == offset for offset in range(options.n)]
     return Division([FoldRows(f"fold-{k}", rows[~val], rows[val]) for k, val in enumerate(held, 1)])

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from atypia.base import records as r
-from atypia.data.sources.catalogue import SOURCES, Expected, Reading, Source
+from atypia.data.sources.catalogue import SOURCES, Expected, Source, SourceContents
 from atypia.data.textfiles import read_table
 
 
-def read(folder: Path) -> Reading:
+def read(folder: Path) -> SourceContents:
     table = read_table(folder / "mylab.csv")
     table.require("crop", "class", "patient", "scanner")
     rows = [
@@ -20,7 +20,7 @@ def read(folder: Path) -> Reading:
         }
         for row in table.rows
     ]
-    return Reading(rows, root=folder)
+    return SourceContents(rows, root=folder)
 
 
 SOURCES.add(

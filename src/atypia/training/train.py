@@ -40,19 +40,19 @@ from atypia.inference.predictions import PREDICTIONS_SCHEMA, predictions_table, 
 from atypia.methods.catalogue import PROBES
 from atypia.splits.leakage import check_split
 from atypia.splits.split import Fold, Split
-from atypia.training.added import check_added
-from atypia.training.deciding import decide
-from atypia.training.fitted import Fitted, Trainer, Training
-from atypia.training.identity import begun, request, run_id
+from atypia.training.additions import check_generated
+from atypia.training.decision import fit_run_decision
+from atypia.training.identity import request, resumed_request, run_id
 from atypia.training.origins import packages_of
 from atypia.training.schema import ProbeRecipe, Recipe
+from atypia.training.trainer import TrainedFold, Trainer, TrainingRequest
 
 WAIT_S: Final = 7 * 24 * 3600.0
 """How long a training waits for another one of the same fold: as long as a training may take."""
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedRun:
     """What came out: the run folders of all folds, those fitted now, and warnings for every table."""
 
     folds: tuple[Path, ...]
@@ -61,7 +61,7 @@ class Trained:
 
 
 @dataclass(frozen=True, eq=False)
-class Checked:
+class CheckedData:
     """Data that may be trained on: crops, folds, and the warnings of the checks, for every table."""
 
     store: CropStore
@@ -69,7 +69,7 @@ class Checked:
     warnings: tuple[str, ...]
 
 
-def check_data(job: Training, progress: Progress = silent) -> Checked:
+def check_data(job: TrainingRequest, progress: Progress = silent) -> CheckedData:
     """Opens the crops, divides them and looks for leakage; the recipe matters by its geometry alone.
 
     Raises:
@@ -81,11 +81,11 @@ def check_data(job: Training, progress: Progress = silent) -> Checked:
     notes = [f"{job.manifest.name}: {text}" for text in job.manifest.notes]
     warnings = [*notes, *_quarantine_note(store), *split.warnings, *check_training(job.manifest, store, job.allow)]
     warnings += check_split(split, usable, job.allow, identical_groups(job.manifest, store))
-    warnings += check_added(split, usable, job.allow)
-    return Checked(store, split, tuple(dict.fromkeys(warnings)))
+    warnings += check_generated(split, usable, job.allow)
+    return CheckedData(store, split, tuple(dict.fromkeys(warnings)))
 
 
-def train(job: Training, progress: Progress = silent, checked: Checked | None = None) -> Trained:
+def train(job: TrainingRequest, progress: Progress = silent, checked: CheckedData | None = None) -> TrainedRun:
     """Trains every fold that is not complete yet.
 
     Folds may be trained at the same time by several calls with the same output folder; a fold that another call
@@ -110,7 +110,7 @@ def train(job: Training, progress: Progress = silent, checked: Checked | None = 
     with lock(job.out / runs.TRAINING):
         data = {"name": job.manifest.name, "fingerprint": job.manifest.fingerprint, "task": job.manifest.task}
         asked = request(job.name, job.recipe, job.seed, data, split, job.allow)
-        asked = begun(job.out, asked, job.recipe, split)
+        asked = resumed_request(job.out, asked, job.recipe, split)
         warnings += trainer.check(wanted)
         split.save(job.out / runs.SPLIT)
         if not _is_saved(job.manifest, job.out / runs.MANIFEST):
@@ -126,7 +126,7 @@ def train(job: Training, progress: Progress = silent, checked: Checked | None = 
             _write_run(job, store, split, fitted, run_ids[fitted.fold.name], [*warnings, *fitted.warnings])
             seen += fitted.warnings
     folders = tuple(job.out / fold.name for fold in wanted)
-    return Trained(folders, tuple(fold.name for fold in todo), (*warnings, *seen))
+    return TrainedRun(folders, tuple(fold.name for fold in todo), (*warnings, *seen))
 
 
 def check_recipe(recipe: Recipe, weights_file: Path | None = None, device: str = "auto") -> None:
@@ -155,7 +155,7 @@ def check_recipe(recipe: Recipe, weights_file: Path | None = None, device: str =
         require(recipe.backbone, weights_file)
 
 
-def _trainer(job: Training, store: CropStore, progress: Progress) -> Trainer:
+def _trainer(job: TrainingRequest, store: CropStore, progress: Progress) -> Trainer:
     if isinstance(job.recipe, ProbeRecipe):
         from atypia.training.probes import ProbeTrainer
 
@@ -165,7 +165,7 @@ def _trainer(job: Training, store: CropStore, progress: Progress) -> Trainer:
     return NetworkTrainer(job, job.recipe, store)
 
 
-def _split(job: Training, usable: Manifest, store: CropStore) -> Split:
+def _split(job: TrainingRequest, usable: Manifest, store: CropStore) -> Split:
     """The folds over the usable figures: made now, or those given without what cannot be read."""
     if not isinstance(job.split, Split):
         return job.split(usable)
@@ -214,7 +214,7 @@ def _complete(folder: Path, run_id: str) -> bool:
 
 
 def _write_run(
-    job: Training, store: CropStore, split: Split, fitted: Fitted, run_id: str, warnings: Sequence[str]
+    job: TrainingRequest, store: CropStore, split: Split, fitted: TrainedFold, run_id: str, warnings: Sequence[str]
 ) -> None:
     recipe, fold = job.recipe, fitted.fold
     bundle = Bundle(
@@ -244,7 +244,7 @@ def _write_run(
         field_um=field_um(job.manifest.take(job.manifest.rows_of(fold.train)), recipe.geometry.build()),
     )
     if recipe.decision is not None:
-        bundle = replace(bundle, decision=decide(recipe.decision, bundle, fitted, job, store))
+        bundle = replace(bundle, decision=fit_run_decision(recipe.decision, bundle, fitted, job, store))
     with atomic_folder(job.out / fold.name) as part:
         config = {"recipe_name": job.name, "seed": job.seed, **recipe.model_dump(mode="json")}
         (part / runs.CONFIG).write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
@@ -279,7 +279,7 @@ def field_um(manifest: Manifest, geometry: CropGeometry) -> float | None:
     return round(float(np.median(sides)), 4) if sides else None
 
 
-def _predictions(manifest: Manifest, fitted: Fitted, decision: Decision, run_id: str) -> pa.Table:
+def _predictions(manifest: Manifest, fitted: TrainedFold, decision: Decision, run_id: str) -> pa.Table:
     fold, parts = fitted.fold, []
     for part, figures in ((runs.VALIDATION, fold.val), (runs.TEST, fold.test)):
         if figures:

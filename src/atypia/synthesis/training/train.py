@@ -27,7 +27,7 @@ from atypia.base.config import parse
 from atypia.base.cores import DEVICES
 from atypia.base.errors import InputError, WorkError, must
 from atypia.base.progress import Progress, silent
-from atypia.data.audit.findings import ERROR, Finding, raise_leakage
+from atypia.data.audit.findings import ERROR, AuditFinding, raise_leakage
 from atypia.data.audit.pairs import pair_findings
 from atypia.data.audit.provenance import seen_table
 from atypia.data.audit.report import check_training, identical_groups
@@ -37,14 +37,14 @@ from atypia.splits.leakage import check_split
 from atypia.splits.split import Fold, Split
 from atypia.synthesis.generator import Generator, is_complete, load_generator
 from atypia.synthesis.schema import GeneratorRecipe
-from atypia.synthesis.training.stages import Training, train_stages
+from atypia.synthesis.training.stages import GeneratorTraining, train_stages
 from atypia.training.identity import (
     IDENTITY,
     SCHEME,
-    Asked,
+    SavedRequest,
     asked_before,
-    asks_for,
-    content,
+    identity_values,
+    is_same_request,
     refuse_other,
     same_folds,
     without_wording,
@@ -96,7 +96,7 @@ class Synthesis:
 
 
 @dataclass(frozen=True)
-class Made:
+class TrainedGenerators:
     """Results: the generators, the names of those trained now, and warnings."""
 
     generators: tuple[Generator, ...]
@@ -104,7 +104,7 @@ class Made:
     warnings: tuple[str, ...]
 
 
-def train_generators(job: Synthesis, progress: Progress = silent) -> Made:
+def train_generators(job: Synthesis, progress: Progress = silent) -> TrainedGenerators:
     """Trains every generator that is not complete.
 
     Raises:
@@ -148,7 +148,7 @@ def train_generators(job: Synthesis, progress: Progress = silent) -> Made:
                 generator, new = _one(training, job.out / fold.name, progress)
                 made.append(generator)
                 fresh += [fold.name] * new
-    return Made(tuple(made), tuple(fresh), tuple(dict.fromkeys(warnings)))
+    return TrainedGenerators(tuple(made), tuple(fresh), tuple(dict.fromkeys(warnings)))
 
 
 def check_space(folder: Path, needed: int) -> None:
@@ -166,7 +166,7 @@ def check_space(folder: Path, needed: int) -> None:
         )
 
 
-def _one(training: Training, folder: Path, progress: Progress) -> tuple[Generator, bool]:
+def _one(training: GeneratorTraining, folder: Path, progress: Progress) -> tuple[Generator, bool]:
     """A generator, trained unless it exists; and whether it was trained now."""
     if is_complete(folder, training.run_id):
         return load_generator(folder), False
@@ -175,13 +175,13 @@ def _one(training: Training, folder: Path, progress: Progress) -> tuple[Generato
 
 def _training(
     job: Synthesis,
-    asked: Asked,
+    asked: SavedRequest,
     name: str,
     figures: Manifest,
     store: CropStore,
     parent: Generator | None,
     rows: Any = None,
-) -> Training:
+) -> GeneratorTraining:
     """The inputs of one generator's training."""
     labelled = name != PRETRAINED
     seen = seen_table([*([parent.seen()] if parent else []), figures], f"seen by {job.name}, {name}")
@@ -190,7 +190,7 @@ def _training(
         run_id = fingerprint(FIRST_VERSION, without_wording(asked.recipe, WORDING), *made_from)
     else:
         run_id = fingerprint("generator", SYNTHESIS_VERSION, generator_recipe_content(job.recipe), *made_from)
-    return Training(
+    return GeneratorTraining(
         name=job.name,
         recipe=job.recipe,
         figures=figures,
@@ -251,7 +251,7 @@ def _checked(job: Synthesis, manifest: Manifest, split: Split, store: CropStore,
     """Warnings from the checks of a split, and of the figures that the pretrained generator saw."""
     split.check_manifest(manifest)
     if manifest.synthetic.any():
-        found = Finding(
+        found = AuditFinding(
             "synthetic-measured", f"{manifest.name} holds generated figures: a generator learns from real ones"
         )
         return raise_leakage([found], job.allow, f"training a generator on {manifest.name}")
@@ -265,7 +265,7 @@ def _checked(job: Synthesis, manifest: Manifest, split: Split, store: CropStore,
     return warnings
 
 
-def _seen_by_parent(parent: Generator, seen: Manifest, fold: Fold, manifest: Manifest) -> list[Finding]:
+def _seen_by_parent(parent: Generator, seen: Manifest, fold: Fold, manifest: Manifest) -> list[AuditFinding]:
     ids = [*fold.val, *fold.test]
     if not ids:
         return []
@@ -276,16 +276,16 @@ def _seen_by_parent(parent: Generator, seen: Manifest, fold: Fold, manifest: Man
     message = f"the pretrained generator {parent.fingerprint[:8]} saw what is in {measured.name}: " + "; ".join(
         found.message for found in shared
     )
-    return [Finding("generator-across-parts", message, shared[0].figures)]
+    return [AuditFinding("generator-across-parts", message, shared[0].figures)]
 
 
-def _claim(job: Synthesis, parent: Generator | None) -> Asked:
+def _claim(job: Synthesis, parent: Generator | None) -> SavedRequest:
     """The request that the folder was started with; written if the folder is new.
 
     Raises:
         InputError: It contains another training.
     """
-    asked = Asked(
+    asked = SavedRequest(
         {
             IDENTITY: SCHEME,
             "version": SYNTHESIS_VERSION,
@@ -306,7 +306,7 @@ def _claim(job: Synthesis, parent: Generator | None) -> Asked:
     there = asked_before(path)
     differs = [key for key in ("version", "seed", "data", "pretrain", "start", "allow")
                if there.get(key) != asked.values[key]]  # fmt: skip
-    if not asks_for(
+    if not is_same_request(
         there.get("recipe"), generator_recipe_content(job.recipe),
         lambda values: generator_recipe_content(parse(GeneratorRecipe, values, "recipe")),
     ):  # fmt: skip
@@ -314,12 +314,12 @@ def _claim(job: Synthesis, parent: Generator | None) -> Asked:
     if there.get("split") != asked.values["split"] and not (job.split and same_folds(job.out, job.split)):
         differs.append("split")
     refuse_other(job.out, differs)
-    return Asked(there)
+    return SavedRequest(there)
 
 
 def generator_recipe_content(recipe: GeneratorRecipe) -> dict[str, Any]:
     """The values of a generator's recipe that can affect the generator."""
-    return content(recipe, WORDING)
+    return identity_values(recipe, WORDING)
 
 
 def _mpp(figures: Manifest, recipe: GeneratorRecipe) -> float | None:

@@ -16,10 +16,19 @@ from atypia.statistics.intervals import Bootstrap, bootstrap_intervals
 from atypia.statistics.metrics import UndefinedMetricWarning
 from atypia.statistics.multiple import holm
 from atypia.statistics.paired import mcnemar, swap_test
-from atypia.statistics.resampling import Predicted
-from atypia.studies.findings.pooled import Figures, Sample
+from atypia.statistics.resampling import PredictedLabels
+from atypia.studies.findings.pooling import ManifestFigures, RowPredictions
 from atypia.studies.findings.schema import Difference, Series
-from atypia.studies.findings.scoring import AUROC, BA, DRAWS, FEWEST_DRAWS, Entry, codes_of, draws_for, rate_statistic
+from atypia.studies.findings.scoring import (
+    AUROC,
+    BA,
+    DRAWS,
+    FEWEST_DRAWS,
+    ScoredRow,
+    codes_of,
+    draws_for,
+    rate_statistic,
+)
 
 SWAPS: Final = "swaps of cases"
 DELONG: Final = "DeLong"
@@ -30,7 +39,7 @@ PER_ROW: Final = 6
 SWAP_BUDGET: Final = 6e8
 
 
-def reference_of(entries: Sequence[Entry], series: Sequence[Series], baseline: str | None) -> dict[str, Entry]:
+def reference_of(entries: Sequence[ScoredRow], series: Sequence[Series], baseline: str | None) -> dict[str, ScoredRow]:
     """The reference row of each group: the baseline, else the best.
 
     Args:
@@ -38,7 +47,7 @@ def reference_of(entries: Sequence[Entry], series: Sequence[Series], baseline: s
         series: All rows.
         baseline: The study's row that is its baseline; None without one.
     """
-    found: dict[str, Entry] = {}
+    found: dict[str, ScoredRow] = {}
     for one in entries:
         about = series[one.series]
         if baseline is None or is_baseline(about, baseline):
@@ -55,10 +64,10 @@ def is_baseline(series: Series, baseline: str) -> bool:
 
 def place_differences(
     place: int,
-    entries: Sequence[Entry],
-    references: dict[str, Entry],
+    entries: Sequence[ScoredRow],
+    references: dict[str, ScoredRow],
     series: Sequence[Series],
-    figures: Figures,
+    figures: ManifestFigures,
     limits: list[str],
     name: str,
 ) -> list[Difference]:
@@ -91,7 +100,7 @@ def corrected(differences: Sequence[Difference]) -> tuple[Difference, ...]:
     return tuple(replace(d, p_holm=float(p)) for d, p in zip(differences, adjusted, strict=True))
 
 
-def _compared(place: int, one: Entry, other: Entry, figures: Figures, rows: int) -> list[Difference]:
+def _compared(place: int, one: ScoredRow, other: ScoredRow, figures: ManifestFigures, rows: int) -> list[Difference]:
     a, b = aligned(one.sample, other.sample)
     if a is None or b is None:
         return []
@@ -104,7 +113,7 @@ def _compared(place: int, one: Entry, other: Entry, figures: Figures, rows: int)
         gap = Combination((first, second), (1.0, -1.0))
         value = bootstrap_intervals({BA: gap}, n, n_cases, Bootstrap(draws=draws))[BA]
         swaps = int(min(DRAWS, max(FEWEST_DRAWS, SWAP_BUDGET / (rows * n_cases) // 100 * 100)))
-        said = [Predicted(s.p, s.decisions.astype(np.int64)) for s in (a, b)]
+        said = [PredictedLabels(s.p, s.decisions.astype(np.int64)) for s in (a, b)]
         p = math.nan
         if not math.isnan(value.estimate):
             p = swap_test(y, said[0], said[1], codes, [BA], draws=swaps)[BA].p
@@ -119,7 +128,7 @@ def _compared(place: int, one: Entry, other: Entry, figures: Figures, rows: int)
     return found
 
 
-def aligned(first: Sample, second: Sample) -> tuple[Sample, Sample] | tuple[None, None]:
+def aligned(first: RowPredictions, second: RowPredictions) -> tuple[RowPredictions, RowPredictions] | tuple[None, None]:
     """Both samples restricted to the figures that both scored; None if there are none."""
     if np.array_equal(first.rows, second.rows):
         return first, second
@@ -129,7 +138,7 @@ def aligned(first: Sample, second: Sample) -> tuple[Sample, Sample] | tuple[None
     return _taken(first, ours), _taken(second, theirs)
 
 
-def _taken(sample: Sample, kept: np.ndarray) -> Sample:
+def _taken(sample: RowPredictions, kept: np.ndarray) -> RowPredictions:
     return replace(
         sample,
         rows=sample.rows[kept],

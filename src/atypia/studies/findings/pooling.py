@@ -20,10 +20,10 @@ from atypia.data.manifest import Manifest
 from atypia.studies import files
 from atypia.studies.findings.keys import PlaceKey, RowKey, group_of
 from atypia.studies.findings.schema import COMMON, HELD_OUT, Place, Series
-from atypia.studies.plan import Cell, Plan
+from atypia.studies.plan import Plan, PlannedTraining
 from atypia.studies.schema import FIXED
 from atypia.studies.shift import CROSS_DOMAIN
-from atypia.studies.table import Predicted, model_label, set_names
+from atypia.studies.table import RunPredictions, model_label, set_names
 
 PART_ORDER: Final = (runs.TEST, runs.EXTERNAL, runs.VALIDATION)
 """Parts in display order: validation parts come last, because epochs and regularisation were chosen on them."""
@@ -33,7 +33,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Figures:
+class ManifestFigures:
     """Columns of a manifest as arrays, in its row order.
 
     Attributes:
@@ -55,7 +55,7 @@ class Figures:
 
 
 @dataclass(frozen=True, eq=False)
-class Chunk:
+class ModelScores:
     """Predictions of one model.
 
     Attributes:
@@ -70,7 +70,7 @@ class Chunk:
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class RowPredictions:
     """A row's predictions on a place, one probability per labelled figure.
 
     Attributes:
@@ -103,13 +103,13 @@ class Pool:
         self.plan, self.out = plan, out
         self._groups = dict(groups or {})
         self._names = set_names(plan, out)
-        self._chunks: dict[tuple[RowKey, PlaceKey], list[Chunk]] = {}
-        self._about: dict[RowKey, Cell] = {}
+        self._chunks: dict[tuple[RowKey, PlaceKey], list[ModelScores]] = {}
+        self._about: dict[RowKey, PlannedTraining] = {}
         self._datasets: dict[PlaceKey, str] = {}
         self._last: dict[str, tuple[pa.ChunkedArray, IntArray]] = {}
         self._figures = lru_cache(maxsize=16)(self._read)
 
-    def add(self, run: Predicted, thresholds: Mapping[str, float | None]) -> None:
+    def add(self, run: RunPredictions, thresholds: Mapping[str, float | None]) -> None:
         """Adds the predictions of one run.
 
         Args:
@@ -119,8 +119,8 @@ class Pool:
         Raises:
             DataError: A figure is in no manifest of the study.
         """
-        cell = run.cell
-        group = group_of(self.plan, cell, run.run.fold)
+        training = run.training
+        group = group_of(self.plan, training, run.run.fold)
         for fingerprint, table in zip(run.sets, run.parts, strict=True):
             rows = self._rows(fingerprint, table[r.FIGURE_ID])
             p = table[r.P_ATYPICAL].to_numpy().astype(np.float64)
@@ -135,10 +135,10 @@ class Pool:
                 )
                 picked, values = rows[mask].astype(np.int32), p[mask]
                 for decision, threshold in thresholds.items():
-                    row = RowKey(cell.label, group, decision)
-                    self._about.setdefault(row, cell)
+                    row = RowKey(training.label, group, decision)
+                    self._about.setdefault(row, training)
                     used = float(given[mask][0]) if threshold is None else threshold
-                    self._chunks.setdefault((row, key), []).append(Chunk(picked, values, used))
+                    self._chunks.setdefault((row, key), []).append(ModelScores(picked, values, used))
 
     def _rows(self, fingerprint: str, ids: pa.ChunkedArray) -> IntArray:
         """Positions of figures; computed once for runs that scored the same figures."""
@@ -156,11 +156,11 @@ class Pool:
         self._last[fingerprint] = (ids, rows)
         return rows
 
-    def figures(self, fingerprint: str) -> Figures:
+    def figures(self, fingerprint: str) -> ManifestFigures:
         """The figures of a manifest of the study."""
         return self._figures(fingerprint)
 
-    def _read(self, fingerprint: str) -> Figures:
+    def _read(self, fingerprint: str) -> ManifestFigures:
         manifest = Manifest.load(self.out / files.MANIFESTS / f"{fingerprint}.parquet")
         table = manifest.table
         labels = table[r.LABEL].fill_null(-1).to_numpy().astype(np.int8)
@@ -177,22 +177,22 @@ class Pool:
         # In the order of their names, so that draws do not depend on row order.
         rank = np.unique(np.array(encoded.dictionary.to_pylist(), dtype=str), return_inverse=True)[1]
         cases = rank[encoded.indices.to_numpy()].astype(np.int64)
-        return Figures(manifest, labels, cases, known, position[codes], distinct)
+        return ManifestFigures(manifest, labels, cases, known, position[codes], distinct)
 
     def series(self) -> dict[RowKey, Series]:
         """The rows of the study that have predictions, in the order of the plan."""
         titles = self._titles()
         several = len(self.plan.decisions) > 1
         found = {}
-        for key, cell in self._about.items():
+        for key, training in self._about.items():
             model, group = model_label(key.row, key.decision, self.plan), key.group.words(titles)
             found[key] = Series(
                 f"{model}, {group}" if group else model,
                 model,
                 group,
-                cell.backbone,
-                cell.adaptation,
-                dict(cell.factors),
+                training.backbone,
+                training.adaptation,
+                dict(training.factors),
                 key.decision if several else FIXED,
                 key.row,
                 key.group.fraction,
@@ -232,20 +232,20 @@ class Pool:
             )
         return found
 
-    def sample(self, row: RowKey, key: PlaceKey) -> Sample | None:
+    def sample(self, row: RowKey, key: PlaceKey) -> RowPredictions | None:
         """A row's predictions on a place; None if it has none for labelled figures."""
         chunks = self._chunks.get((row, key))
         return self._sample(chunks, key) if chunks else None
 
-    def parts(self, row: RowKey, key: PlaceKey) -> list[Sample]:
+    def parts(self, row: RowKey, key: PlaceKey) -> list[RowPredictions]:
         """The same, divided by jointly scored figures: one sample per fold, with the models of all its seeds."""
-        groups: dict[bytes, list[Chunk]] = {}
+        groups: dict[bytes, list[ModelScores]] = {}
         for chunk in self._chunks.get((row, key), ()):
             groups.setdefault(chunk.rows.tobytes(), []).append(chunk)
         found = [self._sample(chunks, key) for chunks in groups.values()]
         return [sample for sample in found if sample is not None]
 
-    def _sample(self, chunks: Sequence[Chunk], key: PlaceKey) -> Sample | None:
+    def _sample(self, chunks: Sequence[ModelScores], key: PlaceKey) -> RowPredictions | None:
         labels = self.figures(key.manifest).labels
         thresholds = np.array([chunk.threshold for chunk in chunks])
         if _same_figures(chunks):
@@ -266,14 +266,14 @@ class Pool:
             rows, p, margin, each = rows[kept], p[kept], margin[kept], None
         if not len(rows):
             return None
-        return Sample(rows, labels[rows] == 1, p, margin >= 0, each, thresholds)
+        return RowPredictions(rows, labels[rows] == 1, p, margin >= 0, each, thresholds)
 
 
-def _distinct(chunks: Sequence[Chunk]) -> list[Chunk]:
+def _distinct(chunks: Sequence[ModelScores]) -> list[ModelScores]:
     return list({id(chunk.rows): chunk for chunk in chunks}.values())
 
 
-def _same_figures(chunks: Sequence[Chunk]) -> bool:
+def _same_figures(chunks: Sequence[ModelScores]) -> bool:
     """Whether every model scored the same figures, in the same order."""
     first = chunks[0].rows
     return all(chunk.rows is first or np.array_equal(chunk.rows, first) for chunk in chunks[1:])

@@ -26,9 +26,9 @@ from atypia.inference.predictions import read_predictions
 from atypia.inference.runtimes.torch_runtime import TorchRuntime
 from atypia.splits.protocol import make_split
 from atypia.statistics import metrics
-from atypia.training.fit import train
-from atypia.training.fitted import Training
 from atypia.training.recipe import load_recipe
+from atypia.training.train import train
+from atypia.training.trainer import TrainingRequest
 
 SMALL = ("pretrained=false", "epochs=1", "batch_size=16", "geometry.out_px=64", "input_px=64", "sampler.draws=48")
 
@@ -44,7 +44,7 @@ def test_the_bundle_decides_as_its_validation_fold_says(
 ) -> None:
     name, loaded = load_recipe(recipe, ["backbone=tiny-cnn", *changes, "decision.coverage=0.8"])
     split = make_split("kfold", phantom, 0, folds=2)
-    train(Training(name, loaded, phantom, split, tmp_path, folds=("fold-1",)))
+    train(TrainingRequest(name, loaded, phantom, split, tmp_path, folds=("fold-1",)))
     bundle = load_bundle(tmp_path / "fold-1" / runs.BUNDLE)
     decision = bundle.decision
 
@@ -70,7 +70,7 @@ def test_the_bundle_decides_as_its_validation_fold_says(
 
 def test_without_a_decision_the_threshold_is_the_recipes(phantom: Manifest, tmp_path: Path) -> None:
     name, loaded = load_recipe("full", ["backbone=tiny-cnn", *SMALL, "threshold=0.3"])
-    train(Training(name, loaded, phantom, make_split("kfold", phantom, 0, folds=2), tmp_path, folds=("fold-1",)))
+    train(TrainingRequest(name, loaded, phantom, make_split("kfold", phantom, 0, folds=2), tmp_path, folds=("fold-1",)))
     assert load_bundle(tmp_path / "fold-1" / runs.BUNDLE).decision.as_dict() == {"threshold": 0.3}
 
 
@@ -94,7 +94,7 @@ def crossed(published: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """A cross-validation of two folds with decisions."""
     out = tmp_path_factory.mktemp("crossed") / "runs"
     name, loaded = load_recipe("full", ["backbone=tiny-cnn", *SMALL, "decision.coverage=0.9"])
-    train(Training(name, loaded, published, make_split("official", published, 0, folds=2), out))
+    train(TrainingRequest(name, loaded, published, make_split("official", published, 0, folds=2), out))
     return out
 
 
@@ -108,7 +108,7 @@ def test_a_training_on_everything_decides_by_what_the_folds_give_out_of_fold(
     split = make_split("final", published)
     (fold,) = split.folds
     assert not fold.val and len(fold.train) == sum(part == "train" for part in published.table["part"].to_pylist())
-    train(Training(name, loaded, published, split, tmp_path / "final"))
+    train(TrainingRequest(name, loaded, published, split, tmp_path / "final"))
     decision = load_bundle(tmp_path / "final" / "all" / runs.BUNDLE).decision
 
     # The same by hand: each figure judged by the fold's classifier that was not trained on it.
@@ -137,7 +137,7 @@ def test_what_a_training_without_validation_figures_cannot_do(
     def run(*changes: str, data: Manifest = published) -> None:
         name, loaded = load_recipe("full", ["backbone=tiny-cnn", *SMALL, *changes])
         divided = split if data is published else make_split("final", data)
-        train(Training(name, loaded, data, divided, tmp_path / str(len(list(tmp_path.iterdir())))))
+        train(TrainingRequest(name, loaded, data, divided, tmp_path / str(len(list(tmp_path.iterdir())))))
 
     with pytest.raises(InputError, match=r"or train without select\.best and select\.patience"):
         run("select.patience=2")
@@ -158,12 +158,12 @@ def test_a_training_on_everything_decides_by_the_laboratories_that_were_left_out
     name, loaded = load_recipe("full", ["backbone=tiny-cnn", *SMALL, "decision.coverage=0.9"])
     left_out = make_split("lodo", published)
     for fold in left_out.folds:  # as processes side by side do: one folder, a fold each
-        train(Training(name, loaded, published, left_out, tmp_path / "lodo", folds=(fold.name,)))
+        train(TrainingRequest(name, loaded, published, left_out, tmp_path / "lodo", folds=(fold.name,)))
     name, loaded = load_recipe("full", [*FINAL, f"decision.out_of_fold={tmp_path / 'lodo'}", "decision.of=test"])
     split = make_split("everything", published)
     (fold,) = split.folds
     assert (len(fold.train), fold.val, fold.test) == (len(published), (), ())
-    train(Training(name, loaded, published, split, tmp_path / "all"))
+    train(TrainingRequest(name, loaded, published, split, tmp_path / "all"))
     decision = load_bundle(tmp_path / "all" / "all" / runs.BUNDLE).decision
 
     store = open_store(published, load_bundle(tmp_path / "all" / "all" / runs.BUNDLE).geometry)
@@ -185,10 +185,12 @@ def test_a_training_with_laboratories_left_out_gives_a_prior(
     tiny = ["backbone=tiny-cnn", "input_px=32", "geometry.out_px=32"]
     name, loaded = load_recipe("probe", tiny)
     lodo = make_split("lodo", phantom, 0)
-    train(Training(name, loaded, phantom, lodo, tmp_path / "lodo"))
+    train(TrainingRequest(name, loaded, phantom, lodo, tmp_path / "lodo"))
     _, deciding = load_recipe("probe", [*tiny, f"decision.laboratories={tmp_path / 'lodo'}"])
     train(
-        Training(name, deciding, phantom, make_split("kfold", phantom, 0, folds=2), tmp_path / "own", folds=("fold-1",))
+        TrainingRequest(
+            name, deciding, phantom, make_split("kfold", phantom, 0, folds=2), tmp_path / "own", folds=("fold-1",)
+        )
     )
     facts = load_bundle(tmp_path / "own" / "fold-1" / runs.BUNDLE).decision.fitted[LABORATORIES_KEY]
     own = prior_of(left_out([tmp_path / "lodo"]))

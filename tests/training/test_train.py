@@ -27,9 +27,9 @@ from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.predictions import read_predictions
 from atypia.splits.protocol import make_split
 from atypia.splits.split import Fold, Split
-from atypia.training.fit import Trained, train
-from atypia.training.fitted import Training
 from atypia.training.recipe import load_recipe, shipped_recipes
+from atypia.training.train import TrainedRun, train
+from atypia.training.trainer import TrainingRequest
 
 SMALL = ("backbone=tiny-cnn", "geometry.out_px=32", "input_px=32")
 SAME = 1e-9
@@ -48,10 +48,10 @@ def fit(
     recipe: str = "probe",
     split: Split | Callable[[Manifest], Split] = halves,
     **more: Any,
-) -> Trained:
+) -> TrainedRun:
     name, loaded = load_recipe(recipe, [*SMALL, *changes])
     opened = manifest if isinstance(manifest, Manifest) else open_data(str(manifest))
-    return train(Training(name, loaded, opened, split, out, **more))
+    return train(TrainingRequest(name, loaded, opened, split, out, **more))
 
 
 def probabilities(run: Path) -> dict[str, float]:
@@ -126,7 +126,7 @@ def test_the_stripes_are_learned(trained_folder: Path) -> None:
 
 def test_equal_inputs_give_bit_equal_predictions(small_csv: Path, trained_folder: Path, tmp_path: Path) -> None:
     name, recipe = load_recipe("probe", ["backbone=tiny-cnn", "geometry.out_px=32"])
-    trained = train(Training(name, recipe, open_data(str(small_csv)), halves, tmp_path / "again"))
+    trained = train(TrainingRequest(name, recipe, open_data(str(small_csv)), halves, tmp_path / "again"))
 
     for run in trained.folds:
         assert probabilities(run) == probabilities(trained_folder / run.name)
@@ -216,8 +216,8 @@ import os, signal, sys
 from pathlib import Path
 from atypia.data.sources.opening import open_data
 from atypia.splits.protocol import make_split
-from atypia.training import fit
-from atypia.training.fitted import Training
+from atypia.training import train
+from atypia.training.trainer import TrainingRequest
 from atypia.training.recipe import load_recipe
 
 write = fit.write_json

@@ -17,8 +17,8 @@ from atypia.inference.bundles.bundle import Bundle, load_bundle
 from atypia.inference.bundles.decision import Decision, fit_decision
 from atypia.inference.bundles.laboratory import LABORATORIES_KEY, prior_as_dict
 from atypia.splits.split import Split
-from atypia.training.fitted import Fitted, Training, stored_labels
 from atypia.training.schema import DecisionConfig
+from atypia.training.trainer import TrainedFold, TrainingRequest, stored_labels
 
 CHUNK = 512
 
@@ -38,7 +38,9 @@ class OutOfFold:
     novelty: npt.NDArray[np.float64]
 
 
-def decide(config: DecisionConfig, bundle: Bundle, fitted: Fitted, job: Training, store: CropStore) -> Decision:
+def fit_run_decision(
+    config: DecisionConfig, bundle: Bundle, fitted: TrainedFold, job: TrainingRequest, store: CropStore
+) -> Decision:
     """Fits calibration, operating points, prediction sets and the novelty of one fold.
 
     Args:
@@ -84,7 +86,9 @@ def decide(config: DecisionConfig, bundle: Bundle, fitted: Fitted, job: Training
     return replace(decision, fitted=facts)
 
 
-def out_of_fold(folder: Path, bundle: Bundle, job: Training, store: CropStore, of: str = "validation") -> OutOfFold:
+def out_of_fold(
+    folder: Path, bundle: Bundle, job: TrainingRequest, store: CropStore, of: str = "validation"
+) -> OutOfFold:
     """What the classifiers of a cross-validation of the same figures give on figures that they were not trained on.
 
     Folds that are not complete are left out.
@@ -136,14 +140,14 @@ def _architecture(bundle: Bundle) -> tuple[object, ...]:
 
 
 def features_of(
-    bundle: Bundle, store: CropStore, rows: npt.NDArray[np.int64], job: Training
+    bundle: Bundle, store: CropStore, rows: npt.NDArray[np.int64], job: TrainingRequest
 ) -> npt.NDArray[np.float32]:
     """Features of these rows as the exported network gives them, shape (n, d)."""
     return _run(bundle, store, rows, job)[1]
 
 
 def _run(
-    bundle: Bundle, store: CropStore, rows: npt.NDArray[np.int64], job: Training
+    bundle: Bundle, store: CropStore, rows: npt.NDArray[np.int64], job: TrainingRequest
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Logits (n,) and features (n, d) of these rows."""
     from atypia.inference.networks import device_of

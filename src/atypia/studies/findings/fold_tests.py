@@ -21,7 +21,7 @@ from atypia.statistics.crossvalidation import MeanSd, corrected_t, mean_sd
 from atypia.statistics.groups import GroupTest, independent_groups, paired_groups
 from atypia.statistics.metrics import UndefinedMetricWarning
 from atypia.statistics.multiple import holm, rank_models
-from atypia.studies.findings.comparing import is_baseline
+from atypia.studies.findings.comparisons import is_baseline
 from atypia.studies.findings.keys import Locate
 from atypia.studies.findings.schema import COMMON, HELD_OUT, AdaptationTest, FoldDifference, Place, Ranked, Series
 from atypia.studies.findings.scoring import AUROC, BA, SENSITIVITY, SPECIFICITY

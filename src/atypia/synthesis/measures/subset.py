@@ -26,7 +26,7 @@ from atypia.data.sources.opening import MANIFEST_NAME
 from atypia.synthesis.measures.fidelity import Judgement
 
 
-def write_picked(
+def write_subset(
     made: Manifest,
     kept: npt.NDArray[np.bool_],
     seen: Manifest | None,

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from atypia.reports.drawing.plots import MOST_SERIES, Forest, ForestRow, Point, zero_forest
+from atypia.reports.drawing.plots import MOST_SERIES, ForestPlot, ForestRow, PlottedEstimate, zero_forest
 from atypia.reports.study.benchmark import PART_WORDS
 from atypia.reports.study.plots import slug
 from atypia.statistics.metrics import METRICS
-from atypia.studies.findings.gains import Gain
+from atypia.studies.findings.synthetic_gain import SyntheticGain
 
 
-def gain_charts(gains: Sequence[Gain]) -> list[Forest]:
+def synthetic_gain_plots(gains: Sequence[SyntheticGain]) -> list[ForestPlot]:
     """One plot per metric, rows in the order of the study.
 
     Args:
-        gains: From :func:`atypia.studies.findings.gains.study_gains`.
+        gains: From :func:`atypia.studies.findings.synthetic_gain.synthetic_gains`.
     """
     return [
         _forest(metric, [one for one in gains if one.metric == metric])
@@ -23,16 +23,16 @@ def gain_charts(gains: Sequence[Gain]) -> list[Forest]:
     ]
 
 
-def _forest(metric: str, gains: Sequence[Gain]) -> Forest:
+def _forest(metric: str, gains: Sequence[SyntheticGain]) -> ForestPlot:
     places = list(dict.fromkeys((one.dataset, one.part) for one in gains))[:MOST_SERIES]
-    by_row: dict[str, dict[tuple[str, str], Gain]] = {}
+    by_row: dict[str, dict[tuple[str, str], SyntheticGain]] = {}
     for one in gains:
         by_row.setdefault(one.row, {})[one.dataset, one.part] = one
     rows = [
         ForestRow(
             row,
             f"{next(iter(found.values())).n_positives:.0f} positives per fold",
-            [Point(found[p].mean, found[p].low, found[p].high) if p in found else None for p in places],
+            [PlottedEstimate(found[p].mean, found[p].low, found[p].high) if p in found else None for p in places],
         )
         for row, found in by_row.items()
     ]

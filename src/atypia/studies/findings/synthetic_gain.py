@@ -20,14 +20,14 @@ from atypia.evaluation import rows as e
 from atypia.statistics.crossvalidation import corrected_t
 from atypia.statistics.metrics import UndefinedMetricWarning
 from atypia.studies import files
-from atypia.studies.plan import Cell, Plan
+from atypia.studies.plan import Plan, PlannedTraining
 from atypia.studies.table import model_label
 
 METRICS = ("balanced_accuracy", "auroc", "sensitivity", "specificity")
 
 
 @dataclass(frozen=True)
-class Gain:
+class SyntheticGain:
     """A difference over paired folds: with generated figures minus without.
 
     Attributes:
@@ -59,7 +59,7 @@ class Gain:
     each: tuple[float, ...]
 
 
-def study_gains(out: Path, metrics: Sequence[str] = METRICS) -> list[Gain]:
+def synthetic_gains(out: Path, metrics: Sequence[str] = METRICS) -> list[SyntheticGain]:
     """The gains of a study with existing tables.
 
     The interval is that of the corrected resampled t-test (Nadeau and Bengio 2003), whose variance term
@@ -76,8 +76,8 @@ def study_gains(out: Path, metrics: Sequence[str] = METRICS) -> list[Gain]:
     plan = Plan.load(out)
     partners = {
         number: other
-        for number, cell in enumerate(plan.cells)
-        if cell.synthetic is not None and (other := _partner(cell, plan.cells)) is not None
+        for number, training in enumerate(plan.trainings)
+        if training.synthetic is not None and (other := _partner(training, plan.trainings)) is not None
     }
     if not partners:
         expected = "one with rows that add generated figures, and rows without"
@@ -87,25 +87,27 @@ def study_gains(out: Path, metrics: Sequence[str] = METRICS) -> list[Gain]:
         raise InputError(must("results", f"in {path}", "nothing", f"run `atypia study report {plan.name}` first"))
     values = _values(pq.read_table(path), metrics)
     found = []
-    pairs = list(dict.fromkeys((plan.cells[one].label, plan.cells[other].label) for one, other in partners.items()))
+    pairs = list(
+        dict.fromkeys((plan.trainings[one].label, plan.trainings[other].label) for one, other in partners.items())
+    )
     for row, against in pairs:
-        cells = {one: other for one, other in partners.items() if plan.cells[one].label == row}
+        trainings = {one: other for one, other in partners.items() if plan.trainings[one].label == row}
         for decision in plan.decisions:
-            found += _gains_of(plan, out, (row, against), decision, cells, values)
+            found += _gains_of(plan, out, (row, against), decision, trainings, values)
     return found
 
 
-def _partner(cell: Cell, cells: Sequence[Cell]) -> int | None:
-    for number, other in enumerate(cells):
-        if other.synthetic is None and _same(cell, other):
+def _partner(training: PlannedTraining, trainings: Sequence[PlannedTraining]) -> int | None:
+    for number, other in enumerate(trainings):
+        if other.synthetic is None and _same(training, other):
             return number
     return None
 
 
-def _same(one: Cell, other: Cell) -> bool:
-    def about(cell: Cell) -> str:
-        recipe = {key: value for key, value in cell.recipe.items() if key != "summary"}
-        return fingerprint(recipe, cell.manifest, cell.data, cell.seed, cell.positives, cell.split)
+def _same(one: PlannedTraining, other: PlannedTraining) -> bool:
+    def about(training: PlannedTraining) -> str:
+        recipe = {key: value for key, value in training.recipe.items() if key != "summary"}
+        return fingerprint(recipe, training.manifest, training.data, training.seed, training.positives, training.split)
 
     return about(one) == about(other)
 
@@ -122,17 +124,17 @@ def _values(table: pa.Table, metrics: Sequence[str]) -> dict[tuple[Any, ...], tu
 
 
 def _gains_of(
-    plan: Plan, out: Path, rows: tuple[str, str], decision: str, cells: dict[int, int],
+    plan: Plan, out: Path, rows: tuple[str, str], decision: str, trainings: dict[int, int],
     values: dict[tuple[Any, ...], Any],
-) -> list[Gain]:  # fmt: skip
+) -> list[SyntheticGain]:  # fmt: skip
     """The gains of a row at a decision over another row, each by its label in the study."""
-    positives = _positives(plan, out, next(iter(cells)))
-    runs_of = {(run.cell, run.fold): run for run in plan.runs}
+    positives = _positives(plan, out, next(iter(trainings)))
+    runs_of = {(run.training, run.fold): run for run in plan.runs}
     pairs: dict[tuple[str, str, str], list[tuple[float, int, int]]] = {}
     ids = _run_ids(out)
     row, against = (model_label(label, decision, plan) for label in rows)
-    for one, other in cells.items():
-        for fold in [run.fold for run in plan.runs if run.cell == one]:
+    for one, other in trainings.items():
+        for fold in [run.fold for run in plan.runs if run.training == one]:
             mine, its = runs_of.get((one, fold)), runs_of.get((other, fold))
             if mine is None or its is None or mine.id not in ids or its.id not in ids:
                 continue
@@ -149,7 +151,7 @@ def _gains_of(
             n_test = float(np.mean([line[2] for line in lines])) if part != EXTERNAL else 1e-9
             test = corrected_t(each, float(np.mean([line[1] for line in lines])), n_test)
         found.append(
-            Gain(row, against, plan.cells[next(iter(cells))].positives, positives, str(dataset), part, metric,
+            SyntheticGain(row, against, plan.trainings[next(iter(trainings))].positives, positives, str(dataset), part, metric,
                  len(each), test.mean, test.low, test.high, tuple(each))
         )  # fmt: skip
     return found
@@ -161,13 +163,13 @@ def _run_ids(out: Path) -> dict[str, str]:
     return {run: own for run, own in zip(*(column.to_pylist() for column in table.columns), strict=True) if own}
 
 
-def _positives(plan: Plan, out: Path, cell: int) -> float:
+def _positives(plan: Plan, out: Path, training: int) -> float:
     from atypia.splits.split import Split
 
-    split = Split.load(out / files.SPLITS / f"{plan.cells[cell].split}.json")
+    split = Split.load(out / files.SPLITS / f"{plan.trainings[training].split}.json")
     return float(np.mean([counts[0] for counts in split.positives.values()])) if split.positives else float("nan")
 
 
-def gains_table(gains: Sequence[Gain]) -> pa.Table:
+def synthetic_gains_table(gains: Sequence[SyntheticGain]) -> pa.Table:
     """The gains as a table, one line each."""
     return pa.Table.from_pylist([{**one.__dict__, "each": list(one.each)} for one in gains])

@@ -1,4 +1,4 @@
-"""Converts tables of figures to :class:`~atypia.review.figures.figures.Figures`."""
+"""Converts tables of figures to :class:`~atypia.review.figures.figures.ReviewFigures`."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from atypia.review.figures.figures import (
     UNKNOWN_LABEL,
     Coded,
     Codes,
-    Figures,
     Floats,
     Places,
+    ReviewFigures,
     Zeros,
     coded,
     floats,
@@ -47,7 +47,7 @@ def from_manifest(
     source: str,
     run_folders: Sequence[Path] = (),
     root: Path | None = None,
-) -> Figures:
+) -> ReviewFigures:
     """The figures of a data set.
 
     Args:
@@ -68,7 +68,7 @@ def from_manifest(
         files, on, x, y = _published_positions(manifest, slides, root)
     p, call, notes, threshold = np.full(n, np.nan), nothing_coded(n), list(manifest.notes), None
     if scored is not None:
-        p, call = scored.p, called(scored.p, scored.thresholds)
+        p, call = scored.p, call_names(scored.p, scored.thresholds)
         threshold, of_several = one_threshold(scored.thresholds)
         notes += of_several
         if scored.unknown:
@@ -97,11 +97,11 @@ def from_manifest(
     )
 
 
-def _unclassified(title: str, source: str, table: pa.Table, places: Places) -> Figures:
+def _unclassified(title: str, source: str, table: pa.Table, places: Places) -> ReviewFigures:
     """Figures of which only ids and images are known."""
     n = table.num_rows
     unknown = np.full(n, np.nan)
-    return Figures(
+    return ReviewFigures(
         title=title,
         source=source,
         ids=table[r.FIGURE_ID],
@@ -127,7 +127,7 @@ def _unclassified(title: str, source: str, table: pa.Table, places: Places) -> F
 
 def from_results(
     tables: Sequence[tuple[Path, pa.Table]], manifest: Manifest | None, slides: Path | None, source: str
-) -> Figures:
+) -> ReviewFigures:
     """The figures of results, with information from a data set.
 
     Args:
@@ -178,7 +178,7 @@ def _zeros(table: pa.Table) -> Zeros:
     return Zeros(x, y, origins.mask((BOUNDS,)))
 
 
-def _with_data(figures: Figures, manifest: Manifest) -> Figures:
+def _with_data(figures: ReviewFigures, manifest: Manifest) -> ReviewFigures:
     rows = positions(figures.ids, manifest.table[r.FIGURE_ID].combine_chunks())
     if (rows < 0).any() and manifest.root is not None:
         by_file = {str(manifest.root / name): row for row, name in enumerate(manifest.table[r.IMAGE].to_pylist())}
@@ -225,7 +225,7 @@ def one_threshold(thresholds: Floats) -> tuple[float | None, tuple[str, ...]]:
     )
 
 
-def called(p: Floats, threshold: float | Floats) -> Coded:
+def call_names(p: Floats, threshold: float | Floats) -> Coded:
     """Class names by a threshold, one for all or one per figure; unknown without a probability."""
     names = (res.CALLED_ATYPICAL, res.CALLED_NORMAL)
     codes = np.where(np.isnan(p), -1, np.where(p >= threshold, 0, 1)).astype(np.int32)

@@ -18,7 +18,7 @@ from atypia.training.schema import Recipe
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingRequest:
     """What is asked for.
 
     Attributes:
@@ -47,7 +47,7 @@ class Training:
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class TrainedFold:
     """One trained fold.
 
     Attributes:
@@ -90,7 +90,7 @@ class Trainer(Protocol):
         """
         ...
 
-    def fit(self, folds: Sequence[Fold], run_ids: Mapping[str, str], progress: Progress) -> Iterator[Fitted]:
+    def fit(self, folds: Sequence[Fold], run_ids: Mapping[str, str], progress: Progress) -> Iterator[TrainedFold]:
         """Trains folds, giving each as soon as it is done."""
         ...
 

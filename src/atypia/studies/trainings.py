@@ -18,7 +18,7 @@ from atypia.training.schema import NetworkRecipe, Recipe
 
 
 @dataclass(frozen=True)
-class Wish:
+class RequestedTraining:
     """A training requested by a study.
 
     Attributes:
@@ -53,13 +53,13 @@ class _Row:
     model: ModelConfig = field(compare=False)
 
 
-def wishes(study: Sized) -> list[Wish]:
+def requested_trainings(study: Sized) -> list[RequestedTraining]:
     """All trainings requested by a study, in the order of its table.
 
     Raises:
         InputError: A recipe or a change of it is not valid, a label occurs twice, or the baseline is not a row.
     """
-    found: list[Wish] = []
+    found: list[RequestedTraining] = []
     _warn_of_old(study)
     for row in _rows(study.models):
         for levels in _combinations(study.factors, row.adaptation):
@@ -72,7 +72,7 @@ def wishes(study: Sized) -> list[Wish]:
             recipe = parse_recipe(values, f"recipe {row.recipe_name} of «{label}»")
             _check_trackable(recipe, label)
             found += [
-                Wish(
+                RequestedTraining(
                     label,
                     row.label,
                     factors,
@@ -88,9 +88,9 @@ def wishes(study: Sized) -> list[Wish]:
             ]
     if not found:
         raise InputError(f"{study.study.name} asks for no training: no model has a level of every factor")
-    labels = {wish.label for wish in found}
+    labels = {requested.label for requested in found}
     if len(labels) * len(study.data.train) * len(study.seeds) != len(found):
-        counts = [wish.label for wish in found]
+        counts = [requested.label for requested in found]
         twice = next(label for label in counts if counts.count(label) > len(study.data.train) * len(study.seeds))
         raise InputError(must("label", "different in every row", f"{twice!r} twice", "give the models labels"))
     if study.baseline is not None and study.baseline not in labels:

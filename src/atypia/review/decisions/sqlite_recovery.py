@@ -43,7 +43,7 @@ class Row:
     texts: tuple[bool, ...]
 
 
-def carved(path: Path) -> Iterator[Row]:
+def recovered_rows(path: Path) -> Iterator[Row]:
     """Every readable row of every table, from the file and its write-ahead log.
 
     A row may occur several times, because the log contains earlier states of pages. Damage inside a value

@@ -1,7 +1,7 @@
 """Figures that are added to training parts: generated ones, or another set; never to validation or test.
 
 The added figures become rows of one pooled manifest, and each fold's training part gets its share of
-them, so that everything after that is an ordinary training. :func:`check_added` is asked by every
+them, so that everything after that is an ordinary training. :func:`check_generated` is asked by every
 training: a generator that saw what a fold is measured on is leakage for that fold.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from atypia.base import records as r
 from atypia.base.errors import InputError, must
 from atypia.base.seeds import derive_seed, generator
-from atypia.data.audit.findings import counted, raise_leakage
+from atypia.data.audit.findings import count_noun, raise_leakage
 from atypia.data.audit.pairs import measured_findings, pair_findings
 from atypia.data.manifest import Manifest
 from atypia.splits.split import Fold, Split, count_positives
@@ -51,7 +51,7 @@ class Addition:
 Opener = Callable[[str], Manifest]
 
 
-def opened(addition: Addition, folds: Sequence[str], opener: Opener) -> dict[str, list[Manifest]]:
+def open_additions(addition: Addition, folds: Sequence[str], opener: Opener) -> dict[str, list[Manifest]]:
     """The added sets of each fold; each set is opened once.
 
     Raises:
@@ -68,7 +68,7 @@ def opened(addition: Addition, folds: Sequence[str], opener: Opener) -> dict[str
     return found
 
 
-def extended(
+def with_extra_figures(
     manifest: Manifest, split: Split, sets: Mapping[str, Sequence[Manifest]], addition: Addition
 ) -> tuple[Manifest, Split]:
     """Pools a manifest with added sets, and puts their figures into the training parts of its split.
@@ -117,7 +117,7 @@ def extended(
     )
 
 
-def check_added(split: Split, manifest: Manifest, allow: Sequence[str] = ()) -> list[str]:
+def check_generated(split: Split, manifest: Manifest, allow: Sequence[str] = ()) -> list[str]:
     """Checks generated figures of a training: none is measured on, and no generator saw what is.
 
     Args:
@@ -144,7 +144,7 @@ def check_real(
 ) -> list[str]:
     """Checks real figures that are added: they may share nothing with what their fold is measured on.
 
-    Args and errors as :func:`check_added`; ``sets`` as :func:`extended` takes them.
+    Args and errors as :func:`check_generated`; ``sets`` as :func:`with_extra_figures` takes them.
     """
     found = []
     for fold in split.folds:
@@ -219,7 +219,7 @@ def _taken(fold: str, sets: Sequence[Manifest], wanted: tuple[int, int], seed: i
         taken += sorted(there[i] for i in order[:count])
         short = f" of {count:,} wanted" if len(there) < count else ""
         if count:
-            said.append(f"{counted(min(count, len(there)), r.CLASS_NAMES[sets[0].task][label] + ' figure')}{short}")
+            said.append(f"{count_noun(min(count, len(there)), r.CLASS_NAMES[sets[0].task][label] + ' figure')}{short}")
     if not taken and sum(wanted):
         raise InputError(
             must(f"sets added to {fold}", f"with {' and '.join(said)}", "none of these", "sample the class that lacks")
@@ -227,7 +227,7 @@ def _taken(fold: str, sets: Sequence[Manifest], wanted: tuple[int, int], seed: i
     return tuple(taken), f"{fold}: added to training: {' and '.join(said) or 'nothing, classes are balanced'}"
 
 
-def with_added(
+def add_figures(
     manifest: Manifest, split: Split, addition: Addition, folds: Sequence[str], root: Path | None, allow: Sequence[str]
 ) -> tuple[Manifest, Split, list[str]]:
     """Opens added sets, checks them and extends the training parts.
@@ -254,10 +254,10 @@ def with_added(
         known = ", ".join(fold.name for fold in split.folds)
         raise InputError(must("fold", f"one of {known}", unknown[0], "name a fold of this protocol"))
     names = list(folds) or [fold.name for fold in split.folds]
-    sets = opened(addition, names, lambda reference: open_data(reference, root))
+    sets = open_additions(addition, names, lambda reference: open_data(reference, root))
     for members in {id(m): m for all_of in sets.values() for m in all_of}.values():
         if members.task != manifest.task:
             raise InputError(must(f"task of {members.name}", manifest.task, members.task, "add figures of one task"))
     warnings = check_real(manifest, split, sets, allow)
-    pooled, divided = extended(manifest, split, sets, addition)
+    pooled, divided = with_extra_figures(manifest, split, sets, addition)
     return pooled, divided, warnings

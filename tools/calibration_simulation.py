@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from atypia import __version__
 from atypia.base.seeds import generator
-from atypia.evaluation.laboratories import LeftOut, as_laboratory, left_out, prior_of
+from atypia.evaluation.laboratories import LeftOutLaboratory, as_laboratory, left_out, prior_of
 from atypia.inference.bundles.calibration import sigmoid
 from atypia.inference.bundles.laboratory import MOVED, Own, judge, moved_threshold
 from atypia.inference.bundles.operating import balanced_point
@@ -41,44 +41,44 @@ LEAST_SCORED = 10
 SAME = 0.0005
 """Losses on the worst laboratory that differ by less are equal: so much is chance at 60 draws."""
 Rows = npt.NDArray[np.int64]
-Draw = Callable[[np.random.Generator, LeftOut, int, float], tuple[Rows, Rows]]
+Draw = Callable[[np.random.Generator, LeftOutLaboratory, int, float], tuple[Rows, Rows]]
 """From a laboratory and a threshold to labelled rows, and to those that are scored."""
 
 
-def figures(rng: np.random.Generator, lab: LeftOut, n: int, threshold: float) -> tuple[Rows, Rows]:
+def figures(rng: np.random.Generator, lab: LeftOutLaboratory, n: int, threshold: float) -> tuple[Rows, Rows]:
     """Figures at random."""
     order = rng.permutation(len(lab.figures.labels))
     return order[:n], order[n:]
 
 
-def cases(rng: np.random.Generator, lab: LeftOut, n: int, threshold: float) -> tuple[Rows, Rows]:
+def cases(rng: np.random.Generator, lab: LeftOutLaboratory, n: int, threshold: float) -> tuple[Rows, Rows]:
     """Whole cases at random, until there are n figures: how a laboratory that labels slide by slide gets them."""
     order = rng.permutation(np.unique(lab.figures.cases))
     rows = np.concatenate([rng.permutation(np.flatnonzero(lab.figures.cases == case)) for case in order])
     return rows[:n], rows[n:]
 
 
-def _pool(rng: np.random.Generator, lab: LeftOut, n: int) -> tuple[Rows, Rows]:
+def _pool(rng: np.random.Generator, lab: LeftOutLaboratory, n: int) -> tuple[Rows, Rows]:
     """Three quarters of the figures, or n: those left over are nobody's choice, so that every choice is scored alike."""
     order = rng.permutation(len(lab.figures.labels))
     size = max(n, round(0.75 * len(order)))
     return order[:size], order[size:]
 
 
-def at_random(rng: np.random.Generator, lab: LeftOut, n: int, threshold: float) -> tuple[Rows, Rows]:
+def at_random(rng: np.random.Generator, lab: LeftOutLaboratory, n: int, threshold: float) -> tuple[Rows, Rows]:
     """Any of a pool."""
     pool, rest = _pool(rng, lab, n)
     return pool[:n], rest
 
 
-def proposed(rng: np.random.Generator, lab: LeftOut, n: int, threshold: float) -> tuple[Rows, Rows]:
+def proposed(rng: np.random.Generator, lab: LeftOutLaboratory, n: int, threshold: float) -> tuple[Rows, Rows]:
     """What ``--propose`` chooses in a pool."""
     pool, rest = _pool(rng, lab, n)
     own = lab.figures.take(pool)
     return pool[spread_over_scores(own.scores, n, threshold)], rest
 
 
-def nearest(rng: np.random.Generator, lab: LeftOut, n: int, threshold: float) -> tuple[Rows, Rows]:
+def nearest(rng: np.random.Generator, lab: LeftOutLaboratory, n: int, threshold: float) -> tuple[Rows, Rows]:
     """The figures of a pool that are nearest to the threshold."""
     pool, rest = _pool(rng, lab, n)
     return pool[np.argsort(np.abs(lab.figures.scores[pool] - threshold), kind="stable")[:n]], rest
@@ -121,7 +121,9 @@ def posterior_threshold(own: Own, reference: Classes, threshold: float, prior: L
     return threshold if found is None else moved_threshold(threshold, found)
 
 
-def simulate(lab: LeftOut, n: int, prior: LaboratoryPrior, draw: Draw, draws: int, seed: int) -> Iterator[Result]:
+def simulate(
+    lab: LeftOutLaboratory, n: int, prior: LaboratoryPrior, draw: Draw, draws: int, seed: int
+) -> Iterator[Result]:
     """Draws of n crops of a laboratory; none where too few figures would remain."""
     total = len(lab.figures.labels)
     if lab.figures.labels.sum() * (1 - n / total) < LEAST_SCORED:
@@ -146,13 +148,15 @@ def simulate(lab: LeftOut, n: int, prior: LaboratoryPrior, draw: Draw, draws: in
         )
 
 
-def gains(labs: Sequence[LeftOut], prior: LaboratoryPrior, draws: int, seed: int) -> dict[int, float]:
+def gains(labs: Sequence[LeftOutLaboratory], prior: LaboratoryPrior, draws: int, seed: int) -> dict[int, float]:
     """Mean gain of calibration of each size, over draws of cases, of the runs of one laboratory."""
     found = {n: [r.calibrated for lab in labs for r in simulate(lab, n, prior, cases, draws, seed)] for n in SIZES}
     return {n: float(np.mean(values)) for n, values in found.items() if values}
 
 
-def best_strength(labs: Sequence[LeftOut], draws: int, seed: int) -> tuple[float, dict[float, tuple[float, float]]]:
+def best_strength(
+    labs: Sequence[LeftOutLaboratory], draws: int, seed: int
+) -> tuple[float, dict[float, tuple[float, float]]]:
     """The strength that loses least on the worst laboratory and size, each with the prior of the others, and all results.
 
     Of several that lose alike, the weakest, which gains most where there is something to gain.
@@ -184,7 +188,7 @@ class Tables:
     every: dict[tuple[str, int], list[dict[str, float]]]
 
 
-def tables_of(labs: Sequence[LeftOut], draws: int, seed: int) -> Tables:
+def tables_of(labs: Sequence[LeftOutLaboratory], draws: int, seed: int) -> Tables:
     """Every laboratory with the prior, and its strength, of the others."""
     tables = Tables([], {})
     for name in sorted({lab.laboratory for lab in labs}):

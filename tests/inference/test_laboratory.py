@@ -30,7 +30,7 @@ from atypia.inference.bundles.laboratory import (
 )
 from atypia.inference.bundles.novelty import Novelty
 from atypia.inference.bundles.reference import CLASSES_KEY, log_odds
-from atypia.statistics.laboratories import Affine, LaboratoryPrior
+from atypia.statistics.laboratories import AffineMap, LaboratoryPrior
 
 PRIOR = LaboratoryPrior(0.3, 0.5, 0.1, 0.0)
 
@@ -71,7 +71,7 @@ def test_a_shifted_laboratory_is_met(decision: Decision) -> None:
 def test_where_nothing_is_other_nothing_moves(decision: Decision) -> None:
     outcomes = [fitted(decision, *drawn(seed, 40, 20)).judged for seed in range(40)]
     assert sum(one.outcome == NO_EVIDENCE for one in outcomes) > 20
-    assert all(one.map == Affine(1.0, 0.0) for one in outcomes if one.outcome == NO_EVIDENCE)
+    assert all(one.map == AffineMap(1.0, 0.0) for one in outcomes if one.outcome == NO_EVIDENCE)
 
 
 @pytest.mark.parametrize(("normal", "atypical"), [(30, LEAST - 2), (0, 30), (30, 0), (0, 0)])
@@ -115,10 +115,10 @@ def test_figures_of_one_case_are_weaker_evidence(decision: Decision) -> None:
 def test_moved_calibrations_move_log_odds(kind: str) -> None:
     logits, labels = drawn(8, 200, 200)
     calibration = fit_decision(logits, labels, calibration=kind).calibration
-    moved = moved_calibration(calibration, Affine(0.8, -0.4))
+    moved = moved_calibration(calibration, AffineMap(0.8, -0.4))
     at = np.array(calibration.logits) if isinstance(calibration, Isotonic) else logits
     np.testing.assert_allclose(log_odds(moved.apply(at)), 0.8 * log_odds(calibration.apply(at)) - 0.4, atol=1e-9)
-    assert moved_calibration(calibration, Affine(1.0, 0.0)) is calibration
+    assert moved_calibration(calibration, AffineMap(1.0, 0.0)) is calibration
     assert isinstance(moved, Isotonic if kind == "isotonic" else Platt)
 
 
@@ -167,4 +167,4 @@ def test_the_prior_is_the_models_own_or_the_default(decision: Decision) -> None:
 
 
 def test_temperature_becomes_a_line() -> None:
-    assert moved_calibration(Temperature(2.0), Affine(1.0, 0.5)) == Platt(0.5, 0.5)
+    assert moved_calibration(Temperature(2.0), AffineMap(1.0, 0.5)) == Platt(0.5, 0.5)

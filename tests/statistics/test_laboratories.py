@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from atypia.base.errors import InputError
 from atypia.statistics.laboratories import (
     NO_SHIFT,
-    Affine,
+    AffineMap,
     ClassScores,
     Laboratory,
     LaboratoryPrior,
@@ -63,7 +63,7 @@ def test_map_of_equal_spread():
     found = affine(EVEN, Shift((0.5, 0.3), (1.0, 1.0), (0.1, 0.1)))
     assert found is not None
     # Means −0.5 and 1.3: the middle 0.4 goes to 0; the slope of the log ratio is 1.8 against 2.
-    assert found == pytest.approx(Affine(0.9, -0.36))
+    assert found == pytest.approx(AffineMap(0.9, -0.36))
 
 
 def test_map_leads_crossing_to_crossing():

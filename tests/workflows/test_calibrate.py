@@ -29,7 +29,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, float]]:
     data = write_phantom(tmp_path_factory.mktemp("phantom") / "set", FIGURES, workers=1)
     assert data.root is not None
     paths = [str(data.root / image) for image in data.table["image"].to_pylist()]
-    calls = Classifier.load().predict_files(paths, mpp=0.25)
+    calls = Classifier.load().predict(paths, mpp=0.25).rows
     return sorted(zip(paths, calls["p_atypical"].to_pylist(), strict=True), key=lambda pair: pair[1])
 
 

@@ -32,7 +32,7 @@ LEAST: Final = 10
 
 
 @dataclass(frozen=True, eq=False)
-class LeftOut:
+class LeftOutLaboratory:
     """A laboratory that was left out of a training, and that training's own validation figures."""
 
     laboratory: str
@@ -41,7 +41,7 @@ class LeftOut:
     figures: Own
 
 
-def left_out(folders: Iterable[Path]) -> list[LeftOut]:
+def left_out(folders: Iterable[Path]) -> list[LeftOutLaboratory]:
     """Laboratories that trainings below these folders left out, by run and name.
 
     Of a training with protocol ``lodo`` these are the test parts of its folds; of any training also the domains of its
@@ -51,7 +51,7 @@ def left_out(folders: Iterable[Path]) -> list[LeftOut]:
     Raises:
         InputError: There is none.
     """
-    found: list[LeftOut] = []
+    found: list[LeftOutLaboratory] = []
     given = list(folders)
     for folder in given:
         # A training, several below one folder, or a study, whose runs are trainings.
@@ -64,7 +64,7 @@ def left_out(folders: Iterable[Path]) -> list[LeftOut]:
     return sorted(found, key=lambda one: (one.laboratory, one.run))
 
 
-def _of_run(training: Path, run: Path) -> list[LeftOut]:
+def _of_run(training: Path, run: Path) -> list[LeftOutLaboratory]:
     table = read_predictions(run / runs.PREDICTIONS)[0]
     parts = np.array(table[r.PART].to_pylist())
     validation = _scores(table.filter(pa.array(parts == runs.VALIDATION)))
@@ -79,7 +79,7 @@ def _of_run(training: Path, run: Path) -> list[LeftOut]:
         for name in sorted({domain for domain in domains if domain is not None} - seen):
             figures = _scores(other.filter(pa.array([domain == name for domain in domains])))
             if _enough(figures):
-                found.append(LeftOut(name, f"{training.name}/{run.name}", validation, figures))
+                found.append(LeftOutLaboratory(name, f"{training.name}/{run.name}", validation, figures))
     return found
 
 
@@ -103,7 +103,7 @@ def _enough(scores: Own) -> bool:
     return min(positives, len(scores.labels) - positives) >= LEAST
 
 
-def prior_of(laboratories: Sequence[LeftOut], strength: float = STRENGTH) -> LaboratoryPrior:
+def prior_of(laboratories: Sequence[LeftOutLaboratory], strength: float = STRENGTH) -> LaboratoryPrior:
     """The prior that follows from laboratories that were left out; see :func:`atypia.statistics.laboratories.fit_prior`.
 
     Raises:
@@ -115,7 +115,7 @@ def prior_of(laboratories: Sequence[LeftOut], strength: float = STRENGTH) -> Lab
     return fit_prior([as_laboratory(lab, share) for lab in laboratories], share, strength)
 
 
-def as_laboratory(one: LeftOut, case_share: float) -> Laboratory:
+def as_laboratory(one: LeftOutLaboratory, case_share: float) -> Laboratory:
     """The classes' scores of a laboratory and its reference."""
     reference, own = (
         class_scores(side.labels, side.scores, side.cases, case_share) for side in (one.validation, one.figures)

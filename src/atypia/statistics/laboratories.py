@@ -89,14 +89,14 @@ class LaboratoryPrior:
                 raise InputError(must(f"prior {name}", f"from 0 to {high:g}", value, "estimate it again"))
 
 
-class Affine(NamedTuple):
+class AffineMap(NamedTuple):
     """The map ``factor · score + offset`` from a laboratory's scores to the reference's."""
 
     factor: float
     offset: float
 
 
-NO_SHIFT: Final = Affine(1.0, 0.0)
+NO_SHIFT: Final = AffineMap(1.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def posterior(reference: Classes, own: Classes, prior: LaboratoryPrior) -> Shift
     )
 
 
-def affine(reference: Classes, shift: Shift) -> Affine | None:
+def affine(reference: Classes, shift: Shift) -> AffineMap | None:
     """The map from a laboratory's scores to the reference's.
 
     It leads the score at which the laboratory's classes are equally likely to the reference's, and gives the log
@@ -232,7 +232,7 @@ def affine(reference: Classes, shift: Shift) -> Affine | None:
     if base is None or own is None:
         return None
     factor = own[1] / base[1]
-    return Affine(factor, base[0] - factor * own[0])
+    return AffineMap(factor, base[0] - factor * own[0])
 
 
 def _crossing(low: float, high: float, sd_low: float, sd_high: float) -> tuple[float, float] | None:

@@ -49,7 +49,7 @@ from atypia.statistics.labelling import spread_over_scores
 from atypia.statistics.laboratories import Classes, LaboratoryPrior, class_scores
 from atypia.statistics.metrics import UndefinedMetricWarning
 from atypia.statistics.resampling import PredictedLabels
-from atypia.workflows.own_figures import Scored, scored, with_decisions, without_copies
+from atypia.workflows.own_figures import ScoredOwnFigures, scored, with_decisions, without_copies
 from atypia.workflows.told import outcome_text, table_text
 
 DECIDED: Final = ("balanced_accuracy", "sensitivity", "specificity")
@@ -63,7 +63,7 @@ PROPOSAL: Final = (r.FIGURE_ID, r.IMAGE, r.X_PX, r.Y_PX, r.CASE_ID, r.MPP, r.LAB
 
 
 @dataclass(frozen=True, eq=False)
-class Calibration:
+class CalibratedModel:
     """How good a model is on one's own figures, and what they were reason to change.
 
     Attributes:
@@ -165,7 +165,7 @@ def calibrate(
     root: Path | None = None,
     seed: int = 0,
     progress: Progress = silent,
-) -> Calibration:
+) -> CalibratedModel:
     """Measures a model on one's own labelled figures and fits its decision to them, as far as they are reason to.
 
     Args:
@@ -209,12 +209,12 @@ def calibrate(
 
 def _calibrated(
     opened: _Model,
-    own: Scored,
+    own: ScoredOwnFigures,
     how: tuple[LaboratoryPrior, str],
     out: Path | None,
     seed: int,
     notes: tuple[str, ...],
-) -> Calibration:
+) -> CalibratedModel:
     decision, labels, cases = opened.bundle.decision, own.manifest.labels == 1, own.manifest.cases
 
     def fitted(rows: npt.NDArray[np.int64]) -> Calibrated:
@@ -223,7 +223,7 @@ def _calibrated(
 
     result = fitted(np.arange(len(labels)))
     before, after, gain = _measured(decision, own, fitted, seed)
-    found = Calibration(
+    found = CalibratedModel(
         opened.bundle.name,
         own.manifest.name,
         (int(np.count_nonzero(~labels)), int(np.count_nonzero(labels))),
@@ -306,7 +306,7 @@ def _validation(bundle: Path) -> tuple[Classes, bool] | None:
     return class_scores(own.labels, own.scores, own.cases, 0.0), True
 
 
-def _measured(decision: Decision, own: Scored, fitted: Any, seed: int) -> tuple[dict[str, Interval], ...]:
+def _measured(decision: Decision, own: ScoredOwnFigures, fitted: Any, seed: int) -> tuple[dict[str, Interval], ...]:
     """Metrics before, after on cases left out, and their difference; empty where a class is absent."""
     labels, cases = own.manifest.labels == 1, own.manifest.cases
     if labels.all() or not labels.any():

@@ -28,7 +28,7 @@ MOST_SHOWN: Final = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class ScoredOwnFigures:
     """Figures and what a classifier's network gives for them.
 
     Attributes:
@@ -122,7 +122,7 @@ def without_copies(manifest: Manifest) -> tuple[Manifest, tuple[str, ...]]:
     return (manifest if len(keep) == len(keys) else manifest.take(np.array(sorted(keep)))), tuple(notes)
 
 
-def scored(manifest: Manifest, classifier: Classifier, progress: Progress = silent) -> Scored:
+def scored(manifest: Manifest, classifier: Classifier, progress: Progress = silent) -> ScoredOwnFigures:
     """What a classifier's one network gives for figures whose crops are cut as ``atypia predict`` cuts them.
 
     Args:
@@ -156,7 +156,9 @@ def scored(manifest: Manifest, classifier: Classifier, progress: Progress = sile
         notes.append(f"{len(reasons)} of {len(manifest)} figures left out, they give no crop ({some})")
     rows = sorted(logits)
     usable = manifest if len(rows) == len(manifest) else manifest.take(np.array(rows))
-    return Scored(usable, np.array([logits[i] for i in rows]), np.stack([features[i] for i in rows]), tuple(notes))
+    return ScoredOwnFigures(
+        usable, np.array([logits[i] for i in rows]), np.stack([features[i] for i in rows]), tuple(notes)
+    )
 
 
 def _crops(

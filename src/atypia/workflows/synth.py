@@ -24,7 +24,7 @@ GAINS_FOLDER: Final = "gains"
 
 
 @dataclass(frozen=True)
-class GeneratorTraining:
+class GeneratorRun:
     """What a training of generators came to.
 
     Attributes:
@@ -65,7 +65,7 @@ def train_generator(
     device: str = "auto",
     root: Path | None = None,
     progress: Progress = silent,
-) -> GeneratorTraining:
+) -> GeneratorRun:
     """Trains generators: unlabelled first, then class-conditional on each fold's training part alone.
 
     Args:
@@ -120,7 +120,7 @@ def train_generator(
     )
     made = train_generators(job, progress)
     seconds = time.perf_counter() - started
-    return GeneratorTraining(out, tuple(made.generators), tuple(made.trained), tuple(made.warnings), seconds)
+    return GeneratorRun(out, tuple(made.generators), tuple(made.trained), tuple(made.warnings), seconds)
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,7 +33,7 @@ from atypia.inference.bundles.novelty import Novelty
 from atypia.inference.bundles.reference import CLASSES_KEY, classes_from_dict, log_odds
 from atypia.statistics.laboratories import (
     NO_SHIFT,
-    Affine,
+    AffineMap,
     Classes,
     ClassScores,
     LaboratoryPrior,
@@ -112,7 +112,7 @@ class Judged:
     """
 
     outcome: str
-    map: Affine
+    map: AffineMap
     shift: Shift | None
     evidence: float
     more: tuple[int, int]
@@ -161,7 +161,7 @@ def _held_out(own: Own, reference: Classes, threshold: float, prior: LaboratoryP
     return replace(own, scores=own.scores - moved).balanced_accuracy(0.0)
 
 
-def moved_threshold(threshold: float, found: Affine) -> float:
+def moved_threshold(threshold: float, found: AffineMap) -> float:
     """The score of the laboratory that is mapped on the reference's threshold."""
     return (threshold - found.offset) / found.factor
 
@@ -249,12 +249,12 @@ def prior_as_dict(prior: LaboratoryPrior, known_from: str) -> dict[str, Any]:
 # The decision --------------------------------------------------------------------------------
 
 
-def moved_calibration(calibration: Calibration, found: Affine) -> Calibration:
+def moved_calibration(calibration: Calibration, found: AffineMap) -> Calibration:
     """The calibration whose log odds are ``factor · u + offset`` of the given one's u.
 
     Of an isotonic one the knots are moved; between them it is linear in the probability, as before.
 
-    >>> moved_calibration(Platt(2.0, 1.0), Affine(0.5, -1.0))
+    >>> moved_calibration(Platt(2.0, 1.0), AffineMap(0.5, -1.0))
     Platt(slope=1.0, bias=-0.5)
     """
     if found == NO_SHIFT:

@@ -27,4 +27,4 @@ def read_parquet(path: Path, fix: str) -> pa.Table:
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; fix: check the path") from None
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is no readable Parquet file ({error}); fix: {fix}") from error
+        raise DataError(f"{path} is not a readable Parquet file ({error}); fix: {fix}") from error

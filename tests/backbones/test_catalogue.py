@@ -88,7 +88,7 @@ def test_entry_is_well_formed(name: str) -> None:
             assert filename.endswith((".safetensors", ".bin"))
             assert revision is None or re.fullmatch(r"[0-9a-f]{40}", revision)
         case PackageWeights(file=file):
-            assert file.endswith((".pth", ".onnx"))
+            assert file.endswith((".pth", ".onnx", ".keras"))
         case RandomWeights():
             assert "random" in entry.title
 
@@ -114,6 +114,7 @@ def test_models_that_the_papers_name_are_there() -> None:
         "densenet121", "uni", "uni2-h", "virchow", "virchow2", "prov-gigapath", "h-optimus-0", "h-optimus-1",
         "h0-mini", "phikon", "lunit-s16", "dinov2-s14", "dinov2-b14", "dinov2-l14", "dinov3-s16", "dinov3-b16",
         "dinov3-l16", "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "vit-s14-focus",
+        "densenet121-capricorn",
     }  # fmt: skip
     assert named <= set(BACKBONES)
     assert "DINO" not in BACKBONES["vit-s14-focus"].title

@@ -160,7 +160,7 @@ def test_ids_of_recipes_with_terms_are_those_of_version_0_1() -> None:
     fold = Fold("fold-1", ("a", "b"), ("c",), ())
     every = yaml.safe_load(Path("tests/golden/v0.1/recipe/every-key-network.yaml").read_text("utf-8"))
     assert run_id(parse_recipe(every, "x"), 0, "crops", fold) == "e0d4cfbeb161a25869211e921f0089ec"
-    assert run_id(load_recipe("atey")[1], 0, "crops", fold) == "54a3a12c262b3f0de782e92d19aa732e"
+    assert run_id(load_recipe("atey-as-published")[1], 0, "crops", fold) == "54a3a12c262b3f0de782e92d19aa732e"
     assert run_id(load_recipe("atypia")[1], 0, "crops", fold) == "edd34c2ced7635727fcbfd41355e9e32"
 
 

@@ -62,12 +62,14 @@ class PackageWeights:
         module: Top-level module of the package.
         file: Path of the file inside the module's folder.
         loader: Which converter reads it: a key of ``atypia.backbones.checkpoints.LOADERS``.
+        sha256: Checksum of the file that the entry describes; another one is refused. None: any release's.
     """
 
     distribution: str
     module: str
     file: str
     loader: str
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)

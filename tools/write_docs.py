@@ -12,12 +12,14 @@ from pathlib import Path
 from atypia.backbones.catalogue import markdown_notes, markdown_table
 from atypia.data.sources.catalogue import markdown
 from atypia.methods.catalogue import losses_table, samplers_table, terms_table
+from atypia.workflows.paper import papers_document
 
 DOCS = Path(__file__).parents[1] / "docs"
 PARTS = {
     "data.md": {"sources": markdown},
     "training.md": {"terms": terms_table, "losses": losses_table, "samplers": samplers_table},
     "backbones.md": {"backbones": markdown_table, "backbone notes": markdown_notes},
+    "papers.md": {"papers": papers_document},
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError
@@ -17,6 +17,11 @@ from atypia.base.files.structured import MAX_YAML_BYTES, parse_yaml
 M = TypeVar("M", bound="StrictModel")
 CHOSEN = "chosen"
 """Type of the errors of :func:`chosen`."""
+
+
+PAPER: Final = "paper"
+"""Key of what a recipe or study says of its paper (:mod:`atypia.evaluation.papers`): no part of its values, so that no
+run's identity depends on it."""
 
 
 class StrictModel(BaseModel):
@@ -46,6 +51,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return loaded
 
 
+def read_settings(path: Path) -> dict[str, Any]:
+    """The values of a recipe's or study's file: all but what it says of its paper (:data:`PAPER`).
+
+    Raises:
+        InputError: As of :func:`read_yaml`.
+    """
+    return {key: value for key, value in read_yaml(path).items() if key != PAPER}
+
+
 def shipped_yaml(*folders: str) -> dict[str, Path]:
     """Name and file of every YAML file in a folder of the package, in alphabetical order."""
     folder = Path(str(resources.files("atypia"))).joinpath(*folders)
@@ -70,7 +84,7 @@ def read_shipped(
         InputError: No such name and no YAML file, or an override does not fit.
     """
     path = shipped_or_named(what, reference, shipped)
-    return path.stem, with_overrides(read_yaml(path), overrides)
+    return path.stem, with_overrides(read_settings(path), overrides)
 
 
 def shipped_or_named(what: str, reference: str, shipped: Mapping[str, Path]) -> Path:

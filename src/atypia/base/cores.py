@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Final
 
 DEVICES: Final = ("auto", "cpu", "cuda")
@@ -14,3 +15,19 @@ def core_count() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def peak_memory() -> dict[str, int | str]:
+    """Largest memory so far, in bytes: of the GPU that torch uses, where it does; else of this process.
+
+    The process's peak is never reset: it includes what else the process did before.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        return {"peak_memory_bytes": int(torch.cuda.max_memory_allocated()), "peak_memory_of": "cuda"}
+    try:
+        import resource
+    except ImportError:  # no such module on Windows
+        return {}
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"peak_memory_bytes": used if sys.platform == "darwin" else used * 1024, "peak_memory_of": "process"}

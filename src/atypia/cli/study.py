@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -154,6 +155,44 @@ def report(
 
     opened = open_study(study, size, out)
     _show_report(report_study(opened, metric=metric, every=every), opened.folder, as_json)
+
+
+def register(root: typer.Typer) -> None:
+    """Adds the verb ``paper``."""
+
+    @root.command("paper", epilog="Example: `atypia paper banerjee --table 3`")
+    def paper(
+        name: Annotated[str, typer.Argument(help="banerjee, ammeling, giedziun, benito or atey.")],
+        study: Annotated[
+            list[Path] | None,
+            typer.Option(metavar="DIR", help="A study of your own to set beside; may be repeated.", show_default=False),
+        ] = None,
+        out: Annotated[
+            Path | None, typer.Option(help="Folder to write. Default: papers/NAME.", show_default=False)
+        ] = None,
+        table: Annotated[str | None, typer.Option(help="This table only.", show_default=False)] = None,
+        figure: Annotated[str | None, typer.Option(help="This figure only.", show_default=False)] = None,
+        metric: Annotated[
+            str, typer.Option(help="Of learning curves and heat maps: auroc or balanced_accuracy.")
+        ] = "auroc",
+        as_json: Json = False,
+    ) -> None:
+        """A paper's tables and figures in its own layout: published numbers, your own beside them, what differs."""
+        from atypia.workflows.paper import paper as write
+
+        report = write(name, study or (), out, table=table, figure=figure, metric=metric)
+        shown = {**report.tables, "differs": report.differs}
+        if as_json:
+            show_json({key: json.loads(one.render("json")) for key, one in shown.items()})
+        else:
+            print("\n".join(one.to_text(width=width()) for one in shown.values()), end="")
+            for heading, texts in report.missing.items():
+                print("\n".join(f"{heading}: {text}" for text in texts))
+        for text in report.warnings:
+            warn(text)
+        note(f"paper: {report.page} (page), {report.markdown} (all tables)")
+        plots = [path for path in report.files if path.suffix == ".svg"]
+        note(f"files: {report.page.parent}/ (each table as .md, .csv, .tex; {len(plots)} plots as .svg and .png)")
 
 
 def _print_plan(found: PlannedStudy) -> None:

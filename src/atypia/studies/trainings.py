@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from atypia.backbones.catalogue import BACKBONES
-from atypia.base.config import read_yaml, shipped_or_named, with_value
+from atypia.base.config import read_settings, shipped_or_named, with_value
 from atypia.base.errors import InputError, must
 from atypia.studies.schema import DataConfig, Factor, Level, ModelConfig, Sized, SyntheticConfig
 from atypia.training.recipe import parse_recipe, renewed, renewed_key, shipped_recipes, warn_of_old
@@ -143,7 +143,7 @@ def recipe_values(reference: str) -> tuple[str, Mapping[str, Any]]:
 
 @lru_cache(maxsize=256)
 def _values_of(path: Path, changed_ns: int) -> Mapping[str, Any]:
-    return read_yaml(path)
+    return read_settings(path)
 
 
 def _check_trackable(recipe: Recipe, label: str) -> None:

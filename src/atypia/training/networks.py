@@ -196,6 +196,7 @@ class NetworkTrainer:
             history=outcome.history,
             seconds=time.perf_counter() - started,
             warnings=idle_terms(fold.name, outcome.history),
+            parameters=sum(p.numel() for p in outcome.network.parameters() if p.requires_grad),
         )
 
     def population(self, fold: Fold) -> tuple[Population, int]:

@@ -83,4 +83,5 @@ class ProbeTrainer:
                 info={**info, "features_fingerprint": self.features.fingerprint, "fitted_together": len(folds)},
                 history=head.info.get("history") or [info],
                 seconds=seconds,
+                parameters=head.weight.size + 1,
             )

@@ -27,7 +27,7 @@ from atypia.backbones.weights import require
 from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.artifacts import atomic_folder, environment, lock, read_json, write_json
-from atypia.base.cores import DEVICES
+from atypia.base.cores import DEVICES, peak_memory
 from atypia.base.errors import AtypiaError, InputError, must
 from atypia.base.progress import Progress, silent
 from atypia.data.audit.report import check_training, identical_groups
@@ -263,7 +263,9 @@ def _write_run(
         ]
         (part / runs.LOG).write_text("\n".join(log) + "\n", "utf-8")
         write_json(part / runs.RUN, {"run_id": run_id, "bundle_fingerprint": bundle.fingerprint,
-                                     "seconds": round(fitted.seconds, 3)})  # fmt: skip
+                                     "seconds": round(fitted.seconds, 3),
+                                     "parameters_trained": fitted.parameters,
+                                     **peak_memory()})  # fmt: skip
 
 
 def field_um(manifest: Manifest, geometry: CropGeometry) -> float | None:

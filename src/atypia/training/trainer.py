@@ -61,6 +61,7 @@ class TrainedFold:
         history: One line an epoch, or one line.
         seconds: Wall time of the fit.
         warnings: What its tables must say about it.
+        parameters: Number of parameters that were trained; None if it was not counted.
     """
 
     fold: Fold
@@ -73,6 +74,7 @@ class TrainedFold:
     history: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     seconds: float = 0.0
     warnings: Sequence[str] = ()
+    parameters: int | None = None
 
 
 class Trainer(Protocol):

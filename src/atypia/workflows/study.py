@@ -280,7 +280,7 @@ def report_study(
     opened = study if isinstance(study, PlannedStudy) else open_study(study, size, out)
     plan, folder, found = opened.plan, opened.folder, opened.status()
     results, findings = study_findings(plan, folder, metric, every)
-    doubts = [*_doubts(found), *results.warnings]
+    doubts = [*doubts_of(found), *results.warnings]
     tables = study_tables(
         results.rows,
         results.deltas,
@@ -301,7 +301,7 @@ def _loaded(study: str | PathLike[str] | StudyConfig, overrides: Sequence[str] =
     return load_study(str(study), overrides) if isinstance(study, str | PathLike) else study
 
 
-def _doubts(found: Status) -> list[str]:
+def doubts_of(found: Status) -> list[str]:
     """What is not in the tables, and why."""
     open_runs = found.counts["pending"] + found.counts["running"]
     return [

@@ -10,7 +10,7 @@ from typing import Any
 from atypia.reports.drawing.tables import format_value
 
 
-def render(name: str, values: Mapping[str, Any]) -> str:
+def render(name: str, values: Mapping[str, Any], dress: str | None = None) -> str:
     """Renders a page from its template, style and script.
 
     Args:
@@ -23,7 +23,9 @@ def render(name: str, values: Mapping[str, Any]) -> str:
     import jinja2
     from markupsafe import Markup
 
-    style, script, template = (part(f"{name}.{suffix}") for suffix in ("css", "js", "html.j2"))
+    style, script, template = (
+        part(f"{stem}.{suffix}") for stem, suffix in ((dress or name, "css"), (dress or name, "js"), (name, "html.j2"))
+    )
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -41,6 +41,7 @@ class Spread:
 
     mean: float
     sd: float
+    signed: bool = False
 
 
 Value: TypeAlias = str | int | float | bool | Spread | None
@@ -86,6 +87,7 @@ class Table:
         warnings: Reasons to doubt the numbers.
         best_within: Titles of columns; the best value is chosen among rows with equal values in these columns.
         subject: What the table is of; stands before the title where both are given.
+        groups: One name a row, where the best value is marked in each group of rows; may be empty.
     """
 
     title: str
@@ -95,6 +97,7 @@ class Table:
     warnings: Sequence[str] = ()
     best_within: Sequence[str] = ()
     subject: str = ""
+    groups: Sequence[str] = ()
 
     @property
     def heading(self) -> str:
@@ -136,7 +139,8 @@ class Table:
         by = [i for i, column in enumerate(self.columns) if column.title in self.best_within]
         groups: dict[tuple[Value, ...], list[int]] = {}
         for position, row in enumerate(self.rows):
-            groups.setdefault(tuple(row[i] for i in by), []).append(position)
+            own = self.groups[position : position + 1]
+            groups.setdefault((*own, *(row[i] for i in by)), []).append(position)
         marked: set[tuple[int, int]] = set()
         for place, column in enumerate(self.columns):
             if column.best is None:
@@ -153,7 +157,8 @@ class Table:
 
     def best_note(self, mark: str) -> list[str]:
         """The note that explains the mark, if anything is marked."""
-        within = f" among rows of the same {' and '.join(self.best_within)}" if self.best_within else ""
+        same = [*(["group"] if self.groups else []), *self.best_within]
+        within = f" among rows of the same {' and '.join(same)}" if same else ""
         return [f"{mark} best{within}"] if self.best() else []
 
 
@@ -182,9 +187,12 @@ def format_value(value: Value, digits: int = 3) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, Spread):
-        if math.isnan(value.mean) or math.isnan(value.sd):
-            return format_value(value.mean, digits)
-        return f"{format_value(value.mean, digits)} ± {format_value(value.sd, digits)}"
+        mean = (
+            f"{value.mean:+z,.{digits}f}"
+            if value.signed and math.isfinite(value.mean)
+            else format_value(value.mean, digits)
+        )
+        return mean if math.isnan(value.mean) or math.isnan(value.sd) else f"{mean} ± {format_value(value.sd, digits)}"
     if math.isnan(value):
         return UNDEFINED
     return f"{value:z,.{digits}f}" if math.isfinite(value) else ("∞" if value > 0 else "−∞")

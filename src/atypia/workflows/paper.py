@@ -150,7 +150,7 @@ def _values(notes: Mapping[str, Any], plans: Sequence[Plan]) -> list[tuple[str, 
     from atypia.training.recipe import load_recipe
 
     if plans:
-        of_recipe = {cell.recipe_name: cell.recipe for plan in plans for cell in plan.cells}
+        of_recipe = {cell.recipe_name: cell.recipe for plan in plans for cell in plan.trainings}
         of_study = {plan.name: plan.study for plan in plans}
         kept = {key: values for key, values in {**of_study, **of_recipe}.items() if key in notes}
         return [(key, {**values, "backbone": _backbone(values.get("backbone"))}) for key, values in kept.items()]
@@ -193,15 +193,15 @@ def _changed(plan: Plan) -> list[Departure]:
             for part, (ours, theirs) in pairs.items() if ours != theirs
         ]  # fmt: skip
         wanted = list(dict.fromkeys(wish.label for wish in requested_trainings(whole)))
-        ran = list(dict.fromkeys(cell.label for cell in plan.cells if not cell.lacks))
+        ran = list(dict.fromkeys(cell.label for cell in plan.trainings if not cell.lacks))
         absent, more = [one for one in wanted if one not in ran], [one for one in ran if one not in wanted]
         found += [Departure("Rows of the paper that are not there", ", ".join(absent), source)] if absent else []
         found += [Departure("Rows beyond the paper's", ", ".join(more), source)] if more else []
     shipped = shipped_recipes()
-    for recipe in dict.fromkeys(cell.recipe_name for cell in plan.cells if cell.recipe_name in shipped):
+    for recipe in dict.fromkeys(cell.recipe_name for cell in plan.trainings if cell.recipe_name in shipped):
         standard = _flat(load_recipe(recipe)[1].model_dump(mode="json"))
         changes: dict[str, list[str]] = {}
-        for cell in (cell for cell in plan.cells if cell.recipe_name == recipe):
+        for cell in (cell for cell in plan.trainings if cell.recipe_name == recipe):
             own = _flat(cell.recipe)
             different = [key for key in {**standard, **own} if standard.get(key) != own.get(key)]
             told = [f"{key} {own.get(key)} instead of {standard.get(key)}" for key in different if key not in UNSAID]
@@ -258,16 +258,16 @@ def _costs(plan: Plan, folder: Path) -> list[Cost]:
 
     ledger = Ledger(folder)
     of_row: dict[str, list[tuple[float, Mapping[str, Any]]]] = {}
-    cells = {cell.label: cell for cell in plan.cells}
+    cells = {cell.label: cell for cell in plan.trainings}
     for run in plan.runs:
-        done = None if plan.cells[run.cell].lacks else ledger.done(run.id)
+        done = None if plan.trainings[run.training].lacks else ledger.done(run.id)
         if done is None:
             continue
         try:
             facts = dict(read_json(ledger.folder(run.id) / run.fold / runs.RUN))
         except (AtypiaError, TypeError, ValueError):
             facts = {}  # counted as a run that does not say
-        of_row.setdefault(plan.cells[run.cell].label, []).append((float(done["seconds"]), facts))
+        of_row.setdefault(plan.trainings[run.training].label, []).append((float(done["seconds"]), facts))
     costs = []
     for label, found in of_row.items():
         parameters = [facts["parameters_trained"] for _, facts in found if facts.get("parameters_trained")]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from atypia.base.errors import InputError
 from atypia.methods.attention import CBAM, ChannelAttention, SpatialAttention
+from atypia.methods.mixing import Mix
 from atypia.methods.ramps import dann_ramp
 from atypia.methods.terms.adversarial import DomainHead, beats_chance, domain_cross_entropy, reverse_gradient
 from atypia.methods.terms.alignment import alignment_loss, domain_means
@@ -205,3 +206,36 @@ def test_a_head_beats_chance_below_ln_d() -> None:
         assert not beats_chance(head, features, domains.flip(0))  # wrong and sure: worse than guessing
         head.linear.weight.zero_()
         assert not beats_chance(head, features, domains)  # guessing
+
+
+def test_a_mixed_figure_has_both_domains_by_their_share() -> None:
+    # Figure 0 is 3/4 of itself and 1/4 of figure 1, and the other way round; softmax of ln 3 and ln 1 is 3/4 and 1/4.
+    logits = torch.tensor([[math.log(3), 0.0], [math.log(3), 0.0]])
+    mix = Mix(torch.tensor([1, 0]), torch.full((2,), 0.75))
+    of_first = 0.75 * -math.log(0.75) + 0.25 * -math.log(0.25)
+    of_second = 0.75 * -math.log(0.25) + 0.25 * -math.log(0.75)
+    mixed = domain_cross_entropy(logits, torch.tensor([0, 1]), mix)
+    assert float(mixed) == pytest.approx((of_first + of_second) / 2)
+    # Of figure 1 the domain is not known: 3/4 of figure 0's own and 1/4 of figure 1's partner are left.
+    partly = domain_cross_entropy(logits, torch.tensor([0, -1]), mix)
+    assert float(partly) == pytest.approx((0.75 * -math.log(0.75) + 0.25 * -math.log(0.75)) / 1.0)
+    assert float(domain_cross_entropy(logits, torch.tensor([-1, -1]), mix)) == 0
+
+
+def test_mixing_with_oneself_changes_nothing() -> None:
+    logits, domains = torch.randn(6, 3), torch.tensor([0, 1, 2, -1, 1, 0])
+    plain = float(domain_cross_entropy(logits, domains))
+    for mix in (Mix(torch.arange(6), torch.full((6,), 0.3)), Mix(torch.randperm(6), torch.ones(6))):
+        assert float(domain_cross_entropy(logits, domains, mix)) == pytest.approx(plain, rel=1e-6)
+
+
+def test_a_head_that_sees_mixed_domains_right_beats_chance_only_by_these() -> None:
+    head = DomainHead(2, 2)
+    features, domains = torch.tensor([[0.0, 3.0], [3.0, 0.0]]), torch.tensor([0, 1])
+    with torch.no_grad():
+        head.linear.bias.zero_()
+        head.linear.weight.copy_(torch.eye(2))
+    # A share of 0.1 of itself: each figure shows its partner, which the head names rightly.
+    mix = Mix(torch.tensor([1, 0]), torch.full((2,), 0.1))
+    assert not beats_chance(head, features, domains)
+    assert beats_chance(head, features, domains, mix)

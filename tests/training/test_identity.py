@@ -14,6 +14,7 @@ from atypia.base import runs
 from atypia.base.errors import InputError, WorkError
 from atypia.data.sources.opening import open_data
 from atypia.methods.catalogue import PROBES
+from atypia.methods.terms.adversarial import AdversarialOptions
 from atypia.splits.protocol import make_split
 from atypia.splits.split import Fold
 from atypia.training import identity
@@ -100,6 +101,20 @@ def test_a_raised_version_makes_other_runs_of_its_kind(monkeypatch: pytest.Monke
     monkeypatch.setitem(identity.FIT_VERSIONS, "network", identity.FIT_VERSIONS["network"] + 1)
     after = identified(PROBE), identified(NETWORK)
     assert after[0] == before[0] and after[1] != before[1]
+
+
+def test_a_term_whose_formula_changed_makes_other_runs_only_where_it_matters(monkeypatch: pytest.MonkeyPatch) -> None:
+    terms = [{"name": "adversarial", "weight": 0.1}, {"name": "contrastive"}]
+    ways = {
+        "mixed": {**NETWORK, "mixup": {}, "terms": terms},
+        "never": {**NETWORK, "mixup": {"probability": 0.0}, "terms": terms},
+        "plain": {**NETWORK, "terms": terms},
+        "other": {**NETWORK, "mixup": {}, "terms": terms[1:]},
+    }
+    now = {name: identified(values) for name, values in ways.items()}
+    monkeypatch.setattr(AdversarialOptions, "version", lambda self, mixes: 1)
+    before = {name: identified(values) for name, values in ways.items()}
+    assert {name for name in ways if now[name] != before[name]} == {"mixed"}
 
 
 # Folders --------------------------------------------------------------------------------------

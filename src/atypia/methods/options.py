@@ -28,6 +28,14 @@ class TermOptions(StrictModel):
         """Folders of saved classifiers that the term learns from; ``{fold}`` stands for the fold's name."""
         return ()
 
+    def version(self, mixes: bool) -> int:
+        """The version of the term's formula, raised where the code changes it; only for recipes whose results change.
+
+        Args:
+            mixes: Whether the recipe mixes figures by MixUp.
+        """
+        return 1
+
     def fault(self, averages: bool) -> str:
         """Why the term cannot work in its recipe, and the remedy; empty where it can.
 

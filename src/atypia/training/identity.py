@@ -91,9 +91,18 @@ def in_first_keys(values: Mapping[str, Any], absent: Mapping[str, Any] | None = 
     return {**rest, "loss": {"gamma": FIRST_GAMMA, **rest["loss"]}, **absent, **terms}
 
 
-def fit_version(recipe: Recipe) -> int:
-    """The version of a recipe's kind of training."""
-    return FIT_VERSIONS["probe" if isinstance(recipe, ProbeRecipe) else "network"]
+def fit_version(recipe: Recipe) -> int | str:
+    """The version of a recipe's kind of training, with the terms whose formula changed for such a recipe.
+
+    >>> from atypia.training.recipe import load_recipe
+    >>> [fit_version(load_recipe("giedziun", changes)[1]) for changes in (["mixup=null"], [])]
+    [2, '2, adversarial 2']
+    """
+    if isinstance(recipe, ProbeRecipe):
+        return FIT_VERSIONS["probe"]
+    mixes = recipe.mixup is not None and recipe.mixup.probability > 0
+    changed = [f"{term.name} {term.version(mixes)}" for term in recipe.terms if term.version(mixes) > 1]
+    return ", ".join([str(FIT_VERSIONS["network"]), *changed]) if changed else FIT_VERSIONS["network"]
 
 
 def run_id(recipe: Recipe, seed: int, inputs: str, fold: Fold, begun_with: Mapping[str, Any] | None = None) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from atypia.base.errors import InputError, must
 from atypia.methods.catalogue import TERMS
+from atypia.methods.mixing import Mix
 from atypia.methods.options import TermOptions
 from atypia.methods.ramps import dann_ramp
 from atypia.methods.term import DOMAINS, MODULES, Batch, Setting, Term
@@ -28,6 +29,10 @@ class AdversarialOptions(TermOptions):
     ramp: bool = True
     bounded: bool = False
 
+    def version(self, mixes: bool) -> int:
+        """2 with MixUp, under which version 1 gave a mixed figure the domain of its first part alone."""
+        return 2 if mixes else 1
+
 
 @TERMS.register("adversarial")
 class Adversarial(Term[AdversarialOptions]):
@@ -35,7 +40,7 @@ class Adversarial(Term[AdversarialOptions]):
 
     Options = AdversarialOptions
     summary = "a linear domain head behind a gradient reversal"
-    formula = "CE(domain head(R(pooled)), domain), R the identity with gradient −λ"
+    formula = "CE(domain head(R(pooled)), domain), R the identity with gradient −λ; of a figure that MixUp mixed, both domains' by share"
     source = "Ganin et al. 2016; Giedziun et al."
     needs = frozenset({DOMAINS, MODULES})
 
@@ -46,9 +51,9 @@ class Adversarial(Term[AdversarialOptions]):
     def forward(self, batch: Batch) -> Tensor:
         strength = dann_ramp(batch.done) if self.options.ramp else 1.0
         pooled = batch.out.pooled.float()
-        if self.options.bounded and not beats_chance(self.head, pooled, batch.domains):
+        if self.options.bounded and not beats_chance(self.head, pooled, batch.domains, batch.mix):
             strength = 0.0
-        return domain_cross_entropy(self.head(pooled, strength), batch.domains)
+        return domain_cross_entropy(self.head(pooled, strength), batch.domains, batch.mix)
 
 
 class _ReverseGradient(torch.autograd.Function):
@@ -82,15 +87,37 @@ class DomainHead(nn.Module):
         return self.linear(reverse_gradient(features, strength))
 
 
-def domain_cross_entropy(logits: Tensor, domains: Tensor) -> Tensor:
-    """Cross-entropy of domain logits (b, D); figures of unknown domain (−1) are left out; 0 where none is known."""
-    if not bool((domains >= 0).any()):
+def domain_cross_entropy(logits: Tensor, domains: Tensor, mix: Mix | None = None) -> Tensor:
+    """Cross-entropy of domain logits (b, D), mean over the figures whose domain is known; 0 where none is.
+
+    Of figure i, mixed with its partner j by MixUp: ``λ_i CE(z_i, d_i) + (1 − λ_i) CE(z_i, d_j)``, as Zhang et al. 2018
+    mix the loss of the class. A part of unknown domain is left out, with its share of the mean.
+
+    Args:
+        logits: Shape (b, D).
+        domains: Domain codes (b,), −1 where unknown.
+        mix: How the figures were mixed; None where they were not.
+    """
+    if mix is None:
+        if not bool((domains >= 0).any()):
+            return logits.sum() * 0
+        return nn.functional.cross_entropy(logits, domains, ignore_index=-1)
+    share = mix.share.to(logits.device, logits.dtype)
+    partners = domains[mix.partner.to(domains.device)]
+    known, theirs = share * (domains >= 0), (1 - share) * (partners >= 0)
+    total = (known + theirs).sum()
+    if not bool(total > 0):
         return logits.sum() * 0
-    return nn.functional.cross_entropy(logits, domains, ignore_index=-1)
+    own = nn.functional.cross_entropy(logits, domains, ignore_index=-1, reduction="none")
+    other = nn.functional.cross_entropy(logits, partners, ignore_index=-1, reduction="none")
+    return (known * own + theirs * other).sum() / total
 
 
 @torch.no_grad()
-def beats_chance(head: nn.Module, features: Tensor, domains: Tensor) -> bool:
-    """Whether a domain head's cross-entropy on features (b, c) is below that of guessing, ln D."""
+def beats_chance(head: nn.Module, features: Tensor, domains: Tensor, mix: Mix | None = None) -> bool:
+    """Whether a domain head's cross-entropy on features (b, c) is below that of guessing, ln D.
+
+    With ``mix`` both are those of mixed figures, as in :func:`domain_cross_entropy`; guessing gives ln D there too.
+    """
     logits = head(features, 0.0)
-    return float(domain_cross_entropy(logits, domains)) < math.log(logits.shape[1])
+    return float(domain_cross_entropy(logits, domains, mix)) < math.log(logits.shape[1])

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from atypia.cli.console import bars, keeps, note, show_json, warn, width
-from atypia.cli.options import Json, ProtocolSet, Root, Seed
+from atypia.cli.options import DropOverlap, DropRepeats, Json, Labels, ProtocolSet, Root, Seed
 
 app = typer.Typer(help="Published sources, own data, audits, splits and the phantom set.", no_args_is_help=True)
 
@@ -75,15 +75,21 @@ def info(
     ] = None,
     as_json: Json = False,
     seed: Seed = 0,
+    drop_overlap: DropOverlap = False,
+    drop_repeats: DropRepeats = False,
+    labels: Labels = "published",
 ) -> None:
     """Counts by class and domain; optionally a figure and a contact sheet, plain or augmented."""
+    from atypia.data.pools import Picked
     from atypia.workflows.data import describe_data, write_contact_sheet, write_counts_plot
 
     if augment and sheet is None:
         raise typer.BadParameter("give --sheet FILE, where the augmented crops are to go", param_hint="--augment")
-    described = []
+    described, picked = [], Picked(drop_overlap, drop_repeats, labels)
     for reference in references:
-        described.append(describe_data(reference, root))
+        described.append(describe_data(reference, root, picked))
+        for text in described[-1].notes:
+            note(text)
         for text in described[-1].warnings:
             warn(text)
     if as_json:
@@ -98,7 +104,7 @@ def info(
         note(f"figure: {figure}")
     if sheet is not None:
         with bars() as progress:
-            write_contact_sheet(references[0], sheet, augment or (), seed, root, progress)
+            write_contact_sheet(references[0], sheet, augment or (), seed, root, progress, picked)
         note(f"contact sheet: {sheet}")
 
 
@@ -109,12 +115,17 @@ def audit_sets(
     near: Annotated[bool, typer.Option(help="Search near-duplicates over flips and rotations.")] = True,
     root: Root = None,
     as_json: Json = False,
+    drop_overlap: DropOverlap = False,
+    drop_repeats: DropRepeats = False,
+    labels: Labels = "published",
 ) -> None:
     """Unusable images, duplicates, conflicting labels, leakage, contamination. Exit code 1 on an error."""
+    from atypia.data.pools import Picked
     from atypia.workflows.data import audit_data
 
+    picked = Picked(drop_overlap, drop_repeats, labels)
     with bars() as progress:
-        report = audit_data(references, split or (), near=near, root=root, progress=progress)
+        report = audit_data(references, split or (), near=near, root=root, progress=progress, picked=picked)
     if as_json:
         show_json(report.as_dict())
     else:
@@ -131,11 +142,15 @@ def split_data(
     settings: ProtocolSet = None,
     seed: Seed = 0,
     root: Root = None,
+    drop_overlap: DropOverlap = False,
+    drop_repeats: DropRepeats = False,
+    labels: Labels = "published",
 ) -> None:
     """Divide a data set by a protocol and save the folds as a file."""
+    from atypia.data.pools import Picked
     from atypia.workflows.data import split_data as run
 
-    divided = run(data, out, protocol, settings or (), seed, root)
+    divided = run(data, out, protocol, settings or (), seed, root, Picked(drop_overlap, drop_repeats, labels))
     for warning in divided.warnings:
         warn(warning)
     for fold in divided.folds:

@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from atypia.cli.console import bars, keeps, note, show_json, warn, width
-from atypia.cli.options import Allow, Device, Json, Overrides, ProtocolSet, Root, Seed, SplitFile
+from atypia.cli.options import (
+    Allow,
+    Device,
+    DropOverlap,
+    DropRepeats,
+    Json,
+    Labels,
+    Overrides,
+    ProtocolSet,
+    Root,
+    Seed,
+    SplitFile,
+)
 
 EXAMPLE = (
     "Example: `atypia train probe --data ami-br --protocol official --backbone efficientnet-lite0 --out runs/probe`"
@@ -65,19 +77,23 @@ def register(app: typer.Typer) -> None:
             str | None,
             typer.Option(help="With --init: labelled data on which nothing may be forgotten.", show_default=False),
         ] = None,
+        drop_overlap: DropOverlap = False,
+        drop_repeats: DropRepeats = False,
+        labels: Labels = "published",
         root: Root = None,
         as_json: Json = False,
     ) -> None:
         """Train every fold of a protocol. Complete folds are kept; the same command continues."""
         if init is not None or keep is not None or recipe == "adapt":
-            others = (backbone, protocol_set, split_file, weights, fold, add_data)
-            if init is None or recipe != "adapt" or protocol != "official" or any(others):
+            others = (backbone, protocol_set, split_file, weights, fold, add_data, drop_overlap, drop_repeats)
+            if init is None or recipe != "adapt" or protocol != "official" or labels != "published" or any(others):
                 raise typer.BadParameter(
                     "say: atypia train adapt --init MODEL --data MY --out FOLDER", param_hint="--init"
                 )
             adapted(init, data, out, overrides or [], keep, seed, tuple(allow or ()), device, root, as_json)
             return
         from atypia.cli.results import show_results
+        from atypia.data.pools import Picked
         from atypia.workflows.train import train as run
 
         keeps("folds that are complete, and checkpoints,")
@@ -101,6 +117,7 @@ def register(app: typer.Typer) -> None:
                 add_negatives=add_negatives,
                 root=root,
                 progress=progress,
+                picked=Picked(drop_overlap, drop_repeats, labels),
             )
         for warning in trained.warnings:
             warn(warning)

@@ -12,7 +12,7 @@ from atypia.base.errors import DataError, must
 from atypia.base.paths import cache_root
 from atypia.base.progress import Progress, silent
 from atypia.data.manifest import Manifest
-from atypia.data.sources.opening import open_data
+from atypia.data.pools import Picked, open_figures
 from atypia.studies.schema import DataConfig, PhantomConfig
 
 
@@ -29,7 +29,8 @@ def open_set(data: DataConfig, root: Path | None = None, progress: Progress = si
         DataError: It is invalid, or no figure has the requested values.
         InputError: The reference cannot be opened.
     """
-    manifest = _phantom(data.phantom, progress) if data.phantom else open_data(str(data.open), root)
+    picked = Picked(data.drop_overlap, data.drop_repeats, data.labels)
+    manifest = _phantom(data.phantom, progress) if data.phantom else open_figures(str(data.open), root, picked)
     for column, wanted in data.where.items():
         values = manifest.table[column].to_pylist()
         kept = np.array([value in wanted for value in values])

@@ -56,12 +56,18 @@ class DataConfig(StrictModel):
         open: In the form of ``atypia train --data``.
         phantom: A set to render, instead.
         where: For each column the values to keep.
+        drop_overlap: Of sets that are pooled (``a+b``), figures that an earlier one has too are left out.
+        drop_repeats: Repeated crops are left out, with all that carry both labels.
+        labels: ``published``, or ``votes``: the majority of the raters where there is one.
         name: Name in tables; None for its own name.
     """
 
     open: str | None = None
     phantom: PhantomConfig | None = None
     where: Annotated[dict[str, tuple[str, ...]], AfterValidator(_filter_columns)] = Field(default_factory=dict)
+    drop_overlap: bool = False
+    drop_repeats: bool = False
+    labels: Literal["published", "votes"] = "published"
     name: str | None = None
 
     @model_validator(mode="after")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from atypia.base.errors import AbsentError
 from atypia.base.progress import Progress, silent
-from atypia.data.sources.opening import open_data, source_folder
+from atypia.data.pools import ALL, Picked, open_figures
+from atypia.data.sources.opening import source_folder
 from atypia.workflows.dividing import Settings, settings_of
 
 if TYPE_CHECKING:
@@ -93,6 +94,11 @@ class DescribedSet:
     counts: dict[str, Any]
 
     @property
+    def notes(self) -> list[str]:
+        """Facts about the set: what was left out of it, and which labels it carries."""
+        return list(self.counts["notes"])
+
+    @property
     def warnings(self) -> list[str]:
         """What the user should look at, in words."""
         broken = self.counts["broken"]
@@ -106,8 +112,13 @@ class DescribedSet:
         return [(self.counts["name"], d["domain"], d["negative"], d["positive"]) for d in self.counts["domains"]]
 
 
-def describe_data(reference: str, root: Path | None = None) -> DescribedSet:
+def describe_data(reference: str, root: Path | None = None, picked: Picked = ALL) -> DescribedSet:
     """Counts a data set by class and domain, and looks whether its images can be used.
+
+    Args:
+        reference: What :func:`atypia.data.sources.opening.open_data` takes.
+        root: Data root; None for the user's setting.
+        picked: Which of its figures are taken, and with which labels.
 
     Raises:
         InputError: The reference is no data set.
@@ -115,8 +126,8 @@ def describe_data(reference: str, root: Path | None = None) -> DescribedSet:
     """
     from atypia.data.audit.summary import broken_images, summarise
 
-    manifest = open_data(reference, root)
-    return DescribedSet({**summarise(manifest), "broken": broken_images(manifest)})
+    manifest = open_figures(reference, root, picked)
+    return DescribedSet({**summarise(manifest), "broken": broken_images(manifest), "notes": list(manifest.notes)})
 
 
 def write_counts_plot(sets: Sequence[DescribedSet], file: Path) -> None:
@@ -138,6 +149,7 @@ def write_contact_sheet(
     seed: int = 0,
     root: Path | None = None,
     progress: Progress = silent,
+    picked: Picked = ALL,
 ) -> None:
     """Draws random crops of a data set, plain or each in augmented versions (.png).
 
@@ -147,9 +159,9 @@ def write_contact_sheet(
     from atypia.data.audit.summary import augmented_sheet, random_sheet
 
     if augment:
-        augmented_sheet(open_data(reference, root), augment, file, seed, progress)
+        augmented_sheet(open_figures(reference, root, picked), augment, file, seed, progress)
     else:
-        random_sheet(open_data(reference, root), file, seed, progress)
+        random_sheet(open_figures(reference, root, picked), file, seed, progress)
 
 
 def audit_data(
@@ -159,6 +171,7 @@ def audit_data(
     near: bool = True,
     root: Path | None = None,
     progress: Progress = silent,
+    picked: Picked = ALL,
 ) -> AuditReport:
     """Looks for unusable images, duplicates, conflicting labels, leakage and contamination.
 
@@ -168,6 +181,7 @@ def audit_data(
         near: Whether near-duplicates are looked for, over flips and rotations.
         root: Data root; None for the user's setting.
         progress: Told about the images that are looked at.
+        picked: Which figures are taken, and with which labels.
 
     Raises:
         InputError: A reference is no data set, or a split is of another one.
@@ -175,7 +189,7 @@ def audit_data(
     from atypia.data.audit.report import audit
     from atypia.splits.split import Split
 
-    manifests = [open_data(reference, root) for reference in references]
+    manifests = [open_figures(reference, root, picked) for reference in references]
     parts = []
     for path in splits:
         saved = Split.load(path)
@@ -194,6 +208,7 @@ def split_data(
     settings: Settings = (),
     seed: int = 0,
     root: Path | None = None,
+    picked: Picked = ALL,
 ) -> Split:
     """Divides a data set by a protocol and saves the folds as a file (.json).
 
@@ -202,7 +217,7 @@ def split_data(
     """
     from atypia.splits.protocol import make_split
 
-    divided = make_split(protocol, open_data(reference, root), seed, **settings_of(settings))
+    divided = make_split(protocol, open_figures(reference, root, picked), seed, **settings_of(settings))
     divided.save(out)
     return divided
 

@@ -23,6 +23,7 @@ from atypia.workflows.results import FolderResults
 
 if TYPE_CHECKING:
     from atypia.data.manifest import Manifest
+    from atypia.data.pools import Picked
     from atypia.inference.classifier import Classifier
     from atypia.splits.split import Split
     from atypia.training.schema import Recipe
@@ -94,6 +95,7 @@ def train(
     name: str | None = None,
     root: Path | None = None,
     progress: Progress = silent,
+    picked: Picked | None = None,
 ) -> TrainedFolds:
     """Trains every fold of a protocol that is not complete yet; the same call continues.
 
@@ -118,6 +120,7 @@ def train(
         name: What the recipe is called in tables; None for its own name, its file's.
         root: Data root; None for the user's setting.
         progress: Told about crops, features and epochs.
+        picked: Which of the figures that ``data`` names are taken, and with which labels; not with an opened manifest.
 
     Raises:
         InputError: The recipe, protocol or an option is not valid, or ``out`` holds another training.
@@ -132,7 +135,7 @@ def train(
     >>> trained.predictions("test")
     <Predictions of 48 figures by probe · tiny-cnn, 2 models: 16 atypical, 32 normal; 48 labelled>
     """
-    from atypia.data.sources.opening import open_data
+    from atypia.data.pools import Picked, open_figures
     from atypia.training.additions import Addition, add_figures
     from atypia.training.train import check_recipe
     from atypia.training.train import train as fit_folds
@@ -142,7 +145,12 @@ def train(
     own, loaded = _recipe(recipe, [*overrides, *([f"backbone={backbone}"] if backbone else [])])
     chosen = chosen_split(protocol, protocol_settings, split, seed)
     check_recipe(loaded, weights, device)
-    manifest = open_data(str(data), root) if isinstance(data, str | PathLike) else data
+    if isinstance(data, str | PathLike):
+        manifest = open_figures(data, root, picked or Picked())
+    elif picked is None:
+        manifest = data
+    else:
+        raise InputError(must("picked", "left out with an opened manifest", picked, "give it to open_figures"))
     allowed, warnings = tuple(allow), []
     if add_data:
         addition = Addition(tuple(add_data), add_ratio, add_negatives, seed)

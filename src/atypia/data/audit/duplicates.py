@@ -164,7 +164,7 @@ def conflict_findings(copies: Sequence[Copies], manifests: Sequence[Manifest]) -
         figures = _names(members, manifests)
         message = (
             f"{place}: {count_noun(len(groups), 'group')} of crops with the same pixels carry different labels "
-            f"({count_noun(len(members), 'file')}); fix: leave these figures out, or label them again"
+            f"({count_noun(len(members), 'file')}); fix: leave these figures out (--drop-repeats), or label them again"
         )
         facts = _facts(groups, manifests)
         facts["labels"] = [[labels[number][row] for number, row in group] for group in groups]

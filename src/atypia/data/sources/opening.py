@@ -46,20 +46,40 @@ def open_data(reference: str | os.PathLike[str], root: Path | None = None) -> Ma
     >>> open_data("mine.csv")
     <Manifest mine: 48 figures (16 atypical, 32 normal), 8 cases, 2 domains>
     """
-    reference = os.fspath(reference)
+    parts = parts_of(reference)
+    if len(parts) > 1:
+        return Manifest.concat([open_data(part, root) for part in parts])
+    reference = parts[0]
     if reference in SOURCES:
         return published_manifest(reference, root)
-    path = Path(os.path.expanduser(reference))  # noqa: PTH111 - leaves «~x.csv» alone where there is no user x
-    if "+" in reference and not path.exists():
-        parts = [part.strip() for part in reference.split("+")]
-        if not all(parts):
-            raise InputError(f"{reference!r} has an empty part; fix: join references by one + each, for instance a+b")
-        return Manifest.concat([open_data(part, root) for part in parts])
+    path = _expanded(reference)
     if path.is_dir():
         return _open_folder(path.resolve())
     if path.is_file():
         return _open_file(path.resolve())
     raise _unknown(reference)
+
+
+def parts_of(reference: str | os.PathLike[str]) -> list[str]:
+    """The references that one joins by ``+``; one that exists with a ``+`` in its own name is one.
+
+    Raises:
+        InputError: A part is empty.
+
+    >>> parts_of("ami-br+atnorm-br")
+    ['ami-br', 'atnorm-br']
+    """
+    reference = os.fspath(reference)
+    if "+" not in reference or reference in SOURCES or _expanded(reference).exists():
+        return [reference]
+    parts = [part.strip() for part in reference.split("+")]
+    if not all(parts):
+        raise InputError(f"{reference!r} has an empty part; fix: join references by one + each, for instance a+b")
+    return parts
+
+
+def _expanded(reference: str) -> Path:
+    return Path(os.path.expanduser(reference))  # noqa: PTH111 - leaves «~x.csv» alone where there is no user x
 
 
 def _unknown(reference: str) -> InputError:

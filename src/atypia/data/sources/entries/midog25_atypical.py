@@ -22,7 +22,7 @@ def read(folder: Path) -> SourceContents:
 
     Where the first two raters agree the third is missing, so a soft label is a share of two or
     of three votes. The label is the published ``majority``, which is not that of the votes in 49
-    rows; the votes' own majority would be 1,771 atypical figures, the number that papers give.
+    rows; the votes' own majority is 1,771 atypical figures, the number that papers give (``--labels votes``).
     """
     path = first_existing(folder, TABLES)
     if path is None:
@@ -62,7 +62,7 @@ def read(folder: Path) -> SourceContents:
     notes = []
     against = sum(majority(row[r.VOTES]) not in (None, row[r.LABEL]) for row in rows)
     if against:
-        notes.append(f"{against} published labels are not the majority of their votes; the published ones are used")
+        notes.append(f"{against} published labels are not the majority of their votes, which --labels votes takes")
     if root is None:
         notes.append("labels only: the crops are not there")
     return SourceContents(rows, root, tuple(notes), positions=positions)
@@ -91,5 +91,6 @@ add(
         ),
         mpp="0.23 (Hamamatsu) or 0.25 (Aperio, 3DHistech), by slide",
         overlaps=("ami-br", "atnorm-md", "midog2021", "midog2022", "midogpp"),
+        version=2,
     )
 )

@@ -30,12 +30,14 @@ from atypia.reports.drawing.tables import format_value
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Increased when the same plot is drawn differently."""
 DRAWN: Final = ".drawn.json"
 """File with the content hashes of drawn plots, so that unchanged ones are not drawn again."""
 DASHES: Final = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1)), (0, (8, 2)), (0, (1, 1)))
-LABEL_CHARACTERS, LEGEND_CHARACTERS = 48, 84
+LABEL_CHARACTERS, LEGEND_CHARACTERS, WRAPPED_CHARACTERS = 48, 84, 96
+MOST_MARKS: Final = 8
+"""Marks of a logarithmic axis that are set at the points."""
 
 
 def write_plots(charts: Iterable[Drawing], folder: Path) -> list[Path]:
@@ -103,6 +105,10 @@ def _draw_chart(chart: LinePlot) -> Figure:
     if chart.log_x:
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        marks = sorted({x for curve in chart.curves for x in curve.x})
+        if len(marks) <= MOST_MARKS:  # shares of the data: the points themselves
+            axis.set_xticks(marks)
+            axis.minorticks_off()
     pad = 0.01 * (chart.y_range[1] - chart.y_range[0])
     axis.set(ylim=(chart.y_range[0] - pad, chart.y_range[1] + pad), xlabel=chart.x_label, ylabel=chart.y_label)
     axis.set_xlim(*chart.x_range) if chart.log_x else axis.set_xlim(chart.x_range[0] - 0.01, chart.x_range[1] + 0.01)
@@ -198,7 +204,7 @@ def _draw_heat(heat: HeatMap) -> Figure:
     for (i, j), _ in np.ndenumerate(shades):
         value = heat.values[i][j]
         axis.text(j, i, "n/a" if math.isnan(value) else f"{value:.3f}", ha="center", va="center", color=INK, fontsize=8)
-    names = fitted([*heat.rows, *heat.columns], LABEL_CHARACTERS)
+    names = fitted([*heat.rows, *heat.columns], WRAPPED_CHARACTERS)
     axis.set_xticks(range(len(heat.columns)), [textwrap.fill(names[n], 16) for n in heat.columns], fontsize=6.5)
     axis.set_yticks(range(len(heat.rows)), [textwrap.fill(names[n], 32) for n in heat.rows], fontsize=7)
     axis.tick_params(length=0)

@@ -52,7 +52,9 @@ def _scaling(dataset: str, own: Sequence[OwnStudy]) -> Item:
     ours = [line for study in own for line in _at_all_data(study, dataset)]
     columns = [metric_column(name, ("", metric), 2) for metric, name in METRICS.items()]
     notes = ["mean ± sd over five repeats; mitotic figures against look-alikes"]
-    notes += [f"{OURS}: {study.title}; mean ± population sd over repeats" for study in own if ours]
+    notes += [
+        f"{OURS}: {study.title}; mean ± population sd over repeats" for study in own if _at_all_data(study, dataset)
+    ]
     heading = f"Results with 100 % of {title}"
     return Item("table", number, heading, [beside(heading, columns, theirs, ours, notes=notes, warnings=_warned(own))])
 

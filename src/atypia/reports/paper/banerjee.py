@@ -166,4 +166,4 @@ def roc_plots(study: OwnStudy, place: int) -> list[LinePlot]:
 
 
 def _warned(own: Sequence[OwnStudy]) -> list[str]:
-    return [text for study in own for text in study.warnings]
+    return list(dict.fromkeys(text for study in own for text in study.warnings))

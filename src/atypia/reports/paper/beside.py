@@ -117,7 +117,9 @@ def beside(
         for source, line in placed
     ]
     keys = [f"{source}/{line.group}" for source, line in placed]
-    return Table(title, [*head, *(column for _, column in columns)], rows, notes, warnings, groups=keys)
+    return Table(
+        title, [*head, *(column for _, column in columns)], rows, notes, tuple(dict.fromkeys(warnings)), groups=keys
+    )
 
 
 def metric_column(

@@ -24,7 +24,7 @@ from atypia.reports.drawing.data_plots import (
     save_plot,
     styled,
 )
-from atypia.reports.drawing.plots import ConfusionPlot, Drawing, ForestPlot, HeatMap, LinePlot, fitted, look
+from atypia.reports.drawing.plots import MOST_MARKS, ConfusionPlot, Drawing, ForestPlot, HeatMap, LinePlot, fitted, look
 from atypia.reports.drawing.tables import format_value
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ DRAWN: Final = ".drawn.json"
 """File with the content hashes of drawn plots, so that unchanged ones are not drawn again."""
 DASHES: Final = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1)), (0, (8, 2)), (0, (1, 1)))
 LABEL_CHARACTERS, LEGEND_CHARACTERS, WRAPPED_CHARACTERS = 48, 84, 96
-MOST_MARKS: Final = 8
-"""Marks of a logarithmic axis that are set at the points."""
 
 
 def write_plots(charts: Iterable[Drawing], folder: Path) -> list[Path]:

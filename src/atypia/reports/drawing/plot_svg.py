@@ -12,7 +12,17 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
-from atypia.reports.drawing.plots import Align, ForestPlot, HeatMap, LinePlot, PlottedEstimate, fitted, look, ticks
+from atypia.reports.drawing.plots import (
+    MOST_MARKS,
+    Align,
+    ForestPlot,
+    HeatMap,
+    LinePlot,
+    PlottedEstimate,
+    fitted,
+    look,
+    ticks,
+)
 from atypia.reports.drawing.tables import format_value
 
 CHART_WIDTH, CHART_HEIGHT = 340, 330
@@ -46,7 +56,9 @@ def line_plot_svg(chart: LinePlot) -> Markup:
     for value in ticks(*chart.y_range):
         y = at(chart.x_range[0], value)[1]
         parts.append(_line("grid", LEFT, y, LEFT + width, y) + _text(LEFT - 5, y + 3.5, f"{value:g}", "end"))
-    marks = [10.0**n for n in range(math.ceil(low), math.floor(high) + 1)] if chart.log_x else ticks(*chart.x_range)
+    shares = sorted({x for curve in chart.curves for x in curve.x})
+    decades = [10.0**n for n in range(math.ceil(low), math.floor(high) + 1)]
+    marks = (shares if len(shares) <= MOST_MARKS else decades) if chart.log_x else ticks(*chart.x_range)
     for value in marks:
         x = at(value, chart.y_range[0])[0]
         parts.append(_line("grid", x, TOP, x, TOP + height) + _text(x, TOP + height + 14, f"{value:g}"))

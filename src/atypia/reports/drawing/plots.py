@@ -10,6 +10,9 @@ from typing import Final, Literal, TypeAlias
 MOST_SERIES: Final = 7
 """Colours, markers and dashes; series beyond that take the colours again, with other markers and dashes."""
 
+MOST_MARKS: Final = 8
+"""Marks of a logarithmic axis that are set at the points."""
+
 
 def look(tone: int) -> tuple[int, int, int]:
     """Positions of a series' colour, marker and dash: 49 series, and more, differ in at least one of them.

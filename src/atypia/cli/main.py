@@ -19,6 +19,7 @@ from atypia.cli import (
     data,
     demo,
     doctor,
+    drift,
     evaluate,
     export,
     predict,
@@ -46,6 +47,7 @@ train.register(app)
 evaluate.register(app)
 predict.register(app)
 calibrate.register(app)
+drift.register(app)
 export.register(app)
 serve.register(app)
 doctor.register(app)

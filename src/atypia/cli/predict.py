@@ -80,6 +80,13 @@ def register(app: typer.Typer) -> None:
             float | None,
             typer.Option(help="Decision threshold on the probability, instead of the model's.", show_default=False),
         ] = None,
+        prevalence: Annotated[
+            float | None,
+            typer.Option(
+                help="Known share of atypical figures in the population, 0 to 1: expected rate of the case. Changes no call.",
+                show_default=False,
+            ),
+        ] = None,
         tta: Annotated[
             bool, typer.Option("--tta", help="Average over 8 flips and turns, at 8 times the cost.")
         ] = False,
@@ -156,8 +163,8 @@ def register(app: typer.Typer) -> None:
         place = (mpp_from, given_as, origin, offset_of(offset))
         box = cast("BoxFormat", box_format)
         if slides is not None:
-            if inputs or out is None or page or summary or explain:
-                raise typer.BadParameter("give --out FOLDER, and neither inputs nor --page, --summary or --explain "
+            if inputs or out is None or page or summary or explain or prevalence is not None:
+                raise typer.BadParameter("give --out FOLDER, and neither inputs nor --page, --summary, --explain or --prevalence "
                                          "(--form html writes each slide's page)", param_hint="--slides")  # fmt: skip
             settings = SlideSettings(models, at, coverage, threshold, runtime, tta, mpp, point_format, box,
                                      tuple(classes or ()), tuple(forms or ("parquet", "geojson")), fields, *place)  # fmt: skip
@@ -186,6 +193,7 @@ def register(app: typer.Typer) -> None:
                 page=page,
                 summary=summary,
                 fields=fields,
+                prevalence=prevalence,
                 also=() if explain is None else (shown.add,),
                 progress=progress,
             )

@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from atypia.data.points.base import BoxFormat, Points
     from atypia.data.slides.streams import CropBatch
     from atypia.inference.predicted import Predictions
+    from atypia.reports.case.corrected import RateCorrection
     from atypia.reports.case.summary import CaseSummary
     from atypia.statistics.comparison import Comparison
 
 GEOJSON: Final = ".geojson"
+AVERAGED: Final = "the errors of an average of several networks or views are not recorded"
 MOST_IN_TITLE: Final = 120
 """Characters of the inputs' names in the title of a page."""
 
@@ -108,6 +110,7 @@ def predict_crops(
     page: str | PathLike[str] | None = None,
     summary: str | PathLike[str] | None = None,
     fields: bool = False,
+    prevalence: float | None = None,
     progress: Progress = silent,
 ) -> PredictedCase:
     """Classifies crops, TIFF stacks, or figures on slides; all rows are held in memory.
@@ -127,6 +130,7 @@ def predict_crops(
         page: HTML page of the case.
         summary: File of the counts: .json, .md, .csv.
         fields: Whether GeoJSON shows squares of the field instead of points.
+        prevalence: Share of atypical figures in the population of the case, in (0, 1), where it is known; changes no call.
         progress: Told how many figures are done.
 
     Raises:
@@ -158,6 +162,7 @@ def predict_crops(
         page=None if page is None else Path(page),
         summary=None if summary is None else Path(summary),
         fields=fields,
+        prevalence=prevalence,
         hold_rows=True,
         progress=progress,
     )
@@ -204,6 +209,7 @@ def predict_request(
     title: str | None = None,
     summary: Path | None = None,
     fields: bool = False,
+    prevalence: float | None = None,
     hold_rows: bool = False,
     also: Sequence[Callable[[CropBatch, pa.RecordBatch], None]] = (),
     progress: Progress = silent,
@@ -218,6 +224,7 @@ def predict_request(
         title: Of the page; None for the names of the inputs.
         summary: File of the counts.
         fields: Whether GeoJSON shows squares of the field instead of points.
+        prevalence: Share of atypical figures in the population of the case, in (0, 1), where it is known; changes no call.
         hold_rows: Whether all rows are kept in memory, as the result's ``rows``.
         also: Receive crops with their results as soon as they are judged.
         progress: Told how many figures are done.
@@ -236,6 +243,7 @@ def predict_request(
     from atypia.reports.case.summary import CaseSummary
 
     told, side = StreamNotes(), None
+    correction = correction_for(classifier, prevalence)
     if GEOJSON in [check_suffix(path) for path in results]:
         only_slide(request)
         side = field_px(classifier, request) if fields else None
@@ -244,8 +252,8 @@ def predict_request(
         from atypia.reports.case.page import CasePage
 
         names = ", ".join(Path(given).name for given in request.inputs)[:MOST_IN_TITLE]
-        html = CasePage(names if title is None else title, page_facts(classifier))
-    total = html.summary if html is not None else CaseSummary()
+        html = CasePage(names if title is None else title, page_facts(classifier), correction=correction)
+    total = html.summary if html is not None else CaseSummary(correction)
     stream = open_stream(request, classifier, told)
     held: list[pa.RecordBatch] = []
     with ExitStack() as stack:
@@ -275,6 +283,22 @@ def predict_request(
         pa.Table.from_batches(held, schema=RESULTS_SCHEMA) if hold_rows else None,
         classifier.name,
     )
+
+
+def correction_for(classifier: Classifier, prevalence: float | None = None) -> RateCorrection:
+    """What corrects the rates that a classifier gives.
+
+    Raises:
+        InputError: As :class:`RateCorrection`.
+    """
+    from atypia.inference.bundles.left_out import errors_at
+    from atypia.reports.case.corrected import RateCorrection
+    from atypia.statistics.rates import KnownErrors
+
+    known = errors_at(classifier.members[0].decision)
+    if classifier.passes > 1:
+        known = KnownErrors(None, None, AVERAGED)
+    return RateCorrection(known, prevalence)
 
 
 def old_form_warnings(models: Sequence[str | Path]) -> list[str]:

@@ -32,6 +32,7 @@ from atypia.reports.drawing.tables import format_value
 
 if TYPE_CHECKING:
     from atypia.data.slides.streams import CropBatch
+    from atypia.reports.case.corrected import RateCorrection
 
 LIMIT: Final = 300
 """Default number of crops on a page: about 3.5 MB of HTML with crops of 128 px."""
@@ -115,13 +116,20 @@ class CasePage:
         facts: Facts about the model from its card, by name.
         limit: Largest number of crops shown, from 0 to :data:`MAX_LIMIT`.
         seed: Seed of the random draw.
+        correction: Corrects the rate for the classifier's errors; None: the page gives the raw one alone.
 
     Raises:
         InputError: The limit is out of range.
     """
 
     def __init__(
-        self, title: str, facts: Mapping[str, str] | None = None, *, limit: int = LIMIT, seed: int = 0
+        self,
+        title: str,
+        facts: Mapping[str, str] | None = None,
+        *,
+        limit: int = LIMIT,
+        seed: int = 0,
+        correction: RateCorrection | None = None,
     ) -> None:
         if not 0 <= limit <= MAX_LIMIT:
             raise InputError(must("limit", f"from 0 to {MAX_LIMIT} crops", limit, "choose another number"))
@@ -129,7 +137,7 @@ class CasePage:
         self.facts = dict(facts or {})
         self.limit = limit
         self.seed = seed
-        self.summary = CaseSummary()
+        self.summary = CaseSummary(correction)
         self.seen = 0
         """Number of crops offered."""
         self.histogram = {call: [0] * BINS for call in STACKED}
@@ -205,6 +213,7 @@ class CasePage:
         values = {
             "title": self.title,
             "answer": self.summary.sentence(),
+            "corrected": self.summary.corrected_sentence(),
             "notes": self.summary.notes,
             "table": _table_cells(self.summary),
             "facts": self.facts,

@@ -15,17 +15,20 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
 from atypia.base import records as r
 from atypia.base.artifacts import atomic_file
-from atypia.base.errors import InputError, must
 from atypia.data.slides.readas import ASSUMED
 from atypia.inference import results as res
 from atypia.reports.drawing.names import short_names, without_folders
 from atypia.reports.drawing.tables import Column, Table, Value
+from atypia.statistics.rates import exact_interval
+
+if TYPE_CHECKING:
+    from atypia.reports.case.corrected import RateCorrection
 
 CONFIDENCE: Final = 0.95
 MAX_IMAGES: Final = 1000
@@ -115,42 +118,12 @@ class Counts:
         return exact_interval(self.decided_atypical, self.scored, confidence)
 
 
-def exact_interval(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Exact confidence interval of a proportion (Clopper and Pearson 1934).
-
-    The bounds are the quantiles α/2 of Beta(k, n - k + 1) and 1 - α/2 of Beta(k + 1, n - k), with
-    k successes of n trials and α = 1 - ``confidence``.
-
-    Args:
-        successes: k, from 0 to n.
-        trials: n, at least 0.
-        confidence: In (0, 1).
-
-    Returns:
-        Lower and upper bound, in [0, 1]; NaN without trials.
-
-    Raises:
-        InputError: Counts or confidence are out of range.
-    """
-    from scipy.special import betaincinv
-
-    if not 0 <= successes <= trials:
-        raise InputError(must("successes", f"from 0 to {trials}", successes, "count again"))
-    if not 0 < confidence < 1:
-        raise InputError(must("confidence", "between 0 and 1", confidence, "pass 0.95"))
-    if trials == 0:
-        return math.nan, math.nan
-    tail = (1 - confidence) / 2
-    low = 0.0 if successes == 0 else float(betaincinv(successes, trials - successes + 1, tail))
-    high = 1.0 if successes == trials else float(betaincinv(successes + 1, trials - successes, 1 - tail))
-    return low, high
-
-
 class CaseSummary:
     """Counts the figures of a case from its results, batch by batch.
 
     Attributes:
         total: All figures.
+        correction: Corrects the rate for the classifier's errors; None: the raw rate alone is given.
         images: Figures by image, in order of first appearance: the slide or region
             of figures with positions, the TIFF stack, or the folder of other crops.
         reasons: Refused figures by reason, at most :data:`MAX_REASONS` and :data:`OTHERS`.
@@ -160,7 +133,8 @@ class CaseSummary:
         thresholds: Their decision thresholds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, correction: RateCorrection | None = None) -> None:
+        self.correction = correction
         self.total = Counts()
         self.images: dict[str, Counts] = {}
         self.reasons: Counter[str] = Counter()
@@ -176,6 +150,9 @@ class CaseSummary:
         """
         res.check_results(batch)
         names = (res.CALL, r.DECISION, r.IMAGE, r.X_PX, res.REASON, r.MPP, res.MPP_SOURCE, res.ORIGIN)
+        if self.correction is not None:
+            calls, given = (batch.column(name).to_pylist() for name in (res.CALL, r.P_ATYPICAL))
+            self.correction.add(p for call, p in zip(calls, given, strict=True) if call != res.CALLED_REFUSED)
         columns = [batch.column(name).to_pylist() for name in names]
         for call, decision, image, x, reason, *scale in zip(*columns, strict=True):
             self.total.add(call, decision)
@@ -217,6 +194,8 @@ class CaseSummary:
                 f"Exact {100 * CONFIDENCE:.0f} % interval (Clopper-Pearson): it covers sampling of figures, "
                 "not errors of the classifier."
             )
+        if t.scored and self.correction is not None:
+            notes += self.correction.notes(t.decided_atypical, t.scored)
         if t.scored:
             notes.append(LOOK_ALIKES)
         if t.refused:
@@ -266,14 +245,16 @@ class CaseSummary:
         rows = [_row(shown[name], counts) for name, counts in self.images.items()]
         if len(rows) != 1:
             rows.append(_row("all", self.total))
-        return Table("Atypical mitotic figures of the case", columns, rows, self.notes)
+        told = [text for text in [self.corrected_sentence()] if text]
+        return Table("Atypical mitotic figures of the case", columns, rows, [*told, *self.notes])
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able values; undefined values are None."""
-        shown = short_names(self.images)
+        t, shown = self.total, short_names(self.images)
         return {
             **_facts(self.total),
             "confidence": CONFIDENCE,
+            **({} if self.correction is None else {"corrected": self.correction.as_dict(t.decided_atypical, t.scored)}),
             "calls": {
                 res.CALLED_NORMAL: self.total.normal,
                 res.CALLED_ATYPICAL: self.total.atypical,
@@ -313,6 +294,11 @@ class CaseSummary:
             f"{100 * CONFIDENCE:.0f} % interval {100 * low:.1f} to {100 * high:.1f} %): {split_words(t.atypical, t.uncertain_atypical)}; "
             f"{t.decided_normal:,} of {t.scored:,} normal: {split_words(t.normal, t.uncertain_normal)}; {t.refused:,} refused"
         )
+
+    def corrected_sentence(self) -> str | None:
+        """The corrected rate in one line; None where it was not asked for."""
+        t = self.total
+        return None if self.correction is None else self.correction.sentence(t.decided_atypical, t.scored)
 
     def write(self, path: Path) -> Path:
         """Writes the summary, atomically: ``.json`` in full, ``.txt``, ``.csv``, ``.md`` or ``.tex`` as a table.

@@ -1,0 +1,165 @@
+"""How far cases lie from the laboratories of a classifier's training: what ``atypia drift`` does.
+
+    from atypia.workflows.drift import drift
+
+    report = drift(["case-1/", "case-2/"], "my-model")
+    report.verdict("case-1")      # 'like the training data', or what is not
+    report.write(Path("drift"))   # drift.html with plots, drift.json
+
+The classifier must record how its training's figures look; :func:`training_look` measures them
+(``tools/bundle_records.py`` writes them into a bundle).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from atypia.base import records as r
+from atypia.base.errors import InputError, must
+from atypia.base.progress import Progress, silent
+from atypia.data.images.appearance import MEASURES, appearance
+from atypia.data.slides.readas import ASSUMED
+from atypia.inference.bundles.training_look import (
+    OF_MODEL,
+    OF_SCAN,
+    TrainingLook,
+    look_of,
+    measured_look,
+    model_measures,
+)
+from atypia.inference.classifier import SHIPPED, Classifier
+from atypia.inference.requests import Request, StreamNotes, open_stream
+from atypia.reports.case.drift import CaseMeasures, DriftReport
+
+if TYPE_CHECKING:
+    from atypia.data.manifest import Manifest
+
+TITLES: Final = {**MEASURES, **OF_MODEL, **OF_SCAN}
+CHUNK: Final = 256
+Floats = npt.NDArray[np.float64]
+
+
+def drift(
+    cases: Sequence[str | PathLike[str]] | str | PathLike[str],
+    classifier: Classifier | str | Path = SHIPPED,
+    *,
+    points: str | PathLike[str] | None = None,
+    mpp: float | None = None,
+    progress: Progress = silent,
+) -> DriftReport:
+    """Compares cases with the laboratories of a classifier's training.
+
+    Args:
+        cases: Each a folder of crops, a file, a TIFF stack or, with ``points``, a slide; several are also judged together.
+        classifier: An opened one, or what :meth:`Classifier.load` opens.
+        points: File of the figures' positions on the slides, or a folder with one file a slide.
+        mpp: µm/px of the images, where the files do not state it.
+        progress: Told how many figures are measured.
+
+    Raises:
+        InputError: An input does not exist, two cases have one name, or the classifier does not record how its
+            training's figures look.
+        DataError: An input cannot be read.
+        AbsentError: The model, or what runs it, is not here.
+    """
+    several = [cases] if isinstance(cases, str | PathLike) else list(cases)
+    request = Request(
+        tuple(str(case) for case in several), None if points is None else Path(points), mpp, given_as="given"
+    )
+    return drift_of(
+        request, classifier if isinstance(classifier, Classifier) else Classifier.load(classifier), progress
+    )
+
+
+def drift_of(request: Request, classifier: Classifier, progress: Progress = silent) -> DriftReport:
+    """As :func:`drift`, of a request whose inputs are the cases."""
+    if len(classifier.members) != 1:
+        got = f"{len(classifier.members)} models"
+        raise InputError(must("model", "one whose training's look is recorded", got, "name one"))
+    look = look_of(classifier.members[0].decision)
+    if look is None:
+        got = f"{classifier.name}, which does not record how its training's figures look"
+        fix = "choose a model that does, or write it into this one: python tools/bundle_records.py"
+        raise InputError(must("model", "one whose training's look is recorded", got, fix))
+    names = case_names(request.inputs)
+    found: list[CaseMeasures] = []
+    for name, given in zip(names, request.inputs, strict=True):
+        progress(len(found), len(names), "cases")
+        found.append(measured(name, replace(request, inputs=(given,)), classifier))
+    progress(len(found), len(names), "cases")
+    return DriftReport(found, look.ranges, TITLES, classifier.name, look.source)
+
+
+def case_names(inputs: Sequence[str]) -> list[str]:
+    """Names of cases: the last part of each input.
+
+    Raises:
+        InputError: Two are alike.
+    """
+    names = [Path(given).name or str(given) for given in inputs]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(must("cases", "of different names", f"{name} twice", "rename a folder, or ask one by one"))
+    return names
+
+
+def measured(name: str, request: Request, classifier: Classifier) -> CaseMeasures:
+    """Measures the figures of a case; those without a readable crop are passed over.
+
+    Raises:
+        DataError: No figure could be read.
+    """
+    from atypia.inference.bundles.decision import REFUSED
+
+    pieces: dict[str, list[Floats]] = {}
+    refused = 0
+    for item in classifier.judged_crops(open_stream(request, classifier, StreamNotes())):
+        if not isinstance(item, tuple):
+            continue
+        crops, verdicts = item
+        refused += verdicts.call.count(REFUSED)
+        # An assumed µm/px is the model's own and tells nothing.
+        known = [one.mpp if one.mpp_source and not one.mpp_source.startswith(ASSUMED) else np.nan
+                 for one in crops.read_as]  # fmt: skip
+        scale = np.array(known or [np.nan] * len(crops), dtype=np.float64)
+        for kind, values in {**appearance(crops.crops), **model_measures(verdicts), r.MPP: scale}.items():
+            pieces.setdefault(kind, []).append(values)
+    values = {kind: np.concatenate(parts) for kind, parts in pieces.items()}
+    return CaseMeasures(name, len(values[r.MPP]) if values else 0, refused, values)
+
+
+def training_look(manifest: Manifest, classifier: Classifier, source: str, progress: Progress = silent) -> TrainingLook:
+    """Measures the figures of a training, for its bundle.
+
+    Args:
+        manifest: The figures, with domains (the laboratories), and cases where they are known.
+        classifier: For its novelty and scores. On figures that it was trained on it is more certain, and finds them less
+            novel, than on others: its limits are narrower than a new case of the same laboratory needs, never wider.
+        source: What is measured, in words.
+        progress: Told how many figures are measured.
+
+    Raises:
+        InputError: No figure has a domain.
+    """
+    from atypia.data.crops.store import open_store
+
+    store = open_store(manifest, classifier.geometry)
+    pieces: dict[str, list[Floats]] = {}
+    manifest = manifest.take(np.flatnonzero(store.usable))
+    rows = np.flatnonzero(store.usable)
+    for start in range(0, len(rows), CHUNK):
+        progress(start, len(rows), "figures")
+        crops = np.ascontiguousarray(store.crops[rows[start : start + CHUNK]])
+        for kind, values in {**appearance(crops), **model_measures(classifier.judge(crops))}.items():
+            pieces.setdefault(kind, []).append(values)
+    measures = {kind: np.concatenate(parts) for kind, parts in pieces.items()}
+    measures[r.MPP] = np.array([np.nan if one is None else one for one in manifest.table[r.MPP].to_pylist()])
+    domains, cases = (manifest.table[name].to_pylist() for name in (r.DOMAIN, r.CASE_ID))
+    return measured_look(domains, cases, measures, source)

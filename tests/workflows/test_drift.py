@@ -1,0 +1,83 @@
+"""The drift report, from crops to words, and the record that it needs."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from atypia.base.errors import InputError
+from atypia.data.phantom.dataset import write_phantom
+from atypia.inference.bundles.training_look import LOOK_KEY, look_of, measured_look
+from atypia.inference.classifier import Classifier, Member
+from atypia.reports.case.drift import ALL, EDGE_WORDS, FEW_WORDS, LIKE_WORDS, MIXED_WORDS, UNLIKE_WORDS
+from atypia.workflows.drift import case_names, drift, training_look
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("drift")
+
+
+@pytest.fixture(scope="module")
+def classifier(folder: Path) -> Classifier:
+    """The shipped one, told that it was trained on a phantom set."""
+    manifest = write_phantom(folder / "phantom", 60, seed=3)
+    shipped = Classifier.load()
+    look = training_look(manifest, shipped, "60 phantom figures")
+    assert set(look.figures.values()) and sum(look.figures.values()) == 60
+    member = shipped.members[0]
+    facts = json.loads(json.dumps({**member.decision.fitted, LOOK_KEY: look.as_dict()}))
+    decision = replace(member.decision, fitted=facts)
+    assert look_of(decision) is not None and look_of(decision).as_dict() == look.as_dict()
+    return Classifier([Member(member.name, member.runtime, decision)])
+
+
+def case(folder: Path, name: str, blur: float = 0.0) -> str:
+    target = folder / name
+    target.mkdir(exist_ok=True)
+    for path in sorted((folder / "phantom").rglob("*.png"))[:20]:
+        image = Image.open(path).convert("RGB")
+        (image.filter(ImageFilter.GaussianBlur(blur)) if blur else image).save(target / path.name)
+    return str(target)
+
+
+def test_it_says_like_and_unlike_and_why(folder: Path, classifier: Classifier, tmp_path: Path) -> None:
+    report = drift([case(folder, "same"), case(folder, "blurred", 3.0)], classifier)
+    # 20 figures of several phantom laboratories, each of which has too few cases to know their spread
+    assert report.verdict("same") in (LIKE_WORDS, EDGE_WORDS) and report.departures["same"]["sharpness"].like
+    assert report.verdict("blurred") == UNLIKE_WORDS
+    assert any(
+        reason.startswith("less sharp: blurred, out of focus or enlarged") for reason in report.reasons("blurred")
+    )
+    assert report.verdict(ALL) in (MIXED_WORDS, UNLIKE_WORDS)  # the one does not hide the other
+    page, facts = report.write(tmp_path)
+    html, found = page.read_text("utf-8"), json.loads(facts.read_text("utf-8"))
+    assert UNLIKE_WORDS in html and html.count("<svg") > len(report.measures) and "<script" not in html
+    assert [one["verdict"] for one in found["cases"]] == [report.verdict(one.name) for one in report.cases]
+    assert found["cases"][1]["measures"]["sharpness"]["distance"] < -2
+
+
+def test_few_figures_say_nothing(folder: Path, classifier: Classifier, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted((folder / "phantom").rglob("*.png"))[:3]:
+        (few / path.name).write_bytes(path.read_bytes())
+    report = drift(few, classifier)
+    assert report.verdict("few") == FEW_WORDS and report.plots() == []
+
+
+def test_what_cannot_be_compared_is_refused(folder: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"model.*must be one whose training's look is recorded, got atypia, which does not"
+    ):
+        drift(folder, Classifier.load())
+    with pytest.raises(InputError, match=r"cases.*must be of different names, got a twice"):
+        case_names(["x/a", "y/a"])
+    with pytest.raises(InputError, match=r"laboratories.*must be known of some figures"):
+        measured_look([None], [None], {"darkness": np.array([math.nan])}, "nothing")

@@ -240,7 +240,7 @@ class DriftReport:
             "legend": [{"swatch": swatch(number), "name": name} for number, name in enumerate(SERIES)],
             "notes": self.notes,
         }
-        return render("drift", values, like="study")
+        return render("drift", values, dress="study")
 
     def write(self, folder: Path) -> list[Path]:
         """Writes ``drift.html`` and ``drift.json`` into a folder, atomically."""

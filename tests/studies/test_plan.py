@@ -63,6 +63,7 @@ def test_the_paper_s_numbers_of_runs(tmp_path: Path) -> None:
     assert runs("ammeling-cross-domain") == 17 * 3 * 5  # three tumours in the table above, five in the paper
     assert runs("giedziun-augmentation") == 13 * 5
     assert runs("giedziun-lodo") == 2 * 4
+    assert runs("giedziun-settings") == 3 * 3 * 3 * 4  # four domains above
     assert runs("benito-synthetic") == 15 * 5
     assert runs("unseen-laboratories") == 4 * 3 * 4  # sizes, seeds; four domains above, six in AMi-Br
 

@@ -235,7 +235,8 @@ class DriftReport:
                 {"case": case.name, "verdict": self.verdict(case.name), "reasons": self.reasons(case.name)}
                 for case in self.cases
             ],
-            "table": {"titles": [column.title for column in table.columns], "rows": cells},
+            # Verdicts stand above, in full.
+            "table": {"titles": [column.title for column in table.columns[:-1]], "rows": [row[:-1] for row in cells]},
             "plots": [{"title": plot.title, "svg": forest_svg(plot)} for plot in self.plots()],
             "legend": [{"swatch": swatch(number), "name": name} for number, name in enumerate(SERIES)],
             "notes": self.notes,

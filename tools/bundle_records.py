@@ -23,14 +23,14 @@ from atypia.data.sources.opening import open_data
 from atypia.evaluation.laboratories import left_out
 from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.bundles.decision import fit_decision
-from atypia.inference.bundles.left_out import LEFT_OUT_KEY, LeftOutLaboratory, recorded
+from atypia.inference.bundles.left_out import LEFT_OUT_KEY, LeftOutRecord, recorded
 from atypia.inference.bundles.training_look import LOOK_KEY
 from atypia.inference.classifier import Classifier, find_model
 from atypia.inference.export.derived import save_derived
 from atypia.workflows.drift import training_look
 
 
-def records_of(folders: list[Path], threshold: float) -> list[LeftOutLaboratory]:
+def records_of(folders: list[Path], threshold: float) -> list[LeftOutRecord]:
     """One record a laboratory; of several trainings that left it out the figures are put together."""
     found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for one in left_out(folders):

@@ -10,7 +10,7 @@ import pytest
 
 from atypia.base.errors import InputError
 from atypia.inference.bundles.decision import Decision, fit_decision
-from atypia.inference.bundles.left_out import LEFT_OUT_KEY, SCORES, LeftOutLaboratory, errors_at, recorded
+from atypia.inference.bundles.left_out import LEFT_OUT_KEY, SCORES, LeftOutRecord, errors_at, recorded
 from atypia.inference.classifier import Classifier
 from atypia.statistics.rates import pooled_errors
 
@@ -39,7 +39,7 @@ def known(plain: Decision) -> Decision:
 
 def test_a_record_tells_the_errors_at_any_threshold(known: Decision) -> None:
     stored = json.loads(json.dumps(known.as_dict()))
-    records = [LeftOutLaboratory.from_dict(one) for one in stored["fitted"][LEFT_OUT_KEY]]
+    records = [LeftOutRecord.from_dict(one) for one in stored["fitted"][LEFT_OUT_KEY]]
     assert [one.as_dict() for one in records] == known.fitted[LEFT_OUT_KEY] and len(records) == 4
     labels, logits = figures(300, 1, -0.2)
     p = known.calibration.apply(logits)
@@ -53,7 +53,7 @@ def test_a_record_tells_the_errors_at_any_threshold(known: Decision) -> None:
 
 def test_it_corrects_by_the_laboratories(known: Decision, plain: Decision) -> None:
     found = errors_at(known)
-    records = [LeftOutLaboratory.from_dict(one) for one in known.fitted[LEFT_OUT_KEY]]
+    records = [LeftOutRecord.from_dict(one) for one in known.fitted[LEFT_OUT_KEY]]
     assert found.errors == pooled_errors([one.errors(known.threshold) for one in records])
     assert "4 laboratories that were left out" in found.words
     moved = errors_at(replace(known, threshold=0.77)).errors

@@ -64,7 +64,7 @@ class MeasureRange:
 
 
 @dataclass(frozen=True)
-class Departure:
+class MeasureDrift:
     """How far one measure of a case lies from the laboratories.
 
     Attributes:
@@ -120,7 +120,7 @@ def measure_range(values: npt.ArrayLike, cases: Sequence[Any], fewest: int = FEW
     return MeasureRange(tuple(map(float, np.quantile(x, LEVELS))), tuple(map(float, np.quantile(medians, at))))
 
 
-def departure(values: npt.ArrayLike, laboratories: Sequence[MeasureRange]) -> Departure | None:
+def departure(values: npt.ArrayLike, laboratories: Sequence[MeasureRange]) -> MeasureDrift | None:
     """How far a case lies from laboratories.
 
     Args:
@@ -142,4 +142,4 @@ def departure(values: npt.ArrayLike, laboratories: Sequence[MeasureRange]) -> De
     outside = min(median - low, 0.0) + max(median - high, 0.0)
     # A measure without any spread, in the laboratories and here, is either the same or entirely another.
     distance = outside / unit if unit > 0 else math.copysign(math.inf, outside) if outside else 0.0
-    return Departure(median, low, high, distance, len(x))
+    return MeasureDrift(median, low, high, distance, len(x))

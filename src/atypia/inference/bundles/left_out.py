@@ -41,7 +41,7 @@ UNSEEN_FREEDOM: Final = 4.0
 
 
 @dataclass(frozen=True)
-class LeftOutLaboratory:
+class LeftOutRecord:
     """What a classifier gave in one laboratory that it was not trained on.
 
     Attributes:
@@ -95,7 +95,7 @@ class LeftOutLaboratory:
         return values
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> LeftOutLaboratory:
+    def from_dict(cls, values: Mapping[str, Any]) -> LeftOutRecord:
         """Reads what :meth:`as_dict` gave.
 
         Raises:
@@ -121,7 +121,7 @@ class LeftOutLaboratory:
 
 def recorded(
     laboratories: Sequence[str | None], labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: float
-) -> list[LeftOutLaboratory]:
+) -> list[LeftOutRecord]:
     """The record of figures that a classifier, or its fellows of one cross-validation, never saw the laboratory of.
 
     Laboratories with fewer than :data:`FEWEST_FIGURES` figures of a class are left out, and figures of none.
@@ -145,7 +145,7 @@ def recorded(
             continue
         shares = float(np.mean(classes[1] >= threshold)), float(np.mean(classes[0] < threshold))
         kept = _kept(classes[0]), _kept(classes[1])
-        found.append(LeftOutLaboratory(name, len(classes[1]), len(classes[0]), *shares, threshold, kept))
+        found.append(LeftOutRecord(name, len(classes[1]), len(classes[0]), *shares, threshold, kept))
     return found
 
 
@@ -168,7 +168,7 @@ def errors_at(decision: Decision) -> KnownErrors:
     counts = [figures.get(name) for name in CLASSES] if isinstance(figures, Mapping) else []
     normal, atypical = (count if isinstance(count, int) and count > 0 else 0 for count in (counts or [0, 0]))
     prior = atypical / (normal + atypical) if normal and atypical else None
-    records = [LeftOutLaboratory.from_dict(one) for one in decision.fitted.get(LEFT_OUT_KEY, ())]
+    records = [LeftOutRecord.from_dict(one) for one in decision.fitted.get(LEFT_OUT_KEY, ())]
     records = [one for one in records if one.knows(decision.threshold)]
     if len(records) >= FEWEST:
         pooled = pooled_errors([one.errors(decision.threshold) for one in records])

@@ -17,7 +17,7 @@ from atypia.reports.drawing.page import render
 from atypia.reports.drawing.plot_svg import forest_svg, swatch
 from atypia.reports.drawing.plots import ForestPlot, ForestRow, PlottedEstimate
 from atypia.reports.drawing.tables import Column, Table, Value, format_value
-from atypia.statistics.drift import FEWEST, LIKE, UNLIKE, Departure, MeasureRange, departure
+from atypia.statistics.drift import FEWEST, LIKE, UNLIKE, MeasureDrift, MeasureRange, departure
 
 LIKE_WORDS: Final = "like the training data"
 EDGE_WORDS: Final = "at the edge of the training data"
@@ -91,7 +91,7 @@ class DriftReport:
         }
         self.cases = [*cases, _together(cases)] if len(cases) > 1 else list(cases)
         self.ranges, self.titles, self.model, self.source = ranges, titles, model, source
-        self.departures: dict[str, dict[str, Departure]] = {}
+        self.departures: dict[str, dict[str, MeasureDrift]] = {}
         """By case and measure; a measure that is not known there is left out."""
         for case in self.cases:
             found = {name: departure(case.values[name], list(ranges[name].values()))
@@ -117,7 +117,7 @@ class DriftReport:
         apart = [(name, one) for name, one in self.departures[case].items() if not one.like]
         return [self._words(name, one) for name, one in sorted(apart, key=lambda pair: -abs(pair[1].distance))]
 
-    def _words(self, name: str, one: Departure) -> str:
+    def _words(self, name: str, one: MeasureDrift) -> str:
         side = SIDES.get(name, ("lower", "higher"))[one.distance > 0]
         far = "another than all" if math.isinf(one.distance) else f"{abs(one.distance):.1f} standard deviations outside"
         return (

@@ -13,10 +13,10 @@ import pytest
 
 from atypia.base.errors import InputError
 from atypia.evaluation import rows as e
-from atypia.evaluation.papers import Difference, paper_text, shipped_notes
+from atypia.evaluation.papers import PaperDifference, paper_text, shipped_notes
 from atypia.evaluation.published import DIFFERENCE, PAPERS, published_rows
 from atypia.reports.drawing.tables import Spread, Table
-from atypia.reports.paper.own import OURS, Cost, Departure, OwnStudy
+from atypia.reports.paper.own import OURS, Departure, OwnStudy, RunCost
 from atypia.reports.paper.papers import departures_table, document, paper_items
 from atypia.reports.paper.write import write_paper
 from atypia.studies.shift import MATRIX_SCHEMA
@@ -60,7 +60,7 @@ def own_study(backbone: str = "virchow2", dataset: str = "ami-br", **changes: ob
     ]  # fmt: skip
     table = pa.Table.from_pylist(rows, schema=e.RESULTS_SCHEMA)
     results = StudyResults(table, RUNS_SCHEMA.empty_table(), EMPTY, EMPTY, MATRIX_SCHEMA.empty_table(), ())
-    cost = Cost("mine · LoRA", "lora", backbone, 2, 1_300_000, 12.5, 900_000_000, "process")
+    cost = RunCost("mine · LoRA", "lora", backbone, 2, 1_300_000, 12.5, 900_000_000, "process")
     return replace(
         OwnStudy("banerjee-mine", "cpu", results, findings(20, every=True), [cost], ["1 run is open"]), **changes
     )  # pyright: ignore[reportArgumentType]
@@ -195,7 +195,7 @@ def test_every_part_is_there_and_every_difference_is_of_a_part() -> None:
 
 
 def test_a_difference_ends_with_its_reason() -> None:
-    one = Difference(part="EMA", text="…", when={"ema.debias": False, "terms.kd.weight": 0.5})
+    one = PaperDifference(part="EMA", text="…", when={"ema.debias": False, "terms.kd.weight": 0.5})
     assert one.holds({"ema": {"debias": False}, "terms": [{"name": "kd", "weight": 0.5}]})
     assert not one.holds({"ema": {"debias": True}, "terms": [{"name": "kd", "weight": 0.5}]})
     assert not one.holds({"ema": None, "terms": []})

@@ -216,7 +216,7 @@ import os, signal, sys
 from pathlib import Path
 from atypia.data.sources.opening import open_data
 from atypia.splits.protocol import make_split
-from atypia.training import train
+from atypia.training import train as fit
 from atypia.training.trainer import TrainingRequest
 from atypia.training.recipe import load_recipe
 
@@ -231,7 +231,7 @@ fit.write_json = write_and_die
 name, recipe = load_recipe("probe", sys.argv[3:])
 manifest = open_data(sys.argv[1])
 split = make_split("kfold", manifest, 0, folds=2)
-fit.train(Training(name, recipe, manifest, split, Path(sys.argv[2])))
+fit.train(TrainingRequest(name, recipe, manifest, split, Path(sys.argv[2])))
 """
 
 

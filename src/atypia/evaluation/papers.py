@@ -24,7 +24,7 @@ RECIPE_FILES: Final = ("recipes",)
 STUDY_FILES: Final = ("studies", "library")
 
 
-class Difference(StrictModel):
+class PaperDifference(StrictModel):
     """What a recipe or a study does otherwise than its paper.
 
     Attributes:
@@ -40,7 +40,7 @@ class Difference(StrictModel):
     def holds(self, values: Mapping[str, Any]) -> bool:
         """Whether it is so with the values of a recipe or study.
 
-        >>> Difference(part="a", text="b", when={"ema.debias": False}).holds({"ema": {"debias": True}})
+        >>> PaperDifference(part="a", text="b", when={"ema.debias": False}).holds({"ema": {"debias": True}})
         False
         """
         return all(value_at(values, key) == value for key, value in self.when.items())
@@ -57,7 +57,7 @@ class PaperNotes(StrictModel):
 
     of: str
     open: tuple[str, ...] = ()
-    differs: tuple[Difference, ...] = ()
+    differs: tuple[PaperDifference, ...] = ()
 
 
 class PaperPart(StrictModel):

@@ -18,7 +18,7 @@ from atypia.base.errors import AtypiaError, InputError
 
 if TYPE_CHECKING:
     from atypia.reports.drawing.tables import Table
-    from atypia.reports.paper.own import Cost, Departure, OwnStudy
+    from atypia.reports.paper.own import Departure, OwnStudy, RunCost
     from atypia.studies.plan import Plan
 
 DEFAULT_FOLDER: Final = Path("papers")
@@ -249,11 +249,11 @@ def _own(plan: Plan, folder: Path, metric: str) -> OwnStudy:
     return OwnStudy(plan.name, plan.size, results, found, _costs(plan, folder), tuple(dict.fromkeys(doubts)))
 
 
-def _costs(plan: Plan, folder: Path) -> list[Cost]:
+def _costs(plan: Plan, folder: Path) -> list[RunCost]:
     """What the complete runs of each row cost."""
     from atypia.base import runs
     from atypia.base.artifacts import read_json
-    from atypia.reports.paper.own import Cost
+    from atypia.reports.paper.own import RunCost
     from atypia.studies.ledger import Ledger
 
     ledger = Ledger(folder)
@@ -274,7 +274,7 @@ def _costs(plan: Plan, folder: Path) -> list[Cost]:
         memory = [facts["peak_memory_bytes"] for _, facts in found if facts.get("peak_memory_bytes")]
         kinds = sorted({str(facts["peak_memory_of"]) for _, facts in found if facts.get("peak_memory_of")})
         costs.append(
-            Cost(label, cells[label].adaptation, cells[label].backbone, len(found), max(parameters, default=None),
+            RunCost(label, cells[label].adaptation, cells[label].backbone, len(found), max(parameters, default=None),
                  sum(seconds for seconds, _ in found) / len(found), max(memory, default=None), " and ".join(kinds))
         )  # fmt: skip
     return costs

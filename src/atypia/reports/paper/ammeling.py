@@ -13,8 +13,8 @@ from atypia.evaluation.published import MEAN, published_rows
 from atypia.reports.drawing.plots import Drawing, ForestPlot, ForestRow, PlottedEstimate, padded_range
 from atypia.reports.paper.beside import (
     GROUP_WORDS,
-    Item,
-    Line,
+    PaperItem,
+    PaperLine,
     beside,
     lines_of,
     metric_column,
@@ -35,16 +35,18 @@ SETS: Final = {"ccmct": ("3", "2", "CCMCT"), "midog2022": ("4", "3", "MIDOG 2022
 """Data set to the numbers of its table and figure, and its name there."""
 
 
-def items(own: Sequence[OwnStudy]) -> list[Item]:
+def items(own: Sequence[OwnStudy]) -> list[PaperItem]:
     """The paper's tables and figures, with own studies beside."""
     text = paper_text(NAME)
-    found = [Item("table", number, text.tables[number].title, [printed(text.tables[number])]) for number in ("1", "2")]
+    found = [
+        PaperItem("table", number, text.tables[number].title, [printed(text.tables[number])]) for number in ("1", "2")
+    ]
     found += [_learning(name, own) for name in SETS]
     found += [_scaling(name, own) for name in SETS]
     return [*found, _shift(own), _maps(own)]
 
 
-def _scaling(dataset: str, own: Sequence[OwnStudy]) -> Item:
+def _scaling(dataset: str, own: Sequence[OwnStudy]) -> PaperItem:
     number, _, title = SETS[dataset]
     rows = [row for row in published_rows([NAME], dataset, kind=MEAN) if row.source == f"Table {number}"]
     theirs = [replace(line, values={("", key[1]): value for key, value in line.values.items()})
@@ -56,10 +58,12 @@ def _scaling(dataset: str, own: Sequence[OwnStudy]) -> Item:
         f"{OURS}: {study.title}; mean ± population sd over repeats" for study in own if _at_all_data(study, dataset)
     ]
     heading = f"Results with 100 % of {title}"
-    return Item("table", number, heading, [beside(heading, columns, theirs, ours, notes=notes, warnings=_warned(own))])
+    return PaperItem(
+        "table", number, heading, [beside(heading, columns, theirs, ours, notes=notes, warnings=_warned(own))]
+    )
 
 
-def _at_all_data(study: OwnStudy, dataset: str) -> list[Line]:
+def _at_all_data(study: OwnStudy, dataset: str) -> list[PaperLine]:
     """Own rows with all data, of this set, or of sets that the paper does not have."""
     if study.results.matrix.num_rows:
         return []
@@ -72,11 +76,11 @@ def _at_all_data(study: OwnStudy, dataset: str) -> list[Line]:
             model = str(line.subject[e.MODEL])
             name = model if line.subject[r.DATASET] == dataset else f"{model}, on {line.subject[r.DATASET]}"
             values = {("", metric): spread(line, metric) for metric in METRICS}
-            found.append(Line(name, GROUP_WORDS.get(adaptation, adaptation), (backbone, adaptation), values))
+            found.append(PaperLine(name, GROUP_WORDS.get(adaptation, adaptation), (backbone, adaptation), values))
     return found
 
 
-def _learning(dataset: str, own: Sequence[OwnStudy]) -> Item:
+def _learning(dataset: str, own: Sequence[OwnStudy]) -> PaperItem:
     _, number, title = SETS[dataset]
     plots: list[Drawing] = [_published_areas(dataset, number, title)]
     for study in own:
@@ -88,7 +92,7 @@ def _learning(dataset: str, own: Sequence[OwnStudy]) -> Item:
         f"the paper's curves are not published as numbers but for 100 % of the data (Table {SETS[dataset][0]})",
         *([] if len(plots) > 1 else ["give `--study DIR` of a study with shares of the data for your own curves"]),
     ]
-    return Item("figure", number, f"AUROC by training data: {title}", plots=plots, notes=notes)
+    return PaperItem("figure", number, f"AUROC by training data: {title}", plots=plots, notes=notes)
 
 
 def _published_areas(dataset: str, number: str, title: str) -> ForestPlot:
@@ -105,14 +109,14 @@ def _published_areas(dataset: str, number: str, title: str) -> ForestPlot:
     )  # fmt: skip
 
 
-def _shift(own: Sequence[OwnStudy]) -> Item:
-    found: dict[tuple[str, str], Line] = {}
+def _shift(own: Sequence[OwnStudy]) -> PaperItem:
+    found: dict[tuple[str, str], PaperLine] = {}
     for row in published_rows([NAME], "midog2022", kind=MEAN):
         if row.source == "Table 5":
             adaptation = row.adaptation or ""
             name = f"{row.model}{SUFFIXES[adaptation]}"
             line = found.setdefault(
-                (name, ""), Line(name, GROUP_WORDS[adaptation], (row.backbone or "", adaptation), {})
+                (name, ""), PaperLine(name, GROUP_WORDS[adaptation], (row.backbone or "", adaptation), {})
             )
             found[name, ""] = replace(line, values={**line.values, (row.setting, row.metric): published(row)})
     ours = [line for study in own for line in _own_shift(study)]
@@ -126,22 +130,24 @@ def _shift(own: Sequence[OwnStudy]) -> Item:
     notes += [] if ours else ["give `--study DIR` of a cross-domain study for your own rows"]
     title = "Training on one domain"
     table = beside(title, columns, list(found.values()), ours, notes=notes, warnings=_warned(own))
-    return Item("table", "5", title, [table])
+    return PaperItem("table", "5", title, [table])
 
 
-def _own_shift(study: OwnStudy) -> list[Line]:
-    found: dict[str, Line] = {}
+def _own_shift(study: OwnStudy) -> list[PaperLine]:
+    found: dict[str, PaperLine] = {}
     for line in study.shift:
         name = str(line.subject[e.MODEL])
         backbone, adaptation = key_of(line)
-        one = found.setdefault(name, Line(name, GROUP_WORDS.get(adaptation, adaptation), (backbone, adaptation), {}))
+        one = found.setdefault(
+            name, PaperLine(name, GROUP_WORDS.get(adaptation, adaptation), (backbone, adaptation), {})
+        )
         part = str(line.subject[r.PART])
         values = {(part, metric): spread(line, metric) for metric in SHIFT_METRICS}
         found[name] = replace(one, values={**one.values, **values})
     return list(found.values())
 
 
-def _maps(own: Sequence[OwnStudy]) -> Item:
+def _maps(own: Sequence[OwnStudy]) -> PaperItem:
     plots: list[Drawing] = []
     for study in own:
         if study.results.matrix.num_rows:
@@ -150,7 +156,7 @@ def _maps(own: Sequence[OwnStudy]) -> Item:
                       for heat in heat_maps(table, study.findings.metric, every=True)]  # fmt: skip
     notes = ["the paper's maps are not published as numbers"]
     notes += [] if plots else ["give `--study DIR` of a cross-domain study: a map for each of its models"]
-    return Item("figure", "4", "Each training domain on each test domain", plots=plots, notes=notes)
+    return PaperItem("figure", "4", "Each training domain on each test domain", plots=plots, notes=notes)
 
 
 def _warned(own: Sequence[OwnStudy]) -> list[str]:

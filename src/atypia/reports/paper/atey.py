@@ -9,7 +9,7 @@ from atypia.base import records as r
 from atypia.evaluation import rows as e
 from atypia.evaluation.published import published_rows
 from atypia.reports.drawing.tables import Column
-from atypia.reports.paper.beside import ColumnKey, Item, Line, beside, metric_column, published
+from atypia.reports.paper.beside import ColumnKey, PaperItem, PaperLine, beside, metric_column, published
 from atypia.reports.paper.own import OURS, OwnStudy, key_of, spread
 
 NAME: Final = "atey"
@@ -19,15 +19,15 @@ METRICS: Final = {
 NAMES: Final = {"challenge baseline": "Baseline", "DenseNet-121": "Ours (the paper's)"}
 
 
-def items(own: Sequence[OwnStudy]) -> list[Item]:
+def items(own: Sequence[OwnStudy]) -> list[PaperItem]:
     """The paper's table, with own studies beside."""
-    found: dict[str, Line] = {}
+    found: dict[str, PaperLine] = {}
     for row in published_rows([NAME]):
         name = NAMES[row.model]
-        line = found.setdefault(name, Line(name, row.setting, (row.backbone or "", row.adaptation or ""), {}))
-        found[name] = Line(name, line.group, line.key, {**line.values, ("", row.metric): published(row)})
+        line = found.setdefault(name, PaperLine(name, row.setting, (row.backbone or "", row.adaptation or ""), {}))
+        found[name] = PaperLine(name, line.group, line.key, {**line.values, ("", row.metric): published(row)})
     ours = [
-        Line(f"{line.subject[e.MODEL]}, on {line.subject[r.DATASET]}", f"on {line.subject[r.DATASET]}", key_of(line),
+        PaperLine(f"{line.subject[e.MODEL]}, on {line.subject[r.DATASET]}", f"on {line.subject[r.DATASET]}", key_of(line),
              {("", metric): spread(line, metric) for metric in METRICS})
         for study in own for line in study.lines
     ]  # fmt: skip
@@ -39,4 +39,4 @@ def items(own: Sequence[OwnStudy]) -> list[Item]:
     title = "Preliminary leaderboard"
     warnings = [text for study in own for text in study.warnings]
     table = beside(title, columns, list(found.values()), ours, first="method", notes=notes, warnings=warnings)
-    return [Item("table", "1", title, [table])]
+    return [PaperItem("table", "1", title, [table])]

@@ -13,7 +13,7 @@ from atypia.reports.drawing.plots import Curve, Drawing, ForestPlot, ForestRow, 
 from atypia.reports.drawing.tables import Column, Table, Value
 from atypia.reports.paper.beside import (
     GROUP_WORDS,
-    Item,
+    PaperItem,
     beside,
     lines_of,
     metric_column,
@@ -38,12 +38,12 @@ SUFFIXES: Final = {"full": " (Baseline)", "lora": " (LoRA)"}
 PAIRS: Final = (("probe", "lora"), ("full", "probe"), ("full", "lora"))
 
 
-def items(own: Sequence[OwnStudy]) -> list[Item]:
+def items(own: Sequence[OwnStudy]) -> list[PaperItem]:
     """The paper's tables and figures, with own studies beside."""
     text = paper_text(NAME)
     return [
-        Item("table", "1", text.tables["1"].title, [printed(text.tables["1"])], notes=["your own sets: `atypia data info SET`"]),
-        Item("table", "2", text.tables["2"].title, [printed(text.tables["2"])]),
+        PaperItem("table", "1", text.tables["1"].title, [printed(text.tables["1"])], notes=["your own sets: `atypia data info SET`"]),
+        PaperItem("table", "2", text.tables["2"].title, [printed(text.tables["2"])]),
         _figure_2(own),
         _table_3(own),
         _table_4(own),
@@ -57,7 +57,7 @@ def means() -> list[PublishedRow]:
     return sorted(rows, key=lambda row: (groups.index(row.adaptation or ""), ORDER.index(row.backbone or "")))
 
 
-def _table_3(own: Sequence[OwnStudy]) -> Item:
+def _table_3(own: Sequence[OwnStudy]) -> PaperItem:
     theirs = lines_of(means(), SUFFIXES)
     ours = [line for study in own for line in own_lines(study.lines, list(METRICS))]
     sets = {**SETS, **{name: name for name in other_sets(ours, SETS)}}
@@ -69,10 +69,10 @@ def _table_3(own: Sequence[OwnStudy]) -> Item:
     notes = ["mean ± population sd (ddof 0) over fold models, each on the whole test set; threshold 0.5"]
     notes += [f"{OURS}: {study.title}" for study in own]
     title = "Results of all models, trained on AMi-Br"
-    return Item("table", "3", title, [beside(title, columns, theirs, ours, notes=notes, warnings=_warned(own))])
+    return PaperItem("table", "3", title, [beside(title, columns, theirs, ours, notes=notes, warnings=_warned(own))])
 
 
-def _table_4(own: Sequence[OwnStudy]) -> Item:
+def _table_4(own: Sequence[OwnStudy]) -> PaperItem:
     words = {pair: f"{GROUP_WORDS[pair[0]]} and {GROUP_WORDS[pair[1]]}" for pair in PAIRS}
     columns = [
         Column("data set", "dataset"),
@@ -104,7 +104,7 @@ def _table_4(own: Sequence[OwnStudy]) -> Item:
         "folds of a model share figures and are not independent: the test of the models' means stands beneath",
     ]
     title = "p-values of balanced accuracy between groups of models"
-    return Item("table", "4", title, [Table(title, columns, rows, notes, _warned(own))])
+    return PaperItem("table", "4", title, [Table(title, columns, rows, notes, _warned(own))])
 
 
 def _printed_p() -> list[list[Value]]:
@@ -118,14 +118,14 @@ def _p(tests: Sequence[GroupTest], by_fold: bool) -> str:
     return "n/a" if math.isnan(p) else f"{p:.2e}" if p < 0.001 else f"{p:.2f}"
 
 
-def _figure_2(own: Sequence[OwnStudy]) -> Item:
+def _figure_2(own: Sequence[OwnStudy]) -> PaperItem:
     plots: list[Drawing] = [_areas()]
     for study in own:
         plots += [plot for place in range(len(study.findings.places)) for plot in roc_plots(study, place)]
     notes = ["the paper's curves are not published as numbers: its AUROCs stand in their place, of all 17 models"]
     if not own:
         notes.append("give `--study DIR` for the ROC curves of your own models, all of them")
-    return Item("figure", "2", "ROC curves", plots=plots, notes=notes)
+    return PaperItem("figure", "2", "ROC curves", plots=plots, notes=notes)
 
 
 def _areas() -> ForestPlot:

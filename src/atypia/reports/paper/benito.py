@@ -10,7 +10,7 @@ from atypia.base import records as r
 from atypia.evaluation import rows as e
 from atypia.evaluation.published import FOLD, MEAN, published_rows
 from atypia.reports.drawing.tables import Column, Value
-from atypia.reports.paper.beside import ColumnKey, Item, Line, beside, metric_column, published
+from atypia.reports.paper.beside import ColumnKey, PaperItem, PaperLine, beside, metric_column, published
 from atypia.reports.paper.own import OURS, OwnStudy
 from atypia.statistics.crossvalidation import mean_sd
 
@@ -23,24 +23,24 @@ METRICS: Final = {
 PER_CENT: Final = 100.0
 
 
-def items(own: Sequence[OwnStudy]) -> list[Item]:
+def items(own: Sequence[OwnStudy]) -> list[PaperItem]:
     """The paper's tables, with own studies beside."""
     return [_table_1(own), _table_2()]
 
 
-def _table_1(own: Sequence[OwnStudy]) -> Item:
-    found: dict[tuple[str, str], Line] = {}
+def _table_1(own: Sequence[OwnStudy]) -> PaperItem:
+    found: dict[tuple[str, str], PaperLine] = {}
     for row in published_rows([NAME], metric="auroc"):
         if row.source == "Table 1":
             setting = row.setting.removeprefix("five folds, ")
             name = f"{row.model} ({WORDS[setting]})"
-            line = found.setdefault((row.model, setting), Line(name, "", (row.backbone or "", setting), {}))
+            line = found.setdefault((row.model, setting), PaperLine(name, "", (row.backbone or "", setting), {}))
             values = dict(line.values)
             if row.kind == FOLD:
                 values[f"F{row.fold}", ""] = PER_CENT * row.value
             elif row.kind == MEAN:
                 values["", "mean"] = published(row, PER_CENT)
-            found[row.model, setting] = Line(name, "", line.key, values)
+            found[row.model, setting] = PaperLine(name, "", line.key, values)
     ours = [line for study in own for line in _own_folds(study)]
     folds = max([5, *(len(line.values) - 1 for line in ours)])
     columns: list[tuple[ColumnKey, Column]] = [
@@ -51,10 +51,10 @@ def _table_1(own: Sequence[OwnStudy]) -> Item:
     notes += [f"{OURS}: {study.title}" for study in own]
     title = "AUROC of five folds, real figures alone and with generated ones"
     table = beside(title, columns, list(found.values()), ours, notes=notes, warnings=_warned(own))
-    return Item("table", "1", title, [table])
+    return PaperItem("table", "1", title, [table])
 
 
-def _own_folds(study: OwnStudy) -> list[Line]:
+def _own_folds(study: OwnStudy) -> list[PaperLine]:
     """Own rows by fold; a row stands beneath the paper's of the same backbone, with generated figures or without."""
     found = []
     for subject, values in study.folds("auroc"):
@@ -63,7 +63,7 @@ def _own_folds(study: OwnStudy) -> list[Line]:
         cells: dict[ColumnKey, Value] = {(f"F{n + 1}", ""): PER_CENT * value for n, value in enumerate(values)}
         spread = mean_sd([PER_CENT * value for value in values])
         cells["", "mean"] = spread_value(spread.mean, spread.sd)
-        found.append(Line(f"{model}, on {subject[r.DATASET]}", "", (str(subject[e.BACKBONE]), setting), cells))
+        found.append(PaperLine(f"{model}, on {subject[r.DATASET]}", "", (str(subject[e.BACKBONE]), setting), cells))
     return found
 
 
@@ -74,20 +74,22 @@ def spread_value(mean: float, sd: float) -> Value:
     return Spread(mean, sd if not math.isnan(sd) else math.nan)
 
 
-def _table_2() -> Item:
-    found: dict[tuple[str, str], Line] = {}
+def _table_2() -> PaperItem:
+    found: dict[tuple[str, str], PaperLine] = {}
     for row in published_rows([NAME]):
         if row.source == "Table 2":
             name = f"{row.model} ({WORDS[row.setting]})"
-            line = found.setdefault((row.model, row.setting), Line(name, "", (row.backbone or "", row.setting), {}))
+            line = found.setdefault(
+                (row.model, row.setting), PaperLine(name, "", (row.backbone or "", row.setting), {})
+            )
             values = {**line.values, ("", row.metric): PER_CENT * row.value}
-            found[row.model, row.setting] = Line(name, "", line.key, values)
+            found[row.model, row.setting] = PaperLine(name, "", line.key, values)
     columns: list[tuple[ColumnKey, Column]] = [
         (("", metric), Column(title, metric, "right", 2)) for metric, title in METRICS.items()
     ]
     title = "Preliminary hidden test set"
     notes = ["in per cent; the set is not public, so that no row of one's own can stand beside"]
-    return Item("table", "2", title, [beside(title, columns, list(found.values()), notes=notes)])
+    return PaperItem("table", "2", title, [beside(title, columns, list(found.values()), notes=notes)])
 
 
 def _warned(own: Sequence[OwnStudy]) -> list[str]:

@@ -22,7 +22,7 @@ ColumnKey: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Item:
+class PaperItem:
     """A table or figure of a paper.
 
     Attributes:
@@ -45,7 +45,7 @@ class Item:
     def name(self) -> str:
         """Name of its files.
 
-        >>> Item("table", "3", "Results").name
+        >>> PaperItem("table", "3", "Results").name
         'table-3'
         """
         return f"{self.kind}-{self.number}".lower().replace(" ", "-")
@@ -57,7 +57,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Line:
+class PaperLine:
     """A row of a paper's table, or of one's own.
 
     Attributes:
@@ -76,8 +76,8 @@ class Line:
 def beside(
     title: str,
     columns: Sequence[tuple[ColumnKey, Column]],
-    theirs: Sequence[Line],
-    ours: Sequence[Line] = (),
+    theirs: Sequence[PaperLine],
+    ours: Sequence[PaperLine] = (),
     *,
     first: str = "model",
     notes: Sequence[str] = (),
@@ -97,12 +97,12 @@ def beside(
         sections: Whether a line names each group.
     """
     rest = list(ours)
-    placed: list[tuple[str, Line]] = []
+    placed: list[tuple[str, PaperLine]] = []
     groups = list(dict.fromkeys(line.group for line in [*theirs, *ours]))
     for group in groups:
         of_group = [line for line in theirs if line.group == group]
         if sections:
-            placed.append(("", Line(group, group, ("", ""))))
+            placed.append(("", PaperLine(group, group, ("", ""))))
         for line in of_group:
             placed.append((THEIRS, line))
             partners = [one for one in rest if one.key == line.key and one.group == group]
@@ -135,7 +135,7 @@ def published(row: PublishedRow, scale: float = 1.0) -> Spread:
     return Spread(scale * row.value, math.nan if row.sd is None else scale * row.sd)
 
 
-def lines_of(rows: Iterable[PublishedRow], suffixes: Mapping[str, str]) -> list[Line]:
+def lines_of(rows: Iterable[PublishedRow], suffixes: Mapping[str, str]) -> list[PaperLine]:
     """Published rows as lines: one a model and adaptation, its values by data set and metric.
 
     Args:
@@ -147,13 +147,13 @@ def lines_of(rows: Iterable[PublishedRow], suffixes: Mapping[str, str]) -> list[
         key = (row.model, row.adaptation or "")
         found.setdefault(key, (row, {}))[1][row.dataset, row.metric] = published(row)
     return [
-        Line(f"{model}{suffixes.get(adaptation, '')}", GROUP_WORDS.get(adaptation, adaptation),
+        PaperLine(f"{model}{suffixes.get(adaptation, '')}", GROUP_WORDS.get(adaptation, adaptation),
              (row.backbone or "", adaptation), values)
         for (model, adaptation), (row, values) in found.items()
     ]  # fmt: skip
 
 
-def own_lines(lines: Iterable[SummaryRow], metrics: Sequence[str]) -> list[Line]:
+def own_lines(lines: Iterable[SummaryRow], metrics: Sequence[str]) -> list[PaperLine]:
     """Own results as lines: one a row of the study and training set, its values by data set and metric."""
     found: dict[tuple[str, str], tuple[SummaryRow, dict[ColumnKey, Value]]] = {}
     lines = list(lines)
@@ -166,12 +166,12 @@ def own_lines(lines: Iterable[SummaryRow], metrics: Sequence[str]) -> list[Line]
             if (cell := line.cells.get(metric)) is not None:
                 values[str(line.subject[r.DATASET]), metric] = Spread(cell.mean, cell.sd)
     return [
-        Line(name, GROUP_WORDS.get(key_of(line)[1], key_of(line)[1]), key_of(line), values)
+        PaperLine(name, GROUP_WORDS.get(key_of(line)[1], key_of(line)[1]), key_of(line), values)
         for (name, _), (line, values) in found.items()
     ]
 
 
-def other_sets(ours: Sequence[Line], known: Iterable[str]) -> list[str]:
+def other_sets(ours: Sequence[PaperLine], known: Iterable[str]) -> list[str]:
     """Data sets that own rows have values on, beside the paper's."""
     return [name for name in dict.fromkeys(key[0] for line in ours for key in line.values) if name not in set(known)]
 
@@ -186,7 +186,7 @@ def printed(text: PrintedTable) -> Table:
     return Table(text.title, columns, [list(row) for row in text.rows], ["as printed", *text.notes])
 
 
-def cost_item(own: Sequence[OwnStudy]) -> Item:
+def cost_item(own: Sequence[OwnStudy]) -> PaperItem:
     """Trained parameters, seconds and memory of the user's own runs: no paper prints them."""
     columns = [
         Column("row"), Column("adaptation"), Column("backbone"), Column("runs", align="right"),
@@ -204,4 +204,4 @@ def cost_item(own: Sequence[OwnStudy]) -> Item:
     ]
     missing = [] if own else ["no paper prints seconds or memory; give `--study DIR` for those of your own runs"]
     tables = [Table("costs of one's own runs", columns, rows, notes)] if rows else []
-    return Item("table", "costs", "Parameters trained, seconds, memory", tables, notes=missing)
+    return PaperItem("table", "costs", "Parameters trained, seconds, memory", tables, notes=missing)

@@ -11,7 +11,7 @@ from atypia.evaluation import rows as e
 from atypia.evaluation.published import DIFFERENCE, published_rows
 from atypia.evaluation.summary import SummaryRow
 from atypia.reports.drawing.tables import Spread, Value
-from atypia.reports.paper.beside import ColumnKey, Item, Line, beside, metric_column, published
+from atypia.reports.paper.beside import ColumnKey, PaperItem, PaperLine, beside, metric_column, published
 from atypia.reports.paper.own import OURS, OwnStudy, spread
 
 NAME: Final = "giedziun"
@@ -32,19 +32,21 @@ RECALLS: Final = {"balanced_accuracy": "BA", "sensitivity": "AMF recall", "speci
 DOMAINS, MEAN_LINE = "domain left out", "mean over domains"
 
 
-def items(own: Sequence[OwnStudy]) -> list[Item]:
+def items(own: Sequence[OwnStudy]) -> list[PaperItem]:
     """The paper's table and its results by domain, with own studies beside."""
     return [_table_1(own), _by_domain(own)]
 
 
-def _table_1(own: Sequence[OwnStudy]) -> Item:
+def _table_1(own: Sequence[OwnStudy]) -> PaperItem:
     values: dict[str, dict[ColumnKey, Value]] = {}
     for row in published_rows([NAME]):
         if row.source == "Table 1":
             sd = math.nan if row.sd is None else row.sd
             cell = Spread(row.value, sd, row.kind == DIFFERENCE)
             values.setdefault(row.setting.removeprefix("augmentation: "), {})["", row.metric] = cell
-    theirs = [Line(name, section, (name, ""), values[name]) for section, names in SECTIONS.items() for name in names]
+    theirs = [
+        PaperLine(name, section, (name, ""), values[name]) for section, names in SECTIONS.items() for name in names
+    ]
     ours = [line for study in own for line in _own_differences(study)]
     columns = [metric_column(title, ("", metric), 3) for metric, title in METRICS.items()]
     notes = [
@@ -55,10 +57,10 @@ def _table_1(own: Sequence[OwnStudy]) -> Item:
     table = beside(
         title, columns, theirs, ours, first="configuration", notes=notes, warnings=_warned(own), sections=True
     )
-    return Item("table", "1", title, [table])
+    return PaperItem("table", "1", title, [table])
 
 
-def _own_differences(study: OwnStudy) -> list[Line]:
+def _own_differences(study: OwnStudy) -> list[PaperLine]:
     """Own rows that differ from the baseline in the augmentation: of each model, data set and part."""
     of_level: dict[tuple[str, ...], dict[str, SummaryRow]] = {}
     for line in study.lines:
@@ -75,7 +77,7 @@ def _own_differences(study: OwnStudy) -> list[Line]:
                 continue
             values = {("", metric): _less(line, base, metric, level == BASELINE) for metric in METRICS}
             name = f"{level}: {place[0]}, {place[1]}"
-            found.append(Line(name, sections.get(level, "Others (Δ vs baseline)"), (level, ""), values))
+            found.append(PaperLine(name, sections.get(level, "Others (Δ vs baseline)"), (level, ""), values))
     return found
 
 
@@ -86,14 +88,14 @@ def _less(line: SummaryRow, base: SummaryRow, metric: str, absolute: bool) -> Va
     return Spread(ours.mean - theirs.mean, ours.sd, True)
 
 
-def _by_domain(own: Sequence[OwnStudy]) -> Item:
+def _by_domain(own: Sequence[OwnStudy]) -> PaperItem:
     domains: dict[str, dict[ColumnKey, Value]] = {}
     for row in published_rows([NAME]):
         if row.source != "Table 1":
             name = MEAN_LINE if row.setting == LODO else row.setting.removeprefix(LEFT_OUT)
             domains.setdefault(name, {})["", row.metric] = published(row)
     names = [*(name for name in domains if name != MEAN_LINE), MEAN_LINE]
-    theirs = [Line(name, "mean" if name == MEAN_LINE else DOMAINS, (name, ""), domains[name]) for name in names]
+    theirs = [PaperLine(name, "mean" if name == MEAN_LINE else DOMAINS, (name, ""), domains[name]) for name in names]
     ours = [line for study in own for line in _own_domains(study)]
     columns = [metric_column(title, ("", metric), 3, best=False) for metric, title in RECALLS.items()]
     notes = ["H-optimus-0 with LoRA, one of ten domains left out at a time",
@@ -102,20 +104,20 @@ def _by_domain(own: Sequence[OwnStudy]) -> Item:
     notes += [] if ours else ["give `--study DIR` of a study that leaves domains out for your own rows"]
     title = "Results by domain left out"
     table = beside(title, columns, theirs, ours, first="domain", notes=notes, warnings=_warned(own))
-    return Item("table", "domains", title, [table])
+    return PaperItem("table", "domains", title, [table])
 
 
-def _own_domains(study: OwnStudy) -> list[Line]:
+def _own_domains(study: OwnStudy) -> list[PaperLine]:
     """Each domain, where the study leaves domains out, of each row; and the mean over the folds."""
     if not study.findings.unseen:
         return []
     found = [
-        Line(f"{line.subject[r.DOMAIN]}: {line.subject[e.MODEL]}", DOMAINS, (str(line.subject[r.DOMAIN]), ""),
+        PaperLine(f"{line.subject[r.DOMAIN]}: {line.subject[e.MODEL]}", DOMAINS, (str(line.subject[r.DOMAIN]), ""),
              {("", metric): spread(line, metric) for metric in RECALLS})
         for line in study.domains
     ]  # fmt: skip
     found += [
-        Line(f"{MEAN_LINE}: {line.subject[e.MODEL]}", "mean", (MEAN_LINE, ""),
+        PaperLine(f"{MEAN_LINE}: {line.subject[e.MODEL]}", "mean", (MEAN_LINE, ""),
              {("", metric): spread(line, metric) for metric in RECALLS})
         for line in study.lines
     ]  # fmt: skip

@@ -23,7 +23,7 @@ ALL_DATA: Final = "100 % of the data"
 
 
 @dataclass(frozen=True)
-class Cost:
+class RunCost:
     """What the runs of a row cost.
 
     Attributes:
@@ -79,7 +79,7 @@ class OwnStudy:
     size: str
     results: StudyResults
     findings: Findings
-    costs: Sequence[Cost]
+    costs: Sequence[RunCost]
     warnings: Sequence[str]
 
     @property

@@ -11,10 +11,10 @@ from atypia.evaluation.papers import paper_text
 from atypia.evaluation.published import PAPERS
 from atypia.reports.drawing.tables import Column, Table, Value
 from atypia.reports.paper import ammeling, atey, banerjee, benito, giedziun
-from atypia.reports.paper.beside import Item, cost_item
+from atypia.reports.paper.beside import PaperItem, cost_item
 from atypia.reports.paper.own import Departure, OwnStudy
 
-_ITEMS: Final[Mapping[str, Callable[[Sequence[OwnStudy]], list[Item]]]] = {
+_ITEMS: Final[Mapping[str, Callable[[Sequence[OwnStudy]], list[PaperItem]]]] = {
     module.NAME: module.items for module in (banerjee, ammeling, giedziun, benito, atey)
 }
 DIFFERS: Final = "differs"
@@ -22,7 +22,7 @@ DIFFERS: Final = "differs"
 
 def paper_items(
     name: str, own: Sequence[OwnStudy] = (), table: str | None = None, figure: str | None = None
-) -> list[Item]:
+) -> list[PaperItem]:
     """A paper's tables and figures, then the costs of own runs; or those of one number.
 
     Args:

@@ -17,7 +17,7 @@ from atypia.reports.drawing.plot_files import write_plots
 from atypia.reports.drawing.plot_svg import forest_svg, heat_svg, line_plot_svg, swatch
 from atypia.reports.drawing.plots import Drawing, ForestPlot, HeatMap, LinePlot
 from atypia.reports.drawing.tables import Table, write_table
-from atypia.reports.paper.beside import Item
+from atypia.reports.paper.beside import PaperItem
 from atypia.reports.paper.own import OURS, OwnStudy
 from atypia.reports.paper.papers import DIFFERS
 from atypia.reports.study.html import notes_html, table_html
@@ -45,7 +45,9 @@ class WrittenPaper:
     notes: tuple[str, ...] = ()
 
 
-def write_paper(name: str, items: Sequence[Item], differs: Table, own: Sequence[OwnStudy], out: Path) -> WrittenPaper:
+def write_paper(
+    name: str, items: Sequence[PaperItem], differs: Table, own: Sequence[OwnStudy], out: Path
+) -> WrittenPaper:
     """Writes a paper's items; what is there already is replaced.
 
     Args:
@@ -79,7 +81,7 @@ def write_paper(name: str, items: Sequence[Item], differs: Table, own: Sequence[
     return WrittenPaper(out / PAGE, out / MARKDOWN, tuple(files))
 
 
-def _page(name: str, items: Sequence[Item], differs: Table, own: Sequence[OwnStudy]) -> str:
+def _page(name: str, items: Sequence[PaperItem], differs: Table, own: Sequence[OwnStudy]) -> str:
     about = PAPERS[name]
     return render(
         "paper",

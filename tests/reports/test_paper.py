@@ -16,7 +16,7 @@ from atypia.evaluation import rows as e
 from atypia.evaluation.papers import PaperDifference, paper_text, shipped_notes
 from atypia.evaluation.published import DIFFERENCE, PAPERS, published_rows
 from atypia.reports.drawing.tables import Spread, Table
-from atypia.reports.paper.own import OURS, Departure, OwnStudy, RunCost
+from atypia.reports.paper.own import OURS, OwnStudy, PaperDeparture, RunCost
 from atypia.reports.paper.papers import departures_table, document, paper_items
 from atypia.reports.paper.write import write_paper
 from atypia.studies.shift import MATRIX_SCHEMA
@@ -93,7 +93,7 @@ def test_each_paper_is_written_and_no_two_rows_read_alike(name: str, tmp_path: P
                         for row in table.rows]  # fmt: skip
                 assert len(set(keys)) == len(keys)
             assert item.tables or item.plots or item.notes
-        differs = departures_table(name, [Departure("<b>", "why & how", "a recipe")])
+        differs = departures_table(name, [PaperDeparture("<b>", "why & how", "a recipe")])
         written = write_paper(name, items, differs, own, tmp_path / name)
         page = Page(written.page.read_text("utf-8"))
         assert not any("style" in attributes for _, attributes in page.elements)
@@ -202,7 +202,7 @@ def test_a_difference_ends_with_its_reason() -> None:
 
 
 def test_the_document_has_a_line_for_each_part() -> None:
-    text = document({"atey": [Departure("CBAM", "it is | other", "atey")]})
+    text = document({"atey": [PaperDeparture("CBAM", "it is | other", "atey")]})
     assert text.count("\n| ") == len(paper_text("atey").parts) + 1
     assert "| CBAM | `methods/attention.py` | It is \\| other (`atey`) |" in text
 

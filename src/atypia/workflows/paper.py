@@ -18,7 +18,7 @@ from atypia.base.errors import AtypiaError, InputError
 
 if TYPE_CHECKING:
     from atypia.reports.drawing.tables import Table
-    from atypia.reports.paper.own import Departure, OwnStudy, RunCost
+    from atypia.reports.paper.own import OwnStudy, PaperDeparture, RunCost
     from atypia.studies.plan import Plan
 
 DEFAULT_FOLDER: Final = Path("papers")
@@ -105,7 +105,7 @@ def paper(
     )
 
 
-def departures(name: str, plans: Sequence[Plan] = ()) -> list[Departure]:
+def departures(name: str, plans: Sequence[Plan] = ()) -> list[PaperDeparture]:
     """Where the shipped recipes and studies differ from a paper, or those of the plans; and these from the shipped ones.
 
     Args:
@@ -113,27 +113,27 @@ def departures(name: str, plans: Sequence[Plan] = ()) -> list[Departure]:
         plans: Of studies that were run; none: all recipes and studies that ship for the paper.
     """
     from atypia.evaluation.papers import shipped_notes
-    from atypia.reports.paper.own import Departure
+    from atypia.reports.paper.own import PaperDeparture
 
     notes = {source: one for source, one in shipped_notes().items() if one.of == name}
-    found: list[Departure] = []
+    found: list[PaperDeparture] = []
     for plan in plans:
         found += _changed(plan)
     for source, values in _values(notes, plans):
         one = notes[source]
-        found += [Departure(d.part, d.text, source) for d in one.differs if d.holds(values)]
+        found += [PaperDeparture(d.part, d.text, source) for d in one.differs if d.holds(values)]
         if one.open:
             from atypia.evaluation.papers import value_at
 
             given = ", ".join(f"{key} {value_at(values, key)}" for key in one.open)
-            found.append(Departure("Not given by the paper", f"Atypia's own: {given}", source))
+            found.append(PaperDeparture("Not given by the paper", f"Atypia's own: {given}", source))
     # One line for what several recipes say alike.
     merged: dict[tuple[str, str], list[str]] = {}
     for one in found:
         sources = merged.setdefault((one.part, one.text), [])
         if one.source not in sources:
             sources.append(one.source)
-    return [Departure(part, text, ", ".join(sources)) for (part, text), sources in merged.items()]
+    return [PaperDeparture(part, text, ", ".join(sources)) for (part, text), sources in merged.items()]
 
 
 def papers_document() -> str:
@@ -170,16 +170,16 @@ def _backbone(name: object) -> Mapping[str, Any]:
     return {"name": name, "mean": list(BACKBONES[name].mean)}
 
 
-def _changed(plan: Plan) -> list[Departure]:
+def _changed(plan: Plan) -> list[PaperDeparture]:
     """Where a study that was run differs from the shipped one at full size, and its recipes from the shipped ones."""
-    from atypia.reports.paper.own import Departure
+    from atypia.reports.paper.own import PaperDeparture
     from atypia.studies.files import load_study, shipped_studies
     from atypia.studies.schema import StudyConfig
     from atypia.studies.trainings import requested_trainings
     from atypia.training.recipe import load_recipe, shipped_recipes
 
     source = f"{plan.name}, size {plan.size}"
-    found: list[Departure] = []
+    found: list[PaperDeparture] = []
     if plan.name in shipped_studies():
         whole, here = load_study(plan.name).sized("full"), StudyConfig.model_validate(dict(plan.study)).sized(plan.size)
         pairs = {
@@ -189,14 +189,14 @@ def _changed(plan: Plan) -> list[Departure]:
             "Seeds": [[str(seed) for seed in sized.seeds] for sized in (here, whole)],
         }
         found += [
-            Departure(part, f"{', '.join(ours) or 'none'}; the full study has {', '.join(theirs) or 'none'}", source)
+            PaperDeparture(part, f"{', '.join(ours) or 'none'}; the full study has {', '.join(theirs) or 'none'}", source)
             for part, (ours, theirs) in pairs.items() if ours != theirs
         ]  # fmt: skip
         wanted = list(dict.fromkeys(wish.label for wish in requested_trainings(whole)))
         ran = list(dict.fromkeys(cell.label for cell in plan.trainings if not cell.lacks))
         absent, more = [one for one in wanted if one not in ran], [one for one in ran if one not in wanted]
-        found += [Departure("Rows of the paper that are not there", ", ".join(absent), source)] if absent else []
-        found += [Departure("Rows beyond the paper's", ", ".join(more), source)] if more else []
+        found += [PaperDeparture("Rows of the paper that are not there", ", ".join(absent), source)] if absent else []
+        found += [PaperDeparture("Rows beyond the paper's", ", ".join(more), source)] if more else []
     shipped = shipped_recipes()
     for recipe in dict.fromkeys(cell.recipe_name for cell in plan.trainings if cell.recipe_name in shipped):
         standard = _flat(load_recipe(recipe)[1].model_dump(mode="json"))
@@ -208,7 +208,7 @@ def _changed(plan: Plan) -> list[Departure]:
             if told:
                 labels = changes.setdefault("; ".join(told), [])
                 labels += [cell.label] if cell.label not in labels else []
-        found += [Departure(f"Settings of {recipe}", f"{told} ({', '.join(labels)})", source)
+        found += [PaperDeparture(f"Settings of {recipe}", f"{told} ({', '.join(labels)})", source)
                   for told, labels in changes.items()]  # fmt: skip
     return found
 

@@ -48,7 +48,7 @@ class RunCost:
 
 
 @dataclass(frozen=True)
-class Departure:
+class PaperDeparture:
     """Where something differs from the paper.
 
     Attributes:

@@ -12,7 +12,7 @@ from atypia.evaluation.published import PAPERS
 from atypia.reports.drawing.tables import Column, Table, Value
 from atypia.reports.paper import ammeling, atey, banerjee, benito, giedziun
 from atypia.reports.paper.beside import PaperItem, cost_item
-from atypia.reports.paper.own import Departure, OwnStudy
+from atypia.reports.paper.own import OwnStudy, PaperDeparture
 
 _ITEMS: Final[Mapping[str, Callable[[Sequence[OwnStudy]], list[PaperItem]]]] = {
     module.NAME: module.items for module in (banerjee, ammeling, giedziun, benito, atey)
@@ -51,7 +51,7 @@ def paper_items(
     return [item for item in found if (item.kind, item.number) in wanted]
 
 
-def departures_table(name: str, departures: Sequence[Departure]) -> Table:
+def departures_table(name: str, departures: Sequence[PaperDeparture]) -> Table:
     """What differs from a paper, by part."""
     columns = [Column("part"), Column("differs from the paper", "differs"), Column("by")]
     rows: list[list[Value]] = [[one.part, one.text, one.source] for one in departures]
@@ -59,7 +59,7 @@ def departures_table(name: str, departures: Sequence[Departure]) -> Table:
     return Table(f"Differs from {PAPERS[name].citation.split(',')[0]}", columns, rows, notes)
 
 
-def document(departures: Mapping[str, Sequence[Departure]]) -> str:
+def document(departures: Mapping[str, Sequence[PaperDeparture]]) -> str:
     """The tables of ``docs/papers.md``: each part of each paper, where it is, and what differs.
 
     Args:

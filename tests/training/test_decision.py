@@ -17,6 +17,7 @@ from atypia.data.manifest import Manifest
 from atypia.data.phantom.dataset import write_phantom
 from atypia.evaluation import laboratories
 from atypia.evaluation.laboratories import left_out, prior_of
+from atypia.inference.bundles import left_out as left_out_records
 from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.bundles.decision import fit_decision
 from atypia.inference.bundles.laboratory import LABORATORIES_KEY
@@ -153,8 +154,9 @@ def test_what_a_training_without_validation_figures_cannot_do(
 
 
 def test_a_training_on_everything_decides_by_the_laboratories_that_were_left_out(
-    published: Manifest, tmp_path: Path
+    published: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(left_out_records, "FEWEST_FIGURES", 1)  # the set is small
     name, loaded = load_recipe("full", ["backbone=tiny-cnn", *SMALL, "decision.coverage=0.9"])
     left_out = make_split("lodo", published)
     for fold in left_out.folds:  # as processes side by side do: one folder, a fold each
@@ -174,6 +176,18 @@ def test_a_training_on_everything_decides_by_the_laboratories_that_were_left_out
         logits.append(fellow.run(np.ascontiguousarray(store.crops[rows]))[0]), labels.append(published.labels[rows])
     expected = fit_decision(np.concatenate(logits), np.concatenate(labels))
     assert decision.threshold == pytest.approx(expected.threshold, abs=1e-6)
+    # and records what each gave there
+    records = [left_out_records.LeftOutRecord.from_dict(one) for one in decision.fitted["left_out"]]
+    domains = np.array(published.table["domain"].to_pylist())[
+        np.concatenate([published.rows_of(f.test) for f in left_out.folds])
+    ]
+    y, z = np.concatenate(labels), np.concatenate(logits)
+    for one in records:
+        own = expected.apply(z[domains == one.laboratory]).decision
+        truth = y[domains == one.laboratory]
+        assert (one.atypical, one.normal) == (truth.sum(), (truth == 0).sum())
+        assert one.sensitivity == pytest.approx(own[truth == 1].mean(), abs=1 / one.atypical)
+    assert {one.laboratory for one in records} <= set(domains.tolist()) and records
     table, _ = read_predictions(tmp_path / "all" / "all" / runs.PREDICTIONS)
     assert len(table) == 0  # every figure was trained on: there is nothing to predict honestly
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.errors import DataError, InputError, must
 from atypia.data.crops.store import CropStore
@@ -16,6 +17,7 @@ from atypia.evaluation.laboratories import left_out, prior_of
 from atypia.inference.bundles.bundle import Bundle, load_bundle
 from atypia.inference.bundles.decision import Decision, fit_decision
 from atypia.inference.bundles.laboratory import LABORATORIES_KEY, prior_as_dict
+from atypia.inference.bundles.left_out import LEFT_OUT_KEY, recorded
 from atypia.splits.split import Split
 from atypia.training.schema import DecisionConfig
 from atypia.training.trainer import TrainedFold, TrainingRequest, stored_labels
@@ -31,11 +33,13 @@ class OutOfFold:
         rows: Of the figures in the store, shape (n,).
         logits: Shape (n,), float64.
         novelty: Shape (n,), each by its own classifier; empty where these have none.
+        laboratories: Domain of each, length n; None where its classifier was trained on figures of it, or it is unknown.
     """
 
     rows: npt.NDArray[np.int64]
     logits: npt.NDArray[np.float64]
     novelty: npt.NDArray[np.float64]
+    laboratories: tuple[str | None, ...] = ()
 
 
 def fit_run_decision(
@@ -63,9 +67,10 @@ def fit_run_decision(
             said = f"{len(strangers)} figures beside the training part of {fold.name}"
             raise InputError(must("decision.out_of_fold", "a cross-validation of that part", said, "name another"))
         val, logits, held_out = found.rows, found.logits, found.novelty
+        unseen = found.laboratories if config.of == "test" else ()
     elif fold.val:
         val = job.manifest.rows_of(fold.val)
-        logits, held_out = fitted.logits(val), None
+        logits, held_out, unseen = fitted.logits(val), None, ()
     else:
         remedy = "leave `decision` out, or name a cross-validation with decision.out_of_fold"
         raise InputError(must(fold.name, "with a validation part to fit a decision on", "none", remedy))
@@ -78,6 +83,13 @@ def fit_run_decision(
             "novelty_held_out": held_out,
         }
     decision = fit_decision(logits, labels[val], calibration=config.calibration, coverage=config.coverage, **known)
+    if unseen:
+        # With these a case's rate is corrected for the classifier's errors (atypia predict).
+        p = decision.calibration.apply(logits)
+        records = recorded(unseen, labels[val], p, decision.threshold)
+        if records:
+            facts = {**decision.fitted, LEFT_OUT_KEY: [one.as_dict() for one in records]}
+            decision = replace(decision, fitted=facts)
     if config.laboratories is None:
         return decision
     others = left_out([Path(config.laboratories)])
@@ -112,6 +124,8 @@ def out_of_fold(
     if split.manifest != job.manifest.fingerprint:
         raise InputError(must("decision.out_of_fold", "a cross-validation of the same figures", "another", "name it"))
     rows, logits, novelty = [], [], []
+    domains: list[str | None] = job.manifest.table[r.DOMAIN].to_pylist()
+    laboratories: list[str | None] = []
     for fold in complete:
         fellow = load_bundle(folder / fold.name / runs.BUNDLE)
         if _architecture(fellow) != _architecture(bundle):
@@ -124,7 +138,10 @@ def out_of_fold(
         rows.append(mine)
         logits.append(z)
         novelty.append(fellow.decision.novelty.apply(features))
-    found = OutOfFold(np.concatenate(rows), np.concatenate(logits).astype(np.float64), np.concatenate(novelty))
+        seen = {domains[row] for row in job.manifest.rows_of((*fold.train, *fold.val)).tolist()}
+        laboratories += [None if domains[row] in seen else domains[row] for row in mine.tolist()]
+    scores = np.concatenate(logits).astype(np.float64)
+    found = OutOfFold(np.concatenate(rows), scores, np.concatenate(novelty), tuple(laboratories))
     if len(np.unique(found.rows)) != len(found.rows):
         raise DataError(
             f"{folder} has a figure in the {of} part of two folds; fix: name a cross-validation, not repeated draws"

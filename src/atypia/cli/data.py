@@ -88,8 +88,6 @@ def info(
     described, picked = [], Picked(drop_overlap, drop_repeats, labels)
     for reference in references:
         described.append(describe_data(reference, root, picked))
-        for text in described[-1].notes:
-            note(text)
         for text in described[-1].warnings:
             warn(text)
     if as_json:

@@ -94,11 +94,6 @@ class DescribedSet:
     counts: dict[str, Any]
 
     @property
-    def notes(self) -> list[str]:
-        """Facts about the set: what was left out of it, and which labels it carries."""
-        return list(self.counts["notes"])
-
-    @property
     def warnings(self) -> list[str]:
         """What the user should look at, in words."""
         broken = self.counts["broken"]

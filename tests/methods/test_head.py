@@ -151,7 +151,7 @@ rng = np.random.default_rng(0)
 x, y = rng.standard_normal((240, 96)).astype(np.float32), (np.arange(240) % 3 == 0).astype(np.int8)
 x[:, 0] += y
 cases, third = np.array([f"c{i % 24}" for i in range(240)]), np.arange(240) % 24 // 8
-folds = [FoldRows(np.flatnonzero(third != k), np.flatnonzero(third == k)) for k in range(3)]
+folds = [FeatureRows(np.flatnonzero(third != k), np.flatnonzero(third == k)) for k in range(3)]
 for name in PROBES:
     probe, options = PROBES[name], PROBES[name].parse_options({})
     for fold, beside in zip(folds, probe.fit_folds(x, y, cases, folds, 0, options)):

@@ -91,10 +91,12 @@ def test_doctor_lists_what_it_adds_and_what_is_wrong(mylab: Path, tmp_path: Path
     assert "1.2.0 adds backbones mylab-cnn; sources mylab;" in line["detail"] and "outputs tsv" in line["detail"]
 
     (tmp_path / "site" / "atypia_mylab" / "probes.py").write_text("import nothing_like_it\n", "utf-8")
-    ended = atypia("doctor", folders=(tmp_path / "site",))
+    ended = atypia("doctor", "--json", folders=(tmp_path / "site",))
     assert ended.returncode == 1
-    assert "1.2.0, probes: ModuleNotFoundError: No module named 'nothing_like_it', probes.py:1" in ended.stdout
-    assert "pip uninstall atypia-mylab" in ended.stdout and "outputs tsv" in ended.stdout
+    said = [" ".join(map(str, check.values())) for check in json.loads(ended.stdout) if check["area"] == "plug-ins"]
+    told = "1.2.0, probes: ModuleNotFoundError: No module named 'nothing_like_it', probes.py:1"
+    assert any(told in line and "pip uninstall atypia-mylab" in line for line in said)
+    assert any("outputs tsv" in line for line in said)
     assert ended.stderr == ""
 
 
@@ -153,7 +155,7 @@ CONTENT = """
 import atypia_mylab.{module}
 from atypia.training.identity import recipe_identity
 from atypia.training.recipe import load_recipe
-print(recipe_content(load_recipe({recipe!r})[1])["plugins"])
+print(recipe_identity(load_recipe({recipe!r})[1])["plugins"])
 """
 
 

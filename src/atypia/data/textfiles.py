@@ -43,7 +43,7 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 def cleaned_text(text: str | None) -> str | None:
     """The text without surrounding spaces; None if it is one of :data:`MISSING`.
 
-    >>> known(" Berlin "), known("N/A"), known("unknown"), known("")
+    >>> cleaned_text(" Berlin "), cleaned_text("N/A"), cleaned_text("unknown"), cleaned_text("")
     ('Berlin', None, None, None)
     """
     bare = (text or "").strip()

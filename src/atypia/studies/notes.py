@@ -15,7 +15,7 @@ def distinct_notes(messages: Iterable[str]) -> tuple[str, ...]:
 
     The others remain in their runs.
 
-    >>> gathered(["fold-1: 540 figures added", "fold-2: 544 figures added", "an exception", "an exception"])
+    >>> distinct_notes(["fold-1: 540 figures added", "fold-2: 544 figures added", "an exception", "an exception"])
     ('fold-1: 540 figures added (and 1 more like it)', 'an exception')
     """
     alike: dict[str, dict[str, None]] = {}

@@ -55,7 +55,7 @@ def recipe_identity(recipe: Recipe) -> dict[str, Any]:
 
     >>> from atypia.training.recipe import parse_recipe
     >>> values = {"summary": "any words", "adaptation": "probe", "backbone": "tiny-cnn", "probe": "atypia"}
-    >>> recipe_content(parse_recipe({**values, "threshold": 0.5}, "a recipe"))
+    >>> recipe_identity(parse_recipe({**values, "threshold": 0.5}, "a recipe"))
     {'backbone': 'tiny-cnn', 'adaptation': 'probe', 'probe': 'atypia'}
     """
     found = in_first_keys(identity_values(recipe))

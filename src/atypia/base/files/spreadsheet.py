@@ -18,7 +18,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "�
 def escape_formula(text: str | None) -> str | None:
     """A text as a cell that no spreadsheet runs as a formula; :func:`unescape_formula` is the inverse.
 
-    >>> shielded("=1+1"), bare("'=1+1"), shielded("two poles")
+    >>> escape_formula("=1+1"), unescape_formula("'=1+1"), escape_formula("two poles")
     ("'=1+1", '=1+1', 'two poles')
     """
     return f"'{text}" if text and text.startswith(_FORMULA) else text

@@ -179,7 +179,7 @@ def raise_leakage(findings: Sequence[AuditFinding], allow: Iterable[str], what: 
 def list_figures(figures: Sequence[str]) -> str:
     """The first few figures as text.
 
-    >>> listed(["a", "b"])
+    >>> list_figures(["a", "b"])
     'a, b'
     """
     more = f" and {len(figures) - SHOWN:,} more" if len(figures) > SHOWN else ""
@@ -189,7 +189,7 @@ def list_figures(figures: Sequence[str]) -> str:
 def count_noun(number: int, noun: str) -> str:
     """A number with its noun.
 
-    >>> counted(1, "error"), counted(1200, "error")
+    >>> count_noun(1, "error"), count_noun(1200, "error")
     ('1 error', '1,200 errors')
     """
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -259,7 +259,7 @@ def near_pairs(
 def connected_groups(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
     """Groups that pairs connect, each sorted, ordered by their first member.
 
-    >>> joined([(4, 2), (7, 8), (2, 9)])
+    >>> connected_groups([(4, 2), (7, 8), (2, 9)])
     [[2, 4, 9], [7, 8]]
     """
     parent: dict[int, int] = {}

@@ -132,7 +132,7 @@ def contradictions(statements: Sequence[Statement]) -> bool:
 def mpp_differ(one: float, other: float) -> bool:
     """Whether two µm/px differ by more than :data:`TOLERANCE` of the larger.
 
-    >>> differ(0.25, 0.26), differ(0.25, 0.27)
+    >>> mpp_differ(0.25, 0.26), mpp_differ(0.25, 0.27)
     (False, True)
     """
     return abs(one - other) > TOLERANCE * max(one, other)
@@ -220,7 +220,7 @@ def mpp_from_magnification(mpp: float | None, magnification: float | None) -> tu
     Raises:
         InputError: The magnification is not from 1 to 200, or the two contradict each other.
 
-    >>> magnified(None, 40)
+    >>> mpp_from_magnification(None, 40)
     (0.25, '--magnification 40')
     """
     if magnification is None:

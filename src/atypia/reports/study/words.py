@@ -147,7 +147,7 @@ def warnings_of(about: StudyAbout, found: Findings) -> list[str]:
 def duration_text(seconds: float) -> str:
     """A duration as text.
 
-    >>> hours(5400)
+    >>> duration_text(5400)
     '1.5 h'
     """
     if seconds < 90:

@@ -286,7 +286,7 @@ def tile_box(facts: SlideSize, level: int, column: int, row: int) -> Box:
     Raises:
         DataError: There is no such level or tile.
 
-    >>> tile_box(SlideFacts(600, 300, None), 10, 1, 0)
+    >>> tile_box(SlideSize(600, 300, None), 10, 1, 0)
     (253, 0, 256, 255)
     """
     if not 0 <= level <= facts.top:

@@ -27,8 +27,8 @@ import numpy as np
 from PIL import Image
 
 from atypia.base.artifacts import file_sha256
-from atypia.base.cores import core_count
 from atypia.base.paths import data_root
+from atypia.base.process.cores import core_count
 from atypia.data.crops.store import open_store
 from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import Manifest

@@ -27,7 +27,7 @@ from atypia.inference.bundles.left_out import LEFT_OUT_KEY, LeftOutRecord, recor
 from atypia.inference.bundles.training_look import LOOK_KEY
 from atypia.inference.classifier import Classifier, find_model
 from atypia.inference.export.derived import save_derived
-from atypia.workflows.drift import training_look
+from atypia.workflows.laboratory.drift import training_look
 
 
 def records_of(folders: list[Path], threshold: float) -> list[LeftOutRecord]:

@@ -11,7 +11,7 @@ is loaded when it is first used, so that ``import atypia`` costs nothing.
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from atypia.base import telemetry as _telemetry
+from atypia.base.process import telemetry as _telemetry
 from atypia.base.version import VERSION as __version__
 
 if _TYPE_CHECKING:

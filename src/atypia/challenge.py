@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from atypia.base.crashes import run_guarded
 from atypia.base.errors import DataError, InputError, must
 from atypia.base.files.regularfiles import read_regular
 from atypia.base.files.structured import parse_json
+from atypia.base.process.crashes import run_guarded
 from atypia.inference.export.challenge import ANSWER_FILE, SLUG
 
 DEFAULT_FOLDER: Final = f"images/{SLUG}"

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from atypia.backbones.features import open_features
-from atypia.base import crashes
 from atypia.base.artifacts import lock
 from atypia.base.cachefiles import KINDS, _measured
+from atypia.base.process import crashes
 from atypia.data.crops.store import open_store
 from atypia.data.images.geometry import CropGeometry
 from atypia.data.sources.opening import open_data

@@ -16,8 +16,8 @@ import pytest
 import typer
 
 from atypia import __version__
-from atypia.base import crashes
 from atypia.base.errors import DataError, WorkError
+from atypia.base.process import crashes
 from atypia.cli import main as entry
 from atypia.cli.main import app
 

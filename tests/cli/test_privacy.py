@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atypia.base.telemetry import REPORTERS, SWITCHES
+from atypia.base.process.telemetry import REPORTERS, SWITCHES
 
 WATCH = '''
 """Loaded by every Python process of the test: notes what is opened for writing, and every use of a socket."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 
 
 def work(progress: Progress) -> None:

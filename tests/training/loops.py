@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from atypia.backbones.catalogue import BACKBONES
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.data.augment.pipeline import augmentation
 from atypia.inference.crops import Frame
 from atypia.methods.network import build_network

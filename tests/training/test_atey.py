@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from atypia.backbones.catalogue import BACKBONES
-from atypia.base.progress import silent
+from atypia.base.process.progress import silent
 from atypia.data.augment.pipeline import augmentation
 from atypia.inference.crops import Frame
 from atypia.methods import mixing

@@ -20,7 +20,7 @@ from atypia.statistics.intervals import Interval
 from atypia.training.recipe import load_recipe
 from atypia.training.train import train
 from atypia.training.trainer import TrainingRequest
-from atypia.workflows.adapt import ADAPTED, CV, REPORT, _reason, adapt, between, drift, mean_of
+from atypia.workflows.laboratory.adapt import ADAPTED, CV, REPORT, _reason, adapt, between, drift, mean_of
 
 TINY = ("backbone=tiny-vit", "epochs=1", "batch_size=16", "geometry.out_px=64", "input_px=64", "view=1.0", "ema=null",
         "select.of=student", "precision=fp32")  # fmt: skip

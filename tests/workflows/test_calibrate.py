@@ -18,7 +18,7 @@ from atypia.inference.bundles.laboratory import MOVED, TOO_FEW
 from atypia.inference.classifier import Classifier
 from atypia.inference.export.derived import with_metadata
 from atypia.inference.runtimes.torch_runtime import TorchRuntime
-from atypia.workflows.calibrate import CALIBRATED, calibrate, propose
+from atypia.workflows.laboratory.calibrate import CALIBRATED, calibrate, propose
 
 FIGURES = 48
 

@@ -16,7 +16,7 @@ from atypia.data.phantom.dataset import write_phantom
 from atypia.inference.bundles.training_look import LOOK_KEY, look_of, measured_look
 from atypia.inference.classifier import Classifier, Member
 from atypia.reports.case.drift import ALL, EDGE_WORDS, FEW_WORDS, LIKE_WORDS, MIXED_WORDS, UNLIKE_WORDS
-from atypia.workflows.drift import case_names, drift, training_look
+from atypia.workflows.laboratory.drift import case_names, drift, training_look
 
 
 @pytest.fixture(scope="module")

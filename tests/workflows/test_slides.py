@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from atypia.base import runs
-from atypia.base.cores import core_count
 from atypia.base.errors import AbsentError, DataError, InputError
+from atypia.base.process.cores import core_count
 from atypia.base.runs import safe_name
 from atypia.data.images.geometry import CropGeometry
 from atypia.engines.engine import ENGINES

@@ -25,10 +25,10 @@ import numpy.typing as npt
 from atypia.backbones.catalogue import BACKBONES, Backbone, check_input_px, nearest_input_px
 from atypia.backbones.weights import Located, locate
 from atypia.base.artifacts import build_once, environment, fingerprint, read_json, write_json
-from atypia.base.cores import core_count
 from atypia.base.errors import InputError, WorkError, must
 from atypia.base.paths import cache_root
-from atypia.base.progress import Progress, silent
+from atypia.base.process.cores import core_count
+from atypia.base.process.progress import Progress, silent
 
 if TYPE_CHECKING:
     from atypia.backbones.build import Encoder

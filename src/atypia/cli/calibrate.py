@@ -53,8 +53,8 @@ def register(app: typer.Typer) -> None:
 
         The network stays as it is. Where the figures tell too little, nothing is changed and nothing is written.
         """
-        from atypia.workflows.calibrate import calibrate as run
-        from atypia.workflows.calibrate import propose as choose
+        from atypia.workflows.laboratory.calibrate import calibrate as run
+        from atypia.workflows.laboratory.calibrate import propose as choose
 
         if propose is not None:
             if out is None or decisions is not None or prior is not None:

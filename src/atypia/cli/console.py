@@ -16,7 +16,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from atypia.base.progress import Progress as ProgressCallback
+from atypia.base.process.progress import Progress as ProgressCallback
 
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
 

@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Say whether cases look like the laboratories of the training: colour, sharpness, scale, novelty, scores."""
         from atypia.inference.classifier import SHIPPED
-        from atypia.workflows.drift import drift as run
+        from atypia.workflows.laboratory.drift import drift as run
 
         with bars() as progress:
             found = run(cases, model or SHIPPED, points=points, mpp=mpp, progress=progress)

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from atypia.base import crashes
 from atypia.base.errors import AtypiaError
+from atypia.base.process import crashes
 from atypia.base.version import VERSION
 from atypia.cli import (
     cache,

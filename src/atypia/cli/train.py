@@ -154,7 +154,7 @@ def adapted(
     device: str, root: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Fine-tunes a model on one's own figures, and says whether it became better."""
-    from atypia.workflows.adapt import adapt
+    from atypia.workflows.laboratory.adapt import adapt
 
     keeps("folds that are complete, and checkpoints,")
     with bars() as progress:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from atypia.base.cores import core_count
 from atypia.base.errors import AbsentError
 from atypia.base.plugins import SWITCH
-from atypia.base.telemetry import SWITCHES
+from atypia.base.process.cores import core_count
+from atypia.base.process.telemetry import SWITCHES
 
 INSTALL: Final = "pip install 'atypia[scale]'"
 PASSED_ON: Final = ("ATYPIA_HOME", "ATYPIA_CACHE", "ATYPIA_DATA", SWITCH, "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_HOME")

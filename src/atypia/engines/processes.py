@@ -11,9 +11,9 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
-from atypia.base.cores import core_count
 from atypia.base.errors import InputError, must
-from atypia.base.progress import silent
+from atypia.base.process.cores import core_count
+from atypia.base.process.progress import silent
 from atypia.engines.binding import keep_to_cores
 from atypia.engines.tasks import Setup, Work, gpus, worker_count
 

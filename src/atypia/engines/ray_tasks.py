@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from atypia.base.errors import AbsentError
-from atypia.base.progress import silent
+from atypia.base.process.progress import silent
 from atypia.engines.binding import keep_to_cores
 from atypia.engines.cluster import INSTALL, cluster
 from atypia.engines.tasks import Setup, Work

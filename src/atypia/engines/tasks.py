@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from atypia.base.cores import core_count
 from atypia.base.errors import InputError, must
-from atypia.base.progress import Progress, silent
+from atypia.base.process.cores import core_count
+from atypia.base.process.progress import Progress, silent
 
 T = TypeVar("T")
 R = TypeVar("R")

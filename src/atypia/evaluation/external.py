@@ -10,7 +10,7 @@ from typing import Any
 from atypia.base import runs
 from atypia.base.artifacts import lock
 from atypia.base.errors import AbsentError, AtypiaError, InputError, must
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.data.audit.findings import AuditFinding, raise_leakage
 from atypia.data.audit.report import check_pair, check_pair_names
 from atypia.data.crops.store import CropStore, open_store

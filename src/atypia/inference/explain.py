@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from atypia.base.artifacts import atomic_file, disk_errors
 from atypia.base.errors import AbsentError, DataError, InputError, must
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.base.records import CLASS_NAMES
 from atypia.base.registry import Registry
 from atypia.base.runs import safe_name

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 
 if TYPE_CHECKING:
     from atypia.data.slides.streams import CropBatch, Refusal

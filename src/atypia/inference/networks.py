@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from atypia.backbones.weights import locate
-from atypia.base.cores import DEVICES
 from atypia.base.errors import InputError, must
+from atypia.base.process.cores import DEVICES
 from atypia.inference.bundles.bundle import FULL, Bundle, check_weights
 from atypia.inference.bundles.packing import unpack
 from atypia.methods.network import Network, NetworkSpec, build_network

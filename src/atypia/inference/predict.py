@@ -13,7 +13,7 @@ from atypia.backbones.catalogue import BACKBONES
 from atypia.backbones.features import open_features
 from atypia.backbones.weights import require
 from atypia.base.errors import InputError
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.data.crops.store import CropStore, open_store
 from atypia.data.manifest import Manifest
 from atypia.inference.bundles.bundle import PROBE, Bundle, check_weights

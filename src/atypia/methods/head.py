@@ -12,7 +12,7 @@ import numpy.typing as npt
 from atypia.base.artifacts import fingerprint
 from atypia.base.config import StrictModel, parse
 from atypia.base.errors import InputError, must
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]

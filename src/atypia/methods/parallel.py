@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from atypia.base.cores import core_count
+from atypia.base.process.cores import core_count
 
 T = TypeVar("T")
 R = TypeVar("R")

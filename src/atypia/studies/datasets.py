@@ -10,7 +10,7 @@ import numpy as np
 from atypia.base.artifacts import fingerprint
 from atypia.base.errors import DataError, must
 from atypia.base.paths import cache_root
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.data.manifest import Manifest
 from atypia.data.pools import Picked, open_figures
 from atypia.studies.schema import DataConfig, PhantomConfig

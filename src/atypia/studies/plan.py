@@ -14,7 +14,7 @@ from typing import Any, Final
 from atypia.backbones.weights import availability, locate
 from atypia.base.artifacts import fingerprint, read_json, write_json
 from atypia.base.errors import AbsentError, AtypiaError, InputError, WorkError
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.data.manifest import Manifest
 from atypia.splits.catalogue import PROTOCOLS
 from atypia.splits.protocol import make_split

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from atypia.base.errors import AbsentError
-from atypia.base.progress import silent
+from atypia.base.process.progress import silent
 from atypia.engines.engine import ENGINES
 from atypia.engines.tasks import Setup
 from atypia.studies.ledger import DONE, FAILED, PENDING, RUNNING, STATES, Ledger

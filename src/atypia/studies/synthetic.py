@@ -16,7 +16,7 @@ from atypia.base.artifacts import fingerprint, lock
 from atypia.base.config import parse
 from atypia.base.errors import AbsentError, AtypiaError, InputError, WorkError, must
 from atypia.base.paths import cache_root
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.data.manifest import Manifest
 from atypia.data.sources.opening import MANIFEST_NAME
 from atypia.splits.protocol import make_split

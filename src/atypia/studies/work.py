@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from atypia.base import runs
 from atypia.base.errors import AtypiaError, WorkError
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.data.manifest import Manifest
 from atypia.engines.tasks import Work
 from atypia.evaluation.external import CheckedSet, check_set, evaluate, open_target

@@ -18,7 +18,7 @@ from PIL import Image
 from atypia.base import records as r
 from atypia.base.artifacts import atomic_file, fingerprint, lock, read_json, write_json
 from atypia.base.errors import DataError, InputError, must
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.base.seeds import derive_seed
 from atypia.data.audit.provenance import DATASET_NAME, SEEN_NAME
 from atypia.data.images.pngfiles import whole_png

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from atypia.base.errors import InputError, WorkError, must
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.base.seeds import derive_seed
 from atypia.methods.averaging import EMA, Swa, Swad
 from atypia.methods.catalogue import SAMPLERS

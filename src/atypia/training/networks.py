@@ -16,7 +16,7 @@ from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.artifacts import fingerprint
 from atypia.base.errors import InputError, must
-from atypia.base.progress import Progress
+from atypia.base.process.progress import Progress
 from atypia.base.seeds import derive_seed
 from atypia.data.audit.findings import AuditFinding, raise_leakage
 from atypia.data.augment.pipeline import augmentation

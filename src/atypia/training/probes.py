@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from atypia.backbones.features import open_features
-from atypia.base.progress import Progress
+from atypia.base.process.progress import Progress
 from atypia.data.crops.store import CropStore
 from atypia.inference.bundles.bundle import PROBE, Bundle, probe_tensors
 from atypia.inference.bundles.decision import Decision

@@ -27,9 +27,9 @@ from atypia.backbones.weights import require
 from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.artifacts import atomic_folder, environment, lock, read_json, write_json
-from atypia.base.cores import DEVICES, peak_memory
 from atypia.base.errors import AtypiaError, InputError, must
-from atypia.base.progress import Progress, silent
+from atypia.base.process.cores import DEVICES, peak_memory
+from atypia.base.process.progress import Progress, silent
 from atypia.data.audit.report import check_training, identical_groups
 from atypia.data.crops.store import CropStore, open_store
 from atypia.data.images.geometry import CropGeometry

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from atypia.base.progress import Progress
+from atypia.base.process.progress import Progress
 from atypia.base.records import LABEL
 from atypia.data.manifest import Manifest
 from atypia.splits.split import Fold, Split

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atypia.base.errors import AbsentError
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.data.pools import ALL, Picked, open_figures
 from atypia.data.sources.opening import source_folder
 from atypia.workflows.dividing import Settings, settings_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 
 if TYPE_CHECKING:
     from atypia.data.manifest import Manifest

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from atypia.base.config import parse, with_overrides
 from atypia.base.errors import InputError
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.splits.catalogue import PROTOCOLS
 from atypia.splits.protocol import make_split
 from atypia.splits.split import Split

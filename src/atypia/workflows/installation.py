@@ -61,7 +61,7 @@ def check_installation(root: Path | None = None) -> list[Check]:
 
 
 def _machine() -> list[Check]:
-    from atypia.base.cores import core_count
+    from atypia.base.process.cores import core_count
 
     return [
         Check("machine", "python", OK, f"{platform.python_version()} at {sys.prefix}"),

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from atypia.base.errors import InputError, must
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.inference.classifier import SHIPPED, Classifier
 from atypia.inference.requests import Request
 

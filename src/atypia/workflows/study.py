@@ -17,7 +17,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.workflows.study_results import StudyFolderResults
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from atypia.base.errors import AbsentError, InputError, must
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.workflows.dividing import Settings, chosen_split
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atypia.base.errors import InputError, must
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.base.runs import BUNDLE
 from atypia.workflows.dividing import Settings, chosen_split, usable_and_divided
 from atypia.workflows.results import FolderResults

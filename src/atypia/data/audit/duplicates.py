@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base import records as r
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.data.audit import hashes
 from atypia.data.audit.findings import AuditFinding, count_noun
 from atypia.data.manifest import Manifest

@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base.errors import InputError, must
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 
 N_VIEWS = 8
 THUMB_PX = 32

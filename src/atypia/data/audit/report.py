@@ -18,7 +18,7 @@ import numpy as np
 
 from atypia.base import records as r
 from atypia.base.errors import AbsentError, DataError, InputError
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.data.audit.contamination import datasets, known_contamination, named_contamination
 from atypia.data.audit.duplicates import (
     Copies,

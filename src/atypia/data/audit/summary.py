@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base import records as r
-from atypia.base.cores import core_count
 from atypia.base.errors import DataError
-from atypia.base.progress import Progress, silent
+from atypia.base.process.cores import core_count
+from atypia.base.process.progress import Progress, silent
 from atypia.base.seeds import generator
 from atypia.data.images.decoding import check_whole
 from atypia.data.manifest import Manifest

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from atypia.base import records as r
 from atypia.base.artifacts import atomic_file, environment, fingerprint, write_json
 from atypia.base.errors import DataError
-from atypia.base.progress import Progress
+from atypia.base.process.progress import Progress
 from atypia.data.images.decoding import read_bytes, read_rgb
 from atypia.data.images.geometry import CropGeometry, apply, resize
 from atypia.data.manifest import Manifest

@@ -32,10 +32,10 @@ import pyarrow.parquet as pq
 
 from atypia.base import records as r
 from atypia.base.artifacts import build_once, fingerprint, read_json
-from atypia.base.cores import core_count
 from atypia.base.errors import AbsentError, InputError, WorkError, must
 from atypia.base.paths import cache_root
-from atypia.base.progress import Progress, silent
+from atypia.base.process.cores import core_count
+from atypia.base.process.progress import Progress, silent
 from atypia.data.crops.cutting import (
     CROPS_FILE,
     INDEX_FILE,

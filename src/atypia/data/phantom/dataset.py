@@ -14,9 +14,9 @@ from PIL import Image
 
 from atypia.base import records as r
 from atypia.base.artifacts import atomic_file, fingerprint, lock, read_json, write_json
-from atypia.base.cores import core_count
 from atypia.base.errors import DataError, InputError, must
-from atypia.base.progress import Progress, silent
+from atypia.base.process.cores import core_count
+from atypia.base.process.progress import Progress, silent
 from atypia.data.images.pngfiles import whole_png
 from atypia.data.manifest import Manifest
 from atypia.data.phantom import plan

@@ -21,9 +21,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from atypia.base.cores import core_count
 from atypia.base.errors import DataError, InputError, must
 from atypia.base.files.regularfiles import open_regular
+from atypia.base.process.cores import core_count
 from atypia.data.images.decoding import ImageLimits, image_format, read_header, read_rgb
 from atypia.data.images.geometry import CropGeometry
 from atypia.data.slides.cropscale import Sizing

@@ -24,7 +24,7 @@ from typing import IO
 from atypia.base.artifacts import CHUNK_BYTES, atomic_folder, disk_errors
 from atypia.base.errors import DataError, WorkError
 from atypia.base.files.regularfiles import open_regular
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 
 _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 _DRIVE = re.compile(r"[A-Za-z]:")

@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 from atypia.base.artifacts import CHUNK_BYTES, disk_errors, file_sha256, lock
 from atypia.base.errors import AbsentError, DataError, InputError, WorkError, must
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 
 MAX_BYTES = 1 << 40
 """Largest download of unknown size: 1 TiB."""

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from atypia.base.artifacts import atomic_folder, disk_errors, lock
 from atypia.base.errors import AbsentError, DataError, WorkError
 from atypia.base.paths import data_root
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.data.manifest import Manifest
 from atypia.data.sources.archives import extract_into, safe_member
 from atypia.data.sources.catalogue import SOURCES, Source

@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from atypia.base.cores import core_count
 from atypia.base.errors import DataError
+from atypia.base.process.cores import core_count
 from atypia.inference.bundles.integrity import ExportedNetwork
 from atypia.inference.runtimes.exported import Floats, in_batches, opened_network, settings
 

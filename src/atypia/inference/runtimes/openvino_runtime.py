@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atypia.base.cores import core_count
 from atypia.base.errors import DataError
+from atypia.base.process.cores import core_count
 from atypia.inference.bundles.integrity import BIN_FILE, ExportedNetwork
 from atypia.inference.runtimes.exported import CONFIG_KEY, TENSORS_KEY, Floats, in_batches, opened_network, settings
 from atypia.inference.runtimes.signalstack import kept_signal_stack

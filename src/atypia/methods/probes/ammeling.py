@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from atypia.base.config import StrictModel
-from atypia.base.progress import Progress
+from atypia.base.process.progress import Progress
 from atypia.methods.catalogue import PROBES
 from atypia.methods.head import FeatureRows, LinearHead, Probe, ProbeData, log_loss, sigmoid
 from atypia.methods.parallel import map_threads

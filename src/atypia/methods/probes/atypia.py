@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from atypia.base.config import StrictModel
 from atypia.base.errors import InputError, must
-from atypia.base.progress import Progress
+from atypia.base.process.progress import Progress
 from atypia.base.seeds import generator
 from atypia.methods.catalogue import PROBES
 from atypia.methods.head import FeatureRows, LinearHead, Probe, ProbeData, Rows, balanced_weights, log_loss

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from atypia.base.config import StrictModel
 from atypia.base.errors import InputError, must
-from atypia.base.progress import Progress
+from atypia.base.process.progress import Progress
 from atypia.base.seeds import generator
 from atypia.methods.catalogue import PROBES
 from atypia.methods.head import FeatureRows, LinearHead, Probe, ProbeData, inverse_class_weights, sigmoid

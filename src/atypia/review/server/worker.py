@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from atypia.base.crashes import run_guarded
 from atypia.base.errors import AtypiaError, DataError
+from atypia.base.process.crashes import run_guarded
 
 if TYPE_CHECKING:
     from atypia.inference.classifier import Classifier

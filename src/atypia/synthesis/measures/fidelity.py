@@ -13,7 +13,7 @@ import numpy.typing as npt
 from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.errors import DataError
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.data.audit.findings import ERROR
 from atypia.data.audit.pairs import pair_findings
 from atypia.data.audit.provenance import seen_table

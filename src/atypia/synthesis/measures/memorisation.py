@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base.errors import InputError, must
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.data.images.geometry import resize
 from atypia.inference.classifier import dihedral_views
 from atypia.synthesis.measures.quality import squared_distances

@@ -16,7 +16,7 @@ from atypia.backbones.weights import require
 from atypia.base import records as r
 from atypia.base.artifacts import atomic_file, write_json
 from atypia.base.errors import DataError, InputError, must
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.base.seeds import generator
 from atypia.data.audit.provenance import generator_records
 from atypia.data.crops.store import CropStore, open_store

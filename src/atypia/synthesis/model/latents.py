@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from atypia.base.artifacts import atomic_file, disk_errors
-from atypia.base.progress import Progress
+from atypia.base.process.progress import Progress
 from atypia.synthesis.model.pixels import VIEWS, crops_to_images, turn_images
 
 BATCH = 32

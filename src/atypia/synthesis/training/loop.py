@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from atypia.base.errors import WorkError
-from atypia.base.progress import Progress
+from atypia.base.process.progress import Progress
 from atypia.base.seeds import derive_seed, generator
 from atypia.synthesis.schema import PartConfig
 from atypia.synthesis.training.parts import Part

@@ -17,7 +17,7 @@ import torch
 from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.artifacts import disk_errors, environment, fingerprint, write_json
-from atypia.base.progress import Progress
+from atypia.base.process.progress import Progress
 from atypia.base.seeds import derive_seed
 from atypia.data.crops.store import CropStore
 from atypia.data.manifest import Manifest

@@ -24,9 +24,9 @@ from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.artifacts import fingerprint, lock, write_json
 from atypia.base.config import parse
-from atypia.base.cores import DEVICES
 from atypia.base.errors import InputError, WorkError, must
-from atypia.base.progress import Progress, silent
+from atypia.base.process.cores import DEVICES
+from atypia.base.process.progress import Progress, silent
 from atypia.data.audit.findings import ERROR, AuditFinding, raise_leakage
 from atypia.data.audit.pairs import pair_findings
 from atypia.data.audit.provenance import seen_table

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from atypia.base.errors import InputError, must
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.workflows.predict import predict_request
 from atypia.workflows.slides.jobs import SlideJob, SlideSettings, read_jobs
 from atypia.workflows.slides.run import run_slides

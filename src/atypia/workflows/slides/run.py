@@ -22,7 +22,7 @@ from typing import Final
 from atypia.base.artifacts import atomic_file, disk_errors, file_sha256
 from atypia.base.errors import AtypiaError, InputError, must
 from atypia.base.files.spreadsheet import CsvLines
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.engines.engine import ENGINES
 from atypia.engines.tasks import Setup
 from atypia.workflows.slides.jobs import TABLE, SlideJob, SlideSettings, distinct

@@ -14,7 +14,7 @@ from typing import Any, Final
 from atypia.base.artifacts import atomic_folder, file_sha256, fingerprint, lock, read_json, write_json
 from atypia.base.errors import AtypiaError, DataError, WorkError
 from atypia.base.files.regularfiles import check_regular, open_regular
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.data.points.names import points_file
 from atypia.data.slides.readers import slide_file
 from atypia.engines.tasks import Work

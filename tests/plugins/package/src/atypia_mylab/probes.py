@@ -8,7 +8,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from atypia.base.config import StrictModel
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.methods.catalogue import PROBES
 from atypia.methods.head import FeatureRows, LinearHead, Probe, check_folds
 

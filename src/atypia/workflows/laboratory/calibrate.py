@@ -1,6 +1,6 @@
 """A classifier's decision fitted to one's own laboratory: what ``atypia calibrate`` does.
 
-    from atypia.workflows.calibrate import calibrate
+    from atypia.workflows.laboratory.calibrate import calibrate
 
     found = calibrate("atypia", on="my.csv", out="my-lab")
     print(found.to_text())                       # how good the model is here, what was changed and why
@@ -22,13 +22,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from atypia import __version__
 from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.artifacts import atomic_file
 from atypia.base.errors import DataError, InputError, must
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.base.seeds import generator
+from atypia.base.version import VERSION
 from atypia.data.sources.opening import open_data
 from atypia.evaluation.external import check_set, open_target
 from atypia.evaluation.laboratories import left_out, own_of, prior_of
@@ -49,8 +49,8 @@ from atypia.statistics.labelling import spread_over_scores
 from atypia.statistics.laboratories import Classes, LaboratoryPrior, class_scores
 from atypia.statistics.metrics import UndefinedMetricWarning
 from atypia.statistics.resampling import PredictedLabels
-from atypia.workflows.own_figures import ScoredOwnFigures, scored, with_decisions, without_copies
-from atypia.workflows.told import outcome_text, table_text
+from atypia.workflows.laboratory.own_figures import ScoredOwnFigures, scored, with_decisions, without_copies
+from atypia.workflows.laboratory.told import outcome_text, table_text
 
 DECIDED: Final = ("balanced_accuracy", "sensitivity", "specificity")
 METRICS: Final = (*DECIDED, "auroc")
@@ -251,7 +251,7 @@ def _calibrated(
         "map": result.judged.map._asdict(),
         "prior": how[1],
         "when": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "atypia": __version__,
+        "atypia": VERSION,
     }
     training = {**opened.bundle.training, CALIBRATED: facts}
     bundle = replace(opened.bundle, name=out.name, decision=result.decision, training=training)

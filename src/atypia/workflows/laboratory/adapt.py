@@ -1,6 +1,6 @@
 """A classifier fine-tuned on one's own figures, kept only where it does better on cases left out.
 
-    from atypia.workflows.adapt import adapt
+    from atypia.workflows.laboratory.adapt import adapt
 
     found = adapt("atypia", "my.csv", "runs/adapt")
     print(found.to_text())
@@ -23,12 +23,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from atypia import __version__
 from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.artifacts import write_json
 from atypia.base.errors import InputError, must
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
+from atypia.base.version import VERSION
 from atypia.data.crops.store import CropStore, open_store
 from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import Manifest
@@ -49,8 +49,8 @@ from atypia.statistics.resampling import PredictedLabels
 from atypia.training.recipe import load_recipe
 from atypia.training.train import train
 from atypia.training.trainer import TrainingRequest
-from atypia.workflows.own_figures import scored, without_copies
-from atypia.workflows.told import table_text
+from atypia.workflows.laboratory.own_figures import scored, without_copies
+from atypia.workflows.laboratory.told import table_text
 
 METRICS: Final = ("balanced_accuracy", "sensitivity", "specificity", "auroc")
 SHARES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -285,7 +285,7 @@ def _judged(
             "data_fingerprint": manifest.fingerprint,
             "share": share,
             "when": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "atypia": __version__,
+            "atypia": VERSION,
         }
         replace(final, name=f"{begin.bundle.name}-adapted", training={**final.training, ADAPTED: facts}).save(out)
     write_json(job.out.parent / REPORT, report.as_dict())

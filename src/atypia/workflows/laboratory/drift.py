@@ -1,6 +1,6 @@
 """How far cases lie from the laboratories of a classifier's training: what ``atypia drift`` does.
 
-    from atypia.workflows.drift import drift
+    from atypia.workflows.laboratory.drift import drift
 
     report = drift(["case-1/", "case-2/"], "my-model")
     report.verdict("case-1")      # 'like the training data', or what is not
@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from atypia.base import records as r
 from atypia.base.errors import InputError, must
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.data.images.appearance import MEASURES, appearance
 from atypia.data.slides.readas import ASSUMED
 from atypia.inference.bundles.training_look import (

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from atypia.base import records as r
 from atypia.base.errors import DataError, InputError, must
-from atypia.base.progress import Progress, silent
+from atypia.base.process.progress import Progress, silent
 from atypia.data.crops.store import open_store
 from atypia.data.manifest import Manifest
 from atypia.data.slides.streams import CropBatch, crop_files

@@ -1,0 +1,1 @@
+"""A model and a laboratory: calibrate, adapt, how far its cases lie from the training."""

@@ -25,7 +25,7 @@ def terms_table() -> str:
     rows = [
         f"| `{name}` | {term.summary} | {term.formula.replace('|', '∣')} | {term.source} | "
         f"{', '.join(sorted(term.needs)) or '–'} | {_options(term.Options)} |"
-        for name, term in TERMS.shipped().items()
+        for name, term in sorted(TERMS.shipped().items())
     ]
     return "\n".join(["| term | what | formula | source | needs | options |", "|---|---|---|---|---|---|", *rows])
 
@@ -34,7 +34,7 @@ def samplers_table() -> str:
     """The shipped samplers as a Markdown table."""
     rows = [
         f"| `{name}` | {sampler.summary} | {_options(sampler.Options)} |"
-        for name, sampler in SAMPLERS.shipped().items()
+        for name, sampler in sorted(SAMPLERS.shipped().items())
     ]
     return "\n".join(["| sampler | what | options |", "|---|---|---|", *rows])
 
@@ -43,7 +43,7 @@ def losses_table() -> str:
     """The shipped losses as a Markdown table."""
     rows = [
         f"| `{name}` | {loss.summary} | {loss.source} | {_options(loss.Options)} |"
-        for name, loss in LOSSES.shipped().items()
+        for name, loss in sorted(LOSSES.shipped().items())
     ]
     return "\n".join(["| loss | what | source | options |", "|---|---|---|---|", *rows])
 

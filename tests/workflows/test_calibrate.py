@@ -12,6 +12,7 @@ from PIL import Image
 
 from atypia.base.errors import DataError, InputError
 from atypia.data.phantom.dataset import write_phantom
+from atypia.data.sources.opening import open_data
 from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.bundles.integrity import CONFIG_FILE
 from atypia.inference.bundles.laboratory import MOVED, TOO_FEW
@@ -127,10 +128,12 @@ def test_reviewers_decisions_give_labels(shown, tmp_path: Path) -> None:
 
 
 def test_proposed_figures_are_spread_and_tell_no_opinion(shown, tmp_path: Path) -> None:
-    data = table(tmp_path / "pool.csv", [(p, 0 if i < 4 else "", f"c{i}") for i, (p, _) in enumerate(shown)])
+    data = table(tmp_path / "pool.csv", [(p, 0 if i < 4 else "", f"=c{i}") for i, (p, _) in enumerate(shown)])
     assert propose("atypia", str(data), 8, tmp_path / "label.csv") == 8
     rows = list(csv.DictReader((tmp_path / "label.csv").open()))
     assert set(rows[0]) == {"figure_id", "image", "x_px", "y_px", "case_id", "mpp", "label"}
+    assert all(row["case_id"].startswith("'=c") for row in rows)  # no spreadsheet runs it as a formula
+    assert {case[:2] for case in open_data(str(tmp_path / "label.csv")).table["case_id"].to_pylist()} == {"=c"}
     places = sorted([path for path, _ in shown].index(row["image"]) for row in rows)
     assert places[0] >= 4 and places[-1] > 38 and max(np.diff(places)) < 14
     with pytest.raises(InputError, match=r"ending in \.csv"):

@@ -16,7 +16,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +27,6 @@ from atypia.base import runs
 from atypia.base.artifacts import write_json
 from atypia.base.errors import InputError, must
 from atypia.base.process.progress import Progress, silent
-from atypia.base.version import VERSION
 from atypia.data.crops.store import CropStore, open_store
 from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import Manifest
@@ -49,8 +47,8 @@ from atypia.statistics.resampling import PredictedLabels
 from atypia.training.recipe import load_recipe
 from atypia.training.train import train
 from atypia.training.trainer import TrainingRequest
-from atypia.workflows.laboratory.own_figures import scored, without_copies
-from atypia.workflows.laboratory.told import table_text
+from atypia.workflows.laboratory.own_figures import made_from, scored, without_copies
+from atypia.workflows.laboratory.told import interval_values, table_text
 
 METRICS: Final = ("balanced_accuracy", "sensitivity", "specificity", "auroc")
 SHARES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -126,8 +124,7 @@ class Adaptation:
             key: getattr(self, key) for key in ("model", "data", "cases", "share", "drift", "kept", "notes")
         }
         for key in ("before", "after", "gain", "forgotten"):
-            found: Mapping[str, Interval] = getattr(self, key)
-            values[key] = {n: [None if v != v else v for v in (i.estimate, i.low, i.high)] for n, i in found.items()}
+            values[key] = interval_values(getattr(self, key))
         out = None if self.out is None else str(self.out)
         return {**values, "figures": dict(zip(("normal", "atypical"), self.figures, strict=True)), "out": out}
 
@@ -278,15 +275,7 @@ def _judged(
         notes,
     )
     if out is not None:
-        facts = {
-            "from": begin.bundle.name,
-            "from_fingerprint": begin.bundle.fingerprint,
-            "data": manifest.name,
-            "data_fingerprint": manifest.fingerprint,
-            "share": share,
-            "when": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "atypia": VERSION,
-        }
+        facts = {**made_from(begin.bundle, manifest), "share": share}
         replace(final, name=f"{begin.bundle.name}-adapted", training={**final.training, ADAPTED: facts}).save(out)
     write_json(job.out.parent / REPORT, report.as_dict())
     return report

@@ -11,11 +11,9 @@ The network stays as it is; docs/calibrate.md says how the decision is moved and
 
 from __future__ import annotations
 
-import csv
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,13 +24,14 @@ from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.artifacts import atomic_file
 from atypia.base.errors import DataError, InputError, must
+from atypia.base.files.spreadsheet import CsvLines
 from atypia.base.process.progress import Progress, silent
 from atypia.base.seeds import generator
-from atypia.base.version import VERSION
 from atypia.data.sources.opening import open_data
 from atypia.evaluation.external import check_set, open_target
 from atypia.evaluation.laboratories import left_out, own_of, prior_of
 from atypia.inference.bundles.bundle import MODEL_FILE, Bundle, load_bundle
+from atypia.inference.bundles.calibration import sigmoid
 from atypia.inference.bundles.decision import Decision
 from atypia.inference.bundles.laboratory import (
     Calibrated,
@@ -49,8 +48,8 @@ from atypia.statistics.labelling import spread_over_scores
 from atypia.statistics.laboratories import Classes, LaboratoryPrior, class_scores
 from atypia.statistics.metrics import UndefinedMetricWarning
 from atypia.statistics.resampling import PredictedLabels
-from atypia.workflows.laboratory.own_figures import ScoredOwnFigures, scored, with_decisions, without_copies
-from atypia.workflows.laboratory.told import outcome_text, table_text
+from atypia.workflows.laboratory.own_figures import ScoredOwnFigures, made_from, scored, with_decisions, without_copies
+from atypia.workflows.laboratory.told import interval_values, outcome_text, table_text
 
 DECIDED: Final = ("balanced_accuracy", "sensitivity", "specificity")
 METRICS: Final = (*DECIDED, "auroc")
@@ -115,18 +114,14 @@ class CalibratedModel:
         """JSON-able."""
         judged, shift = self.result.judged, self.result.judged.shift
 
-        def shown(found: Mapping[str, Interval]) -> dict[str, Any]:
-            ends = {name: (i.estimate, i.low, i.high) for name, i in found.items()}
-            return {name: [None if v != v else v for v in values] for name, values in ends.items()}
-
         return {
             "model": self.model,
             "data": self.data,
             "figures": dict(zip(("normal", "atypical"), self.figures, strict=True)),
             "cases": self.cases,
-            "before": shown(self.before),
-            "after": shown(self.after),
-            "difference": shown(self.gain),
+            "before": interval_values(self.before),
+            "after": interval_values(self.after),
+            "difference": interval_values(self.gain),
             "outcome": judged.outcome,
             "changed": self.changed,
             "missing": dict(zip(("normal", "atypical"), judged.more, strict=True)),
@@ -241,17 +236,12 @@ def _calibrated(
     if out is None or not result.changed:
         return found
     facts = {
-        "from": opened.bundle.name,
-        "from_fingerprint": opened.bundle.fingerprint,
-        "data": own.manifest.name,
-        "data_fingerprint": own.manifest.fingerprint,
+        **made_from(opened.bundle, own.manifest),
         "figures": dict(zip(("normal", "atypical"), found.figures, strict=True)),
         "cases": found.cases,
         "outcome": result.judged.outcome,
         "map": result.judged.map._asdict(),
         "prior": how[1],
-        "when": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "atypia": VERSION,
     }
     training = {**opened.bundle.training, CALIBRATED: facts}
     bundle = replace(opened.bundle, name=out.name, decision=result.decision, training=training)
@@ -262,7 +252,7 @@ def _old_probability(decision: Decision, result: Calibrated) -> float:
     """What the probability of the model as it is must reach for the new decision to call a figure atypical."""
     moved = result.judged.map
     odds = (float(log_odds([decision.threshold])[0]) - moved.offset) / moved.factor
-    return float(1 / (1 + np.exp(-odds)))
+    return float(sigmoid(np.array(odds)))
 
 
 def _opened(model: str | Path, runtime: str | None) -> _Model:
@@ -370,18 +360,10 @@ def propose(
     if not len(rows):
         raise DataError(f"{found.manifest.name}: every figure has a label; fix: name figures without, or calibrate")
     root_of = found.manifest.root or Path()
-    with atomic_file(path) as binary:
-        text = []
+    with atomic_file(path, "w") as file:
+        lines = CsvLines(file)
+        lines.write(PROPOSAL)
         for one in found.manifest.take(rows).table.to_pylist():
             values = {**one, r.IMAGE: str((root_of / one[r.IMAGE]).resolve()), r.LABEL: None}
-            text.append(["" if values[key] is None else values[key] for key in PROPOSAL])
-        binary.write(_csv([list(PROPOSAL), *text]))
+            lines.write(values[key] for key in PROPOSAL)
     return len(rows)
-
-
-def _csv(lines: list[list[Any]]) -> bytes:
-    import io
-
-    file = io.StringIO(newline="")
-    csv.writer(file, lineterminator="\n").writerows(lines)
-    return file.getvalue().encode()

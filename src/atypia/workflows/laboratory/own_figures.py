@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,11 +15,13 @@ import numpy.typing as npt
 from atypia.base import records as r
 from atypia.base.errors import DataError, InputError, must
 from atypia.base.process.progress import Progress, silent
+from atypia.base.version import VERSION
 from atypia.data.crops.store import open_store
 from atypia.data.manifest import Manifest
 from atypia.data.slides.streams import CropBatch, crop_files
 from atypia.data.sources.layouts import class_label
 from atypia.data.textfiles import read_table
+from atypia.inference.bundles.bundle import Bundle
 from atypia.inference.classifier import Classifier
 
 RATER, DECISION = "rater", "decision"
@@ -42,6 +45,18 @@ class ScoredOwnFigures:
     logits: npt.NDArray[np.float32]
     features: npt.NDArray[np.float32]
     notes: tuple[str, ...]
+
+
+def made_from(bundle: Bundle, manifest: Manifest) -> dict[str, Any]:
+    """What a bundle that is fitted to own figures records: from which model, on which figures, when and by which version."""
+    return {
+        "from": bundle.name,
+        "from_fingerprint": bundle.fingerprint,
+        "data": manifest.name,
+        "data_fingerprint": manifest.fingerprint,
+        "when": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "atypia": VERSION,
+    }
 
 
 def with_decisions(manifest: Manifest, path: Path) -> tuple[Manifest, tuple[str, ...]]:

@@ -37,6 +37,12 @@ def interval_text(found: Interval | None, signed: bool = False) -> str:
     return f"{found.estimate:{sign}.3f} [{ends}]"
 
 
+def interval_values(found: Mapping[str, Interval]) -> dict[str, list[float | None]]:
+    """Estimate, lower and upper end of each metric, JSON-able; NaN becomes null."""
+    ends = {name: (one.estimate, one.low, one.high) for name, one in found.items()}
+    return {name: [None if value != value else value for value in values] for name, values in ends.items()}
+
+
 def counted(normal: int, atypical: int) -> str:
     """«3 more atypical figures and 2 more normal ones»."""
     one = f"{atypical} more atypical figure{'s' * (atypical != 1)}" if atypical else ""

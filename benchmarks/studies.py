@@ -38,7 +38,7 @@ LARGE = {"rows": 50, "folds": 5, "figures": 20_000, "cases": 400}
 REPORT = """
 import sys, time
 from pathlib import Path
-from atypia.workflows.study import open_study, report_study
+from atypia.workflows.studies.study import open_study, report_study
 from benchmarks.memory import status_kib
 out = Path(sys.argv[1])
 sys.stdout.write(report_study(open_study("", out=out)).table.to_text())

@@ -38,10 +38,10 @@ from atypia.data.manifest import Manifest
 from atypia.inference.crops import Frame
 from atypia.methods.network import Network, build_network
 from atypia.methods.sampler import Population
-from atypia.training.feed import Feed
-from atypia.training.loop import FoldPlan, Loop, autocast_dtype
+from atypia.training.epochs.feed import Feed
+from atypia.training.epochs.loop import FoldPlan, Loop, autocast_dtype
+from atypia.training.epochs.objective import Objective
 from atypia.training.networks import network_spec
-from atypia.training.objective import Objective
 from atypia.training.recipe import load_recipe
 from atypia.training.schema import NetworkRecipe
 

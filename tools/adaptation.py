@@ -22,7 +22,7 @@ from atypia.inference.bundles.operating import balanced_point
 from atypia.inference.predictions import read_predictions
 from atypia.reports.drawing.listing import columns_table
 from atypia.statistics import metrics
-from atypia.statistics.crossvalidation import mean_sd
+from atypia.statistics.differences.crossvalidation import mean_sd
 
 MARK = "<!-- tables -->"
 Part = tuple[npt.NDArray[np.int8], npt.NDArray[np.float64], list[str]]

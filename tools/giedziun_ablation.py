@@ -30,9 +30,9 @@ from atypia.methods.network import Output, build_network
 from atypia.methods.sampler import Population
 from atypia.methods.terms.contrastive import cosine_similarity
 from atypia.statistics import metrics
-from atypia.training.feed import Feed
+from atypia.training.epochs.feed import Feed
+from atypia.training.epochs.objective import Objective, StepInput
 from atypia.training.networks import network_spec
-from atypia.training.objective import Objective, StepInput
 from atypia.workflows.opening import load_recipe, open_crops
 
 BACKBONE, SIDE, BATCH, DRAWS, EPOCHS, RATE = "vit-s14-focus", 98, 32, 960, 5, 5e-4

@@ -12,7 +12,7 @@ from pathlib import Path
 from atypia.backbones.catalogue import markdown_notes, markdown_table
 from atypia.data.sources.catalogue import markdown
 from atypia.methods.catalogue import losses_table, samplers_table, terms_table
-from atypia.workflows.paper import papers_document
+from atypia.workflows.studies.paper import papers_document
 
 DOCS = Path(__file__).parents[1] / "docs"
 PARTS = {

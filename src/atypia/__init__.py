@@ -29,7 +29,7 @@ if _TYPE_CHECKING:
     from atypia.splits.protocol import make_split as make_split
     from atypia.splits.split import Split as Split
     from atypia.statistics import metrics as metrics
-    from atypia.statistics.comparison import Comparison as Comparison
+    from atypia.statistics.differences.comparison import Comparison as Comparison
     from atypia.workflows.evaluate import evaluate as evaluate
     from atypia.workflows.opening import load_recipe as load_recipe
     from atypia.workflows.opening import open_crops as open_crops
@@ -37,8 +37,8 @@ if _TYPE_CHECKING:
     from atypia.workflows.predict import predict_slide as predict_slide
     from atypia.workflows.results import open_results as open_results
     from atypia.workflows.slides.predict import predict_slides as predict_slides
-    from atypia.workflows.study import report_study as report_study
-    from atypia.workflows.study import run_study as run_study
+    from atypia.workflows.studies.study import report_study as report_study
+    from atypia.workflows.studies.study import run_study as run_study
     from atypia.workflows.train import train as train
 
 _PLACES = {
@@ -59,11 +59,11 @@ _PLACES = {
     "predict_slide": "workflows.predict",
     "predict_slides": "workflows.slides.predict",
     "Predictions": "inference.predicted",
-    "Comparison": "statistics.comparison",
+    "Comparison": "statistics.differences.comparison",
     "metrics": "statistics.metrics",
     "statistics": "statistics",
-    "run_study": "workflows.study",
-    "report_study": "workflows.study",
+    "run_study": "workflows.studies.study",
+    "report_study": "workflows.studies.study",
     "registry": "base.registries",
     "AtypiaError": "base.errors",
     "AtypiaDeprecationWarning": "base.deprecation",

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from atypia.base.errors import InputError
-from atypia.statistics.crossvalidation import corrected_t, mean_sd
+from atypia.statistics.differences.crossvalidation import corrected_t, mean_sd
 from atypia.statistics.metrics import UndefinedMetricWarning
 
 

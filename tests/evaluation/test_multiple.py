@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from atypia.base.errors import InputError
+from atypia.statistics.differences.multiple import critical_difference, holm, rank_models
 from atypia.statistics.metrics import UndefinedMetricWarning
-from atypia.statistics.multiple import critical_difference, holm, rank_models
 
 
 def test_holm_by_hand() -> None:

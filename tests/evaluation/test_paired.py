@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from atypia.base.errors import InputError
+from atypia.statistics.differences.paired import McNemarMethod, mcnemar, mcnemar_counts, swap_test
 from atypia.statistics.metrics import UndefinedMetricWarning, auroc, balanced_accuracy
-from atypia.statistics.paired import McNemarMethod, mcnemar, mcnemar_counts, swap_test
 from atypia.statistics.resampling import PredictedLabels
 
 

@@ -9,7 +9,7 @@ from atypia.base.errors import InputError
 from atypia.base.records import CLASS_NAMES
 from atypia.data.sources.catalogue import SOURCES
 from atypia.evaluation.published import HIDDEN_TEST, KINDS, PAPERS, published_folds, published_rows
-from atypia.statistics.crossvalidation import mean_sd
+from atypia.statistics.differences.crossvalidation import mean_sd
 from atypia.statistics.metrics import METRICS
 
 ROWS = published_rows()

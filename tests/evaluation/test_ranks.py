@@ -13,9 +13,9 @@ from scipy import stats
 
 from atypia.base.errors import InputError
 from atypia.evaluation.published import published_folds
-from atypia.statistics.groups import NOT_INDEPENDENT, independent_groups, paired_groups
+from atypia.statistics.differences.groups import NOT_INDEPENDENT, independent_groups, paired_groups
+from atypia.statistics.differences.ranks import MOST_PAIRS, MOST_SIGNED, rank_sum, signed_rank
 from atypia.statistics.metrics import UndefinedMetricWarning
-from atypia.statistics.ranks import MOST_PAIRS, MOST_SIGNED, rank_sum, signed_rank
 
 
 @settings(deadline=None)

@@ -7,10 +7,10 @@ from typing import Any
 
 from atypia.base import runs
 from atypia.statistics.agreement import RaterScore
-from atypia.statistics.crossvalidation import CorrectedT, mean_sd
-from atypia.statistics.groups import independent_groups
+from atypia.statistics.differences.crossvalidation import CorrectedT, mean_sd
+from atypia.statistics.differences.groups import independent_groups
+from atypia.statistics.differences.multiple import rank_models
 from atypia.statistics.intervals import Interval
-from atypia.statistics.multiple import rank_models
 from atypia.studies.findings.about import Failure, StudyAbout
 from atypia.studies.findings.schema import (
     COMMON,

@@ -11,7 +11,7 @@ import pytest
 from atypia.base.errors import InputError
 from atypia.evaluation.rows import RESULTS_SCHEMA
 from atypia.evaluation.summary import summarise
-from atypia.reports.drawing.tables import Spread
+from atypia.reports.drawing.values import Spread
 from atypia.reports.study.benchmark import HEADLINE, REPORTED, benchmark_table
 from atypia.statistics.metrics import METRICS
 

@@ -15,7 +15,8 @@ from atypia.base.errors import InputError
 from atypia.evaluation import rows as e
 from atypia.evaluation.papers import PaperDifference, paper_text, shipped_notes
 from atypia.evaluation.published import DIFFERENCE, PAPERS, published_rows
-from atypia.reports.drawing.tables import Spread, Table
+from atypia.reports.drawing.tables import Table
+from atypia.reports.drawing.values import Spread
 from atypia.reports.paper.own import OURS, OwnStudy, PaperDeparture, RunCost
 from atypia.reports.paper.papers import departures_table, document, paper_items
 from atypia.reports.paper.write import write_paper

@@ -11,7 +11,8 @@ import pytest
 
 from atypia.reports.drawing.plot_files import write_plots
 from atypia.reports.drawing.plot_svg import heat_svg
-from atypia.reports.drawing.tables import Column, Spread, Table
+from atypia.reports.drawing.tables import Column, Table
+from atypia.reports.drawing.values import Spread
 from atypia.reports.study.heat import heat_maps
 
 DOMAINS = ["A | human | breast", "B <b> | human | breast", "C | human | breast"]

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from atypia.reports.drawing.tables import Column, Spread, Table
+from atypia.reports.drawing.tables import Column, Table
+from atypia.reports.drawing.values import Spread
 from atypia.reports.study.html import table_html
 from atypia.reports.study.literature import OURS, literature_table, paper_of
 from atypia.reports.study.page import study_page

@@ -14,17 +14,8 @@ from hypothesis import strategies as st
 
 from atypia.base.errors import InputError
 from atypia.base.files.spreadsheet import unescape_formula
-from atypia.reports.drawing.tables import (
-    FORMS,
-    SUFFIXES,
-    Column,
-    Spread,
-    Table,
-    Value,
-    as_dict,
-    format_value,
-    write_table,
-)
+from atypia.reports.drawing.tables import FORMS, SUFFIXES, Column, Table, as_dict, write_table
+from atypia.reports.drawing.values import Spread, Value, format_value
 
 NAN = math.nan
 

@@ -18,12 +18,12 @@ from atypia.evaluation import rows as e
 from atypia.evaluation.published import published_folds
 from atypia.evaluation.rows import write_rows
 from atypia.statistics.agreement import agreement, vote_matrix
-from atypia.statistics.crossvalidation import corrected_t
 from atypia.statistics.delong import auroc_interval, compare_aurocs
+from atypia.statistics.differences.crossvalidation import corrected_t
+from atypia.statistics.differences.multiple import holm, rank_models
+from atypia.statistics.differences.paired import mcnemar, swap_test
 from atypia.statistics.intervals import Bootstrap, difference_intervals, metric_intervals
 from atypia.statistics.metrics import METRICS, average_precision, balanced_accuracy, ece, roc_curve
-from atypia.statistics.multiple import holm, rank_models
-from atypia.statistics.paired import mcnemar, swap_test
 from atypia.statistics.resampling import PredictedLabels, metric_statistic
 from atypia.studies.findings import compute as module
 from atypia.studies.findings.comparisons import is_baseline

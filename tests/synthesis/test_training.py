@@ -194,7 +194,7 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(loop, "CHECKPOINT_EVERY_S", -1.0)
-    monkeypatch.setattr("atypia.training.checkpoints._save_tensors", full)
+    monkeypatch.setattr("atypia.training.epochs.checkpoints._save_tensors", full)
     with pytest.raises(WorkError, match="No space left on device; fix: free some space"):
         train_toys(toys, tmp_path / "out", toy_recipe())
     monkeypatch.undo()

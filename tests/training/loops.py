@@ -13,10 +13,10 @@ from atypia.data.augment.pipeline import augmentation
 from atypia.inference.crops import Frame
 from atypia.methods.network import build_network
 from atypia.methods.sampler import Population
-from atypia.training.feed import Feed
-from atypia.training.loop import FoldPlan, LoopResult, run_fold
+from atypia.training.epochs.feed import Feed
+from atypia.training.epochs.loop import FoldPlan, LoopResult, run_fold
+from atypia.training.epochs.objective import Objective
 from atypia.training.networks import network_spec
-from atypia.training.objective import Objective
 from atypia.training.recipe import parse_recipe
 from atypia.training.schema import NetworkRecipe
 
@@ -86,7 +86,7 @@ def die_at(step: int, folder: Path) -> None:
 
     import torch
 
-    from atypia.training import loop
+    from atypia.training.epochs import loop
 
     torch.set_num_threads(1)
     loop.CHECKPOINT_EVERY_S = -1.0

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from atypia.base.errors import DataError, WorkError
-from atypia.training import checkpoints
-from atypia.training.checkpoints import (
+from atypia.training.epochs import checkpoints
+from atypia.training.epochs.checkpoints import (
     LAST,
     PREVIOUS,
     REST,
@@ -230,7 +230,7 @@ CHILD = textwrap.dedent(
     """
     import sys, torch
     from pathlib import Path
-    from atypia.training.checkpoints import save_checkpoint
+    from atypia.training.epochs.checkpoints import save_checkpoint
     folder, epoch = Path(sys.argv[1]), 0
     while True:
         save_checkpoint(folder, {"epoch": epoch, "w": torch.full((300_000,), float(epoch))})
@@ -266,7 +266,7 @@ FULL = textwrap.dedent(
     import resource, signal, sys, torch
     from pathlib import Path
     from atypia.base.errors import WorkError
-    from atypia.training.checkpoints import load_checkpoint, save_checkpoint
+    from atypia.training.epochs.checkpoints import load_checkpoint, save_checkpoint
     folder = Path(sys.argv[1])
     save_checkpoint(folder, {"epoch": 1})
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -19,10 +19,10 @@ from atypia.methods.network import build_network
 from atypia.methods.sampler import Population, hard_mask
 from atypia.methods.term import Batch
 from atypia.methods.terms.adversarial import Adversarial
-from atypia.training.feed import Feed
-from atypia.training.loop import FoldPlan, Loop, LoopResult
+from atypia.training.epochs.feed import Feed
+from atypia.training.epochs.loop import FoldPlan, Loop, LoopResult
+from atypia.training.epochs.objective import Objective
 from atypia.training.networks import network_spec
-from atypia.training.objective import Objective
 from atypia.training.recipe import load_recipe
 from atypia.training.schema import NetworkRecipe
 

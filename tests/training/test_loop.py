@@ -20,9 +20,9 @@ from torch import Tensor
 
 from atypia.base.errors import InputError, WorkError
 from atypia.methods.network import build_network
-from atypia.training import checkpoints
+from atypia.training.epochs import checkpoints
+from atypia.training.epochs.objective import Objective, StepInput
 from atypia.training.networks import idle_terms, network_spec
-from atypia.training.objective import Objective, StepInput
 
 LOOPS = Path(__file__).with_name("loops.py")
 
@@ -107,7 +107,7 @@ def test_kill_at_any_step_and_go_on(whole, tmp_path: Path) -> None:
 def test_damaged_last_checkpoint_falls_back_with_a_warning(
     whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("atypia.training.loop.CHECKPOINT_EVERY_S", -1.0)
+    monkeypatch.setattr("atypia.training.epochs.loop.CHECKPOINT_EVERY_S", -1.0)
     seen = 0
 
     def interrupt(done: int, total: int, what: str) -> None:
@@ -125,7 +125,7 @@ def test_damaged_last_checkpoint_falls_back_with_a_warning(
 
 
 def test_checkpoint_of_another_run_is_not_used(whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atypia.training.loop.CHECKPOINT_EVERY_S", -1.0)
+    monkeypatch.setattr("atypia.training.epochs.loop.CHECKPOINT_EVERY_S", -1.0)
     loops.train(tmp_path, loops.recipe(epochs=1))
     state = checkpoints.load_checkpoint(tmp_path)
     assert state is not None
@@ -145,7 +145,7 @@ def test_it_learns_what_can_be_learned(tmp_path: Path) -> None:
 def test_loss_that_is_not_finite_stops_with_the_figures_and_keeps_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("atypia.training.loop.CHECKPOINT_EVERY_S", -1.0)
+    monkeypatch.setattr("atypia.training.epochs.loop.CHECKPOINT_EVERY_S", -1.0)
     made = loops.recipe()
     plan = loops.plan(tmp_path, made)
     honest = plan.feed.training_batch

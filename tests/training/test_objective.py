@@ -20,8 +20,8 @@ from atypia.methods.options import TermOptions
 from atypia.methods.term import DOMAINS, NEEDS, SECOND, Batch, Term
 from atypia.methods.terms.adversarial import AdversarialOptions
 from atypia.splits.split import Fold
+from atypia.training.epochs.objective import Objective, StepInput
 from atypia.training.identity import recipe_identity, run_id
-from atypia.training.objective import Objective, StepInput
 from atypia.training.recipe import OLD_TERMS, load_recipe, parse_recipe, shipped_recipes
 from atypia.training.schema import NetworkRecipe
 

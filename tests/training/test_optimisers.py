@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from atypia.training.optimisers import Schedule, clip, make_optimiser
+from atypia.training.epochs.optimisers import Schedule, clip, make_optimiser
 from atypia.training.schema import NetworkRecipe, OptimiserConfig, ScheduleConfig
 
 LR = 0.01

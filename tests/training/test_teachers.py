@@ -22,10 +22,10 @@ from atypia.inference.networks import load_network
 from atypia.methods.network import Output
 from atypia.methods.terms.distillation import distillation_loss
 from atypia.splits.protocol import make_split
-from atypia.training.objective import Objective, StepInput
+from atypia.training.epochs.objective import Objective, StepInput
+from atypia.training.epochs.teachers import Teacher
 from atypia.training.recipe import load_recipe, parse_recipe
 from atypia.training.schema import NetworkRecipe
-from atypia.training.teachers import Teacher
 from atypia.training.train import train
 from atypia.training.trainer import TrainingRequest
 

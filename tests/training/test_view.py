@@ -12,7 +12,7 @@ from atypia.base.errors import InputError
 from atypia.data.augment.pipeline import AUGMENTATIONS, Pipeline, augmentation
 from atypia.data.augment.spatial import Affine, Elastic, Flip, Seen, resample
 from atypia.inference.crops import DeviceCrops, Frame
-from atypia.training.feed import Feed
+from atypia.training.epochs.feed import Feed
 
 ENTRY = BACKBONES["tiny-cnn"]
 

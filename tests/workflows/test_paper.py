@@ -14,7 +14,7 @@ from atypia.studies.files import load_study
 from atypia.studies.plan import Plan
 from atypia.training.identity import recipe_identity
 from atypia.training.recipe import load_recipe
-from atypia.workflows.paper import departures, paper, papers_document
+from atypia.workflows.studies.paper import departures, paper, papers_document
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,7 +19,7 @@ from atypia.workflows.recipes import (
     training_recipe_text,
     training_recipes,
 )
-from atypia.workflows.study import plan_study, study_folder
+from atypia.workflows.studies.study import plan_study, study_folder
 from atypia.workflows.train import train
 
 TINY = ("geometry.out_px=32", "input_px=32")

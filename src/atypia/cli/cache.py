@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atypia.cli.console import note, show_json, warn, width
-from atypia.cli.options import Json
+from atypia.cli.shared.console import note, show_json, warn, width
+from atypia.cli.shared.options import Json
 
 if TYPE_CHECKING:
     from atypia.base.cachefiles import CacheEntry

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from atypia.cli.console import bars, keeps, note, show_json, warn, width
-from atypia.cli.options import DropOverlap, DropRepeats, Json, Labels, ProtocolSet, Root, Seed
+from atypia.cli.shared.console import bars, keeps, note, show_json, warn, width
+from atypia.cli.shared.options import DropOverlap, DropRepeats, Json, Labels, ProtocolSet, Root, Seed
 
 app = typer.Typer(help="Published sources, own data, audits, splits and the phantom set.", no_args_is_help=True)
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from atypia.cli.console import bars, note, warn
-from atypia.cli.options import Root
+from atypia.cli.shared.console import bars, note, warn
+from atypia.cli.shared.options import Root
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
         Uses the real AMi-Br and AtNorM-Br where they are under the data root, else a procedural phantom set.
         """
-        from atypia.cli.results import show_results
+        from atypia.cli.shared.results import show_results
         from atypia.workflows.demo import TRAINED, demo_data
         from atypia.workflows.demo import demo as run
 

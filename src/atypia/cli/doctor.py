@@ -10,8 +10,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from atypia.cli.console import show_json, width
-from atypia.cli.options import Json, Root
+from atypia.cli.shared.console import show_json, width
+from atypia.cli.shared.options import Json, Root
 
 if TYPE_CHECKING:
     from atypia.workflows.installation import Check

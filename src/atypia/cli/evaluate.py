@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from atypia.base.errors import WorkError
-from atypia.cli.console import bars, note, warn
-from atypia.cli.options import Allow, Device, Json, Root
+from atypia.cli.shared.console import bars, note, warn
+from atypia.cli.shared.options import Allow, Device, Json, Root
 
 EXAMPLE = "Example: `atypia evaluate runs/probe --on atnorm-br`"
 
@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
 
         Figures whose images cannot be read are in no number; the exit code is then 1.
         """
-        from atypia.cli.results import show_results
+        from atypia.cli.shared.results import show_results
         from atypia.workflows.evaluate import evaluate as run
         from atypia.workflows.tables import table_files
 

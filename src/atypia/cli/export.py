@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from atypia.cli.console import note, show_json, warn
-from atypia.cli.options import Json, Root
+from atypia.cli.shared.console import note, show_json, warn
+from atypia.cli.shared.options import Json, Root
 
 EXAMPLE = "Example: `atypia export runs/full/fold-1/bundle --to onnx --out model.onnx --half`"
 

@@ -14,12 +14,9 @@ from atypia.base.process import crashes
 from atypia.base.version import VERSION
 from atypia.cli import (
     cache,
-    calibrate,
-    console,
     data,
     demo,
     doctor,
-    drift,
     evaluate,
     export,
     predict,
@@ -28,7 +25,9 @@ from atypia.cli import (
     synth,
     train,
 )
-from atypia.cli.console import keeps, messages, one_line_warnings, stopped
+from atypia.cli.laboratory import calibrate, drift
+from atypia.cli.shared import console
+from atypia.cli.shared.console import keeps, messages, one_line_warnings, stopped
 
 app = typer.Typer(
     name="atypia",

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from atypia.cli.console import bars, keeps, note, show_json, warn
-from atypia.cli.options import Json
+from atypia.cli.shared.console import bars, keeps, note, show_json, warn
+from atypia.cli.shared.options import Json
 
 if TYPE_CHECKING:
     from atypia.data.points.base import BoxFormat

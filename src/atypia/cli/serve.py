@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atypia.base.errors import InputError, must
-from atypia.cli.console import note
-from atypia.cli.options import Root
+from atypia.cli.shared.console import note
+from atypia.cli.shared.options import Root
 
 if TYPE_CHECKING:
     from atypia.review.figures.opening import Opening

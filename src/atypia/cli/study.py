@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atypia.cli.console import bars, keeps, note, show_json, warn, width
-from atypia.cli.options import Device, Json, Root
+from atypia.cli.shared.console import bars, keeps, note, show_json, warn, width
+from atypia.cli.shared.options import Device, Json, Root
 
 if TYPE_CHECKING:
-    from atypia.workflows.study import PlannedStudy, StudyReport
+    from atypia.workflows.studies.study import PlannedStudy, StudyReport
 
 app = typer.Typer(help="Comparisons of models × factors × folds × seeds, as one command.", no_args_is_help=True)
 
@@ -49,7 +49,7 @@ def plan_study(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """The runs that a study comes to, and what is missing for them. Nothing is trained or downloaded."""
-    from atypia.workflows.study import plan_study as run
+    from atypia.workflows.studies.study import plan_study as run
 
     with bars() as progress:
         found = run(study, size, out, overrides=overrides or (), root=root, progress=progress)
@@ -94,8 +94,8 @@ def run(
     """Execute every incomplete run, then write the tables. The same command resumes, or shares the work."""
     from atypia.base.errors import WorkError
     from atypia.engines.engine import ENGINES
-    from atypia.workflows.study import plan_study as make
-    from atypia.workflows.study import run_study
+    from atypia.workflows.studies.study import plan_study as make
+    from atypia.workflows.studies.study import run_study
 
     started = time.perf_counter()
     _ = ENGINES[engine]
@@ -130,7 +130,7 @@ def run(
 @app.command("status", epilog="Example: `atypia study status giedziun-lodo --size cpu --out lodo`")
 def status(study: Study, size: Size = "full", out: Out = None, as_json: Json = False) -> None:
     """Done, running, failed and pending runs, and the time left."""
-    from atypia.workflows.study import open_study
+    from atypia.workflows.studies.study import open_study
 
     opened = open_study(study, size, out)
     if as_json:
@@ -151,7 +151,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Recompute page, tables and plots from the predictions. Nothing is trained."""
-    from atypia.workflows.study import open_study, report_study
+    from atypia.workflows.studies.study import open_study, report_study
 
     opened = open_study(study, size, out)
     _show_report(report_study(opened, metric=metric, every=every), opened.folder, as_json)
@@ -178,7 +178,7 @@ def register(root: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """A paper's tables and figures in its own layout: published numbers, your own beside them, what differs."""
-        from atypia.workflows.paper import paper as write
+        from atypia.workflows.studies.paper import paper as write
 
         report = write(name, study or (), out, table=table, figure=figure, metric=metric)
         shown = {**report.tables, "differs": report.differs}

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from atypia.cli.console import bars, keeps, note, show_json, warn, width
-from atypia.cli.options import Allow, Device, Json, Overrides, ProtocolSet, Root, Seed, SplitFile
+from atypia.cli.shared.console import bars, keeps, note, show_json, warn, width
+from atypia.cli.shared.options import Allow, Device, Json, Overrides, ProtocolSet, Root, Seed, SplitFile
 
 app = typer.Typer(help="Generate crops: train, sample, score.", no_args_is_help=True)
 

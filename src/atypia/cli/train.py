@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from atypia.cli.console import bars, keeps, note, show_json, warn, width
-from atypia.cli.options import (
+from atypia.cli.shared.console import bars, keeps, note, show_json, warn, width
+from atypia.cli.shared.options import (
     Allow,
     Device,
     DropOverlap,
@@ -92,7 +92,7 @@ def register(app: typer.Typer) -> None:
                 )
             adapted(init, data, out, overrides or [], keep, seed, tuple(allow or ()), device, root, as_json)
             return
-        from atypia.cli.results import show_results
+        from atypia.cli.shared.results import show_results
         from atypia.data.pools import Picked
         from atypia.workflows.train import train as run
 

@@ -163,7 +163,7 @@ def published_rows(
 
 
 def published_folds(paper: str, dataset: str, metric: str, adaptation: str) -> dict[str, list[float]]:
-    """A paper's values by model, one per fold, in the form that :mod:`atypia.statistics.groups` takes.
+    """A paper's values by model, one per fold, in the form that :mod:`atypia.statistics.differences.groups` takes.
 
     Args:
         paper: Key of :data:`PAPERS`.

@@ -20,7 +20,7 @@ from atypia.inference.results import CALL, NOVELTY, REASON
 
 if TYPE_CHECKING:
     from atypia.data.manifest import Manifest
-    from atypia.statistics.comparison import Comparison, ScoredFigures
+    from atypia.statistics.differences.comparison import Comparison, ScoredFigures
     from atypia.statistics.intervals import Bootstrap, Interval
 
 UNKNOWN_LABEL: Final = -1
@@ -296,7 +296,7 @@ class Predictions:
         Raises:
             InputError: No scored figure has a label.
         """
-        from atypia.statistics.comparison import pool_models
+        from atypia.statistics.differences.comparison import pool_models
 
         kept = self[(self.labels >= 0) & (self.decisions >= 0)]
         if not len(kept):
@@ -331,7 +331,7 @@ class Predictions:
 
     def intervals(self, names: Iterable[str] | None = None, options: Bootstrap | None = None) -> dict[str, Interval]:
         """Metric name to its value and interval over cases; see :func:`atypia.statistics.intervals.metric_intervals`."""
-        from atypia.statistics.comparison import COMPARED_METRICS
+        from atypia.statistics.differences.comparison import COMPARED_METRICS
         from atypia.statistics.intervals import metric_intervals
 
         found = self.scored()
@@ -344,9 +344,9 @@ class Predictions:
         """Differences «this − other» on the figures that both scored, with intervals over cases and p-values.
 
         Raises:
-            InputError, DataError: As :func:`atypia.statistics.comparison.compare_scored`.
+            InputError, DataError: As :func:`atypia.statistics.differences.comparison.compare_scored`.
         """
-        from atypia.statistics.comparison import COMPARED_METRICS, compare_scored
+        from atypia.statistics.differences.comparison import COMPARED_METRICS, compare_scored
 
         names = (self.name or "this", other.name or "other")
         if names[0] == names[1] and self.path is not None and other.path is not None:

@@ -31,11 +31,11 @@ from atypia.inference.networks import device_of
 from atypia.methods.network import NetworkSpec, build_network, check_spec
 from atypia.methods.sampler import Population
 from atypia.splits.split import Fold
-from atypia.training.feed import Feed
-from atypia.training.loop import FoldPlan, LoopResult, run_fold
-from atypia.training.objective import IDLE, Objective
+from atypia.training.epochs.feed import Feed
+from atypia.training.epochs.loop import FoldPlan, LoopResult, run_fold
+from atypia.training.epochs.objective import IDLE, Objective
+from atypia.training.epochs.teachers import as_teachers, leakage_of_teachers, load_teachers, teacher_paths
 from atypia.training.schema import NetworkRecipe
-from atypia.training.teachers import as_teachers, leakage_of_teachers, load_teachers, teacher_paths
 from atypia.training.trainer import TrainedFold, TrainingRequest, stored_labels
 
 
@@ -234,7 +234,7 @@ def idle_terms(fold: str, history: Sequence[Mapping[str, Any]]) -> list[str]:
 
     Args:
         fold: Its name.
-        history: Lines of the epochs, with shares named as :data:`atypia.training.objective.IDLE` says.
+        history: Lines of the epochs, with shares named as :data:`atypia.training.epochs.objective.IDLE` says.
     """
     names = sorted({key for line in history for key in line if key.startswith(IDLE)})
     shares = {name.removeprefix(IDLE): float(np.mean([line.get(name, 0.0) for line in history])) for name in names}

@@ -131,7 +131,7 @@ class OptimiserConfig(StrictModel):
 
 
 class ScheduleConfig(StrictModel):
-    """The learning-rate schedule; see :class:`atypia.training.optimisers.Schedule`.
+    """The learning-rate schedule; see :class:`atypia.training.epochs.optimisers.Schedule`.
 
     ``min_lr`` is where the cosines end and what the plateau does not go below. ``one-cycle`` warms
     up by itself.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from atypia.inference.predicted import Predictions
     from atypia.reports.case.corrected import RateCorrection
     from atypia.reports.case.summary import CaseSummary
-    from atypia.statistics.comparison import Comparison
+    from atypia.statistics.differences.comparison import Comparison
 
 GEOJSON: Final = ".geojson"
 AVERAGED: Final = "the errors of an average of several networks or views are not recorded"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from atypia.inference.predicted import Predictions
     from atypia.reports.drawing.tables import Table
-    from atypia.statistics.comparison import Comparison
+    from atypia.statistics.differences.comparison import Comparison
     from atypia.statistics.intervals import Bootstrap
 
 PARTS: Final = (runs.TEST, runs.VALIDATION, runs.EXTERNAL)
@@ -104,7 +104,7 @@ class FolderResults:
             options: How cases are drawn.
 
         Raises:
-            InputError, DataError: As :func:`atypia.statistics.comparison.compare_scored`.
+            InputError, DataError: As :func:`atypia.statistics.differences.comparison.compare_scored`.
         """
         wanted = part or self.usual_part
         if isinstance(other, FolderResults):

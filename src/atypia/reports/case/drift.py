@@ -16,7 +16,8 @@ from atypia.base.artifacts import atomic_file
 from atypia.reports.drawing.page import render
 from atypia.reports.drawing.plot_svg import forest_svg, swatch
 from atypia.reports.drawing.plots import ForestPlot, ForestRow, PlottedEstimate
-from atypia.reports.drawing.tables import Column, Table, Value, format_value
+from atypia.reports.drawing.tables import Column, Table
+from atypia.reports.drawing.values import Value, format_value
 from atypia.statistics.drift import FEWEST, LIKE, UNLIKE, MeasureDrift, MeasureRange, departure
 
 LIKE_WORDS: Final = "like the training data"

@@ -28,7 +28,7 @@ from atypia.inference import results as res
 from atypia.reports.case.summary import CaseSummary, Counts, split_words
 from atypia.reports.drawing.names import file_name, without_folders
 from atypia.reports.drawing.page import render
-from atypia.reports.drawing.tables import format_value
+from atypia.reports.drawing.values import format_value
 
 if TYPE_CHECKING:
     from atypia.data.slides.streams import CropBatch

@@ -24,7 +24,8 @@ from atypia.base.artifacts import atomic_file
 from atypia.data.slides.readas import ASSUMED
 from atypia.inference import results as res
 from atypia.reports.drawing.names import short_names, without_folders
-from atypia.reports.drawing.tables import Column, Table, Value
+from atypia.reports.drawing.tables import Column, Table
+from atypia.reports.drawing.values import Value
 from atypia.statistics.rates import exact_interval
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from atypia.reports.drawing.tables import Column, Table, Value
+from atypia.reports.drawing.tables import Column, Table
+from atypia.reports.drawing.values import Value
 
 
 def columns_table(titles: Sequence[str], rows: Sequence[Sequence[Value]]) -> Table:

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from atypia.reports.drawing.tables import format_value
+from atypia.reports.drawing.values import format_value
 
 
 def render(name: str, values: Mapping[str, Any], dress: str | None = None) -> str:

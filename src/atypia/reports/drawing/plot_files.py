@@ -25,7 +25,7 @@ from atypia.reports.drawing.data_plots import (
     styled,
 )
 from atypia.reports.drawing.plots import MOST_MARKS, ConfusionPlot, Drawing, ForestPlot, HeatMap, LinePlot, fitted, look
-from atypia.reports.drawing.tables import format_value
+from atypia.reports.drawing.values import format_value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -23,7 +23,7 @@ from atypia.reports.drawing.plots import (
     look,
     ticks,
 )
-from atypia.reports.drawing.tables import format_value
+from atypia.reports.drawing.values import format_value
 
 CHART_WIDTH, CHART_HEIGHT = 340, 330
 FOREST_WIDTH: Final = 400

@@ -22,29 +22,17 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal
 
 from atypia.base.artifacts import atomic_file
 from atypia.base.errors import InputError, must
 from atypia.base.files.spreadsheet import CsvLines
+from atypia.reports.drawing.values import Spread, Value, format_value
 
 TEXT_WIDTH: Final = 100
-UNDEFINED: Final = "n/a"
 GAP: Final = "  "
 NARROWEST: Final = 24
 """Width in characters to which a text column can always be reduced; below it, only to its longest word."""
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A mean and its standard deviation; the latter NaN if unknown."""
-
-    mean: float
-    sd: float
-    signed: bool = False
-
-
-Value: TypeAlias = str | int | float | bool | Spread | None
 
 
 @dataclass(frozen=True)
@@ -174,28 +162,6 @@ def write_table(table: Table, path: Path) -> Path:
     with atomic_file(path, "w") as file:
         file.write(table.render(SUFFIXES[path.suffix.lower()]))
     return path
-
-
-def format_value(value: Value, digits: int = 3) -> str:
-    """A value as text for people, on one line and without control characters."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return "".join(c for c in " ".join(value.split()) if c.isprintable())
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, Spread):
-        mean = (
-            f"{value.mean:+z,.{digits}f}"
-            if value.signed and math.isfinite(value.mean)
-            else format_value(value.mean, digits)
-        )
-        return mean if math.isnan(value.mean) or math.isnan(value.sd) else f"{mean} ± {format_value(value.sd, digits)}"
-    if math.isnan(value):
-        return UNDEFINED
-    return f"{value:z,.{digits}f}" if math.isfinite(value) else ("∞" if value > 0 else "−∞")
 
 
 def _number(value: Value) -> float:

@@ -10,7 +10,8 @@ from atypia.base import runs
 from atypia.evaluation.papers import paper_text
 from atypia.evaluation.published import MEAN, PublishedRow, published_folds, published_rows
 from atypia.reports.drawing.plots import Curve, Drawing, ForestPlot, ForestRow, LinePlot, PlottedEstimate, padded_range
-from atypia.reports.drawing.tables import Column, Table, Value
+from atypia.reports.drawing.tables import Column, Table
+from atypia.reports.drawing.values import Value
 from atypia.reports.paper.beside import (
     GROUP_WORDS,
     PaperItem,
@@ -24,7 +25,7 @@ from atypia.reports.paper.beside import (
 from atypia.reports.paper.own import OURS, OwnStudy
 from atypia.reports.study.plots import slug
 from atypia.reports.study.statistics import place_name
-from atypia.statistics.groups import BY_FOLD, GroupTest, independent_groups, paired_groups
+from atypia.statistics.differences.groups import BY_FOLD, GroupTest, independent_groups, paired_groups
 
 NAME: Final = "banerjee"
 SETS: Final = {"ami-br": "AMi-Br", "atnorm-br": "AtNorM-Br", "atnorm-md": "AtNorM-MD"}

@@ -9,10 +9,11 @@ from typing import Final
 from atypia.base import records as r
 from atypia.evaluation import rows as e
 from atypia.evaluation.published import FOLD, MEAN, published_rows
-from atypia.reports.drawing.tables import Column, Value
+from atypia.reports.drawing.tables import Column
+from atypia.reports.drawing.values import Value
 from atypia.reports.paper.beside import ColumnKey, PaperItem, PaperLine, beside, metric_column, published
 from atypia.reports.paper.own import OURS, OwnStudy
-from atypia.statistics.crossvalidation import mean_sd
+from atypia.statistics.differences.crossvalidation import mean_sd
 
 NAME: Final = "benito"
 WORDS: Final = {"real only": "real", "real and synthetic": "real+synth"}
@@ -69,7 +70,7 @@ def _own_folds(study: OwnStudy) -> list[PaperLine]:
 
 def spread_value(mean: float, sd: float) -> Value:
     """A mean with its spread, where there is one."""
-    from atypia.reports.drawing.tables import Spread
+    from atypia.reports.drawing.values import Spread
 
     return Spread(mean, sd if not math.isnan(sd) else math.nan)
 

@@ -13,7 +13,8 @@ from atypia.evaluation.papers import PrintedTable
 from atypia.evaluation.published import PublishedRow
 from atypia.evaluation.summary import SummaryRow
 from atypia.reports.drawing.plots import Drawing
-from atypia.reports.drawing.tables import Column, Spread, Table, Value
+from atypia.reports.drawing.tables import Column, Table
+from atypia.reports.drawing.values import Spread, Value
 from atypia.reports.paper.own import OURS, THEIRS, OwnStudy, key_of
 
 GROUP_WORDS: Final = {"full": "end-to-end", "probe": "linear probing", "lora": "LoRA", "partial": "partial"}

@@ -10,7 +10,7 @@ from atypia.base import records as r
 from atypia.evaluation import rows as e
 from atypia.evaluation.published import DIFFERENCE, published_rows
 from atypia.evaluation.summary import SummaryRow
-from atypia.reports.drawing.tables import Spread, Value
+from atypia.reports.drawing.values import Spread, Value
 from atypia.reports.paper.beside import ColumnKey, PaperItem, PaperLine, beside, metric_column, published
 from atypia.reports.paper.own import OURS, OwnStudy, spread
 

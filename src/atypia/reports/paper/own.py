@@ -13,7 +13,7 @@ from atypia.base import records as r
 from atypia.base import runs
 from atypia.evaluation import rows as e
 from atypia.evaluation.summary import SummaryRow, by_domain, overall, pivot, summarise
-from atypia.reports.drawing.tables import Spread
+from atypia.reports.drawing.values import Spread
 from atypia.studies.findings.schema import Findings
 from atypia.studies.table import StudyResults
 

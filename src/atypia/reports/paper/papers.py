@@ -9,7 +9,8 @@ from typing import Final
 from atypia.base.errors import InputError, must
 from atypia.evaluation.papers import paper_text
 from atypia.evaluation.published import PAPERS
-from atypia.reports.drawing.tables import Column, Table, Value
+from atypia.reports.drawing.tables import Column, Table
+from atypia.reports.drawing.values import Value
 from atypia.reports.paper import ammeling, atey, banerjee, benito, giedziun
 from atypia.reports.paper.beside import PaperItem, cost_item
 from atypia.reports.paper.own import OwnStudy, PaperDeparture

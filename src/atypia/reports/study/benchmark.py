@@ -13,7 +13,8 @@ from atypia.base import runs
 from atypia.base.errors import InputError, must
 from atypia.evaluation import rows as e
 from atypia.evaluation.summary import AggregatedMetric, SummaryRow, by_domain, overall, pivot, worst_domains
-from atypia.reports.drawing.tables import Column, Spread, Table, Value, format_value
+from atypia.reports.drawing.tables import Column, Table
+from atypia.reports.drawing.values import Spread, Value, format_value
 from atypia.statistics.metrics import METRICS
 
 HEADLINE: Final = ("balanced_accuracy", "sensitivity", "specificity", "auroc")

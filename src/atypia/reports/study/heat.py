@@ -8,7 +8,8 @@ from typing import Final
 
 from atypia.evaluation import rows as e
 from atypia.reports.drawing.plots import HeatMap, padded_range
-from atypia.reports.drawing.tables import Spread, Table
+from atypia.reports.drawing.tables import Table
+from atypia.reports.drawing.values import Spread
 from atypia.reports.study.plots import BA, metric_title, shortened, slug
 
 MOST_MODELS: Final = 6

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from atypia.reports.drawing.tables import Spread, Table, Value, format_value
+from atypia.reports.drawing.tables import Table
+from atypia.reports.drawing.values import Spread, Value, format_value
 
 TOP_ROWS = 12
 """Rows of a table shown before it is unfolded."""

@@ -8,10 +8,11 @@ from typing import Final
 
 from atypia.base import runs
 from atypia.evaluation.published import DIFFERENCE, FOLD, MEAN, PAPERS, PublishedRow, published_rows
-from atypia.reports.drawing.tables import Column, Spread, Table, Value
+from atypia.reports.drawing.tables import Column, Table
+from atypia.reports.drawing.values import Spread, Value
 from atypia.reports.study.benchmark import HEADLINE, PART_WORDS
 from atypia.reports.study.statistics import ADAPTATION_WORDS
-from atypia.statistics.crossvalidation import mean_sd
+from atypia.statistics.differences.crossvalidation import mean_sd
 from atypia.statistics.metrics import METRICS
 from atypia.studies.findings.schema import Findings
 

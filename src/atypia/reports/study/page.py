@@ -15,7 +15,8 @@ from markupsafe import Markup
 from atypia.base import runs
 from atypia.reports.drawing.page import render
 from atypia.reports.drawing.plot_svg import forest_svg, heat_svg, line_plot_svg, swatch
-from atypia.reports.drawing.tables import Column, Table, format_value
+from atypia.reports.drawing.tables import Column, Table
+from atypia.reports.drawing.values import format_value
 from atypia.reports.study.heat import heat_maps
 from atypia.reports.study.html import notes_html, table_html
 from atypia.reports.study.literature import LITERATURE, OURS, PUBLISHED_DIFFERENCES

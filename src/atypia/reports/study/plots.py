@@ -23,7 +23,7 @@ from atypia.reports.drawing.plots import (
     zero_forest,
 )
 from atypia.reports.study.statistics import ADAPTATION_WORDS, place_name
-from atypia.statistics.crossvalidation import MeanSd
+from atypia.statistics.differences.crossvalidation import MeanSd
 from atypia.statistics.intervals import Interval
 from atypia.statistics.metrics import METRICS
 from atypia.studies.findings.schema import RELIABILITY_BINS, RELIABILITY_FEWEST, Curves, Findings, Line, PlaceScore

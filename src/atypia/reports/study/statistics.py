@@ -6,12 +6,13 @@ import math
 from typing import Final
 
 from atypia.base import runs
-from atypia.reports.drawing.tables import Column, Spread, Table, Value, format_value
+from atypia.reports.drawing.tables import Column, Table
+from atypia.reports.drawing.values import Spread, Value, format_value
 from atypia.reports.study.benchmark import HEADLINE, PART_WORDS
-from atypia.statistics.groups import BY_FOLD, NOT_INDEPENDENT
+from atypia.statistics.differences.groups import BY_FOLD, NOT_INDEPENDENT
+from atypia.statistics.differences.multiple import Ranking
 from atypia.statistics.intervals import Interval
 from atypia.statistics.metrics import METRICS
-from atypia.statistics.multiple import Ranking
 from atypia.studies.findings.schema import COMMON, Difference, Effect, Findings, Place, PlaceScore
 
 INTERVALS, DIFFERENCES, FOLDS, EFFECTS, RANKS, ADAPTATIONS, RATERS, CONFUSION = (

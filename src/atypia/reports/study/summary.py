@@ -6,7 +6,8 @@ import math
 from typing import Final
 
 from atypia.base import runs
-from atypia.reports.drawing.tables import Column, Spread, Table, Value
+from atypia.reports.drawing.tables import Column, Table
+from atypia.reports.drawing.values import Spread, Value
 from atypia.reports.study.statistics import interval_text, place_name
 from atypia.studies.findings.schema import Findings, PlaceScore
 

@@ -14,7 +14,8 @@ from atypia.base import records as r
 from atypia.base.artifacts import atomic_file
 from atypia.evaluation import rows as e
 from atypia.evaluation.summary import by_domain, summarise
-from atypia.reports.drawing.tables import Column, Spread, Table, Value, write_table
+from atypia.reports.drawing.tables import Column, Table, write_table
+from atypia.reports.drawing.values import Spread, Value
 from atypia.reports.study.benchmark import HEADLINE, REPORTED, benchmark_table
 from atypia.statistics.metrics import METRICS
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from atypia.reports.drawing.tables import Column, Table, Value
+from atypia.reports.drawing.tables import Column, Table
+from atypia.reports.drawing.values import Value
 from atypia.reports.study.statistics import interval_text
 from atypia.statistics.intervals import Interval
 from atypia.statistics.metrics import METRICS

@@ -6,10 +6,10 @@ import math
 from collections import Counter
 
 from atypia.base import runs
-from atypia.reports.drawing.tables import format_value
+from atypia.reports.drawing.values import format_value
 from atypia.reports.study.plots import metric_words
 from atypia.reports.study.statistics import ADAPTATION_WORDS, as_best, interval_text, p_said, place_name
-from atypia.statistics.groups import BY_FOLD, NOT_INDEPENDENT
+from atypia.statistics.differences.groups import BY_FOLD, NOT_INDEPENDENT
 from atypia.studies.findings.about import StudyAbout
 from atypia.studies.findings.schema import AdaptationTest, Difference, Findings
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from atypia.statistics.casestats import Combination
 from atypia.statistics.delong import compare_aurocs
+from atypia.statistics.differences.multiple import holm
+from atypia.statistics.differences.paired import mcnemar, swap_test
 from atypia.statistics.intervals import Bootstrap, bootstrap_intervals
 from atypia.statistics.metrics import UndefinedMetricWarning
-from atypia.statistics.multiple import holm
-from atypia.statistics.paired import mcnemar, swap_test
 from atypia.statistics.resampling import PredictedLabels
 from atypia.studies.findings.pooling import ManifestFigures, RowPredictions
 from atypia.studies.findings.schema import Difference, Series

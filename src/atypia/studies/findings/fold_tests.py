@@ -17,10 +17,10 @@ from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.errors import InputError
 from atypia.evaluation import rows as e
-from atypia.statistics.crossvalidation import MeanSd, corrected_t, mean_sd
-from atypia.statistics.groups import GroupTest, independent_groups, paired_groups
+from atypia.statistics.differences.crossvalidation import MeanSd, corrected_t, mean_sd
+from atypia.statistics.differences.groups import GroupTest, independent_groups, paired_groups
+from atypia.statistics.differences.multiple import holm, rank_models
 from atypia.statistics.metrics import UndefinedMetricWarning
-from atypia.statistics.multiple import holm, rank_models
 from atypia.studies.findings.comparisons import is_baseline
 from atypia.studies.findings.keys import Locate
 from atypia.studies.findings.schema import COMMON, HELD_OUT, AdaptationTest, FoldDifference, Place, Ranked, Series

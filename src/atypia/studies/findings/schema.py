@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from atypia.base import records as r
-from atypia.statistics.crossvalidation import CorrectedT, MeanSd
-from atypia.statistics.groups import GroupTest
+from atypia.statistics.differences.crossvalidation import CorrectedT, MeanSd
+from atypia.statistics.differences.groups import GroupTest
+from atypia.statistics.differences.multiple import Ranking
 from atypia.statistics.intervals import Interval
-from atypia.statistics.multiple import Ranking
 from atypia.studies.findings.single_figures import Gallery, Raters
 
 COMMON: Final = "common"

@@ -17,7 +17,7 @@ from atypia.base.artifacts import fingerprint
 from atypia.base.errors import InputError, must
 from atypia.base.runs import EXTERNAL
 from atypia.evaluation import rows as e
-from atypia.statistics.crossvalidation import corrected_t
+from atypia.statistics.differences.crossvalidation import corrected_t
 from atypia.statistics.metrics import UndefinedMetricWarning
 from atypia.studies import files
 from atypia.studies.plan import Plan, PlannedTraining

@@ -21,8 +21,8 @@ from atypia.base.process.progress import Progress
 from atypia.base.seeds import derive_seed, generator
 from atypia.synthesis.schema import PartConfig
 from atypia.synthesis.training.parts import Part
-from atypia.training.checkpoints import load_own_checkpoint, save_checkpoint, stop_signal, write_history
-from atypia.training.optimisers import Schedule
+from atypia.training.epochs.checkpoints import load_own_checkpoint, save_checkpoint, stop_signal, write_history
+from atypia.training.epochs.optimisers import Schedule
 from atypia.training.schema import ScheduleConfig
 
 CHECKPOINT_EVERY_S = 60.0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atypia.cli.console import width
+from atypia.cli.shared.console import width
 
 if TYPE_CHECKING:
     from atypia.reports.drawing.tables import Table

@@ -29,12 +29,12 @@ from atypia.methods.loss import observed_positive_weight
 from atypia.methods.network import Network
 from atypia.methods.sampler import Population
 from atypia.statistics import metrics
-from atypia.training.checkpoints import load_own_checkpoint, save_checkpoint, stop_signal, write_history
-from atypia.training.feed import Feed
-from atypia.training.objective import IDLE, Objective, StepInput
-from atypia.training.optimisers import Schedule, clip, make_optimiser
+from atypia.training.epochs.checkpoints import load_own_checkpoint, save_checkpoint, stop_signal, write_history
+from atypia.training.epochs.feed import Feed
+from atypia.training.epochs.objective import IDLE, Objective, StepInput
+from atypia.training.epochs.optimisers import Schedule, clip, make_optimiser
+from atypia.training.epochs.selection import SELECTIONS
 from atypia.training.schema import NetworkRecipe
-from atypia.training.selection import SELECTIONS
 
 MOSTLY_IDLE = 0.5
 """A term that had no effect in a larger share of an epoch's batches is warned of."""

@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeVar
 import numpy as np
 
 from atypia.base.errors import InputError, must
-from atypia.statistics.ranks import RankTest, rank_sum, signed_rank
+from atypia.statistics.differences.ranks import RankTest, rank_sum, signed_rank
 
 BY_FOLD: Final = "fold"
 BY_MODEL: Final = "model"

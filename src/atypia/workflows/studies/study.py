@@ -1,6 +1,6 @@
 """Whole comparisons, from a study file to its report: what ``atypia study`` does.
 
-from atypia.workflows.study import plan_study, report_study, run_study
+from atypia.workflows.studies.study import plan_study, report_study, run_study
 
 planned = plan_study("what-matters", "smoke", fetch=True)
 ran = run_study(planned)
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atypia.base.process.progress import Progress, silent
-from atypia.workflows.study_results import StudyFolderResults
+from atypia.workflows.studies.study_results import StudyFolderResults
 
 if TYPE_CHECKING:
     from atypia.reports.drawing.tables import Table

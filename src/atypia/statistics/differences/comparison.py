@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base.errors import DataError, InputError, must
+from atypia.statistics.differences.paired import swap_test
 from atypia.statistics.intervals import Bootstrap, Interval, difference_intervals
 from atypia.statistics.metrics import METRICS
-from atypia.statistics.paired import swap_test
 from atypia.statistics.resampling import PredictedLabels, case_codes, statistics_of
 
 COMPARED_METRICS: Final = ("balanced_accuracy", "sensitivity", "specificity", "auroc")
@@ -172,7 +172,7 @@ def compare_scored(
     """Compares two classifiers on the figures that both scored: paired, with cases as the unit.
 
     Intervals are those of :func:`atypia.statistics.intervals.difference_intervals`, p-values those of
-    :func:`atypia.statistics.paired.swap_test`. They tell how the difference varies with other patients, not with
+    :func:`atypia.statistics.differences.paired.swap_test`. They tell how the difference varies with other patients, not with
     another training.
 
     Args:

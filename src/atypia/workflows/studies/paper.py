@@ -1,6 +1,6 @@
 """The papers' tables and figures, from published numbers and from one's own studies: what ``atypia paper`` does.
 
-from atypia.workflows.paper import paper
+from atypia.workflows.studies.paper import paper
 
 report = paper("banerjee", ["studies/banerjee-table3-cpu"])
 print(report.tables["table-3"].to_text())
@@ -242,7 +242,7 @@ def _plan(folder: Path) -> Plan:
 def _own(plan: Plan, folder: Path, metric: str) -> OwnStudy:
     from atypia.reports.paper.own import OwnStudy
     from atypia.studies.findings.compute import study_findings
-    from atypia.workflows.study import PlannedStudy, doubts_of
+    from atypia.workflows.studies.study import PlannedStudy, doubts_of
 
     results, found = study_findings(plan, folder, metric, True)
     doubts = [*doubts_of(PlannedStudy(plan, folder).status()), *results.warnings]

@@ -13,7 +13,7 @@ from atypia.base.errors import InputError, must
 if TYPE_CHECKING:
     from atypia.inference.predicted import Predictions
     from atypia.reports.drawing.tables import Table
-    from atypia.statistics.comparison import Comparison
+    from atypia.statistics.differences.comparison import Comparison
     from atypia.statistics.intervals import Bootstrap
     from atypia.studies.plan import Plan
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from atypia.cli.console import bars, note, show_json, warn
-from atypia.cli.options import Allow, Json, Root, Seed
+from atypia.cli.shared.console import bars, note, show_json, warn
+from atypia.cli.shared.options import Allow, Json, Root, Seed
 
 EXAMPLE = "Example: `atypia calibrate atypia --on my.csv --out my-lab`"
 

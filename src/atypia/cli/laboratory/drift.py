@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from atypia.cli.console import bars, note, show_json
-from atypia.cli.options import Json
+from atypia.cli.shared.console import bars, note, show_json
+from atypia.cli.shared.options import Json
 
 EXAMPLE = "Example: `atypia drift cases/case-1 cases/case-2 --out drift`"
 

@@ -1,0 +1,1 @@
+"""A model and a laboratory: ``atypia calibrate`` and ``atypia drift``."""

@@ -1,0 +1,1 @@
+"""What commands share: options, bars and messages, the table of results."""

@@ -1,0 +1,1 @@
+"""Whether one classifier is better than another: paired tests, rank tests, many comparisons at once."""

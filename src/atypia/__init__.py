@@ -31,6 +31,7 @@ if _TYPE_CHECKING:
     from atypia.statistics import metrics as metrics
     from atypia.statistics.differences.comparison import Comparison as Comparison
     from atypia.workflows.evaluate import evaluate as evaluate
+    from atypia.workflows.laboratory.calibrate import calibrate as calibrate
     from atypia.workflows.opening import load_recipe as load_recipe
     from atypia.workflows.opening import open_crops as open_crops
     from atypia.workflows.predict import predict_crops as predict_crops
@@ -58,6 +59,7 @@ _PLACES = {
     "predict_crops": "workflows.predict",
     "predict_slide": "workflows.predict",
     "predict_slides": "workflows.slides.predict",
+    "calibrate": "workflows.laboratory.calibrate",
     "Predictions": "inference.predicted",
     "Comparison": "statistics.differences.comparison",
     "metrics": "statistics.metrics",
@@ -89,6 +91,7 @@ __all__ = [  # noqa: RUF022  in the order of work
     "predict_crops",
     "predict_slide",
     "predict_slides",
+    "calibrate",
     "Predictions",
     "Comparison",
     "metrics",

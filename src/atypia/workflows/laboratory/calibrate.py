@@ -1,10 +1,8 @@
 """A classifier's decision fitted to one's own laboratory: what ``atypia calibrate`` does.
 
-    from atypia.workflows.laboratory.calibrate import calibrate
-
-    found = calibrate("atypia", on="my.csv", out="my-lab")
+    found = atypia.calibrate("atypia", on="my.csv", out="my-lab")
     print(found.to_text())                       # how good the model is here, what was changed and why
-    Classifier.load("my-lab").predict(crops)     # where something was
+    atypia.Classifier.load("my-lab").predict(crops)  # where something was
 
 The network stays as it is; docs/calibrate.md says how the decision is moved and when it is not.
 """
@@ -14,6 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +26,7 @@ from atypia.base.errors import DataError, InputError, must
 from atypia.base.files.spreadsheet import CsvLines
 from atypia.base.process.progress import Progress, silent
 from atypia.base.seeds import generator
+from atypia.data.manifest import Manifest
 from atypia.data.sources.opening import open_data
 from atypia.evaluation.external import check_set, open_target
 from atypia.evaluation.laboratories import left_out, own_of, prior_of
@@ -61,7 +61,7 @@ CALIBRATED: Final = "calibrated"
 PROPOSAL: Final = (r.FIGURE_ID, r.IMAGE, r.X_PX, r.Y_PX, r.CASE_ID, r.MPP, r.LABEL)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CalibratedModel:
     """How good a model is on one's own figures, and what they were reason to change.
 
@@ -99,6 +99,11 @@ class CalibratedModel:
     def changed(self) -> bool:
         """Whether the new decision is another one."""
         return self.result.changed
+
+    def __repr__(self) -> str:
+        count, done = sum(self.figures), "a new decision" if self.changed else "as it was"
+        said = f"{self.model} on {self.data}: {count} figures ({self.figures[1]} atypical), {self.cases} cases, {done}"
+        return f"<CalibratedModel {said}>"
 
     def to_text(self) -> str:
         """What a person reads."""
@@ -150,7 +155,7 @@ class _Model:
 
 def calibrate(
     model: str | Path,
-    on: str,
+    on: str | PathLike[str] | Manifest,
     out: str | Path | None = None,
     *,
     decisions: str | Path | None = None,
@@ -165,7 +170,7 @@ def calibrate(
 
     Args:
         model: A shipped model's name, a bundle's folder, or one run of a training.
-        on: The figures, as :func:`atypia.data.sources.opening.open_data` takes them: a CSV with ``image`` and ``label``
+        on: The figures: a manifest, or what :func:`atypia.data.sources.opening.open_data` takes, for instance a CSV with ``image`` and ``label``
             (and ``case_id``, ``mpp``), the review page's ``manifest.parquet``.
         out: Folder of the calibrated model, which must not exist; None: nothing is written.
         decisions: The review page's ``decisions.csv``, for the labels of figures of ``on``.
@@ -181,11 +186,17 @@ def calibrate(
         InputError: The model has no fitted decision or was calibrated before, ``out`` exists, or the task is another.
         DataError: A figure has no label, none gives a crop, or a file is damaged.
         LeakageError: The model was trained on these figures.
+
+    >>> found = calibrate("atypia", "mine.csv", "my-lab")  # striped squares, of which the model makes nothing
+    >>> found
+    <CalibratedModel atypia on mine: 48 figures (16 atypical), 8 cases, as it was>
+    >>> found.out is None  # and so no model is written
+    True
     """
     if out is not None:
         check_new(Path(out))
     opened = _opened(model, runtime)
-    manifest, notes = open_data(on, root), []
+    manifest, notes = on if isinstance(on, Manifest) else open_data(on, root), []
     if decisions is not None:
         manifest, said = with_decisions(manifest, Path(decisions))
         notes += said
@@ -322,7 +333,7 @@ def _measured(decision: Decision, own: ScoredOwnFigures, fitted: Any, seed: int)
 
 
 def propose(
-    model: str | Path, on: str, count: int, out: str | Path, *, runtime: str | None = None, root: Path | None = None,
+    model: str | Path, on: str | PathLike[str] | Manifest, count: int, out: str | Path, *, runtime: str | None = None, root: Path | None = None,
     progress: Progress = silent,
 ) -> int:  # fmt: skip
     """Writes a CSV of the figures whose labels tell most of how a model's scores lie in a laboratory.
@@ -352,7 +363,7 @@ def propose(
     if path.suffix.lower() != ".csv":
         raise InputError(must("out", "a name ending in .csv", str(out), "rename it"))
     classifier = Classifier.load(model, runtime=runtime)
-    found = scored(open_data(on, root), classifier, progress)
+    found = scored(on if isinstance(on, Manifest) else open_data(on, root), classifier, progress)
     decision = classifier.members[0].decision
     scores = log_odds(decision.calibration.apply(found.logits))
     labelled = np.array([label is not None for label in found.manifest.table[r.LABEL].to_pylist()])

@@ -61,7 +61,7 @@ def graphs(bundles: dict[str, Bundle]) -> dict[str, Traced]:
 def quick(graphs: dict[str, Traced], monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets what exports take those graphs instead of capturing them again."""
 
-    def again(bundle: Bundle, weights_file: Path | None = None, half: bool = False) -> Traced:
+    def again(bundle: Bundle, weights_file: Path | None = None, half: bool = False, one_file: bool = True) -> Traced:
         known = graphs[bundle.backbone]
         return replace(known, model=deepcopy(known.model))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from atypia.base.errors import AbsentError, InputError, WorkError
+from atypia.base.errors import AbsentError, DataError, InputError, WorkError
 from atypia.inference.bundles.bundle import Bundle, load_bundle
 from atypia.inference.export import onnx as export
+from atypia.inference.export.derived import save_derived
 from atypia.inference.export.onnx import Traced, check_differences, drop_source_notes, export_onnx, halve_weights, trace
 from atypia.inference.export.openvino import check_replaceable, export_openvino
 from atypia.inference.runtimes.catalogue import open_runtime
@@ -161,8 +163,67 @@ def test_what_does_not_fit_in_one_file_is_told_before_it_is_captured(monkeypatch
     monkeypatch.setattr(export, "MAX_BYTES", 1000)
     with pytest.raises(InputError, match=r"`network` must be at most 1e-06 GB.*fix: store half precision"):
         trace(probe_bundle(CNN))
-    with pytest.raises(InputError, match=r"fix: predict by torch"):
+    with pytest.raises(InputError, match=r"fix: export --to onnx, which takes two files"):
         trace(probe_bundle(CNN), half=True)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("half", [False, True])
+def test_weights_that_one_file_cannot_hold_are_in_a_second_one(
+    half: bool, bundles: dict[str, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = export_onnx(bundles[CNN], tmp_path / "whole.onnx", half)
+    monkeypatch.setattr(export, "MAX_BYTES", 1000)
+    done = export_onnx(bundles[CNN], tmp_path / "model.onnx", half)
+    crops = random_crops(9, STORED)
+    want = OnnxRuntime(whole.path).run(crops)
+
+    files = {path.name: path.stat().st_size for path in tmp_path.iterdir() if path.stem.startswith("model")}
+    assert set(files) == {"model.onnx", "model.onnx.data"} and sum(files.values()) == done.size_bytes
+    assert files["model.onnx"] < 0.2 * files["model.onnx.data"]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    for runtime in (OnnxRuntime(done.path), OpenVinoRuntime(done.path)):
+        np.testing.assert_allclose(runtime.run(crops)[0], want[0], atol=1e-4)
+        assert runtime.config == exported_config(bundles[CNN])
+    onnx.checker.check_model(str(done.path))  # by its path, which other readers follow to the weights
+    (tmp_path / "moved").mkdir()
+    done.path.rename(tmp_path / "moved" / "other.onnx")
+    with pytest.raises(DataError, match=r"model\.onnx\.data is missing"):
+        OnnxRuntime(tmp_path / "moved" / "other.onnx")
+    (tmp_path / "model.onnx.data").rename(tmp_path / "moved" / "model.onnx.data")
+    np.testing.assert_array_equal(OnnxRuntime(tmp_path / "moved" / "other.onnx").run(crops)[0], want[0])
+
+
+@pytest.mark.usefixtures("quick")
+def test_damage_of_the_second_file_is_noticed(
+    bundles: dict[str, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "MAX_BYTES", 1000)
+    path = export_onnx(bundles[CNN], tmp_path / "model.onnx").path
+    weights = tmp_path / "model.onnx.data"
+    good = weights.read_bytes()
+    weights.write_bytes(good[:100] + bytes([good[100] ^ 1]) + good[101:])
+    with pytest.raises(DataError, match=r"model\.onnx\.data of .*model\.onnx was changed after it was written"):
+        open_runtime(path)
+    weights.write_bytes(good)
+    graph = path.read_bytes()
+    place = graph.index(b"atypia.weights") + 20
+    path.write_bytes(graph[:place] + b"0" + graph[place + 1 :])
+    with pytest.raises(DataError, match="changed after it was written"):
+        open_runtime(path)
+
+
+def test_a_moved_decision_keeps_the_second_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = probe_bundle(CNN)
+    folder = bundle.save(tmp_path / "bundle")
+    monkeypatch.setattr(export, "MAX_BYTES", 1000)
+    export_onnx(load_bundle(folder), folder / "model.onnx")
+    moved = replace(bundle, name="moved", decision=replace(bundle.decision, threshold=0.123))
+    runtime = open_runtime(save_derived(folder, moved, tmp_path / "moved"), "onnx")
+
+    crops = random_crops(5, STORED)
+    assert runtime.decision.threshold == 0.123 and runtime.config["name"] == "moved"
+    np.testing.assert_array_equal(runtime.run(crops)[0], open_runtime(folder, "onnx").run(crops)[0])
 
 
 def test_absent_packages_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,13 @@ BEGINNING: Final = 1024
 """Bytes in which that stands."""
 ONNX_END: Final = b"\x72\x51\x0a\x0datypia.sha256\x12\x40"
 """Before the 64 digits at the end of an ONNX file: an entry of its metadata, field 14 of ``ModelProto``."""
+DATA_SUFFIX: Final = ".data"
+"""Behind the name of an ONNX file: the file of its weights, where one file cannot hold them."""
+WEIGHTS_END: Final = re.compile(
+    rb"\x72(?:[\x00-\x7f]|[\x80-\xff][\x00-\x7f])\x0a\x0eatypia\.weights"
+    rb"\x12(?:[\x00-\x7f]|[\x80-\xff][\x00-\x7f])([0-9a-f]{64}) ([^\x00-\x1f/\\]+)\Z"
+)
+"""Before :data:`ONNX_END` where weights are in a file of their own: its hash and its name, an entry of the metadata."""
 XML_END: Final = re.compile(
     rb"<!-- " + BIN_FILE.replace(".", r"\.").encode() + rb" ([0-9a-f]{64}) atypia\.sha256 ([0-9a-f]{64}) -->\n\Z"
 )
@@ -154,15 +161,52 @@ def _read_config(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
 # Exported files -------------------------------------------------------------------------------
 
 
-def sealed_onnx(data: bytes) -> bytes:
-    """An ONNX file with its hash at its end.
+@dataclass(frozen=True)
+class WeightsFile:
+    """The file beside an ONNX network that holds its weights, where one file cannot.
+
+    Attributes:
+        name: Its name, in the network's folder.
+        sha256: Of its bytes, 64 hex digits.
+    """
+
+    name: str
+    sha256: str
+
+
+def sealed_onnx(data: bytes, weights: WeightsFile | None = None) -> bytes:
+    """An ONNX file with its hash at its end, and before it that of the file of its weights.
 
     Args:
         data: A serialised ``ModelProto`` whose domain is :data:`SEALED`.
+        weights: Where its weights are, if they are in a file of their own.
     """
     assert SEALED.encode() in data[:BEGINNING]
+    if weights is not None:
+        said = f"{weights.sha256} {weights.name}".encode()
+        entry = b"\x0a\x0eatypia.weights\x12" + _varint(len(said)) + said
+        data += b"\x72" + _varint(len(entry)) + entry
+        assert weights_file(data + ONNX_END + bytes(HEX)) == weights
     data += ONNX_END
     return data + _sha256(data).encode()
+
+
+def weights_file(data: bytes) -> WeightsFile | None:
+    """The file that holds an exported ONNX network's weights; None where it holds them itself.
+
+    Args:
+        data: The network's file.
+    """
+    end = len(data) - HEX - len(ONNX_END)
+    found = WEIGHTS_END.search(data[max(0, end - BEGINNING) : max(0, end)])
+    return None if found is None else WeightsFile(found[2].decode(errors="replace"), found[1].decode())
+
+
+def _varint(number: int) -> bytes:
+    parts = b""
+    while number >= 0x80:
+        parts, number = parts + bytes([number & 0x7F | 0x80]), number >> 7
+    return parts + bytes([number])
 
 
 def sealed_xml(data: bytes, weights: bytes) -> bytes:
@@ -253,6 +297,11 @@ def read_network(path: Path) -> ExportedNetwork:
         given = {path.name: data}
         if path.suffix == ".xml":
             given[BIN_FILE] = _bytes(path.with_suffix(".bin"))
+        outside = weights_file(data) if path.suffix == ".onnx" else None
+        if outside is not None:
+            given[outside.name] = _bytes(path.with_name(outside.name))
+            if _sha256(given[outside.name]) != outside.sha256:
+                raise DataError(_changed(f"{outside.name} of {path}", EXPORT))
         shares = path.suffix == ".onnx" and MODEL_FILE.encode() in data
         if not (path.parent / CONFIG_FILE).is_file():
             if shares:

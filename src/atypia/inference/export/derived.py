@@ -18,6 +18,7 @@ from atypia.inference.bundles.integrity import (
     SEALED,
     read_network,
     sealed_onnx,
+    weights_file,
     write_hashes,
 )
 from atypia.inference.export.onnx import metadata
@@ -51,8 +52,11 @@ def save_derived(source: Path, bundle: Bundle, folder: Path) -> Path:
         (part / CONFIG_FILE).write_text(json.dumps(config), "utf-8")
         if (source / ONNX_FILE).is_file():
             values = metadata(json.loads(canonical_json(config)), bundle.decision.tensors())
-            data = read_network(source / ONNX_FILE).data
-            (part / ONNX_FILE).write_bytes(with_metadata(data, values, source / ONNX_FILE))
+            network = read_network(source / ONNX_FILE)
+            (part / ONNX_FILE).write_bytes(with_metadata(network.data, values, source / ONNX_FILE))
+            outside = weights_file(network.data)
+            if outside is not None:
+                (part / outside.name).write_bytes(network.beside[outside.name])
         write_hashes(part)
         opened = open_runtime(part)
         if opened.decision.as_dict() != bundle.decision.as_dict():
@@ -87,7 +91,7 @@ def with_metadata(data: bytes, values: Mapping[str, str], where: Path | str) -> 
     entries = [
         _text_field(_METADATA, _text_field(1, k.encode()) + _text_field(2, v.encode())) for k, v in values.items()
     ]
-    return sealed_onnx(b"".join([_text_field(_DOMAIN, SEALED.encode()), *kept, *entries]))
+    return sealed_onnx(b"".join([_text_field(_DOMAIN, SEALED.encode()), *kept, *entries]), weights_file(data))
 
 
 def _fields(data: bytes, where: Path | str) -> Iterator[tuple[int, bytes]]:

@@ -1,4 +1,4 @@
-"""Export to ONNX: one file with weights, preprocessing and the bundle's configuration.
+"""Export to ONNX: weights, preprocessing and the bundle's configuration, in one file where one can hold them.
 
 The exporter that captures programs (``dynamo=True``) gives the cleaner graph: a sixth of the nodes that
 tracing gives for EfficientNet-Lite0, all padding constant, and a faster session. What it notes of
@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from atypia.base.artifacts import atomic_file, canonical_json
+from atypia.base.artifacts import atomic_file, atomic_folder, canonical_json
 from atypia.base.errors import InputError, WorkError, must
 from atypia.base.version import VERSION
 from atypia.inference.bundles.bundle import Bundle
-from atypia.inference.bundles.integrity import SEALED, sealed_onnx
+from atypia.inference.bundles.integrity import DATA_SUFFIX, SEALED, WeightsFile, sealed_onnx
+from atypia.inference.export.external import move_weights, weight_bytes
 from atypia.inference.runtimes.exported import CONFIG_KEY, TENSORS_KEY, Floats
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Exported:
 
     Attributes:
         path: The file or folder.
-        size_bytes: Its size.
+        size_bytes: Its size; of an ONNX network with that of the file of its weights.
         logit_difference: Largest difference of a logit from torch's on the crops compared, relative to
             the largest logit where that is above 1.
         feature_difference: The same of a feature, relative to the largest feature.
@@ -85,20 +86,24 @@ class Traced:
         )
 
 
-def export_onnx(bundle: Bundle, path: Path, half: bool = False, weights_file: Path | None = None) -> Exported:
-    """Writes a bundle's network as one ONNX file, after it has agreed with torch.
+def export_onnx(
+    bundle: Bundle, path: Path, half: bool = False, weights_file: Path | None = None, one_file: bool = False
+) -> Exported:
+    """Writes a bundle's network as ONNX, after it has agreed with torch.
 
     Its input ``crops`` is uint8 RGB, shape (b, s, s, 3) with any b; its outputs are ``logits`` (b,) and
-    ``features`` (b, d), float32. Its metadata hold the bundle's configuration.
+    ``features`` (b, d), float32. Its metadata hold the bundle's configuration. Weights above :data:`MAX_BYTES` go
+    into a second file, ``PATH.data``, which must stay beside the first.
 
     Args:
         bundle: Of any adaptation; adapters are merged.
         path: File to write, ``….onnx``.
         half: Store the weights in half precision: half the size; computed in single precision all the same.
         weights_file: The backbone's weights, where they are in a file of the user's.
+        one_file: Refuse a network that needs a second file.
 
     Raises:
-        InputError: The name does not end in .onnx, or the network does not fit in one file.
+        InputError: The name does not end in .onnx, or the network does not fit in one file where it must.
         AbsentError: The backbone's weights, or packages of the extra ``export``, are not here.
         WorkError: The graph gives other numbers than torch.
     """
@@ -106,14 +111,34 @@ def export_onnx(bundle: Bundle, path: Path, half: bool = False, weights_file: Pa
 
     if path.suffix != ".onnx":
         raise InputError(must("out", "a file ending in .onnx", str(path), "for instance --out model.onnx"))
-    traced = trace(bundle, weights_file, half)
+    traced = trace(bundle, weights_file, half, one_file)
     if half:
         halve_weights(traced.model)
+    if weight_bytes(traced.model) > MAX_BYTES:
+        return _in_two_files(traced, path, half)
     data = serialised(traced.model)
     differences = check_differences(traced, OnnxRuntime(data).run, half)
     with atomic_file(path) as file:
         file.write(data)
     return Exported(path, len(data), *differences)
+
+
+def _in_two_files(traced: Traced, path: Path, half: bool) -> Exported:
+    """Writes a graph, and its large tensors in a second file; both are checked before they take their places."""
+    from atypia.inference.runtimes.onnx_runtime import OnnxRuntime
+
+    folder, beside = path.with_name(f".{path.name}-parts"), f"{path.name}{DATA_SUFFIX}"
+    with atomic_folder(folder) as part:
+        with (part / beside).open("wb") as file:
+            weights = move_weights(traced.model, beside, file)
+        (part / path.name).write_bytes(serialised(traced.model, weights))
+        size = sum((part / name).stat().st_size for name in (beside, path.name))
+        differences = check_differences(traced, OnnxRuntime(part / path.name).run, half)
+    # The weights first: a graph beside weights that are not its own is refused, never read.
+    for name in (beside, path.name):
+        (folder / name).replace(path.with_name(name))
+    folder.rmdir()
+    return Exported(path, size, *differences)
 
 
 def check_differences(
@@ -134,13 +159,16 @@ def check_differences(
     return differences
 
 
-def trace(bundle: Bundle, weights_file: Path | None = None, half: bool = False) -> Traced:
+def trace(
+    bundle: Bundle, weights_file: Path | None = None, half: bool = False, one_file: bool = True
+) -> Traced:
     """Captures a bundle's network as an ONNX graph.
 
     Args:
         bundle: Of any adaptation.
         weights_file: The backbone's weights, where they are in a file of the user's.
         half: Whether the weights will be stored in half precision; for the limit of a file's size.
+        one_file: Whether what will be written is one file, which has that limit.
 
     Raises:
         InputError: The network does not fit in one file.
@@ -153,9 +181,9 @@ def trace(bundle: Bundle, weights_file: Path | None = None, half: bool = False) 
 
     module = deployable(bundle, weights_file)
     size = sum(parameter.numel() for parameter in module.parameters()) * (2 if half else 4)
-    if size > MAX_BYTES:
-        expected = f"at most {MAX_BYTES / 1e9:g} GB, which one ONNX file holds"
-        fix = "predict by torch" if half else "store half precision (--half), or predict by torch"
+    if one_file and size > MAX_BYTES:
+        expected = f"at most {MAX_BYTES / 1e9:g} GB, which one file of this form holds"
+        fix = "export --to onnx, which takes two files" if half else "store half precision (--half), or --to onnx"
         raise InputError(must("network", expected, f"{size / 1e9:.1f} GB", fix))
     crops = sample_crops(module.side_px)
     pixels = torch.from_numpy(crops)
@@ -204,17 +232,21 @@ def metadata(config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]])
     return values
 
 
-def serialised(model: ModelProto) -> bytes:
+def serialised(model: ModelProto, weights: WeightsFile | None = None) -> bytes:
     """A graph's file, which ends with its hash (:mod:`atypia.inference.bundles.integrity`).
 
     Whatever is made of a graph is written through this: an older hash among its metadata is dropped.
+
+    Args:
+        model: The graph.
+        weights: Where its weights are, if they are in a file of their own.
     """
     kept = {entry.key: entry.value for entry in model.metadata_props if entry.key in (CONFIG_KEY, TENSORS_KEY)}
     del model.metadata_props[:]
     for key, value in kept.items():
         model.metadata_props.add(key=key, value=value)
     model.domain = SEALED
-    return sealed_onnx(model.SerializeToString())
+    return sealed_onnx(model.SerializeToString(), weights)
 
 
 def halve_weights(model: ModelProto) -> int:

@@ -75,7 +75,7 @@ def _session(network: ExportedNetwork, options: Any) -> Any:
     def opened(source: bytes | str) -> Any:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
-    if not network.shares_weights:
+    if not network.beside:
         return opened(network.data)
     if not hasattr(options, "add_external_initializers_from_files_in_memory"):  # older versions read files only
         with network.on_disk() as file:

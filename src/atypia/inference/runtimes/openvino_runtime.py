@@ -65,7 +65,7 @@ def _read(core: Any, network: ExportedNetwork) -> Any:
     """The model of a network's bytes: those that were compared with their hashes."""
     if network.path.suffix == ".xml":
         return core.read_model(network.data, network.beside[BIN_FILE])
-    if not network.shares_weights:
+    if not network.beside:
         return core.read_model(network.data)
     # OpenVINO takes weights beside an ONNX network from files only, which it would go on reading while it runs.
     core.set_property({"ENABLE_MMAP": False})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -278,6 +279,29 @@ def test_the_entry_point_runs_from_the_wheel_with_the_pinned_packages_alone(
     third = {names.get(name, name) for name in imported.split() if not name.startswith("_")}
     assert third == set(PACKAGES)
     assert len(json.loads((tmp_path / "out" / ANSWER_FILE).read_text("utf-8"))) == 70
+
+
+def test_folds_of_a_training_are_averaged_by_the_entry_point(mounted: Path, tmp_path: Path) -> None:
+    thresholds = {"fold-1": 0.6, "fold-2": 0.2}
+    for name, threshold in thresholds.items():
+        (tmp_path / "networks" / name).mkdir(parents=True)
+        write_brightness(tmp_path / "networks" / name / "model.onnx", decision={"threshold": threshold})
+    out = write_challenge(tmp_path / "networks", "Run, 2 folds", 0.4, tmp_path / "container", list(thresholds))
+
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.onnx")) == [
+        "model/fold-1/model.onnx", "model/fold-2/model.onnx"
+    ]  # fmt: skip
+    readme = (out / "README.md").read_text("utf-8")
+    assert "the mean of 2 networks" in readme and "that reaches 0.4" in readme
+    assert "--model model/fold-1 --model model/fold-2" in readme
+    ended = subprocess.run(
+        [sys.executable, str(out / "inference.py"), "--input", str(mounted), "--output", str(tmp_path / "out")],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(out / wheel_name())},
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    said = json.loads((tmp_path / "out" / ANSWER_FILE).read_text("utf-8"))
+    assert len(said) == 70
+    assert all((entry["class"] == "atypical") == (entry["confidence"] >= 0.4) for entry in said)
 
 
 def test_the_wheel_is_whole_and_the_same_every_time(folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,13 @@ import onnx
 import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
+from atypia.base import runs
+from atypia.base.artifacts import write_json
 from atypia.base.errors import InputError
 from atypia.data.images.geometry import CropGeometry
-from atypia.inference.bundles.bundle import Bundle
+from atypia.inference.bundles.bundle import BIAS, Bundle
 from atypia.inference.bundles.decision import Decision
+from atypia.inference.classifier import Classifier
 from atypia.inference.export import forms, quantise
 from atypia.inference.export.forms import FORMS, Options
 from atypia.inference.export.onnx import Traced, export_onnx
@@ -23,7 +27,7 @@ from atypia.inference.runtimes.onnx_runtime import OnnxRuntime
 from atypia.inference.runtimes.openvino_runtime import OpenVinoRuntime
 
 from .exporting import CNN, VIT, reference
-from .graphs import STORED, random_crops
+from .graphs import STORED, probe_bundle, random_crops
 
 
 @pytest.mark.parametrize(("name", "method"), [(CNN, "static"), (VIT, "dynamic")])
@@ -157,6 +161,75 @@ def test_bad_requests_are_refused_before_any_work(
     with pytest.raises(InputError, match=words):
         forms.export(tmp_path, form, tmp_path / out, options)
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Path:
+    """A training's folder with two folds' bundles."""
+    for name, bias in (("fold-1", 0.25), ("fold-2", -0.5)):
+        bundle = probe_bundle(CNN, Decision(0.4 + bias / 10))
+        bundle = replace(bundle, tensors={**bundle.tensors, BIAS: np.array([bias], np.float32)})
+        bundle.save(tmp_path / "my-run" / name / runs.BUNDLE)
+        write_json(tmp_path / "my-run" / name / runs.RUN, {})
+    return tmp_path / "my-run"
+
+
+def test_all_folds_of_a_training_become_one_container(training: Path, tmp_path: Path) -> None:
+    done = forms.export(training, "challenge", tmp_path / "out")
+    crops = random_crops(11, STORED)
+    together = Classifier.load([tmp_path / "out" / "model" / name for name in ("fold-1", "fold-2")], runtime="onnx")
+    each = [Classifier.load(training / name / runs.BUNDLE, runtime="torch") for name in ("fold-1", "fold-2")]
+
+    assert done.members == ("fold-1", "fold-2") and done.as_dict()["members"] == ["fold-1", "fold-2"]
+    p = [one.probabilities(crops) for one in each]
+    assert np.abs(p[0] - p[1]).min() > 0.01
+    np.testing.assert_allclose(together.probabilities(crops), np.mean(p, axis=0), atol=1e-5)
+    assert together.threshold == pytest.approx(np.mean([one.threshold for one in each]))
+    assert "my-run, 2 folds" in (tmp_path / "out" / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "words"),
+    [
+        (
+            "onnx",
+            Options(),
+            r"must be one classifier for --to onnx, got .*my-run, a training of 2 folds \(fold-1, fold-",
+        ),
+        (
+            "challenge",
+            Options(int8=True, calibrate="x"),
+            r"one classifier for --int8.*fix: name one, for instance .*fold-1",
+        ),
+    ],
+)
+def test_folds_that_a_form_cannot_hold_are_refused(
+    form: str, options: Options, words: str, training: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=words):
+        forms.export(training, form, tmp_path / "out.onnx", options)
+    assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_s_folder_stands_for_its_bundle(training: Path, tmp_path: Path) -> None:
+    done = forms.export(training / "fold-2", "onnx", tmp_path / "m.onnx")
+    assert done.members == () and open_runtime(tmp_path / "m.onnx").name == "onnx"
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_container_holds_a_network_in_two_files(
+    bundles: dict[str, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atypia.inference.export.onnx.MAX_BYTES", 1000)
+    folder = bundles[CNN].save(tmp_path / "bundle")
+    forms.export(folder, "challenge", tmp_path / "out")
+    crops = random_crops(5, STORED)
+
+    assert (tmp_path / "out" / "model" / "model.onnx.data").stat().st_size > 1000
+    got = Classifier.load(tmp_path / "out" / "model").probabilities(crops)
+    want = Classifier.load(folder, runtime="torch").probabilities(crops)
+    np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 # Real backbones -------------------------------------------------------------------------------

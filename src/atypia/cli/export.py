@@ -18,7 +18,12 @@ def register(app: typer.Typer) -> None:
 
     @app.command("export", epilog=EXAMPLE)
     def export(
-        bundle: Annotated[str, typer.Argument(help="A bundle's folder, or a shipped model's name.")],
+        bundle: Annotated[
+            str,
+            typer.Argument(
+                help="A bundle's folder, or a shipped model's name; a training's folder --to challenge: all its folds."
+            ),
+        ],
         to: Annotated[str, typer.Option(help="onnx, openvino or challenge (a container for MIDOG 2025, track 2).")],
         out: Annotated[Path, typer.Option(help="File (onnx) or folder to write.")],
         half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.")] = False,
@@ -47,6 +52,8 @@ def register(app: typer.Typer) -> None:
             f"{report.form}: {exported.path} ({exported.size_bytes / 1e6:.1f} MB); largest difference from torch "
             f"{exported.logit_difference:.1e} (logits), {exported.feature_difference:.1e} (features)"
         )
+        if report.members:
+            note(f"{len(report.members)} networks, whose probabilities are averaged: {', '.join(report.members)}")
         if loss is not None:
             note(
                 f"{report.method} int8 on {loss.figures} other figures: balanced accuracy "

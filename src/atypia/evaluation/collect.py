@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 from atypia.base import runs
 from atypia.base.artifacts import read_json
 from atypia.base.errors import InputError
+from atypia.evaluation.ensemble import ensembles
 from atypia.evaluation.rows import ClassifierLabels, concat_rows, result_rows, write_rows
 from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.predictions import read_predictions
@@ -20,10 +21,17 @@ from atypia.statistics.metrics import UndefinedMetricWarning
 
 @dataclass(frozen=True)
 class Collected:
-    """Result rows of a training, and the warnings for its tables."""
+    """Result rows of a training, those of its folds together, and the warnings for its tables.
+
+    Attributes:
+        rows: Of each run.
+        warnings: For every table.
+        ensembles: Rows of :func:`atypia.evaluation.ensemble.ensembles`, under a model's name of their own; in no file.
+    """
 
     rows: pa.Table
     warnings: tuple[str, ...]
+    ensembles: pa.Table
 
 
 def collect(folder: Path, about: Path | None = None) -> Collected:
@@ -44,14 +52,19 @@ def collect(folder: Path, about: Path | None = None) -> Collected:
     with warnings.catch_warnings():
         # A domain without one of the classes is common and shows as n/a in the table.
         warnings.simplefilter("ignore", UndefinedMetricWarning)
-        tables = []
+        tables, scored = [], []
         for path in files:
             predictions, facts = read_predictions(path)
+            scored.append(predictions)
             tables.append(result_rows(predictions, classifier))
             notes = (*notes, *facts.get(runs.WARNINGS, ()))
+        together = [
+            result_rows(one.predictions, replace(classifier, model=f"{classifier.model}, ensemble of {one.members}"))
+            for one in ensembles(scored)
+        ]
     rows = concat_rows(tables)
     write_rows(folder / runs.RESULTS, rows)
-    return Collected(rows, tuple(dict.fromkeys(notes)))
+    return Collected(rows, tuple(dict.fromkeys(notes)), concat_rows(together))
 
 
 def describe(folder: Path) -> tuple[ClassifierLabels, tuple[str, ...]]:

@@ -33,7 +33,7 @@ def export_model(
     """Exports a classifier, preprocessing included; the exported network is compared with torch before it is written.
 
     Args:
-        model: A bundle's folder, or a shipped model's name.
+        model: A bundle's folder, a shipped model's name; or a training's folder, of which ``challenge`` takes all folds.
         to: Name in :data:`atypia.inference.export.forms.FORMS`.
         out: File or folder to write.
         half: Store the weights in half precision.

@@ -6,14 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from atypia.base import records as r
 from atypia.base.errors import InputError, must
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from atypia.reports.drawing.tables import Table
 
 
 def results_table(folder: Path, about: Path | None = None, domains: bool = False) -> Table:
     """Recomputes all results under a folder from its predictions, writes ``results.parquet`` and gives their table.
+
+    Where several folds scored the same figures, the row of their ensemble stands beneath the row of their mean.
 
     Args:
         folder: A training's folder, one run's, or one that evaluations were written to.
@@ -25,11 +30,28 @@ def results_table(folder: Path, about: Path | None = None, domains: bool = False
         DataError: A file is damaged.
     """
     from atypia.evaluation.collect import collect
+    from atypia.evaluation.rows import MODEL
     from atypia.evaluation.summary import summarise
     from atypia.reports.study.benchmark import benchmark_table
 
     collected = collect(folder, about)
-    return benchmark_table(summarise(collected.rows), warnings=collected.warnings, domains=domains)
+    title, rows = None, collected.rows
+    if len(collected.ensembles):
+        title, rows = str(rows[MODEL][0].as_py()), _beside(rows, collected.ensembles)
+    return benchmark_table(summarise(rows), title=title, warnings=collected.warnings, domains=domains)
+
+
+def _beside(rows: pa.Table, ensembles: pa.Table) -> pa.Table:
+    """Result rows in which those of an ensemble follow those of its runs."""
+    import pyarrow as pa
+
+    joined = pa.concat_tables([rows, ensembles])
+    places: dict[tuple[str | None, str | None], int] = {}
+    of = [
+        places.setdefault(key, len(places))
+        for key in zip(joined[r.DATASET].to_pylist(), joined[r.PART].to_pylist(), strict=True)
+    ]
+    return joined.take(pa.array(sorted(range(len(of)), key=of.__getitem__), pa.int64()))
 
 
 def table_files(names: Sequence[str]) -> list[Path]:

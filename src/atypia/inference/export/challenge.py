@@ -7,7 +7,12 @@ installed when the image is built; the container itself needs no network and no 
 
 from __future__ import annotations
 
+import json
+import math
 import platform
+import shlex
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +30,9 @@ PACKAGES: Final = ("filelock", "numpy", "onnxruntime", "pillow", "safetensors")
 MODEL_FOLDER: Final = "model"
 ENTRY_FILE: Final = "inference.py"
 FILES: Final = ("Dockerfile", "README.md", "requirements.txt", ENTRY_FILE, MODEL_FOLDER)
+LIGHT_BYTES: Final = 200_000_000
+COPIES: Final = 2
+"""A network's bytes are held as they were compared with their hash, and once more as the runtime lays them out."""
 EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 """Time of every file in the wheel, so that equal code gives equal bytes."""
 
@@ -48,17 +56,19 @@ ENTRYPOINT ["python", "{entry}"]
 """
 
 ENTRY = '''\
-"""Entry point of the container: /input to /output, with the model beside this file."""
+"""Entry point of the container: /input to /output, with the network, or several, beside this file."""
 
 import sys
 from pathlib import Path
 
 from atypia.challenge import main
 
-MODEL = Path(__file__).with_name("{model}")
+HERE = Path(__file__).parent
+MODELS = {models}
 
 if __name__ == "__main__":
-    sys.exit(main(["--input", "/input", "--output", "/output", "--model", str(MODEL), *sys.argv[1:]]))
+    chosen = [part for model in MODELS for part in ("--model", str(HERE / model))]
+    sys.exit(main(["--input", "/input", "--output", "/output", *chosen, *sys.argv[1:]]))
 '''
 
 README = """\
@@ -66,7 +76,7 @@ README = """\
 
 Reads `/input/inputs.json` and one multi-page TIFF below `/input/images/{slug}/`, and writes
 `/output/{answer}`: for each page, in order, its class (`normal` or `atypical`) and the
-probability of *atypical* as `confidence`. A figure is called atypical where that reaches {threshold:.4g}.
+probability of *atypical* as `confidence`{mean}. A figure is called atypical where that reaches {threshold:.4g}.
 
 Build, try and save the image:
 
@@ -77,12 +87,12 @@ $ docker save {tag} | gzip > {tag}.tar.gz
 ```
 
 The container runs as a user without rights, who must be able to write the output folder; it needs no network,
-no GPU and about 1 GB of memory.
+no GPU and about {memory} of memory.
 
 The same without Docker, where `atypia` is installed:
 
 ```console
-$ python -m atypia.challenge --input test/input --output test/output --model {model}
+$ python -m atypia.challenge --input test/input --output test/output {options}
 ```
 
 Exit codes: 0 done; 1 work that failed; 2 input that cannot be used. The reason is on standard error, and no
@@ -92,14 +102,18 @@ Research use only; not a medical device.
 """
 
 
-def write_challenge(network: bytes, name: str, threshold: float, folder: Path) -> Path:
+def write_challenge(
+    network: bytes | Path, name: str, threshold: float, folder: Path, members: Sequence[str] = ()
+) -> Path:
     """Writes the folder of a container.
 
     Args:
-        network: Bytes of an exported ONNX network, which carries its bundle's configuration.
-        name: What the classifier is called.
-        threshold: Its decision threshold, for the README.
+        network: An exported ONNX network that carries its configuration; or a folder whose files are moved into the
+            container's: ``model.onnx``, and what it reads its weights from; with ``members`` one such folder each.
+        name: The classifier's, for the image's tag and the README.
+        threshold: At which probability it calls a figure atypical, for the README.
         folder: Folder to write; an earlier export there is replaced.
+        members: Names of the folders of networks whose probabilities are averaged; none for one network.
 
     Raises:
         InputError: The folder holds something else.
@@ -107,13 +121,21 @@ def write_challenge(network: bytes, name: str, threshold: float, folder: Path) -
     wheel = wheel_name()
     check_replaceable(folder, replaceable(folder))
     tag = "atypia-" + "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower()).strip("-")
-    facts = {
-        "python": ".".join(platform.python_version_tuple()[:2]), "wheel": wheel, "model": MODEL_FOLDER,
-        "entry": ENTRY_FILE, "name": name, "threshold": threshold, "slug": SLUG, "answer": ANSWER_FILE, "tag": tag,
-    }  # fmt: skip
+    models = [f"{MODEL_FOLDER}/{member}" for member in members] or [MODEL_FOLDER]
     with atomic_folder(folder) as part:
-        (part / MODEL_FOLDER).mkdir()
-        (part / MODEL_FOLDER / ONNX_FILE).write_bytes(network)
+        if isinstance(network, Path):
+            shutil.move(network, part / MODEL_FOLDER)
+        else:
+            (part / MODEL_FOLDER).mkdir()
+            (part / MODEL_FOLDER / ONNX_FILE).write_bytes(network)
+        size = sum(file.stat().st_size for file in (part / MODEL_FOLDER).rglob("*") if file.is_file())
+        facts = {
+            "python": ".".join(platform.python_version_tuple()[:2]), "wheel": wheel, "model": MODEL_FOLDER,
+            "entry": ENTRY_FILE, "name": name, "threshold": threshold, "slug": SLUG, "answer": ANSWER_FILE, "tag": tag,
+            "models": json.dumps(models), "options": " ".join(f"--model {shlex.quote(model)}" for model in models),
+            "mean": f", the mean of {len(models)} networks" if members else "",
+            "memory": f"{1 + math.ceil(COPIES * size / 1e9) if size > LIGHT_BYTES else 1} GB",
+        }  # fmt: skip
         (part / "Dockerfile").write_text(DOCKERFILE.format(**facts), "utf-8")
         (part / ENTRY_FILE).write_text(ENTRY.format(**facts), "utf-8")
         (part / "README.md").write_text(README.format(**facts), "utf-8")

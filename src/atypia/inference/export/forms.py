@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from atypia.base import runs
 from atypia.base.errors import InputError, must
 from atypia.base.registry import Registry
 from atypia.inference.bundles.bundle import Bundle, load_bundle
-from atypia.inference.bundles.integrity import hashed_names
+from atypia.inference.bundles.integrity import MODEL_FILE, hashed_names
 from atypia.inference.classifier import MODELS
 from atypia.inference.export.onnx import Exported, export_onnx
 from atypia.inference.export.openvino import folder_bytes
@@ -46,12 +47,14 @@ class Report:
         exported: Where it is, its size, and how far the network was from torch; for int8, before quantisation.
         method: How it was quantised; None where it was not.
         loss: What that costs; None where it was not.
+        members: Names of the folds that were exported together; none for one classifier.
     """
 
     form: str
     exported: Exported
     method: Method | None = None
     loss: QuantisationLoss | None = None
+    members: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; NaN, where the data lack a class, becomes null."""
@@ -65,6 +68,7 @@ class Report:
             "path": str(self.exported.path),
             "quantised": self.method,
             "loss": loss,
+            **({"members": list(self.members)} if self.members else {}),
         }
 
 
@@ -78,6 +82,8 @@ class Form:
         check: Refuses an output that cannot be written, before any work.
         direct: Writes it from a bundle.
         from_onnx: Writes it from the bytes of an ONNX network that carries its configuration.
+        several: Writes it from the folds of a training, by name, whose probabilities are averaged; takes the training's
+            name second. None where the form holds one classifier.
     """
 
     name: str
@@ -85,6 +91,7 @@ class Form:
     check: Callable[[Path], None]
     direct: Callable[[Bundle, Path, Options], Exported]
     from_onnx: Callable[[bytes, Bundle, Path], None]
+    several: Callable[[Mapping[str, Bundle], str, Path, Options], Exported] | None = None
 
 
 FORMS: Registry[Form] = Registry("form of export", "atypia.inference.export.entries", "exports")
@@ -99,17 +106,17 @@ def _check_apart(folder: Path, out: Path) -> None:
 
 
 def export(folder: Path, form: str, out: Path, options: Options = Options()) -> Report:
-    """Exports a bundle.
+    """Exports a bundle, or all folds of a training.
 
     Args:
-        folder: The bundle's folder.
+        folder: The bundle's folder, or that of a run or of a training.
         form: Key in :data:`FORMS`.
         out: File (``onnx``) or folder to write.
         options: How.
 
     Raises:
         InputError: No such form, options that exclude each other, an output that cannot be written, data of
-            another task.
+            another task; or several folds for a form that holds one classifier.
         DataError: The folder is no bundle.
         AbsentError: The backbone's weights, the data, or packages of the extra ``export`` are not here.
         WorkError: The exported network gives other numbers than torch.
@@ -122,14 +129,37 @@ def export(folder: Path, form: str, out: Path, options: Options = Options()) -> 
         raise InputError(must(given, "given with the other", "alone", "give --int8 --calibrate DATA, or neither"))
     chosen.check(out)
     _check_apart(folder, out)
-    bundle = load_bundle(folder)
+    folds = _folds(folder)
+    if len(folds) > 1:
+        return _several(folder, folds, chosen, out, options)
+    bundle = load_bundle(next(iter(folds.values()), folder))
     if not options.int8:
         return Report(form, chosen.direct(bundle, out, options))
     assert options.calibrate is not None
     with tempfile.TemporaryDirectory() as temporary:
         single, quantised = Path(temporary) / "single.onnx", Path(temporary) / "quantised.onnx"
-        exported = export_onnx(bundle, single, weights_file=options.weights_file)
+        exported = export_onnx(bundle, single, weights_file=options.weights_file, one_file=True)
         method, loss = calibrate_and_quantise(bundle, options.calibrate, single, quantised, options.root)
         chosen.from_onnx(quantised.read_bytes(), bundle, out)
     size = out.stat().st_size if out.is_file() else folder_bytes(out)
     return Report(form, Exported(out, size, exported.logit_difference, exported.feature_difference), method, loss)
+
+
+def _folds(folder: Path) -> dict[str, Path]:
+    """The bundles of a training's or a run's folder, by the names of its runs; empty where it is neither."""
+    if (folder / MODEL_FILE).is_file():
+        return {}
+    return {run.name: run / runs.BUNDLE for run in runs.run_folders(folder)}
+
+
+def _several(folder: Path, folds: Mapping[str, Path], form: Form, out: Path, options: Options) -> Report:
+    """Exports all folds of a training as one classifier."""
+    if form.several is None or options.int8:
+        what = "--int8" if form.several is not None else f"--to {form.name}"
+        taken = ", ".join(name for name, other in FORMS.items() if other.several is not None)
+        got = f"{folder}, a training of {len(folds)} folds ({', '.join(folds)})"
+        fix = f"name one, for instance {next(iter(folds.values()))}, or export all without --int8 --to {taken}"
+        raise InputError(must("bundle", f"one classifier for {what}", got, fix))
+    bundles = {name: load_bundle(path) for name, path in folds.items()}
+    name = f"{folder.resolve().name}, {len(folds)} folds"
+    return Report(form.name, form.several(bundles, name, out, options), members=tuple(folds))

@@ -159,9 +159,7 @@ def check_differences(
     return differences
 
 
-def trace(
-    bundle: Bundle, weights_file: Path | None = None, half: bool = False, one_file: bool = True
-) -> Traced:
+def trace(bundle: Bundle, weights_file: Path | None = None, half: bool = False, one_file: bool = True) -> Traced:
     """Captures a bundle's network as an ONNX graph.
 
     Args:

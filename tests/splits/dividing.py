@@ -13,6 +13,8 @@ from atypia.splits.split import Split
 OPTIONS = {
     "monte-carlo": {"fractions": [0.1, 1.0]},
     "ammeling-as-published": {"fractions": [0.1, 1.0]},
+    "ammeling-probe-as-published": {"fractions": [0.1, 1.0]},
+    "ammeling-domains-as-published": {"by": "domain"},
 }
 """A thousandth of the small fabricated set is no figure at all."""
 

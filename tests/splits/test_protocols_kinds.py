@@ -247,6 +247,17 @@ def test_monte_carlo_has_the_sizes_of_its_fractions(large, nested):
         )
 
 
+def test_one_test_part_can_serve_all_repeats_of_monte_carlo(fabricated):
+    asked = {"fractions": [0.1, 1.0], "repeats": 3}
+    own = make_split("monte-carlo", fabricated, **asked)
+    shared = make_split("monte-carlo", fabricated, shared_test=True, **asked)
+    assert_grouped(shared, fabricated)
+    assert len({fold.test for fold in own.folds}) == 3
+    assert {fold.test for fold in shared.folds} == {own.folds[0].test}
+    assert shared.folds[:2] == own.folds[:2]  # the first repeat is the same
+    assert len({fold.train for fold in shared.folds}) == 6  # each repeat draws its own training part
+
+
 def test_a_fraction_that_is_too_small_is_refused_with_the_others_named(fabricated):
     with pytest.raises(
         InputError, match=r"`fractions` must be so large .*got \[0.001\] of \d+ .*pass fractions=\[0.1, 1.0\]"

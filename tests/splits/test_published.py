@@ -142,6 +142,33 @@ def test_ammeling_has_the_published_counts(real_root):
     assert near_share(manifest, fold.train + fold.val, fold.test) == pytest.approx(0.146, abs=0.01)
 
 
+@pytest.mark.real
+def test_ammelings_draws_for_probes_and_single_tumours_are_the_published_ones(real_root):
+    from atypia.data.sources.opening import open_data
+
+    manifest = open_data("midog2022", real_root)
+    probe = make_split("ammeling-probe-as-published", manifest)
+    rng, n = np.random.default_rng(43), len(manifest)  # as the code does it, on row numbers
+    test = rng.choice(n, size=int(np.floor(0.2 * n)), replace=False)
+    pool, ids = np.setdiff1d(np.arange(n), test), np.array(manifest.ids)
+    for fraction, used in ((0.001, 12), (0.01, 131), (0.1, 1315), (1.0, 13153)):
+        drawn = rng.choice(pool, size=int(np.floor(len(pool) * fraction)), replace=False)
+        train = rng.choice(drawn, size=int(0.8 * len(drawn)), replace=False)
+        fold = next(fold for fold in probe.folds if fold.name == f"seed-43-fraction-{fraction:g}")
+        assert set(fold.train) == set(ids[train]) and len(fold.train) == used
+        assert set(fold.test) == set(ids[test])
+        assert set(fold.train) | set(fold.val) == set(ids[drawn])
+    pandas = pytest.importorskip("pandas")
+    domains = make_split("ammeling-domains-as-published", manifest)
+    frame = pandas.DataFrame({"id": manifest.ids, "tumour": manifest.table[r.TUMOUR].to_pylist()})
+    own = frame[frame.tumour == "lymphoma"]
+    tested = own.sample(frac=0.2, replace=False, random_state=44)
+    val = own.drop(tested.index).sample(frac=0.2, replace=False, random_state=44)
+    fold = next(fold for fold in domains.folds if fold.name == "lymphoma-repeat-3")
+    assert set(fold.val) == set(val.id)
+    assert set(fold.test) == set(tested.id) | set(frame[frame.tumour != "lymphoma"].id)
+
+
 def near_share(manifest: Manifest, known: tuple[str, ...], test: tuple[str, ...]) -> float:
     """Share of test figures with a known figure on the same slide inside the crop's half-width."""
     from scipy.spatial import cKDTree

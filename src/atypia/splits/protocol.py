@@ -20,7 +20,7 @@ def make_split(name: str, manifest: Manifest, seed: int = 0, **params: Any) -> S
     """Divides a manifest by a protocol.
 
     The same figures, options and seed give the same folds, whatever the order of the rows
-    (except ``ammeling-as-published``, which draws by row number as its authors did). Leakage
+    (except those of Ammeling et al. as published, which draw by row number). Leakage
     gives a warning here, not an error; :func:`atypia.splits.leakage.check_split` raises.
 
     Args:

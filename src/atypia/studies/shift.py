@@ -12,12 +12,14 @@ from atypia.base import records as r
 from atypia.base import runs
 from atypia.data.manifest import Manifest
 from atypia.evaluation import rows as e
+from atypia.splits.catalogue import PROTOCOLS
 from atypia.splits.foldnames import domain_of
 from atypia.splits.protocols.domains import fold_names
 from atypia.studies import files
 from atypia.studies.plan import Plan
 
-CROSS_DOMAIN: Final = "cross-domain"
+CROSS_DOMAINS: Final = frozenset({"cross-domain", "ammeling-domains-as-published"})
+"""Protocols whose folds each train on one domain."""
 LODO: Final = "lodo"
 IN_DOMAIN, OUT_OF_DOMAIN = "in-domain", "out-of-domain"
 """Values of ``part`` in shift rows."""
@@ -45,8 +47,10 @@ def domain_groups(plan: Plan, out: Path) -> dict[str, str]:
     Domains with several such values in the study's training sets (``by: dataset``) are left out.
     """
     protocol, options = plan.protocol
-    by = options.get("by", r.DOMAIN)
-    if protocol not in (CROSS_DOMAIN, LODO) or by == r.DOMAIN:
+    if protocol not in (*CROSS_DOMAINS, LODO):
+        return {}
+    by = options.get("by", PROTOCOLS[protocol].options.model_fields["by"].default)
+    if by == r.DOMAIN:
         return {}
     found: dict[str, set[str]] = {}
     for fingerprint in {training.manifest for training in plan.trainings if training.manifest}:
@@ -102,7 +106,7 @@ def matrix_rows(rows: pa.Table, plan: Plan) -> pa.Table:
 
 def _pairs(rows: pa.Table, plan: Plan) -> list[tuple[dict[str, Any], str]]:
     """Test rows of single domains, each with its training domain; empty for other protocols."""
-    if plan.protocol[0] != CROSS_DOMAIN:
+    if plan.protocol[0] not in CROSS_DOMAINS:
         return []
     domains = sorted({d for d in rows[r.DOMAIN].to_pylist() if d is not None and d != e.UNKNOWN})
     trained = dict(zip(fold_names(domains), domains, strict=True))

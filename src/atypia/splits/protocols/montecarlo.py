@@ -31,6 +31,8 @@ class MonteCarloOptions(StrictModel):
         nested: Whether each fraction contains the smaller ones of its repeat, in training and in
         validation; otherwise every fraction is drawn independently.
         test_share: Share of the figures of the test part.
+        shared_test: Whether one test part, that of the first repeat, serves all repeats (Ammeling et al., section 3.6);
+        otherwise each repeat draws its own.
         val_share: Share of a fraction that is used for validation.
         balance_domains: Whether domains are also kept in proportion when cases are placed.
     """
@@ -39,6 +41,7 @@ class MonteCarloOptions(StrictModel):
     repeats: int = Field(default=5, ge=1, le=1000)
     nested: bool = True
     test_share: float = Field(default=0.2, gt=0, lt=1)
+    shared_test: bool = False
     val_share: float = Field(default=0.2, gt=0, lt=1)
     balance_domains: bool = True
 
@@ -56,11 +59,11 @@ def part_size(figures: int, share: float) -> int:
 def monte_carlo(figures: LabelledFigures, options: MonteCarloOptions, seed: int) -> Division:
     """A test part by case, then fractions of the rest, one fold per repeat and fraction.
 
-    All fractions of a repeat share its test part. Of a pool of n figures the fraction f uses
+    All fractions of a repeat share its test part; with ``shared_test`` all repeats do. Of a pool of n figures the fraction f uses
     ``floor(n f)``, of these ``floor(floor(n f) * val_share)`` for validation. Training and
-    validation figures come from different cases; inside these sides figures are drawn one by
     validation figures come from different cases; within each of the two, figures are drawn one by
     one, with the classes in proportion, because a thousandth of the data is less than one case.
+
     Raises:
         InputError: Too few cases; or a fraction so small that training lacks a class or validation
         is empty.
@@ -72,7 +75,8 @@ def monte_carlo(figures: LabelledFigures, options: MonteCarloOptions, seed: int)
     pool = rows
     for repeat in range(1, options.repeats + 1):
         place = _Placer(figures, options, seed, repeat)
-        parts = place(rows, options.test_share, "test")
+        tested = _Placer(figures, options, seed, 1) if options.shared_test else place
+        parts = tested(rows, options.test_share, "test")
         test, pool = rows[parts == 1], rows[parts == 0]
         sides: tuple[Rows, Rows] | None = None
         for fraction in fractions:

@@ -15,9 +15,10 @@ from atypia.base.errors import InputError, must
 from atypia.base.seeds import generator
 from atypia.splits.catalogue import Division, FoldRows, Protocol, add
 from atypia.splits.figures import LabelledFigures, Rows
-from atypia.splits.foldnames import fraction_fold
+from atypia.splits.foldnames import domain_fold, fraction_fold
 from atypia.splits.grouping import ranking
 from atypia.splits.leakage import CASE_ACROSS_PARTS
+from atypia.splits.protocols.domains import DomainColumn, fold_names, known_domains
 from atypia.splits.protocols.montecarlo import FRACTIONS, Fraction, part_size
 
 BANERJEE_SEED = 42
@@ -37,6 +38,18 @@ class AmmelingSplitOptions(StrictModel):
     """
 
     fractions: tuple[Fraction, ...] = Field(default=FRACTIONS, min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field(default=AMMELING_SEEDS, min_length=1)
+
+
+class AmmelingDomainOptions(StrictModel):
+    """Options of ``ammeling-domains-as-published``.
+
+    Attributes:
+        by: Column whose values are the domains.
+        seeds: Seeds of the independent draws.
+    """
+
+    by: DomainColumn = r.TUMOUR
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field(default=AMMELING_SEEDS, min_length=1)
 
 
@@ -129,8 +142,7 @@ def ammeling(figures: LabelledFigures, options: AmmelingSplitOptions, seed: int)
     Raises:
         InputError: A fraction leaves too little to train on.
     """
-    # The draws are by row number of the table, so the original order is restored here.
-    in_table = np.argsort(figures.order)
+    in_table = _in_table(figures)
     folds = []
     for number in options.seeds:
         for fraction in sorted(set(options.fractions)):
@@ -143,6 +155,66 @@ def ammeling(figures: LabelledFigures, options: AmmelingSplitOptions, seed: int)
             parts = (in_table[rows] for rows in (train, val, test))
             folds.append(FoldRows(fraction_fold(f"seed-{number}", fraction), *parts))
     return Division(folds)
+
+
+def ammeling_probe(figures: LabelledFigures, options: AmmelingSplitOptions, seed: int) -> Division:
+    """The draws of the published code for linear probes, which are others than those for networks.
+
+    By row number of the table, as :func:`ammeling`, but with NumPy's newer generator, seeded once for all fractions of a
+    seed and drawn from in the order of the fractions: the draws are the published ones for the published fractions.
+    Of the figures drawn for a fraction ``floor(0.8 n)`` train; the code leaves the others unused, here they are the
+    validation part, on which this probe chooses nothing.
+
+    Raises:
+        InputError: A fraction leaves too little to train on.
+    """
+    in_table = _in_table(figures)
+    folds = []
+    for number in options.seeds:
+        rng = np.random.default_rng(number)
+        test = rng.choice(len(in_table), part_size(len(in_table), 0.2), replace=False)
+        pool = np.setdiff1d(np.arange(len(in_table)), test)
+        for fraction in sorted(set(options.fractions)):
+            drawn = rng.choice(pool, part_size(len(pool), fraction), replace=False)
+            train = rng.choice(drawn, part_size(len(drawn), 0.8), replace=False)
+            parts = (in_table[rows] for rows in (train, np.setdiff1d(drawn, train), test))
+            folds.append(FoldRows(fraction_fold(f"seed-{number}", fraction), *parts))
+    return Division(folds)
+
+
+def ammeling_domains(figures: LabelledFigures, options: AmmelingDomainOptions, seed: int) -> Division:
+    """Trains on one domain and tests on a fifth of it and on all others; annotations are drawn one by one.
+
+    As the published code, which calls pandas' ``sample`` twice with the same seed: ``round(0.2 n)`` annotations of the
+    domain for test, then ``round(0.2 rest)`` for validation, each drawn without replacement by NumPy's legacy generator.
+
+    Raises:
+        InputError: Fewer than two domains are known.
+    """
+    known_rows, warnings = known_domains(figures, options.by)
+    in_table = _in_table(figures)
+    everything = np.sort(np.concatenate(list(known_rows.values())))
+    folds = []
+    for slug, own in zip(fold_names(list(known_rows)), known_rows.values(), strict=True):
+        ordered = in_table[np.isin(in_table, own)]
+        for repeat, number in enumerate(options.seeds, start=1):
+            test = _sampled(ordered, number)
+            rest = ordered[~np.isin(ordered, test)]
+            val = _sampled(rest, number)
+            train = rest[~np.isin(rest, val)]
+            others = np.setdiff1d(everything, own)
+            folds.append(FoldRows(domain_fold(slug, repeat), train, val, np.concatenate([test, others])))
+    return Division(folds, tuple(warnings))
+
+
+def _in_table(figures: LabelledFigures) -> Rows:
+    """Positions of the figures in the order of the manifest's rows: published draws are by row number of the table."""
+    return np.argsort(figures.order)
+
+
+def _sampled(rows: Rows, seed: int) -> Rows:
+    """A fifth of the rows as pandas' ``DataFrame.sample(frac=0.2, random_state=seed)`` draws it."""
+    return rows[np.random.RandomState(seed).choice(len(rows), round(0.2 * len(rows)), replace=False)]
 
 
 def giedziun(figures: LabelledFigures, options: GiedziunOptions, seed: int) -> Division:
@@ -178,6 +250,30 @@ add(
         leakage=f"cases are in all parts; needs the exception `{CASE_ACROSS_PARTS}`",
         options=AmmelingSplitOptions,
         divide=ammeling,
+        fixed_seed=AMMELING_SEEDS[0],
+        caveat=_caveat("annotations were divided one by one"),
+    )
+)
+add(
+    Protocol(
+        name="ammeling-probe-as-published",
+        summary="as ammeling-as-published, with the draws that the code makes for linear probes",
+        source="Ammeling et al., published code (linear probing)",
+        leakage=f"cases are in all parts; needs the exception `{CASE_ACROSS_PARTS}`",
+        options=AmmelingSplitOptions,
+        divide=ammeling_probe,
+        fixed_seed=AMMELING_SEEDS[0],
+        caveat=_caveat("annotations were divided one by one"),
+    )
+)
+add(
+    Protocol(
+        name="ammeling-domains-as-published",
+        summary="train on each tumour alone, test on 20 % of it and on all others, annotations drawn one by one",
+        source="Ammeling et al., published code (the paper says case-level: see cross-domain)",
+        leakage=f"cases are in all parts; needs the exception `{CASE_ACROSS_PARTS}`",
+        options=AmmelingDomainOptions,
+        divide=ammeling_domains,
         fixed_seed=AMMELING_SEEDS[0],
         caveat=_caveat("annotations were divided one by one"),
     )

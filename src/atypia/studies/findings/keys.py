@@ -12,7 +12,7 @@ from atypia.base import runs
 from atypia.splits.foldnames import domain_of, fraction_of
 from atypia.studies.findings.schema import Place
 from atypia.studies.plan import Plan, PlannedTraining
-from atypia.studies.shift import CROSS_DOMAIN
+from atypia.studies.shift import CROSS_DOMAINS
 from atypia.studies.table import TOLD_BY, percentage
 
 
@@ -89,7 +89,7 @@ def group_of(plan: Plan, training: PlannedTraining, fold: str) -> Group:
         training.data if several else None,
         training.manifest if several else None,
         fraction_of(fold),
-        (domain_of(fold) or fold) if plan.protocol[0] == CROSS_DOMAIN else None,
+        (domain_of(fold) or fold) if plan.protocol[0] in CROSS_DOMAINS else None,
     )
 
 

@@ -22,7 +22,7 @@ from atypia.studies.findings.keys import PlaceKey, RowKey, group_of
 from atypia.studies.findings.schema import COMMON, HELD_OUT, Place, Series
 from atypia.studies.plan import Plan, PlannedTraining
 from atypia.studies.schema import FIXED
-from atypia.studies.shift import CROSS_DOMAIN
+from atypia.studies.shift import CROSS_DOMAINS
 from atypia.studies.table import RunPredictions, model_label, set_names
 
 PART_ORDER: Final = (runs.TEST, runs.EXTERNAL, runs.VALIDATION)
@@ -204,7 +204,7 @@ class Pool:
         """Domains by their names in folds, for protocols that train on single domains."""
         from atypia.splits.protocols.domains import fold_names
 
-        if self.plan.protocol[0] != CROSS_DOMAIN:
+        if self.plan.protocol[0] not in CROSS_DOMAINS:
             return {}
         domains = sorted({name for key in self._datasets for name in self.figures(key.manifest).domain_names})
         return dict(zip(fold_names(domains), domains, strict=True))

@@ -110,7 +110,7 @@ def test_statistics_are_those_of_timm_where_timm_has_the_weights() -> None:
 
 def test_models_that_the_papers_name_are_there() -> None:
     named = {
-        "efficientnetv2-s", "efficientnetv2-m", "vit-b16", "vit-l16", "vit-h14", "swin-b", "convnext-s", "resnet50",
+        "efficientnetv2-s", "efficientnetv2-m", "vit-b16", "vit-b16-in21k", "resnet50-tv2", "vit-l16", "vit-h14", "swin-b", "convnext-s", "resnet50",
         "densenet121", "uni", "uni2-h", "virchow", "virchow2", "prov-gigapath", "h-optimus-0", "h-optimus-1",
         "h0-mini", "phikon", "lunit-s16", "dinov2-s14", "dinov2-b14", "dinov2-l14", "dinov3-s16", "dinov3-b16",
         "dinov3-l16", "efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "vit-s14-focus",
@@ -122,7 +122,7 @@ def test_models_that_the_papers_name_are_there() -> None:
 
 def test_unpinned_revisions_are_few_and_known() -> None:
     unpinned = {n for n, e in BACKBONES.items() if isinstance(e.weights, HubWeights) and e.weights.revision is None}
-    assert unpinned == {"vit-l16", "h0-mini", "lunit-s16", "inception-v3"}
+    assert unpinned == {"vit-l16", "vit-b16-in21k", "resnet50-tv2", "h0-mini", "lunit-s16", "inception-v3"}
 
 
 def test_unknown_backbone_lists_the_choices() -> None:

@@ -73,6 +73,23 @@ add(
     paper=_AUGREG,
 )
 add(
+    name="vit-b16-in21k",
+    title="ViT-B/16 (ImageNet-21k)",
+    timm_name="vit_base_patch16_224",
+    weights=HubWeights("timm/vit_base_patch16_224.orig_in21k"),
+    feature_dim=768,
+    params_m=85.8,
+    input_px=224,
+    multiple_px=16,
+    mean=HALF,
+    std=HALF,
+    pooling="cls",
+    lora_targets=TRANSFORMER_LORA,
+    licence="Apache-2.0",
+    paper=_VIT,
+    note="trained on ImageNet-21k alone, as the baseline of Ammeling et al. (there google/vit-base-patch16-224-in21k).",
+)
+add(
     name="vit-l16",
     title="ViT-L/16",
     timm_name="vit_large_patch16_224",
@@ -154,6 +171,23 @@ add(
     lora_reason=NO_LORA_CNN,
     licence="Apache-2.0",
     paper=Paper("He et al. 2016", "https://arxiv.org/abs/1512.03385"),
+)
+add(
+    name="resnet50-tv2",
+    title="ResNet50 (torchvision V2)",
+    timm_name="resnet50",
+    weights=HubWeights("timm/resnet50.tv2_in1k"),
+    feature_dim=2048,
+    params_m=23.5,
+    input_px=176,
+    multiple_px=32,
+    mean=IMAGENET_MEAN,
+    std=IMAGENET_STD,
+    pooling="avg",
+    lora_reason=NO_LORA_CNN,
+    licence="BSD-3-Clause",
+    paper=Paper("He et al. 2016", "https://arxiv.org/abs/1512.03385"),
+    note="torchvision's weights IMAGENET1K_V2, the baseline of Ammeling et al.",
 )
 add(
     name="densenet121",

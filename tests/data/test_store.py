@@ -194,6 +194,26 @@ def test_points_on_slides_and_crops_in_one_manifest(tmp_path: Path) -> None:
         open_store(manifest, SMALL, tmp_path / "cache")
 
 
+def test_positions_beyond_the_border_can_be_cut(tmp_path: Path) -> None:
+    """Two figures of MIDOG 2022 have a negative coordinate; their crops are padded by reflection, as at any border."""
+    pixels = np.random.default_rng(1).integers(0, 256, (100, 120, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "slide.png")
+    places = {"inside": (50, 50), "above": (60, -5), "far": (60, -200)}
+    rows = [
+        {"figure_id": name, "dataset": "d", "image": "slide.png", "x_px": x, "y_px": y, "label": 1}
+        for name, (x, y) in places.items()
+    ]
+    manifest = Manifest.from_rows(rows, "d", root=tmp_path)
+    strict, kind = CropGeometry(32, side_px=32), CropGeometry(32, side_px=32, outside="mirror")
+    refused, padded = (open_store(manifest, geometry, tmp_path / "cache") for geometry in (strict, kind))
+    assert set(refused.quarantined) == {"above", "far"} and set(padded.quarantined) == {"far"}
+    assert "inside" in refused.quarantined["above"] and "from -16 to below 116" in padded.quarantined["far"]
+    assert (padded.crops[0] == refused.crops[0]).all()
+    assert (padded.crops[1] == np.pad(pixels, ((32, 32), (0, 0), (0, 0)), "reflect")[11:43, 44:76]).all()
+    assert strict.fingerprint == CropGeometry(32, side_px=32).fingerprint != kind.fingerprint
+    assert "outside" not in strict.as_dict() and kind.as_dict()["outside"] == "mirror"
+
+
 def test_each_slide_is_opened_once_and_read_in_tile_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "data"
     root.mkdir()
@@ -219,9 +239,9 @@ def test_each_slide_is_opened_once_and_read_in_tile_order(tmp_path: Path, monkey
         opened.append(slide.name)
         read = slide.read
 
-        def noting(x: float, y: float, side: int) -> np.ndarray:
+        def noting(x: float, y: float, side: int, *rest: str) -> np.ndarray:
             tiles.setdefault(slide.name, []).append((int(y // cutting.SLIDE_TILE_PX), int(x // cutting.SLIDE_TILE_PX)))
-            return read(x, y, side)
+            return read(x, y, side, *rest)
 
         monkeypatch.setattr(slide, "read", noting)
         return slide

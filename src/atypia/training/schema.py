@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, SerializeAsAny, model_
 from atypia.base.config import StrictModel, as_named_list, chosen
 from atypia.base.records import DEFAULT_THRESHOLD
 from atypia.data.augment.options import StepOptions
-from atypia.data.images.geometry import CropGeometry
+from atypia.data.images.geometry import REFUSED, CropGeometry
 from atypia.methods.options import LossOptions, SamplerOptions, TermOptions
 
 Moment = Annotated[float, Field(ge=0, lt=1)]
@@ -21,10 +21,11 @@ class GeometryConfig(StrictModel):
     out_px: int = Field(default=128, ge=16, le=4096)
     side_um: float | None = Field(default=None, gt=0)
     side_px: int | None = Field(default=None, gt=0)
+    outside: Literal["refuse", "mirror"] = REFUSED
 
     def build(self) -> CropGeometry:
         """The geometry that the data layer works with."""
-        return CropGeometry(self.out_px, self.side_um, self.side_px)
+        return CropGeometry(self.out_px, self.side_um, self.side_px, self.outside)
 
 
 class DecisionConfig(StrictModel):

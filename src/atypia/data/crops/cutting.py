@@ -147,7 +147,7 @@ def build_store(folder: Path, manifest: Manifest, geometry: CropGeometry, worker
             "crops_bytes": file.size_bytes,
             "manifest": manifest.fingerprint,
             "manifest_name": manifest.name,
-            "geometry": {"out_px": side, "side_um": geometry.side_um, "side_px": geometry.side_px},
+            "geometry": geometry.as_dict(),
             "fingerprint": fingerprint(
                 "crop-store", STORE_VERSION, manifest.fingerprint, geometry.fingerprint, content
             ),
@@ -293,7 +293,7 @@ def _point_crop(slide: Slide, figure: dict[str, Any], geometry: CropGeometry) ->
     mpp = figure[r.MPP] if figure[r.MPP] is not None else slide.mpp
     side = geometry.source_side_px(mpp)
     assert side is not None
-    return resize(slide.read(figure[r.X_PX], figure[r.Y_PX], side), geometry.out_px)
+    return resize(slide.read(figure[r.X_PX], figure[r.Y_PX], side, geometry.outside), geometry.out_px)
 
 
 def _runs(rows: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:

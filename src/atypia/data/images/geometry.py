@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import operator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import SupportsIndex
+from typing import Any, Final, Literal, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,8 @@ MIN_SIDE_PX = 8
 MAX_SIDE_PX = 8192
 """Largest field in pixels (201 MB of RGB): limits the memory for one crop."""
 MAX_OUT_PX = 4096
+REFUSED: Final = "refuse"
+"""What becomes of a position outside of its image, unless it is asked for otherwise: it gives no crop."""
 MAX_REFLECTION = 2
 """A field may be this many times as large as its image; beyond that, most of it would be mirrored."""
 
@@ -40,6 +42,9 @@ class CropGeometry:
         out_px: Side of the stored crop, from 8 to 4096 px.
         side_um: Side of the field on the tissue, in µm; needs each figure's µm/px.
         side_px: Side of the field in pixels of the source image.
+        outside: What becomes of a position outside of its slide, of which the field shows some tissue: ``refuse`` takes
+            it for a mistake, ``mirror`` cuts it, with the slide reflected beyond its border as for any other crop. It is asked of
+            published sets; positions that a user gives for prediction are refused in any case.
 
     Raises:
         InputError: A value is out of range, or both sides are given.
@@ -48,6 +53,7 @@ class CropGeometry:
     out_px: int = 128
     side_um: float | None = None
     side_px: int | None = None
+    outside: Literal["refuse", "mirror"] = REFUSED
 
     def __post_init__(self) -> None:
         if self.side_um is not None and self.side_px is not None:
@@ -61,8 +67,13 @@ class CropGeometry:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Content hash of the three values, 32 hex digits."""
-        return fingerprint("crop-geometry", self.out_px, self.side_um, self.side_px)
+        """Content hash of the values, 32 hex digits; ``outside`` counts where it is not ``refuse``."""
+        asked = [] if self.outside == REFUSED else [self.outside]
+        return fingerprint("crop-geometry", self.out_px, self.side_um, self.side_px, *asked)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The values as files keep them: ``outside`` where it is not ``refuse``, which earlier versions do not know."""
+        return {name: value for name, value in asdict(self).items() if name != "outside" or value != REFUSED}
 
     @property
     def is_whole(self) -> bool:

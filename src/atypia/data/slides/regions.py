@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from atypia.base.errors import DataError, must
-from atypia.data.images.geometry import MAX_SIDE_PX, check_field, mirrored, start_px
+from atypia.data.images.geometry import MAX_SIDE_PX, REFUSED, check_field, mirrored, start_px
 from atypia.data.slides.scale import Statement, agreed_mpp
 
 if TYPE_CHECKING:
@@ -65,13 +65,16 @@ class Slide(ABC):
         self.facts = facts
         self.mpp = agreed_mpp(facts.statements).mpp
 
-    def read(self, x_px: float, y_px: float, side_px: int) -> npt.NDArray[np.uint8]:
+    def read(
+        self, x_px: float, y_px: float, side_px: int, outside: Literal["refuse", "mirror"] = REFUSED
+    ) -> npt.NDArray[np.uint8]:
         """Reads the square centred on a point; beyond the border the image is reflected.
 
         Args:
             x_px: Centre, from 0 to below the width.
             y_px: Centre, from 0 to below the height.
             side_px: Side of the square, up to 8192 px and twice the image's shorter side.
+            outside: With ``mirror`` the centre may lie beyond the border, by less than half of the square's side.
 
         Returns:
             RGB, shape (side_px, side_px, 3).
@@ -81,8 +84,9 @@ class Slide(ABC):
                 is damaged there.
         """
         for axis, value, size in (("x_px", x_px, self.width_px), ("y_px", y_px, self.height_px)):
-            if not 0 <= value < size:
-                expected = f"inside {self.name} (from 0 to below {size})"
+            beyond = 0.0 if outside == REFUSED else side_px / 2
+            if not (0 <= value < size or -beyond < value < size + beyond):
+                expected = f"inside {self.name} (from {0 - beyond:g} to below {size + beyond:g})"
                 raise DataError(must(axis, expected, value, "check the position and its unit"))
         if not 1 <= side_px <= MAX_SIDE_PX:
             raise DataError(must("side_px", f"from 1 to {MAX_SIDE_PX}", side_px, "ask for a smaller field"))

@@ -9,7 +9,7 @@ network's holds all its weights.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -85,7 +85,7 @@ class Bundle:
             "classes": list(CLASS_NAMES[self.task]),
             "adaptation": self.adaptation,
             "backbone": {"name": self.backbone, "weights_sha256": self.weights_sha256, "input_px": self.input_px},
-            "geometry": asdict(self.geometry),
+            "geometry": self.geometry.as_dict(),
             "decision": self.decision.as_dict(),
             "network": None if self.network is None else dict(self.network),
             "training": dict(self.training),

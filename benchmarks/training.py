@@ -61,8 +61,10 @@ def data() -> Manifest:
     return write_phantom(cache_root() / "benchmark-phantom", 1000)
 
 
-def make_loop(recipe: NetworkRecipe, manifest: Manifest, folder: Path, device: str = "cpu") -> Loop:
-    """The training loop of a recipe over a manifest, ready to step."""
+def make_loop(
+    recipe: NetworkRecipe, manifest: Manifest, folder: Path, device: str = "cpu", objective: Objective | None = None
+) -> Loop:
+    """The training loop of a recipe over a manifest, ready to step; its objective where it has teachers."""
     store = open_store(manifest, CropGeometry())
     spec = network_spec(recipe)
     network = build_network(spec, pretrained=recipe.pretrained)
@@ -74,7 +76,7 @@ def make_loop(recipe: NetworkRecipe, manifest: Manifest, folder: Path, device: s
     frame = Frame(spec.input_px, spec.view)
     feed = Feed(store.crops, entry, frame, augmentation(recipe.augment), device, recipe.channels_last)
     plan = FoldPlan("benchmark", recipe, feed, population, np.arange(64), labels[:64], manifest.ids, 0, folder, "bench")
-    return Loop(plan, network, Objective(recipe, network.encoder.feature_dim, 1))
+    return Loop(plan, network, objective or Objective(recipe, network.encoder.feature_dim, 1))
 
 
 def loop_steps(loop: Loop) -> Callable[[], None]:

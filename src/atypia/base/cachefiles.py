@@ -52,6 +52,7 @@ KINDS: Final = (
     Kind("features", "features of crops by a backbone (.npy)", True),
     Kind("manifests", "tables of data sets: images, cases, labels", True),
     Kind("phantom", "rendered crops", False),
+    Kind("teachers", "what saved classifiers say of training figures (.npy)", True),
     Kind("synthesis", "generators and generated crops", True),
     Kind("weights", "converted weights of backbones, checksums", False),
     Kind(LOGS, "unexpected errors, with tracebacks", True),

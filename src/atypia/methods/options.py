@@ -5,11 +5,28 @@ They import no network library, so that a recipe can be read quickly.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from atypia.base.config import StrictModel
+
+
+@dataclass(frozen=True)
+class Variants:
+    """In which forms saved classifiers are asked about each training figure, once, before the training.
+
+    Attributes:
+        views: 8 for all flips and quarter turns, 1 for the crop as it is.
+        stains: Changes of stain beside the stain as it is; each view is scored in all of them.
+    """
+
+    views: int
+    stains: int
+
+    def __len__(self) -> int:
+        return self.views * (1 + self.stains)
 
 
 class TermOptions(StrictModel):
@@ -27,6 +44,11 @@ class TermOptions(StrictModel):
     def classifiers(self) -> tuple[str, ...]:
         """Folders of saved classifiers that the term learns from; ``{fold}`` stands for the fold's name."""
         return ()
+
+    @property
+    def variants(self) -> Variants | None:
+        """The forms of each figure that these classifiers are asked about once; None: they score every batch."""
+        return None
 
     def version(self, mixes: bool) -> int:
         """The version of the term's formula, raised where the code changes it; only for recipes whose results change.

@@ -53,12 +53,15 @@ class Setting:
     Attributes:
         features: Dimension of the pooled features.
         domains: Number of domains in the training part.
-        teachers: The networks of the classifiers that the term's options name.
+        teachers: The networks of the classifiers that the term's options name; none where ``answers`` are given.
+        answers: What these classifiers say of each row of the data, as logits, shape (n,), NaN of rows that are not
+            trained on; None where they score each batch.
     """
 
     features: int
     domains: int
     teachers: Sequence[nn.Module] = ()
+    answers: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class Batch:
         mix: How figures were mixed; None where they were not.
         average: The moving average of the network; None where none is kept.
         second: What the network gave for another augmentation of the same figures; None unless a term needs it.
+        rows: Rows of the figures in the data, shape (b,), int64, before they were mixed; None where it is not known.
     """
 
     images: Tensor
@@ -92,6 +96,7 @@ class Batch:
     mix: Mix | None = None
     average: nn.Module | None = None
     second: Output | None = None
+    rows: Tensor | None = None
 
 
 class Term(nn.Module, ABC, Generic[O]):

@@ -29,8 +29,10 @@ from atypia.inference.crops import Frame
 from atypia.inference.export.compact import whole
 from atypia.inference.networks import device_of
 from atypia.methods.network import NetworkSpec, build_network, check_spec
+from atypia.methods.options import TermOptions
 from atypia.methods.sampler import Population
 from atypia.splits.split import Fold
+from atypia.training.epochs.answers import Figures, mean_answers
 from atypia.training.epochs.feed import Feed
 from atypia.training.epochs.loop import FoldPlan, LoopResult, run_fold
 from atypia.training.epochs.objective import IDLE, Objective
@@ -125,14 +127,34 @@ class NetworkTrainer:
             locate(recipe.backbone, job.weights_file).sha256 if recipe.pretrained and recipe.init is None else None
         )
         self.begins_with = None if recipe.init is None else beginning(recipe.init, self.spec)
-        self.taught_by = recipe.classifiers
         self._teachers: dict[str, list[Bundle]] = {}
 
     def teachers(self, fold: Fold) -> list[Bundle]:
         """The frozen teachers of a fold, read once."""
         if fold.name not in self._teachers:
-            self._teachers[fold.name] = load_teachers(teacher_paths(self.taught_by, fold), self.spec)
+            self._teachers[fold.name] = [
+                bundle
+                for term in self.recipe.terms
+                for bundle in load_teachers(
+                    teacher_paths(term.classifiers, fold), self.spec if term.variants is None else None
+                )
+            ]
         return self._teachers[fold.name]
+
+    def answers(self, fold: Fold, progress: Progress) -> dict[str, torch.Tensor]:
+        """What the teachers that are asked once say of a fold's training figures, by the name of their term."""
+        figures = Figures(self.job.manifest, self.store, self.job.manifest.rows_of(fold.train))
+        return {
+            term.name: mean_answers(self._of_term(fold, term), figures, term.variants, self.device, progress)
+            for term in self.recipe.terms
+            if term.variants is not None
+        }
+
+    def _of_term(self, fold: Fold, term: TermOptions) -> list[Bundle]:
+        """The teachers of one term."""
+        before = self.recipe.terms[: self.recipe.terms.index(term)]
+        first = sum(len(other.classifiers) for other in before)
+        return self.teachers(fold)[first : first + len(term.classifiers)]
 
     def inputs(self, fold: Fold) -> str:
         """Fingerprint of crops, backbone weights and teachers."""
@@ -143,7 +165,7 @@ class NetworkTrainer:
         """Refuses teachers that were trained on figures which their student is measured on; warns of soft labels."""
         findings: list[AuditFinding] = []
         for fold in folds:
-            paths = teacher_paths(self.taught_by, fold)
+            paths = teacher_paths(self.recipe.classifiers, fold)
             findings += leakage_of_teachers(paths, self.teachers(fold), fold, self.job.manifest)
         warnings = raise_leakage(findings, self.job.allow, f"distilling on {self.job.manifest.name}")
         return [*warnings, *(against_labels(self.job.manifest) if self.recipe.loss.soft_labels else ())]
@@ -164,8 +186,6 @@ class NetworkTrainer:
         if self.begins_with is not None:
             network.load_trained(as_tensors(self.begins_with))
         counts = network.parameter_counts()
-        teachers = as_teachers(self.teachers(fold), recipe.backbone)
-        objective = Objective(recipe, network.encoder.feature_dim, domains, teachers, derive_seed(seed, "objective"))
         entry = BACKBONES[recipe.backbone]
         frame = Frame(self.spec.input_px, recipe.view)
         feed = Feed(self.store.crops, entry, frame, self.augment, self.device, recipe.channels_last)
@@ -176,6 +196,11 @@ class NetworkTrainer:
                 must(f"validation part of {fold.name}", "of both classes", f"{len(val)} figures of one class or none",
                      f"use a protocol whose folds have one with both classes, or train without {selecting_by(recipe)}")
             )  # fmt: skip
+        scoring = [one for term in recipe.terms if term.variants is None for one in self._of_term(fold, term)]
+        objective = Objective(
+            recipe, network.encoder.feature_dim, domains, as_teachers(scoring, recipe.backbone),
+            derive_seed(seed, "objective"), self.answers(fold, progress),
+        )  # fmt: skip
         plan = FoldPlan(
             fold.name, recipe, feed, population, val, labels[val], job.manifest.ids, seed, job.out / fold.name, run_id
         )

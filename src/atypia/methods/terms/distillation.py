@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from atypia.base.errors import InputError, must
 from atypia.base.seeds import derive_seed
 from atypia.methods.catalogue import TERMS
-from atypia.methods.options import TermOptions
+from atypia.methods.mixing import Mix
+from atypia.methods.options import TermOptions, Variants
 from atypia.methods.ramps import linear_warmup
 from atypia.methods.term import TEACHER, Batch, Setting, Term
 
@@ -23,6 +25,11 @@ class DistillationOptions(TermOptions):
     ``teachers``: bundle folders; ``{fold}`` in a path stands for the fold's name, so that each fold learns
     from teachers that never saw its validation figures. ``draw``: teachers that score each batch, drawn
     anew; None: all, by their mean probability. Any number has the mean of all as its expectation.
+    ``views``: 1 or 8: the teachers are asked about each training figure once, as it is or in its eight flips and
+    quarter turns, and the answers are kept in the cache; they are the target whatever the student sees of the figure,
+    and an epoch costs no teacher. None: the teachers score each batch as the student sees it.
+    ``stains``: with ``views``: in how many changes of stain each view is scored too. Logits of one teacher are
+    averaged over views and stains, as ``predict --tta`` does; teachers by their mean probability, as without.
     ``warmup_epochs``: the weight grows linearly from 0 over these.
     """
 
@@ -31,12 +38,24 @@ class DistillationOptions(TermOptions):
     warmup_epochs: float = Field(default=10.0, ge=0)
     teachers: tuple[str, ...] = ()
     draw: int | None = Field(default=None, ge=1)
+    views: Literal[1, 8] | None = None
+    stains: int = Field(default=0, ge=0, le=64)
 
     @property
     def classifiers(self) -> tuple[str, ...]:
         return self.teachers
 
+    @property
+    def variants(self) -> Variants | None:
+        return None if self.views is None else Variants(self.views, self.stains)
+
     def fault(self, averages: bool) -> str:
+        if self.views is not None and not self.teachers:
+            return "distillation.views asks saved classifiers, and there are none; fix: name teachers, or drop views"
+        if self.views is not None and self.draw is not None:
+            return "distillation.draw draws teachers for each batch, but views asks all once; fix: drop one of them"
+        if self.stains and self.views is None:
+            return "distillation.stains needs views; fix: views: 8"
         if self.teachers or averages:
             return ""
         return "distillation has no teachers and there is no `ema` section; fix: add one of them"
@@ -55,10 +74,12 @@ class Distillation(Term[DistillationOptions]):
     def __init__(self, options: DistillationOptions, setting: Setting) -> None:
         super().__init__(options, setting)
         self.teachers = list(setting.teachers)  # a list: frozen, and no part of the term's state
+        self.answers: dict[str, Tensor] = {} if setting.answers is None else {"logits": setting.answers}
 
     def move(self, device: torch.device) -> None:
         super().move(device)
         self.teachers = [teacher.to(device).eval().requires_grad_(False) for teacher in self.teachers]
+        self.answers = {name: value.to(device) for name, value in self.answers.items()}
 
     def weight(self, batch: Batch) -> float:
         return self.options.weight * linear_warmup(batch.epoch, self.options.warmup_epochs)
@@ -68,6 +89,13 @@ class Distillation(Term[DistillationOptions]):
 
     @torch.no_grad()
     def _teacher(self, batch: Batch) -> Tensor:
+        if self.answers:
+            if batch.rows is None:
+                raise InputError(
+                    must("batch", "one whose rows are known", None, "give StepInput the rows, or drop views")
+                )
+            known = self.answers["logits"][batch.rows]
+            return known if batch.mix is None else mixed_logits(known, batch.mix)
         if self.teachers:
             return teacher_logits([teacher(batch.images).logits.float() for teacher in self._drawn(batch.seed)])
         if batch.average is None:
@@ -116,3 +144,9 @@ def teacher_logits(logits: Sequence[Tensor]) -> Tensor:
         return logits[0]
     z = torch.stack(list(logits))
     return torch.logsumexp(F.logsigmoid(z), 0) - torch.logsumexp(F.logsigmoid(-z), 0)
+
+
+def mixed_logits(logits: Tensor, mix: Mix) -> Tensor:
+    """Logits of mixed figures, shape (b,): of the mixed probabilities of the figures, as their labels are mixed."""
+    z = logits.double()
+    return (mix.targets(torch.sigmoid(z)).log() - mix.targets(torch.sigmoid(-z)).log()).to(logits.dtype)

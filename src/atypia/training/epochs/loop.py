@@ -182,20 +182,22 @@ class Loop:
         sums: dict[str, Tensor] = {}
         for part, positions in enumerate(np.array_split(picked, recipe.accumulate)):
             draw = derive_seed(self.plan.seed, "augment", self.epoch, step, part)
-            images = self.plan.feed.training_batch(population.rows[positions], draw)
+            rows = population.rows[positions]
+            images = self.plan.feed.training_batch(rows, draw)
             given = StepInput(
                 images,
                 self._tensor(population.targets[positions], torch.float32),
                 self._tensor(population.domains[positions], torch.int64),
                 done,
                 derive_seed(self.plan.seed, "mix", self.epoch, step, part),
-                self._second(population.rows[positions], step, part) if self.objective.wants_second else None,
+                self._second(rows, step, part) if self.objective.wants_second else None,
+                self._tensor(rows, torch.int64),
             )
             with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
                 losses = self.objective(self.step_network, self.ema, given)
             total = losses["loss"]
             if not bool(torch.isfinite(total)):
-                self._stop_at_nan(population.rows[positions], step)
+                self._stop_at_nan(rows, step)
             (total / recipe.accumulate).backward()
             for name, value in losses.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach() / recipe.accumulate

@@ -33,6 +33,7 @@ class StepInput:
         done: Share of the training that is done, in [0, 1].
         seed: Decides the mixing.
         second: Another augmentation of the same crops, where a term needs one.
+        rows: Rows of the figures in the data, shape (b,), int64; None where nothing needs them.
     """
 
     images: Tensor
@@ -41,6 +42,7 @@ class StepInput:
     done: float
     seed: int
     second: Tensor | None = None
+    rows: Tensor | None = None
 
 
 class Objective:
@@ -50,15 +52,23 @@ class Objective:
         recipe: The recipe.
         features: Dimension of the pooled features.
         domains: Number of domains in the training part.
-        teachers: Frozen networks of the recipe's saved classifiers, in the order of the recipe.
+        teachers: Frozen networks of the recipe's saved classifiers that score batches, in the order of the recipe.
         seed: Decides what is drawn at the start.
+        answers: By the name of a term whose classifiers were asked before: what they say of each row of the data, as
+            :attr:`atypia.methods.term.Setting.answers`.
 
     Raises:
         InputError: A term that needs domains with fewer than two.
     """
 
     def __init__(
-        self, recipe: NetworkRecipe, features: int, domains: int, teachers: Sequence[nn.Module] = (), seed: int = 0
+        self,
+        recipe: NetworkRecipe,
+        features: int,
+        domains: int,
+        teachers: Sequence[nn.Module] = (),
+        seed: int = 0,
+        answers: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.recipe = recipe
         self.loss = LOSSES[recipe.loss.name](recipe.loss)
@@ -78,10 +88,12 @@ class Objective:
         self.terms: dict[str, Term[Any]] = {}
         left = list(teachers)
         for options in recipe.terms:
-            own, left = left[: len(options.classifiers)], left[len(options.classifiers) :]
+            count = len(options.classifiers) if options.variants is None else 0
+            own, left = left[:count], left[count:]
+            told = None if options.variants is None or answers is None else answers[options.name]
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                self.terms[options.name] = TERMS[options.name](options, Setting(features, domains, own))
+                self.terms[options.name] = TERMS[options.name](options, Setting(features, domains, own, told))
         self.modules_trained = nn.ModuleDict(self.terms)
         self.wants_second = any(SECOND in term.needs for term in self.terms.values())
 
@@ -122,6 +134,7 @@ class Objective:
             mix=mix,
             average=None if ema is None else ema.network,
             second=None if given.second is None else network(given.second),
+            rows=given.rows,
         )
         parts, idle = {"main": mean(batch.losses)}, dict[str, Tensor]()
         total = parts["main"]

@@ -58,22 +58,31 @@ def teacher_paths(teachers: Sequence[str], fold: Fold) -> list[Path]:
     return [Path(path.replace(FOLD, fold.name)) for path in teachers]
 
 
-def load_teachers(paths: Sequence[Path], spec: NetworkSpec) -> list[Bundle]:
+def load_teachers(paths: Sequence[Path], spec: NetworkSpec | None) -> list[Bundle]:
     """Reads teachers.
+
+    Args:
+        paths: Their folders.
+        spec: The student, whose batches they score; None where they see the figures themselves.
 
     Raises:
         DataError: One is no bundle.
-        InputError: One is a probe, or sees another part of the crop than the student.
+        InputError: One that scores batches is a probe, or sees another part of the crop than the student.
     """
     found = []
     for path in paths:
         bundle = load_bundle(path)
+        if spec is None:
+            found.append(bundle)
+            continue
         if bundle.network is None:
-            raise InputError(must(f"teacher {path}", "a network", bundle.adaptation, "name a full or LoRA bundle"))
+            raise InputError(
+                must(f"teacher {path}", "a network", bundle.adaptation, "name a full or LoRA bundle, or set `views`")
+            )
         view = NetworkSpec.from_dict(bundle.network).view
         if view != spec.view:
             raise InputError(
-                must(f"teacher {path}", f"of the student's view, {spec.view:g}", f"{view:g}", "set `view`")
+                must(f"teacher {path}", f"of the student's view, {spec.view:g}", f"{view:g}", "set `view`, or `views`")
             )
         found.append(bundle)
     return found

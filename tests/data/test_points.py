@@ -90,7 +90,7 @@ def test_byte_order_mark_and_delimiters(tmp_path: Path, text: str) -> None:
         ("x,y,image\n1,2,a.svs\n3,4,\n", r"1 points name no slide and others do"),
         ("", r"is empty \(0 bytes\)"),
         ("\n\n", r"is empty"),
-        ("<xml/>", r"must be a file of points, got XML"),
+        ("<xml/>", r"must be one of .*, got XML with the root <xml>; fix: export it as GeoJSON"),
     ],
 )
 def test_bad_tables_are_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -63,6 +63,8 @@ class Request:
         origin: What positions on slides count from; ``auto`` tells by the files.
         offset_px: Added to positions, for slides that were converted and cropped.
         beside: Other slides whose points the file may hold.
+        min_score: Only points to which a detector gave at least this score; None for all.
+        unit: What positions are in (:data:`atypia.data.points.units.CHOICES`); ``auto`` tells by the file.
 
     ``mpp_from``, ``given_as``, ``origin`` and ``offset_px`` are those of :class:`atypia.data.slides.slidecrops.SlideReading`.
     """
@@ -79,6 +81,8 @@ class Request:
     origin: str = AUTO
     offset_px: tuple[float, float] = NO_OFFSET
     beside: tuple[str, ...] = ()
+    min_score: float | None = None
+    unit: str = "auto"
 
     @property
     def reading(self) -> SlideReading:
@@ -179,6 +183,8 @@ def points_of(slide: str, request: Request) -> Points:
         classes=request.classes,
         beside=beside,
         reading=request.reading,
+        unit=request.unit,
+        min_score=request.min_score,
     )
 
 

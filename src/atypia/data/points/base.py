@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, get_args
@@ -19,12 +19,15 @@ import numpy.typing as npt
 from atypia.base.errors import DataError, InputError, must
 from atypia.base.registry import Registry
 from atypia.data.points.classes import class_name, wanted_figures
+from atypia.data.points.ids import settled_ids
 from atypia.data.points.names import SHOWN_NAMES, matching
+from atypia.data.points.scores import as_score
 from atypia.data.points.shapes import Shape
 from atypia.data.textfiles import cleaned_text
 
 BoxFormat = Literal["auto", "xywh", "xyxy", "cxcywh"]
 BOX_FORMATS: Final[tuple[BoxFormat, ...]] = get_args(BoxFormat)
+PointKind = Literal["json", "table", "sqlite", "xml", "zarr"]
 CANVAS, BOUNDS = "canvas", "bounds"
 """Origin of positions: the corner of a slide's whole canvas, or of its scanned area."""
 
@@ -70,6 +73,7 @@ class Points:
         marks: How each figure was drawn; None if unknown.
         origin: Origin of positions, :data:`CANVAS` or :data:`BOUNDS`, inferred from the program that wrote the file (QuPath
             counts from the scanned area); None if unknown. For most slides both are the same.
+        scores: What a detector gave each figure, shape (n,), NaN if it gave none; None if the file has no scores.
 
     Raises:
         InputError: Lengths differ, an id occurs twice on a slide, or a position is not finite.
@@ -85,10 +89,11 @@ class Points:
     notes: tuple[str, ...] = ()
     marks: list[Mark] | None = None
     origin: str | None = None
+    scores: npt.NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.ids)
-        for name in ("x_px", "y_px", "images", "sizes_px", "classes", "marks"):
+        for name in ("x_px", "y_px", "images", "sizes_px", "classes", "marks", "scores"):
             values = getattr(self, name)
             if values is not None and len(values) != count:
                 raise InputError(must(name, f"of {count} figures", f"{len(values)}", "give one value per figure"))
@@ -130,6 +135,7 @@ class Points:
             sizes_px=None if self.sizes_px is None else self.sizes_px[picked],
             classes=None if self.classes is None else [self.classes[i] for i in picked],
             marks=None if self.marks is None else [self.marks[i] for i in picked],
+            scores=None if self.scores is None else self.scores[picked],
         )
 
     def noted(self, *notes: str) -> Points:
@@ -188,6 +194,25 @@ def unknown_scale() -> float | None:
     return None
 
 
+class AboutSlide(NamedTuple):
+    """What formats may need of the slide whose points they hold.
+
+    Attributes:
+        width_px: Width at full resolution.
+        height_px: Height at full resolution.
+        properties: What OpenSlide says of it; empty where another reader opens it.
+    """
+
+    width_px: int
+    height_px: int
+    properties: Mapping[str, str]
+
+
+def unknown_slide() -> AboutSlide | None:
+    """What is known of the slide if there is none."""
+    return None
+
+
 @dataclass(frozen=True)
 class PointReading:
     """Options for reading a file.
@@ -198,12 +223,16 @@ class PointReading:
         box_format: What four numbers of a box are: ``xywh`` (left, top, width, height), ``xyxy`` (left, top,
             right, bottom), ``cxcywh`` (centre, width, height), or ``auto``: inferred from the file if possible.
         limits: Size limits.
+        about: Gives the slide's size and properties, None if unknown; asked only where they are needed.
+        unit: What positions are in (:mod:`atypia.data.points.units`); ``auto`` to take it from the file.
     """
 
     path: Path
     scale: Scale = unknown_scale
     box_format: BoxFormat = "auto"
     limits: PointLimits = DEFAULT_POINT_LIMITS
+    about: Callable[[], AboutSlide | None] = unknown_slide
+    unit: str = "auto"
 
     @property
     def mpp(self) -> float | None:
@@ -217,23 +246,26 @@ class PointFormat:
 
     Attributes:
         name: Value of ``format``.
-        kind: How the file is parsed first: ``json`` (the content), ``table`` (a TextTable) or
-            ``sqlite`` (nothing).
+        kind: How the file is parsed first: ``json`` (the content), ``table`` (a TextTable), ``xml`` (the root element),
+            ``sqlite`` (the names of its tables) or ``zarr`` (a folder: the names of its arrays).
         summary: What writes it, for documentation.
         takes: Whether parsed content is of this format.
         read: Turns content into points.
         general: Whether it takes content that another format may know better, and so comes last.
+        own_unit: Whether it converts positions itself, by what the file or ``--unit`` states; others give what the file
+            has, which are pixels unless ``--unit`` says otherwise.
     """
 
     name: str
-    kind: Literal["json", "table", "sqlite"]
+    kind: PointKind
     summary: str
     takes: Callable[[Any], bool]
     read: Callable[[Any, PointReading], Points]
     general: bool = False
+    own_unit: bool = False
 
 
-POINT_FORMATS: Registry[PointFormat] = Registry("format of points", "atypia.data.points", "points")
+POINT_FORMATS: Registry[PointFormat] = Registry("format of points", "atypia.data.points.formats", "points")
 """Formats of points by name. Adding one means adding a module to this package."""
 
 
@@ -249,6 +281,7 @@ class Collector:
     images: list[str | None] = field(default_factory=list)
     classes: list[str | None] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     refused: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -262,6 +295,7 @@ class Collector:
         image: str | None = None,
         named: Any = None,
         mark: Mark = NO_MARK,
+        score: Any = None,
     ) -> None:
         """Adds a figure.
 
@@ -272,6 +306,7 @@ class Collector:
             image: Its slide, likewise.
             named: Its class, as :func:`atypia.data.points.classes.class_name` takes it.
             mark: How it was drawn.
+            score: What a detector gave it; None, or what is no number, where it gave none.
 
         Raises:
             DataError: The position is not finite, or there are too many figures.
@@ -289,6 +324,7 @@ class Collector:
         self.images.append(cleaned_text(image))
         self.classes.append(class_name(named))
         self.marks.append(mark)
+        self.scores.append(as_score(score))
 
     def skip(self, what: str) -> None:
         """Counts a skipped object, named so that it can follow a number («regions»)."""
@@ -320,8 +356,9 @@ class Collector:
             raise DataError(f"{name}: {len(self.ids) - len(images)} points name no slide and others do; fix: {fix}")
         numbered = not any(self.ids)
         ids = [figure or (str(n) if numbered else f"#{n}") for n, figure in enumerate(self.ids, 1)]
-        ids, settled = _settled(ids, self.images)
+        ids, settled = settled_ids(ids, self.images)
         sizes = np.array(self.sizes, dtype=np.float64)
+        scores = np.array(self.scores, dtype=np.float64)
         return Points(
             ids=ids,
             x_px=x,
@@ -333,6 +370,7 @@ class Collector:
             notes=(*self.notes, *notes, *settled),
             marks=self.marks if any(mark is not NO_MARK for mark in self.marks) else None,
             origin=self.origin,
+            scores=None if np.isnan(scores).all() else scores,
         )
 
     def _refuse_shares(self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> None:
@@ -342,23 +380,3 @@ class Collector:
             fix = "multiply them by the image's width and height in pixels"
             got = "between 0 and 1, which are shares of the image"
             raise DataError(f"{self.reading.path.name}: {must('positions', 'in pixels', got, fix)}")
-
-
-def _settled(ids: list[str], images: Sequence[str | None]) -> tuple[list[str], list[str]]:
-    """Makes ids unique per slide: repeated ones become ``id~2``, with a note."""
-    places = list(zip(images, ids, strict=True))
-    if len(set(places)) == len(places):
-        return ids, []
-    there, again, kept = set(places), Counter[tuple[str | None, str]](), []
-    seen: set[tuple[str | None, str]] = set()
-    for image, figure in places:
-        own = figure
-        while (image, own) in seen:
-            again[image, figure] += 1
-            free = f"{figure}~{again[image, figure] + 1}"
-            own = free if (image, free) not in there else own
-        seen.add((image, own))
-        kept.append(own)
-    first = next(iter(again))[1]
-    count = sum(own != figure for own, figure in zip(kept, ids, strict=True))
-    return kept, [f"{count:,} figures have the id of another and got a new one (first: {first!r}, now '{first}~2')"]

@@ -13,6 +13,7 @@ from atypia.base.errors import InputError
 from atypia.data.points.base import NO_MARK, Mark, Points, Scale
 from atypia.data.points.classes import class_key, is_derived
 from atypia.data.points.names import SHOWN_NAMES
+from atypia.data.points.scores import enough
 
 MAX_FIGURE_UM: Final = 100.0
 """Objects wider or higher than this are not cells."""
@@ -31,18 +32,22 @@ planes, with and without a class. Neighbouring figures are further apart: a meta
 ANNOTATION: Final = "annotation"
 
 
-def figures_on(points: Points, scale: Scale, classes: Sequence[str] = ()) -> Points:
+def figures_on(points: Points, scale: Scale, classes: Sequence[str] = (), min_score: float | None = None) -> Points:
     """The figures among the objects drawn on one slide.
 
     Args:
         points: All objects drawn on it.
         scale: Gives µm/px, None if unknown; asked only where a shape's size matters.
         classes: Which are wanted, as :func:`atypia.data.points.classes.wanted_figures` takes them.
+        min_score: Least score of a detector (:func:`atypia.data.points.scores.enough`); None for all.
 
     Raises:
-        InputError: There are several classes and none is named; also states what was left out.
+        InputError: There are several classes and none is named; also states what was left out. Or no figure has enough.
     """
-    figures = without_repeats(without_regions(points, scale), scale, compatible_classes)
+    whole = without_regions(points, scale)
+    taken, notes = enough(whole.scores, min_score)
+    scored = (whole if taken is None else whole.take(taken)).noted(*notes)
+    figures = without_repeats(scored, scale, compatible_classes)
     try:
         wanted = figures.of_classes(classes)
     except InputError as error:

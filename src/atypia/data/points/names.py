@@ -28,7 +28,19 @@ IMAGE_SUFFIXES: Final = (
     ".jpg", ".jpeg", ".bmp", ".webp", ".jp2", ".isyntax", ".qptiff", ".vsi", ".lif", ".nd2", ".zarr", ".gif", ".btf",
 )  # fmt: skip
 """Suffixes that a slide's name may have; anything else after a dot belongs to the name."""
-POINTS_SUFFIXES: Final = (".geojson", ".json", ".csv", ".tsv", ".txt", ".sqlite", ".sqlite3", ".db")
+POINTS_SUFFIXES: Final = (
+    ".geojson",
+    ".json",
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".sqlite",
+    ".sqlite3",
+    ".db",
+    ".xml",
+    ".ndpa",
+    ".zarr",
+)
 """Suffixes of files of points."""
 SERIES: Final = " - "
 SHOWN_NAMES: Final = 5

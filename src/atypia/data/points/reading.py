@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from atypia.base.errors import DataError, InputError, must
 from atypia.base.files.regularfiles import open_regular, read_regular
@@ -14,22 +16,25 @@ from atypia.data.points.base import (
     BOX_FORMATS,
     DEFAULT_POINT_LIMITS,
     POINT_FORMATS,
+    AboutSlide,
     BoxFormat,
     PointFormat,
+    PointKind,
     PointLimits,
     PointReading,
     Points,
     Scale,
+    unknown_slide,
 )
+from atypia.data.points.databases import table_names
 from atypia.data.points.figures import without_regions
+from atypia.data.points.lookalikes import known_file, looks_like
+from atypia.data.points.units import AUTO_UNIT, check_unit, px_per_unit, told_unit
+from atypia.data.points.xmlfiles import parse_xml
+from atypia.data.points.zarrfolders import arrays_in, is_zarr
 from atypia.data.textfiles import decode_text, read_table
 
 _SQLITE = b"SQLite format 3\0"
-_NOT_READ = (
-    (b"\x1f\x8b", "a gzip archive", "unpack it first"),
-    (b"PK\x03\x04", "a zip archive or a spreadsheet", "unpack it, or save the sheet as CSV"),
-    (b"<", "XML", "export GeoJSON or CSV instead"),
-)
 
 
 def read_points(
@@ -39,8 +44,9 @@ def read_points(
     mpp: float | None = None,
     box_format: BoxFormat = "auto",
     limits: PointLimits = DEFAULT_POINT_LIMITS,
+    unit: str = AUTO_UNIT,
 ) -> Points:
-    """Reads the positions of figures from a table, GeoJSON, COCO or MIDOG JSON, SlideRunner or EXACT.
+    """Reads the positions of figures from a file in any format of :data:`POINT_FORMATS`.
 
     The format is determined by the content, not by the file's name.
 
@@ -50,6 +56,7 @@ def read_points(
         mpp: µm/px of the slide, for tables whose positions are in µm.
         box_format: What the four numbers of a box are; ``auto`` to infer it from the file.
         limits: What is too large.
+        unit: What positions are in (:data:`atypia.data.points.units.CHOICES`); ``auto`` to take it from the file.
 
     Returns:
         Points in the file's order, without regions of tissue. A cell that occurs twice in the file is returned twice, and
@@ -68,7 +75,7 @@ def read_points(
     """
     if mpp is not None:
         check_mpp(mpp)
-    points = read_scaled(path, lambda: mpp, format=format, box_format=box_format, limits=limits)
+    points = read_scaled(path, lambda: mpp, format=format, box_format=box_format, limits=limits, unit=unit)
     return without_regions(points, lambda: mpp)
 
 
@@ -79,22 +86,35 @@ def read_scaled(
     format: str | None = None,  # noqa: A002  the word that users know
     box_format: BoxFormat = "auto",
     limits: PointLimits = DEFAULT_POINT_LIMITS,
+    about: Callable[[], AboutSlide | None] = unknown_slide,
+    unit: str = AUTO_UNIT,
 ) -> Points:
     """All drawn objects, including regions; otherwise as :func:`read_points`.
 
-    ``scale`` is called for the µm/px only if the file needs it.
+    ``scale`` is called for the µm/px, and ``about`` for the slide's size and properties, only if the file needs them.
     """
     path = Path(path)
+    check_unit(unit)
     if box_format not in BOX_FORMATS:
         raise InputError(must("box_format", " or ".join(BOX_FORMATS), box_format, "name one of them"))
     wanted = None if format is None else POINT_FORMATS[format]
     kind, content = _parsed(path, limits)
     chosen = _chosen(path, wanted, kind, content)
     try:
-        return chosen.read(content, PointReading(path, scale, box_format, limits))
+        reading = PointReading(path, scale, box_format, limits, about, unit)
+        points = chosen.read(content, reading)
+        return points if chosen.own_unit or unit == AUTO_UNIT else _in_px(points, reading)
     except (ArithmeticError, LookupError, TypeError, AttributeError, RecursionError) as error:
         # Other programs may write anything in place of a number, a text or a list.
         raise DataError(f"{path.name} is not in the form of {chosen.name} ({error}); fix: export it again") from error
+
+
+def _in_px(points: Points, reading: PointReading) -> Points:
+    """Points whose positions are in the unit that was given."""
+    factor = px_per_unit(reading)
+    sizes = None if points.sizes_px is None else points.sizes_px * factor
+    found = replace(points, x_px=points.x_px * factor, y_px=points.y_px * factor, sizes_px=sizes)
+    return found.noted(f"positions are read as {told_unit(reading.unit)} (--unit)")
 
 
 def check_mpp(mpp: float) -> None:
@@ -115,7 +135,8 @@ def _chosen(path: Path, wanted: PointFormat | None, kind: str, content: Any) -> 
             raise DataError(must(path.name, f"of the format {wanted.name}", found, "leave the format out"))
         return wanted
     if not fitting:
-        raise DataError(must(path.name, f"one of {', '.join(POINT_FORMATS)}", f"other {kind}", "export it as CSV"))
+        looks, fix = looks_like(kind, content)
+        raise DataError(must(path.name, f"one of {', '.join(POINT_FORMATS)}", looks, fix))
     known = [entry for entry in fitting if not entry.general] or fitting
     if len(known) > 1:  # a plug-in's format, beside another
         names = " and ".join(entry.name for entry in known)
@@ -123,7 +144,9 @@ def _chosen(path: Path, wanted: PointFormat | None, kind: str, content: Any) -> 
     return known[0]
 
 
-def _parsed(path: Path, limits: PointLimits) -> tuple[Literal["json", "table", "sqlite"], Any]:
+def _parsed(path: Path, limits: PointLimits) -> tuple[PointKind, Any]:
+    if is_zarr(path):
+        return "zarr", arrays_in(path)
     try:
         with open_regular(path) as file:
             size, head = os.fstat(file.fileno()).st_size, file.read(4096)
@@ -134,16 +157,18 @@ def _parsed(path: Path, limits: PointLimits) -> tuple[Literal["json", "table", "
     if not head:
         raise DataError(f"{path.name} is empty (0 bytes); fix: export the points again")
     if head.startswith(_SQLITE):
-        return "sqlite", None
+        return "sqlite", table_names(path)
     if size > limits.max_bytes:
         expected = f"at most {limits.max_bytes:,} bytes"
         raise DataError(must(path.name, expected, f"{size:,}", "split the file, or raise the limit"))
     # UTF-16 has a zero byte beside each of these characters.
     start = head.removeprefix(b"\xef\xbb\xbf").removeprefix(b"\xff\xfe").removeprefix(b"\xfe\xff").lstrip(b"\0 \t\r\n")
-    for sign, what, fix in _NOT_READ:
-        if start.startswith(sign):
-            raise DataError(must(path.name, "a file of points", what, fix))
-    if start.startswith((b"{", b"[")):
+    other = known_file(head, start)
+    if other is not None:
+        raise DataError(must(path.name, "a file of points", *other))
+    if start.startswith((b"{", b"[", b"<")):
         text, _ = decode_text(read_regular(path, limits.max_bytes), path.name)
+        if start.startswith(b"<"):
+            return "xml", parse_xml(text, path.name)
         return "json", parse_json(text, path.name, finite=False)
     return "table", read_table(path)

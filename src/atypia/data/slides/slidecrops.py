@@ -13,10 +13,12 @@ import numpy.typing as npt
 from atypia.base.errors import DataError, InputError, must
 from atypia.data.images.decoding import DEFAULT_LIMITS, ImageLimits
 from atypia.data.images.geometry import CropGeometry, check_field, resize
-from atypia.data.points.base import DEFAULT_POINT_LIMITS, BoxFormat, PointLimits, Points
+from atypia.data.points.base import DEFAULT_POINT_LIMITS, AboutSlide, BoxFormat, PointLimits, Points
 from atypia.data.points.figures import figures_on
 from atypia.data.points.names import points_file
 from atypia.data.points.reading import check_mpp, read_scaled
+from atypia.data.points.units import AUTO_UNIT
+from atypia.data.points.zarrfolders import is_zarr
 from atypia.data.slides.advice import advice, is_glass
 from atypia.data.slides.origins import AUTO, NO_OFFSET, Zero, check_origin, zero_of
 from atypia.data.slides.readas import ReadAs
@@ -142,6 +144,8 @@ def slide_points(
     beside: Sequence[str | Path] = (),
     limits: PointLimits = DEFAULT_POINT_LIMITS,
     reading: SlideReading | None = None,
+    unit: str = AUTO_UNIT,
+    min_score: float | None = None,
 ) -> Points:
     """The figures of one slide from a file that may hold those of many, or a folder with one file per slide.
 
@@ -157,6 +161,8 @@ def slide_points(
         classes: Classes that are wanted (:func:`atypia.data.points.classes.wanted_figures`); ``all`` for all of several.
         beside: Other slides whose points the file may hold.
         limits: What is too large.
+        unit: What positions are in (:data:`atypia.data.points.units.CHOICES`); ``auto`` to take it from the file.
+        min_score: Least score of a detector; None to take all.
 
     Raises:
         DataError: As :func:`read_points`; no point is on this slide, or it cannot be determined which are; or the µm/px is
@@ -165,7 +171,7 @@ def slide_points(
             several.
     """
     file = Path(points_path)
-    if file.is_dir():
+    if file.is_dir() and not is_zarr(file):
         file = points_file(file, slide_path)
     how = reading or SlideReading()
     how = how if mpp is None else replace(how, mpp=mpp)
@@ -180,8 +186,13 @@ def slide_points(
         with open_slide(slide_path) as slide:
             return how.scale(slide).mpp
 
-    points = read_scaled(file, scale, format=format, box_format=box_format, limits=limits)
-    return figures_on(points.on_image(slide_path, beside), scale, classes)
+    def about() -> AboutSlide:
+        with open_slide(slide_path) as slide:
+            known = {} if slide.openslide is None else dict(slide.openslide.properties)
+            return AboutSlide(slide.width_px, slide.height_px, known)
+
+    points = read_scaled(file, scale, format=format, box_format=box_format, limits=limits, about=about, unit=unit)
+    return figures_on(points.on_image(slide_path, beside), scale, classes, min_score)
 
 
 def tile_order(x_px: npt.NDArray[np.float64], y_px: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

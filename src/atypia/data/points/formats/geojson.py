@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base.errors import DataError, must
-from atypia.data.points.base import BOUNDS, POINT_FORMATS, Collector, Mark, PointFormat, PointReading, Points
+from atypia.data.points.base import BOUNDS, CANVAS, POINT_FORMATS, Collector, Mark, PointFormat, PointReading, Points
 from atypia.data.points.classes import unpack
+from atypia.data.points.scores import score_in
 from atypia.data.points.shapes import Shape, dot, polygons
 
 _TYPES = ("FeatureCollection", "Feature")
@@ -34,6 +35,8 @@ _CLASS_NAMES = ("classification", "class", "class_name", "label", "category", "t
 _LINES = frozenset({"LineString", "MultiLineString"})
 _QUPATH = frozenset({"objectType", "object_type", "isLocked"})
 """Properties that QuPath writes."""
+_TIATOOLBOX = frozenset({"objectType", "class_value"})
+"""Members of a feature, beside its properties, that TIAToolbox writes."""
 
 
 def read(content: Any, reading: PointReading) -> Points:
@@ -85,6 +88,8 @@ def _add(collector: Collector, feature: dict[str, Any], where: str) -> None:
     properties = _properties(feature)
     if _QUPATH & properties.keys() or feature.get("id") in _KINDS_AS_IDS or "nucleusGeometry" in feature:
         collector.origin = BOUNDS
+    elif feature.keys() >= _TIATOOLBOX:
+        collector.origin = CANVAS  # it reads slides with OpenSlide
     kind = object_kind(str(properties.get("objectType", properties.get("object_type")) or ""))
     if kind in _NOT_FIGURES:
         collector.skip("tiles, cores and other objects that are not figures")
@@ -103,9 +108,19 @@ def _add(collector: Collector, feature: dict[str, Any], where: str) -> None:
     named = next((properties[name] for name in _CLASS_NAMES if properties.get(name) is not None), None)
     name = properties.get("name")
     mark = Mark(kind or None, _form(geometry), _plane(geometry), name if isinstance(name, str) else None)
+    score = _score(properties)
     for at, shape in enumerate(shapes, 1):
         own = figure if figure is None or len(shapes) == 1 else f"{figure}#{at}"
-        collector.add(where, shape, own, None, named, mark)
+        collector.add(where, shape, own, None, named, mark, score)
+
+
+def _score(properties: dict[str, Any]) -> Any:
+    """A detector's score, among the properties or QuPath's measurements."""
+    measured = properties.get("measurements")
+    if isinstance(measured, list):
+        measured = {one.get("name"): one.get("value") for one in measured if isinstance(one, dict)}
+    found = score_in(properties)
+    return score_in(measured) if found is None and isinstance(measured, dict) else found
 
 
 def object_kind(text: str) -> str:

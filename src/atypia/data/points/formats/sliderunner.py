@@ -8,13 +8,13 @@ from contextlib import closing
 from itertools import groupby
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
 
 from atypia.base.errors import DataError
 from atypia.data.points.base import POINT_FORMATS, Collector, PointFormat, PointReading, Points
+from atypia.data.points.databases import open_database
 from atypia.data.points.shapes import Shape, box, dot, polygons
 
 _TABLES = {
@@ -41,7 +41,7 @@ def read(_: object, reading: PointReading) -> Points:
     path = reading.path
     collector = Collector(reading)
     try:
-        with closing(_opened(path)) as database:
+        with closing(open_database(path)) as database:
             columns = _checked(database, path)
             for annotation, rows in groupby(_rows(database, columns), key=lambda row: row[:5]):
                 _add(collector, annotation, [row[5:] for row in rows], path.name)
@@ -49,14 +49,6 @@ def read(_: object, reading: PointReading) -> Points:
     except sqlite3.Error as error:
         raise DataError(f"{path.name} is damaged or no SlideRunner database ({error}); fix: save it again") from error
     return collector.points()
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    # Immutable: no lock and no file beside it, so a read-only folder will do. Where a journal waits
-    # beside the database, what it holds counts and SQLite has to look at it.
-    journal = path.with_name(f"{path.name}-wal")
-    immutable = "" if journal.exists() and journal.stat().st_size else "&immutable=1"
-    return sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro{immutable}", uri=True)
 
 
 def _checked(database: sqlite3.Connection, path: Path) -> frozenset[str]:
@@ -127,8 +119,8 @@ def _count_deleted(collector: Collector, database: sqlite3.Connection, columns: 
         collector.skipped["deleted annotations"] += deleted
 
 
-def _takes(_: object) -> bool:
-    return True
+def _takes(tables: frozenset[str]) -> bool:
+    return bool({"Slides", "Annotations"} & tables)
 
 
 POINT_FORMATS.add("sliderunner", PointFormat("sliderunner", "sqlite", "SlideRunner's databases", _takes, read))

@@ -70,7 +70,9 @@ def read(content: Any, reading: PointReading) -> Points:
         if isinstance(shape, str):
             collector.refuse(f"{where}, {shape}")
             continue
-        collector.add(f"{name}, {where}", shape, None if given is None else str(given), slide, label, _BOX)
+        collector.add(
+            f"{name}, {where}", shape, None if given is None else str(given), slide, label, _BOX, note.get("score")
+        )
     return collector.points()
 
 

@@ -28,8 +28,10 @@ from atypia.data.points.base import (
     ScaleError,
 )
 from atypia.data.points.boxes import AUTO, CXCYWH, XYWH, XYXY, decide_centre, shape_of
-from atypia.data.points.geojson import object_kind
+from atypia.data.points.formats.geojson import object_kind
+from atypia.data.points.scores import SCORES
 from atypia.data.points.shapes import Shape, dot
+from atypia.data.points.units import AUTO_UNIT, px_per_unit
 from atypia.data.textfiles import TextTable, cleaned_text, number
 
 ORIGIN = "origin"
@@ -62,7 +64,7 @@ def read(table: TextTable, reading: PointReading) -> Points:
     figure, image, named = (c.first_column(columns, names) for names in (c.IDS, c.IMAGES, c.CLASSES))
     kind, name, roi, count = (c.first_column(columns, names) for names in (c.KINDS, c.NAMES, c.ROIS, c.COUNTS))
     planes = [columns[plane] for plane in c.PLANES if plane in columns]
-    measured = _measured(columns, reading)
+    measured, scored = _measured(columns, reading), c.first_column(columns, SCORES)
     marked = any((kind, roi, planes))
     for row, line in zip(table.rows, table.lines, strict=True):
         where = f"{table.path.name}, line {line}"
@@ -90,7 +92,8 @@ def read(table: TextTable, reading: PointReading) -> Points:
             row[name] if name and not row[name].startswith("Path") else None,
         )
         own, on, called = (row[column] if column else None for column in (figure, image, named))
-        collector.add(where, found, own, on, called, mark if marked or mark.form else NO_MARK)
+        collector.add(where, found, own, on, called, mark if marked or mark.form else NO_MARK,
+                      score=row[scored] if scored else None)  # fmt: skip
     return collector.points()
 
 
@@ -208,6 +211,11 @@ def _unit_column(table: TextTable, columns: dict[str, str]) -> str:
 def _scale(table: TextTable, found: c.FoundColumns, reading: PointReading, stated: str) -> float:
     """Divisor that converts numbers of these columns to pixels."""
     unit = found.unit or stated
+    if reading.unit != AUTO_UNIT:
+        if unit not in ("", reading.unit):
+            got, fix = f"{reading.unit}, and `{found.columns[0]}` is in {unit}", "leave it out"
+            raise DataError(f"{table.path.name}: {must('--unit', f'auto or {unit}', got, fix)}")
+        return 1 / px_per_unit(reading)
     if unit == "share":
         got = "shares of the image"
         fix = "multiply them by the image's width and height"
@@ -367,5 +375,6 @@ POINT_FORMATS.add(
         _takes,
         read,
         general=True,
+        own_unit=True,
     ),
 )

@@ -112,7 +112,7 @@ def test_other_bad_files_are_refused(tmp_path: Path) -> None:
         read_points(wrote(tmp_path, '{"type": ', "broken.json"))
     with pytest.raises(DataError, match="no valid JSON"):
         read_points(wrote(tmp_path, "[" * 200_000, "deep.json"))
-    with pytest.raises(DataError, match=r"must be one of .*coco.*geojson.*, got other json"):
+    with pytest.raises(DataError, match=r"must be one of .*coco.*geojson.*, got a JSON object with `a`"):
         read_points(wrote(tmp_path, '{"a": 1}', "other.json"))
 
 

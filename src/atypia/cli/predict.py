@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
         points: Annotated[
             Path | None,
             typer.Option(
-                help="Figures on slides: CSV, GeoJSON, COCO/MIDOG JSON, SlideRunner or EXACT; or a folder with one file per slide.",
+                help="Figures on slides, from a detector or a person (docs/inputs.md lists the formats); or a folder with one file per slide.",
                 show_default=False,
             ),
         ] = None,
@@ -114,6 +114,13 @@ def register(app: typer.Typer) -> None:
                 show_default=False,
             ),
         ] = None,
+        min_score: Annotated[
+            float | None,
+            typer.Option(help="Only points to which a detector gave at least this score.", show_default=False),
+        ] = None,
+        unit: Annotated[
+            str, typer.Option(help="Unit of points: px (of full resolution), um, mm, or the µm of one pixel (0.5).")
+        ] = "auto",
         point_format: Annotated[str | None, typer.Option(help="Format of the points.", show_default=False)] = None,
         box_format: Annotated[
             str, typer.Option(help="Numbers of boxes: auto, xywh (corner), xyxy or cxcywh (centre).")
@@ -167,7 +174,7 @@ def register(app: typer.Typer) -> None:
                 raise typer.BadParameter("give --out FOLDER, and neither inputs nor --page, --summary, --explain or --prevalence "
                                          "(--form html writes each slide's page)", param_hint="--slides")  # fmt: skip
             settings = SlideSettings(models, at, coverage, threshold, runtime, tta, mpp, point_format, box,
-                                     tuple(classes or ()), tuple(forms or ("parquet", "geojson")), fields, *place)  # fmt: skip
+                                     tuple(classes or ()), tuple(forms or ("parquet", "geojson")), fields, *place, min_score, unit)  # fmt: skip
             many(slides, points, out, settings, engine, address, workers, as_json)
             return
         if not inputs or engine != "local" or address or workers or forms:
@@ -177,7 +184,18 @@ def register(app: typer.Typer) -> None:
                 else "name crops, stacks or slides"
             )
             raise typer.BadParameter(what, param_hint="--slides" if inputs else "inputs")
-        request = Request(tuple(inputs), points, mpp, point_format, box, tuple(classes or ()), batch_size, *place)
+        request = Request(
+            tuple(inputs),
+            points,
+            mpp,
+            point_format,
+            box,
+            tuple(classes or ()),
+            batch_size,
+            *place,
+            min_score=min_score,
+            unit=unit,
+        )
         for text in old_form_warnings(models):
             warn(text)
         classifier = Classifier.load(models, point=at, coverage=coverage, threshold=threshold, runtime=runtime, tta=tta)

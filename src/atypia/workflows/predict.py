@@ -106,6 +106,8 @@ def predict_crops(
     mpp_from: str = "auto",
     origin: str = "auto",
     offset_px: tuple[float, float] = (0.0, 0.0),
+    min_score: float | None = None,
+    unit: str = "auto",
     out: str | PathLike[str] | None = None,
     page: str | PathLike[str] | None = None,
     summary: str | PathLike[str] | None = None,
@@ -126,6 +128,8 @@ def predict_crops(
         mpp_from: Whom to believe where statements of µm/px differ (:data:`atypia.data.slides.scale.CHOICES`).
         origin: What points count from: ``canvas``, ``bounds`` or ``auto``.
         offset_px: Added to points, in pixels of level 0.
+        min_score: Only points to which a detector gave at least this score.
+        unit: What points are in: ``px``, ``um``, ``mm``, or the µm of one pixel; ``auto`` tells by the file.
         out: File of the results; its suffix decides the form.
         page: HTML page of the case.
         summary: File of the counts: .json, .md, .csv.
@@ -153,6 +157,8 @@ def predict_crops(
         given_as="given",
         origin=origin,
         offset_px=offset_px,
+        min_score=min_score,
+        unit=unit,
     )
     opened = classifier if isinstance(classifier, Classifier) else Classifier.load(classifier)
     return predict_request(

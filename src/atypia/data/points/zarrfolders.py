@@ -9,7 +9,8 @@ META_3: Final = "zarr.json"
 META_2: Final = ".zarray"
 GROUP_2: Final = ".zgroup"
 MAX_METADATA_BYTES: Final = 1 << 20
-ARRAYS: Final = ("x", "y", "classes", "probabilities")
+PLACES: Final = ("x", "y")
+ARRAYS: Final = (*PLACES, "classes", "probabilities")
 """Arrays that are looked for; nothing else in a folder is opened."""
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from atypia.base import records as r
 from atypia.base.artifacts import fingerprint
@@ -23,6 +23,8 @@ from atypia.inference.requests import Request
 
 TABLE: Final = "slides.csv"
 """The table of outcomes, in the folder of the results."""
+LATER: Final = ("min_score", "unit")
+"""Settings that earlier versions did not have."""
 _SLIDE, _POINTS, _NAME = "slide", "points", "name"
 _MPP_FROM, _ORIGIN, _OFFSET = "mpp_from", "origin", "offset"
 
@@ -73,6 +75,8 @@ class SlideSettings:
         given_as: How ``mpp`` was given, for messages and results.
         origin: What positions on slides count from.
         offset_px: Added to positions, for slides that were converted and cropped.
+        min_score: Only points to which a detector gave at least this score; None for all.
+        unit: What positions are in (:data:`atypia.data.points.units.CHOICES`); ``auto`` tells by the file.
     """
 
     models: tuple[str, ...] = (SHIPPED,)
@@ -91,6 +95,14 @@ class SlideSettings:
     given_as: str = "--mpp"
     origin: str = AUTO
     offset_px: tuple[float, float] = NO_OFFSET
+    min_score: float | None = None
+    unit: str = "auto"
+
+    def evidence(self) -> dict[str, Any]:
+        """What a slide's results depend on; options of later versions only where they are used, so that kept slides stay."""
+        plain = SlideSettings()
+        later = {name for name in LATER if getattr(self, name) == getattr(plain, name)}
+        return {name: value for name, value in asdict(self).items() if name not in later}
 
     def classifier(self) -> Classifier:
         """Opens the classifier that is asked for.
@@ -122,6 +134,8 @@ class SlideSettings:
             origin=job.origin or self.origin,
             beside=job.beside,
             offset_px=self.offset_px if job.offset_px is None else job.offset_px,
+            min_score=self.min_score,
+            unit=self.unit,
         )
 
 

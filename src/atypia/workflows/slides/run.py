@@ -69,7 +69,7 @@ def run_slides(
     named = distinct(jobs)
     found_models, models = _models(settings.models)
     settings = replace(settings, models=found_models)
-    shared = {"settings": {**asdict(settings), "models": models}}
+    shared = {"settings": {**settings.evidence(), "models": models}}
     out = out.absolute()
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)

@@ -118,7 +118,7 @@ def _score(properties: dict[str, Any]) -> Any:
     """A detector's score, among the properties or QuPath's measurements."""
     measured = properties.get("measurements")
     if isinstance(measured, list):
-        measured = {one.get("name"): one.get("value") for one in measured if isinstance(one, dict)}
+        measured = {str(one.get("name")): one.get("value") for one in measured if isinstance(one, dict)}
     found = score_in(properties)
     return score_in(measured) if found is None and isinstance(measured, dict) else found
 

@@ -72,7 +72,7 @@ def _unit(places: npt.NDArray[np.float64], reading: PointReading) -> tuple[str, 
     if sides is not None and bool((places > sides).any()):
         return "px", f", as mm they would lie outside the slide ({sides[0]:.3g} × {sides[1]:.3g} mm)"
     if most * mpp <= CORNER_UM:
-        return "mm", f", as pixels all would lie within {most * mpp:.0f} µm of the upper left corner"
+        return "mm", f", as pixels all would lie within {max(most * mpp, 1):.0f} µm of the upper left corner"
     fix = "pass --unit mm or --unit px"
     raise DataError(
         must(f"{reading.path.name}: positions", "mm or pixels beyond doubt", "numbers that may be both", fix)

@@ -22,7 +22,7 @@ from atypia.base.files.structured import parse_json
 from atypia.data.points.base import CANVAS, POINT_FORMATS, Collector, PointFormat, PointReading, Points
 from atypia.data.points.shapes import dot
 from atypia.data.points.units import AUTO_UNIT, px_per_unit, told_unit
-from atypia.data.points.zarrfolders import ARRAYS, MAX_METADATA_BYTES, META_2, META_3
+from atypia.data.points.zarrfolders import ARRAYS, MAX_METADATA_BYTES, META_2, META_3, PLACES
 
 MAX_CHUNK_BYTES: Final = 1 << 26
 _TYPES: Final = {
@@ -81,6 +81,9 @@ def _array(folder: Path, reading: PointReading, where: str) -> npt.NDArray[np.fl
     found = np.zeros(length, np.float64)
     for at in range(math.ceil(length / chunk)):
         file = folder / key.format(at)
+        if not file.exists() and folder.name not in PLACES:  # Zarr leaves out chunks in which all is the fill value
+            found[at * chunk : (at + 1) * chunk] = float(meta.get("fill_value") or 0)
+            continue
         if not file.exists():
             raise DataError(f"{where}: chunk {at} is not there; fix: copy the whole folder")
         data = _unpacked(read_regular(file, MAX_CHUNK_BYTES), codecs, chunk * dtype.itemsize, where)
@@ -140,7 +143,7 @@ def _unpacked(data: bytes, codecs: list[str], size: int, where: str) -> bytes:
 
 
 def _takes(arrays: frozenset[str]) -> bool:
-    return {"x", "y"} <= arrays
+    return arrays.issuperset(PLACES)
 
 
 POINT_FORMATS.add(

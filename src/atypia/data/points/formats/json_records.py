@@ -36,7 +36,9 @@ def read(content: Any, reading: PointReading) -> Points:
 
 def _records(content: Any, name: str) -> list[dict[str, Any]]:
     if isinstance(content, dict) and isinstance(content.get("x"), list):
-        columns: dict[str, list[Any]] = {_LISTS.get(key) or key: value for key, value in content.items() if isinstance(value, list)}
+        columns: dict[str, list[Any]] = {
+            _LISTS.get(key) or key: value for key, value in content.items() if isinstance(value, list)
+        }
         lengths = {key: len(value) for key, value in columns.items()}
         if len(set(lengths.values())) > 1:
             got = ", ".join(f"{key} {count}" for key, count in lengths.items())

@@ -136,7 +136,7 @@ def test_bad_arguments(tmp_path: Path) -> None:
         read_points(path, format="coco")
     with pytest.raises(InputError, match="`box_format` must be auto or xywh or xyxy or cxcywh"):
         read_points(path, box_format="voc")  # pyright: ignore[reportArgumentType]
-    assert set(POINT_FORMATS) == {"csv", "exact", "geojson", "coco", "sliderunner"}
+    assert {"csv", "exact", "geojson", "coco", "sliderunner", "annotation-store", "ndpa"} <= set(POINT_FORMATS)
 
 
 # EXACT ----------------------------------------------------------------------------------------

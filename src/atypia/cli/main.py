@@ -20,6 +20,7 @@ from atypia.cli import (
     evaluate,
     export,
     predict,
+    qupath,
     serve,
     study,
     synth,
@@ -48,6 +49,7 @@ predict.register(app)
 calibrate.register(app)
 drift.register(app)
 export.register(app)
+qupath.register(app)
 serve.register(app)
 doctor.register(app)
 demo.register(app)

@@ -1,0 +1,1 @@
+"""Scripts that run Atypia from QuPath: what ``atypia qupath`` prints."""

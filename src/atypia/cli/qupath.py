@@ -9,7 +9,7 @@ import typer
 
 from atypia.cli.shared.console import note
 
-EXAMPLE = "Example: `atypia qupath --out scripts`, or `atypia qupath classify > classify.groovy`"
+EXAMPLE = "Example: `atypia qupath --out scripts`"
 
 
 def register(app: typer.Typer) -> None:

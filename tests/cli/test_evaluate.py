@@ -147,7 +147,7 @@ def test_recipes_are_listed_and_shown(atypia: Run) -> None:
 
 
 def test_an_own_recipe_can_be_made_from_a_shipped_one(atypia: Run, small_csv: Path, tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(atypia("recipes", "probe-ammeling").out, "utf-8")
+    (tmp_path / "mine.yaml").write_text(atypia("recipes", "probe-banerjee").out, "utf-8")
     ended = atypia("train", tmp_path / "mine.yaml", "--data", small_csv, *TWO, *TINY, "--out", tmp_path / "out")
 
     assert ended.code == 0, ended.err

@@ -22,17 +22,22 @@ DOMAINS = [("A", "one", "x"), ("A", "two", "x"), ("B", "three", "y"), ("C", "fou
 
 
 def fake(data: DataConfig) -> Manifest:
-    """A table in a set's place: four domains, six cases each, published parts, both classes; no images."""
+    """A table in a set's place: four domains, six cases each, published parts, both classes; no images.
+
+    Of the sets of mitotic figures, positions on slides, as they are published.
+    """
     task = r.MITOSIS_TASK if data.open in ("ccmct", "midog2022") else r.ATYPICAL_TASK
     rows: list[dict[str, Any]] = []
     for d, (scanner, origin, tumour) in enumerate(DOMAINS):
         for case in range(6):
             for k in range(280 if task == r.MITOSIS_TASK else 60):  # a thousandth must be figures enough
                 name = f"{data.shown}-{d}-{case}-{k}"
+                place = {r.IMAGE: f"{d}-{case}.png", r.X_PX: 50.0 * k, r.Y_PX: 300.0, r.SHA256: None}
                 rows.append(
                     {r.FIGURE_ID: name, r.DATASET: data.shown, r.IMAGE: f"{name}.png", r.CASE_ID: f"{data.shown}-{d}-{case}",
                      r.SLIDE_ID: f"{data.shown}-{d}-{case}", r.PART: "test" if case == 5 else "train", r.LABEL: int(k % 3 == 0),
-                     r.SCANNER: scanner, r.ORIGIN: origin, r.TUMOUR: tumour, r.SHA256: name}
+                     r.SCANNER: scanner, r.ORIGIN: origin, r.TUMOUR: tumour, r.SHA256: name,
+                     **(place if task == r.MITOSIS_TASK else {})}
                 )  # fmt: skip
     return Manifest.from_rows(rows, data.shown, task, Path("/nowhere"))
 
@@ -133,7 +138,7 @@ def test_factors_are_crossed_and_levels_kept_to_their_adaptations(small_csv: Pat
     last = plan.trainings[-1]
     assert (last.recipe["view"], last.recipe["loss"]["soft_labels"]) == (0.5, True)
     assert last.factors == {"view": "middle", "labels": "soft"}
-    assert plan.trainings[1].recipe["geometry"] == {"out_px": 32, "side_um": None, "side_px": 20}
+    assert plan.trainings[1].recipe["geometry"]["side_px"] == 20
     assert plan.trainings[2].recipe["view"] == 1.0, "a level changes no other cell"
 
 

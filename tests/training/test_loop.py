@@ -151,7 +151,7 @@ def test_loss_that_is_not_finite_stops_with_the_figures_and_keeps_the_checkpoint
     honest = plan.feed.training_batch
     calls = 0
 
-    def broken(rows: np.ndarray, seed: int) -> Tensor:
+    def broken(rows: np.ndarray, seed: int, moves: object) -> Tensor:
         nonlocal calls
         calls += 1
         images = honest(rows, seed)

@@ -38,11 +38,20 @@ class Frame:
         """
         return side if self.view == 1 else max(side - 2 * round(side * (1 - self.view) / 2), 2 - side % 2)
 
-    def cut(self, images: Tensor) -> Tensor:
-        """The part of images (b, c, s, s) that is shown: (b, c, seen_px, seen_px), not copied."""
+    def cut(self, images: Tensor, moves: npt.NDArray[np.int64] | None = None) -> Tensor:
+        """The part of images (b, c, s, s) that is shown: (b, c, seen_px, seen_px).
+
+        ``moves`` (b, 2): by how many px to the right and down the part lies from the middle; it stays inside the image.
+        Not copied without them.
+        """
         side = images.shape[-1]
         seen = self.seen_px(side)
         edge = (side - seen) // 2
+        if moves is not None:
+            places = np.clip(edge + moves, 0, side - seen).tolist()
+            return torch.stack(
+                [image[..., y : y + seen, x : x + seen] for image, (x, y) in zip(images, places, strict=True)]
+            )
         return images[..., edge : edge + seen, edge : edge + seen]
 
 
@@ -85,9 +94,9 @@ class DeviceCrops:
             batch = torch.from_numpy(self.crops[rows]).to(self.device, non_blocking=True)
         return batch.permute(0, 3, 1, 2)
 
-    def plain_batch(self, rows: npt.NDArray[np.int64]) -> Tensor:
-        """Normalised crops (b, 3, input_px, input_px), float32."""
-        return self.normalised(self.frame.cut(self.raw(rows)).float().div_(255))
+    def plain_batch(self, rows: npt.NDArray[np.int64], moves: npt.NDArray[np.int64] | None = None) -> Tensor:
+        """Normalised crops (b, 3, input_px, input_px), float32; ``moves`` as :meth:`Frame.cut`."""
+        return self.normalised(self.frame.cut(self.raw(rows), moves).float().div_(255))
 
     def normalised(self, images: Tensor) -> Tensor:
         """Images (b, 3, s, s) in [0, 1], resized (bilinear, antialiased) and normalised for the backbone."""
@@ -102,9 +111,10 @@ class DeviceCrops:
         rows: npt.NDArray[np.int64],
         amp: torch.dtype | None = None,
         batch_size: int = EVALUATION_BATCH,
+        moves: npt.NDArray[np.int64] | None = None,
     ) -> npt.NDArray[np.float64]:
         """Sigmoid of :meth:`logits`, in float64."""
-        return torch.sigmoid(torch.from_numpy(self.logits(network, rows, amp, batch_size))).numpy()
+        return torch.sigmoid(torch.from_numpy(self.logits(network, rows, amp, batch_size, moves))).numpy()
 
     def logits(
         self,
@@ -112,8 +122,11 @@ class DeviceCrops:
         rows: npt.NDArray[np.int64],
         amp: torch.dtype | None = None,
         batch_size: int = EVALUATION_BATCH,
+        moves: npt.NDArray[np.int64] | None = None,
     ) -> npt.NDArray[np.float64]:
         """Logits of the positive class for these rows, shape (m,), in evaluation mode.
+
+        ``moves`` as :meth:`Frame.cut`, shape (m, 2).
 
         The network's mode is restored; it must give an output with ``logits`` of shape (b,).
         """
@@ -122,7 +135,8 @@ class DeviceCrops:
         found: list[Tensor] = []
         with torch.inference_mode(), torch.autocast(self.device.type, dtype=amp, enabled=amp is not None):
             for start in range(0, len(rows), batch_size):
-                out: Any = network(self.plain_batch(rows[start : start + batch_size]))
+                part = slice(start, start + batch_size)
+                out: Any = network(self.plain_batch(rows[part], None if moves is None else moves[part]))
                 found.append(out.logits.float())
         network.train(was_training)
         if not found:

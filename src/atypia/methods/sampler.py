@@ -34,6 +34,7 @@ class Population:
         targets: Label or soft label, in [0, 1].
         domains: Domain codes, −1 where unknown.
         slides: Slide codes.
+        random: Whether each is a random place of its slide instead of a figure, bool; None: all are figures.
     """
 
     rows: Ints
@@ -41,6 +42,7 @@ class Population:
     targets: Floats
     domains: Ints
     slides: Ints
+    random: npt.NDArray[np.bool_] | None = None
 
 
 def hard_mask(difficulty: Floats, share: float) -> npt.NDArray[np.bool_]:
@@ -65,27 +67,32 @@ class Sampler(ABC, Generic[S]):
         summary: One line for listings.
         both_classes: Whether the training part must have figures of both classes.
         least_domains: Known domains that the training part must have.
+        takes_random: Whether it draws random places, where the population has some.
 
     Args:
         options: The recipe's part.
         population: The training figures.
         seed: Seed of the run.
         batch_size: Figures a batch; the draw of an epoch is cut into batches in its order.
+        both_classes: Whether both classes must be there; None for what the sampler itself asks for.
     """
 
     Options: ClassVar[type[SamplerOptions]] = SamplerOptions
     summary: ClassVar[str]
     both_classes: ClassVar[bool] = True
     least_domains: ClassVar[int] = 0
+    takes_random: ClassVar[bool] = False
 
-    def __init__(self, options: S, population: Population, seed: int, batch_size: int = 1) -> None:
+    def __init__(
+        self, options: S, population: Population, seed: int, batch_size: int = 1, both_classes: bool | None = None
+    ) -> None:
         self.options, self.population, self.seed, self.batch_size = options, population, seed, batch_size
         self.difficulty: Floats | None = None
         """``|p − y|`` of each figure after the last epoch; None before the first refresh."""
         counts = np.bincount(population.labels, minlength=2)
         if counts.sum() == 0:
             raise InputError(must("training part", "of at least one figure", "none", "use another split"))
-        if self.both_classes and counts.min() == 0:
+        if (self.both_classes if both_classes is None else both_classes) and counts.min() == 0:
             missing = "positive" if counts[1] == 0 else "negative"
             raise InputError(
                 must(
@@ -96,6 +103,8 @@ class Sampler(ABC, Generic[S]):
                 )
             )
         domains = len(np.unique(population.domains[population.domains >= 0]))
+        if population.random is not None and not self.takes_random:
+            raise InputError(must("sampler", "pseudo-epoch where the recipe has `patches`", options.name, "set it"))
         if domains < self.least_domains:
             expected = f"of at least two known domains for sampler {options.name}"
             raise InputError(must("data", expected, f"{domains}", "use inverse-class"))

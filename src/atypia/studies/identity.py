@@ -7,10 +7,12 @@ they have: a plan carries on which id of today each of them is (:attr:`atypia.st
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from atypia.base.artifacts import fingerprint
-from atypia.splits.split import Fold
+from atypia.base.records import LABEL
+from atypia.data.manifest import Manifest
+from atypia.splits.split import Fold, Split
 from atypia.training.identity import FIRST_VERSION, fit_version, recipe_identity, without_wording
 from atypia.training.recipe import parse_recipe
 
@@ -38,6 +40,29 @@ class IdentifiedTraining(Protocol):
 def fold_identity(fold: Fold) -> str:
     """Content hash of the figures of a fold's parts."""
     return fingerprint(list(fold.train), list(fold.val), list(fold.test))
+
+
+class PlannedFold(NamedTuple):
+    """A fold of a plan: its name, the figures of its three parts, what identifies it, and the classes of its validation part."""
+
+    name: str
+    sizes: tuple[int, int, int]
+    figures: str
+    val_classes: int
+
+
+def planned_folds(split: Split, manifest: Manifest) -> list[PlannedFold]:
+    """The folds of a split of a manifest, as a plan keeps them."""
+    labels = manifest.table[LABEL].to_pylist()
+    return [
+        PlannedFold(
+            fold.name,
+            (len(fold.train), len(fold.val), len(fold.test)),
+            fold_identity(fold),
+            len({labels[row] for row in manifest.rows_of(fold.val).tolist()}),
+        )
+        for fold in split.folds
+    ]
 
 
 def run_id(training: IdentifiedTraining, allow: Sequence[str], fold: str, figures: str) -> str:

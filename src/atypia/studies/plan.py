@@ -13,18 +13,21 @@ from typing import Any, Final
 
 from atypia.backbones.weights import availability, locate
 from atypia.base.artifacts import fingerprint, read_json, write_json
+from atypia.base.config import parse
 from atypia.base.errors import AbsentError, AtypiaError, InputError, WorkError
 from atypia.base.process.progress import Progress, silent
 from atypia.data.manifest import Manifest
 from atypia.splits.catalogue import PROTOCOLS
+from atypia.splits.leakage import check_split
 from atypia.splits.protocol import make_split
 from atypia.splits.split import Split
 from atypia.studies import files
 from atypia.studies.datasets import open_set
-from atypia.studies.identity import first_run_id, fold_identity, is_first, run_id
-from atypia.studies.schema import DataConfig, ProtocolConfig, Sized
+from atypia.studies.identity import PlannedFold, first_run_id, fold_identity, is_first, planned_folds, run_id
+from atypia.studies.schema import DataConfig, Sized
 from atypia.studies.trainings import RequestedTraining, requested_trainings
 from atypia.training.additions import subset_of_positives
+from atypia.training.possible import check_field, check_folds, check_options
 from atypia.training.schema import NetworkRecipe
 
 FORMAT: Final = 1
@@ -196,10 +199,14 @@ def make_plan(
         progress: Receives progress: rendered figures and divided data sets.
 
     Raises:
-        InputError: A recipe, protocol or option is not valid, or data cannot be divided in this way.
+        InputError: A recipe, protocol or option is not valid; data cannot be divided in this way; or a run could not be
+            done with them: a field that figures cannot give, folds on which a recipe cannot select.
+        LeakageError: The folds share cases, and the study does not allow it.
     """
     asked = requested_trainings(study)
-    _check_protocol(study.protocol)
+    parse(PROTOCOLS[study.protocol.name].options, study.protocol.options, f"protocol {study.protocol.name}")
+    for requested in asked:
+        check_options(requested.recipe)
     maker = _Maker(study, out, opener or (lambda data: open_set(data, root, progress)), fetch)
     trainings, runs = [], []
     for number, requested in enumerate(asked):
@@ -226,12 +233,6 @@ def make_plan(
     )
 
 
-def _check_protocol(protocol: ProtocolConfig) -> None:
-    from atypia.base.config import parse
-
-    parse(PROTOCOLS[protocol.name].options, protocol.options, f"protocol {protocol.name}")
-
-
 class _Maker:
     """Opens each data set, split and checksum once, whatever the number of cells that use it."""
 
@@ -239,7 +240,7 @@ class _Maker:
         self.study, self.out, self.opener, self.fetch = study, out, opener, fetch
         self.known = known_ids(out)
         self._opened: dict[str, Manifest | str] = {}
-        self._divided: dict[str, list[tuple[str, tuple[int, int, int], str]]] = {}
+        self._divided: dict[str, list[PlannedFold]] = {}
         self._weights: dict[str, tuple[str | None, str]] = {}
 
     def open(self, data: DataConfig) -> Manifest | str:
@@ -280,7 +281,9 @@ class _Maker:
             remedy = "fetch them with `atypia data get` or `atypia data import`, or set --root"
             missing = f"{opened.name}: its images are not on this machine, only its table; fix: {remedy}"
             training = replace(training, lacks=missing)
+        check_field(requested.recipe, opened, f"geometry of «{requested.label}»")
         split = self.split_key(opened, requested.seed, requested.positives)
+        check_folds(requested.recipe, [(one.name, one.sizes[1], one.val_classes) for one in self._divided[split]])
         return replace(training, manifest=opened.fingerprint, data=opened.name, split=split)
 
     def with_synthetic(self, training: PlannedTraining, requested: RequestedTraining) -> PlannedTraining:
@@ -324,10 +327,8 @@ class _Maker:
         key = fingerprint("split", protocol.name, protocol.options, used, manifest.fingerprint, *share)
         if key not in self._divided:
             split = self._split(key, manifest, used, positives, seed)
-            self._divided[key] = [
-                (fold.name, (len(fold.train), len(fold.val), len(fold.test)), fold_identity(fold))
-                for fold in split.folds
-            ]
+            check_split(split, manifest, self.study.data.allow)
+            self._divided[key] = planned_folds(split, manifest)
         return key
 
     def _split(self, key: str, manifest: Manifest, used: int, positives: float, seed: int) -> Split:
@@ -345,7 +346,7 @@ class _Maker:
     def runs(self, training: PlannedTraining, number: int) -> list[Run]:
         """The runs of a cell."""
         allow, found = self.study.data.allow, []
-        for name, sizes, content in self._divided[training.split]:
+        for name, sizes, content, _ in self._divided[training.split]:
             new = run_id(training, allow, name, content)
             if new not in self.known and is_first(training.recipe):
                 first = first_run_id(training, allow, name, content)

@@ -36,8 +36,10 @@ FIRST_VERSION: Final = 2
 """Version of all trainings under version 0.1's identities."""
 FIRST_GAMMA: Final = 2.0
 """What version 0.1 kept as ``loss.gamma`` of losses that do not read it."""
-LATER: Final = ("swa", "swad")
+LATER: Final = ("swa", "swad", "patches")
 """Sections that version 0.1 did not have."""
+LATER_KEYS: Final = {("geometry", "outside"): "refuse", ("select", "over"): "figures", ("sampler", "random_share"): 0.0}
+"""Keys of sections that version 0.1 did not have, with their defaults."""
 WORDING: Final = frozenset({"summary"})
 """Keys of a recipe that change no result."""
 
@@ -124,6 +126,11 @@ def run_id(recipe: Recipe, seed: int, inputs: str, fold: Fold, begun_with: Mappi
 def without_wording(values: Mapping[str, Any], wording: frozenset[str] = WORDING) -> dict[str, Any]:
     """A recipe's kept values as version 0.1 hashed them: every key but those that change no result."""
     first = in_first_keys(values, dict.fromkeys(OLD_TERMS))
+    for (section, key), default in LATER_KEYS.items():
+        inner = first.get(section)
+        if isinstance(inner, Mapping) and inner.get(key) == default:
+            first[section] = {name: value for name, value in inner.items() if name != key}
+    first = {key: value for key, value in first.items() if key != "patches" or value is not None}
     return {key: value for key, value in first.items() if key not in wording}
 
 

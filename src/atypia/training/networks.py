@@ -16,7 +16,7 @@ from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.artifacts import fingerprint
 from atypia.base.errors import InputError, must
-from atypia.base.process.progress import Progress
+from atypia.base.process.progress import Progress, silent
 from atypia.base.seeds import derive_seed
 from atypia.data.audit.findings import AuditFinding, raise_leakage
 from atypia.data.augment.pipeline import augmentation
@@ -30,15 +30,15 @@ from atypia.inference.export.compact import whole
 from atypia.inference.networks import device_of
 from atypia.methods.network import NetworkSpec, build_network, check_spec
 from atypia.methods.options import TermOptions
-from atypia.methods.sampler import Population
 from atypia.splits.split import Fold
 from atypia.training.epochs.answers import Figures, mean_answers
 from atypia.training.epochs.feed import Feed
 from atypia.training.epochs.loop import FoldPlan, LoopResult, run_fold
 from atypia.training.epochs.objective import IDLE, Objective
 from atypia.training.epochs.teachers import as_teachers, leakage_of_teachers, load_teachers, teacher_paths
+from atypia.training.parts import FoldParts
 from atypia.training.schema import NetworkRecipe
-from atypia.training.trainer import TrainedFold, TrainingRequest, stored_labels
+from atypia.training.trainer import TrainedFold, TrainingRequest
 
 
 def network_spec(recipe: NetworkRecipe) -> NetworkSpec:
@@ -109,6 +109,25 @@ def selecting_by(recipe: NetworkRecipe) -> str:
     return " and ".join(name for name, used in needed.items() if used)
 
 
+def check_validation(recipe: NetworkRecipe, fold: str, figures: int, classes: int) -> None:
+    """Refuses a validation part on which the recipe cannot select.
+
+    Args:
+        recipe: The recipe.
+        fold: Name of the fold.
+        figures: Figures of its validation part.
+        classes: Classes that occur there.
+
+    Raises:
+        InputError: The part lacks a class, or, where the loss alone is looked at, has no figure.
+    """
+    if selecting_by(recipe) and classes < (1 if recipe.select.metric == "loss" else 2):
+        raise InputError(
+            must(f"validation part of {fold}", "of both classes", f"{figures} figures of one class or none",
+                 f"use a protocol whose folds have one with both classes, or train without {selecting_by(recipe)}")
+        )  # fmt: skip
+
+
 class NetworkTrainer:
     """Trains networks by gradient descent.
 
@@ -116,11 +135,15 @@ class NetworkTrainer:
         job: What is asked for.
         recipe: The job's recipe.
         store: The crops of the job's manifest.
+        progress: Told about crops of random places.
     """
 
-    def __init__(self, job: TrainingRequest, recipe: NetworkRecipe, store: CropStore) -> None:
+    def __init__(
+        self, job: TrainingRequest, recipe: NetworkRecipe, store: CropStore, progress: Progress = silent
+    ) -> None:
         self.job, self.recipe, self.store = job, recipe, store
         self.spec = network_spec(recipe)
+        self.parts = FoldParts(job.manifest, store, recipe, progress)
         self.augment = augmentation(recipe.augment)
         self.device = device_of(job.device)
         self.weights_sha256 = (
@@ -159,7 +182,8 @@ class NetworkTrainer:
     def inputs(self, fold: Fold) -> str:
         """Fingerprint of crops, backbone weights and teachers."""
         parts = [self.store.fingerprint, self.weights_sha256, [t.fingerprint for t in self.teachers(fold)]]
-        return fingerprint(*parts, *([] if self.begins_with is None else [self.begins_with.fingerprint]))
+        begins = [] if self.begins_with is None else [self.begins_with.fingerprint]
+        return fingerprint(*parts, *begins, *self.parts.fingerprints)
 
     def check(self, folds: Sequence[Fold]) -> list[str]:
         """Refuses teachers that were trained on figures which their student is measured on; warns of soft labels."""
@@ -179,7 +203,7 @@ class NetworkTrainer:
         """Trains one fold from where it is."""
         started = time.perf_counter()
         job, recipe = self.job, self.recipe
-        population, domains = self.population(fold)
+        population, domains = self.parts.population(fold.train)
         seed = derive_seed(job.seed, fold.name)
         pretrained = recipe.pretrained and self.begins_with is None
         network = build_network(self.spec, job.weights_file, pretrained, derive_seed(seed, "network"))
@@ -188,22 +212,18 @@ class NetworkTrainer:
         counts = network.parameter_counts()
         entry = BACKBONES[recipe.backbone]
         frame = Frame(self.spec.input_px, recipe.view)
-        feed = Feed(self.store.crops, entry, frame, self.augment, self.device, recipe.channels_last)
-        labels = stored_labels(job.manifest)
-        val = job.manifest.rows_of(fold.val)
-        if selecting_by(recipe) and len(np.unique(labels[val])) < 2:
-            raise InputError(
-                must(f"validation part of {fold.name}", "of both classes", f"{len(val)} figures of one class or none",
-                     f"use a protocol whose folds have one with both classes, or train without {selecting_by(recipe)}")
-            )  # fmt: skip
+        feed = Feed(self.parts.crops, entry, frame, self.augment, self.device, recipe.channels_last)
+        val, val_labels, val_moves = self.parts.validation(fold, seed)
+        check_validation(recipe, fold.name, len(val), len(np.unique(val_labels)))
         scoring = [one for term in recipe.terms if term.variants is None for one in self._of_term(fold, term)]
         objective = Objective(
             recipe, network.encoder.feature_dim, domains, as_teachers(scoring, recipe.backbone),
             derive_seed(seed, "objective"), self.answers(fold, progress),
         )  # fmt: skip
         plan = FoldPlan(
-            fold.name, recipe, feed, population, val, labels[val], job.manifest.ids, seed, job.out / fold.name, run_id
-        )
+            fold.name, recipe, feed, population, val, val_labels, self.parts.ids, seed, job.out / fold.name, run_id,
+            self.parts.patches(population), val_moves,
+        )  # fmt: skip
         outcome = run_fold(plan, network, objective, progress)
         self.write_tensorboard(fold, outcome)
         tensors = {name: value.float().cpu().numpy() for name, value in outcome.network.trained_state().items()}
@@ -223,21 +243,6 @@ class NetworkTrainer:
             warnings=idle_terms(fold.name, outcome.history),
             parameters=sum(p.numel() for p in outcome.network.parameters() if p.requires_grad),
         )
-
-    def population(self, fold: Fold) -> tuple[Population, int]:
-        """The training figures of a fold, and the number of their domains."""
-        manifest = self.job.manifest
-        rows = manifest.rows_of(fold.train)
-        labels = stored_labels(manifest)[rows]
-        part = manifest.take(rows).table
-        targets = labels.astype(np.float64)
-        if self.recipe.loss.soft_labels:
-            soft = part[r.SOFT_LABEL].to_pylist()
-            targets = np.array([y if share is None else share for share, y in zip(soft, targets, strict=True)])
-        domains = _codes(part[r.DOMAIN].to_pylist(), unknown=-1)
-        slides = _codes([s or c for s, c in zip(part[r.SLIDE_ID].to_pylist(), manifest.cases[rows], strict=True)])
-        count = len(set(domains[domains >= 0].tolist()))
-        return Population(rows, labels, targets, domains, slides), count
 
     def write_tensorboard(self, fold: Fold, outcome: LoopResult) -> None:
         """Writes the epochs' lines for TensorBoard; says so where it is not installed."""
@@ -269,12 +274,6 @@ def idle_terms(fold: str, history: Sequence[Mapping[str, Any]]) -> list[str]:
         for term, share in shares.items()
         if share > 0
     ]
-
-
-def _codes(values: Sequence[str | None], unknown: int = -1) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Integer codes of names in alphabetical order; ``unknown`` where the name is None."""
-    names = {name: code for code, name in enumerate(sorted({v for v in values if v is not None}))}
-    return np.array([unknown if v is None else names[v] for v in values], dtype=np.int64)
 
 
 def against_labels(manifest: Manifest) -> list[str]:

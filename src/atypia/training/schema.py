@@ -241,16 +241,35 @@ class SwadConfig(StrictModel):
     ratio: float = Field(default=1.3, ge=1)
 
 
+class PatchesConfig(StrictModel):
+    """Training patches around moved centres, and random places, of figures on slides (Ammeling et al.).
+
+    The crop store holds a larger field, of which ``view`` is one patch: a moved patch shows the tissue beside it. A patch is
+    positive where the centre of any positive of the training part lies inside it.
+
+    Attributes:
+        jitter: Centres move by up to ± this share of the patch's side, on each axis.
+        places: Random places in all, equally many on each slide, cut once for all runs; the sampler ``pseudo-epoch``
+            draws them (``random_share``).
+    """
+
+    jitter: float = Field(default=0.1, ge=0, le=0.5)
+    places: int = Field(default=8192, ge=1, le=1_000_000)
+
+
 class SelectConfig(StrictModel):
     """Which weights are kept: of the best epoch by a validation metric, of the student or of the EMA; or an average.
 
     ``of: average`` keeps what `swa` or `swad` averages; the metric then drives schedule and patience alone.
+    ``over``: the validation part's figures as they are; or a draw of the recipe's sampler from them, one for all epochs,
+    with moved centres where there are ``patches`` (the published code of Ammeling et al.).
     """
 
     metric: Literal["balanced_accuracy", "auroc", "loss"] = "balanced_accuracy"
     of: Literal["student", "ema", "average"] = "student"
     best: bool = True
     patience: int | None = Field(default=None, ge=1)
+    over: Literal["figures", "pseudo-epoch"] = "figures"
 
 
 class NetworkRecipe(RecipeBase):
@@ -286,6 +305,7 @@ class NetworkRecipe(RecipeBase):
     schedule: ScheduleConfig = ScheduleConfig()
     loss: Loss = LossOptions()
     sampler: Sampler = SamplerOptions()
+    patches: PatchesConfig | None = None
     select: SelectConfig = SelectConfig()
     mixup: MixupConfig | None = None
     mixstyle: MixStyleConfig | None = None
@@ -297,6 +317,20 @@ class NetworkRecipe(RecipeBase):
 
     @model_validator(mode="after")
     def _consistent(self) -> NetworkRecipe:
+        share = getattr(self.sampler, "random_share", None)
+        if self.patches is None and share:
+            raise ValueError("sampler.random_share needs a `patches` section; fix: add one, or set it to 0")
+        if self.patches is not None and share is None:
+            raise ValueError(f"`patches` does not go with sampler {self.sampler.name}; fix: sampler: pseudo-epoch")
+        if self.patches is not None and (most := (1 / self.view - 1) / 2) < self.patches.jitter - 1e-9:
+            raise ValueError(
+                f"patches.jitter must be at most {most:.3g}, what view {self.view:g} leaves beside a patch, got "
+                f"{self.patches.jitter:g}; fix: a smaller view with a larger geometry.side_px"
+            )
+        if self.patches is not None and any(term.variants is not None for term in self.terms):
+            raise ValueError(
+                "`patches` does not go with teachers that are asked once; fix: terms.distillation.asked=null"
+            )
         if self.select.of == "ema" and self.ema is None:
             raise ValueError("select.of is ema, but there is no `ema` section; fix: add one")
         if (self.select.of == "average") != ((self.swa is None) != (self.swad is None)):

@@ -37,13 +37,13 @@ from atypia.data.manifest import METADATA_KEY, Manifest
 from atypia.inference.bundles.bundle import Bundle, load_bundle
 from atypia.inference.bundles.decision import Decision
 from atypia.inference.predictions import PREDICTIONS_SCHEMA, predictions_table, read_predictions, write_predictions
-from atypia.methods.catalogue import PROBES
 from atypia.splits.leakage import check_split
 from atypia.splits.split import Fold, Split
 from atypia.training.additions import check_generated
 from atypia.training.decision import fit_run_decision
 from atypia.training.identity import request, resumed_request, run_id
 from atypia.training.origins import packages_of
+from atypia.training.possible import check_field, check_options
 from atypia.training.schema import ProbeRecipe, Recipe
 from atypia.training.trainer import TrainedFold, Trainer, TrainingRequest
 
@@ -75,11 +75,18 @@ def check_data(job: TrainingRequest, progress: Progress = silent) -> CheckedData
     Raises:
         LeakageError: Figures, cases or images leak between the parts of a fold.
     """
+    reflected = check_field(job.recipe, job.manifest)
     store = open_store(job.manifest, job.recipe.geometry.build(), progress=progress)
     usable = job.manifest if store.usable.all() else job.manifest.take(store.usable)
     split = _split(job, usable, store)
     notes = [f"{job.manifest.name}: {text}" for text in job.manifest.notes]
-    warnings = [*notes, *_quarantine_note(store), *split.warnings, *check_training(job.manifest, store, job.allow)]
+    warnings = [
+        *notes,
+        *reflected,
+        *_quarantine_note(store),
+        *split.warnings,
+        *check_training(job.manifest, store, job.allow),
+    ]
     warnings += check_split(split, usable, job.allow, identical_groups(job.manifest, store))
     warnings += check_generated(split, usable, job.allow)
     return CheckedData(store, split, tuple(dict.fromkeys(warnings)))
@@ -142,16 +149,8 @@ def check_recipe(recipe: Recipe, weights_file: Path | None = None, device: str =
         from atypia.inference.networks import device_of
 
         device_of(device)
-    if isinstance(recipe, ProbeRecipe):
-        require(recipe.backbone, weights_file)
-        PROBES[recipe.probe].parse_options(recipe.options)
-        return
-    from atypia.data.augment.pipeline import augmentation
-    from atypia.training.networks import network_spec
-
-    network_spec(recipe)
-    _ = augmentation(recipe.augment)
-    if recipe.pretrained and recipe.init is None:
+    check_options(recipe)
+    if isinstance(recipe, ProbeRecipe) or (recipe.pretrained and recipe.init is None):
         require(recipe.backbone, weights_file)
 
 
@@ -162,7 +161,7 @@ def _trainer(job: TrainingRequest, store: CropStore, progress: Progress) -> Trai
         return ProbeTrainer(job, job.recipe, store, progress)
     from atypia.training.networks import NetworkTrainer  # imports torch: not on a probe's warm path
 
-    return NetworkTrainer(job, job.recipe, store)
+    return NetworkTrainer(job, job.recipe, store, progress)
 
 
 def _split(job: TrainingRequest, usable: Manifest, store: CropStore) -> Split:

@@ -34,13 +34,16 @@ class Pipeline:
     spatial: tuple[s.SpatialStep, ...] = ()
     photometric: tuple[PhotometricStep, ...] = ()
 
-    def __call__(self, images: Tensor, generator: torch.Generator, seen: s.Seen | None = None) -> Tensor:
+    def __call__(
+        self, images: Tensor, generator: torch.Generator, seen: s.Seen | None = None, moves: Tensor | None = None
+    ) -> Tensor:
         """Augments a batch.
 
         Args:
             images: Shape (b, 3, h, h), float, in [0, 1], on any device.
             generator: CPU generator; it alone decides the draw.
             seen: What to show of the images; None: the whole, at its size.
+            moves: Where the middle of what is shown lies, in px to the right and down of the images' own, shape (b, 2).
 
         Returns:
             Same range, and same shape unless ``seen`` has another side; a new tensor unless nothing changes.
@@ -57,8 +60,10 @@ class Pipeline:
         ):
             got = f"{tuple(images.shape)}, {images.dtype}"
             raise InputError(must("images", "of shape (b, 3, h, h), float", got, "cut square crops, divide by 255"))
-        if self.spatial or seen is not None:
-            images = s.resample(images, self.spatial, generator, seen).clamp_(0, 1)  # weights round to a sum above 1
+        if self.spatial or seen is not None or moves is not None:
+            images = s.resample(images, self.spatial, generator, seen, moves).clamp_(
+                0, 1
+            )  # weights round to a sum above 1
         elif self.photometric:
             images = images.contiguous()  # what follows works on planes
         for step in self.photometric:

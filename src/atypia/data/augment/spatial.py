@@ -171,9 +171,15 @@ class Seen:
 
 
 def resample(
-    images: Tensor, steps: tuple[SpatialStep, ...], generator: torch.Generator, seen: Seen | None = None
+    images: Tensor,
+    steps: tuple[SpatialStep, ...],
+    generator: torch.Generator,
+    seen: Seen | None = None,
+    moves: Tensor | None = None,
 ) -> Tensor:
     """Applies all spatial steps with one bilinear resampling; the border is filled by reflection.
+
+    ``moves`` (b, 2), px to the right and down: the steps act about this place of each image instead of its middle.
 
     Figures for which only flips and quarter turns were drawn are not resampled: their pixels are
     moved, which is exact. Elastic displacements are added last, whatever their place in ``steps``.
@@ -196,6 +202,9 @@ def resample(
     if images.shape[-2] != side:
         raise InputError(must("images", "square", tuple(images.shape), "cut square crops"))
     total = torch.eye(3).expand(count, 3, 3)
+    if moves is not None:
+        ahead = moves.to("cpu", torch.float32) * 2 / side
+        total = _stack(1, 0, ahead[:, 0], 0, 1, ahead[:, 1], 0, 0, 1)
     displacement: Tensor | None = None
     for step in steps:
         if isinstance(step, Elastic):

@@ -37,10 +37,16 @@ class Feed(DeviceCrops):
         super().__init__(crops, backbone, frame, device, channels_last)
         self.augment = augment
 
-    def training_batch(self, rows: npt.NDArray[np.int64], seed: int) -> Tensor:
-        """Augmented, normalised crops (b, 3, input_px, input_px), float32; the seed decides the draw."""
+    def training_batch(
+        self, rows: npt.NDArray[np.int64], seed: int, moves: npt.NDArray[np.int64] | None = None
+    ) -> Tensor:
+        """Augmented, normalised crops (b, 3, input_px, input_px), float32; the seed decides the draw.
+
+        ``moves`` (b, 2): where the middle of what is shown lies, in px to the right and down of the crop's own.
+        """
         generator = torch.Generator().manual_seed(seed)
-        images = self.augment(self.raw(rows).float().div_(255), generator, self.seen())
+        at = None if moves is None else torch.from_numpy(moves)
+        images = self.augment(self.raw(rows).float().div_(255), generator, self.seen(), at)
         return self.normalised(images)
 
     def seen(self) -> Seen | None:

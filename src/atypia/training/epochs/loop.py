@@ -33,6 +33,7 @@ from atypia.training.epochs.checkpoints import load_own_checkpoint, save_checkpo
 from atypia.training.epochs.feed import Feed
 from atypia.training.epochs.objective import IDLE, Objective, StepInput
 from atypia.training.epochs.optimisers import Schedule, clip, make_optimiser
+from atypia.training.epochs.patches import Patches
 from atypia.training.epochs.selection import SELECTIONS
 from atypia.training.schema import NetworkRecipe
 
@@ -57,6 +58,8 @@ class FoldPlan:
         seed: Seed of the run.
         folder: The run folder: checkpoints and ``metrics.jsonl`` go there.
         run_id: Identity of the run; a checkpoint of another is refused.
+        patches: Moves and labels of training patches; None: crops are taken as they are.
+        val_moves: Moves of the validation crops, shape (m, 2); None: they are taken as they are.
     """
 
     name: str
@@ -69,6 +72,8 @@ class FoldPlan:
     seed: int
     folder: Path
     run_id: str
+    patches: Patches | None = None
+    val_moves: npt.NDArray[np.int64] | None = None
 
 
 @dataclass
@@ -182,15 +187,17 @@ class Loop:
         sums: dict[str, Tensor] = {}
         for part, positions in enumerate(np.array_split(picked, recipe.accumulate)):
             draw = derive_seed(self.plan.seed, "augment", self.epoch, step, part)
-            rows = population.rows[positions]
-            images = self.plan.feed.training_batch(rows, draw)
+            rows, targets, moves = population.rows[positions], population.targets[positions], None
+            if self.plan.patches is not None:
+                moves, targets = self.plan.patches.draw(positions, derive_seed(draw, "patches"))
+            images = self.plan.feed.training_batch(rows, draw, moves)
             given = StepInput(
                 images,
-                self._tensor(population.targets[positions], torch.float32),
+                self._tensor(targets, torch.float32),
                 self._tensor(population.domains[positions], torch.int64),
                 done,
                 derive_seed(self.plan.seed, "mix", self.epoch, step, part),
-                self._second(rows, step, part) if self.objective.wants_second else None,
+                self._second(rows, step, part, moves) if self.objective.wants_second else None,
                 self._tensor(rows, torch.int64),
             )
             with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
@@ -211,9 +218,9 @@ class Loop:
             self.average.step(self.network.trained_state())
         return sums
 
-    def _second(self, rows: npt.NDArray[np.int64], step: int, part: int) -> Tensor:
+    def _second(self, rows: npt.NDArray[np.int64], step: int, part: int, moves: npt.NDArray[np.int64] | None) -> Tensor:
         """Another augmentation of a batch's crops."""
-        return self.plan.feed.training_batch(rows, derive_seed(self.plan.seed, "second", self.epoch, step, part))
+        return self.plan.feed.training_batch(rows, derive_seed(self.plan.seed, "second", self.epoch, step, part), moves)
 
     def validate(self) -> dict[str, float]:
         """Metrics of the validation part, of the student and, where there is one, of the EMA; empty without the part."""
@@ -323,7 +330,7 @@ class Loop:
         write_history(self.plan.folder, self.history)
 
     def _score(self, network: Network) -> dict[str, float]:
-        p = self.plan.feed.probabilities(network, self.plan.val, self.amp)
+        p = self.plan.feed.probabilities(network, self.plan.val, self.amp, moves=self.plan.val_moves)
         y = self.plan.val_labels
         decided = (p >= self.recipe.threshold).astype(np.int8)
         q = np.clip(p, 1e-7, 1 - 1e-7)

@@ -25,6 +25,7 @@ NAMES = [
     "atnorm-br",
     "atnorm-md",
     "ccmct",
+    "cmc",
     "lung-mito",
     "midog2021",
     "midog2022",

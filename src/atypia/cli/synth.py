@@ -30,6 +30,14 @@ def train(
             show_default=False,
         ),
     ] = None,
+    pretrain_where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=VALUE",
+            help="Of those crops take the ones with this value, for instance label=mitotic; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     start: Annotated[
         Path | None, typer.Option("--from", help="A trained generator's folder to start from.", show_default=False)
     ] = None,
@@ -59,6 +67,7 @@ def train(
             protocol_settings=protocol_set or (),
             split=split_file,
             pretrain=pretrain,
+            pretrain_where=pretrain_where or (),
             start=start,
             positives=positives,
             folds=fold or (),

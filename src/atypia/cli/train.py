@@ -64,6 +64,14 @@ def register(app: typer.Typer) -> None:
         add_ratio: Annotated[
             float, typer.Option(help="Target number of positives per negative after adding figures.", min=0)
         ] = 1.0,
+        add_count: Annotated[
+            int | None,
+            typer.Option(
+                help="Positives added to each training part, whatever its classes are; instead of --add-ratio.",
+                min=1,
+                show_default=False,
+            ),
+        ] = None,
         add_negatives: Annotated[
             float, typer.Option(help="Added negatives, as a share of the real ones.", min=0)
         ] = 0.0,
@@ -115,6 +123,7 @@ def register(app: typer.Typer) -> None:
                 add_data=add_data or (),
                 add_ratio=add_ratio,
                 add_negatives=add_negatives,
+                add_count=add_count,
                 root=root,
                 progress=progress,
                 picked=Picked(drop_overlap, drop_repeats, labels),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -48,6 +49,38 @@ class Picked:
 
 ALL: Final = Picked()
 """Every figure, with the published labels."""
+
+FILTERS: Final = (r.DATASET, r.PART, *r.DOMAIN_PARTS, r.DOMAIN, r.LABEL)
+"""Columns of a manifest by which figures can be selected."""
+
+
+def taken_where(manifest: Manifest, where: Mapping[str, Sequence[str]]) -> Manifest:
+    """The figures that have one of the named values in each column.
+
+    Args:
+        manifest: Of any figures.
+        where: Members of :data:`FILTERS` and the values to keep; of the label the names of classes.
+
+    Raises:
+        InputError: There is no such column to select by.
+        DataError: No figure has the values; lists those that are there.
+
+    >>> taken_where(open_figures("mine.csv"), {"label": ["atypical"]})
+    <Manifest mine: 16 figures (16 atypical, 0 normal), 8 cases, 2 domains>
+    """
+    for column, wanted in where.items():
+        if column not in FILTERS:
+            raise InputError(must("where", f"one of {', '.join(FILTERS)}", column, "select by one of these"))
+        values = manifest.table[column].to_pylist()
+        if column == r.LABEL:
+            names = r.CLASS_NAMES[manifest.task]
+            values = [None if value is None else names[value] for value in values]
+        kept = np.array([value in wanted for value in values])
+        if not kept.any():
+            there = ", ".join(sorted({str(value) for value in values}))
+            raise DataError(must(f"where.{column}", f"among {there}", ", ".join(wanted), "correct the value"))
+        manifest = manifest.take(kept)
+    return manifest
 
 
 def open_figures(reference: str | os.PathLike[str], root: Path | None = None, picked: Picked = ALL) -> Manifest:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from atypia.base.artifacts import fingerprint
-from atypia.base.errors import DataError, must
 from atypia.base.paths import cache_root
 from atypia.base.process.progress import Progress, silent
 from atypia.data.manifest import Manifest
-from atypia.data.pools import Picked, open_figures
+from atypia.data.pools import Picked, open_figures, taken_where
 from atypia.studies.schema import DataConfig, PhantomConfig
 
 
@@ -31,13 +28,7 @@ def open_set(data: DataConfig, root: Path | None = None, progress: Progress = si
     """
     picked = Picked(data.drop_overlap, data.drop_repeats, data.labels)
     manifest = _phantom(data.phantom, progress) if data.phantom else open_figures(str(data.open), root, picked)
-    for column, wanted in data.where.items():
-        values = manifest.table[column].to_pylist()
-        kept = np.array([value in wanted for value in values])
-        if not kept.any():
-            there = ", ".join(sorted({str(value) for value in values}))
-            raise DataError(must(f"where.{column}", f"among {there}", ", ".join(wanted), "correct the study"))
-        manifest = manifest.take(kept)
+    manifest = taken_where(manifest, data.where)
     if data.name:
         return replace(manifest, name=data.name)
     if data.where:

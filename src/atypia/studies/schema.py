@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from atypia.base import records as r
 from atypia.base.config import StrictModel
+from atypia.data.pools import FILTERS
 
 FULL, CPU, SMOKE = "full", "cpu", "smoke"
 SIZES: Final = (FULL, CPU, SMOKE)
@@ -17,9 +17,6 @@ SIZES: Final = (FULL, CPU, SMOKE)
 FIXED, FITTED = "fixed", "fitted"
 DECISIONS: Final = (FIXED, FITTED)
 """Thresholds at which results are reported: the recipe's, or the best one on each run's validation part."""
-
-FILTERS: Final = (r.DATASET, r.PART, *r.DOMAIN_PARTS, r.DOMAIN)
-"""Columns of a manifest by which figures can be selected."""
 
 ADAPTATIONS: Final = ("probe", "full", "lora", "partial")
 Adaptation = Literal["probe", "full", "lora", "partial"]
@@ -55,7 +52,7 @@ class DataConfig(StrictModel):
     Attributes:
         open: In the form of ``atypia train --data``.
         phantom: A set to render, instead.
-        where: For each column the values to keep.
+        where: For each column the values to keep; of the label the names of classes.
         drop_overlap: Of sets that are pooled (``a+b``), figures that an earlier one has too are left out.
         drop_repeats: Repeated crops are left out, with all that carry both labels.
         labels: ``published``, or ``votes``: the majority of the raters where there is one.
@@ -147,6 +144,7 @@ class SyntheticConfig(StrictModel):
         steps: Denoising steps.
         sampler: ``ddim`` or ``ddpm``.
         ratio: Positives for each negative in the training part.
+        add_count: Generated positives that each training part gets, whatever its classes are; None: as ``ratio`` says.
         oversample: Crops generated per crop needed; above 1 if some will be dropped.
         drop_copies: Whether copies of training crops are left out.
         min_p: Least probability of the intended class by a classifier that was trained on the fold's
@@ -162,6 +160,7 @@ class SyntheticConfig(StrictModel):
     steps: int = Field(default=50, ge=1)
     sampler: Literal["ddim", "ddpm"] = "ddim"
     ratio: float = Field(default=1.0, gt=0)
+    add_count: int | None = Field(default=None, ge=1)
     oversample: float = Field(default=1.0, ge=1, le=20)
     drop_copies: bool = False
     min_p: float | None = Field(default=None, ge=0, le=1)

@@ -45,6 +45,8 @@ def planned_values(config: SyntheticConfig, pretrain: str | None) -> dict[str, A
         AbsentError: A named trained generator is missing.
     """
     values = config.model_dump(mode="json", exclude={"set", "pretrain"})
+    if config.add_count is None:
+        del values["add_count"]  # plans and ids of studies without it are what they were before there was the key
     versions = {"versions": [SYNTHESIS_VERSION, SAMPLING_VERSION], "pretrain": pretrain}
     if FOLD in config.generator:
         if config.set or config.pretrain is not None:
@@ -128,7 +130,8 @@ def add_generated(
     """
     (fold,) = split.folds
     labels = manifest.take(manifest.rows_of(fold.train)).labels
-    wanted = round(float(synthetic["ratio"]) * int((labels == 0).sum())) - int((labels == 1).sum())
+    addition = Addition((), float(synthetic["ratio"]), 0.0, seed, synthetic.get("add_count"))
+    _, wanted = addition.wanted(int((labels == 0).sum()), int((labels == 1).sum()))
     if wanted <= 0:
         said = f"{int((labels == 1).sum())} of {len(labels)}"
         raise InputError(must(f"positives of {fold.name}", "fewer than `ratio` asks for", said, "raise `ratio`"))
@@ -136,7 +139,6 @@ def add_generated(
     made = _samples(synthetic, generator, wanted, seed, device, progress)
     if synthetic["drop_copies"] or synthetic["min_p"] is not None:
         made = _picked(synthetic, made, manifest, split, seed, device, progress)
-    addition = Addition((), float(synthetic["ratio"]), 0.0, seed)
     return with_extra_figures(manifest, split, {fold.name: [made]}, addition)
 
 

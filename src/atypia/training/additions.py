@@ -35,17 +35,32 @@ class Addition:
         ratio: Positives for each negative that a training part shall have: 1 makes classes equal.
         negatives: Added negatives, as a share of the real ones; 0 adds none.
         seed: Decides which figures are taken where there are more than wanted.
+        count: Positives added to each training part, whatever its classes are; None: as ``ratio`` says.
     """
 
     sets: tuple[str, ...]
     ratio: float = 1.0
     negatives: float = 0.0
     seed: int = 0
+    count: int | None = None
 
     def __post_init__(self) -> None:
+        if self.count is not None and self.count < 1:
+            raise InputError(must("add_count", "at least 1", self.count, "leave it out to add by ratio"))
         for name, value in (("ratio", self.ratio), ("negatives", self.negatives)):
             if not 0 <= value <= 1000:
                 raise InputError(must(name, "between 0 and 1000", value, "for instance 1"))
+
+    def wanted(self, negatives: int, positives: int) -> tuple[int, int]:
+        """Figures of class 0 and 1 that a training part of so many real ones is to get.
+
+        >>> Addition((), ratio=1.0).wanted(100, 30), Addition((), count=50).wanted(100, 30)
+        ((0, 70), (0, 50))
+        """
+        more = round(self.negatives * negatives)
+        if self.count is not None:
+            return more, self.count
+        return more, max(0, round(self.ratio * (negatives + more)) - positives)
 
 
 Opener = Callable[[str], Manifest]
@@ -94,7 +109,8 @@ def with_extra_figures(
     for fold in split.folds:
         if fold.name not in pools:
             continue
-        wanted = _wanted([labels[figure] for figure in fold.train], addition)
+        real = [labels[figure] for figure in fold.train]
+        wanted = addition.wanted(real.count(0), real.count(1))
         taken, said = _taken(fold.name, pools[fold.name], wanted, addition.seed)
         folds.append(Fold(fold.name, (*fold.train, *taken), fold.val, fold.test))
         notes.append(said)
@@ -105,6 +121,7 @@ def with_extra_figures(
         "ratio": addition.ratio,
         "negatives": addition.negatives,
         "seed": addition.seed,
+        **({} if addition.count is None else {"count": addition.count}),
     }
     kept = tuple(folds)
     return pooled, replace(
@@ -195,13 +212,6 @@ def subset_of_positives(split: Split, manifest: Manifest, share: float, seed: in
 def _pooled_name(manifest: Manifest, sets: Sequence[Manifest]) -> str:
     names = list(dict.fromkeys(member.name for member in sets))
     return "+".join([manifest.name, *names]) if len(names) < 3 else f"{manifest.name}+{len(names)} added sets"
-
-
-def _wanted(labels: Sequence[int | None], addition: Addition) -> tuple[int, int]:
-    """Figures of class 0 and 1 that a training part is to get."""
-    negatives, positives = sum(label == 0 for label in labels), sum(label == 1 for label in labels)
-    more = round(addition.negatives * negatives)
-    return more, max(0, round(addition.ratio * (negatives + more)) - positives)
 
 
 def _taken(fold: str, sets: Sequence[Manifest], wanted: tuple[int, int], seed: int) -> tuple[tuple[str, ...], str]:

@@ -57,6 +57,7 @@ def train_generator(
     protocol_settings: Settings = (),
     split: Split | Path | None = None,
     pretrain: str | None = None,
+    pretrain_where: Sequence[str] = (),
     start: Path | None = None,
     positives: float = 1.0,
     folds: Sequence[str] = (),
@@ -77,6 +78,8 @@ def train_generator(
         protocol_settings: The protocol's options.
         split: A saved split, instead of a protocol.
         pretrain: Crops for the unlabelled stage, of other cases; None for each fold's own.
+        pretrain_where: ``column=value``: of those crops the ones with this value (several of a column: with any of
+            them), for instance ``label=mitotic``.
         start: A trained generator's folder to start from.
         positives: Share of the positives of each training part that is used, in [0, 1].
         folds: Train for these folds only; empty for all.
@@ -111,7 +114,7 @@ def train_generator(
         out=out,
         manifest=labelled,
         split=divided,
-        pretrain=open_data(pretrain, root) if pretrain else None,
+        pretrain=_unlabelled(pretrain, pretrain_where, root),
         start=start,
         folds=tuple(folds),
         seed=seed,
@@ -121,6 +124,20 @@ def train_generator(
     made = train_generators(job, progress)
     seconds = time.perf_counter() - started
     return GeneratorRun(out, tuple(made.generators), tuple(made.trained), tuple(made.warnings), seconds)
+
+
+def _unlabelled(reference: str | None, where: Sequence[str], root: Path | None) -> Manifest | None:
+    """The crops of the unlabelled stage."""
+    from atypia.data.pools import open_figures, taken_where
+
+    wanted: dict[str, list[str]] = {}
+    for pair in where:
+        column, equals, value = pair.partition("=")
+        if not equals or reference is None:
+            got = pair if reference else f"{pair} without --pretrain"
+            raise InputError(must("pretrain_where", "COLUMN=VALUE, with --pretrain", got, "for instance label=mitotic"))
+        wanted.setdefault(column.strip(), []).append(value.strip())
+    return None if reference is None else taken_where(open_figures(reference, root), wanted)
 
 
 @dataclass(frozen=True, eq=False)

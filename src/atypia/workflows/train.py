@@ -92,6 +92,7 @@ def train(
     add_data: Sequence[str] = (),
     add_ratio: float = 1.0,
     add_negatives: float = 0.0,
+    add_count: int | None = None,
     name: str | None = None,
     root: Path | None = None,
     progress: Progress = silent,
@@ -117,6 +118,7 @@ def train(
             for the fold's name.
         add_ratio: Positives for each negative that added figures shall lead to.
         add_negatives: Added negatives, as a share of the real ones.
+        add_count: Positives added to each training part, instead of what ``add_ratio`` leads to.
         name: What the recipe is called in tables; None for its own name, its file's.
         root: Data root; None for the user's setting.
         progress: Told about crops, features and epochs.
@@ -153,7 +155,7 @@ def train(
         raise InputError(must("picked", "left out with an opened manifest", picked, "give it to open_figures"))
     allowed, warnings = tuple(allow), []
     if add_data:
-        addition = Addition(tuple(add_data), add_ratio, add_negatives, seed)
+        addition = Addition(tuple(add_data), add_ratio, add_negatives, seed, add_count)
         given = usable_and_divided(manifest, chosen, loaded, progress)
         manifest, chosen, warnings = add_figures(*given, addition, folds, root, allowed)
     job = TrainingRequest(

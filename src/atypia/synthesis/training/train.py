@@ -131,6 +131,7 @@ def train_generators(job: Synthesis, progress: Progress = silent) -> TrainedGene
         if job.pretrain is not None:
             store = _store(job.recipe, job.pretrain, progress)
             usable = job.pretrain.take(store.usable)
+            warnings += _look_alikes(usable)
             training = _training(job, asked, PRETRAINED, usable, store, None)
             parent, new = _one(training, job.out / PRETRAINED, progress)
             made.append(parent)
@@ -149,6 +150,17 @@ def train_generators(job: Synthesis, progress: Progress = silent) -> TrainedGene
                 made.append(generator)
                 fresh += [fold.name] * new
     return TrainedGenerators(tuple(made), tuple(fresh), tuple(dict.fromkeys(warnings)))
+
+
+def _look_alikes(crops: Manifest) -> list[str]:
+    """A warning where crops of the unlabelled stage, whose labels are not learned, show no mitosis."""
+    labels = crops.table[r.LABEL].to_pylist() if crops.task == r.MITOSIS_TASK else []
+    if not labels.count(0):
+        return []
+    return [
+        f"{labels.count(0):,} of {len(labels):,} crops of the unlabelled stage are look-alikes, no mitoses; "
+        "leave them out by --pretrain-where label=mitotic (studies: where: {label: [mitotic]})"
+    ]
 
 
 def check_space(folder: Path, needed: int) -> None:

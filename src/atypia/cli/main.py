@@ -13,6 +13,7 @@ from atypia.base.errors import AtypiaError
 from atypia.base.process import crashes
 from atypia.base.version import VERSION
 from atypia.cli import (
+    average,
     cache,
     data,
     demo,
@@ -44,6 +45,7 @@ app.add_typer(study.app, name="study")
 app.add_typer(synth.app, name="synth")
 study.register(app)
 train.register(app)
+average.register(app)
 evaluate.register(app)
 predict.register(app)
 calibrate.register(app)

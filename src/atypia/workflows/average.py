@@ -1,0 +1,278 @@
+"""The folds of a training made one classifier, by the mean of their weights: what ``atypia average`` does.
+
+    averaged = average(["runs/labs"], "runs/average")
+    print(averaged.to_text())              # the laboratories that were left out, and the decision that follows from them
+    atypia.Classifier.load("runs/average")
+
+No figure that chose a weight or an epoch has a part in the decision where the folds are those of protocol ``lodo``: each
+laboratory is scored by the classifier that never saw it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from atypia.base import records as r
+from atypia.base import runs
+from atypia.base.errors import DataError, InputError, must
+from atypia.base.process.progress import Progress, silent
+from atypia.data.crops.store import open_store
+from atypia.data.manifest import Manifest
+from atypia.evaluation.laboratories import left_out, prior_of
+from atypia.inference.bundles.bundle import Bundle, load_bundle
+from atypia.inference.bundles.decision import DEFAULT_COVERAGE, fit_decision
+from atypia.inference.bundles.laboratory import LABORATORIES_KEY, prior_as_dict
+from atypia.inference.bundles.left_out import LEFT_OUT_KEY, LeftOutRecord, recorded
+from atypia.inference.bundles.novelty import fit_novelty
+from atypia.inference.bundles.training_look import LOOK_KEY
+from atypia.inference.classifier import Classifier
+from atypia.inference.export.average import average_bundles
+from atypia.inference.export.derived import check_new
+from atypia.inference.predictions import read_predictions
+from atypia.splits.split import Split
+from atypia.workflows.laboratory.drift import training_look
+
+PARTS: Final = (runs.TEST, runs.VALIDATION)
+CHUNK: Final = 512
+AVERAGE: Final = "average"
+"""Recipe that an averaged bundle's facts name; what it is an average of stands under ``of``."""
+
+
+@dataclass(frozen=True, eq=False)
+class AveragedModel:
+    """A classifier that is the mean of others.
+
+    Attributes:
+        out: Its folder.
+        bundle: Itself.
+        members: The runs whose weights it is the mean of.
+        part: ``test`` or ``val``: which part of the folds its decision was fitted on.
+        figures: Normal and atypical figures of that part.
+        records: What the members gave in laboratories that they were not trained on.
+        notes: What it does not record, and why.
+    """
+
+    out: Path
+    bundle: Bundle
+    members: tuple[str, ...]
+    part: str
+    figures: tuple[int, int]
+    records: tuple[LeftOutRecord, ...]
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return (
+            f"<AveragedModel {self.bundle.name}: {len(self.members)} networks, threshold {self.bundle.threshold:.3f}>"
+        )
+
+    def to_text(self) -> str:
+        """What a person reads."""
+        part = "test" if self.part == runs.TEST else "validation"
+        lines = [
+            f"{self.bundle.name}: the mean of {len(self.members)} networks",
+            f"decision: threshold {self.bundle.threshold:.3f}, fitted on the {part} parts of the folds: "
+            f"{sum(self.figures)} figures ({self.figures[1]} atypical), each scored by a network that was not trained on it",
+        ]
+        for one in self.records:
+            balanced = (one.sensitivity + one.specificity) / 2
+            lines.append(
+                f"{one.laboratory}: {one.atypical + one.normal} figures ({one.atypical} atypical), sensitivity "
+                f"{one.sensitivity:.3f}, specificity {one.specificity:.3f}, balanced accuracy {balanced:.3f}"
+            )
+        return "\n".join((*lines, *self.notes))
+
+
+@dataclass(frozen=True, eq=False)
+class _Member:
+    """One complete run: its bundle, the figures that it saw, and those of its part that it did not."""
+
+    name: str
+    bundle: Bundle
+    seen: frozenset[str]
+    ids: tuple[str, ...]
+
+
+def average(
+    trainings: Iterable[str | Path],
+    out: str | Path,
+    *,
+    name: str | None = None,
+    part: str = runs.TEST,
+    calibration: str = "platt",
+    coverage: float = DEFAULT_COVERAGE,
+    progress: Progress = silent,
+) -> AveragedModel:
+    """Averages the weights of all complete folds of one or several trainings on the same figures.
+
+    Args:
+        trainings: Output folders of ``atypia train``, of one recipe on the same figures.
+        out: The new bundle's folder, which must not exist.
+        name: What the classifier is called; None: the name of ``out``.
+        part: Part of the folds that the decision is fitted on: ``test`` (of protocol ``lodo``: each laboratory by the network that
+            was not trained on it) or ``val`` (of a cross-validation).
+        calibration: Kind of calibration.
+        coverage: Of the prediction sets, in (0, 0.99].
+        progress: Told how many figures are measured.
+
+    Returns:
+        The classifier. Besides its decision it records what its members gave in laboratories that were left out, how
+        laboratories differ, and how its training looked. Its limit of novelty is the 0.999 quantile of what the averaged network
+        finds of each laboratory by a measure that was fitted on the others; it was trained on their labels all the same.
+
+    Raises:
+        InputError: There are fewer than two runs, they cannot be averaged, ``out`` exists, or two members have one figure in their part.
+        DataError: A training is damaged, or the trainings are of different figures.
+        AbsentError: The backbone's weights are not here.
+    """
+    folder, given = Path(out), [Path(one) for one in trainings]
+    check_new(folder)
+    if part not in PARTS:
+        raise InputError(must("part", f"one of {', '.join(PARTS)}", part, "test for protocol lodo"))
+    manifest, members = _members(given, part)
+    plain = average_bundles([one.bundle for one in members], members[0].bundle.decision, name or folder.name)
+    ids = [figure for one in members for figure in one.ids]
+    if len(set(ids)) != len(ids):
+        fix = "pass --decide-on val, or trainings whose parts do not overlap"
+        raise InputError(must(f"{part} parts", "of different figures", "a figure that two members share", fix))
+    place = {figure: row for row, figure in enumerate(manifest.ids)}
+    store = open_store(manifest, plain.geometry)
+    usable = np.flatnonzero(store.usable)
+    labels = np.array([-1 if label is None else label for label in manifest.table[r.LABEL].to_pylist()])
+    own = [np.array([place[figure] for figure in one.ids]) for one in members]
+    pairs = zip(members, own, strict=True)
+    # The network's logits: a member's own predictions may be calibrated already.
+    held = np.concatenate([_run(one.bundle, store.crops, mine, progress)[0] for one, mine in pairs]).astype(np.float64)
+    rows = np.concatenate(own)
+    features = _run(plain, store.crops, usable, progress)[1]
+    novelty = _novelty_held_out(features, usable, labels, manifest, members)
+    decision = fit_decision(
+        held, labels[rows], features, labels[usable], None,
+        calibration=calibration, coverage=coverage, novelty_held_out=novelty,
+    )  # fmt: skip
+    unseen = _unseen(manifest, members)
+    records = recorded(unseen, labels[rows], decision.calibration.apply(held), decision.threshold)
+    facts, notes = dict(decision.fitted), []
+    if records:
+        facts[LEFT_OUT_KEY] = [one.as_dict() for one in records]
+        prior, why = _prior(given)
+        notes += [why] if prior is None else []
+        facts |= {} if prior is None else {LABORATORIES_KEY: prior}
+    training = _facts(manifest, members, part, len(usable))
+    bundle = replace(plain, decision=replace(decision, fitted=facts), training=training)
+    if any(domain is not None for domain in manifest.table[r.DOMAIN].to_pylist()):
+        words = f"{len(usable):,} figures of {manifest.name}"
+        look = training_look(manifest, _opened(bundle), words, progress)
+        facts = {**facts, LOOK_KEY: look.as_dict()}
+        bundle = replace(bundle, decision=replace(decision, fitted=facts))
+    bundle.save(folder)
+    atypical = int(labels[rows].sum())
+    names = tuple(one.name for one in members)
+    return AveragedModel(folder, bundle, names, part, (len(rows) - atypical, atypical), tuple(records), tuple(notes))
+
+
+def _members(folders: list[Path], part: str) -> tuple[Manifest, list[_Member]]:
+    manifest: Manifest | None = None
+    members: list[_Member] = []
+    for folder in folders:
+        if not (folder / runs.TRAINING).is_file():
+            raise InputError(must(str(folder), "a folder of `atypia train`", "another", "name its --out folder"))
+        mine = Manifest.load(folder / runs.MANIFEST)
+        if manifest is not None and mine.fingerprint != manifest.fingerprint:
+            raise DataError(
+                f"{folder} is trained on other figures than {folders[0]}; fix: name trainings of one data set"
+            )
+        manifest = manifest or mine
+        folds = {fold.name: fold for fold in Split.load(folder / runs.SPLIT).folds}
+        for run in runs.run_folders(folder):
+            fold = folds[run.name]
+            table, _ = read_predictions(run / runs.PREDICTIONS)
+            own = table.filter(np.array([one == part for one in table[r.PART].to_pylist()]))
+            if not own.num_rows:
+                fix = "pass --decide-on val" if part == runs.TEST else "train with a validation part"
+                raise InputError(must(str(run), f"with a part {part}", "none", fix))
+            seen = frozenset((*fold.train, *(fold.val if part == runs.TEST else ())))
+            ids = tuple(own[r.FIGURE_ID].to_pylist())
+            members.append(_Member(f"{folder.name}/{run.name}", load_bundle(run / runs.BUNDLE), seen, ids))
+    if manifest is None or len(members) < 2:
+        raise InputError(must("trainings", "at least two complete runs", len(members), "train more folds"))
+    return manifest, members
+
+
+def _opened(bundle: Bundle) -> Classifier:
+    """A classifier that is not saved yet."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        return Classifier.load(bundle.save(Path(folder) / "bundle"), runtime="torch")
+
+
+def _run(
+    bundle: Bundle, crops: Any, rows: npt.NDArray[np.intp], progress: Progress
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Logits (n,) and features (n, d) of these rows."""
+    from atypia.inference.runtimes.torch_runtime import TorchRuntime
+
+    runtime, found = TorchRuntime(bundle), []
+    for start in range(0, len(rows), CHUNK):
+        progress(start, len(rows), "figures")
+        found.append(runtime.run(np.ascontiguousarray(crops[rows[start : start + CHUNK]])))
+    return np.concatenate([z for z, _ in found]), np.concatenate([features for _, features in found])
+
+
+def _novelty_held_out(
+    features: npt.NDArray[np.float32],
+    usable: npt.NDArray[np.intp],
+    labels: npt.NDArray[np.int64],
+    manifest: Manifest,
+    members: list[_Member],
+) -> npt.NDArray[np.float64]:
+    """Novelty of each member's own part by a measure that was fitted on the figures that it saw."""
+    found = []
+    at = {manifest.ids[row]: index for index, row in enumerate(usable.tolist())}
+    for one in members:
+        train = np.array(sorted(at[figure] for figure in one.seen if figure in at))
+        own = np.array(sorted(at[figure] for figure in one.ids if figure in at))
+        measure = fit_novelty(features[train], labels[usable][train], features[own])
+        found.append(measure.apply(features[own]))
+    return np.concatenate(found)
+
+
+def _unseen(manifest: Manifest, members: list[_Member]) -> list[str | None]:
+    """The laboratory of each figure of the members' parts; None where its member was trained on figures of it."""
+    domain = dict(zip(manifest.ids, manifest.table[r.DOMAIN].to_pylist(), strict=True))
+    found: list[str | None] = []
+    for one in members:
+        seen = {domain[figure] for figure in one.seen}
+        found += [None if domain[figure] in seen else domain[figure] for figure in one.ids]
+    return found
+
+
+def _prior(trainings: list[Path]) -> tuple[dict[str, Any] | None, str]:
+    """How much laboratories differ, for ``atypia calibrate``; or why it is not known."""
+    try:
+        found = left_out(trainings)
+        known_from = f"{len({one.laboratory for one in found})} laboratories that were left out in turn"
+        return prior_as_dict(prior_of(found), known_from), ""
+    except InputError as error:
+        return None, f"how much laboratories differ is not recorded: {error}"
+
+
+def _facts(manifest: Manifest, members: list[_Member], part: str, figures: int) -> dict[str, Any]:
+    first = members[0].bundle.training
+    return {
+        "recipe": AVERAGE,
+        "of": [one.name for one in members],
+        "recipe_of": first.get("recipe"),
+        "protocol": first.get("protocol"),
+        "decided_on": part,
+        "data": manifest.name,
+        "data_fingerprint": manifest.fingerprint,
+        "figures": figures,
+        "seeds": sorted({int(one.bundle.training.get("seed", 0)) for one in members}),
+    }

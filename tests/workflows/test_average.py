@@ -1,0 +1,107 @@
+"""``atypia average``: one classifier of several folds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from atypia.base import runs
+from atypia.base.errors import DataError, InputError
+from atypia.data.crops.store import open_store
+from atypia.data.manifest import Manifest
+from atypia.data.phantom.dataset import write_phantom
+from atypia.inference.bundles.bundle import load_bundle
+from atypia.inference.bundles.decision import fit_decision
+from atypia.inference.bundles.left_out import LEFT_OUT_KEY
+from atypia.inference.bundles.training_look import LOOK_KEY
+from atypia.inference.classifier import Classifier
+from atypia.inference.export.average import average_bundles
+from atypia.inference.networks import load_network
+from atypia.inference.runtimes.torch_runtime import TorchRuntime
+from atypia.splits.protocol import make_split
+from atypia.training.recipe import load_recipe
+from atypia.training.train import train
+from atypia.training.trainer import TrainingRequest
+from atypia.workflows.average import average
+
+SMALL = ("epochs=1", "batch_size=16", "geometry.out_px=64", "input_px=64", "sampler.draws=48")
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    return write_phantom(tmp_path_factory.mktemp("phantom"), 120, seed=7, domains=["rose", "ash"], workers=1)
+
+
+def trained(data: Manifest, out: Path, backbone: str = "tiny-vit", recipe: str = "lora", *more: str) -> Path:
+    name, loaded = load_recipe(recipe, [f"backbone={backbone}", *SMALL, *more])
+    train(TrainingRequest(name, loaded, data, make_split("lodo", data, 0), out))
+    return out
+
+
+@pytest.fixture(scope="module")
+def labs(phantom: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two laboratories, each left out once."""
+    return trained(phantom, tmp_path_factory.mktemp("runs") / "labs")
+
+
+def test_the_weights_are_the_mean_and_the_decision_is_of_laboratories_left_out(
+    labs: Path, phantom: Manifest, tmp_path: Path
+) -> None:
+    made = average([labs], tmp_path / "mean")
+    folds = [load_bundle(run / runs.BUNDLE) for run in runs.run_folders(labs)]
+    assert len(folds) == len(made.members) == 2 and made.bundle.name == "mean"
+    saved = load_bundle(made.out)
+    parts = [load_network(one).state_dict() for one in folds]
+    for key, value in load_network(saved).state_dict().items():
+        expected = (parts[0][key].double() + parts[1][key].double()) / 2
+        np.testing.assert_allclose(value.numpy(), expected.numpy(), rtol=1e-6, atol=1e-7)
+
+    crops = open_store(phantom, saved.geometry).crops
+    split, held, labels = make_split("lodo", phantom, 0), [], []
+    for fold in split.folds:
+        rows = phantom.rows_of(fold.test)
+        held.append(TorchRuntime(load_bundle(labs / fold.name / runs.BUNDLE)).run(np.ascontiguousarray(crops[rows]))[0])
+        labels.append(phantom.labels[rows])
+    expected = fit_decision(np.concatenate(held), np.concatenate(labels))
+    z = np.linspace(-3, 3, 7)
+    np.testing.assert_allclose(saved.decision.calibration.apply(z), expected.calibration.apply(z), rtol=1e-6)
+    assert saved.threshold == pytest.approx(expected.threshold, rel=1e-6)
+    assert saved.decision.novelty is not None and LOOK_KEY in saved.decision.fitted
+    assert [one["laboratory"] for one in saved.decision.fitted[LEFT_OUT_KEY]] == sorted(
+        set(phantom.table["domain"].to_pylist())
+    )
+    assert sum(made.figures) == len(phantom) and "balanced accuracy" in made.to_text()
+    assert Classifier.load(made.out, runtime="torch").threshold == saved.threshold
+    with pytest.raises(InputError, match="a folder that does not exist yet"):
+        average([labs], made.out)
+
+
+def test_the_mean_of_equal_classifiers_is_the_classifier(labs: Path) -> None:
+    one = load_bundle(runs.run_folders(labs)[0] / runs.BUNDLE)
+    mean = average_bundles([one, one, one], one.decision, "mean")
+    for key, value in load_network(mean).state_dict().items():
+        np.testing.assert_allclose(value.numpy(), load_network(one).state_dict()[key].numpy(), rtol=1e-6, atol=1e-7)
+
+
+def test_what_has_no_mean_is_refused(labs: Path, phantom: Manifest, tmp_path: Path) -> None:
+    one, other = (load_bundle(run / runs.BUNDLE) for run in runs.run_folders(labs))
+    with pytest.raises(InputError, match="at least two, got 1"):
+        average_bundles([one], one.decision, "mean")
+    wider = replace(other, geometry=replace(other.geometry, out_px=128))
+    with pytest.raises(InputError, match="of one crop, got another in"):
+        average_bundles([one, wider], one.decision, "mean")
+    with pytest.raises(InputError, match="of one architecture"):
+        average_bundles([one, replace(other, network={**(other.network or {}), "view": 0.5})], one.decision, "mean")
+    batch_norms = trained(phantom, tmp_path / "cnn", "tiny-cnn", "full", "pretrained=false")
+    with pytest.raises(InputError, match="without batch norms"):
+        average([batch_norms], tmp_path / "mean")
+    with pytest.raises(InputError, match="of different figures, got a figure that two members share"):
+        average([labs, labs], tmp_path / "mean")
+    with pytest.raises(InputError, match="a folder of `atypia train`"):
+        average([tmp_path], tmp_path / "mean")
+    elsewhere = trained(phantom.take(np.arange(100)), tmp_path / "fewer")
+    with pytest.raises(DataError, match="trained on other figures"):
+        average([labs, elsewhere], tmp_path / "mean")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "Example: `atypia predict case.svs --points mitoses.geojson --out calls.geojson --page case.html`"
 SLIDES = "Many slides"
+DENSITY = "Figures by area"
 
 
 def register(app: typer.Typer) -> None:
@@ -129,6 +130,32 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--fields", help="GeoJSON: squares of the field instead of points.")
         ] = False,
         batch_size: Annotated[int, typer.Option(min=1, help="Crops per batch.")] = 64,
+        density: Annotated[
+            bool,
+            typer.Option("--density", help="Figures per mm² of tissue, and the hotspot.", rich_help_panel=DENSITY),
+        ] = False,
+        region: Annotated[
+            Path | None,
+            typer.Option(
+                help="GeoJSON of the area to count in, instead of all tissue.",
+                show_default=False,
+                rich_help_panel=DENSITY,
+            ),
+        ] = None,
+        region_class: Annotated[
+            list[str] | None,
+            typer.Option(
+                help="Which regions of that file; may be repeated.", show_default=False, rich_help_panel=DENSITY
+            ),
+        ] = None,
+        field: Annotated[
+            str | None,
+            typer.Option(
+                help="Field of the hotspot: 2 (mm²), 10x0.237 (ten fields of 0.237 mm²), 10xd0.55 (of 0.55 mm diameter). Default: 2.",
+                show_default=False,
+                rich_help_panel=DENSITY,
+            ),
+        ] = None,
         slides: Annotated[
             Path | None,
             typer.Option(
@@ -161,6 +188,8 @@ def register(app: typer.Typer) -> None:
         from atypia.data.slides.scale import mpp_from_magnification
         from atypia.inference.classifier import SHIPPED, Classifier
         from atypia.inference.requests import Request
+        from atypia.reports.case.density import field_size
+        from atypia.workflows.density import DensityOptions
         from atypia.workflows.overlays import FiguresToExplain
         from atypia.workflows.predict import old_form_warnings, predict_request
         from atypia.workflows.slides.jobs import SlideSettings
@@ -169,12 +198,13 @@ def register(app: typer.Typer) -> None:
         mpp, given_as = mpp_from_magnification(mpp, magnification)
         place = (mpp_from, given_as, origin, offset_of(offset))
         box = cast("BoxFormat", box_format)
+        by_area = density or region is not None or field is not None
         if slides is not None:
-            if inputs or out is None or page or summary or explain or prevalence is not None:
-                raise typer.BadParameter("give --out FOLDER, and neither inputs nor --page, --summary, --explain or --prevalence "
+            if inputs or out is None or page or summary or explain or region or prevalence is not None:
+                raise typer.BadParameter("give --out FOLDER, and neither inputs nor --page, --summary, --explain, --region or --prevalence "
                                          "(--form html writes each slide's page)", param_hint="--slides")  # fmt: skip
             settings = SlideSettings(models, at, coverage, threshold, runtime, tta, mpp, point_format, box,
-                                     tuple(classes or ()), tuple(forms or ("parquet", "geojson")), fields, *place, min_score, unit)  # fmt: skip
+                                     tuple(classes or ()), tuple(forms or ("parquet", "geojson")), fields, *place, min_score, unit, (field or "2") if by_area else "")  # fmt: skip
             many(slides, points, out, settings, engine, address, workers, as_json)
             return
         if not inputs or engine != "local" or address or workers or forms:
@@ -212,6 +242,9 @@ def register(app: typer.Typer) -> None:
                 summary=summary,
                 fields=fields,
                 prevalence=prevalence,
+                density=DensityOptions(region, tuple(region_class or ()), field_size(field or "2"))
+                if by_area
+                else None,
                 also=() if explain is None else (shown.add,),
                 progress=progress,
             )

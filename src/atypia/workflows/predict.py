@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from atypia.reports.case.corrected import RateCorrection
     from atypia.reports.case.summary import CaseSummary
     from atypia.statistics.differences.comparison import Comparison
+    from atypia.workflows.density import DensityOptions
 
 GEOJSON: Final = ".geojson"
 AVERAGED: Final = "the errors of an average of several networks or views are not recorded"
@@ -113,6 +114,7 @@ def predict_crops(
     summary: str | PathLike[str] | None = None,
     fields: bool = False,
     prevalence: float | None = None,
+    density: DensityOptions | None = None,
     progress: Progress = silent,
 ) -> PredictedCase:
     """Classifies crops, TIFF stacks, or figures on slides; all rows are held in memory.
@@ -135,6 +137,7 @@ def predict_crops(
         summary: File of the counts: .json, .md, .csv.
         fields: Whether GeoJSON shows squares of the field instead of points.
         prevalence: Share of atypical figures in the population of the case, in (0, 1), where it is known; changes no call.
+        density: Figures per mm² and hotspots, for points on slides (:class:`atypia.workflows.density.DensityOptions`).
         progress: Told how many figures are done.
 
     Raises:
@@ -169,6 +172,7 @@ def predict_crops(
         summary=None if summary is None else Path(summary),
         fields=fields,
         prevalence=prevalence,
+        density=density,
         hold_rows=True,
         progress=progress,
     )
@@ -217,6 +221,7 @@ def predict_request(
     fields: bool = False,
     prevalence: float | None = None,
     hold_rows: bool = False,
+    density: DensityOptions | None = None,
     also: Sequence[Callable[[CropBatch, pa.RecordBatch], None]] = (),
     progress: Progress = silent,
 ) -> PredictedCase:
@@ -232,6 +237,7 @@ def predict_request(
         fields: Whether GeoJSON shows squares of the field instead of points.
         prevalence: Share of atypical figures in the population of the case, in (0, 1), where it is known; changes no call.
         hold_rows: Whether all rows are kept in memory, as the result's ``rows``.
+        density: Figures by area, for points on slides; None for none.
         also: Receive crops with their results as soon as they are judged.
         progress: Told how many figures are done.
 
@@ -247,12 +253,18 @@ def predict_request(
     from atypia.inference.results import RESULTS_SCHEMA
     from atypia.reports.case.outputs import check_suffix, open_writer
     from atypia.reports.case.summary import CaseSummary
+    from atypia.workflows.density import FigurePlaces, check_density, densities
 
     told, side = StreamNotes(), None
     correction = correction_for(classifier, prevalence)
     if GEOJSON in [check_suffix(path) for path in results]:
         only_slide(request)
         side = field_px(classifier, request) if fields else None
+    if density is not None:
+        if request.points is None:
+            raise InputError(must("--density", "asked for with points on slides", "crops", "pass --points FILE"))
+        check_density(request.inputs, density, request.reading)
+    places = FigurePlaces() if density is not None else None
     html: Any = None
     if page is not None:
         from atypia.reports.case.page import CasePage
@@ -273,10 +285,13 @@ def predict_request(
                 *(writer.write for writer in writers),
                 *([held.append] if hold_rows else []),
                 total.add if html is None else html.count,
+                *([] if places is None else [places.add]),
             ],
             crops=[*([] if html is None else [html.offer]), *also],
             progress=progress,
         )
+    if density is not None and places is not None:
+        total.densities = densities(places, density, request.reading, draw=html is not None, progress=progress)
     files = list(results)
     if html is not None and page is not None:
         files.append(html.write(page))

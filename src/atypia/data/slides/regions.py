@@ -100,6 +100,17 @@ class Slide(ABC):
             return region
         return region[(rows - top)[:, None], (columns - left)[None, :]]
 
+    def block(self, left: int, top: int, width: int, height: int) -> npt.NDArray[np.uint8]:
+        """The pixels of a rectangle that lies inside the image, RGB, shape (height, width, 3).
+
+        Raises:
+            DataError: It leaves the image, or the file is damaged there.
+        """
+        if not (0 <= left < left + width <= self.width_px and 0 <= top < top + height <= self.height_px):
+            got = f"{width} × {height} px at ({left}, {top})"
+            raise DataError(must("rectangle", f"inside {self.name}", got, "ask for another"))
+        return self._region(left, top, width, height)
+
     @abstractmethod
     def _region(self, left: int, top: int, width: int, height: int) -> npt.NDArray[np.uint8]:
         """The pixels of a rectangle that lies inside the image, shape (height, width, 3)."""

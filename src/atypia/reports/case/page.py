@@ -215,6 +215,11 @@ class CasePage:
             "answer": self.summary.sentence(),
             "corrected": self.summary.corrected_sentence(),
             "notes": self.summary.notes,
+            "densities": [
+                {"lines": one.sentences(file_name(one.image)), **one.drawing}
+                for one in self.summary.densities or ()
+                if one.drawing
+            ],
             "table": _table_cells(self.summary),
             "facts": self.facts,
             "tiles": _tiles(total),

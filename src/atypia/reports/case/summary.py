@@ -30,6 +30,7 @@ from atypia.statistics.rates import exact_interval
 
 if TYPE_CHECKING:
     from atypia.reports.case.corrected import RateCorrection
+    from atypia.reports.case.density import SlideDensity
 
 CONFIDENCE: Final = 0.95
 MAX_IMAGES: Final = 1000
@@ -132,6 +133,7 @@ class CaseSummary:
         :data:`MAX_SCALES` per image.
         models: Names of the classifiers.
         thresholds: Their decision thresholds.
+        densities: Figures by area, where that was asked for; None where it was not.
     """
 
     def __init__(self, correction: RateCorrection | None = None) -> None:
@@ -142,6 +144,7 @@ class CaseSummary:
         self.scales: dict[str, dict[_Scale, None]] = {}
         self.models: set[str] = set()
         self.thresholds: set[float] = set()
+        self.densities: list[SlideDensity] | None = None
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Counts the figures of a batch.
@@ -246,8 +249,17 @@ class CaseSummary:
         rows = [_row(shown[name], counts) for name, counts in self.images.items()]
         if len(rows) != 1:
             rows.append(_row("all", self.total))
+        if self.densities is not None:
+            from atypia.reports.case.density import COLUMNS, density_cells
+
+            found = {one.image: one for one in self.densities}
+            columns += [Column(title, name, align="right") for title, name in COLUMNS]
+            for row, name in zip(rows, [*self.images, ""], strict=False):
+                row.extend(density_cells(found.get(name)))
         told = [text for text in [self.corrected_sentence()] if text]
-        return Table("Atypical mitotic figures of the case", columns, rows, [*told, *self.notes])
+        return Table(
+            "Atypical mitotic figures of the case", columns, rows, [*told, *self.density_sentences(), *self.notes]
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able values; undefined values are None."""
@@ -269,8 +281,18 @@ class CaseSummary:
                 {r.IMAGE: shown[name], **_facts(counts), **_scale_facts(self.scales.get(name, {}))}
                 for name, counts in self.images.items()
             ],
+            **(
+                {} if self.densities is None else {"density": [one.as_dict(shown[one.image]) for one in self.densities]}
+            ),
             "notes": self.notes,
         }
+
+    def density_sentences(self) -> list[str]:
+        """What is said of figures by area; empty where it was not asked for."""
+        if self.densities is None:
+            return []
+        shown = short_names(self.images)
+        return [line for one in self.densities for line in one.sentences(shown[one.image])]
 
     def to_json(self) -> str:
         """:meth:`as_dict` as indented JSON, with a final newline."""

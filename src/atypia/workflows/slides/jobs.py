@@ -23,7 +23,7 @@ from atypia.inference.requests import Request
 
 TABLE: Final = "slides.csv"
 """The table of outcomes, in the folder of the results."""
-LATER: Final = ("min_score", "unit")
+LATER: Final = ("min_score", "unit", "density")
 """Settings that earlier versions did not have."""
 _SLIDE, _POINTS, _NAME = "slide", "points", "name"
 _MPP_FROM, _ORIGIN, _OFFSET = "mpp_from", "origin", "offset"
@@ -77,6 +77,7 @@ class SlideSettings:
         offset_px: Added to positions, for slides that were converted and cropped.
         min_score: Only points to which a detector gave at least this score; None for all.
         unit: What positions are in (:data:`atypia.data.points.units.CHOICES`); ``auto`` tells by the file.
+        density: Field of the hotspots (:func:`atypia.reports.case.density.field_size`) where figures by area are wanted; else empty.
     """
 
     models: tuple[str, ...] = (SHIPPED,)
@@ -97,6 +98,7 @@ class SlideSettings:
     offset_px: tuple[float, float] = NO_OFFSET
     min_score: float | None = None
     unit: str = "auto"
+    density: str = ""
 
     def evidence(self) -> dict[str, Any]:
         """What a slide's results depend on; options of later versions only where they are used, so that kept slides stay."""

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from atypia.base.errors import InputError, must
 from atypia.base.process.progress import Progress, silent
+from atypia.reports.case.density import density_cells, field_size
+from atypia.workflows.density import DensityOptions
 from atypia.workflows.predict import predict_request
 from atypia.workflows.slides.jobs import SlideJob, SlideSettings, read_jobs
 from atypia.workflows.slides.run import run_slides
-from atypia.workflows.slides.tasks import COUNTED, DONE, FAILED, KEPT, SlideOutcome
+from atypia.workflows.slides.tasks import BY_AREA, COUNTED, DONE, FAILED, KEPT, SlideOutcome
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -160,6 +162,8 @@ def predict_slides(
         jobs = slides
     settings = settings or SlideSettings()
     check_forms(settings.forms)
+    if settings.density:
+        field_size(settings.density)  # before the work
     outcomes = run_slides(
         jobs, Path(out), settings, slide_work, engine=engine, address=address, workers=workers, progress=progress
     )
@@ -196,9 +200,12 @@ def slide_work(job: SlideJob, folder: Path, settings: SlideSettings) -> Mapping[
         title=job.name,
         summary=folder / SUMMARY_FILE,
         fields=settings.fields,
+        density=DensityOptions(field=field_size(settings.density)) if settings.density else None,
     )
     counts = found.summary.as_dict()
     kept = {key: counts[key] for key in ("figures", "rate", *COUNTED)}
+    if found.summary.densities:
+        kept.update(zip(BY_AREA, density_cells(found.summary.densities[0]), strict=True))
     return {**kept, "model": found.model, "notes": list(found.warnings)}
 
 

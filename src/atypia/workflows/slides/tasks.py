@@ -48,6 +48,11 @@ class SlideOutcome:
         atypical_uncertain: Of ``atypical``, those called uncertain.
         uncertain: Scored figures called uncertain, on whichever side of the threshold.
         notes: What was left out or decided on the way.
+        area_mm2: Tissue, where figures by area were asked for; likewise the next ones.
+        figures_per_mm2: Figures by area.
+        atypical_per_mm2: Atypical figures by area.
+        hotspot_figures: Figures in the field that holds most of them.
+        hotspot_atypical: Atypical figures in the field that holds most of them.
     """
 
     name: str
@@ -64,12 +69,20 @@ class SlideOutcome:
     atypical_uncertain: int | None = None
     uncertain: int | None = None
     notes: tuple[str, ...] = ()
+    area_mm2: float | None = None
+    figures_per_mm2: float | None = None
+    atypical_per_mm2: float | None = None
+    hotspot_figures: int | None = None
+    hotspot_atypical: int | None = None
 
 
 COLUMNS: Final = tuple(SlideOutcome.__dataclass_fields__)
 """Columns of ``slides.csv``."""
 COUNTED: Final = ("scored", "refused", "atypical", "atypical_certain", "atypical_uncertain", "uncertain")
 """Counts that are taken over from the facts of a slide; None where an older result does not give them."""
+
+BY_AREA: Final = ("area_mm2", "figures_per_mm2", "atypical_per_mm2", "hotspot_figures", "hotspot_atypical")
+"""Figures by area, taken over likewise where they were asked for."""
 
 SlideWork = Callable[[SlideJob, Path, SlideSettings], Mapping[str, Any]]
 """Writes a slide's files into a folder and returns JSON-able facts: at least ``figures``, ``atypical`` and ``rate``
@@ -118,6 +131,7 @@ class SlideTask:
         """The outcome of work that gave these facts."""
         rate = facts["rate"]
         counts: dict[str, Any] = {n: None if facts.get(n) is None else int(facts[n]) for n in COUNTED}
+        counts.update((name, facts.get(name)) for name in BY_AREA)
         return SlideOutcome(
             self.job.name,
             str(self.job.slide),

@@ -169,7 +169,7 @@ class Classifier:
                     "field_um", "known to cut crops from slides", f"nothing in {self.name}", "train on data with µm/px"
                 )
             )
-        return CropGeometry(self.geometry.out_px, side_um=self.field_um)
+        return CropGeometry(self.geometry.out_px, side_um=self.field_um, stain=self.geometry.stain)
 
     def predict(
         self, crops: CropInputs, *, mpp: float | None = None, mpp_from: str = "auto", batch_size: int = 64

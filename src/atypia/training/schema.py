@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PrivateAttr, SerializeAsAny, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SerializeAsAny, model_validator
 
 from atypia.base.config import StrictModel, as_named_list, chosen
 from atypia.base.records import DEFAULT_THRESHOLD
 from atypia.data.augment.options import StepOptions
 from atypia.data.images.geometry import REFUSED, CropGeometry
+from atypia.data.images.stain import check_stain
 from atypia.methods.options import LossOptions, SamplerOptions, TermOptions
 
 Moment = Annotated[float, Field(ge=0, lt=1)]
@@ -22,10 +23,11 @@ class GeometryConfig(StrictModel):
     side_um: float | None = Field(default=None, gt=0)
     side_px: int | None = Field(default=None, gt=0)
     outside: Literal["refuse", "mirror"] = REFUSED
+    stain: Annotated[str, AfterValidator(check_stain)] | None = None
 
     def build(self) -> CropGeometry:
         """The geometry that the data layer works with."""
-        return CropGeometry(self.out_px, self.side_um, self.side_px, self.outside)
+        return CropGeometry(self.out_px, self.side_um, self.side_px, self.outside, self.stain)
 
 
 class DecisionConfig(StrictModel):

@@ -56,6 +56,12 @@ def export_model(
 
 def export_warnings(report: Report) -> list[str]:
     """What the user should look at in an export, in words."""
-    if report.loss is None or report.loss.lost <= WORTH_A_WARNING:
-        return []
-    return ["quantisation costs more than a hundredth of balanced accuracy; consider --half instead"]
+    said = []
+    if report.stain is not None and report.form != "challenge":
+        said.append(
+            f"the network takes crops whose colours are normalised ({report.stain}): `atypia predict` does that, "
+            "any other program must"
+        )
+    if report.loss is not None and report.loss.lost > WORTH_A_WARNING:
+        said.append("quantisation costs more than a hundredth of balanced accuracy; consider --half instead")
+    return said

@@ -23,7 +23,7 @@ from atypia.base.artifacts import atomic_file, environment, fingerprint, write_j
 from atypia.base.errors import DataError
 from atypia.base.process.progress import Progress
 from atypia.data.images.decoding import read_bytes, read_rgb
-from atypia.data.images.geometry import CropGeometry, apply, resize
+from atypia.data.images.geometry import CropGeometry, apply
 from atypia.data.manifest import Manifest
 from atypia.data.slides.readers import open_slide
 from atypia.data.slides.regions import Slide
@@ -293,7 +293,7 @@ def _point_crop(slide: Slide, figure: dict[str, Any], geometry: CropGeometry) ->
     mpp = figure[r.MPP] if figure[r.MPP] is not None else slide.mpp
     side = geometry.source_side_px(mpp)
     assert side is not None
-    return resize(slide.read(figure[r.X_PX], figure[r.Y_PX], side, geometry.outside), geometry.out_px)
+    return geometry.finish(slide.read(figure[r.X_PX], figure[r.Y_PX], side, geometry.outside))
 
 
 def _runs(rows: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from atypia.base.artifacts import fingerprint
 from atypia.base.errors import DataError, InputError, must
+from atypia.data.images.stain import check_stain, normalised
 
 MIN_SIDE_PX = 8
 """Smallest field and smallest crop, in pixels: with fewer no nucleus is visible."""
@@ -45,15 +46,18 @@ class CropGeometry:
         outside: What becomes of a position outside of its slide, of which the field shows some tissue: ``refuse`` takes
             it for a mistake, ``mirror`` cuts it, with the slide reflected beyond its border as for any other crop. It is asked of
             published sets; positions that a user gives for prediction are refused in any case.
+        stain: Normalisation of the crop's colours (:data:`atypia.data.images.stain.STAINS`); None for none. It belongs to
+            how a crop is cut, so that whatever is trained on such crops predicts on such crops.
 
     Raises:
-        InputError: A value is out of range, or both sides are given.
+        InputError: A value is out of range, both sides are given, or there is no such normalisation.
     """
 
     out_px: int = 128
     side_um: float | None = None
     side_px: int | None = None
     outside: Literal["refuse", "mirror"] = REFUSED
+    stain: str | None = None
 
     def __post_init__(self) -> None:
         if self.side_um is not None and self.side_px is not None:
@@ -64,16 +68,32 @@ class CropGeometry:
             object.__setattr__(self, "side_px", _whole("side_px", self.side_px, MAX_SIDE_PX))
         if self.side_um is not None:
             object.__setattr__(self, "side_um", _length("side_um", self.side_um))
+        if self.stain is not None:
+            check_stain(self.stain)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Content hash of the values, 32 hex digits; ``outside`` counts where it is not ``refuse``."""
+        """Content hash of the values, 32 hex digits; ``outside`` and ``stain`` count where they are not the default."""
         asked = [] if self.outside == REFUSED else [self.outside]
+        asked += [] if self.stain is None else [f"stain {self.stain}"]
         return fingerprint("crop-geometry", self.out_px, self.side_um, self.side_px, *asked)
 
     def as_dict(self) -> dict[str, Any]:
-        """The values as files keep them: ``outside`` where it is not ``refuse``, which earlier versions do not know."""
-        return {name: value for name, value in asdict(self).items() if name != "outside" or value != REFUSED}
+        """The values as files keep them: ``outside`` and ``stain``, which earlier versions do not know, where they are not
+        the default."""
+        defaults = {"outside": REFUSED, "stain": None}
+        return {name: value for name, value in asdict(self).items() if name not in defaults or value != defaults[name]}
+
+    def finish(self, square: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The crop that a field becomes: its size, then its colours.
+
+        Args:
+            square: RGB, shape (side, side, 3).
+
+        Returns:
+            RGB, shape (out_px, out_px, 3).
+        """
+        return normalised(resize(square, self.out_px), self.stain)
 
     @property
     def is_whole(self) -> bool:
@@ -129,8 +149,7 @@ def apply(image: npt.NDArray[np.uint8], geometry: CropGeometry, mpp: float | Non
     if side is None:
         side = min(height, width)
     check_field(side, width, height)
-    square = mirrored_square(image, width / 2, height / 2, side)
-    return resize(square, geometry.out_px)
+    return geometry.finish(mirrored_square(image, width / 2, height / 2, side))
 
 
 def check_field(side_px: int, width_px: int, height_px: int) -> None:

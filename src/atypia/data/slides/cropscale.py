@@ -110,4 +110,4 @@ def field_as_stated(
     """
     if not geometry.is_whole or assumed_um is None or not mpp_differ(stated_mpp * shortest_px, assumed_um):
         return geometry
-    return CropGeometry(geometry.out_px, side_um=assumed_um)
+    return CropGeometry(geometry.out_px, side_um=assumed_um, stain=geometry.stain)

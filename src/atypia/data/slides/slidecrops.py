@@ -13,6 +13,7 @@ import numpy.typing as npt
 from atypia.base.errors import DataError, InputError, must
 from atypia.data.images.decoding import DEFAULT_LIMITS, ImageLimits
 from atypia.data.images.geometry import CropGeometry, check_field, resize
+from atypia.data.images.stain import normalised
 from atypia.data.points.base import DEFAULT_POINT_LIMITS, AboutSlide, BoxFormat, PointLimits, Points
 from atypia.data.points.figures import figures_on
 from atypia.data.points.names import points_file
@@ -223,7 +224,7 @@ def _cut(
             try:
                 crop = resize(slide.read(across, down, side), geometry.out_px)
                 glass += is_glass(crop)
-                yield Crop(figure, str(path), crop, x, y, named, row, read_as)
+                yield Crop(figure, str(path), normalised(crop, geometry.stain), x, y, named, row, read_as)
             except DataError as error:
                 yield Refusal(figure, str(path), str(error), x, y, named, row, read_as)
                 outside += not inside

@@ -197,7 +197,7 @@ def field_of_crops(geometry: CropGeometry, mpp: float | None) -> CropGeometry:
     if geometry.side_um is None:
         return geometry
     if mpp is None:
-        return CropGeometry(out_px=geometry.out_px)
+        return CropGeometry(out_px=geometry.out_px, stain=geometry.stain)
     geometry.source_side_px(mpp)
     return geometry
 

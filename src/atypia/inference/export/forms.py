@@ -48,6 +48,7 @@ class Report:
         method: How it was quantised; None where it was not.
         loss: What that costs; None where it was not.
         members: Names of the folds that were exported together; none for one classifier.
+        stain: Normalisation of colours that crops have before they enter the network; None for none.
     """
 
     form: str
@@ -55,6 +56,7 @@ class Report:
     method: Method | None = None
     loss: QuantisationLoss | None = None
     members: tuple[str, ...] = ()
+    stain: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; NaN, where the data lack a class, becomes null."""
@@ -69,6 +71,7 @@ class Report:
             "quantised": self.method,
             "loss": loss,
             **({"members": list(self.members)} if self.members else {}),
+            **({"stain": self.stain} if self.stain else {}),
         }
 
 
@@ -134,7 +137,7 @@ def export(folder: Path, form: str, out: Path, options: Options = Options()) -> 
         return _several(folder, folds, chosen, out, options)
     bundle = load_bundle(next(iter(folds.values()), folder))
     if not options.int8:
-        return Report(form, chosen.direct(bundle, out, options))
+        return Report(form, chosen.direct(bundle, out, options), stain=bundle.geometry.stain)
     assert options.calibrate is not None
     with tempfile.TemporaryDirectory() as temporary:
         single, quantised = Path(temporary) / "single.onnx", Path(temporary) / "quantised.onnx"
@@ -142,7 +145,8 @@ def export(folder: Path, form: str, out: Path, options: Options = Options()) -> 
         method, loss = calibrate_and_quantise(bundle, options.calibrate, single, quantised, options.root)
         chosen.from_onnx(quantised.read_bytes(), bundle, out)
     size = out.stat().st_size if out.is_file() else folder_bytes(out)
-    return Report(form, Exported(out, size, exported.logit_difference, exported.feature_difference), method, loss)
+    return Report(form, Exported(out, size, exported.logit_difference, exported.feature_difference), method, loss,
+                  stain=bundle.geometry.stain)  # fmt: skip
 
 
 def _folds(folder: Path) -> dict[str, Path]:
@@ -162,4 +166,5 @@ def _several(folder: Path, folds: Mapping[str, Path], form: Form, out: Path, opt
         raise InputError(must("bundle", f"one classifier for {what}", got, fix))
     bundles = {name: load_bundle(path) for name, path in folds.items()}
     name = f"{folder.resolve().name}, {len(folds)} folds"
-    return Report(form.name, form.several(bundles, name, out, options), members=tuple(folds))
+    stain = next(iter(bundles.values())).geometry.stain
+    return Report(form.name, form.several(bundles, name, out, options), members=tuple(folds), stain=stain)

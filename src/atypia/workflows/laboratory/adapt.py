@@ -204,7 +204,7 @@ def _geometry(bundle: Bundle, manifest: Manifest) -> CropGeometry:
     """The model's field where every figure's µm/px is known, else the whole crop, as ``atypia predict`` cuts."""
     known = manifest.table[r.MPP].null_count == 0
     if bundle.geometry.is_whole and bundle.field_um is not None and known:
-        return CropGeometry(bundle.geometry.out_px, side_um=bundle.field_um)
+        return CropGeometry(bundle.geometry.out_px, side_um=bundle.field_um, stain=bundle.geometry.stain)
     return bundle.geometry
 
 
@@ -219,7 +219,7 @@ def _recipe(begin: _Begin, overrides: Sequence[str]) -> Any:
         "backbone": spec.backbone,
         "input_px": spec.input_px,
         "view": spec.view,
-        "geometry": {"out_px": cut.out_px, **side},
+        "geometry": {"out_px": cut.out_px, **side, **({} if cut.stain is None else {"stain": cut.stain})},
         "head": {"hidden": list(spec.hidden), "dropout": spec.dropout},
         "init": where,
         "terms": [

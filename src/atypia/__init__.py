@@ -23,7 +23,6 @@ if _TYPE_CHECKING:
     from atypia.data.audit.report import audit as audit
     from atypia.data.manifest import Manifest as Manifest
     from atypia.data.phantom.dataset import write_phantom as write_phantom
-    from atypia.data.sources.opening import open_data as open_data
     from atypia.inference.classifier import Classifier as Classifier
     from atypia.inference.predicted import Predictions as Predictions
     from atypia.splits.protocol import make_split as make_split
@@ -34,6 +33,7 @@ if _TYPE_CHECKING:
     from atypia.workflows.laboratory.calibrate import calibrate as calibrate
     from atypia.workflows.opening import load_recipe as load_recipe
     from atypia.workflows.opening import open_crops as open_crops
+    from atypia.workflows.opening import open_data as open_data
     from atypia.workflows.predict import predict_crops as predict_crops
     from atypia.workflows.predict import predict_slide as predict_slide
     from atypia.workflows.results import open_results as open_results
@@ -43,7 +43,7 @@ if _TYPE_CHECKING:
     from atypia.workflows.train import train as train
 
 _PLACES = {
-    "open_data": "data.sources.opening",
+    "open_data": "workflows.opening",
     "write_phantom": "data.phantom.dataset",
     "Manifest": "data.manifest",
     "audit": "data.audit.report",

@@ -60,6 +60,41 @@ def test_the_same_files_in_two_sets_are_taken_once(repeated: Path, tmp_path: Pat
     assert len(kept) == 7 and kept.notes[-1] == "1 figure of other left out, which mine has too"
 
 
+def test_a_pool_that_holds_figures_twice_is_said_from_python_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    import atypia
+
+    known = {
+        "ami-br": sets_of("ami-br", [("MIDOG21_1", "MIDOG21/001", 10)]),
+        "midog25-atypical": sets_of("midog25-atypical", [("m1", "MIDOG21/001", 10), ("m2", "MIDOG/200", 50)]),
+    }
+    monkeypatch.setattr("atypia.data.pools.open_data", lambda name, root: known[name])
+    with pytest.warns(RuntimeWarning, match=r"holds figures twice: .*fix: --drop-overlap leaves them out"):
+        assert len(atypia.open_data("midog25-atypical+ami-br")) == 3
+
+
+def test_labels_of_lung_mito_join_a_pool(tmp_path: Path) -> None:
+    import json
+
+    from tests.fixtures.layouts import lung_mito
+
+    from atypia.data.sources.opening import published_manifest
+
+    names = ["NMF", "AMF", "hard negative", "mitotic figure"]
+    content = {
+        **lung_mito.CONTENT,
+        "categories": [{"id": n, "name": name} for n, name in enumerate(names)],
+        "annotations": [{"id": n, "image_id": 1, "category_id": n, "bbox": [n, 10, n + 50, 60]} for n in range(4)],
+    }
+    (tmp_path / "lung-mito.json").write_text(json.dumps(content))
+    labelled = published_manifest("lung-mito", folder=tmp_path)
+    assert labelled.task == r.ATYPICAL_TASK and labelled.labels.tolist() == [0, 1]
+    pooled = Manifest.concat([sets_of("midog25-atypical", [("m1", "MIDOG/200", 10)]), labelled])
+    assert len(pooled) == 3 and pooled.task == r.ATYPICAL_TASK
+
+    (tmp_path / "lung-mito.json").write_text(json.dumps(lung_mito.CONTENT))
+    assert published_manifest("lung-mito", folder=tmp_path).task == r.MITOSIS_TASK
+
+
 def test_a_set_twice_is_refused(repeated: Path) -> None:
     mine = open_figures(repeated)
     with pytest.raises(DataError, match=r"`mine` must be a set with figures .* all 6 are in the others; fix: leave it"):

@@ -104,14 +104,14 @@ def evaluate(
     >>> evaluate("atypia", "mine.csv", out=Path("evaluated"))
     <Evaluation of ... on mine; in evaluated>
     """
-    from atypia.data.sources.opening import open_data
+    from atypia.data.pools import open_figures
     from atypia.evaluation.external import check_set, open_target
     from atypia.evaluation.external import evaluate as score_set
 
     allowed = tuple(allow)
     several = on if isinstance(on, Sequence) and not isinstance(on, str) else [on]
     opened = open_target(target if isinstance(target, str) else Path(target), out)
-    manifests = [open_data(str(one), root) if isinstance(one, str | PathLike) else one for one in several]
+    manifests = [open_figures(str(one), root) if isinstance(one, str | PathLike) else one for one in several]
     sets = []
     for manifest in manifests:
         checked = check_set(opened, manifest, allowed, progress)

@@ -61,6 +61,42 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
     node[last] = value
 
 
+def open_data(
+    reference: str | PathLike[str],
+    root: Path | None = None,
+    *,
+    drop_overlap: bool = False,
+    drop_repeats: bool = False,
+    labels: str = "published",
+) -> Manifest:
+    """Opens figures by what a person would type.
+
+    Warns (RuntimeWarning) of a pool that holds figures twice, and names the remedy.
+
+    Args:
+        reference: The name of a published source; a ``.parquet`` manifest or a folder that holds ``manifest.parquet``; a
+            ``.csv``; a folder with one subfolder per class; or several of these joined by ``+``, which are pooled.
+        root: Data root in which sources are looked for; None for the default.
+        drop_overlap: In a pool, leave out figures that an earlier set has too.
+        drop_repeats: Of crops whose image files are the same, keep the first; of those with both labels, none.
+        labels: ``published``, or ``votes`` for the majority of the raters' votes where there is one.
+
+    Returns:
+        A validated manifest; its notes say what was left out.
+
+    Raises:
+        InputError: The reference is nothing of the kind; lists the sources.
+        AbsentError: A source is known but not on this machine; names the remedy.
+        DataError: What is there is not what it should be; or sets overlap and it is not known in which figures.
+
+    >>> open_data("mine.csv")
+    <Manifest mine: 48 figures (16 atypical, 32 normal), 8 cases, 2 domains>
+    """
+    from atypia.data.pools import Picked, open_figures
+
+    return open_figures(reference, root, Picked(drop_overlap, drop_repeats, labels))
+
+
 def open_crops(
     figures: Manifest,
     geometry: CropGeometry | GeometryConfig | Recipe | Classifier | int = 128,

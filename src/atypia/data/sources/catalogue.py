@@ -92,6 +92,7 @@ class SourceContents:
         hints: Possible explanations of differing counts («no file for MIDOG21_7.png»).
         positions: For crops with a published position on a slide: figure id → slide file, and
             the figure's centre on it in pixels (x to the right, y down).
+        task: Of the labels that were found, where a source may carry those of another task than its entry's; None for that.
     """
 
     rows: list[dict[str, Any]]
@@ -99,6 +100,7 @@ class SourceContents:
     notes: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
     positions: Mapping[str, tuple[str, float, float]] = field(default_factory=dict)
+    task: str | None = None
 
 
 @dataclass(frozen=True)

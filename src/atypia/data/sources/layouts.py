@@ -272,11 +272,16 @@ def points_csv(path: Path, labels: Mapping[str, int]) -> list[LabelledPoint]:
     return points
 
 
-def points_coco(path: Path) -> list[LabelledPoint]:
+def points_coco(path: Path, task: str = r.MITOSIS_TASK) -> list[LabelledPoint]:
     """Points of COCO-like JSON as the MIDOG sets use it.
 
     A box is given by its corners (left, top, right, bottom), not by a corner and a size as in
     COCO; its centre is the figure's. Category names tell mitotic figures from look-alikes.
+
+    Args:
+        path: The file.
+        task: Whose classes the categories are. Of the atypical task, categories that are none of its classes are left out:
+            look-alikes, and mitotic figures that nobody has told normal from atypical.
 
     Raises:
         DataError: The file is no such JSON, or names a category or image that it does not list.
@@ -284,9 +289,14 @@ def points_coco(path: Path) -> list[LabelledPoint]:
     try:
         content = parse_json(read_regular(path, MAX_JSON_BYTES), path.name, fix="get the file again")
         images = {image["id"]: image for image in content["images"]}
-        categories = {entry["id"]: class_label(entry["name"], r.MITOSIS_TASK) for entry in content["categories"]}
+        names = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
+        if task == r.ATYPICAL_TASK:
+            names = {number: name for number, name in names.items() if name.strip().casefold() in CLASS_WORDS[task]}
+        categories = {number: class_label(name, task) for number, name in names.items()}
         points = []
         for note in content["annotations"]:
+            if task == r.ATYPICAL_TASK and note["category_id"] not in categories:
+                continue
             left, top, right, bottom = (float(side) for side in note["bbox"])
             image = images[note["image_id"]]
             label = categories[note["category_id"]]
@@ -302,6 +312,17 @@ def points_coco(path: Path) -> list[LabelledPoint]:
             raise
         raise DataError(f"{path.name} is not in the published form ({error!r}); fix: get the file again") from error
     return points
+
+
+def has_categories_of(path: Path, task: str) -> bool:
+    """Whether COCO-like JSON has a category that is a class of a task.
+
+    Raises:
+        DataError: As :func:`points_coco`.
+    """
+    content = parse_json(read_regular(path, MAX_JSON_BYTES), path.name, fix="get the file again")
+    entries = content.get("categories", ()) if isinstance(content, dict) else ()
+    return any(str(entry.get("name", "")).strip().casefold() in CLASS_WORDS[task] for entry in entries)
 
 
 def slide_root(folder: Path, slides: Iterable[str], subfolders: Sequence[str] = (".",)) -> Path | None:

@@ -257,7 +257,7 @@ def _build(source: Source, folder: Path) -> Manifest:
     rows = [{r.DATASET: source.name, **row} for row in reading.rows]
     if not rows:
         raise DataError(f"{source.name}: no figures in {folder}; fix: {source.by_hand}")
-    manifest = Manifest.from_rows(rows, source.name, source.task, reading.root, reading.notes)
+    manifest = Manifest.from_rows(rows, source.name, reading.task or source.task, reading.root, reading.notes)
     differences = source.expected.differences(manifest)
     if differences:
         hints = "".join(f"; {hint}" for hint in reading.hints)

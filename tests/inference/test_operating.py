@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from atypia.base.errors import InputError
-from atypia.inference.bundles.operating import balanced_point, sensitivity_point, specificity_point
+from atypia.inference.bundles.operating import balanced_point, risk_point, sensitivity_point, specificity_point
 
 SCORED = st.lists(st.tuples(st.integers(0, 1), st.integers(1, 9)), min_size=2, max_size=14)
 
@@ -97,3 +97,47 @@ def test_refused() -> None:
     for target in (0.0, 1.01, -1.0, np.nan):
         with pytest.raises(InputError, match="`sensitivity` must be above 0 and at most 1"):
             sensitivity_point([0, 1], [0.1, 0.2], target)
+
+
+# Conformal risk control -----------------------------------------------------------------------
+
+
+def test_risk_by_hand() -> None:
+    labels = [0] * 4 + [1] * 9
+    p = [0.05, 0.1, 0.3, 0.6, *(0.2 + 0.05 * i for i in range(9))]
+    # Nine positives: (misses + 1) / 10 ≤ 0.3 allows two misses, 0.2 one, 0.1 none.
+    assert [risk_point(labels, p, limit).sensitivity for limit in (0.3, 0.2, 0.1)] == pytest.approx([7 / 9, 8 / 9, 1])
+    assert risk_point(labels, p, 0.3).name == "missed-0.30" and 0.25 < risk_point(labels, p, 0.3).threshold < 0.3
+    # Four negatives: (false alarms + 1) / 5 ≤ 0.4 allows one.
+    point = risk_point(labels, p, 0.4, "false-alarms")
+    assert point.specificity == 0.75 and point.name == "false-alarms-0.40"
+    with pytest.raises(
+        InputError, match=r"at least 19 figures of its class for missed-0\.05, got 9; fix: raise the limit"
+    ):
+        risk_point(labels, p, 0.05)
+    with pytest.raises(InputError, match="`risk` must be one of missed, false-alarms, got fnr"):
+        risk_point(labels, p, 0.1, "fnr")
+    with pytest.raises(InputError, match=r"`missed` must be between 0 and 1, got 1"):
+        risk_point(labels, p, 1)
+
+
+@pytest.mark.parametrize(("of", "limit"), [("missed", 0.1), ("false-alarms", 0.2)])
+def test_the_expected_risk_on_new_figures_is_within_the_limit_and_close_to_it(of: str, limit: float) -> None:
+    rng = np.random.default_rng(7)
+    risks, naive = [], []
+    for _ in range(400):
+        labels = np.repeat([0, 1], [40, 24])
+        scores = rng.normal(labels * 1.2, 1)
+        new = np.repeat([0, 1], 400)
+        others = 1 / (1 + np.exp(-rng.normal(new * 1.2, 1)))
+        p = 1 / (1 + np.exp(-scores))
+        for found, threshold in (
+            (risks, risk_point(labels, p, limit, of).threshold),
+            (naive, (sensitivity_point if of == "missed" else specificity_point)(labels, p, 1 - limit).threshold),
+        ):
+            wrong = others[new == 1] < threshold if of == "missed" else others[new == 0] >= threshold
+            found.append(float(wrong.mean()))
+    n = 24 if of == "missed" else 40
+    error = 3 * np.std(risks) / np.sqrt(len(risks))
+    assert limit - 2 / (n + 1) - error < np.mean(risks) < limit + error  # Angelopoulos et al., theorems 1 and 2
+    assert np.mean(naive) > np.mean(risks)

@@ -18,8 +18,9 @@ from atypia.inference.bundles.bundle import Bundle, load_bundle
 from atypia.inference.bundles.decision import Decision, fit_decision
 from atypia.inference.bundles.laboratory import LABORATORIES_KEY, prior_as_dict
 from atypia.inference.bundles.left_out import LEFT_OUT_KEY, recorded
+from atypia.inference.bundles.operating import risk_point
 from atypia.splits.split import Split
-from atypia.training.schema import DecisionConfig
+from atypia.training.schema import DecisionConfig, RiskConfig
 from atypia.training.trainer import TrainedFold, TrainingRequest, stored_labels
 
 CHUNK = 512
@@ -83,6 +84,8 @@ def fit_run_decision(
             "novelty_held_out": held_out,
         }
     decision = fit_decision(logits, labels[val], calibration=config.calibration, coverage=config.coverage, **known)
+    if config.risk is not None:
+        decision = at_risk(decision, config.risk, labels[val], logits)
     if unseen:
         # With these a case's rate is corrected for the classifier's errors (atypia predict).
         p = decision.calibration.apply(logits)
@@ -96,6 +99,26 @@ def fit_run_decision(
     known_from = f"{len({one.laboratory for one in others})} laboratories that {job.name} left out"
     facts = {**decision.fitted, LABORATORIES_KEY: prior_as_dict(prior_of(others), known_from)}
     return replace(decision, fitted=facts)
+
+
+def at_risk(
+    decision: Decision, risk: RiskConfig, labels: npt.NDArray[np.int8], logits: npt.NDArray[np.floating[Any]]
+) -> Decision:
+    """The decision at the threshold of conformal risk control, which is one of its points then.
+
+    Args:
+        decision: Fitted on the same figures.
+        risk: The error and its limit.
+        labels: Shape (n,), 1 = atypical.
+        logits: Shape (n,).
+
+    Raises:
+        InputError: There are too few figures for the limit.
+    """
+    point = risk_point(labels, decision.calibration.apply(logits), risk.at_most, risk.of)
+    facts = {**decision.fitted, "points": {**decision.fitted["points"], point.name: point.as_dict()}}
+    points = {**decision.points, point.name: point.threshold}
+    return replace(decision, threshold=point.threshold, points=points, fitted=facts)
 
 
 def out_of_fold(

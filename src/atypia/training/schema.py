@@ -30,6 +30,18 @@ class GeometryConfig(StrictModel):
         return CropGeometry(self.out_px, self.side_um, self.side_px, self.outside, self.stain)
 
 
+class RiskConfig(StrictModel):
+    """An error whose expected rate on new figures the threshold limits: conformal risk control.
+
+    Attributes:
+        of: ``missed``: atypical figures called normal; ``false-alarms``: normal ones called atypical.
+        at_most: The limit, in (0, 1).
+    """
+
+    of: Literal["missed", "false-alarms"] = "missed"
+    at_most: float = Field(default=0.1, gt=0, lt=1)
+
+
 class DecisionConfig(StrictModel):
     """What is fitted on the validation fold after training, and saved in the bundle (docs/decision.md).
 
@@ -40,6 +52,7 @@ class DecisionConfig(StrictModel):
     were left out, so that the decision is one for laboratories that the classifier never saw.
     ``laboratories``: output folder of a training like this one with protocol ``lodo``; how much the laboratories that it
     left out differ is kept as the prior of ``atypia calibrate`` (docs/calibrate.md).
+    ``risk``: the threshold is the one that keeps this error within its limit, instead of the best balanced accuracy's.
     """
 
     calibration: Literal["platt", "temperature", "isotonic"] = "platt"
@@ -48,6 +61,7 @@ class DecisionConfig(StrictModel):
     out_of_fold: str | None = None
     of: Literal["validation", "test"] = "validation"
     laboratories: str | None = None
+    risk: RiskConfig | None = None
 
 
 class RecipeBase(StrictModel):

@@ -17,6 +17,9 @@ from atypia.base.errors import InputError, must
 from atypia.inference.bundles.calibration import Floats
 from atypia.statistics.confusion import IntArray, check_probabilities
 
+MISSED, FALSE_ALARMS = "missed", "false-alarms"
+RISKS: Final = (MISSED, FALSE_ALARMS)
+"""Errors whose expected rate :func:`risk_point` limits."""
 BALANCED: Final = "balanced"
 """Name of the point of the best balanced accuracy."""
 
@@ -124,6 +127,48 @@ def specificity_point(labels: npt.ArrayLike, probabilities: npt.ArrayLike, targe
     curve = _curve(labels, probabilities)
     enough = curve.tn >= _needed("specificity", target, curve.negatives)
     return _best(curve, f"specificity-{_share(target)}", enough, curve.tp, curve.tn)
+
+
+def risk_point(labels: npt.ArrayLike, probabilities: npt.ArrayLike, at_most: float, of: str = MISSED) -> OperatingPoint:
+    """The threshold that keeps an error's expected rate on new figures within a limit, by conformal risk control.
+
+    With the rate R(t) of misses among n atypical figures, t is the largest threshold with (n R(t) + 1) / (n + 1) ≤ limit;
+    on further figures from where these came from (exchangeable with them), the expected share of misses is then at most
+    the limit, whatever the classifier. Of false alarms: the smallest threshold, by the normal figures. Angelopoulos et
+    al., «Conformal Risk Control», ICLR 2024, equation 4 with B = 1. A point that merely reached a sensitivity on these
+    figures promises nothing of the next ones.
+
+    Args:
+        labels: Shape (n,), 1 = atypical, 0 = normal; both must be there.
+        probabilities: Shape (n,), in [0, 1], of atypical.
+        at_most: The limit, in (0, 1).
+        of: :data:`MISSED` (atypical figures called normal) or :data:`FALSE_ALARMS` (normal ones called atypical).
+
+    Raises:
+        InputError: The limit or the error is none, there are too few figures for any promise, a class is absent, or the
+            arguments are no labels and probabilities.
+
+    >>> risk_point([0] * 9 + [1] * 9, [*(x / 20 for x in range(9)), *(x / 20 for x in range(10, 19))], 0.2).sensitivity
+    0.8888888888888888
+    """
+    if of not in RISKS:
+        raise InputError(must("risk", f"one of {', '.join(RISKS)}", of, "name one of them"))
+    if not 0 < at_most < 1:
+        raise InputError(must(of, "between 0 and 1", at_most, "give a share such as 0.1"))
+    curve = _curve(labels, probabilities)
+    figures = curve.positives if of == MISSED else curve.negatives
+    allowed = math.floor(at_most * (figures + 1) - 1 + 1e-9)
+    name = f"{of}-{_share(at_most)}"
+    if allowed < 0:
+        expected = f"at least {math.ceil(1 / at_most - 1e-9) - 1} figures of its class for {name}"
+        raise InputError(must("validation part", expected, figures, "raise the limit, or validate on more figures"))
+    # Thresholds ascend: the largest that misses few enough, the smallest that calls few enough.
+    rows = (
+        np.flatnonzero(curve.tp >= figures - allowed) if of == MISSED else np.flatnonzero(curve.tn >= figures - allowed)
+    )
+    if not len(rows):
+        raise InputError(must(name, "within reach", "probabilities of exactly 0 or 1", "choose a higher limit"))
+    return curve.point(name, int(rows[-1] if of == MISSED else rows[0]))
 
 
 def _best(curve: _Curve, name: str, enough: npt.NDArray[np.bool_], first: IntArray, second: IntArray) -> OperatingPoint:

@@ -114,7 +114,7 @@ def test_json_holds_the_numbers() -> None:
 def test_files(tmp_path: Path) -> None:
     summary = summarise([results([0.9, 0.1])])
     assert json.loads(summary.write(tmp_path / "case.json").read_text("utf-8")) == summary.as_dict()
-    assert summary.write(tmp_path / "case.txt").read_text("utf-8") == summary.to_text()
+    assert summary.write(tmp_path / "case.txt").read_text("utf-8") == summary.table().to_text()
     with open(summary.write(tmp_path / "case.csv"), newline="", encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
     assert (row["figures"], row["rate"], float(row["rate_low"])) == ("2", "0.5", exact_interval(1, 2)[0])

@@ -52,7 +52,7 @@ def test_rows_are_those_of_the_file_in_the_order_of_the_input(model: Path, folde
     with (tmp_path / "calls.csv").open(encoding="utf-8", newline="") as file:
         written = list(csv.DictReader(file))
     assert [row["figure_id"] for row in written] == found.rows["figure_id"].to_pylist()
-    assert [float(row["p_atypical"]) for row in written] == found.rows["p_atypical"].to_pylist()
+    assert [float(row["p_atypical"]) for row in written] == [round(p, 6) for p in found.rows["p_atypical"].to_pylist()]
     assert found.summary.total.figures == 5 and found.files == (tmp_path / "calls.csv", tmp_path / "case.json")
     assert "1 files in folders are no images" in found.warnings[0]
     assert repr(found) == "<PredictedCase: 5 figures, 0 of them refused; by probe-tiny-cnn-fold-1>"

@@ -15,6 +15,7 @@ import pyarrow as pa
 from atypia.base.process.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from atypia.data.slides.expected import Expected
     from atypia.data.slides.streams import CropBatch, Refusal
 
 TakesRows = Callable[[pa.RecordBatch], None]
@@ -91,6 +92,7 @@ def classify_stream(
     rows: Sequence[TakesRows] = (),
     crops: Sequence[TakesCrops] = (),
     progress: Progress = silent,
+    expected: Expected | None = None,
 ) -> None:
     """Judges a stream once, in memory for one batch of crops and the rows of one slide.
 
@@ -100,6 +102,7 @@ def classify_stream(
         rows: Receive every row of the results, in the order of the input, refused ones in their place.
         crops: Receive crops with their results as soon as they are judged, in whatever order.
         progress: Told how many figures are done.
+        expected: How many are to come, as far as the stream knows.
     """
     from atypia.data.slides.streams import CropBatch
 
@@ -113,5 +116,6 @@ def classify_stream(
         else:
             ordered.add(None if item.at is None else np.array([item.at], np.int64), results)
         done += results.num_rows
-        progress(done, 0, "figures")
+        total = 0 if expected is None else expected.total
+        progress(done, max(done, total) if total else 0, "figures")
     ordered.finish()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from atypia.base.errors import InputError, must
 from atypia.data.points.base import BoxFormat, Points
 from atypia.data.slides.dicom import dicom_series
+from atypia.data.slides.expected import Expected, count_images
 from atypia.data.slides.origins import AUTO, NO_OFFSET
 from atypia.data.slides.stacks import classify_input
 from atypia.data.slides.streams import DEFAULT_BATCH, CropBatch, Refusal, Skipped, crop_files
@@ -100,11 +101,13 @@ class StreamNotes:
         skipped: Files in folders that are no images.
         notes: What was decided and left out.
         bounds: The scanned area of slides whose canvas is larger, by their names.
+        expected: How many figures are to come.
     """
 
     skipped: Skipped = field(default_factory=Skipped)
     notes: list[str] = field(default_factory=list)
     bounds: dict[str, Bounds] = field(default_factory=dict)
+    expected: Expected = field(default_factory=Expected)
 
     def qupath_zero(self, slide: str) -> tuple[float, float]:
         """Where QuPath's zero lies on the canvas of a slide."""
@@ -192,7 +195,7 @@ def _stream(
     request: Request, classifier: SeesField, told: StreamNotes, kinds: Sequence[tuple[str, str]]
 ) -> Iterator[CropBatch | Refusal]:
     from atypia.data.slides.slidecrops import SlideLog, slide_crops
-    from atypia.data.slides.stacks import stack_pages
+    from atypia.data.slides.stacks import page_count, stack_pages
 
     size, mpp = request.batch_size, request.mpp
     whole = classifier.geometry if mpp is None else classifier.slide_geometry
@@ -203,18 +206,24 @@ def _stream(
         "assumed_um": classifier.field_um,
     }
     before = 0  # figures of the inputs that are over
+    left = len(kinds)
     for kind, group in groupby(kinds, key=lambda pair: pair[0]):
         inputs = [given for _, given in group]
         if kind == CROPS:
+            left -= len(inputs)
+            told.expected.add(count_images(inputs), left == 0)
             stream = crop_files(inputs, whole, batch_size=size, skipped=told.skipped, **size_of)
             before = yield from numbered(stream, before)
             continue
         for given in inputs:
+            left -= 1
             if kind == STACK:
+                told.expected.add(page_count(given), left == 0)
                 stream = stack_pages(given, whole, batch_size=size, notes=told.notes, **size_of)
             else:
                 points = points_of(given, request)
                 told.notes.extend(f"{given}: {note}" for note in points.notes)
+                told.expected.add(len(points), left == 0)
                 geometry, log = classifier.slide_geometry, SlideLog(told.notes, told.bounds)
                 stream = slide_crops(given, points, geometry, batch_size=size, reading=request.reading, log=log)
             before = yield from numbered(stream, before)

@@ -289,6 +289,7 @@ def predict_request(
             ],
             crops=[*([] if html is None else [html.offer]), *also],
             progress=progress,
+            expected=told.expected,
         )
     if density is not None and places is not None:
         total.densities = densities(places, density, request.reading, draw=html is not None, progress=progress)

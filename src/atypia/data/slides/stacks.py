@@ -264,6 +264,16 @@ class _Chain(NamedTuple):
     ended: bool
 
 
+def page_count(path: str | Path, most: int = MAX_PAGES) -> int | None:
+    """The number of pages of a TIFF, without reading them; None where it cannot be told."""
+    try:
+        with open_regular(path, buffering=0) as file:
+            chain = _chain(file, file.read(16), most)
+    except (OSError, DataError):
+        return None  # refused when it is read
+    return None if chain is None or len(chain.offsets) > most else len(chain.offsets)
+
+
 def _chain(file: BinaryIO, head: bytes, most: int) -> _Chain | None:
     """The chain of directories, up to one page more than ``most``; None for what is not a TIFF."""
     if image_format(head) != "TIFF":

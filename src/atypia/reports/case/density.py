@@ -10,6 +10,7 @@ from dataclasses import field as with_default
 from typing import Any, Final
 
 from atypia.base.errors import InputError, must
+from atypia.reports.drawing.tables import Column, Value
 from atypia.statistics.density import CONFIDENCE, poisson_interval
 
 ASPECT: Final = 4 / 3
@@ -199,3 +200,13 @@ def density_cells(found: SlideDensity | None) -> Sequence[int | float | None]:
     most = found.hotspot.figures if found.hotspot else 0
     atypical = found.atypical_hotspot.atypical if found.atypical_hotspot else 0
     return found.area_mm2, found.per_mm2(found.figures), found.per_mm2(found.atypical), most, atypical
+
+
+def add_density_columns(
+    columns: list[Column], rows: list[list[Value]], images: Sequence[str], densities: Sequence[SlideDensity]
+) -> None:
+    """Adds :data:`COLUMNS` to a table with a row an image, and maybe one for all."""
+    found = {one.image: one for one in densities}
+    columns += [Column(title, name, align="right") for title, name in COLUMNS]
+    for row, name in zip(rows, [*images, ""], strict=False):
+        row.extend(density_cells(found.get(name)))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,19 +24,21 @@ from atypia.base import records as r
 from atypia.base.artifacts import atomic_file
 from atypia.data.slides.readas import ASSUMED
 from atypia.inference import results as res
+from atypia.reports.case.density import SlideDensity, add_density_columns
 from atypia.reports.drawing.names import short_names, without_folders
-from atypia.reports.drawing.tables import Column, Table
+from atypia.reports.drawing.tables import TEXT_WIDTH, Column, Table, wrapped_notes
 from atypia.reports.drawing.values import Value
 from atypia.statistics.rates import exact_interval
 
 if TYPE_CHECKING:
     from atypia.reports.case.corrected import RateCorrection
-    from atypia.reports.case.density import SlideDensity
 
 CONFIDENCE: Final = 0.95
 MAX_IMAGES: Final = 1000
 """Largest number of images listed separately; figures of further images are counted together."""
 MAX_REASONS: Final = 20
+SHOWN_COLUMNS: Final = 9
+"""Columns of the table as text: as many as a terminal has room for."""
 MAX_SCALES: Final = 4
 """Largest number of µm/px values listed per image (crops of several sizes have several)."""
 OTHERS: Final = "others"
@@ -44,7 +47,9 @@ LOOK_ALIKES: Final = (
     "18 and 41 of 45 dark non-mitotic figures in a trial)."
 )
 STACKS: Final = (".tif", ".tiff")
-"""Files that may contain many crops and are listed as images; other crops are counted by folder."""
+"""Files that may contain many crops, whose figures are then their pages; other crops are counted by folder."""
+_PAGE = re.compile(r"#\d+(~\d+)?$")
+"""What the id of a page ends in."""
 
 _Scale = tuple[float | None, str | None, str | None]
 """µm/px, its source, and the origin of positions."""
@@ -153,14 +158,14 @@ class CaseSummary:
             InputError: It does not have :data:`atypia.inference.results.RESULTS_SCHEMA`.
         """
         res.check_results(batch)
-        names = (res.CALL, r.DECISION, r.IMAGE, r.X_PX, res.REASON, r.MPP, res.MPP_SOURCE, res.ORIGIN)
+        names = (r.FIGURE_ID, res.CALL, r.DECISION, r.IMAGE, r.X_PX, res.REASON, r.MPP, res.MPP_SOURCE, res.ORIGIN)
         if self.correction is not None:
             calls, given = (batch.column(name).to_pylist() for name in (res.CALL, r.P_ATYPICAL))
             self.correction.add(p for call, p in zip(calls, given, strict=True) if call != res.CALLED_REFUSED)
         columns = [batch.column(name).to_pylist() for name in names]
-        for call, decision, image, x, reason, *scale in zip(*columns, strict=True):
+        for figure, call, decision, image, x, reason, *scale in zip(*columns, strict=True):
             self.total.add(call, decision)
-            name = self._name(image if x is not None else _group(image))
+            name = self._name(image if x is not None else _group(image, figure))
             self.images[name].add(call, decision)
             kept = self.scales.setdefault(name, {})
             if scale[1] is not None and len(kept) <= MAX_SCALES:
@@ -189,7 +194,7 @@ class CaseSummary:
         elif t.scored == 0:
             notes.append("Every figure was refused: the rate is undefined.")
         else:
-            at = f" ({', '.join(f'{value:g}' for value in sorted(self.thresholds))})"
+            at = f" ({', '.join(f'{value:.3g}' for value in sorted(self.thresholds))})"
             notes.append(
                 f"Atypical: the probability reaches the threshold{at}. Certain: called atypical; uncertain: the call "
                 "is left open. Refused figures are in no denominator."
@@ -250,12 +255,7 @@ class CaseSummary:
         if len(rows) != 1:
             rows.append(_row("all", self.total))
         if self.densities is not None:
-            from atypia.reports.case.density import COLUMNS, density_cells
-
-            found = {one.image: one for one in self.densities}
-            columns += [Column(title, name, align="right") for title, name in COLUMNS]
-            for row, name in zip(rows, [*self.images, ""], strict=False):
-                row.extend(density_cells(found.get(name)))
+            add_density_columns(columns, rows, list(self.images), self.densities)
         told = [text for text in [self.corrected_sentence()] if text]
         return Table(
             "Atypical mitotic figures of the case", columns, rows, [*told, *self.density_sentences(), *self.notes]
@@ -299,8 +299,11 @@ class CaseSummary:
         return json.dumps(self.as_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def to_text(self) -> str:
-        """The table and its notes as plain text."""
-        return self.table().to_text()
+        """The table and its notes as plain text; columns that would continue below are in the files, and names are whole."""
+        whole = self.table()
+        shown = Table(whole.heading, whole.columns[:SHOWN_COLUMNS], [row[:SHOWN_COLUMNS] for row in whole.rows])
+        text = shown.to_text(TEXT_WIDTH + max((len(str(row[0])) for row in shown.rows), default=0))
+        return f"{text}\n{wrapped_notes(whole.notes)}\n" if whole.notes else text
 
     def sentence(self) -> str:
         """The result in one line.
@@ -355,10 +358,10 @@ def summarise(batches: Iterable[pa.RecordBatch]) -> CaseSummary:
     return summary
 
 
-def _group(image: str) -> str:
-    """Name under which a crop without a position is counted."""
+def _group(image: str, figure: str) -> str:
+    """Name under which a crop without a position is counted: its stack, of which it is a page, or its folder."""
     path = PurePosixPath(image.replace("\\", "/"))
-    return image if path.suffix.lower() in STACKS else str(path.parent)
+    return image if path.suffix.lower() in STACKS and _PAGE.search(figure) else str(path.parent)
 
 
 def _scale_facts(kept: Mapping[_Scale, None]) -> dict[str, Any]:

@@ -200,10 +200,14 @@ def _to_text(table: Table, width: int) -> str:
     panels = [_panel(table, lines, widths, chosen) for chosen in _panels(table, widths, width)]
     head = [format_value(table.heading)] if table.heading else []
     notes = [*table.best_note("*"), *table.notes, *(f"warning: {text}" for text in table.warnings)]
-    foot = (
-        ["\n".join(textwrap.fill(format_value(note), width, subsequent_indent="  ") for note in notes)] if notes else []
-    )
+    foot = [wrapped_notes(notes, width)] if notes else []
     return "\n\n".join([*head, *panels, *foot]) + "\n"
+
+
+def wrapped_notes(notes: Sequence[str], width: int = TEXT_WIDTH) -> str:
+    """Notes as lines of text; a path or another long word is never broken."""
+    lines = textwrap.TextWrapper(width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines.fill(format_value(note)) for note in notes)
 
 
 def _widths(table: Table, lines: list[list[str]], width: int) -> list[int]:

@@ -62,6 +62,7 @@ def test_counts() -> None:
 def test_figures_are_counted_by_slide_stack_or_folder() -> None:
     stack = results([0.9, 0.1], image=None)
     stack = stack.set_column(1, stack.schema.field(1), pa.array(["a/s.tiff"] * 2))
+    stack = stack.set_column(0, stack.schema.field(0), pa.array(["s.tiff#1", "s.tiff#2"]))
     summary = summarise(
         [results([0.9, 0.9]), results([0.1], image="b.svs"), results([0.1, 0.1], image=None), stack, results([0.1])]
     )

@@ -11,7 +11,7 @@ ifneq ($(ATYPIA_DATA),)
 export ATYPIA_DATA
 endif
 
-.PHONY: help setup demo model test test-all lint types layers unit browser format lock bench docs clean
+.PHONY: help setup demo model test test-all lint types layers unit browser format lock bench docs notebooks site release clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -79,7 +79,24 @@ bench: $(READY)  ## speed and memory, as ratios and medians
 docs: $(READY)  ## write the generated tables of the documentation anew
 	$(BIN)/python tools/write_docs.py
 
+notebooks: $(READY)  ## run the notebooks and write their pages anew
+	MPLBACKEND=Agg $(BIN)/python tools/documentation/notebooks.py
+
+# The site's generator has an environment of its own: pages need none of what Atypia needs.
+DOCS_VENV ?= .venv-docs
+DOCS_READY := $(DOCS_VENV)/.ready
+
+$(DOCS_READY): requirements/docs.txt | $(READY)
+	@test -x $(DOCS_VENV)/bin/python || $(PYTHON) -m venv $(DOCS_VENV)
+	$(BIN)/uv pip sync --quiet --python $(DOCS_VENV) requirements/docs.txt
+	@touch $@
+
+site: $(DOCS_READY)  ## the documentation as a site in build/site/html; warnings and faulty links are errors
+	$(DOCS_VENV)/bin/python tools/documentation/build.py
+
 lock: $(READY)  ## pin everything anew
+	$(BIN)/uv pip compile requirements/docs.in --quiet --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --output-file requirements/docs.txt
 	$(BIN)/uv pip compile pyproject.toml --quiet --all-extras --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --output-file requirements/lock.txt
 

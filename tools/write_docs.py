@@ -1,6 +1,6 @@
 """Writes the generated parts of the documentation again: ``python tools/write_docs.py``.
 
-A generated part stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``; tests compare it with
+The references of command line and Python are generated whole (``docs/reference/``). A generated part of another page stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``; tests compare it with
 the registries, so documentation that lags behind fails.
 """
 
@@ -13,6 +13,8 @@ from atypia.backbones.catalogue import markdown_notes, markdown_table
 from atypia.data.sources.catalogue import markdown
 from atypia.methods.catalogue import losses_table, samplers_table, terms_table
 from atypia.workflows.studies.paper import papers_document
+from documentation.commands import commands_page
+from documentation.interface import interface_pages
 
 DOCS = Path(__file__).parents[1] / "docs"
 PARTS = {
@@ -35,6 +37,16 @@ def main() -> None:
                 raise SystemExit(f"{path}: the marks of «{name}» are not there")
             text = f"{text[: found.start()]}{found[1]}\n{make().strip()}\n{found[2]}{text[found.end() :]}"
         path.write_text(text, "utf-8")
+    for place, text in references().items():
+        path = DOCS / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+
+
+def references() -> dict[str, str]:
+    """Pages that are generated whole: place below ``docs/`` to text."""
+    python = {f"reference/python/{name}": text for name, text in interface_pages().items()}
+    return {"reference/commands.md": commands_page(), **python}
 
 
 if __name__ == "__main__":

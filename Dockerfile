@@ -1,0 +1,19 @@
+# atypia predict and atypia serve: docs/deploy.md. The network is needed while the image is built, and not when it runs.
+FROM python:3.12-slim AS build
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE ./
+COPY src ./src
+RUN python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+
+FROM python:3.12-slim
+RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin atypia
+COPY --from=build /wheels /wheels
+RUN wheel="$(ls /wheels/atypia-*.whl)" \
+    && python -m pip install --no-cache-dir --no-compile "${wheel}[slides,review]" \
+    && rm -rf /wheels
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/home/atypia ATYPIA_HOME=/home/atypia/.atypia
+USER 10001
+WORKDIR /home/atypia
+EXPOSE 8470
+ENTRYPOINT ["atypia"]
+CMD ["--help"]

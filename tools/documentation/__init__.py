@@ -1,0 +1,1 @@
+"""What makes the documentation: references from the code, pictures from the phantom set, notebooks, the site."""

@@ -51,7 +51,9 @@ sheet
 # %%
 summary = case.summary.as_dict()
 corrected = summary["corrected"]
-print(f"raw       {summary['rate']:.2f}  [{summary['rate_low']:.2f}, {summary['rate_high']:.2f}]  {summary['atypical']} of {summary['scored']}")
+print(
+    f"raw       {summary['rate']:.2f}  [{summary['rate_low']:.2f}, {summary['rate_high']:.2f}]  {summary['atypical']} of {summary['scored']}"
+)
 print(f"corrected {corrected['rate']:.2f}  [{corrected['rate_low']:.2f}, {corrected['rate_high']:.2f}]")
 
 # %% [markdown]

@@ -24,7 +24,13 @@ print(figures)
 home = atypia.train(recipe, figures, "runs/home", split=atypia.make_split("kfold", figures, folds=3, nested=True))
 away = atypia.train(recipe, figures, "runs/away", split=atypia.make_split("lodo", figures))
 for name, run in {"home": home, "away": away}.items():
-    print(name, {metric: round(value, 3) for metric, value in run.predictions("test").metrics(["balanced_accuracy", "auroc"]).items()})
+    print(
+        name,
+        {
+            metric: round(value, 3)
+            for metric, value in run.predictions("test").metrics(["balanced_accuracy", "auroc"]).items()
+        },
+    )
 
 # %% [markdown]
 # ## Which laboratory is hard
@@ -60,10 +66,10 @@ axis.legend(frameon=False)
 # %% [markdown]
 # ## What can be done about it
 #
-# A method against domain shift is one more row on the same split, compared figure by figure: here the penalty of the probe is stronger.
+# A method against domain shift is one more row on the same split, compared figure by figure: here the probe is held back more strongly.
 
 # %%
-strong = atypia.load_recipe("probe", {"options.strengths": [1e-4]}, backbone="efficientnet-lite0")
+strong = atypia.load_recipe("probe", {"options.strengths": [10.0]}, backbone="efficientnet-lite0")
 other = atypia.train(strong, figures, "runs/strong", split=atypia.make_split("lodo", figures))
 other.compare(away)
 

@@ -62,7 +62,10 @@ results = {}
 for data in (calls, mixed, pool):
     trained = atypia.train(recipe, data, f"runs/{data.name}", split=atypia.make_split("kfold", data, folds=2))
     results[data.name] = atypia.evaluate(trained.out, test, allow=["case-across-sets"]).predictions()
-    print(f"{data.name:20}", {name: round(value, 3) for name, value in results[data.name].metrics(["auroc", "balanced_accuracy"]).items()})
+    print(
+        f"{data.name:20}",
+        {name: round(value, 3) for name, value in results[data.name].metrics(["auroc", "balanced_accuracy"]).items()},
+    )
 
 # %% [markdown]
 # The last line is trained on the truth of every figure: what complete labels would give. The difference of the first two, figure by figure:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from documentation.commands import commands_page
+from documentation.interface import interface_pages
+
 from atypia.backbones.catalogue import markdown_notes, markdown_table
 from atypia.data.sources.catalogue import markdown
 from atypia.methods.catalogue import losses_table, samplers_table, terms_table
 from atypia.workflows.studies.paper import papers_document
-from documentation.commands import commands_page
-from documentation.interface import interface_pages
 
 DOCS = Path(__file__).parents[1] / "docs"
 PARTS = {

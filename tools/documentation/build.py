@@ -30,7 +30,7 @@ PROJECT: Final = {
 }
 """File of the root to its page."""
 LINK: Final = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
-CODE: Final = re.compile(r"(^```.*?^```[ ]*$|`[^`\n]+`)", re.DOTALL | re.MULTILINE)
+BLOCK: Final = re.compile(r"(^```.*?^```[ ]*$)", re.DOTALL | re.MULTILINE)
 
 
 def main() -> None:
@@ -92,7 +92,7 @@ def rewritten(path: Path, place: PurePosixPath, places: dict[Path, str]) -> str:
 
     def link(found: re.Match[str]) -> str:
         mark, text, target = found.groups()
-        if re.match(r"[a-z]+:|#", target) or place.parts[:1] == ("index.md",):
+        if re.match(r"[a-z]+:|#", target):
             return found[0]
         name, _, anchor = target.partition("#")
         file = (path.parent / name).resolve()
@@ -101,11 +101,7 @@ def rewritten(path: Path, place: PurePosixPath, places: dict[Path, str]) -> str:
         there = os.path.relpath(places[file], place.parent or ".")
         return f"{mark}[{text}]({there}{'#' + anchor if anchor else ''})"
 
-    parts = CODE.split(path.read_text("utf-8"))
-    if path.is_relative_to(ROOT / "docs" / "site"):
-        return "".join(parts)
-    # Codes stand inside the text of links too: links are looked for in the whole, blocks apart.
-    blocks = re.split(r"(^```.*?^```[ ]*$)", "".join(parts), flags=re.DOTALL | re.MULTILINE)
+    blocks = BLOCK.split(path.read_text("utf-8"))
     return "".join(block if block.startswith("```") else LINK.sub(link, block) for block in blocks)
 
 
@@ -131,7 +127,9 @@ def _notebooks(folder: Path) -> None:
         page = folder / f"{script.stem}.md"
         text = page.read_text("utf-8")
         title, _, rest = text.partition("\n")
-        page.write_text(f"{title}\n\n{{download}}`Download as a Jupyter notebook <{script.stem}.ipynb>`\n{rest}", "utf-8")
+        page.write_text(
+            f"{title}\n\n{{download}}`Download as a Jupyter notebook <{script.stem}.ipynb>`\n{rest}", "utf-8"
+        )
 
 
 def _unlisted(source: Path) -> None:
@@ -152,9 +150,12 @@ def _unlisted(source: Path) -> None:
 
 def versions(folder: Path, version: str) -> None:
     """Writes the list of versions that lie side by side, and the page that leads to the newest."""
-    names = sorted((path.name for path in folder.iterdir() if (path / "index.html").is_file()), key=_order, reverse=True)
+    names = sorted(
+        (path.name for path in folder.iterdir() if (path / "index.html").is_file()), key=_order, reverse=True
+    )
     entries = [
-        {"name": f"{name} (newest)" if name == names[0] else name, "version": name, "url": f"../{name}/"} for name in names
+        {"name": f"{name} (newest)" if name == names[0] else name, "version": name, "url": f"../{name}/"}
+        for name in names
     ]
     (folder / "versions.json").write_text(json.dumps(entries, indent=1) + "\n", "utf-8")
     leading = f'<!doctype html>\n<meta charset="utf-8">\n<title>Atypia</title>\n<meta http-equiv="refresh" content="0; url={names[0]}/index.html">\n'

@@ -86,4 +86,6 @@ def _section(title: str, body: list[str]) -> list[str]:
             entries[-1][1].append(line.strip())
         elif line:
             entries.append(("", [line.strip()]))
-    return [f"- `{name}`: {inline(' '.join(text))}" if name else f"- {inline(' '.join(text))}" for name, text in entries]
+    return [
+        f"- `{name}`: {inline(' '.join(text))}" if name else f"- {inline(' '.join(text))}" for name, text in entries
+    ]

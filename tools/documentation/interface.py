@@ -59,7 +59,9 @@ def anchor(name: str) -> str:
 
 
 def _summary(name: str) -> str:
-    return "The version of this installation." if name == "__version__" else first_sentence(getattr(atypia, name).__doc__)
+    return (
+        "The version of this installation." if name == "__version__" else first_sentence(getattr(atypia, name).__doc__)
+    )
 
 
 def _entry(name: str) -> str:
@@ -92,7 +94,9 @@ def _returned(names: Sequence[str]) -> list[type]:
 def _class(name: str, found: type) -> str:
     """A class that is not imported by name, but given back by a function."""
     members = [_member(name, *one) for one in _members(found)]
-    return "\n".join([f"## {name}\n", "*Given back by a function of this page.*\n", markdown(inspect.getdoc(found)), "", *members])
+    return "\n".join(
+        [f"## {name}\n", "*Given back by a function of this page.*\n", markdown(inspect.getdoc(found)), "", *members]
+    )
 
 
 def _signature(found: Callable[..., Any], shown: str, skip_first: bool = False) -> str:

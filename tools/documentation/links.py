@@ -39,12 +39,16 @@ def faults(folder: Path) -> Iterator[str]:
     """Links of the pages below ``folder`` that lead nowhere, and what would be loaded from elsewhere; one line each."""
     for path in sorted(folder.rglob("*.html")):
         name = path.relative_to(folder).as_posix()
+        if name.startswith("_static/"):  # templates of the theme
+            continue
         page = _read(path)
         for target in [*page.links, *page.loaded]:
             if fault := _fault(path, target, target in page.loaded):
                 yield f"{name}: {target}: {fault}"
     for path in sorted(folder.rglob("*.css")):
-        for target in re.findall(r"(?:url\(\s*['\"]?|@import\s+['\"])(https?:[^)'\"]+)", path.read_text("utf-8", "replace")):
+        for target in re.findall(
+            r"(?:url\(\s*['\"]?|@import\s+['\"])(https?:[^)'\"]+)", path.read_text("utf-8", "replace")
+        ):
             yield f"{path.relative_to(folder).as_posix()}: {target}: loaded from another server"
 
 

@@ -40,7 +40,9 @@ def main() -> None:
         figure.savefig(buffer, format="png", dpi=110, facecolor="white")
         plt.close(figure)
         with atomic_file(IMAGES / f"concept-{name}.png") as file:
-            Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(file, "PNG", optimize=True)
+            Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(
+                file, "PNG", optimize=True
+            )
 
 
 def draw_pairs() -> Any:

@@ -6,14 +6,14 @@ COPY src ./src
 RUN python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.12-slim
-RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin atypia
+RUN useradd --uid 10001 --create-home --home-dir /var/lib/atypia --shell /usr/sbin/nologin atypia
 COPY --from=build /wheels /wheels
 RUN wheel="$(ls /wheels/atypia-*.whl)" \
     && python -m pip install --no-cache-dir --no-compile "${wheel}[slides,review]" \
     && rm -rf /wheels
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/home/atypia ATYPIA_HOME=/home/atypia/.atypia
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/var/lib/atypia ATYPIA_HOME=/var/lib/atypia
 USER 10001
-WORKDIR /home/atypia
+WORKDIR /var/lib/atypia
 EXPOSE 8470
 ENTRYPOINT ["atypia"]
 CMD ["--help"]

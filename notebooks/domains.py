@@ -11,7 +11,7 @@ import os
 import atypia
 
 own = os.environ.get("ATYPIA_NOTEBOOK_DATA")
-figures = atypia.open_data(own) if own else atypia.write_phantom("phantom", 300, workers=1)
+figures = atypia.open_data(own) if own else atypia.write_phantom("phantom", 180, workers=1)
 recipe = atypia.load_recipe("probe", {"options.strengths": [0.1]}, backbone="efficientnet-lite0")
 print(figures)
 
@@ -21,7 +21,7 @@ print(figures)
 # The same recipe, twice: by folds of cases inside all laboratories, and with one laboratory left out at a time.
 
 # %%
-home = atypia.train(recipe, figures, "runs/home", split=atypia.make_split("kfold", figures, folds=3, nested=True))
+home = atypia.train(recipe, figures, "runs/home", split=atypia.make_split("kfold", figures, folds=2, nested=True))
 away = atypia.train(recipe, figures, "runs/away", split=atypia.make_split("lodo", figures))
 for name, run in {"home": home, "away": away}.items():
     print(

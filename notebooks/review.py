@@ -75,7 +75,8 @@ results["calls-and-decisions"].compare(results["calls-alone"])
 
 # %% [markdown]
 # Sixty decisions of one reviewer are few; the interval says whether they can be told from none. The same decisions also
-# [calibrate](calibrate.md) the model that made the calls:
+# [calibrate](calibrate.md) the model that made the calls. Read its table with care: these figures were picked near the threshold, so it shows the model on its
+# hardest figures. For a calibration the page has a queue of its own, which spreads over all scores.
 
 # %%
 found = atypia.calibrate("atypia", pool, decisions="decisions.csv")

@@ -266,7 +266,8 @@ def test_sizes_that_contradict_each_other_are_refused_until_it_is_said_which(
     asked = ("predict", slide, "--points", table, "--model", model, "--out", tmp_path / "calls.csv", "--mpp", 0.5)
     ended = atypia(*asked)
     assert (
-        ended.code == 2 and "0.5 (--mpp) and 0.25 (file: SCN XML); fix: --mpp-from given or --mpp-from scn" in ended.err
+        ended.code == 2
+        and "0.5 (given by --mpp) and 0.25 (file: SCN XML); fix: --mpp-from given or --mpp-from scn" in ended.err
     )
     for choice, expected in (("given", "0.5"), ("scn", "0.25")):
         assert atypia(*asked, "--mpp-from", choice).code == 0

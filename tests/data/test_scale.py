@@ -78,7 +78,7 @@ def test_what_cannot_be_used_is_named_and_does_not_count() -> None:
     (oblong,) = scale.tiff_statements([40_000, 20_000], 3)
     assert math.isnan(screen.mpp) and "352.8 µm/px, outside 0.05 to 20" in screen.problem
     assert "pixels must be square" in oblong.problem
-    assert scale.choose_mpp(NAME, [screen], 0.25) == scale.Scale(0.25, "--mpp")
+    assert scale.choose_mpp(NAME, [screen], 0.25) == scale.Scale(0.25, "given by --mpp")
     assert scale.unused_notes(NAME, [screen])[0].startswith("a.tif: not used: 352.8 µm/px")
     assert scale.statement(scale.TIFF, "file", 0.0, 0.0) == scale.statement(scale.TIFF, "file", None, 0.25) == []
 
@@ -96,8 +96,8 @@ def test_options_that_say_nothing() -> None:
 
 
 def test_magnification() -> None:
-    assert scale.mpp_from_magnification(None, 20) == (0.5, "--magnification 20")
-    assert scale.mpp_from_magnification(0.26, 40) == (0.26, "--mpp")
+    assert scale.mpp_from_magnification(None, 20) == (0.5, "given by --magnification 20")
+    assert scale.mpp_from_magnification(0.26, 40) == (0.26, "given by --mpp")
     with pytest.raises(InputError, match=r"`--mpp and --magnification` must be one size, got 0\.5 and 40"):
         scale.mpp_from_magnification(0.5, 40)
     with pytest.raises(InputError, match="`--magnification` must be from 1 to 200"):
@@ -138,6 +138,6 @@ def test_the_real_slide_keeps_its_word(real_root: Path) -> None:
     assert scale.choose_mpp(NAME, said) == scale.Scale(0.499, "file: aperio/openslide")
     assert scale.choose_mpp(NAME, said, 0.5).mpp == 0.5
     with pytest.raises(
-        DataError, match=r"0\.25 \(--mpp\) and 0\.499 \(file: aperio/openslide\); fix: --mpp-from given"
+        DataError, match=r"0\.25 \(given by --mpp\) and 0\.499 \(file: aperio/openslide\); fix: --mpp-from given"
     ):
         scale.choose_mpp(NAME, said, 0.25)

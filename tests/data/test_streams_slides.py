@@ -144,7 +144,7 @@ def test_given_scale_goes_before_the_files_where_that_is_said(tmp_path: Path, pa
     points = Points.at([320.0], [320.0])
     stated, _ = gathered(slide_crops(path, points, TRAINED))
     with pytest.raises(
-        DataError, match=r"0\.5 \(--mpp\) and 0\.25 \(file: TIFF resolution\); fix: --mpp-from given or"
+        DataError, match=r"0\.5 \(given by --mpp\) and 0\.25 \(file: TIFF resolution\); fix: --mpp-from given or"
     ):
         list(slide_crops(path, points, TRAINED, mpp=0.5))
     given, _ = gathered(slide_crops(path, points, TRAINED, reading=SlideReading(0.5, "given")))

@@ -195,7 +195,7 @@ def test_a_training_on_everything_decides_by_the_laboratories_that_were_left_out
 def test_a_training_with_laboratories_left_out_gives_a_prior(
     phantom: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(laboratories, "LEAST", 3)  # the set is small
+    monkeypatch.setattr(laboratories, "FEWEST_FIGURES", 3)  # the set is small
     tiny = ["backbone=tiny-cnn", "input_px=32", "geometry.out_px=32"]
     name, loaded = load_recipe("probe", tiny)
     lodo = make_split("lodo", phantom, 0)

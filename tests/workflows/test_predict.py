@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 from atypia.base.errors import InputError
 from atypia.challenge import classify
 from atypia.inference.bundles.bundle import load_bundle
+from atypia.inference.bundles.decision import fit_decision
 from atypia.inference.classifier import Classifier
 from atypia.inference.requests import Request
 from atypia.workflows.predict import old_form_warnings, predict_crops, predict_request
@@ -90,11 +92,47 @@ def test_a_list_of_slides_gives_what_each_slide_gives_alone(
     assert [one.status for one in found.outcomes] == ["done"] and not found.failed and not found.all_refused
     assert found.outcomes[0].atypical == alone.summary.total.atypical
     first, second = tmp_path / "alone.csv", tmp_path / "out" / "case" / "results.csv"
-    assert first.read_text("utf-8").replace(",given,", ",--mpp,") == second.read_text("utf-8").replace(
-        "'--mpp", "--mpp"
-    )
+    assert first.read_text("utf-8").replace(",given,", ",given by --mpp,") == second.read_text("utf-8")
     again = predict_slides([SlideJob(slide, points)], tmp_path / "out", settings, engine="inline")
     assert len(again.kept) == 1 and repr(again).startswith("<PredictedSlides: 1 slides, 0 done, 1 kept, 0 failed")
+
+
+def test_the_table_of_slides_has_the_corrected_rates(
+    trained_folder: Path, pages: Sequence[Image.Image], tmp_path: Path
+) -> None:
+    """As each slide's summary says them; a known prevalence moves them, and is part of what a slide is kept by."""
+    rng = np.random.default_rng(1)
+    labels = np.repeat([0, 1], [60, 40])
+    bundle = replace(load_bundle(trained_folder / "fold-1" / "bundle"), field_um=8.0)
+    fitted = fit_decision(rng.normal(2.0 * labels - 1.0, 1.0), labels)
+    model = str(replace(bundle, decision=fitted).save(tmp_path / "fitted"))
+    slide, points = tmp_path / "case.png", tmp_path / "points.csv"
+    Image.fromarray(np.concatenate([np.array(page) for page in pages], axis=1)).save(slide)
+    points.write_text("x,y\n" + "".join(f"{SIDE * i + SIDE / 2},{SIDE / 2}\n" for i in range(5)))
+    rates = []
+    for prevalence, status in ((None, "done"), (0.05, "done"), (0.05, "kept")):
+        settings = SlideSettings((model,), mpp=0.25, forms=("csv",), prevalence=prevalence)
+        (one,) = predict_slides([SlideJob(slide, points)], tmp_path / "out", settings, engine="inline").outcomes
+        said = json.loads((tmp_path / "out" / "case" / "summary.json").read_text("utf-8"))["corrected"]
+        assert one.status == status and one.rate_corrected is not None
+        assert (one.rate_corrected, one.rate_corrected_low, one.rate_corrected_high) == (
+            said["rate"], said["rate_low"], said["rate_high"],
+        )  # fmt: skip
+        with (tmp_path / "out" / "slides.csv").open(encoding="utf-8", newline="") as file:
+            (row,) = csv.DictReader(file)
+        assert float(row["rate_corrected"]) == one.rate_corrected
+        rates.append(one.rate_corrected)
+    assert rates[1] < rates[0] and rates[2] == rates[1]
+    with pytest.raises(InputError, match="`prevalence` must be between 0 and 1, got 30"):
+        predict_slides([SlideJob(slide, points)], tmp_path / "out", SlideSettings((model,), prevalence=30))
+
+
+def test_what_slides_were_made_from_is_worded_as_ever() -> None:
+    """A later wording, and a key that is not set, repeat no slide that is done."""
+    told = SlideSettings(mpp=0.25).evidence()
+    assert told["given_as"] == "--mpp" and "prevalence" not in told
+    assert SlideSettings(given_as="given by --magnification 40").evidence()["given_as"] == "--magnification 40"
+    assert SlideSettings(given_as="given").evidence()["given_as"] == "given"
 
 
 def test_a_threshold_is_part_of_opening(model: Path) -> None:

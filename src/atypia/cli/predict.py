@@ -200,11 +200,11 @@ def register(app: typer.Typer) -> None:
         box = cast("BoxFormat", box_format)
         by_area = density or region is not None or field is not None
         if slides is not None:
-            if inputs or out is None or page or summary or explain or region or prevalence is not None:
-                raise typer.BadParameter("give --out FOLDER, and neither inputs nor --page, --summary, --explain, --region or --prevalence "
+            if inputs or out is None or page or summary or explain or region:
+                raise typer.BadParameter("give --out FOLDER, and neither inputs nor --page, --summary, --explain or --region "
                                          "(--form html writes each slide's page)", param_hint="--slides")  # fmt: skip
             settings = SlideSettings(models, at, coverage, threshold, runtime, tta, mpp, point_format, box,
-                                     tuple(classes or ()), tuple(forms or ("parquet", "geojson")), fields, *place, min_score, unit, (field or "2") if by_area else "")  # fmt: skip
+                                     tuple(classes or ()), tuple(forms or ("parquet", "geojson")), fields, *place, min_score, unit, (field or "2") if by_area else "", prevalence)  # fmt: skip
             many(slides, points, out, settings, engine, address, workers, as_json)
             return
         if not inputs or engine != "local" or address or workers or forms:

@@ -14,6 +14,7 @@ from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.errors import DataError, InputError, must
 from atypia.inference.bundles.laboratory import Own
+from atypia.inference.bundles.left_out import FEWEST_FIGURES
 from atypia.inference.bundles.reference import log_odds
 from atypia.inference.predictions import read_predictions
 from atypia.statistics.laboratories import (
@@ -27,8 +28,6 @@ from atypia.statistics.laboratories import (
 
 STRENGTH: Final = 4.0
 """By how much the likeliest prior is sharpened: what loses least on left-out laboratories (docs/results/calibration.md)."""
-LEAST: Final = 10
-"""Figures of either class that a laboratory needs to tell something of how laboratories differ."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +45,7 @@ def left_out(folders: Iterable[Path]) -> list[LeftOutLaboratory]:
 
     Of a training with protocol ``lodo`` these are the test parts of its folds; of any training also the domains of its
     evaluations on other sets. Runs without a validation part of both classes are passed over, and laboratories with
-    fewer than :data:`LEAST` figures of a class.
+    fewer than :data:`atypia.inference.bundles.left_out.FEWEST_FIGURES` figures of a class.
 
     Raises:
         InputError: There is none.
@@ -100,7 +99,7 @@ def _scores(table: pa.Table) -> Own:
 
 def _enough(scores: Own) -> bool:
     positives = int(scores.labels.sum())
-    return min(positives, len(scores.labels) - positives) >= LEAST
+    return min(positives, len(scores.labels) - positives) >= FEWEST_FIGURES
 
 
 def prior_of(laboratories: Sequence[LeftOutLaboratory], strength: float = STRENGTH) -> LaboratoryPrior:

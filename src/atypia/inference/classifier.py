@@ -161,7 +161,7 @@ class Classifier:
         Raises:
             InputError: The model does not say which size that is.
         """
-        if self.geometry.side_um is not None or self.geometry.side_px is not None:
+        if not self.geometry.is_whole:
             return self.geometry
         if self.field_um is None:
             raise InputError(
@@ -169,7 +169,7 @@ class Classifier:
                     "field_um", "known to cut crops from slides", f"nothing in {self.name}", "train on data with µm/px"
                 )
             )
-        return CropGeometry(self.geometry.out_px, side_um=self.field_um, stain=self.geometry.stain)
+        return self.geometry.with_field(self.field_um)
 
     def predict(
         self, crops: CropInputs, *, mpp: float | None = None, mpp_from: str = "auto", batch_size: int = 64

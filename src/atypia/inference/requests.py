@@ -13,6 +13,7 @@ from atypia.data.points.base import BoxFormat, Points
 from atypia.data.slides.dicom import dicom_series
 from atypia.data.slides.expected import Expected, count_images
 from atypia.data.slides.origins import AUTO, NO_OFFSET
+from atypia.data.slides.scale import GIVEN_AS
 from atypia.data.slides.stacks import classify_input
 from atypia.data.slides.streams import DEFAULT_BATCH, CropBatch, Refusal, Skipped, crop_files
 
@@ -78,7 +79,7 @@ class Request:
     classes: tuple[str, ...] = ()
     batch_size: int = DEFAULT_BATCH
     mpp_from: str = AUTO
-    given_as: str = "--mpp"
+    given_as: str = GIVEN_AS
     origin: str = AUTO
     offset_px: tuple[float, float] = NO_OFFSET
     beside: tuple[str, ...] = ()

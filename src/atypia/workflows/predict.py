@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from atypia.statistics.differences.comparison import Comparison
     from atypia.workflows.density import DensityOptions
 
-GEOJSON: Final = ".geojson"
 AVERAGED: Final = "the errors of an average of several networks or views are not recorded"
 MOST_IN_TITLE: Final = 120
 """Characters of the inputs' names in the title of a page."""
@@ -234,7 +233,7 @@ def predict_request(
         page: HTML page of the case.
         title: Of the page; None for the names of the inputs.
         summary: File of the counts.
-        fields: Whether GeoJSON shows squares of the field instead of points.
+        fields: Whether formats that draw figures on their slide (GeoJSON) show squares of the field instead of points.
         prevalence: Share of atypical figures in the population of the case, in (0, 1), where it is known; changes no call.
         hold_rows: Whether all rows are kept in memory, as the result's ``rows``.
         density: Figures by area, for points on slides; None for none.
@@ -242,7 +241,7 @@ def predict_request(
         progress: Told how many figures are done.
 
     Raises:
-        InputError: As :func:`predict_crops`; GeoJSON is asked for and the request is not of one slide.
+        InputError: As :func:`predict_crops`; a format of one slide (GeoJSON) is asked for and the request is not of one.
         DataError: As :func:`predict_crops`.
         WorkError: A file cannot be written.
     """
@@ -251,13 +250,13 @@ def predict_request(
     from atypia.inference.input_order import classify_stream
     from atypia.inference.requests import StreamNotes, only_slide, open_stream
     from atypia.inference.results import RESULTS_SCHEMA
-    from atypia.reports.case.outputs import check_suffix, open_writer
+    from atypia.reports.case.outputs import format_of, open_writer
     from atypia.reports.case.summary import CaseSummary
     from atypia.workflows.density import FigurePlaces, check_density, densities
 
     told, side = StreamNotes(), None
     correction = correction_for(classifier, prevalence)
-    if GEOJSON in [check_suffix(path) for path in results]:
+    if any(format_of(path).on_slide for path in results):
         only_slide(request)
         side = field_px(classifier, request) if fields else None
     if density is not None:

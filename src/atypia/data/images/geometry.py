@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Final, Literal, SupportsIndex
 
@@ -99,6 +99,14 @@ class CropGeometry:
     def is_whole(self) -> bool:
         """Whether the field is the whole crop image."""
         return self.side_um is None and self.side_px is None
+
+    def with_field(self, field_um: float) -> CropGeometry:
+        """This geometry where the scale is known: the field of that size in place of the whole crop image.
+
+        >>> CropGeometry(64).with_field(32.0).side_um, CropGeometry(64, side_px=80).with_field(32.0).side_um
+        (32.0, None)
+        """
+        return replace(self, side_um=field_um) if self.is_whole else self
 
     def source_side_px(self, mpp: float | None = None) -> int | None:
         """Side of the field in source pixels, rounded to a whole number.

@@ -13,7 +13,16 @@ from atypia.base.files.regularfiles import open_regular
 from atypia.data.images.decoding import FORMATS
 from atypia.data.images.geometry import CropGeometry, apply
 from atypia.data.slides.readas import ReadAs, check_one_figure, read_crop_as
-from atypia.data.slides.scale import AUTO, Scale, Statement, choose_mpp, dpi_statements, mpp_differ, page_statements
+from atypia.data.slides.scale import (
+    AUTO,
+    GIVEN_AS,
+    Scale,
+    Statement,
+    choose_mpp,
+    dpi_statements,
+    mpp_differ,
+    page_statements,
+)
 
 _DESCRIPTION, _X, _Y, _UNIT = 270, 282, 283, 296
 """Numbers of TIFF tags."""
@@ -42,7 +51,7 @@ def image_statements(image: Image.Image) -> list[Statement]:
         return []
 
 
-def crop_scale(path: Path, name: str, mpp: float | None, mpp_from: str = AUTO, given_as: str = "--mpp") -> Scale:
+def crop_scale(path: Path, name: str, mpp: float | None, mpp_from: str = AUTO, given_as: str = GIVEN_AS) -> Scale:
     """The µm/px of a crop's file, as :func:`atypia.data.slides.scale.choose_mpp` decides it.
 
     Raises:
@@ -64,7 +73,7 @@ class Sizing:
 
     mpp: float | None = None
     mpp_from: str = AUTO
-    given_as: str = "--mpp"
+    given_as: str = GIVEN_AS
     assumed_um: float | None = None
 
     def scale(self, path: Path, name: str) -> Scale:

@@ -35,6 +35,8 @@ SOURCES: Final = {
 """Places of a file that may state µm/px, the most specific first."""
 CHOICES: Final = (AUTO, GIVEN, *SOURCES)
 """Values of ``--mpp-from``."""
+GIVEN_AS: Final = "given by --mpp"
+"""How a µm/px that the user named is called in messages and results: no text that a spreadsheet would run."""
 
 TOLERANCE: Final = 0.05
 """Two µm/px that differ by a larger share of the larger one contradict each other."""
@@ -143,7 +145,7 @@ def choose_mpp(
     statements: Sequence[Statement],
     given: float | None = None,
     mpp_from: str = AUTO,
-    given_as: str = "--mpp",
+    given_as: str = GIVEN_AS,
 ) -> Scale:
     """Chooses the µm/px of an image.
 
@@ -221,19 +223,19 @@ def mpp_from_magnification(mpp: float | None, magnification: float | None) -> tu
         InputError: The magnification is not from 1 to 200, or the two contradict each other.
 
     >>> mpp_from_magnification(None, 40)
-    (0.25, '--magnification 40')
+    (0.25, 'given by --magnification 40')
     """
     if magnification is None:
-        return mpp, "--mpp"
+        return mpp, GIVEN_AS
     if not 1 <= magnification <= 200:
         raise InputError(must("--magnification", "from 1 to 200", magnification, "for instance 40"))
     found = MAGNIFICATION_MPP / magnification
     if mpp is None:
-        return found, f"--magnification {magnification:g}"
+        return found, f"given by --magnification {magnification:g}"
     if mpp_differ(mpp, found):
         got = f"{mpp:g} and {magnification:g}, which is {found:g} µm/px"
         raise InputError(must("--mpp and --magnification", "one size", got, "give one of them"))
-    return mpp, "--mpp"
+    return mpp, GIVEN_AS
 
 
 # What files say -------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from atypia.data.slides.origins import AUTO, NO_OFFSET, Zero, check_origin, zero
 from atypia.data.slides.readas import ReadAs
 from atypia.data.slides.readers import open_slide
 from atypia.data.slides.regions import Bounds, Slide
-from atypia.data.slides.scale import GIVEN, Scale, check_choice, choose_mpp, unknown_mpp_error, unused_notes
+from atypia.data.slides.scale import GIVEN, GIVEN_AS, Scale, check_choice, choose_mpp, unknown_mpp_error, unused_notes
 from atypia.data.slides.streams import DEFAULT_BATCH, Crop, CropBatch, Refusal, batched
 
 TILE_PX = 1024
@@ -48,7 +48,7 @@ class SlideReading:
 
     mpp: float | None = None
     mpp_from: str = AUTO
-    given_as: str = "--mpp"
+    given_as: str = GIVEN_AS
     origin: str = AUTO
     offset_px: tuple[float, float] = NO_OFFSET
 

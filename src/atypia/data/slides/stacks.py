@@ -24,7 +24,7 @@ from atypia.data.images.decoding import FORMATS, ImageLimits, image_format, read
 from atypia.data.images.geometry import CropGeometry
 from atypia.data.slides.cropscale import Sizing
 from atypia.data.slides.readers import SLIDE_SUFFIXES
-from atypia.data.slides.scale import AUTO
+from atypia.data.slides.scale import AUTO, GIVEN_AS
 from atypia.data.slides.streams import (
     CROP_LIMITS,
     DEFAULT_BATCH,
@@ -94,7 +94,7 @@ def stack_pages(
     limits: ImageLimits = CROP_LIMITS,
     max_pages: int = MAX_PAGES,
     mpp_from: str = AUTO,
-    given_as: str = "--mpp",
+    given_as: str = GIVEN_AS,
     assumed_um: float | None = None,
     notes: list[str] | None = None,
 ) -> Iterator[CropBatch | Refusal]:

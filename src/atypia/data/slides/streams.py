@@ -28,7 +28,7 @@ from atypia.data.images.decoding import ImageLimits, image_format, read_header, 
 from atypia.data.images.geometry import CropGeometry
 from atypia.data.slides.cropscale import Sizing
 from atypia.data.slides.readas import UNKNOWN, ReadAs
-from atypia.data.slides.scale import AUTO
+from atypia.data.slides.scale import AUTO, GIVEN_AS
 from atypia.data.sources.layouts import IMAGE_SUFFIXES, walk_files
 
 MAX_CROP_PX = 2048
@@ -211,7 +211,7 @@ def crop_files(
     workers: int | None = None,
     skipped: Skipped | None = None,
     mpp_from: str = AUTO,
-    given_as: str = "--mpp",
+    given_as: str = GIVEN_AS,
     assumed_um: float | None = None,
 ) -> Iterator[CropBatch | Refusal]:
     """Crops from image files, folders and patterns, decoded in threads, in the inputs' order.

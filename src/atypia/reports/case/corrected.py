@@ -54,8 +54,8 @@ class RateCorrection:
     """
 
     def __init__(self, known: KnownErrors, prevalence: float | None = None) -> None:
-        if prevalence is not None and not 0 < prevalence < 1:
-            raise InputError(must("prevalence", "between 0 and 1", prevalence, "give a share: 0.2 for 20 %"))
+        if prevalence is not None:
+            check_prevalence(prevalence)
         if prevalence is not None and known.prior is None:
             got = "a model that does not record the share of atypical figures that its probabilities hold for"
             raise InputError(must("prevalence", "left out", got, "choose a model with a fitted decision"))
@@ -141,6 +141,16 @@ class RateCorrection:
                 f"and Gladen), from the probabilities {100 * found.likeliest:.1f} % (likeliest rate, Saerens)."
             )
         return notes
+
+
+def check_prevalence(prevalence: float) -> None:
+    """Refuses what is no share of a population.
+
+    Raises:
+        InputError: It is not between 0 and 1.
+    """
+    if not 0 < prevalence < 1:
+        raise InputError(must("prevalence", "between 0 and 1", prevalence, "give a share: 0.2 for 20 %"))
 
 
 def _headline(found: CaseRates) -> tuple[float, float, float]:

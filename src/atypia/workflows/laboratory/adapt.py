@@ -35,7 +35,7 @@ from atypia.evaluation.external import check_set, open_target
 from atypia.inference.bundles.bundle import Bundle, load_bundle
 from atypia.inference.bundles.calibration import Floats
 from atypia.inference.bundles.packing import unpack
-from atypia.inference.classifier import Classifier, find_model
+from atypia.inference.classifier import find_model
 from atypia.inference.export.compact import whole
 from atypia.inference.export.derived import check_new
 from atypia.methods.network import NetworkSpec
@@ -47,7 +47,7 @@ from atypia.statistics.resampling import PredictedLabels
 from atypia.training.recipe import load_recipe
 from atypia.training.train import train
 from atypia.training.trainer import TrainingRequest
-from atypia.workflows.laboratory.own_figures import made_from, scored, without_copies
+from atypia.workflows.laboratory.own_figures import made_from, readable, without_copies
 from atypia.workflows.laboratory.told import interval_values, table_text
 
 METRICS: Final = ("balanced_accuracy", "sensitivity", "specificity", "auroc")
@@ -186,11 +186,12 @@ def adapt(
         got = f"{counts[0]} normal, {counts[1]} atypical"
         raise InputError(must("figures", f"at least {LEAST} of either class", got, "label more, or use calibrate"))
     checked = check_set(open_target(path), manifest, tuple(allow), progress)
-    seen = scored(manifest, Classifier.load(path), progress)
-    manifest, notes = seen.manifest, (*notes, *checked.warnings, *seen.notes)
+    geometry = _geometry(first, manifest)
+    manifest, lost = readable(manifest, open_store(manifest, geometry, progress=progress))
+    notes = (*notes, *checked.warnings, *lost)
     bundle = whole(first)
     assert bundle.network is not None
-    begin = _Begin(path, bundle, NetworkSpec.from_dict(bundle.network), _geometry(first, manifest))
+    begin = _Begin(path, bundle, NetworkSpec.from_dict(bundle.network), geometry)
     recipe = _recipe(begin, overrides)
     split = make_split("kfold", manifest, seed, folds=folds)
     job = TrainingRequest(
@@ -203,9 +204,7 @@ def adapt(
 def _geometry(bundle: Bundle, manifest: Manifest) -> CropGeometry:
     """The model's field where every figure's µm/px is known, else the whole crop, as ``atypia predict`` cuts."""
     known = manifest.table[r.MPP].null_count == 0
-    if bundle.geometry.is_whole and bundle.field_um is not None and known:
-        return CropGeometry(bundle.geometry.out_px, side_um=bundle.field_um, stain=bundle.geometry.stain)
-    return bundle.geometry
+    return bundle.geometry.with_field(bundle.field_um) if known and bundle.field_um is not None else bundle.geometry
 
 
 def _recipe(begin: _Begin, overrides: Sequence[str]) -> Any:

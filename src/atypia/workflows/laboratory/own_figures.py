@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from atypia.base import records as r
 from atypia.base.errors import DataError, InputError, must
 from atypia.base.process.progress import Progress, silent
 from atypia.base.version import VERSION
-from atypia.data.crops.store import open_store
+from atypia.data.crops.store import CropStore, open_store
 from atypia.data.manifest import Manifest
 from atypia.data.slides.streams import CropBatch, crop_files
 from atypia.data.sources.layouts import class_label
@@ -165,15 +165,29 @@ def scored(manifest: Manifest, classifier: Classifier, progress: Progress = sile
         raise DataError(
             f"{manifest.name}: none of the {len(manifest)} figures gives a crop, the first because: {first}"
         )
-    notes = []
-    if reasons:
-        some = "; ".join(f"{manifest.ids[i]}: {reasons[i]}" for i in sorted(reasons)[:MOST_SHOWN])
-        notes.append(f"{len(reasons)} of {len(manifest)} figures left out, they give no crop ({some})")
     rows = sorted(logits)
     usable = manifest if len(rows) == len(manifest) else manifest.take(np.array(rows))
-    return ScoredOwnFigures(
-        usable, np.array([logits[i] for i in rows]), np.stack([features[i] for i in rows]), tuple(notes)
-    )
+    notes = _left_out(manifest, {manifest.ids[i]: reasons[i] for i in sorted(reasons)})
+    return ScoredOwnFigures(usable, np.array([logits[i] for i in rows]), np.stack([features[i] for i in rows]), notes)
+
+
+def readable(manifest: Manifest, store: CropStore) -> tuple[Manifest, tuple[str, ...]]:
+    """The figures that give a crop, and which do not.
+
+    Args:
+        manifest: All.
+        store: Their crops.
+    """
+    usable = np.asarray(store.usable, dtype=bool)
+    return (manifest if usable.all() else manifest.take(np.flatnonzero(usable))), _left_out(manifest, store.quarantined)
+
+
+def _left_out(manifest: Manifest, reasons: Mapping[str, str]) -> tuple[str, ...]:
+    """How many figures of a set give no crop, and why the first do not; reasons by their ids."""
+    if not reasons:
+        return ()
+    some = "; ".join(f"{figure}: {why}" for figure, why in list(reasons.items())[:MOST_SHOWN])
+    return (f"{len(reasons)} of {len(manifest)} figures left out, they give no crop ({some})",)
 
 
 def _crops(

@@ -16,14 +16,14 @@ from atypia.base.runs import safe_name
 from atypia.data.points.base import BoxFormat
 from atypia.data.points.names import bare_stem, loose
 from atypia.data.slides.origins import AUTO, NO_OFFSET, check_origin, offset_of
-from atypia.data.slides.scale import GIVEN, check_choice
+from atypia.data.slides.scale import GIVEN, GIVEN_AS, check_choice
 from atypia.data.textfiles import cleaned_text, number, read_table
 from atypia.inference.classifier import SHIPPED, Classifier
 from atypia.inference.requests import Request
 
 TABLE: Final = "slides.csv"
 """The table of outcomes, in the folder of the results."""
-LATER: Final = ("min_score", "unit", "density")
+LATER: Final = ("min_score", "unit", "density", "prevalence")
 """Settings that earlier versions did not have."""
 _SLIDE, _POINTS, _NAME = "slide", "points", "name"
 _MPP_FROM, _ORIGIN, _OFFSET = "mpp_from", "origin", "offset"
@@ -78,6 +78,7 @@ class SlideSettings:
         min_score: Only points to which a detector gave at least this score; None for all.
         unit: What positions are in (:data:`atypia.data.points.units.CHOICES`); ``auto`` tells by the file.
         density: Field of the hotspots (:func:`atypia.reports.case.density.field_size`) where figures by area are wanted; else empty.
+        prevalence: Share of atypical figures in the population of the slides, in (0, 1), where it is known.
     """
 
     models: tuple[str, ...] = (SHIPPED,)
@@ -93,18 +94,21 @@ class SlideSettings:
     forms: tuple[str, ...] = ("parquet", "geojson")
     fields: bool = False
     mpp_from: str = AUTO
-    given_as: str = "--mpp"
+    given_as: str = GIVEN_AS
     origin: str = AUTO
     offset_px: tuple[float, float] = NO_OFFSET
     min_score: float | None = None
     unit: str = "auto"
     density: str = ""
+    prevalence: float | None = None
 
     def evidence(self) -> dict[str, Any]:
-        """What a slide's results depend on; options of later versions only where they are used, so that kept slides stay."""
+        """What a slide's results depend on; options of later versions only where they are used, so that kept slides stay,
+        and the first wording of ``given_as``."""
         plain = SlideSettings()
         later = {name for name in LATER if getattr(self, name) == getattr(plain, name)}
-        return {name: value for name, value in asdict(self).items() if name not in later}
+        worded = {"given_as": self.given_as.removeprefix(GIVEN_AS.removesuffix("--mpp"))}
+        return {name: value for name, value in {**asdict(self), **worded}.items() if name not in later}
 
     def classifier(self) -> Classifier:
         """Opens the classifier that is asked for.

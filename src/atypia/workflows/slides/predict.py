@@ -16,7 +16,7 @@ from atypia.workflows.density import DensityOptions
 from atypia.workflows.predict import predict_request
 from atypia.workflows.slides.jobs import SlideJob, SlideSettings, read_jobs
 from atypia.workflows.slides.run import run_slides
-from atypia.workflows.slides.tasks import BY_AREA, COUNTED, DONE, FAILED, KEPT, SlideOutcome
+from atypia.workflows.slides.tasks import BY_AREA, CORRECTED, COUNTED, DONE, FAILED, KEPT, SlideOutcome
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -140,7 +140,8 @@ def predict_slides(
         progress: Told about the slides that are over.
 
     Raises:
-        InputError: There is no slide, one is listed twice, a form is unknown, or the engine does not exist.
+        InputError: There is no slide, one is listed twice, a form is unknown, the prevalence is not between 0 and 1, or
+            the engine does not exist.
         DataError: The table cannot be read.
         AbsentError: A model, or what the engine needs, is not here.
         WorkError: ``out`` cannot be written.
@@ -164,6 +165,10 @@ def predict_slides(
     check_forms(settings.forms)
     if settings.density:
         field_size(settings.density)  # before the work
+    if settings.prevalence is not None:
+        from atypia.reports.case.corrected import check_prevalence
+
+        check_prevalence(settings.prevalence)
     outcomes = run_slides(
         jobs, Path(out), settings, slide_work, engine=engine, address=address, workers=workers, progress=progress
     )
@@ -201,12 +206,14 @@ def slide_work(job: SlideJob, folder: Path, settings: SlideSettings) -> Mapping[
         summary=folder / SUMMARY_FILE,
         fields=settings.fields,
         density=DensityOptions(field=field_size(settings.density)) if settings.density else None,
+        prevalence=settings.prevalence,
     )
     counts = found.summary.as_dict()
     kept = {key: counts[key] for key in ("figures", "rate", *COUNTED)}
     if found.summary.densities:
         kept.update(zip(BY_AREA, density_cells(found.summary.densities[0]), strict=True))
-    return {**kept, "model": found.model, "notes": list(found.warnings)}
+    corrected = {column: counts["corrected"][key] for column, key in CORRECTED.items()}
+    return {**kept, **corrected, "model": found.model, "notes": list(found.warnings)}
 
 
 @lru_cache(maxsize=1)

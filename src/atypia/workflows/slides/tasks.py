@@ -53,6 +53,10 @@ class SlideOutcome:
         atypical_per_mm2: Atypical figures by area.
         hotspot_figures: Figures in the field that holds most of them.
         hotspot_atypical: Atypical figures in the field that holds most of them.
+        rate_corrected: The rate corrected for the classifier's errors, in [0, 1]; None where its errors are not known, or
+            nothing can be said.
+        rate_corrected_low: Lower end of its 95 % interval.
+        rate_corrected_high: Upper end.
     """
 
     name: str
@@ -74,6 +78,9 @@ class SlideOutcome:
     atypical_per_mm2: float | None = None
     hotspot_figures: int | None = None
     hotspot_atypical: int | None = None
+    rate_corrected: float | None = None
+    rate_corrected_low: float | None = None
+    rate_corrected_high: float | None = None
 
 
 COLUMNS: Final = tuple(SlideOutcome.__dataclass_fields__)
@@ -83,6 +90,12 @@ COUNTED: Final = ("scored", "refused", "atypical", "atypical_certain", "atypical
 
 BY_AREA: Final = ("area_mm2", "figures_per_mm2", "atypical_per_mm2", "hotspot_figures", "hotspot_atypical")
 """Figures by area, taken over likewise where they were asked for."""
+CORRECTED: Final = {
+    "rate_corrected": "rate",
+    "rate_corrected_low": "rate_low",
+    "rate_corrected_high": "rate_high",
+}
+"""Columns of the corrected rate, and their keys in the summary's ``corrected``; None where an older result has none."""
 
 SlideWork = Callable[[SlideJob, Path, SlideSettings], Mapping[str, Any]]
 """Writes a slide's files into a folder and returns JSON-able facts: at least ``figures``, ``atypical`` and ``rate``
@@ -132,6 +145,7 @@ class SlideTask:
         rate = facts["rate"]
         counts: dict[str, Any] = {n: None if facts.get(n) is None else int(facts[n]) for n in COUNTED}
         counts.update((name, facts.get(name)) for name in BY_AREA)
+        corrected: dict[str, Any] = {n: None if facts.get(n) is None else float(facts[n]) for n in CORRECTED}
         return SlideOutcome(
             self.job.name,
             str(self.job.slide),
@@ -141,6 +155,7 @@ class SlideTask:
             seconds=round(seconds, 3),
             notes=tuple(str(text) for text in facts.get("notes", ())),
             **counts,
+            **corrected,
         )
 
     def failed(self, reason: str) -> SlideOutcome:

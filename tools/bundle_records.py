@@ -20,33 +20,13 @@ import numpy as np
 
 from atypia.base import records as r
 from atypia.data.sources.opening import open_data
-from atypia.evaluation.laboratories import left_out
+from atypia.evaluation.laboratories import left_out, left_out_records
 from atypia.inference.bundles.bundle import load_bundle
-from atypia.inference.bundles.decision import fit_decision
-from atypia.inference.bundles.left_out import LEFT_OUT_KEY, LeftOutRecord, recorded
+from atypia.inference.bundles.left_out import LEFT_OUT_KEY
 from atypia.inference.bundles.training_look import LOOK_KEY
 from atypia.inference.classifier import Classifier, find_model
 from atypia.inference.export.derived import save_derived
 from atypia.workflows.laboratory.drift import training_look
-
-
-def records_of(folders: list[Path], threshold: float) -> list[LeftOutRecord]:
-    """One record a laboratory; of several trainings that left it out the figures are put together."""
-    found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for one in left_out(folders):
-        decision = fit_decision(one.validation.scores, one.validation.labels)
-        p = decision.calibration.apply(one.figures.scores)
-        # To the same side of the bundle's threshold as of its own: odds relative to the threshold are kept.
-        odds = p / np.maximum(1 - p, 1e-9) * ((1 - decision.threshold) / decision.threshold)
-        moved = odds * threshold / (1 - threshold)
-        found.setdefault(one.laboratory, []).append((one.figures.labels, moved / (1 + moved)))
-    records = []
-    for name, parts in found.items():
-        labels, p = (np.concatenate(values) for values in zip(*parts, strict=True))
-        # A figure that several trainings judged is still one figure.
-        records += [replace(one, atypical=one.atypical // len(parts), normal=one.normal // len(parts))
-                    for one in recorded([name] * len(p), labels, p, threshold)]  # fmt: skip
-    return records
 
 
 def main() -> None:
@@ -67,7 +47,7 @@ def main() -> None:
     look = training_look(manifest, Classifier.load(source), words)
     facts = {**bundle.decision.fitted, LOOK_KEY: look.as_dict()}
     if asked.left_out:
-        records = records_of(asked.left_out, bundle.threshold)
+        records = left_out_records(left_out(asked.left_out), bundle.threshold)
         facts[LEFT_OUT_KEY] = [one.as_dict() for one in records]
         for one in records:
             said = f"{one.laboratory}: sensitivity {one.sensitivity:.3f}, specificity {one.specificity:.3f}"

@@ -13,6 +13,7 @@ from atypia.base.errors import InputError
 from atypia.inference.bundles.calibration import Isotonic, Platt, Temperature
 from atypia.inference.bundles.decision import Decision, fit_decision
 from atypia.inference.bundles.laboratory import (
+    CONTRADICTED,
     LABORATORIES_KEY,
     LEAST,
     MOVED,
@@ -84,6 +85,18 @@ def test_too_few_change_nothing_and_say_what_is_missing(decision: Decision, norm
 def test_labels_that_contradict_the_scores_change_nothing(decision: Decision) -> None:
     logits, labels = drawn(4, 40, 40)
     assert fitted(decision, logits, ~labels).judged.outcome == NOT_TOLD_APART
+
+
+@pytest.mark.parametrize(("near", "outcome"), [(12, CONTRADICTED), (2, MOVED)])
+def test_cases_that_speak_against_the_move_count_where_they_are_more_than_chance(
+    decision: Decision, near: int, outcome: str
+) -> None:
+    """Normal figures far above the others raise their mean; the threshold that follows loses the atypical ones near it."""
+    logits = np.concatenate([np.full(20, -3.0), np.full(12, 6.0), np.full(near, 0.7), np.full(30 - near, 6.0)])
+    logits += np.tile([-0.2, 0.2], 40)[: len(logits)]
+    labels = np.arange(len(logits)) >= 32
+    judged = fitted(decision, logits, labels).judged
+    assert judged.outcome == outcome and judged.evidence > 1
 
 
 def test_a_model_that_hardly_tells_classes_apart_is_left_alone() -> None:

@@ -21,6 +21,7 @@ from atypia.inference.bundles import left_out as left_out_records
 from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.bundles.decision import fit_decision
 from atypia.inference.bundles.laboratory import LABORATORIES_KEY
+from atypia.inference.bundles.training_look import look_of
 from atypia.inference.classifier import Classifier
 from atypia.inference.predict import score
 from atypia.inference.predictions import read_predictions
@@ -30,6 +31,7 @@ from atypia.statistics import metrics
 from atypia.training.recipe import load_recipe
 from atypia.training.train import train
 from atypia.training.trainer import TrainingRequest
+from atypia.workflows.laboratory.drift import training_look
 
 SMALL = ("pretrained=false", "epochs=1", "batch_size=16", "geometry.out_px=64", "input_px=64", "sampler.draws=48")
 
@@ -196,6 +198,7 @@ def test_a_training_with_laboratories_left_out_gives_a_prior(
     phantom: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(laboratories, "FEWEST_FIGURES", 3)  # the set is small
+    monkeypatch.setattr(left_out_records, "FEWEST_FIGURES", 3)
     tiny = ["backbone=tiny-cnn", "input_px=32", "geometry.out_px=32"]
     name, loaded = load_recipe("probe", tiny)
     lodo = make_split("lodo", phantom, 0)
@@ -210,3 +213,18 @@ def test_a_training_with_laboratories_left_out_gives_a_prior(
     own = prior_of(left_out([tmp_path / "lodo"]))
     assert {key: facts[key] for key in ("location", "together", "scale", "case_share")} == asdict(own)
     assert "laboratories that probe left out" in facts["from"]
+    # what they gave there corrects rates, and how the training's figures look lets drift be told: no tool is needed
+    decision = load_bundle(tmp_path / "own" / "fold-1" / runs.BUNDLE).decision
+    records = [left_out_records.LeftOutRecord.from_dict(one) for one in decision.fitted[left_out_records.LEFT_OUT_KEY]]
+    assert records and {one.laboratory for one in records} <= {one.laboratory for one in left_out([tmp_path / "lodo"])}
+    look = look_of(decision)
+    own = make_split("kfold", phantom, 0, folds=2).folds[0].train
+    assert look is not None and sum(look.figures.values()) == len(own) and f"{len(own)} figures" in look.source
+    assert set(look.figures) == set(phantom.take(phantom.rows_of(own)).table["domain"].to_pylist())
+    by_hand = training_look(
+        phantom.take(phantom.rows_of(own)), Classifier.load(tmp_path / "own" / "fold-1" / runs.BUNDLE), look.source
+    )
+    assert set(look.ranges) == set(by_hand.ranges) and "sharpness" in look.ranges
+    for measure, by_laboratory in by_hand.ranges.items():
+        for name, one in by_laboratory.items():
+            np.testing.assert_allclose(look.ranges[measure][name].figures, one.figures, rtol=1e-3, atol=1e-3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -13,8 +13,9 @@ import pyarrow as pa
 from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.errors import DataError, InputError, must
+from atypia.inference.bundles.decision import fit_decision
 from atypia.inference.bundles.laboratory import Own
-from atypia.inference.bundles.left_out import FEWEST_FIGURES
+from atypia.inference.bundles.left_out import FEWEST_FIGURES, LeftOutRecord, recorded
 from atypia.inference.bundles.reference import log_odds
 from atypia.inference.predictions import read_predictions
 from atypia.statistics.laboratories import (
@@ -100,6 +101,35 @@ def _scores(table: pa.Table) -> Own:
 def _enough(scores: Own) -> bool:
     positives = int(scores.labels.sum())
     return min(positives, len(scores.labels) - positives) >= FEWEST_FIGURES
+
+
+def left_out_records(laboratories: Sequence[LeftOutLaboratory], threshold: float) -> list[LeftOutRecord]:
+    """What classifiers of one recipe gave in laboratories that they were not trained on, for the bundle of another.
+
+    Each training decides by a calibration and threshold that are fitted on its own validation figures; its probabilities are moved to
+    the same side of ``threshold``. Of several trainings that left a laboratory out the figures are put together.
+
+    Args:
+        laboratories: As :func:`left_out` gives them.
+        threshold: Of the bundle that gets the record, in (0, 1).
+    """
+    found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for one in laboratories:
+        decision = fit_decision(one.validation.scores, one.validation.labels)
+        p = decision.calibration.apply(one.figures.scores)
+        # Odds relative to the threshold are kept.
+        odds = p / np.maximum(1 - p, 1e-9) * ((1 - decision.threshold) / decision.threshold)
+        moved = odds * threshold / (1 - threshold)
+        found.setdefault(one.laboratory, []).append((one.figures.labels, moved / (1 + moved)))
+    records = []
+    for name, parts in found.items():
+        labels, p = (np.concatenate(values) for values in zip(*parts, strict=True))
+        # A figure that several trainings judged is still one figure.
+        records += [
+            replace(one, atypical=one.atypical // len(parts), normal=one.normal // len(parts))
+            for one in recorded([name] * len(p), labels, p, threshold)
+        ]
+    return records
 
 
 def prior_of(laboratories: Sequence[LeftOutLaboratory], strength: float = STRENGTH) -> LaboratoryPrior:

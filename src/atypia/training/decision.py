@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +13,20 @@ from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.errors import DataError, InputError, must
 from atypia.data.crops.store import CropStore
-from atypia.evaluation.laboratories import left_out, prior_of
+from atypia.data.images.appearance import LEAST_PX
+from atypia.evaluation.laboratories import left_out, left_out_records, prior_of
 from atypia.inference.bundles.bundle import Bundle, load_bundle
 from atypia.inference.bundles.decision import Decision, fit_decision
 from atypia.inference.bundles.laboratory import LABORATORIES_KEY, prior_as_dict
 from atypia.inference.bundles.left_out import LEFT_OUT_KEY, recorded
 from atypia.inference.bundles.operating import risk_point
+from atypia.inference.bundles.training_look import LOOK_KEY, look_at
 from atypia.splits.split import Split
 from atypia.training.schema import DecisionConfig, RiskConfig
 from atypia.training.trainer import TrainedFold, TrainingRequest, stored_labels
+
+if TYPE_CHECKING:
+    from atypia.inference.runtimes.torch_runtime import TorchRuntime
 
 CHUNK = 512
 
@@ -86,6 +91,7 @@ def fit_run_decision(
     decision = fit_decision(logits, labels[val], calibration=config.calibration, coverage=config.coverage, **known)
     if config.risk is not None:
         decision = at_risk(decision, config.risk, labels[val], logits)
+    decision = replace(decision, fitted={**decision.fitted, **own_look(decision, bundle, store, train, job)})
     if unseen:
         # With these a case's rate is corrected for the classifier's errors (atypia predict).
         p = decision.calibration.apply(logits)
@@ -98,6 +104,8 @@ def fit_run_decision(
     others = left_out([Path(config.laboratories)])
     known_from = f"{len({one.laboratory for one in others})} laboratories that {job.name} left out"
     facts = {**decision.fitted, LABORATORIES_KEY: prior_as_dict(prior_of(others), known_from)}
+    if LEFT_OUT_KEY not in facts:
+        facts[LEFT_OUT_KEY] = [one.as_dict() for one in left_out_records(others, decision.threshold)]
     return replace(decision, fitted=facts)
 
 
@@ -119,6 +127,22 @@ def at_risk(
     facts = {**decision.fitted, "points": {**decision.fitted["points"], point.name: point.as_dict()}}
     points = {**decision.points, point.name: point.threshold}
     return replace(decision, threshold=point.threshold, points=points, fitted=facts)
+
+
+def own_look(
+    decision: Decision, bundle: Bundle, store: CropStore, rows: npt.NDArray[np.int64], job: TrainingRequest
+) -> dict[str, Any]:
+    """How the figures of a training look by laboratory, as a fact of its decision, for drift reports.
+
+    Nothing where no laboratory is known, or where the crops are too small to be measured.
+    """
+    part = job.manifest.take(rows)
+    if part.table[r.DOMAIN].null_count == len(part) or store.crops.shape[1] < LEAST_PX:
+        return {}
+    runtime = _runtime(bundle, job)
+    crops = (np.ascontiguousarray(store.crops[rows[start : start + CHUNK]]) for start in range(0, len(rows), CHUNK))
+    judged = ((piece, decision.apply(*runtime.run(piece))) for piece in crops)
+    return {LOOK_KEY: look_at(part, judged, f"{len(rows):,} figures that {job.name} was trained on").as_dict()}
 
 
 def out_of_fold(
@@ -190,10 +214,14 @@ def _run(
     bundle: Bundle, store: CropStore, rows: npt.NDArray[np.int64], job: TrainingRequest
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Logits (n,) and features (n, d) of these rows."""
-    from atypia.inference.networks import device_of
-    from atypia.inference.runtimes.torch_runtime import TorchRuntime
-
-    runtime = TorchRuntime(bundle, job.weights_file, device_of(job.device))
+    runtime = _runtime(bundle, job)
     pieces = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
     found = [runtime.run(np.ascontiguousarray(store.crops[piece])) for piece in pieces]
     return np.concatenate([z for z, _ in found]), np.concatenate([features for _, features in found])
+
+
+def _runtime(bundle: Bundle, job: TrainingRequest) -> TorchRuntime:
+    from atypia.inference.networks import device_of
+    from atypia.inference.runtimes.torch_runtime import TorchRuntime
+
+    return TorchRuntime(bundle, job.weights_file, device_of(job.device))

@@ -51,7 +51,8 @@ class DecisionConfig(StrictModel):
     ``of``: which part of these folds is fitted on. ``test`` is for folds by protocol ``lodo``: the laboratories that
     were left out, so that the decision is one for laboratories that the classifier never saw.
     ``laboratories``: output folder of a training like this one with protocol ``lodo``; how much the laboratories that it
-    left out differ is kept as the prior of ``atypia calibrate`` (docs/calibrate.md).
+    left out differ is kept as the prior of ``atypia calibrate`` (docs/calibrate.md), and what its classifiers gave there for the
+    corrected rate (docs/rate.md).
     ``risk``: the threshold is the one that keeps this error within its limit, instead of the best balanced accuracy's.
     """
 

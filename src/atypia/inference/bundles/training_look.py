@@ -7,7 +7,7 @@ and of its cases' medians. A drift report compares a case with it (:mod:`atypia.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base.errors import InputError, must
-from atypia.base.records import MPP
+from atypia.base.records import CASE_ID, DOMAIN, MPP
+from atypia.data.images.appearance import appearance
+from atypia.data.manifest import Manifest
 from atypia.inference.bundles.decision import Decision, Verdicts
 from atypia.statistics.drift import MeasureRange, measure_range
 
@@ -121,6 +123,27 @@ def measured_look(
                 own = measure_range(values[rows], [cases[row] for row in rows.tolist()])
                 ranges.setdefault(measure, {})[name] = own
     return TrainingLook(source, figures, ranges)
+
+
+def look_at(manifest: Manifest, judged: Iterable[tuple[npt.NDArray[np.uint8], Verdicts]], source: str) -> TrainingLook:
+    """The record of a training's figures, measured batch by batch; see :func:`measured_look`.
+
+    Args:
+        manifest: The figures, with domains (the laboratories), and cases and µm/px where they are known.
+        judged: Their crops (b, side, side, 3), in that order, and what the classifier says of these.
+        source: What is measured, in words.
+
+    Raises:
+        InputError: No figure has a domain, or the crops are too small to be measured.
+    """
+    pieces: dict[str, list[npt.NDArray[np.float64]]] = {}
+    for crops, verdicts in judged:
+        for kind, values in {**appearance(crops), **model_measures(verdicts)}.items():
+            pieces.setdefault(kind, []).append(values)
+    measures = {kind: np.concatenate(parts) for kind, parts in pieces.items()}
+    domains, cases, mpp = (manifest.table[name].to_pylist() for name in (DOMAIN, CASE_ID, MPP))
+    measures[MPP] = np.array([np.nan if one is None else one for one in mpp], dtype=np.float64)
+    return measured_look(domains, cases, measures, source)
 
 
 def model_measures(verdicts: Verdicts) -> dict[str, npt.NDArray[np.float64]]:

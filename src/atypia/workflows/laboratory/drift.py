@@ -7,12 +7,12 @@
     report.write(Path("drift"))   # drift.html with plots, drift.json
 
 The classifier must record how its training's figures look; :func:`training_look` measures them
-(``tools/bundle_records.py`` writes them into a bundle).
+(``tools/bundle_records.py`` writes them into a bundle that was trained before trainings recorded it).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -30,8 +30,8 @@ from atypia.inference.bundles.training_look import (
     OF_MODEL,
     OF_SCAN,
     TrainingLook,
+    look_at,
     look_of,
-    measured_look,
     model_measures,
 )
 from atypia.inference.classifier import SHIPPED, Classifier
@@ -40,6 +40,7 @@ from atypia.reports.case.drift import CaseMeasures, DriftReport
 
 if TYPE_CHECKING:
     from atypia.data.manifest import Manifest
+    from atypia.inference.bundles.decision import Verdicts
 
 TITLES: Final = {**MEASURES, **OF_MODEL, **OF_SCAN}
 CHUNK: Final = 256
@@ -151,15 +152,12 @@ def training_look(manifest: Manifest, classifier: Classifier, source: str, progr
     from atypia.data.crops.store import open_store
 
     store = open_store(manifest, classifier.geometry)
-    pieces: dict[str, list[Floats]] = {}
-    manifest = manifest.take(np.flatnonzero(store.usable))
     rows = np.flatnonzero(store.usable)
-    for start in range(0, len(rows), CHUNK):
-        progress(start, len(rows), "figures")
-        crops = np.ascontiguousarray(store.crops[rows[start : start + CHUNK]])
-        for kind, values in {**appearance(crops), **model_measures(classifier.judge(crops))}.items():
-            pieces.setdefault(kind, []).append(values)
-    measures = {kind: np.concatenate(parts) for kind, parts in pieces.items()}
-    measures[r.MPP] = np.array([np.nan if one is None else one for one in manifest.table[r.MPP].to_pylist()])
-    domains, cases = (manifest.table[name].to_pylist() for name in (r.DOMAIN, r.CASE_ID))
-    return measured_look(domains, cases, measures, source)
+
+    def judged() -> Iterator[tuple[npt.NDArray[np.uint8], Verdicts]]:
+        for start in range(0, len(rows), CHUNK):
+            progress(start, len(rows), "figures")
+            crops = np.ascontiguousarray(store.crops[rows[start : start + CHUNK]])
+            yield crops, classifier.judge(crops)
+
+    return look_at(manifest.take(rows), judged(), source)

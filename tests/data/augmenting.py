@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from atypia.data.augment import spatial as s
+from atypia.data.augment.options import Fill
 from atypia.data.augment.pipeline import AUGMENTATIONS
 
 NAMES = list(AUGMENTATIONS)
@@ -26,7 +27,7 @@ def smooth_image(side: int = 64) -> Tensor:
     return F.interpolate(coarse, (side, side), mode="bicubic", align_corners=False).clamp(0, 1)
 
 
-def warped_by(images: Tensor, *matrices: Tensor) -> Tensor:
+def warped_by(images: Tensor, *matrices: Tensor, fill: Fill = "reflect") -> Tensor:
     """Resamples by given matrices, one per step, for all figures."""
 
     class Given(s.Flip):
@@ -36,4 +37,4 @@ def warped_by(images: Tensor, *matrices: Tensor) -> Tensor:
         def matrices(self, count: int, generator: torch.Generator) -> Tensor:
             return self.matrix.expand(count, 3, 3)  # pyright: ignore[reportAttributeAccessIssue]
 
-    return s.resample(images, tuple(Given(m) for m in matrices), seeded())
+    return s.resample(images, tuple(Given(m) for m in matrices), seeded(), fill=fill)

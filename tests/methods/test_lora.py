@@ -70,6 +70,39 @@ def test_targets_of_the_catalogue_match(name: str) -> None:
     assert all("blocks." in n and (".attn." in n or ".mlp." in n) for n in chosen)
 
 
+@pytest.mark.parametrize(("parts", "names"), [(("q", "v"), {"attn.qkv.q", "attn.qkv.v"}), (("qkv",), {"attn.qkv"}),
+                                              (("v", "mlp"), {"attn.qkv.v", "mlp.fc1", "mlp.fc2"})])  # fmt: skip
+def test_parts_alone_are_adapted(trunk: nn.Module, parts: tuple[str, ...], names: set[str]) -> None:
+    """Query and value by adapters of their own: the same network at the start, r (c + c) numbers each, and one map again."""
+    clone, width = copy.deepcopy(trunk), 64
+    with torch.no_grad():
+        before = trunk(_images())
+        adapted = add_lora(trunk, TRANSFORMER_LORA, RANK, 16.0, 0.0, parts)
+        assert torch.allclose(trunk(_images()), before, atol=1e-5)
+        assert {name.split(".", 2)[2] for name in adapted} == names
+        trained = {n: p for n, p in trunk.named_parameters() if p.requires_grad}
+        if parts == ("q", "v"):
+            assert sum(p.numel() for p in trained.values()) == len(trunk.blocks) * 2 * RANK * 2 * width  # type: ignore
+            key = {n: m for n, m in trunk.named_modules() if n.endswith("qkv.k")}
+            assert all(isinstance(module, nn.Linear) and not module.weight.requires_grad for module in key.values())
+        _stir(trunk)
+        changed = trunk(_images())
+        merged = merge_lora(copy.deepcopy(trunk))
+        assert (changed - before).abs().max() > 1e-3
+        assert (merged(_images()) - changed).abs().max() < 1e-5 * max(1.0, float(changed.abs().max()))
+        assert [n for n, _ in merged.named_parameters()] == [n for n, _ in clone.named_parameters()]
+        if parts == ("q", "v"):
+            rows = merged.blocks[0].attn.qkv.weight, clone.blocks[0].attn.qkv.weight  # type: ignore
+            same = [bool(torch.equal(rows[0][i : i + width], rows[1][i : i + width])) for i in (0, width, 2 * width)]
+            assert same == [False, True, False]
+
+
+def test_parts_that_a_backbone_lacks_are_refused() -> None:
+    net = nn.ModuleDict({"blocks": nn.ModuleList([nn.ModuleDict({"mlp": nn.ModuleDict({"fc1": nn.Linear(4, 4)})})])})
+    with pytest.raises(InputError, match=r"a transformer for LoRA, got none of q, v; fix: "):
+        add_lora(net, TRANSFORMER_LORA, 2, 4.0, 0.0, ("q", "v"))
+
+
 def test_update_is_scaled_by_alpha_over_rank() -> None:
     torch.manual_seed(0)
     net = nn.ModuleDict({"map": nn.Linear(5, 3)})

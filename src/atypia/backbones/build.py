@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from atypia.backbones.catalogue import BACKBONES, Backbone, Pooling, check_input_px
+from atypia.backbones.catalogue import Backbone, Pooling, check_input_px
 from atypia.backbones.checkpoints import load_weights
+from atypia.backbones.preparation import Preparation, seen_px
 from atypia.backbones.weights import locate
 from atypia.base.errors import InputError, must
 
@@ -37,13 +38,13 @@ class Encoder(nn.Module):
         input_px: Side of the square input in pixels.
     """
 
-    def __init__(self, net: nn.Module, entry: Backbone, input_px: int, pooling: Pooling | None = None) -> None:
+    def __init__(self, net: nn.Module, entry: Backbone, input_px: int) -> None:
         super().__init__()
         self.net = net
         self.entry = entry
         self.input_px = input_px
-        self.pooling: Pooling = pooling or entry.pooling
-        self.feature_dim = feature_dim(entry, self.pooling)
+        self.pooling: Pooling = entry.pooling
+        self.feature_dim = entry.feature_dim
 
     def forward(self, images: Tensor) -> Tensor:
         """Features of a batch.
@@ -88,14 +89,13 @@ def build(
         or weights that do not fit.
         AbsentError: The weights are not on this machine and cannot be downloaded.
     """
-    entry = BACKBONES[name]
+    entry = Preparation(pooling=pooling).entry(name)
     side = entry.input_px if img_px is None else check_input_px(entry, img_px)
-    feature_dim(entry, pooling or entry.pooling)
     located = locate(name, weights_file)
     net = architecture(entry)
     load_weights(net, entry, located)
     resize_input(net, entry, side)
-    return Encoder(net, entry, side, pooling).eval()
+    return Encoder(net, entry, side).eval()
 
 
 def architecture(entry: Backbone) -> nn.Module:
@@ -116,26 +116,14 @@ def resize_input(net: nn.Module, entry: Backbone, side_px: int) -> None:
         resize(img_size=(side_px, side_px))
 
 
-def feature_dim(entry: Backbone, pooling: Pooling) -> int:
-    """Length of a backbone's feature vector with the given pooling.
-
-    Raises:
-        InputError: The backbone does not support that pooling.
-    """
-    if pooling not in get_args(Pooling) or (pooling == "avg") != (entry.pooling == "avg"):
-        choices = "avg" if entry.pooling == "avg" else "cls or cls+mean"
-        raise InputError(must("pooling", f"{choices} for {entry.name}", pooling, f"omit it to use {entry.pooling}"))
-    width = entry.feature_dim // (2 if entry.pooling == "cls+mean" else 1)
-    return width * (2 if pooling == "cls+mean" else 1)
-
-
-def preprocess(crops: npt.NDArray[np.uint8] | Tensor, entry: Backbone, input_px: int) -> Tensor:
+def preprocess(crops: npt.NDArray[np.uint8] | Tensor, entry: Backbone, input_px: int, view: float = 1.0) -> Tensor:
     """Resizes and normalises crops for a backbone.
 
     Args:
         crops: RGB, shape (b, h, w, 3), uint8.
         entry: Catalogue entry of the backbone; its mean and standard deviation are used.
         input_px: Side of the result in pixels.
+        view: Share of the crop's side that is shown, from its middle.
 
     Returns:
         Shape (b, 3, input_px, input_px), float32, normalised, in channels-last memory order.
@@ -148,6 +136,11 @@ def preprocess(crops: npt.NDArray[np.uint8] | Tensor, entry: Backbone, input_px:
     if raw.dtype != torch.uint8 or raw.ndim != 4 or raw.shape[3] != 3:
         got = f"{tuple(raw.shape)} {raw.dtype}"
         raise InputError(must("crops", "of shape (b, h, w, 3), uint8", got, "give RGB crops"))
+    if view != 1:
+        side = raw.shape[1]
+        seen = seen_px(side, view)
+        edge = (side - seen) // 2
+        raw = raw[:, edge : edge + seen, edge : edge + seen]
     # The pixels are already stored with channels last; a permuted view keeps this order.
     images = raw.permute(0, 3, 1, 2).to(torch.float32)
     if images.shape[2:] != (input_px, input_px):

@@ -112,6 +112,7 @@ class Backbone:
         gated: Whether downloading requires accepting the licence.
         pathology: Whether it was trained on histology rather than on natural images.
         note: Remark for users.
+        other_weights: Other published weights of the same architecture: their name and the entry that has them.
     """
 
     name: str
@@ -133,6 +134,7 @@ class Backbone:
     gated: bool = False
     pathology: bool = False
     note: str = ""
+    other_weights: tuple[tuple[str, str], ...] = ()
 
     @property
     def model_kwargs(self) -> dict[str, Any]:

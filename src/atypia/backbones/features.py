@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from atypia.backbones.catalogue import BACKBONES, Backbone, check_input_px, nearest_input_px
+from atypia.backbones.catalogue import Backbone, check_input_px, nearest_input_px
+from atypia.backbones.preparation import AS_CATALOGUED, Preparation
 from atypia.backbones.weights import Located, locate
 from atypia.base.artifacts import build_once, environment, fingerprint, read_json, write_json
 from atypia.base.errors import InputError, WorkError, must
@@ -92,6 +93,7 @@ def open_features(
     dtype: Precision = "auto",
     progress: Progress = silent,
     device: str = "auto",
+    preparation: Preparation = AS_CATALOGUED,
 ) -> Features:
     """Opens the features of a store's crops, computing them if they do not exist yet.
 
@@ -108,6 +110,7 @@ def open_features(
         dtype: How values are stored.
         progress: Receives the number of crops done.
         device: Device for computing them, if necessary: ``auto``, ``cpu`` or ``cuda``.
+        preparation: Normalisation, pooling and view, where they are not the catalogue's.
 
     Raises:
         InputError: Unknown backbone, an input side that it does not support, or weights that do not fit.
@@ -119,14 +122,15 @@ def open_features(
     >>> open_features(crops, "tiny-cnn").values.shape
     (48, 256)
     """
-    entry = BACKBONES[backbone]
+    entry = preparation.entry(backbone)
     if dtype not in get_args(Precision):
         raise InputError(must("dtype", "auto, float16 or float32", dtype, "omit it for auto"))
     crop_px = int(store.crops.shape[1])
     side = nearest_input_px(entry, crop_px) if input_px is None else check_input_px(entry, input_px)
     located = locate(backbone, weights_file)
-    key = fingerprint("features", FEATURES_VERSION, store.fingerprint, entry.facts, located.sha256, side, dtype)
-    job = _Job(store, entry, side, weights_file, located, dtype, key, device)
+    facts = entry.facts if preparation.view == 1 else {**entry.facts, "view": preparation.view}
+    key = fingerprint("features", FEATURES_VERSION, store.fingerprint, facts, located.sha256, side, dtype)
+    job = _Job(store, entry, side, weights_file, located, dtype, key, device, preparation.view)
     folder = build_once(
         (cache or cache_root()) / "features" / key,
         lambda path: _opened(path, job) is not None,
@@ -149,6 +153,7 @@ class _Job:
     dtype: Precision
     key: str
     device: str = "auto"
+    view: float = 1.0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -210,6 +215,7 @@ def _compute(folder: Path, job: _Job, progress: Progress) -> None:
         "store": job.store.fingerprint,
         "crop_px": int(job.store.crops.shape[1]),
         "input_px": job.side,
+        "view": job.view,
         "dtype": kept,
         "asked_dtype": job.dtype,
         "shape": list(job.shape),
@@ -234,7 +240,7 @@ def _extractor(job: _Job) -> Iterator[tuple[Extract, str, int]]:
 
     from atypia.backbones.build import build, folded, preprocess
 
-    encoder: Encoder = build(job.entry.name, job.side, job.weights_file)
+    encoder: Encoder = build(job.entry.name, job.side, job.weights_file, job.entry.pooling)
     device = "cuda" if torch.cuda.is_available() and job.device != "cpu" else "cpu"
     if job.entry.pooling == "avg":
         encoder = folded(encoder).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -248,7 +254,7 @@ def _extractor(job: _Job) -> Iterator[tuple[Extract, str, int]]:
             # Advanced indexing copies: the memory map is read-only and torch needs a writable array.
             crops = torch.from_numpy(job.store.crops[start:stop][rows]).to(device)
             with torch.inference_mode():
-                values[rows] = encoder(preprocess(crops, job.entry, job.side)).float().cpu().numpy()
+                values[rows] = encoder(preprocess(crops, job.entry, job.side, job.view)).float().cpu().numpy()
         return values
 
     threads = torch.get_num_threads()

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atypia.backbones.catalogue import Backbone
+from atypia.backbones.preparation import seen_px
 
 DEVICE_SHARE = 0.2
 """Share of the free device memory up to which all crops are kept on the device."""
@@ -36,7 +37,7 @@ class Frame:
         >>> Frame(128, 0.6).seen_px(128)
         76
         """
-        return side if self.view == 1 else max(side - 2 * round(side * (1 - self.view) / 2), 2 - side % 2)
+        return seen_px(side, self.view)
 
     def cut(self, images: Tensor, moves: npt.NDArray[np.int64] | None = None) -> Tensor:
         """The part of images (b, c, s, s) that is shown: (b, c, seen_px, seen_px).

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atypia.backbones.catalogue import BACKBONES
 from atypia.backbones.features import open_features
 from atypia.backbones.weights import require
 from atypia.base.errors import InputError
@@ -67,7 +66,13 @@ def score(
     rows = np.flatnonzero(store.usable)
     if bundle.adaptation == PROBE:
         features = open_features(
-            store, bundle.backbone, bundle.input_px, weights_file=weights_file, progress=progress, device=device
+            store,
+            bundle.backbone,
+            bundle.input_px,
+            weights_file=weights_file,
+            progress=progress,
+            device=device,
+            preparation=bundle.preparation,
         )
         check_weights(bundle, features.weights_sha256)
         values: npt.NDArray[Any] = features.values
@@ -91,7 +96,7 @@ def _through_network(
 
     where = device_of(device)
     network = load_network(bundle, weights_file).to(where)
-    crops = DeviceCrops(store.crops, BACKBONES[bundle.backbone], Frame(bundle.input_px, network.spec.view), where)
+    crops = DeviceCrops(store.crops, network.spec.entry, Frame(bundle.input_px, network.spec.view), where)
     found = []
     for start in range(0, len(rows), CHUNK):
         found.append(crops.logits(network, rows[start : start + CHUNK]))

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from atypia.backbones.build import Encoder, architecture, build, resize_input
-from atypia.backbones.catalogue import BACKBONES, check_input_px
+from atypia.backbones.catalogue import BACKBONES, Backbone, Pooling, check_input_px
+from atypia.backbones.preparation import Channels, Preparation
 from atypia.base.errors import InputError, must
 from atypia.methods.attention import CBAM
 from atypia.methods.lora import add_lora, merge_lora
@@ -57,6 +58,10 @@ class NetworkSpec:
         mixstyle_probability: Probability that a batch is mixed.
         checkpointing: Whether activations are recomputed in the backward pass.
         drop_path: Stochastic depth.
+        mean: Mean of RGB in [0, 1] that inputs are normalised with; None: the catalogue's.
+        std: Standard deviation, likewise.
+        pooling: How the backbone's output becomes one vector; None: the catalogue's.
+        lora_targets: Names of the maps that LoRA adapts, of :data:`atypia.methods.lora.PARTS`; none: all of the backbone's.
     """
 
     backbone: str
@@ -75,16 +80,38 @@ class NetworkSpec:
     checkpointing: bool = False
     drop_path: float = 0.0
     view: float = 1.0
+    mean: Channels | None = None
+    std: Channels | None = None
+    pooling: Pooling | None = None
+    lora_targets: tuple[str, ...] = ()
+
+    @property
+    def preparation(self) -> Preparation:
+        """How crops enter the backbone, and which of its outputs is used."""
+        return Preparation(self.mean, self.std, self.pooling, self.view)
+
+    @property
+    def entry(self) -> Backbone:
+        """The catalogue's entry with the network's own normalisation and pooling."""
+        return self.preparation.entry(self.backbone)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able, for a bundle's configuration."""
-        return asdict(self)
+        """JSON-able, for a bundle's configuration.
+
+        Keys that came later are left out where they are not used: bundles of networks without them stay what they are.
+        """
+        return {key: value for key, value in asdict(self).items() if key not in LATER_KEYS or value}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> NetworkSpec:
         """Restores what :meth:`as_dict` gave."""
-        tuples = {key: tuple(values[key]) for key in ("hidden", "mixstyle_stages") if key in values}
+        tuples = {key: tuple(values[key]) for key in TUPLE_KEYS if values.get(key) is not None}
         return cls(**{**values, **tuples})
+
+
+LATER_KEYS: Final = frozenset({"mean", "std", "pooling", "lora_targets"})
+"""Keys of a :class:`NetworkSpec` that version 0.1 did not have."""
+TUPLE_KEYS: Final = ("hidden", "mixstyle_stages", "mean", "std", "lora_targets")
 
 
 class Network(nn.Module):
@@ -195,13 +222,14 @@ def build_network(
     check_spec(spec)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = build(spec.backbone, spec.input_px, weights_file) if pretrained else _untrained(spec)
+        encoder = build(spec.backbone, spec.input_px, weights_file, spec.pooling) if pretrained else _untrained(spec)
+        encoder.entry = spec.entry
         network = Network(encoder, spec)
         nn.init.zeros_(network.head.bias)
         net = encoder.net
         if spec.adaptation == "lora":
             targets = BACKBONES[spec.backbone].lora_targets
-            add_lora(net, targets, spec.lora_rank, spec.lora_alpha, spec.lora_dropout)
+            add_lora(net, targets, spec.lora_rank, spec.lora_alpha, spec.lora_dropout, spec.lora_targets)
         elif spec.adaptation == "partial":
             _train_last(net, spec.train_last_blocks)
     network.trained_names = _trained_names(network)
@@ -219,7 +247,7 @@ def check_spec(spec: NetworkSpec) -> None:
     Raises:
         InputError: With the reason.
     """
-    entry = BACKBONES[spec.backbone]
+    entry = spec.entry
     check_input_px(entry, spec.input_px)
     if spec.adaptation not in ("full", "lora", "partial"):
         raise InputError(must("adaptation", "full, lora or partial", spec.adaptation, "use full"))
@@ -271,7 +299,7 @@ def _trained_names(network: Network) -> frozenset[str]:
 
 
 def _untrained(spec: NetworkSpec) -> Encoder:
-    entry = BACKBONES[spec.backbone]
+    entry = spec.entry
     net = architecture(entry)
     resize_input(net, entry, spec.input_px)
     return Encoder(net, entry, spec.input_px).eval()

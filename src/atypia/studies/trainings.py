@@ -13,7 +13,7 @@ from atypia.backbones.catalogue import BACKBONES
 from atypia.base.config import read_settings, shipped_or_named, with_value
 from atypia.base.errors import InputError, must
 from atypia.studies.schema import DataConfig, Factor, Level, ModelConfig, Sized, SyntheticConfig
-from atypia.training.recipe import parse_recipe, renewed, renewed_key, shipped_recipes, warn_of_old
+from atypia.training.recipe import for_backbone, parse_recipe, renewed, renewed_key, shipped_recipes, warn_of_old
 from atypia.training.schema import NetworkRecipe, Recipe
 
 
@@ -123,7 +123,8 @@ def _rows(models: Sequence[ModelConfig]) -> Iterator[_Row]:
         for backbone in model.backbones or (str(values.get("backbone")),):
             _ = BACKBONES[backbone]
             label = model.label.replace("{backbone}", backbone).replace("{recipe}", name)
-            yield _Row(label, name, {**values, "backbone": backbone}, str(values.get("adaptation")), model)
+            own = for_backbone(values, f"recipe {name}", backbone)
+            yield _Row(label, name, own, str(values.get("adaptation")), model)
 
 
 def _combinations(factors: Sequence[Factor], adaptation: str) -> Iterator[tuple[tuple[Factor, Level], ...]]:

@@ -40,6 +40,8 @@ LATER: Final = ("swa", "swad", "patches")
 """Sections that version 0.1 did not have."""
 LATER_KEYS: Final = {("geometry", "outside"): "refuse", ("select", "over"): "figures", ("sampler", "random_share"): 0.0}
 """Keys of sections that version 0.1 did not have, with their defaults."""
+PREPARED: Final = ("normalisation", "pooling")
+"""Keys of a recipe that may repeat what the backbone's entry says."""
 WORDING: Final = frozenset({"summary"})
 """Keys of a recipe that change no result."""
 
@@ -61,11 +63,18 @@ def recipe_identity(recipe: Recipe) -> dict[str, Any]:
     {'backbone': 'tiny-cnn', 'adaptation': 'probe', 'probe': 'atypia'}
     """
     found = in_first_keys(identity_values(recipe))
+    found = {key: value for key, value in found.items() if key not in PREPARED or key in _prepared(recipe)}
     if isinstance(recipe, ProbeRecipe):
         options = identity_values(PROBES[recipe.probe].parse_options(recipe.options), frozenset())
         found = {key: value for key, value in {**found, "options": options}.items() if key != "options" or options}
     others = versions(entries_of(recipe))
     return {**found, "plugins": others} if others else found
+
+
+def _prepared(recipe: Recipe) -> frozenset[str]:
+    """Which of the keys :data:`PREPARED` make a difference: not those that say what the backbone's entry says anyway."""
+    apart = recipe.preparation.apart(recipe.backbone)
+    return frozenset(key for key, value in zip(PREPARED, (apart.mean, apart.pooling), strict=True) if value is not None)
 
 
 def in_first_keys(values: Mapping[str, Any], absent: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def network_spec(recipe: NetworkRecipe) -> NetworkSpec:
         InputError: A combination that cannot work.
     """
     entry = BACKBONES[recipe.backbone]
+    prepared = recipe.preparation.apart(recipe.backbone)
     side = recipe.input_px
     side = nearest_input_px(entry, recipe.geometry.out_px) if side is None else check_input_px(entry, side)
     spec = NetworkSpec(
@@ -67,6 +68,10 @@ def network_spec(recipe: NetworkRecipe) -> NetworkSpec:
         checkpointing=recipe.checkpointing,
         drop_path=recipe.drop_path,
         view=recipe.view,
+        lora_targets=recipe.lora.targets if recipe.lora else (),
+        mean=prepared.mean,
+        std=prepared.std,
+        pooling=prepared.pooling,
     )
     check_spec(spec)
     return spec
@@ -83,7 +88,9 @@ def beginning(init: str, spec: NetworkSpec) -> Bundle:
     assert bundle.network is not None  # a probe has no weights to begin with, which is said above
     own = NetworkSpec.from_dict(bundle.network)
     differ = [
-        key for key in ("backbone", "input_px", "view", "hidden", "cbam") if getattr(own, key) != getattr(spec, key)
+        key
+        for key in ("backbone", "input_px", "view", "hidden", "cbam", "mean", "std", "pooling")
+        if getattr(own, key) != getattr(spec, key)
     ]
     if differ:
         said = ", ".join(f"{key} {getattr(own, key)}" for key in differ)
@@ -144,7 +151,7 @@ class NetworkTrainer:
         self.job, self.recipe, self.store = job, recipe, store
         self.spec = network_spec(recipe)
         self.parts = FoldParts(job.manifest, store, recipe, progress)
-        self.augment = augmentation(recipe.augment)
+        self.augment = augmentation(recipe.augment, recipe.fill)
         self.device = device_of(job.device)
         self.weights_sha256 = (
             locate(recipe.backbone, job.weights_file).sha256 if recipe.pretrained and recipe.init is None else None
@@ -210,7 +217,7 @@ class NetworkTrainer:
         if self.begins_with is not None:
             network.load_trained(as_tensors(self.begins_with))
         counts = network.parameter_counts()
-        entry = BACKBONES[recipe.backbone]
+        entry = self.spec.entry
         frame = Frame(self.spec.input_px, recipe.view)
         feed = Feed(self.parts.crops, entry, frame, self.augment, self.device, recipe.channels_last)
         val, val_labels, val_moves = self.parts.validation(fold, seed)

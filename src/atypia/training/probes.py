@@ -33,6 +33,7 @@ class ProbeTrainer:
         self.job, self.recipe = job, recipe
         self.probe = PROBES[recipe.probe]
         self.options = self.probe.parse_options(recipe.options)
+        self.preparation = recipe.preparation.apart(recipe.backbone)
         self.features = open_features(
             store,
             recipe.backbone,
@@ -40,6 +41,7 @@ class ProbeTrainer:
             weights_file=job.weights_file,
             progress=progress,
             device=job.device,
+            preparation=self.preparation,
         )
 
     def inputs(self, fold: Fold) -> str:
@@ -71,6 +73,7 @@ class ProbeTrainer:
                 geometry=self.recipe.geometry.build(),
                 tensors=tensors,
                 decision=Decision(self.recipe.threshold),
+                prepared=self.preparation,
             )
             info = {key: value for key, value in head.info.items() if key != "history"}
             yield TrainedFold(

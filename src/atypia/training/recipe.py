@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from atypia.base.config import as_named_list, parse, read_shipped, shipped_yaml, with_overrides
+from atypia.backbones.catalogue import BACKBONES
+from atypia.base.config import as_named_list, parse, read_shipped, shipped_yaml, with_overrides, with_value
 from atypia.base.errors import InputError, must
 from atypia.training.schema import NetworkRecipe, ProbeRecipe, Recipe
 
@@ -23,6 +24,39 @@ SCHEMAS: dict[str, type[ProbeRecipe] | type[NetworkRecipe]] = {
 def shipped_recipes() -> dict[str, Path]:
     """Name and file of every recipe that ships with Atypia, in alphabetical order."""
     return shipped_yaml("recipes")
+
+
+BY_BACKBONE: Final = "by_backbone"
+"""Key of a recipe's file: for some backbones other values, by dotted key; see :func:`for_backbone`."""
+
+
+def for_backbone(values: Mapping[str, Any], where: str, backbone: str | None = None) -> dict[str, Any]:
+    """A recipe's values for a backbone: what ``by_backbone`` has for it is set, and ``by_backbone`` is gone.
+
+    Args:
+        values: Of a recipe's file.
+        where: What they are, for messages.
+        backbone: Instead of the recipe's own.
+
+    Raises:
+        InputError: ``by_backbone`` is no mapping of backbones to mappings of keys.
+
+    >>> file = {"backbone": "uni", "lr": 1, "by_backbone": {"virchow": {"lr": 2}}}
+    >>> for_backbone(file, "a recipe"), for_backbone(file, "a recipe", "virchow")
+    ({'backbone': 'uni', 'lr': 1}, {'backbone': 'virchow', 'lr': 2})
+    """
+    own = {key: value for key, value in values.items() if key != BY_BACKBONE}
+    if backbone is not None:
+        own["backbone"] = backbone
+    presets = values.get(BY_BACKBONE, {})
+    if not isinstance(presets, Mapping) or not all(isinstance(preset, Mapping) for preset in presets.values()):
+        expected = "a mapping of backbones to mappings of keys"
+        raise InputError(must(f"{BY_BACKBONE} of {where}", expected, presets, "for instance {uni: {epochs: 3}}"))
+    if unknown := [name for name in presets if name not in BACKBONES]:
+        raise InputError(must(f"{BY_BACKBONE} of {where}", "of known backbones", unknown[0], "see `atypia doctor`"))
+    for key, value in presets.get(own.get("backbone"), {}).items():
+        own = with_value(own, key, value)
+    return own
 
 
 OLD_TERMS: Final = ("alignment", "adversarial", "contrastive", "distillation")
@@ -46,7 +80,10 @@ def load_recipe(reference: str, overrides: Sequence[str] = ()) -> tuple[str, Rec
     """
     name, values = read_shipped("recipe", reference, shipped_recipes())
     where = f"recipe {reference}"
-    changed = with_overrides(renewed(values, where), [renewed_key(change) for change in overrides])
+    changes = [renewed_key(change) for change in overrides]
+    asked = with_overrides({}, [change for change in changes if change.startswith("backbone=")]).get("backbone")
+    own = for_backbone(renewed(values, where), where, asked if isinstance(asked, str) else None)
+    changed = with_overrides(own, changes)
     warn_of_old(values, [change.partition("=")[0] for change in overrides], where)
     return name, parse_recipe(changed, where)
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SerializeAsAny, model_validator
+from pydantic_core import PydanticCustomError
 
-from atypia.base.config import StrictModel, as_named_list, chosen
+from atypia.backbones.catalogue import BACKBONES, Pooling
+from atypia.backbones.preparation import STATISTICS, Preparation
+from atypia.base.config import CHOSEN, StrictModel, as_named_list, chosen
+from atypia.base.errors import must
 from atypia.base.records import DEFAULT_THRESHOLD
-from atypia.data.augment.options import StepOptions
+from atypia.data.augment.options import Fill, StepOptions
 from atypia.data.images.geometry import REFUSED, CropGeometry
 from atypia.data.images.stain import check_stain
 from atypia.methods.options import LossOptions, SamplerOptions, TermOptions
@@ -65,26 +70,74 @@ class DecisionConfig(StrictModel):
     risk: RiskConfig | None = None
 
 
+Channel = Annotated[float, Field(ge=0, le=1)]
+Deviation = Annotated[float, Field(gt=0, le=1)]
+
+
+class NormalisationConfig(StrictModel):
+    """Mean and standard deviation of red, green and blue in [0, 1]."""
+
+    mean: tuple[Channel, Channel, Channel]
+    std: tuple[Deviation, Deviation, Deviation]
+
+
 class RecipeBase(StrictModel):
     """What every recipe has.
 
     Attributes:
         summary: One line for listings.
         backbone: Entry of the backbone catalogue.
+        weights: Which of the backbone's published weights, where there are others than the entry's own; they are an
+            entry too, which ``backbone`` then names.
         geometry: How crops are cut.
         input_px: Side at which crops enter the backbone; None: the crop's own side, moved to the
             nearest side that the backbone takes.
+        view: Share of the crop's side that the backbone sees, from its middle; rotations, shifts and
+            scales take what they show from the whole crop.
+        normalisation: ``imagenet``, ``half`` (0.5 and 0.5), or ``mean`` and ``std``; None: of the backbone's weights.
+        pooling: ``cls`` (class token), ``cls+mean`` (with the mean of the patch tokens) or, of a network without
+            tokens, ``avg``; None: the catalogue's.
         threshold: Decision threshold on the probability of the positive class.
         decision: What is fitted on the validation fold; None: the threshold stands as it is.
     """
 
     summary: str
     backbone: str
+    weights: str | None = None
     geometry: GeometryConfig = GeometryConfig()
     input_px: int | None = Field(default=None, ge=16, le=4096)
+    view: float = Field(default=1.0, ge=0.1, le=1)
+    normalisation: Literal["imagenet", "half"] | NormalisationConfig | None = None
+    pooling: Pooling | None = None
     threshold: float = Field(default=DEFAULT_THRESHOLD, gt=0, lt=1)
     decision: DecisionConfig | None = None
     _name: str = PrivateAttr("recipe")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _weights_by_entry(cls, values: Any) -> Any:
+        """``weights`` becomes the entry that has them, so that a training has one name however it was asked for."""
+        tag, backbone = (values.get("weights"), values.get("backbone")) if isinstance(values, Mapping) else (None, None)
+        if not isinstance(tag, str) or not isinstance(backbone, str) or backbone not in BACKBONES:
+            return values
+        others = dict(BACKBONES[backbone].other_weights)
+        if tag not in others:
+            known = ", ".join(others) or "none but its own"
+            raise PydanticCustomError(
+                CHOSEN,
+                "{text}",
+                {"text": must("weights", f"one of {backbone}'s others ({known})", tag, "leave it out")},
+            )
+        return {**values, "backbone": others[tag], "weights": None}
+
+    @property
+    def preparation(self) -> Preparation:
+        """How crops enter the backbone, and which of its outputs is used."""
+        given = self.normalisation
+        named = (None, None) if given is None else (
+            STATISTICS[given] if isinstance(given, str) else (given.mean, given.std)
+        )  # fmt: skip
+        return Preparation(*named, self.pooling, self.view)
 
     @property
     def name(self) -> str:
@@ -128,11 +181,22 @@ class HeadConfig(StrictModel):
 
 
 class LoraConfig(StrictModel):
-    """Low-rank adapters in attention and MLP (Hu et al. 2022)."""
+    """Low-rank adapters in attention and MLP (Hu et al. 2022).
+
+    ``targets``: the maps that are adapted, of ``q``, ``k``, ``v``, ``qkv`` (all three by one adapter, as timm keeps them),
+    ``proj`` (the attention's output) and ``mlp``; none: ``qkv``, ``proj`` and ``mlp``.
+    """
 
     rank: int = Field(default=8, ge=1, le=512)
     alpha: float = Field(default=16.0, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: tuple[Literal["q", "k", "v", "qkv", "proj", "mlp"], ...] = ()
+
+    @model_validator(mode="after")
+    def _apart(self) -> LoraConfig:
+        if "qkv" in self.targets and {"q", "k", "v"} & set(self.targets):
+            raise ValueError("lora.targets has qkv and a part of it; fix: leave one")
+        return self
 
 
 class OptimiserConfig(StrictModel):
@@ -294,14 +358,12 @@ class NetworkRecipe(RecipeBase):
 
     A method is used where its section is there; ``terms`` are added to the main loss, and each is addressed by its
     name: ``--set terms.irm.weight=10``.
-    ``view``: share of the crop's side that the network sees, from its middle; rotations, shifts and
-    scales take what they show from the whole crop.
+    ``fill``: what spatial augmentation shows beyond the border of the crop: its reflection, or black.
     ``precision``: ``auto`` takes bf16 on a GPU that has it and fp32 on a CPU.
     ``init``: a bundle's folder or a shipped model's name, whose network training begins with (adaptation full).
     """
 
     adaptation: Literal["full", "lora", "partial"]
-    view: float = Field(default=1.0, ge=0.1, le=1)
     epochs: int = Field(default=20, ge=1)
     batch_size: int = Field(default=32, ge=1)
     accumulate: int = Field(default=1, ge=1)
@@ -316,6 +378,7 @@ class NetworkRecipe(RecipeBase):
     pretrained: bool = True
     init: str | None = None
     augment: Augment = "none"
+    fill: Fill = "reflect"
     head: HeadConfig = HeadConfig()
     lora: LoraConfig | None = None
     optimiser: OptimiserConfig = OptimiserConfig()

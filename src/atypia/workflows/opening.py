@@ -36,17 +36,19 @@ def load_recipe(reference: str | PathLike[str], changes: Mapping[str, Any] | Seq
     >>> recipe.name, recipe.backbone, recipe.geometry.out_px
     ('probe', 'tiny-cnn', 64)
     """
-    from atypia.base.config import read_shipped
-    from atypia.training.recipe import parse_recipe, shipped_recipes
+    from atypia.base.config import read_shipped, with_overrides
+    from atypia.training.recipe import for_backbone, parse_recipe, shipped_recipes
 
-    if not isinstance(changes, Mapping):
-        name, values = read_shipped("recipe", str(reference), shipped_recipes(), changes)
-        changes = {}
-    else:
-        name, values = read_shipped("recipe", str(reference), shipped_recipes())
+    name, values = read_shipped("recipe", str(reference), shipped_recipes())
+    where = f"recipe {reference}"
+    overrides, changes = ((), changes) if isinstance(changes, Mapping) else (changes, {})
+    asked = {**with_overrides({}, [one for one in overrides if one.startswith("backbone=")]), **changes, **more}.get(
+        "backbone"
+    )
+    values = with_overrides(for_backbone(values, where, asked if isinstance(asked, str) else None), overrides)
     for key, value in {**changes, **more}.items():
         _set(values, key, value)
-    return parse_recipe(values, f"recipe {reference}").named(name)
+    return parse_recipe(values, where).named(name)
 
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:

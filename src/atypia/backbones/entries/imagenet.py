@@ -52,7 +52,24 @@ add(
     licence="Apache-2.0",
     paper=_EFFICIENTNET_V2,
     note="timm's `efficientnetv2_m`, without `tf_`, has no pretrained weights: a baseline of that name was trained "
-    "from scratch.",
+    "from scratch. Other weights: `in1k` (ImageNet-1k alone).",
+    other_weights=(("in1k", "efficientnetv2-m-in1k"),),
+)
+add(
+    name="efficientnetv2-m-in1k",
+    title="EfficientNetV2-M (ImageNet-1k)",
+    timm_name="tf_efficientnetv2_m",
+    weights=HubWeights("timm/tf_efficientnetv2_m.in1k"),
+    feature_dim=1280,
+    params_m=52.9,
+    input_px=384,
+    multiple_px=32,
+    mean=HALF,
+    std=HALF,
+    pooling="avg",
+    lora_reason=NO_LORA_CNN,
+    licence="Apache-2.0",
+    paper=_EFFICIENTNET_V2,
 )
 add(
     name="vit-b16",
@@ -71,6 +88,7 @@ add(
     lora_targets=TRANSFORMER_LORA,
     licence="Apache-2.0",
     paper=_AUGREG,
+    other_weights=(("in21k", "vit-b16-in21k"),),
 )
 add(
     name="vit-b16-in21k",
@@ -171,6 +189,7 @@ add(
     lora_reason=NO_LORA_CNN,
     licence="Apache-2.0",
     paper=Paper("He et al. 2016", "https://arxiv.org/abs/1512.03385"),
+    other_weights=(("tv2", "resnet50-tv2"),),
 )
 add(
     name="resnet50-tv2",

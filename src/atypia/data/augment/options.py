@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from atypia.base.config import StrictModel
+
+Fill = Literal["reflect", "black"]
+"""What spatial steps show beyond the border of the image: its reflection, or black, as torchvision's do by default."""
 
 
 class StepOptions(StrictModel):

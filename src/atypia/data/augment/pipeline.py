@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from atypia.base.registry import Registry
 from atypia.data.augment import colour as c
 from atypia.data.augment import spatial as s
 from atypia.data.augment import texture as t
-from atypia.data.augment.options import StepOptions
+from atypia.data.augment.options import Fill, StepOptions
 from atypia.data.augment.steps import STEPS
 
 PhotometricStep = Callable[[Tensor, torch.Generator], Tensor]
@@ -28,11 +28,13 @@ class Pipeline:
         summary: One line for listings, with the source.
         spatial: Spatial steps.
         photometric: Photometric steps.
+        fill: What spatial steps show beyond the border.
     """
 
     summary: str
     spatial: tuple[s.SpatialStep, ...] = ()
     photometric: tuple[PhotometricStep, ...] = ()
+    fill: Fill = "reflect"
 
     def __call__(
         self, images: Tensor, generator: torch.Generator, seen: s.Seen | None = None, moves: Tensor | None = None
@@ -61,7 +63,7 @@ class Pipeline:
             got = f"{tuple(images.shape)}, {images.dtype}"
             raise InputError(must("images", "of shape (b, 3, h, h), float", got, "cut square crops, divide by 255"))
         if self.spatial or seen is not None or moves is not None:
-            images = s.resample(images, self.spatial, generator, seen, moves).clamp_(
+            images = s.resample(images, self.spatial, generator, seen, self.fill, moves).clamp_(
                 0, 1
             )  # weights round to a sum above 1
         elif self.photometric:
@@ -74,13 +76,14 @@ class Pipeline:
 AUGMENTATIONS = Registry[Pipeline]("augmentation", plugins="augmentations")
 
 
-def augmentation(names: str | Sequence[StepOptions]) -> Pipeline:
+def augmentation(names: str | Sequence[StepOptions], fill: Fill = "reflect") -> Pipeline:
     """The augmentation of a name, or of several names joined by ``+``; or one made of single steps.
 
     The steps of all are done in the order of the names: the spatial ones together, then the photometric ones.
 
     Args:
         names: Names of :data:`AUGMENTATIONS`, or options of entries of :data:`atypia.data.augment.steps.STEPS`.
+        fill: What spatial steps show beyond the border.
 
     Raises:
         InputError: A name is unknown.
@@ -91,13 +94,13 @@ def augmentation(names: str | Sequence[StepOptions]) -> Pipeline:
     if not isinstance(names, str):
         built = [(STEPS[options.name].spatial, STEPS[options.name].build(options)) for options in names]
         steps = {kind: tuple(made for spatial, made in built if spatial is kind) for kind in (True, False)}
-        return Pipeline(", ".join(options.name for options in names), steps[True], steps[False])
+        return Pipeline(", ".join(options.name for options in names), steps[True], steps[False], fill)
     parts = [AUGMENTATIONS[name.strip()] for name in names.split("+")]
     if len(parts) == 1:
-        return parts[0]
+        return parts[0] if parts[0].fill == fill else replace(parts[0], fill=fill)
     summary = "; then ".join(part.summary for part in parts)
     spatial = tuple(step for part in parts for step in part.spatial)
-    return Pipeline(summary, spatial, tuple(step for part in parts for step in part.photometric))
+    return Pipeline(summary, spatial, tuple(step for part in parts for step in part.photometric), fill)
 
 
 _flips = s.Flip(0.5, 0.5)
@@ -128,6 +131,12 @@ _add("heavy", Pipeline("affine, elastic, cutout, strong noise and jitter (Giedzi
 _add("banerjee", Pipeline("horizontal flip, rotation 10°, jitter, resized crop 0.8–1 (Banerjee, as published)",
      (s.Flip(0.5, 0.0), s.Affine(degrees=10), s.ResizedCrop((0.8, 1.0))),
      (c.Jitter(0.2, 0.2, 0.2, 0.1),)))  # fmt: skip
+_add("banerjee-wide", Pipeline("resized crop 0.08–1, horizontal flip, rotation 15°, brightness and contrast (Banerjee's LoRA of UNI)",
+     (s.ResizedCrop((0.08, 1.0)), s.Flip(0.5, 0.0), s.Affine(degrees=15)), (c.Jitter(0.2, 0.2, 0, 0),)))  # fmt: skip
+_add("banerjee-uncropped", Pipeline("horizontal flip, rotation 15°, brightness and contrast (Banerjee's LoRA of H-optimus-1)",
+     (s.Flip(0.5, 0.0), s.Affine(degrees=15)), (c.Jitter(0.2, 0.2, 0, 0),)))  # fmt: skip
+_add("banerjee-unrotated", Pipeline("resized crop 0.8–1, horizontal flip, jitter (Banerjee's LoRA of Virchow and Virchow2)",
+     (s.ResizedCrop((0.8, 1.0)), s.Flip(0.5, 0.0)), (c.Jitter(0.2, 0.2, 0.2, 0.1),)))  # fmt: skip
 _add("ammeling", Pipeline("jitter 0.1, blur, flips, half turn; centre jitter ±10 % (Ammeling)",
      (_flips, s.HalfTurn(0.5), s.Affine(shift=0.1)),
      (c.Jitter(0.1, 0.1, 0.1, 0.1, 0.5), t.Blur((0.1, 2.0), 0.1))))  # fmt: skip

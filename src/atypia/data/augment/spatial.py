@@ -7,6 +7,7 @@ to 1. A matrix maps a place in the *output* to the place in the input that it sh
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from atypia.base.errors import InputError, must
 from atypia.data.augment.draws import happens, uniform
+from atypia.data.augment.options import Fill
 from atypia.data.augment.steps import registered_step
 
 Matrix = Tensor
@@ -159,6 +161,9 @@ class Elastic:
         return (spread[0, 0] @ coarse @ spread[0, 0].T).permute(0, 2, 3, 1)
 
 
+WITHIN = 1e-5
+"""By how much rounding may move a place beyond a border that it lies on."""
+
 SpatialStep = Flip | QuarterTurn | HalfTurn | Affine | ResizedCrop | Perspective | Elastic
 
 
@@ -175,9 +180,10 @@ def resample(
     steps: tuple[SpatialStep, ...],
     generator: torch.Generator,
     seen: Seen | None = None,
+    fill: Fill = "reflect",
     moves: Tensor | None = None,
 ) -> Tensor:
-    """Applies all spatial steps with one bilinear resampling; the border is filled by reflection.
+    """Applies all spatial steps with one bilinear resampling.
 
     ``moves`` (b, 2), px to the right and down: the steps act about this place of each image instead of its middle.
 
@@ -191,6 +197,8 @@ def resample(
         seen: What is shown of the result; None: all of it, at the size of the images. The steps act
             on the whole image, so that a turned corner of the view shows what lies outside it; the
             amplitude of elastic displacements is a share of what is seen.
+        fill: What is shown beyond the border: the reflection of the whole image, or black. Black is as if each step were
+            done on the image that the step before it gave, which ends at its own border (torchvision's transforms).
 
     Returns:
         Shape (b, c, h, h), or (b, c, side_px, side_px) where ``seen`` is given; contiguous.
@@ -205,6 +213,7 @@ def resample(
     if moves is not None:
         ahead = moves.to("cpu", torch.float32) * 2 / side
         total = _stack(1, 0, ahead[:, 0], 0, 1, ahead[:, 1], 0, 0, 1)
+    drawn_matrices: list[Matrix] = []
     displacement: Tensor | None = None
     for step in steps:
         if isinstance(step, Elastic):
@@ -212,35 +221,65 @@ def resample(
             displacement = drawn if displacement is None else displacement + drawn
         else:
             # A later step acts on what the earlier ones show, so its matrix is applied to the output first.
-            total = total @ step.matrices(count, generator)
+            drawn_matrices.append(step.matrices(count, generator))
+            total = total @ drawn_matrices[-1]
     if seen is not None:
         zoom = torch.diag(torch.tensor([seen.share, seen.share, 1.0]))
-        return _sampled(images, total @ zoom, None if displacement is None else displacement * seen.share, seen.side_px)
+        moves = None if displacement is None else displacement * seen.share
+        frames = _frames(drawn_matrices, fill, zoom)
+        return _sampled(images, total @ zoom, moves, seen.side_px, fill, frames)
     moved = is_dihedral(total)
     if displacement is not None:
         moved &= (displacement == 0).flatten(1).all(1)
     if bool(moved.all()):
         return move_pixels(images, total)
+    frames = _frames(drawn_matrices, fill, torch.eye(3))
     if not bool(moved.any()):
-        return _sampled(images, total, displacement)
+        return _sampled(images, total, displacement, None, fill, frames)
     out = torch.empty_like(images, memory_format=torch.contiguous_format)
     for rows, exact in ((torch.nonzero(moved).flatten(), True), (torch.nonzero(~moved).flatten(), False)):
         at = rows.to(images.device)
         shift = None if displacement is None else displacement[rows]
-        out[at] = move_pixels(images[at], total[rows]) if exact else _sampled(images[at], total[rows], shift)
+        if exact:
+            out[at] = move_pixels(images[at], total[rows])
+        else:
+            out[at] = _sampled(images[at], total[rows], shift, None, fill, [frame[rows] for frame in frames])
     return out
 
 
-def _sampled(images: Tensor, total: Matrix, displacement: Tensor | None, side: int | None = None) -> Tensor:
+def _frames(drawn: Sequence[Matrix], fill: Fill, last: Matrix) -> list[Matrix]:
+    """For each step but the last: from the output to its image, beyond whose border nothing is shown; none to reflect."""
+    frames: list[Matrix] = []
+    after = last
+    for matrix in reversed(drawn[1:]) if fill == "black" else ():
+        after = matrix @ after
+        frames.append(after)
+    return frames
+
+
+def _sampled(
+    images: Tensor,
+    total: Matrix,
+    displacement: Tensor | None,
+    side: int | None,
+    fill: Fill,
+    frames: Sequence[Matrix],
+) -> Tensor:
     """Bilinear resampling of images (b, c, h, h) to ``side`` by matrices (b, 3, 3), displacements (b, side, side, 2)."""
-    grid = sampling_grid(total, images.shape[-1] if side is None else side)
+    side = images.shape[-1] if side is None else side
+    grid = sampling_grid(total, side)
     if displacement is not None:
         grid += displacement
     if images.device.type == "cpu":
         # The three channels of a place lie side by side then, which is a quarter faster.
         images = images.contiguous(memory_format=torch.channels_last)
     grid = grid.to(images.device, images.dtype)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False).contiguous()
+    beyond = "zeros" if fill == "black" else "reflection"
+    shown = F.grid_sample(images, grid, mode="bilinear", padding_mode=beyond, align_corners=False).contiguous()
+    for frame in frames:
+        inside = (sampling_grid(frame, side).abs() <= 1 + WITHIN).all(-1)
+        shown *= inside[:, None].to(shown.device, shown.dtype)
+    return shown
 
 
 def sampling_grid(total: Matrix, side: int) -> Tensor:

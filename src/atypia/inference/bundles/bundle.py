@@ -18,6 +18,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from atypia.backbones.preparation import AS_CATALOGUED, Preparation
 from atypia.base.artifacts import atomic_folder, canonical_json, file_sha256, fingerprint
 from atypia.base.errors import AbsentError, DataError, InputError, must
 from atypia.base.records import CLASS_NAMES
@@ -54,6 +55,8 @@ class Bundle:
         training: Facts about the training: recipe, data, split, fold, chosen options.
         field_um: Side of the field on the tissue that the training crops showed, in µm; None where
             it is not known. Crops of slides are cut at this size.
+        prepared: Normalisation, pooling and view of a probe's features, where they are not the catalogue's; a network's
+            are in ``network``.
     """
 
     name: str
@@ -68,6 +71,12 @@ class Bundle:
     network: Mapping[str, Any] | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     field_um: float | None = None
+    prepared: Preparation = AS_CATALOGUED
+
+    @property
+    def preparation(self) -> Preparation:
+        """How crops enter the backbone, and which of its outputs is used."""
+        return self.prepared if self.network is None else Preparation.from_dict(self.network)
 
     @property
     def threshold(self) -> float:
@@ -84,7 +93,12 @@ class Bundle:
             "task": self.task,
             "classes": list(CLASS_NAMES[self.task]),
             "adaptation": self.adaptation,
-            "backbone": {"name": self.backbone, "weights_sha256": self.weights_sha256, "input_px": self.input_px},
+            "backbone": {
+                "name": self.backbone,
+                "weights_sha256": self.weights_sha256,
+                "input_px": self.input_px,
+                **self.prepared.as_dict(),
+            },
             "geometry": self.geometry.as_dict(),
             "decision": self.decision.as_dict(),
             "network": None if self.network is None else dict(self.network),
@@ -182,6 +196,7 @@ def load_bundle(folder: Path) -> Bundle:
             network=config["network"],
             training=config["training"],
             field_um=config.get("field_um"),
+            prepared=Preparation.from_dict(config["backbone"]),
         )
         whole = bundle.config["classes"] == config["classes"]
         whole = whole and (bool(read.names) or bundle.fingerprint == config[FINGERPRINT])

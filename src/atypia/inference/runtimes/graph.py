@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atypia.backbones.build import Encoder, build, folded
-from atypia.backbones.catalogue import BACKBONES
 from atypia.backbones.weights import locate
 from atypia.base.artifacts import canonical_json
 from atypia.base.seeds import generator
@@ -194,19 +193,18 @@ def deployable(bundle: Bundle, weights_file: Path | None = None) -> Deployable:
         AbsentError: The backbone's weights are not here, or are others than the bundle was made with.
         InputError: The bundle's tensors do not fit its architecture.
     """
-    entry = BACKBONES[bundle.backbone]
-    view = 1.0
+    preparation = bundle.preparation
+    entry = preparation.entry(bundle.backbone)
     if bundle.adaptation == PROBE:
         check_weights(bundle, locate(bundle.backbone, weights_file).sha256)
-        encoder = folded(build(bundle.backbone, bundle.input_px, weights_file))
+        encoder = folded(build(bundle.backbone, bundle.input_px, weights_file, entry.pooling))
         scorer: Scorer = ProbeScorer(encoder, bundle.tensors[WEIGHT], float(bundle.tensors[BIAS][0]))
     else:
         network = load_network(replace(bundle, network={**(bundle.network or {}), **TRAINING_ONLY}), weights_file)
         if network.neck is None:
             network.encoder = folded(network.encoder)
-        view = network.spec.view
         scorer = NetworkScorer(network)
-    frame = Frame(bundle.input_px, view)
+    frame = Frame(bundle.input_px, preparation.view)
     return Deployable(scorer, frame, bundle.geometry.out_px, entry.mean, entry.std).eval().requires_grad_(False)
 
 

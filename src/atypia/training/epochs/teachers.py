@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from atypia.backbones.catalogue import BACKBONES, Backbone
+from atypia.backbones.catalogue import Backbone
 from atypia.base import runs
 from atypia.base.errors import DataError, InputError, must
 from atypia.data.audit.findings import AuditFinding, list_figures
@@ -29,7 +29,7 @@ class Teacher(nn.Module):
 
     Args:
         network: The teacher, in evaluation mode.
-        student: The student's backbone.
+        student: The student's backbone, with the normalisation of its batches.
     """
 
     scale: Tensor
@@ -38,7 +38,7 @@ class Teacher(nn.Module):
     def __init__(self, network: Network, student: Backbone) -> None:
         super().__init__()
         self.network = network
-        entry = BACKBONES[network.spec.backbone]
+        entry = network.spec.entry
         scale = torch.tensor(student.std) / torch.tensor(entry.std)
         shift = (torch.tensor(student.mean) - torch.tensor(entry.mean)) / torch.tensor(entry.std)
         self.register_buffer("scale", scale[None, :, None, None])
@@ -88,9 +88,9 @@ def load_teachers(paths: Sequence[Path], spec: NetworkSpec | None) -> list[Bundl
     return found
 
 
-def as_teachers(bundles: Sequence[Bundle], student: str) -> list[Teacher]:
-    """Networks of bundles, ready to score a student's batches."""
-    return [Teacher(load_network(bundle), BACKBONES[student]).eval() for bundle in bundles]
+def as_teachers(bundles: Sequence[Bundle], student: Backbone) -> list[Teacher]:
+    """Networks of bundles, ready to score batches that are normalised for a student's backbone."""
+    return [Teacher(load_network(bundle), student).eval() for bundle in bundles]
 
 
 def leakage_of_teachers(

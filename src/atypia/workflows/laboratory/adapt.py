@@ -328,13 +328,12 @@ def drift(first: Bundle, other: Bundle) -> float:
 
 
 def _logits(begin: _Begin, bundle: Bundle, store: CropStore, rows: npt.NDArray[np.int64], device: str) -> Floats:
-    from atypia.backbones.catalogue import BACKBONES
     from atypia.inference.crops import DeviceCrops, Frame
     from atypia.inference.networks import device_of, load_network
 
     where = device_of(device)
     network = load_network(bundle).to(where)
-    crops = DeviceCrops(store.crops, BACKBONES[bundle.backbone], Frame(begin.spec.input_px, begin.spec.view), where)
+    crops = DeviceCrops(store.crops, begin.spec.entry, Frame(begin.spec.input_px, begin.spec.view), where)
     return crops.logits(network, rows)
 
 

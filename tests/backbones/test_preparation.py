@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 OWN = Preparation(*STATISTICS["imagenet"], pooling="cls", view=0.5)
 """Of tiny-vit, whose own are 0.5, class token and mean, and the whole crop."""
-PROBE = {"summary": "s", "adaptation": "probe", "backbone": "tiny-vit", "probe": "atypia"}
+PROBE = {"summary": "s", "adaptation": "probe", "backbone": "tiny-vit", "probe": "banerjee", "options": {"epochs": 4}}
 LORA = {"summary": "s", "adaptation": "lora", "backbone": "tiny-vit"}
 
 

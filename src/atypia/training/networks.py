@@ -224,7 +224,7 @@ class NetworkTrainer:
         check_validation(recipe, fold.name, len(val), len(np.unique(val_labels)))
         scoring = [one for term in recipe.terms if term.variants is None for one in self._of_term(fold, term)]
         objective = Objective(
-            recipe, network.encoder.feature_dim, domains, as_teachers(scoring, recipe.backbone),
+            recipe, network.encoder.feature_dim, domains, as_teachers(scoring, entry),
             derive_seed(seed, "objective"), self.answers(fold, progress),
         )  # fmt: skip
         plan = FoldPlan(

@@ -87,4 +87,5 @@ class ProbeTrainer:
                 history=head.info.get("history") or [info],
                 seconds=seconds,
                 parameters=head.weight.size + 1,
+                prepared=self.preparation,
             )

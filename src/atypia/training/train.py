@@ -227,6 +227,7 @@ def _write_run(
         tensors=fitted.tensors,
         decision=Decision(recipe.threshold),
         network=fitted.network,
+        prepared=fitted.prepared,
         training={
             "recipe": job.name,
             "data": job.manifest.name,

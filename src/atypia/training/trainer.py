@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from atypia.backbones.preparation import AS_CATALOGUED, Preparation
 from atypia.base.process.progress import Progress
 from atypia.base.records import LABEL
 from atypia.data.manifest import Manifest
@@ -62,6 +63,7 @@ class TrainedFold:
         seconds: Wall time of the fit.
         warnings: What its tables must say about it.
         parameters: Number of parameters that were trained; None if it was not counted.
+        prepared: A probe's normalisation, pooling and view, for the bundle; a network's are in its architecture.
     """
 
     fold: Fold
@@ -75,6 +77,7 @@ class TrainedFold:
     seconds: float = 0.0
     warnings: Sequence[str] = ()
     parameters: int | None = None
+    prepared: Preparation = AS_CATALOGUED
 
 
 class Trainer(Protocol):

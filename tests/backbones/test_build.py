@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from atypia.backbones import checkpoints
-from atypia.backbones.build import architecture, build, feature_dim, folded, preprocess
+from atypia.backbones.build import architecture, build, folded, preprocess
 from atypia.backbones.catalogue import BACKBONES
+from atypia.backbones.preparation import feature_dim
 from atypia.base.errors import InputError
 
 TINY = BACKBONES["tiny-vit"]

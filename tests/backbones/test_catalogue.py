@@ -50,10 +50,10 @@ def test_lora_adapts_attention_and_mlp_only(name: str) -> None:
     hits = {n: m for n, m in encoder.named_modules() if re.fullmatch(entry.lora_targets, n)}
     assert all(isinstance(module, nn.Linear) for module in hits.values())
     assert not any("patch_embed" in n or "head" in n or "downsample" in n for n in hits)
-    # Four linear layers a block, and a block is what has an attention.
+    # Four linear layers a block, five where the MLP's gate is one of its own; a block is what has an attention.
     blocks = sum(n.endswith(".attn") for n, _ in encoder.named_modules())
     assert blocks > 0
-    assert len(hits) == 4 * blocks
+    assert len(hits) == (5 if any(n.endswith("fc1_g") for n in hits) else 4) * blocks
     # The same names without the wrapper, as a plain timm network has them.
     assert all(re.fullmatch(entry.lora_targets, n.removeprefix("net.")) for n in hits)
     assert not re.fullmatch(entry.lora_targets, "patch_embed.proj")
@@ -124,6 +124,7 @@ def test_unpinned_revisions_are_few_and_known() -> None:
     unpinned = {n for n, e in BACKBONES.items() if isinstance(e.weights, HubWeights) and e.weights.revision is None}
     assert unpinned == {
         "vit-l16",
+        "dinov3-h16plus",
         "vit-b16-in21k",
         "resnet50-tv2",
         "efficientnetv2-m-in1k",

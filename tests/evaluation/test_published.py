@@ -6,9 +6,9 @@ import pytest
 
 from atypia.backbones.catalogue import BACKBONES
 from atypia.base.errors import InputError
-from atypia.base.records import CLASS_NAMES
+from atypia.base.records import ATYPICAL_TASK, CLASS_NAMES
 from atypia.data.sources.catalogue import SOURCES
-from atypia.evaluation.published import HIDDEN_TEST, KINDS, PAPERS, published_folds, published_rows
+from atypia.evaluation.published import FINAL_TEST, HIDDEN_TEST, KINDS, PAPERS, published_folds, published_rows
 from atypia.statistics.differences.crossvalidation import mean_sd
 from atypia.statistics.metrics import METRICS
 
@@ -19,7 +19,7 @@ def test_every_row_speaks_the_names_of_atypia() -> None:
     assert {row.paper for row in ROWS} == set(PAPERS)
     assert {row.backbone for row in ROWS} - {None} <= set(BACKBONES)
     assert {row.adaptation for row in ROWS} - {None} == {"probe", "lora", "full"}
-    assert {row.dataset for row in ROWS} - {HIDDEN_TEST} <= set(SOURCES)
+    assert {row.dataset for row in ROWS} - {HIDDEN_TEST, FINAL_TEST} <= set(SOURCES)
     assert {row.metric for row in ROWS} <= set(METRICS)
     assert {row.kind for row in ROWS} == set(KINDS)
     assert all(row.source and row.setting and row.model for row in ROWS)
@@ -47,6 +47,13 @@ def test_numbers_of_rows() -> None:
     assert len(published_rows(["giedziun"], kind="difference")) == 12 * 5
     assert counts["benito"] == 4 * 6 + 4 * 5
     assert counts["atey"] == 2 * 4
+    assert counts["balezo"] == 2
+
+
+def test_the_winner_of_the_challenge_is_the_highest_result_on_atypical_figures() -> None:
+    (best,) = published_rows(["balezo"], dataset=FINAL_TEST)
+    others = [row for row in ROWS if PAPERS[row.paper].task == ATYPICAL_TASK and row.metric == "balanced_accuracy"]
+    assert max(others, key=lambda row: row.value) is best and best.value == 0.908
 
 
 @pytest.mark.parametrize("metric", ["balanced_accuracy", "auroc"])

@@ -71,7 +71,7 @@ def own_study(backbone: str = "virchow2", dataset: str = "ami-br", **changes: ob
     ("name", "number", "sources"),
     [("banerjee", "3", ["Table 3"]), ("ammeling", "3", ["Table 3"]), ("ammeling", "4", ["Table 4"]), ("ammeling", "5", ["Table 5"]),
      ("giedziun", "1", ["Table 1"]), ("giedziun", "domains", ["Results"]), ("benito", "1", ["Table 1"]), ("benito", "2", ["Table 2"]),
-     ("atey", "1", ["Table 1"])],
+     ("atey", "1", ["Table 1"]), ("balezo", "results", ["MIDOG 2025 results (arXiv 2606.07368)", "arXiv 2508.21041v1, abstract"])],
 )  # fmt: skip
 def test_numbers_are_those_of_the_published_file(name: str, number: str, sources: list[str]) -> None:
     scale = 100 if name == "benito" else 1

@@ -156,6 +156,45 @@ def split_data(
     note(f"split: {out}")
 
 
+@app.command(
+    "sample",
+    epilog='Example: `atypia data sample midogpp --each 350 --by tumour --without "tumour=breast cancer" --out rated.parquet`',
+)
+def sample(
+    data: Annotated[str, typer.Argument(help="A source, manifest, CSV or class folder.")],
+    out: Annotated[Path, typer.Option(help="Manifest to write (.parquet).")],
+    each: Annotated[int, typer.Option(help="Figures of each domain.", min=1)],
+    by: Annotated[
+        str, typer.Option(help="What is drawn from alike: domain, scanner, origin, species or tumour.")
+    ] = "domain",
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE", help="Draw these alone; may be repeated.", show_default=False),
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE", help="Leave these out; may be repeated.", show_default=False),
+    ] = None,
+    seed: Seed = 0,
+    root: Root = None,
+    drop_repeats: DropRepeats = False,
+) -> None:
+    """Draw figures for raters at random, alike from each domain, without their labels."""
+    from atypia.data.pools import Picked
+    from atypia.reports.drawing.listing import columns_table
+    from atypia.workflows.data import sample_data
+
+    drawn = sample_data(
+        data, out, each, by, only or (), without or (), seed, root, Picked(False, drop_repeats, "published")
+    )
+    for text in drawn.warnings:
+        warn(text)
+    rows = [[name, got, there] for name, (got, there) in drawn.counts.items()]
+    print(columns_table([by, "drawn", "of"], rows).to_text(width()), end="")
+    note(f"{drawn.figures} figures of {drawn.cases} cases, without labels: {out}")
+    note(f"rate them: atypia serve {out} --blind --rater NAME")
+
+
 @app.command("phantom", epilog="Example: `atypia data phantom --out phantom -n 2000`")
 def phantom(
     out: Annotated[Path, typer.Option(help="Folder to write.")],

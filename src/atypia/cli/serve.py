@@ -61,6 +61,10 @@ def register(app: typer.Typer) -> None:
         ] = None,
         no_open: Annotated[bool, typer.Option("--no-open", help="Do not open the page in a browser.")] = False,
         rater: Annotated[str | None, typer.Option(help="Name of the rater.", show_default=False)] = None,
+        blind: Annotated[
+            bool,
+            typer.Option("--blind", help="Open the page in blind mode: no predictions, labels, other raters or names."),
+        ] = False,
         rescue: Annotated[
             Path | None,
             typer.Option(help="Do not serve; copy the readable part of a damaged decisions file.", show_default=False),
@@ -91,7 +95,7 @@ def register(app: typer.Typer) -> None:
                 threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
         opening = Opening(tuple(what or ()), data, slides, root)
-        run(Serving(opening, decisions, model, host, port, chosen_token(token, token_file), rater), ready)
+        run(Serving(opening, decisions, model, host, port, chosen_token(token, token_file), rater, blind), ready)
 
 
 def rescued(old: Path | None, new: Path | None, opening: Opening) -> None:

@@ -26,6 +26,10 @@ Kind = Literal["fold", "mean", "single", "difference"]
 KINDS: Final[tuple[Kind, ...]] = (FOLD, MEAN, SINGLE, DIFFERENCE)
 HIDDEN_TEST: Final = "midog25-preliminary"
 """Name for results on the preliminary hidden test set of the MIDOG 2025 challenge, which is not public."""
+FINAL_TEST: Final = "midog25-final"
+"""Name for results on the final hidden test set of the MIDOG 2025 challenge (365 cases, 12 tumours), which is not public."""
+CHALLENGE_DATA: Final = "midog25-atypical"
+"""The challenge's training data: its final result stands beside every study on them."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class PublishedRow:
         backbone: Corresponding entry of the backbone catalogue; None if there is none.
         backbone: Entry of the backbone catalogue that it is; None where there is none.
         adaptation: ``probe``, ``lora`` or ``full``; None if unknown.
-        dataset: Data source, or :data:`HIDDEN_TEST`.
+        dataset: Data source, :data:`HIDDEN_TEST` or :data:`FINAL_TEST`.
         setting: Part, condition or domain, in words.
         metric: Name in :data:`atypia.statistics.metrics.METRICS`.
         kind: ``fold``: one fold's value; ``mean``: mean over folds or repeats; ``single``: one
@@ -124,6 +128,14 @@ for _paper in (
         r.ATYPICAL_TASK,
         None,
         "The preliminary test set is small and unlike the final one.",
+    ),
+    PaperResults(
+        "balezo",
+        "Balezo et al., Efficient Fine-Tuning of DINOv3 Pretrained on Natural Images for Atypical Mitotic Figure "
+        "Classification (MIDOG 2025 Task 2 Winner), arXiv 2508.21041",
+        r.ATYPICAL_TASK,
+        None,
+        "The best result of the challenge, on its final hidden test set of 365 cases, which no other row is of.",
     ),
 ):
     PAPERS.add(_paper.name, _paper)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, TypeVar
 
+import torch
 from torch import Tensor
 
 from atypia.base.errors import InputError, must
@@ -65,6 +66,22 @@ def observed_positive_weight(targets: Tensor) -> float:
     if positive <= 0 or negative <= 0:
         raise InputError(must("targets", "of both classes", f"{positive:g} positive of {len(targets)}", "add data"))
     return negative / positive
+
+
+def domain_weights(domains: Tensor) -> Tensor:
+    """``w_d = n / (D n_d)``: each domain has the same share of the loss over the training figures.
+
+    Args:
+        domains: Domain code of each training figure, shape (n,), −1 where unknown: not counted.
+
+    Returns:
+        Shape (D,), > 0.
+
+    >>> domain_weights(torch.tensor([0, 0, 0, 1, -1]))
+    tensor([0.6667, 2.0000])
+    """
+    counts = torch.bincount(domains[domains >= 0]).float()
+    return counts.sum() / (len(counts) * counts.clamp(min=1))
 
 
 def mean(values: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -95,9 +95,12 @@ class LossOptions(StrictModel):
         label_smoothing: Moves targets towards one half.
         positive_weight: A number, or ``observed``: negatives over positives among the figures that were drawn, renewed
             every epoch.
+        domain_weights: Whether figures of rarer domains count more: w_d = n / (D n_d), n_d of the n training figures with a
+            known domain being of d, one of D; 1 where the domain is unknown.
     """
 
     name: str = "bce"
     soft_labels: bool = False
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     positive_weight: Annotated[float, Field(gt=0)] | Literal["observed"] = 1.0
+    domain_weights: bool = False

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atypia.base.errors import AbsentError
+from atypia.base.errors import AbsentError, InputError, must
 from atypia.base.process.progress import Progress, silent
 from atypia.data.pools import ALL, Picked, open_figures
 from atypia.data.sources.opening import source_folder
@@ -123,6 +123,78 @@ def describe_data(reference: str, root: Path | None = None, picked: Picked = ALL
 
     manifest = open_figures(reference, root, picked)
     return DescribedSet({**summarise(manifest), "broken": broken_images(manifest), "notes": list(manifest.notes)})
+
+
+@dataclass(frozen=True)
+class DrawnSample:
+    """Figures that were drawn for raters.
+
+    Attributes:
+        figures: How many.
+        cases: Of how many cases.
+        counts: Drawn and there, by group.
+        file: The manifest.
+        warnings: Groups that hold fewer than were asked for.
+    """
+
+    figures: int
+    cases: int
+    counts: dict[str, tuple[int, int]]
+    file: Path
+    warnings: tuple[str, ...]
+
+
+def sample_data(
+    reference: str,
+    out: Path,
+    each: int,
+    by: str = "domain",
+    only: Sequence[str] = (),
+    without: Sequence[str] = (),
+    seed: int = 0,
+    root: Path | None = None,
+    picked: Picked = ALL,
+) -> DrawnSample:
+    """Draws figures for raters, the same number of each domain, and saves them without labels.
+
+    Args:
+        reference: What :func:`atypia.data.sources.opening.open_data` takes.
+        out: Manifest to write (.parquet).
+        each: Figures of each domain.
+        by: Column whose values are drawn from alike: ``domain``, or ``scanner``, ``origin``, ``species``, ``tumour``.
+        only: ``column=value`` that figures must have.
+        without: ``column=value`` that they must not have.
+        seed: Decides the draw.
+        root: Data root; None for the user's setting.
+        picked: Which of the set's figures are taken.
+
+    Raises:
+        InputError: The reference is no data set, ``out`` exists or is no ``.parquet``, or a column or value is unknown.
+        AbsentError: The data set is not on this machine.
+    """
+    from atypia.data.rating import draw_for_rating
+
+    if out.suffix != ".parquet":
+        raise InputError(must("--out", "a .parquet file", str(out), "for instance --out figures.parquet"))
+    if out.exists():
+        raise InputError(must("--out", "a new file: its figures may be rated already", str(out), "choose another name"))
+    drawn = draw_for_rating(open_figures(reference, root, picked), each, by, _pairs(only), _pairs(without), seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    drawn.manifest.save(out)
+    cases = len(set(drawn.manifest.cases.tolist()))
+    return DrawnSample(len(drawn.manifest), cases, drawn.counts, out, drawn.warnings)
+
+
+def _pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
+    found = []
+    for text in texts:
+        column, there, value = text.partition("=")
+        if not there:
+            raise InputError(
+                must("--only and --without", "column=value", text, 'for instance --without "tumour=melanoma"')
+            )
+        found.append((column.strip(), value.strip()))
+    return found
 
 
 def write_counts_plot(sets: Sequence[DescribedSet], file: Path) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from atypia.backbones.catalogue import IMAGENET_MEAN, IMAGENET_STD, TRANSFORMER_LORA, HubWeights, Paper, add
+
+SWIGLU_LORA: Final = r"(?:.*\.)?blocks\.\d+\.(?:attn\.(?:qkv|proj)|mlp\.(?:fc1_g|fc1_x|fc2))"
+"""As TRANSFORMER_LORA, of networks whose MLP has a gate of its own."""
 
 _DINOV2 = Paper("Oquab et al. 2024", "https://arxiv.org/abs/2304.07193")
 _DINOV3 = Paper("Siméoni et al. 2025", "https://arxiv.org/abs/2508.10104")
@@ -52,3 +57,22 @@ for _size, _word, _dim, _params, _revision in (
         paper=_DINOV3,
         note="Rotary positions: any multiple of 16 without resampling. Four register tokens are left out of pooling.",
     )
+add(
+    name="dinov3-h16plus",
+    title="DINOv3 ViT-H+/16",
+    timm_name="vit_huge_plus_patch16_dinov3",
+    weights=HubWeights("timm/vit_huge_plus_patch16_dinov3.lvd1689m"),
+    feature_dim=1280,
+    params_m=840.5,
+    input_px=256,
+    multiple_px=16,
+    mean=IMAGENET_MEAN,
+    std=IMAGENET_STD,
+    pooling="cls",
+    model_kwargs={"dynamic_img_size": True},
+    lora_targets=SWIGLU_LORA,
+    licence="DINOv3 licence",
+    paper=_DINOV3,
+    note="Of the winner of MIDOG 2025's track 2 (recipe `midog25-winner`). Rotary positions: any multiple of 16 without "
+    "resampling. Four register tokens are left out of pooling.",
+)

@@ -11,12 +11,12 @@ from atypia.evaluation.papers import paper_text
 from atypia.evaluation.published import PAPERS
 from atypia.reports.drawing.tables import Column, Table
 from atypia.reports.drawing.values import Value
-from atypia.reports.paper import ammeling, atey, banerjee, benito, giedziun
+from atypia.reports.paper import ammeling, atey, balezo, banerjee, benito, giedziun
 from atypia.reports.paper.beside import PaperItem, cost_item
 from atypia.reports.paper.own import OwnStudy, PaperDeparture
 
 _ITEMS: Final[Mapping[str, Callable[[Sequence[OwnStudy]], list[PaperItem]]]] = {
-    module.NAME: module.items for module in (banerjee, ammeling, giedziun, benito, atey)
+    module.NAME: module.items for module in (banerjee, ammeling, giedziun, benito, atey, balezo)
 }
 DIFFERS: Final = "differs"
 

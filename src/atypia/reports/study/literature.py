@@ -7,7 +7,16 @@ from dataclasses import replace
 from typing import Final
 
 from atypia.base import runs
-from atypia.evaluation.published import DIFFERENCE, FOLD, MEAN, PAPERS, PublishedRow, published_rows
+from atypia.evaluation.published import (
+    CHALLENGE_DATA,
+    DIFFERENCE,
+    FINAL_TEST,
+    FOLD,
+    MEAN,
+    PAPERS,
+    PublishedRow,
+    published_rows,
+)
 from atypia.reports.drawing.tables import Column, Table
 from atypia.reports.drawing.values import Spread, Value
 from atypia.reports.study.benchmark import HEADLINE, PART_WORDS
@@ -33,7 +42,7 @@ def literature_table(found: Findings, name: str, title: str, protocol: str = OFF
     """One line per published result on a data set of the study, and one per row of the study on that data set.
 
     Results of the study's own paper are shown for all data sets; those of other papers only for
-    data sets of the study.
+    data sets of the study. A study on the MIDOG 2025 challenge's data also has the challenge's final result.
 
     Args:
         found: The study's findings.
@@ -46,9 +55,10 @@ def literature_table(found: Findings, name: str, title: str, protocol: str = OFF
     """
     paper = paper_of(name)
     datasets = list(dict.fromkeys(place.dataset for place in found.places))
+    context = [FINAL_TEST] if CHALLENGE_DATA in datasets else []
     published = [
         row for row in _averaged(published_rows())
-        if row.kind != DIFFERENCE and row.metric in SHOWN and (row.paper == paper or row.dataset in datasets)
+        if row.kind != DIFFERENCE and row.metric in SHOWN and (row.paper == paper or row.dataset in (*datasets, *context))
     ]  # fmt: skip
     if not published:
         return Table("literature", [Column("source")], [], subject=title)
@@ -67,6 +77,10 @@ def literature_table(found: Findings, name: str, title: str, protocol: str = OFF
     cited = [PAPERS[name] for name in dict.fromkeys(row.paper for row in published)]
     notes = [f"{about.name}: {about.citation}. {about.note}" for about in cited]
     notes.append(f"{OURS}: mean ± population sd (ddof 0) over runs; papers: mean ± sd as reported, if given")
+    if context:
+        notes.append(
+            f"{FINAL_TEST}: the challenge's final test set, which is not public: for context, not for comparison"
+        )
     parts = {place.part for place in found.places if any(row.dataset == place.dataset for row in published)}
     if own and runs.TEST in parts:
         notes.append(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from atypia.review.server.predicting import Predictor
 
 TOKEN_VARIABLE: Final = "ATYPIA_TOKEN"  # noqa: S105 - its name
+BLIND_VIEW: Final = "#gallery?blind=1"
+"""End of an address that opens the page in blind mode."""
 EXTRA: Final = "pip install 'atypia[review]'"
 
 
@@ -32,6 +34,7 @@ class Serving:
         port: Port; 0 for any free port.
         token: Token that clients must send; None: a token is generated if the host is beyond loopback.
         rater: The rater, if known.
+        blind: Whether the address opens the page in blind mode.
     """
 
     opening: Opening
@@ -41,6 +44,7 @@ class Serving:
     port: int = 8470
     token: str | None = None
     rater: str | None = None
+    blind: bool = False
 
 
 def serve(asked: Serving, ready: Callable[[str, Path], None]) -> None:
@@ -77,7 +81,7 @@ def serve(asked: Serving, ready: Callable[[str, Path], None]) -> None:
         try:
             port = sock.getsockname()[1]
             query = f"?token={token}" if token else ""
-            ready(f"http://{_shown_host(asked.host)}:{port}/{query}", path)
+            ready(f"http://{_shown_host(asked.host)}:{port}/{query}{BLIND_VIEW if asked.blind else ''}", path)
             make_server(create_app(review, access)).run(sockets=[sock])
         finally:
             review.close()

@@ -102,6 +102,7 @@ class Loop:
         self.network = network.to(self.device)
         if recipe.channels_last:
             self.network = self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        objective.weigh(plan.train.domains)
         objective.to(self.device)
         self.sampler = SAMPLERS[recipe.sampler.name](recipe.sampler, plan.train, plan.seed, recipe.batch_size)
         self.steps_per_epoch = max(1, self.sampler.draws // (recipe.batch_size * recipe.accumulate))

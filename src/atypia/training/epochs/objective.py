@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from atypia.base.errors import InputError, must
 from atypia.methods.averaging import EMA
 from atypia.methods.catalogue import LOSSES, TERMS
-from atypia.methods.loss import mean, smoothed
+from atypia.methods.loss import domain_weights, mean, smoothed
 from atypia.methods.mixing import Mix, mixup
 from atypia.methods.network import Output
 from atypia.methods.term import DOMAINS, SECOND, Batch, Setting, Term
@@ -73,9 +75,12 @@ class Objective:
         self.recipe = recipe
         self.loss = LOSSES[recipe.loss.name](recipe.loss)
         self.positive_weight, self.epoch = 1.0, 0
+        self.domain_weights: Tensor | None = None
         wanting = [options.name for options in recipe.terms if DOMAINS in TERMS[options.name].needs]
         if recipe.mixup is not None and recipe.mixup.across_domains:
             wanting.append("mixup.across_domains")
+        if recipe.loss.domain_weights:
+            wanting.append("loss.domain_weights")
         if wanting and domains < 2:
             raise InputError(
                 must(
@@ -101,6 +106,15 @@ class Objective:
         """Moves the terms, with what they train and what they learn from, to the device."""
         for term in self.terms.values():
             term.move(device)
+
+    def weigh(self, domains: npt.NDArray[np.int64]) -> None:
+        """Sets the weights of the training part's domains, where the recipe has ``loss.domain_weights``.
+
+        Args:
+            domains: Domain code of each training figure, shape (n,), −1 where unknown.
+        """
+        if self.recipe.loss.domain_weights:
+            self.domain_weights = domain_weights(torch.from_numpy(domains))
 
     def start_epoch(self, epoch: int, positive_weight: float) -> None:
         """Sets what changes from epoch to epoch."""
@@ -136,7 +150,7 @@ class Objective:
             second=None if given.second is None else network(given.second),
             rows=given.rows,
         )
-        parts, idle = {"main": mean(batch.losses)}, dict[str, Tensor]()
+        parts, idle = {"main": mean(batch.losses, self._weights(given.domains, mix))}, dict[str, Tensor]()
         total = parts["main"]
         for name, term in self.terms.items():
             parts[name] = term(batch)
@@ -144,6 +158,14 @@ class Objective:
             if DOMAINS in term.needs:
                 idle[IDLE + name] = total.new_tensor(float(term.is_idle(batch)))
         return {"loss": total, **{f"loss_{name}": value for name, value in parts.items()}, **idle}
+
+    def _weights(self, domains: Tensor, mix: Mix | None) -> Tensor | None:
+        """Weight of each figure's loss by its domain, of a mixed one by share; None where all count alike."""
+        if self.domain_weights is None:
+            return None
+        table = self.domain_weights.to(domains.device)
+        each = torch.where(domains >= 0, table[domains.clamp(min=0)], 1.0)
+        return each if mix is None else mix.targets(each)
 
     def _risk(self, targets: Tensor) -> Callable[[Tensor], Tensor]:
         smooth = smoothed(targets, self.recipe.loss.label_smoothing)

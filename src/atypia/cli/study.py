@@ -162,7 +162,7 @@ def register(root: typer.Typer) -> None:
 
     @root.command("paper", epilog="Example: `atypia paper banerjee --table 3`")
     def paper(
-        name: Annotated[str, typer.Argument(help="banerjee, ammeling, giedziun, benito or atey.")],
+        name: Annotated[str, typer.Argument(help="banerjee, ammeling, giedziun, benito, atey or balezo.")],
         study: Annotated[
             list[Path] | None,
             typer.Option(metavar="DIR", help="A study of your own to set beside; may be repeated.", show_default=False),

@@ -1,0 +1,201 @@
+"""The systems of Ammeling et al. on points on fabricated regions, from the study's plan to its table: true geometry, tiny nets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atypia.base import runs
+from atypia.base.errors import InputError, LeakageError
+from atypia.data.sources.catalogue import SOURCES, Expected
+from atypia.inference.bundles.bundle import load_bundle
+from atypia.inference.predictions import read_predictions
+from atypia.methods.samplers.pseudo_epoch import PseudoEpoch
+from atypia.splits.split import Split
+from atypia.studies import files
+from atypia.training.epochs.patches import Patches
+from atypia.workflows.studies.study import plan_study, report_study, run_study
+
+REGIONS, FIGURES, WIDTH, HEIGHT = 10, 12, 300, 300
+DRAWS, EPOCHS = 16, 4
+SMALL = {"epochs": EPOCHS, "sampler.draws": DRAWS, "patches.places": 40, "optimiser.lr": 0.003}
+MODELS = [
+    {"recipe": "ammeling-e2e", "backbones": ["tiny-cnn"], "label": "end-to-end", "set": SMALL},
+    {"recipe": "probe-ammeling", "backbones": ["tiny-cnn"], "label": "probe"},
+]
+CHANGES = [
+    "data.train=[midog2022]",
+    f"models={json.dumps(MODELS)}",
+    "protocol.options={fractions: [0.4, 1.0], repeats: 2, shared_test: true}",
+]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """MIDOG 2022's layout: PNG regions and COCO-like JSON; mitotic figures are dark discs, look-alikes pale ones."""
+    root = tmp_path_factory.mktemp("root")
+    folder = root / "MIDOG2022"
+    folder.mkdir()
+    rng = np.random.default_rng(2)
+    images, annotations = [], []
+    down, across = np.mgrid[:HEIGHT, :WIDTH]
+    for number in range(1, REGIONS + 1):
+        pixels = np.full((HEIGHT, WIDTH, 3), (214, 170, 204), float) + rng.normal(0, 10, (HEIGHT, WIDTH, 3))
+        places = rng.uniform((20, 20), (WIDTH - 20, HEIGHT - 20), (FIGURES, 2))
+        if number == 3:
+            places[0] = (200, -5)  # beyond the border, as two look-alikes of the published table
+        for k, (x, y) in enumerate(places.tolist()):
+            mitotic = k % 3 == 1
+            disc = (across - x) ** 2 + (down - y) ** 2 < (16 if mitotic else 8) ** 2
+            pixels[disc] -= 150 if mitotic else 60
+            annotations.append({"id": len(annotations), "image_id": number, "category_id": 1 if mitotic else 2,
+                                "bbox": [x - 25, y - 25, x + 25, y + 25]})  # fmt: skip
+        name = f"{number:03d}.png"
+        images.append({"id": number, "file_name": name, "width": WIDTH, "height": HEIGHT})
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name)
+    categories = [{"id": 1, "name": "mitotic figure"}, {"id": 2, "name": "hard negative"}]
+    text = json.dumps({"images": images, "categories": categories, "annotations": annotations})
+    (folder / "MIDOG2022_training_png.json").write_text(text, "utf-8")
+    source = SOURCES["midog2022"]
+    fewer = replace(source, expected=Expected(REGIONS * FIGURES, REGIONS * FIGURES // 3, cases=REGIONS))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(SOURCES._entries, source.name, fewer)
+        yield root
+
+
+class Watched:
+    """What was drawn in the trainings of a study."""
+
+    def __init__(self, patched: pytest.MonkeyPatch) -> None:
+        self.random, self.negative, self.moves, self.relabelled, self.seen = 0, 0, list[np.ndarray](), 0, set[int]()
+        drawn, draw = PseudoEpoch.drawn, Patches.draw
+
+        def kinds(sampler: PseudoEpoch, rng: np.random.Generator) -> np.ndarray:
+            found = drawn(sampler, rng)
+            assert sampler.population.random is not None
+            self.random += int(sampler.population.random[found].sum())
+            self.negative += int((sampler.population.labels[found] == 0).sum())
+            return found
+
+        def patches(of: Patches, positions: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+            moves, targets = draw(of, positions, seed)
+            self.moves.append(moves)
+            self.relabelled += int((targets > of.centres.targets[positions]).sum())
+            self.seen.add(of.seen_px)
+            return moves, targets
+
+        patched.setattr(PseudoEpoch, "drawn", kinds)
+        patched.setattr(Patches, "draw", patches)
+
+
+@pytest.fixture(scope="module")
+def ran(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Watched]:
+    out = tmp_path_factory.mktemp("study")
+    planned = plan_study("ammeling-scaling", "full", out, overrides=CHANGES, root=root)
+    assert not planned.warnings
+    with pytest.MonkeyPatch.context() as patched:
+        watched = Watched(patched)
+        return run_study(planned, engine="inline"), watched
+
+
+def test_every_run_of_the_plan_is_done(ran: tuple[Any, Watched]) -> None:
+    done, _ = ran
+    assert len(done.plan.runs) == 2 * 2 * 2 and len(done.done) == 8 and not done.failed, done.reasons
+    split = Split.load(next((done.folder / files.SPLITS).glob("*.json")))
+    assert len({fold.test for fold in split.folds}) == 1 and len({fold.train for fold in split.folds}) == 4
+
+
+def test_each_part_does_its_work_beside_the_others(ran: tuple[Any, Watched]) -> None:
+    done, watched = ran
+    draws = 4 * EPOCHS * DRAWS
+    assert watched.random / draws == pytest.approx(0.25, abs=0.09)
+    assert watched.negative / draws == pytest.approx(0.5, abs=0.1)
+    moves = np.concatenate(watched.moves)
+    assert watched.seen == {224} and 20 <= np.abs(moves).max() <= 22
+    assert watched.relabelled > 0  # a mitotic figure beside a look-alike, or in a random place
+    losses = []
+    for folder in done.folder.glob(f"{files.RUNS}/*/*/{runs.METRICS}"):
+        lines = [json.loads(line) for line in folder.read_text("utf-8").splitlines()]
+        if len(lines) == EPOCHS:
+            losses.append([line["loss_main"] for line in lines])
+            kept = load_bundle(folder.parent / runs.BUNDLE).training["info"]["best_epoch"]
+            assert kept == int(np.argmin([line["val_loss"] for line in lines]))
+    assert len(losses) == 4 and np.mean(losses, axis=0)[-1] < np.mean(losses, axis=0)[0]  # it learns
+
+
+def test_figures_are_cut_with_the_paper_s_field_and_none_is_dropped(ran: tuple[Any, Watched]) -> None:
+    done, _ = ran
+    scored = set[str]()
+    for folder in done.folder.glob(f"{files.RUNS}/*/*/{runs.BUNDLE}"):
+        bundle = load_bundle(folder)
+        network = bundle.network is not None
+        assert bundle.input_px == 224 and bundle.geometry.side_px == bundle.geometry.out_px == (280 if network else 224)
+        assert network is False or bundle.network["view"] == 0.8
+        table, _ = read_predictions(folder.parent / runs.PREDICTIONS)
+        scored |= set(table["figure_id"].to_pylist())
+    split = Split.load(next((done.folder / files.SPLITS).glob("*.json")))
+    placed = {figure for fold in split.folds for part in (fold.train, fold.val, fold.test) for figure in part}
+    assert "MIDOG22_003_1" in placed and len(placed) == REGIONS * FIGURES
+    assert scored == {figure for fold in split.folds for figure in (*fold.val, *fold.test)}
+
+
+def test_the_learning_curve_is_the_table_s(ran: tuple[Any, Watched]) -> None:
+    from atypia.reports.study.plots import learning_plots
+    from atypia.studies.findings.compute import study_findings
+
+    done, _ = ran
+    report = report_study(done.study, metric="auroc")
+    assert report.page.is_file()
+    results, findings = study_findings(done.plan, done.folder, "auroc")
+    (curves,) = learning_plots(findings)
+    rows = [
+        row
+        for row in results.rows.to_pylist()
+        if row["metric"] == "auroc" and row["part"] == runs.TEST and row["domain"] is None
+    ]
+    assert len(rows) == 8
+    for curve in curves.curves:
+        for share, value, low in zip(curve.x, curve.y, curve.low, strict=True):
+            own = [row["value"] for row in rows
+                   if row["model"].startswith(curve.name.partition(",")[0]) and row["fold"].endswith(f"fraction-{share / 100:g}")]  # fmt: skip
+            assert len(own) == 2
+            assert value == pytest.approx(np.mean(own)) and value - low == pytest.approx(np.std(own))
+    text = report.table.render("markdown")
+    assert "end-to-end" in text and "40 % of the data" in text and "100 % of the data" in text
+
+
+def test_the_plan_refuses_what_no_run_could_do(root: Path, tmp_path: Path) -> None:
+    def planned(*changes: str, size: str = "full", study: str = "ammeling-scaling") -> None:
+        plan_study(study, size, tmp_path / "out", overrides=[*CHANGES[:2], *changes], root=root)
+
+    small = CHANGES[2]
+    whole = json.dumps([MODELS[1] | {"set": {"geometry.side_px": None}}])
+    with pytest.raises(
+        InputError,
+        match="`geometry of «probe»` must be a field of given side, as 120 figures of midog2022 are positions on slides, got the whole image",
+    ):
+        planned(small, f"models={whole}")
+    with pytest.raises(
+        InputError,
+        match="`geometry of «end-to-end»` must be without `patches`, which need positions on slides, got 48 crops",
+    ):
+        planned(small, "data.train=[{phantom: {n: 48}}]")
+    with pytest.raises(InputError, match=r"LoRA|lora"):
+        planned(small, f"models={json.dumps([{'recipe': 'ammeling-lora', 'backbones': ['tiny-cnn']}])}")
+    alone = json.dumps([MODELS[0] | {"set": {**SMALL, "select.metric": "auroc"}}])
+    with pytest.raises(InputError, match=r"`validation part of seed-1-fraction-0\.1` must be of both classes"):
+        planned(
+            "protocol={name: ammeling-as-published, options: {fractions: [0.1], seeds: [1]}}",
+            f"models={alone}",
+            "data.allow=[case-across-parts]",
+        )
+    with pytest.raises(LeakageError, match="case-across-parts"):
+        planned("protocol={name: ammeling-as-published, options: {fractions: [1.0], seeds: [1]}}")
+    assert not (tmp_path / "out" / files.PLAN).exists()

@@ -16,11 +16,11 @@ class EMA:
     """An exponential moving average of a network: ``θ_T ← m θ_T + (1 − m) θ_S`` after each step.
 
     Floating-point buffers (running statistics) are averaged like the parameters, integer ones are
-    copied. ``debias`` lets the momentum grow as ``min(m, (1 + k)/(10 + k))`` over the first steps
-    k, so that a short training is not left with its start; Atey et al. keep m fixed.
+    copied. With ``debias`` the momentum grows as ``min(m, (1 + k)/(10 + k))`` over the first steps
+    k, so that after a short training the average is not mostly the initial weights; Atey et al. keep m fixed.
 
     Parameters that the student does not train are shared with it, not copied: beside a large
-    frozen backbone the average costs no memory, and no time. Whoever changes them in place
+    frozen backbone the average costs no memory and no time. A change in place
     (merging adapters) changes both.
 
     Args:
@@ -66,7 +66,7 @@ def _tensors(network: nn.Module) -> list[Tensor]:
 
 
 class RunningMean:
-    """The mean of states that are given one after the other, each with as many steps as it stands for."""
+    """The mean of states that are added one after the other, each weighted by its number of steps."""
 
     def __init__(self) -> None:
         self.values: dict[str, Tensor] = {}
@@ -149,7 +149,7 @@ class Swad:
 
     @property
     def limit(self) -> float:
-        """What the losses must not stay above."""
+        """The limit of the losses: averaging ends where they stay above it."""
         start = self.start or 0
         return self.ratio * sum(self.losses[start : start + self.converge]) / self.converge
 

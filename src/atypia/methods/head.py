@@ -20,14 +20,14 @@ O = TypeVar("O", bound=StrictModel)  # noqa: E741
 
 
 ROWS = 4096
-"""Rows that are held in double precision at a time."""
+"""Rows that are converted to double precision at a time."""
 
 
 def linear_logits(features: npt.NDArray[np.floating[Any]], weight: npt.NDArray[Any], bias: float) -> Floats:
     """``features · weight + bias``, each row on its own.
 
-    A product of a matrix and a vector may add up the rows of one call in different ways, as its
-    kernels take some rows at a time; here a figure has the same logit, to the last bit, in any batch.
+    In a matrix-vector product the order of summation of a row can depend on the other rows of the call;
+    here a figure gets the same logit, to the last bit, in any batch.
 
     Args:
         features: Shape (n, d), any floating type.
@@ -51,7 +51,7 @@ class LinearHead:
     Attributes:
         weight: Shape (d,), float64.
         bias: The intercept.
-        info: How it came about: strength, iterations, scores. JSON-able.
+        info: Facts about the fit: strength, iterations, scores. JSON-able.
     """
 
     weight: Floats
@@ -69,7 +69,7 @@ class FeatureRows:
 
     Attributes:
         train: Rows that parameters are fitted on, shape (m,).
-        val: Rows that only early stopping sees; may be empty, shape (v,).
+        val: Rows that are used for early stopping only; may be empty, shape (v,).
     """
 
     train: Rows
@@ -77,20 +77,20 @@ class FeatureRows:
 
     @property
     def key(self) -> str:
-        """Hash of the rows: seeds that stand on it do not depend on which other folds are fitted beside this one."""
+        """Hash of the rows: seeds derived from it do not depend on which other folds are fitted beside this one."""
         return fingerprint(*(np.ascontiguousarray(rows, dtype="<i8").tobytes() for rows in (self.train, self.val)))
 
 
 @dataclass(frozen=True, eq=False)
 class ProbeData:
-    """What a probe learns from.
+    """The data that a probe is fitted on.
 
     Attributes:
-        features: Shape (n, d); rows that no fold names are never read.
+        features: Shape (n, d); rows that are in no fold are never read.
         labels: Shape (n,), 1 = positive class.
         cases: Shape (n,); figures of one case are never on both sides of an inner division.
         folds: Rows of each fold.
-        seed: Decides whatever is random. A fold's result does not depend on the other folds.
+        seed: Of everything random. A fold's result does not depend on the other folds.
     """
 
     features: npt.NDArray[np.floating[Any]]
@@ -131,7 +131,7 @@ class Probe(Generic[O]):
             labels: Shape (n,).
             cases: Shape (n,).
             folds: Rows of each fold.
-            seed: Decides whatever is random.
+            seed: Of everything random.
             options: As :meth:`parse_options` gives them.
             progress: Told about folds or epochs.
 
@@ -155,7 +155,7 @@ class Probe(Generic[O]):
 def check_folds(
     features: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.int8], folds: Sequence[FeatureRows]
 ) -> None:
-    """Refuses what no probe can be fitted on.
+    """Refuses data that no probe can be fitted on.
 
     Raises:
         InputError: Shapes differ, a label of a used row is neither 0 nor 1, a training part lacks a
@@ -194,10 +194,10 @@ def inverse_class_weights(labels: npt.NDArray[np.int8]) -> Floats:
 
 
 def balanced_weights(labels: npt.NDArray[np.int8]) -> Floats:
-    """``w_i = n / (2 N_class(i))``: both classes weigh the same and the mean is 1 (King and Zeng 2001).
+    """``w_i = n / (2 N_class(i))``: both classes have the same total weight and the mean is 1 (King and Zeng 2001).
 
     Args:
-        labels: Shape (n,), 0 or 1; both classes are there.
+        labels: Shape (n,), 0 or 1; both classes occur.
 
     >>> balanced_weights(np.array([1, 0, 0, 0], dtype=np.int8)).round(3).tolist()
     [2.0, 0.667, 0.667, 0.667]

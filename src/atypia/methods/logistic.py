@@ -1,6 +1,6 @@
 """Many L2-regularised logistic regressions over one feature matrix, solved together.
 
-Inner folds and strengths share every pass over the features: one product of matrices serves all
+Inner folds and strengths share every pass over the features: one matrix product serves all
 problems, which costs little more than one problem alone.
 
 Problem k minimises, over standardised features z = (x − μ_k)/σ_k,
@@ -30,11 +30,11 @@ Mask = npt.NDArray[np.bool_]
 MEMORY = 8
 """Pairs of steps and gradient changes that L-BFGS keeps."""
 CURVATURE = 0.15
-"""Typical p(1 − p) of a fitted probe, which scales the preconditioner; any value in (0, 1/4] converges."""
+"""Typical p(1 − p) of a fitted probe, by which the preconditioner is scaled; any value in (0, 1/4] converges."""
 RANK = 128
-"""Eigenvectors of the preconditioner; what lies beyond them is treated as equally spread."""
+"""Eigenvectors of the preconditioner; equal variance is assumed in all other directions."""
 STAGNATION = 4
-"""Steps in a row without progress that the precision can show, after which a problem counts as solved."""
+"""Consecutive steps without measurable progress after which a problem counts as solved."""
 FLAT = 1e-10
 """A feature whose variance is this share of its squared mean is constant up to rounding."""
 
@@ -49,7 +49,7 @@ class Solution:
         iterations: Shape (k,).
         objective: Value of f_k, shape (k,).
         gradient: Norm of f_k's gradient, as a share of the norm at zero, shape (k,). Above the
-            tolerance only where the precision at hand showed no further progress.
+            tolerance only if no further progress was possible in this precision.
     """
 
     weight: Floats
@@ -66,7 +66,7 @@ class Preconditioner:
 
     Args:
         features: Shape (n, d).
-        standardise: As the problems have it.
+        standardise: As in the problems.
         rank: Number of eigenpairs; those of smaller matrices are all taken, exactly.
     """
 
@@ -118,14 +118,14 @@ def solve(
         strengths: λ, shape (k,), > 0.
         standardise: Whether features are standardised; else σ = 1 and u is the weight of raw features.
         tolerance: A problem is solved when its gradient's norm is this share of that at zero, or
-            when the precision shows no further progress.
+            when no further progress is possible in this precision.
         max_iterations: Steps allowed.
         preconditioner: Of these features; None: made here.
 
     Returns:
         The solutions. The same call gives the same bits on one machine with one thread. Beside other problems, with
-        more threads or on another processor sums are rounded in another order, so solutions differ by rounding and
-        by where the tolerance was met: a probability by less than 1e-5 at ``tolerance=1e-5`` and below.
+        more threads or on another processor, sums are rounded in another order, so solutions differ by rounding and
+        by the step at which the tolerance was met: probabilities by less than 1e-5 at ``tolerance=1e-5`` and below.
 
     Raises:
         InputError: Shapes or types differ, a value is not finite, a strength is not positive, or a
@@ -197,8 +197,8 @@ class _Point(NamedTuple):
 class _State:
     """Features, weights and statistics of the problems that are still open.
 
-    Features are kept centred at their common mean, so that single precision loses nothing where
-    means are large; ``offset`` is a problem's own mean from there. The centre moves the bias only,
+    Features are centred at their common mean, so that large means cost no accuracy in single
+    precision; ``offset`` is a problem's own mean relative to it. Centring changes only the bias,
     which is not penalised, so problems that are not standardised are centred too.
     """
 
@@ -232,7 +232,7 @@ class _State:
     def value(self, u: Array, logits: Array) -> tuple[Array, Array]:
         """Objective (k,), and e^−|logit| (k, n), which the gradient needs as well."""
         small = np.exp(-np.abs(logits))
-        # log(1 + e) is good to one unit of the precision, which is all that a mean of losses can use.
+        # log(1 + e) is accurate to one rounding unit, which is enough for a mean of losses.
         loss = np.maximum(logits, 0) - self.y * logits + np.log(1 + small)
         return (self.w * loss).sum(1) + 0.5 * self.strengths * (u * u).sum(1), small
 
@@ -245,7 +245,7 @@ class _State:
 
 
 class _Pair(NamedTuple):
-    """A step (s), the gradient's change along it (y), and 1 / s·y; 0 there switches the pair off."""
+    """A step (s), the gradient's change along it (y), and 1 / s·y; if that is 0, the pair is not used."""
 
     su: Array
     sb: Array
@@ -255,13 +255,13 @@ class _Pair(NamedTuple):
 
 
 class _History:
-    """What L-BFGS remembers, for all open problems at once."""
+    """The history of L-BFGS, for all open problems at once."""
 
     def __init__(self) -> None:
         self.pairs: deque[_Pair] = deque(maxlen=MEMORY)
 
     def add(self, step: Array, along: tuple[Array, Array], change: tuple[Array, Array]) -> None:
-        """Adds a pair; it stays off where the curvature is not safely positive."""
+        """Adds a pair; it is not used if the curvature is not safely positive."""
         su, sb = step[:, None] * along[0], step * along[1]
         yu, yb = change
         curvature = (su * yu).sum(1) + sb * yb
@@ -274,7 +274,7 @@ class _History:
         self.pairs = deque((_Pair(*(part[keep] for part in pair)) for pair in self.pairs), maxlen=MEMORY)
 
     def forget(self, which: Mask) -> None:
-        """Switches off the pairs of problems that found no way down with them."""
+        """Stops using the pairs of problems whose line search failed with them."""
         for pair in self.pairs:
             pair.rho[which] = 0
 
@@ -293,13 +293,13 @@ class _History:
             qu += (alpha - beta)[:, None] * pair.su
             qb += (alpha - beta) * pair.sb
         du, db = -qu, -qb
-        uphill = (here.gu * du).sum(1) + here.gb * db >= 0  # rounding can spoil a history: down the gradient then
+        uphill = (here.gu * du).sum(1) + here.gb * db >= 0  # rounding can spoil a history: then use the gradient
         du[uphill], db[uphill] = -here.gu[uphill], -here.gb[uphill]
         return du, db
 
 
 def _line_search(state: _State, here: _Point, du: Array, db: Array) -> tuple[Array, _Point]:
-    """Armijo backtracking; a step is 0 where none down to 2⁻²⁰ improves. Trials cost no product of matrices."""
+    """Armijo backtracking; a step is 0 if no step down to 2⁻²⁰ improves. Trials need no matrix product."""
     dlogits = state.logits(du, db)
     slope = (here.gu * du).sum(1) + here.gb * db
     resolution = 4 * np.finfo(here.value.dtype).eps * np.abs(here.value)
@@ -321,14 +321,14 @@ def _centred(features: Array) -> tuple[Array, Floats, Array]:
     """Features less their mean, that mean (d,) in double precision, and their deviation (d,)."""
     mean = features.mean(0, dtype=np.float64)
     centred = features - mean.astype(features.dtype)
-    # What rounding the mean left over, so that mean and centred features fit together exactly.
+    # Correct for the rounding of the mean, so that mean and centred features match exactly.
     mean = mean.astype(features.dtype).astype(np.float64)
     variance = np.einsum("nd,nd->d", centred, centred) / len(features)
     return centred, mean, _deviation(variance, mean).astype(features.dtype)
 
 
 def _deviation(variance: Array, mean: Array) -> Array:
-    """Standard deviation; 1 for a feature that is constant up to rounding, which then weighs nothing."""
+    """Standard deviation; 1 for a feature that is constant up to rounding, which then has no influence."""
     flat = variance <= FLAT * np.maximum(mean**2, 1e-12)
     return np.sqrt(np.where(flat, 1, variance))
 

@@ -1,7 +1,7 @@
-"""What a main loss is: a value a figure, from one logit of the positive class and hard or soft targets.
+"""Main losses: one value per figure, from one logit of the positive class and hard or soft targets.
 
-A loss is a class in ``atypia/methods/losses/``, registered by the name which recipes use in ``loss: {name: …}``. It takes
-logits, never probabilities, and returns one value a figure, so that samplers and terms see them; :func:`mean` reduces.
+A loss is a class in ``atypia/methods/losses/``, registered by the name that recipes use in ``loss: {name: …}``. It takes
+logits, never probabilities, and returns one value per figure, which samplers and terms use; :func:`mean` reduces them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Loss(ABC, Generic[L]):
 
     @abstractmethod
     def __call__(self, logits: Tensor, targets: Tensor, positive_weight: float = 1.0) -> Tensor:
-        """One value a figure, shape (b,), ≥ 0.
+        """One value per figure, shape (b,), ≥ 0.
 
         Args:
             logits: Shape (b,), float; the logit of the positive class.
@@ -85,12 +85,12 @@ def domain_weights(domains: Tensor) -> Tensor:
 
 
 def mean(values: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean of one value a figure, weighted where weights are given: ``Σ wᵢ vᵢ / Σ wᵢ``."""
+    """Mean of one value per figure, weighted if weights are given: ``Σ wᵢ vᵢ / Σ wᵢ``."""
     return values.mean() if weights is None else (values * weights).sum() / weights.sum()
 
 
 def check_shapes(logits: Tensor, targets: Tensor) -> None:
-    """Refuses logits and targets of other shapes than one (b,)."""
+    """Refuses logits and targets that do not both have the same shape (b,)."""
     if logits.shape != targets.shape or logits.ndim != 1:
         got: Any = (tuple(logits.shape), tuple(targets.shape))
         raise InputError(must("logits and targets", "of one shape (b,)", got, "squeeze the head's output"))

@@ -13,8 +13,8 @@ from atypia.base.errors import InputError, must
 def beta_sample(alpha: float, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
     """Draws from Beta(α, α) with a generator, which ``torch.distributions`` does not take.
 
-    ``X / (X + Y)`` of two Gamma(α, 1) variates X and Y, kept as logarithms: for the small α that
-    mixing uses they underflow, and their share would be 0/0.
+    ``X / (X + Y)`` of two Gamma(α, 1) variates X and Y, as logarithms: for the small α that
+    mixing uses the variates underflow, and the share would be 0/0.
 
     Args:
         alpha: α > 0.
@@ -114,7 +114,7 @@ class MixStyle(nn.Module):
     """Mixes channel means and deviations of feature maps between figures (Zhou et al. 2021; Atey et al., 2 A).
 
     ``x̃ = σ̃ (x − μ(x)) / σ(x) + μ̃`` with ``μ̃ = λ μ(x) + (1 − λ) μ(x')`` and σ̃ likewise,
-    λ ~ Beta(α, α) for each figure, and ε under the root, ``σ² = var + ε``, as Zhou et al. have it
+    λ ~ Beta(α, α) for each figure, and ε under the root, ``σ² = var + ε``, as in Zhou et al.
     (Atey et al. add it to σ). Statistics carry no gradient. It acts in training mode only,
     on a whole batch with probability ``p``; its draws come from torch's global CPU generator, which
     the training loop seeds before every step.
@@ -143,7 +143,7 @@ class MixStyle(nn.Module):
 def mix_style(maps: Tensor, partner: Tensor, share: Tensor, eps: float = 1e-6) -> Tensor:
     """The formula of :class:`MixStyle` for given partners (b,) and shares (b, 1, 1, 1)."""
     with torch.no_grad():
-        # In bf16 a variance of small differences would be noise.
+        # In bf16 the variance of small differences would be mostly rounding error.
         variance, mu = torch.var_mean(maps.float(), (2, 3), keepdim=True, correction=0)
         sigma, share = (variance + eps).sqrt(), share.float()
         scale = torch.lerp(sigma[partner], sigma, share) / sigma

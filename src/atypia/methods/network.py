@@ -1,4 +1,4 @@
-"""The network that is trained: a backbone, what refines its features, and a head with one logit."""
+"""The network that is trained: a backbone, optional refinement of its feature maps, and a head with one logit."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from atypia.methods.mixing import MixStyle
 
 
 class Output(NamedTuple):
-    """What the network gives for a batch of b crops.
+    """The network's output for a batch of b crops.
 
     Attributes:
         logits: Logit of the positive class, shape (b,).
         hidden: Input of the last linear layer, shape (b, k).
         pooled: Pooled features, shape (b, c).
-        aligned: What the alignment loss acts on: refined maps (b, c, h, w), or ``pooled``.
+        aligned: Input of the alignment loss: refined maps (b, c, h, w), or ``pooled``.
     """
 
     logits: Tensor
@@ -134,7 +134,7 @@ class Network(nn.Module):
         """Names of the tensors that training changes: parameters and running statistics."""
 
     def train(self, mode: bool = True) -> Network:
-        """As in torch, but frozen normalisations stay in evaluation mode: their statistics are frozen too."""
+        """As in torch, but frozen normalisation layers stay in evaluation mode, so that their statistics stay fixed."""
         super().train(mode)
         for name, module in self.named_modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and f"{name}.running_mean" not in self.trained_names:
@@ -148,7 +148,7 @@ class Network(nn.Module):
         return self._headed(self.encoder(images))
 
     def after_last(self, last: Tensor) -> Output:
-        """Scores what a backbone gives last: feature maps (b, c, h, w), or a transformer's tokens (b, t, c)."""
+        """Scores the last output of a backbone: feature maps (b, c, h, w), or a transformer's tokens (b, t, c)."""
         if self.encoder.pooling != "avg":
             return self._headed(self.encoder.pooled(last))
         return self.after_maps(last)
@@ -156,7 +156,7 @@ class Network(nn.Module):
     def after_maps(self, maps: Tensor) -> Output:
         """Scores the last feature maps (b, c, h, w) of a convolutional backbone."""
         aligned = maps if self.neck is None else self.neck(maps)
-        # The backbone's own pooling, with the norm that some have after it.
+        # The backbone's own pooling, including the norm that some backbones apply afterwards.
         pooled = self.encoder.net.forward_head(aligned, pre_logits=True)  # pyright: ignore[reportCallIssue]
         return self._headed(pooled, None if self.neck is None else aligned)
 
@@ -166,7 +166,7 @@ class Network(nn.Module):
         return Output(logits, hidden, pooled, pooled if aligned is None else aligned)
 
     def trained_state(self) -> dict[str, Tensor]:
-        """Copies of what training changes: trained parameters and running statistics, by name.
+        """Copies of the tensors that training changes: trained parameters and running statistics, by name.
 
         A moving average of the network gives the same names, although nothing in it has a gradient.
         """
@@ -197,7 +197,7 @@ class Network(nn.Module):
                 "trained": sum(p.numel() for p in parameters if p.requires_grad)}  # fmt: skip
 
     def merged(self) -> Network:
-        """Adds the adapters to the weights, in place, so that inference costs what the backbone costs."""
+        """Adds the adapters to the weights, in place, so that inference is as fast as with the backbone alone."""
         if self.spec.adaptation == "lora":
             merge_lora(self.encoder.net)
             self.trained_names &= frozenset(self.state_dict())
@@ -211,9 +211,9 @@ def build_network(
 
     Args:
         spec: The architecture.
-        weights_file: The backbone's weights, where they are in a file of the user's.
-        pretrained: Whether the backbone starts from its weights; else they are drawn.
-        seed: Decides the new layers, and the backbone where it is not pretrained.
+        weights_file: A file of the user with the backbone's weights.
+        pretrained: Whether the backbone starts from its pretrained weights; else from random ones.
+        seed: Of the new layers, and of the backbone if it is not pretrained.
 
     Raises:
         InputError: A combination that cannot work, with the reason.
@@ -242,7 +242,7 @@ def build_network(
 
 
 def check_spec(spec: NetworkSpec) -> None:
-    """Refuses combinations that cannot work, before any weights are looked for.
+    """Refuses combinations that cannot work, before any weights are loaded.
 
     Raises:
         InputError: With the reason.
@@ -270,7 +270,7 @@ def check_spec(spec: NetworkSpec) -> None:
 
 
 def _check_parts(spec: NetworkSpec, needs_maps: str) -> None:
-    """Compares what the spec asks of the architecture with its parts; no memory is taken for its weights."""
+    """Checks whether the architecture has the parts that the spec needs; no memory is used for weights."""
     with torch.device("meta"):
         net = architecture(BACKBONES[spec.backbone])
     count = len(stages(net))
@@ -306,7 +306,7 @@ def _untrained(spec: NetworkSpec) -> Encoder:
 
 
 def stages(net: nn.Module) -> list[nn.Module]:
-    """The stages of a convolutional timm network, in order, by whatever name it keeps them."""
+    """The stages of a convolutional timm network, in order, whatever their attribute is called."""
     for name in ("stages", "blocks", "layers"):
         found = getattr(net, name, None)
         if isinstance(found, nn.Sequential | nn.ModuleList) and len(found) > 1:
@@ -321,7 +321,7 @@ def stages(net: nn.Module) -> list[nn.Module]:
 
 
 def _add_mixstyle(net: nn.Module, spec: NetworkSpec) -> None:
-    """MixStyle after the chosen stages, by forward hooks: the network's own code and names stay."""
+    """MixStyle after the chosen stages, by forward hooks: the network's own code and names do not change."""
     if not spec.mixstyle_stages:
         return
     found = stages(net)
@@ -332,7 +332,7 @@ def _add_mixstyle(net: nn.Module, spec: NetworkSpec) -> None:
             mix.train(module.training)
             return mix(out)
 
-        # With checkpointing, timm walks through the blocks of all stages and never calls a stage itself.
+        # With checkpointing, timm calls the blocks of all stages and never a stage itself.
         stage = found[index]
         (stage[-1] if isinstance(stage, nn.Sequential) else stage).register_forward_hook(hook)
 
@@ -353,14 +353,14 @@ def _train_last(net: nn.Module, count: int) -> None:
 
 
 def _residual_blocks(net: nn.Module) -> list[tuple[nn.Module, list[str]]]:
-    """Blocks that stochastic depth can skip, and where they keep it; timm leaves these places empty at rate 0."""
+    """Blocks that stochastic depth can skip, with the attribute for it, which timm leaves empty at rate 0."""
     from timm.layers.drop import DropPath
 
     places = ("drop_path", "drop_path1", "drop_path2")
     found = []
     for module in net.modules():
         if not getattr(module, "has_skip", True):
-            continue  # an inverted residual of another shape than its input has nothing to fall back on
+            continue  # an inverted residual whose output has another shape than its input has no skip connection
         names = [
             name for name in places
             if hasattr(module, name) and isinstance(getattr(module, name), DropPath | nn.Identity | None)

@@ -1,6 +1,6 @@
-"""Options of what a recipe names: terms of the objective, losses, samplers.
+"""Options of terms of the objective, losses and samplers, as recipes give them.
 
-They import no network library, so that a recipe can be read quickly.
+This module imports no network library, so that a recipe can be read quickly.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from atypia.base.config import StrictModel
 
 @dataclass(frozen=True)
 class Variants:
-    """In which forms saved classifiers are asked about each training figure, once, before the training.
+    """The variants in which saved classifiers score each training figure, once, before the training.
 
     Attributes:
-        views: 8 for all flips and quarter turns, 1 for the crop as it is.
-        stains: Changes of stain beside the stain as it is; each view is scored in all of them.
+        views: 8 for all flips and quarter turns, 1 for the unchanged crop.
+        stains: Number of altered stains in addition to the original stain; each view is scored in all of them.
     """
 
     views: int
@@ -47,11 +47,11 @@ class TermOptions(StrictModel):
 
     @property
     def variants(self) -> Variants | None:
-        """The forms of each figure that these classifiers are asked about once; None: they score every batch."""
+        """The variants of each figure that these classifiers score once; None: they score every batch."""
         return None
 
     def version(self, mixes: bool) -> int:
-        """The version of the term's formula, raised where the code changes it; only for recipes whose results change.
+        """The version of the term's formula, raised when its code changes; only for recipes whose results change.
 
         Args:
             mixes: Whether the recipe mixes figures by MixUp.
@@ -59,7 +59,7 @@ class TermOptions(StrictModel):
         return 1
 
     def fault(self, averages: bool) -> str:
-        """Why the term cannot work in its recipe, and the remedy; empty where it can.
+        """Why the term cannot work in its recipe, and the remedy; empty if it can.
 
         Args:
             averages: Whether the recipe keeps a moving average of the weights.
@@ -72,9 +72,9 @@ class SamplerOptions(StrictModel):
 
     Attributes:
         name: Entry of :data:`atypia.methods.catalogue.SAMPLERS`.
-        draws: Figures an epoch; None: as many as there are.
+        draws: Figures per epoch; None: the number of training figures.
         positive_share: Share of positives, for samplers that draw a class first.
-        hard_share: Hardest share of the training figures whose weight is multiplied by ``hard_factor``, refreshed
+        hard_share: Share of the training figures, the hardest, whose weight is multiplied by ``hard_factor``; updated
             every epoch (``uniform`` then draws with replacement); 0 turns mining off.
         hard_factor: See ``hard_share``.
     """
@@ -91,7 +91,7 @@ class LossOptions(StrictModel):
 
     Attributes:
         name: Entry of :data:`atypia.methods.catalogue.LOSSES`.
-        soft_labels: Whether shares of raters are the targets, where they are known.
+        soft_labels: Whether soft labels are the targets, where they are known.
         label_smoothing: Moves targets towards one half.
         positive_weight: A number, or ``observed``: negatives over positives among the figures that were drawn, renewed
             every epoch.

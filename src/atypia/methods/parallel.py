@@ -1,10 +1,9 @@
 """Independent pieces of array work, one thread each.
 
-A product of matrices adds up in another order when more threads share it, so that a piece that had
-the cores to itself would differ in its last digits from the same piece beside others. Each piece
-therefore has one thread, whatever runs beside it and however many cores there are. It is also the
-faster way for matrices of this size: the threads of one product wait for each other in a busy loop,
-which costs several times the work itself where other work shares the cores.
+With another number of threads, a matrix product is summed in another order and differs in its last
+digits. Each piece therefore always uses one thread, whatever runs beside it and however many cores
+there are. This is also faster for matrices of this size: the threads of one product wait for each
+other in a busy loop, which costs several times the work itself when other processes use the cores.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ R = TypeVar("R")
 
 
 def map_threads(work: Callable[[T], R], items: Sequence[T], workers: int | None = None) -> Iterator[R]:
-    """Results of ``work`` in the order of the items; every piece has one thread, of its own.
+    """Results of ``work`` in the order of the items; each piece uses one thread of its own.
 
-    On one machine a piece gives the same bits beside any others and with any number of workers, where the kernels
-    do not depend on where an array lies in memory (x86 with AVX2 and later); else the same up to rounding.
+    On one machine a piece gives the same bits beside any others and with any number of workers, if the kernels
+    do not depend on the memory address of an array (x86 with AVX2 and later); else the same up to rounding.
 
     Args:
-        work: Called with one item; most of its time must be inside NumPy, which frees the interpreter.
-        items: What to work on.
-        workers: Pieces at a time; None: as many as there are cores.
+        work: Called with one item; most of its time must be inside NumPy, which releases the interpreter's lock.
+        items: One argument of ``work`` each.
+        workers: Number of pieces at a time; None: the number of cores.
 
     Raises:
-        Exception: Whatever ``work`` raises; pieces that have not begun are dropped.
+        Exception: Whatever ``work`` raises; pieces that have not started are not run.
     """
     workers = max(1, min(workers or core_count(), len(items)))
     with (

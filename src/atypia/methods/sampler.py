@@ -1,9 +1,9 @@
 """Samplers: which figures an epoch draws, in which order.
 
 Every draw depends on the seed, the epoch and the state that a checkpoint keeps, never on a
-generator that lives from epoch to epoch, so a resumed run draws what an uninterrupted one does.
+generator that is kept from epoch to epoch, so a resumed run draws the same figures as an uninterrupted one.
 
-A sampler is a class in ``atypia/methods/samplers/``, registered by the name which recipes use in ``sampler: {name: …}``.
+A sampler is a class in ``atypia/methods/samplers/``, registered by the name that recipes use in ``sampler: {name: …}``.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Sampler(ABC, Generic[S]):
         return self.drawn(generator(self.seed, "sampler", epoch))
 
     def drawn(self, rng: np.random.Generator) -> Ints:
-        """The draw of an epoch: with replacement by :meth:`weights`, or every figure once where there are none."""
+        """The draw of an epoch: with replacement by :meth:`weights`, or every figure once if there are no weights."""
         n = len(self.population.rows)
         weights, hardness = self.weights(), self.hardness()
         if hardness is not None:
@@ -160,5 +160,5 @@ class GroupedDraws:
         """A figure of each wanted group, none of which is empty; shape as ``wanted``."""
         low, high = self.edges[self.starts[wanted]], self.edges[self.starts[wanted + 1]]
         places = np.searchsorted(self.edges, low + rng.random(len(wanted)) * (high - low), side="right") - 1
-        # Rounding at the upper end must not leave the group.
+        # Rounding at the upper end must not give a position outside the group.
         return self.order[np.clip(places, self.starts[wanted], self.starts[wanted + 1] - 1)]

@@ -1,6 +1,6 @@
-"""What a term of the objective is: one summand, with its options, its needs and its formula in one file.
+"""Terms of the objective: a term is one summand, with its options, its needs and its formula in one file.
 
-A term is a class in ``atypia/methods/terms/`` that is registered by the name which recipes use::
+A term is a class in ``atypia/methods/terms/`` that is registered by the name that recipes use::
 
     class ShrinkOptions(TermOptions):
         weight: float = Field(default=0.01, gt=0)
@@ -42,20 +42,20 @@ SECOND: Final = "second view"
 TEACHER: Final = "moving average or teachers"
 MODULES: Final = "own modules"
 NEEDS: Final = (DOMAINS, HIDDEN, ALIGNED, SECOND, TEACHER, MODULES)
-"""What a term may need. ``domains``: training figures of at least two; ``second view``: the loop augments each batch
-twice. The others are there for every term, and are named for the reader."""
+"""What a term may need. ``domains``: training figures of at least two domains; ``second view``: the loop augments each
+batch twice. The others are always available and are declared for the reader."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a term is built with.
+    """What the constructor of a term is given.
 
     Attributes:
         features: Dimension of the pooled features.
         domains: Number of domains in the training part.
         teachers: The networks of the classifiers that the term's options name; none where ``answers`` are given.
-        answers: What these classifiers say of each row of the data, as logits, shape (n,), NaN of rows that are not
-            trained on; None where they score each batch.
+        answers: Logits of these classifiers for each row of the data, shape (n,), NaN for rows that are not
+            trained on; None if they score each batch.
     """
 
     features: int
@@ -72,16 +72,16 @@ class Batch:
         images: Normalised crops as the network saw them (mixed, where MixUp is on), shape (b, 3, h, w).
         targets: Labels or soft labels of these, shape (b,), in [0, 1].
         domains: Domain codes of the figures, shape (b,), −1 where unknown.
-        out: What the network gave; ``out.logits`` and its fellows carry the gradient.
+        out: The network's output, with gradient.
         losses: The main loss of each figure, shape (b,).
         risk: The main loss of each figure for other logits (b,) of the same figures.
         done: Share of the training that is done, in [0, 1].
         epoch: The same in epochs.
-        seed: Decides what a term draws for this batch.
-        mix: How figures were mixed; None where they were not.
-        average: The moving average of the network; None where none is kept.
-        second: What the network gave for another augmentation of the same figures; None unless a term needs it.
-        rows: Rows of the figures in the data, shape (b,), int64, before they were mixed; None where it is not known.
+        seed: Of what a term draws for this batch.
+        mix: How figures were mixed; None if they were not.
+        average: The moving average of the network; None if none is kept.
+        second: The network's output for another augmentation of the same figures; None unless a term needs it.
+        rows: Rows of the figures in the data, shape (b,), int64, before mixing; None if not known.
     """
 
     images: Tensor
@@ -105,14 +105,14 @@ class Term(nn.Module, ABC, Generic[O]):
     Attributes:
         Options: Schema of its options.
         summary: One line for listings.
-        formula: What it adds, before the weight.
+        formula: What it adds, without the weight.
         source: Paper and equation.
         needs: Members of :data:`NEEDS`.
-        least_domains: Known domains that a batch must hold; in a batch of fewer the term has no effect.
+        least_domains: Known domains that a batch must have; with fewer the term has no effect.
 
     Args:
         options: Its options.
-        setting: What it is built with.
+        setting: Facts about the training that it may need.
     """
 
     Options: ClassVar[type[TermOptions]] = TermOptions
@@ -127,7 +127,7 @@ class Term(nn.Module, ABC, Generic[O]):
         self.options = options
 
     def move(self, device: torch.device) -> None:
-        """Moves what the term holds to the device of the training."""
+        """Moves the term's tensors to the device of the training."""
         self.to(device)
 
     def weight(self, batch: Batch) -> float:
@@ -135,7 +135,7 @@ class Term(nn.Module, ABC, Generic[O]):
         return self.options.weight
 
     def is_idle(self, batch: Batch) -> bool:
-        """Whether the batch gives the term nothing to work on, so that it is 0; for terms that need domains."""
+        """Whether the term is 0 because the batch has too few domains; for terms that need domains."""
         return len(batch.domains[batch.domains >= 0].unique()) < self.least_domains
 
     @abstractmethod

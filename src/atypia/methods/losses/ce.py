@@ -14,7 +14,7 @@ from atypia.methods.options import LossOptions
 class CrossEntropy(Loss[LossOptions]):
     """See :func:`cross_entropy`."""
 
-    summary = "the same, reduced as a weighted mean where classes have weights"
+    summary = "as `bce`, but reduced as a weighted mean if the positive class has a weight"
     source = "as torch.nn.CrossEntropyLoss"
 
     def __call__(self, logits: Tensor, targets: Tensor, positive_weight: float = 1.0) -> Tensor:
@@ -24,7 +24,7 @@ class CrossEntropy(Loss[LossOptions]):
 def cross_entropy(logits: Tensor, targets: Tensor, positive_weight: float = 1.0) -> Tensor:
     """Cross-entropy over two logits ``(0, z)``, reduced as ``torch.nn.CrossEntropyLoss`` reduces class indices.
 
-    With one logit it equals :func:`binary_cross_entropy` but for the reduction: values are scaled
+    With one logit it equals :func:`binary_cross_entropy` except for the reduction: values are scaled
     so that their mean over the batch is the weighted mean ``Σ wᵢ ℓᵢ / Σ wᵢ``, where a soft target
     has the weight ``1 + (w₊ − 1) y``.
 

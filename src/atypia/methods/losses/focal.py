@@ -13,7 +13,7 @@ from atypia.methods.options import LossOptions
 
 
 class FocalOptions(LossOptions):
-    """``gamma``: γ, by which figures that are right already count less."""
+    """``gamma``: γ; the larger, the less figures count that are already classified correctly."""
 
     gamma: float = Field(default=2.0, ge=0)
 
@@ -23,7 +23,7 @@ class Focal(Loss[FocalOptions]):
     """See :func:`focal`."""
 
     Options = FocalOptions
-    summary = "figures that are right already count less (`gamma`)"
+    summary = "figures that are already classified correctly count less (`gamma`)"
     source = "Lin et al. 2017; Giedziun et al."
 
     def __call__(self, logits: Tensor, targets: Tensor, positive_weight: float = 1.0) -> Tensor:
@@ -35,7 +35,7 @@ def focal(logits: Tensor, targets: Tensor, positive_weight: float = 1.0, gamma: 
 
     Args:
         logits: Shape (b,).
-        targets: Shape (b,), in [0, 1]; with soft labels p_t is the formula as it stands.
+        targets: Shape (b,), in [0, 1]; p_t is computed by the same formula for soft labels.
         positive_weight: w₊, for instance :func:`observed_positive_weight`, renewed every epoch.
         gamma: γ ≥ 0; 0 gives :func:`binary_cross_entropy`.
 
@@ -44,6 +44,6 @@ def focal(logits: Tensor, targets: Tensor, positive_weight: float = 1.0, gamma: 
     """
     plain = binary_cross_entropy(logits, targets, positive_weight)
     y = targets.to(logits.dtype)
-    # 1 − p_t without the difference of two numbers close to 1, and never 0, where γ < 1 has no gradient.
+    # 1 − p_t, without subtracting two numbers close to 1; never 0, because the gradient for γ < 1 is undefined there.
     missed = y * torch.sigmoid(-logits) + (1 - y) * torch.sigmoid(logits)
     return missed.clamp(min=torch.finfo(logits.dtype).tiny) ** gamma * plain

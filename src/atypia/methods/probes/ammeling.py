@@ -21,9 +21,9 @@ class AmmelingProbeOptions(StrictModel):
     """Options of the probe.
 
     Attributes:
-        penalty: ``squared``: ½ ‖w‖² against the sum of losses, the ℓ2 penalty that the paper's
-            source describes. ``norm``: ½ ‖W‖, not squared, against the mean loss, as the
-            implementation that the paper names has it.
+        penalty: ``squared``: ½ ‖w‖² added to the sum of losses, the ℓ2 penalty that the paper's
+            source describes. ``norm``: ½ ‖W‖, not squared, added to the mean loss, as in the
+            implementation that the paper names.
         max_iterations: Of L-BFGS.
     """
 
@@ -65,8 +65,8 @@ def fit(x: npt.NDArray[np.float64], labels: npt.NDArray[np.int8], options: Ammel
         options: Of the probe.
 
     Returns:
-        The head; its ``info`` tells in ``converged`` whether L-BFGS ended before its last iteration,
-        which the published probe does not ask for.
+        The head; ``converged`` in its ``info`` says whether L-BFGS ended before its last iteration,
+        which the published probe does not check.
     """
     from scipy.optimize import minimize
 

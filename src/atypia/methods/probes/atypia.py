@@ -18,8 +18,8 @@ from atypia.methods.logistic import Preconditioner, solve
 from atypia.methods.parallel import map_threads
 
 INNER_TOLERANCE = 2e-3
-"""The order of the strengths is settled long before the last digits of their coefficients: on real
-features this moves the criterion by 0.1 % or less at every strength that could be chosen."""
+"""Tolerance of the inner fits. The ranking of the strengths does not need exact coefficients: on real
+features this tolerance changes the criterion by 0.1 % or less at every strength that could be chosen."""
 FINAL_TOLERANCE = 1e-5
 
 
@@ -29,7 +29,7 @@ class AtypiaOptions(StrictModel):
     Attributes:
         strengths: λ to choose from; on standardised features and mean loss. One value: no choice.
         inner_folds: Folds of the inner cross-validation.
-        balanced: Whether both classes weigh the same in the fit; the criterion always weighs them so.
+        balanced: Whether both classes have the same weight in the fit; in the criterion they always have.
         standardise: Whether features are standardised over the training part.
     """
 
@@ -52,8 +52,8 @@ class AtypiaProbe(Probe[AtypiaOptions]):
     """Class-balanced logistic regression.
 
     The strength of a fold is the one with the least class-balanced log loss of the inner
-    out-of-fold predictions: a proper score, smooth in the strength, where balanced accuracy on a
-    few hundred positives moves in jumps and picks by luck. Cases are never divided.
+    out-of-fold predictions: a proper score and a smooth function of the strength, whereas balanced accuracy on a
+    few hundred positives changes in jumps and would choose by chance. Cases are never divided.
     """
 
     name = "atypia"
@@ -166,9 +166,9 @@ def inner_folds(
     Args:
         labels: Shape (n,), both classes.
         cases: Shape (n,).
-        count: Folds that are wanted, at least 2.
+        count: Number of folds, at least 2.
         seed: Master seed.
-        key: What the stream is for.
+        key: Purpose of the random stream.
 
     Returns:
         Fold number of each row, shape (n,). Every fold has a positive and its rest has both classes.
@@ -201,7 +201,7 @@ def inner_folds(
         place[case] = target
         load[target] += share
     if (load[:, 1] >= 1 - 1e-9).any():
-        # All negatives met in one fold: the case with fewest of them moves to the next.
+        # All negatives are in one fold: move the case with the fewest of them to the next fold.
         full = int(np.argmax(load[:, 1]))
         candidates = np.flatnonzero((place == full) & (counts[:, 1] > 0))
         moved = candidates[np.lexsort((counts[candidates, 1], counts[candidates, 0]))[0]]

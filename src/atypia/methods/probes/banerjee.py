@@ -30,8 +30,8 @@ class BanerjeeProbeOptions(StrictModel):
         batch_size: Figures a step.
         epochs: At most this many.
         patience: Epochs without a better validation BA after which the fold stops.
-        plateau_factor: What the rate is multiplied by on a plateau.
-        plateau_patience: Epochs that a plateau may last.
+        plateau_factor: Factor of the rate on a plateau.
+        plateau_patience: Epochs without a better score before the rate is reduced.
         min_lr: Lowest rate.
     """
 
@@ -49,8 +49,8 @@ class BanerjeeProbeOptions(StrictModel):
 class Plateau:
     """Halves the rate when a score stops rising: ``ReduceLROnPlateau`` with mode ``max`` and its defaults.
 
-    A score counts as better when it exceeds ``best · (1 + 1e-4)``; the rate falls when more than
-    ``patience`` epochs in a row were not better, and only where it changes by more than 1e-8.
+    A score counts as better if it exceeds ``best · (1 + 1e-4)``; the rate is reduced after more than
+    ``patience`` consecutive epochs without a better score, and only if it changes by more than 1e-8.
     """
 
     lr: float

@@ -1,4 +1,4 @@
-"""Rarer classes and rarer domains more often (Giedziun et al.)."""
+"""Rare classes and rare domains are drawn more often (Giedziun et al.)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from atypia.methods.sampler import Floats, Ints, Sampler
 class DomainAware(Sampler[SamplerOptions]):
     """With replacement, by :func:`domain_aware_weights`."""
 
-    summary = "with replacement, weights rise for rarer classes and rarer domains"
+    summary = "with replacement; rarer classes and rarer domains have larger weights"
     least_domains = 2
 
     def weights(self) -> Floats | None:
@@ -26,7 +26,7 @@ def domain_aware_weights(labels: npt.NDArray[np.int8], domains: Ints) -> Floats:
     """``w_i = 1 / (N_class(i) · N_domain(i))``, scaled to mean 1 (Giedziun et al., «Sampling»).
 
     The paper says that weights rise for rarer classes and for rarer domains and gives no formula;
-    the product of the inverse frequencies is the plainest that does. Figures of unknown domain
+    the product of the inverse frequencies is the simplest one. Figures of unknown domain
     count as one domain.
     """
     _, codes = np.unique(domains, return_inverse=True)

@@ -11,7 +11,7 @@ from atypia.methods.sampler import Floats, GroupedDraws, Ints, Sampler
 
 
 class DomainBatchesOptions(SamplerOptions):
-    """``domains``: known domains in each batch; None: all that there are, or as many as get two figures each."""
+    """``domains``: known domains in each batch; None: all domains, or as many as can have two figures each."""
 
     domains: int | None = Field(default=None, ge=2)
 
@@ -20,14 +20,14 @@ class DomainBatchesOptions(SamplerOptions):
 class DomainBatches(Sampler[DomainBatchesOptions]):
     """Each batch: ``domains`` domains, drawn without replacement, with equally many figures; classes balanced in each.
 
-    Of a domain's figures ``positive_share`` are positives (one more or fewer by chance, where that is no whole number);
-    a domain that lacks a class gives figures of its other one. Figures are drawn with replacement, uniformly or by
-    their weight where hard ones are mined. Figures of unknown domain, where there are any, are one group more in
+    Of a domain's figures ``positive_share`` are positives (rounded up or down at random if that is no whole number);
+    from a domain that lacks a class, figures of the other class are taken. Figures are drawn with replacement,
+    uniformly, or by weight with hard-example mining. Figures of unknown domain, if any, are an additional group in
     every batch, so that none is left out of the training.
     """
 
     Options = DomainBatchesOptions
-    summary = "`domains` domains in each batch, equally many figures of each, classes balanced within"
+    summary = "`domains` domains in each batch, equally many figures of each, with balanced classes"
     least_domains = 2
 
     def weights(self) -> Floats | None:
@@ -50,7 +50,7 @@ class DomainBatches(Sampler[DomainBatchesOptions]):
         domain = chosen[:, turn % chosen.shape[1]]
         share = self.options.positive_share
         nth, offset = turn // chosen.shape[1], rng.random((batches, chosen.shape[1]))[:, turn % chosen.shape[1]]
-        # The n-th figure of a domain is a positive where the running count of positives reaches another whole number.
+        # The n-th figure of a domain is a positive if the expected count of positives reaches the next whole number.
         positive = np.floor((nth + 1) * share + offset) > np.floor(nth * share + offset)
         wanted = (2 * domain + positive).reshape(-1)[: self.draws]
         return places.draw(np.where(places.sizes[wanted] > 0, wanted, wanted ^ 1), rng)

@@ -1,4 +1,4 @@
-"""Both classes alike."""
+"""Both classes equally often."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from atypia.methods.sampler import Floats, Sampler
 
 @SAMPLERS.register("inverse-class")
 class InverseClass(Sampler[SamplerOptions]):
-    """With replacement, weight 1 over the size of the class."""
+    """With replacement, with weight 1 / size of the class."""
 
-    summary = "with replacement, both classes alike"
+    summary = "with replacement, both classes equally often"
 
     def weights(self) -> Floats | None:
         return inverse_class_weights(self.population.labels)

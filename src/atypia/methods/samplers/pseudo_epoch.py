@@ -24,14 +24,14 @@ class PseudoEpochOptions(SamplerOptions):
 class PseudoEpoch(Sampler[PseudoEpochOptions]):
     """A slide uniformly, then a positive with probability ``positive_share``, else a negative (Ammeling et al.).
 
-    With probability ``random_share`` the draw is a random place of the slide, and a negative with what is left. Where the
-    slide has no figure of the drawn class one of its other class is taken; for a negative a random place first, as the
-    published code does, where there are any. Within slide and class figures are drawn uniformly, or by their weight
-    where hard ones are mined.
+    With probability ``random_share`` the draw is a random place of the slide, with the remaining probability a negative. If
+    the slide has no figure of the drawn class, one of the other class is taken; for a negative, as in the published code,
+    first a random place, if there are any. Within slide and class, figures are drawn uniformly, or by weight with
+    hard-example mining.
     """
 
     Options = PseudoEpochOptions
-    summary = "a slide, then a positive with probability `positive_share`, a random place with `random_share`"
+    summary = "a random slide, then a positive with probability `positive_share`, a random place with `random_share`, else a negative"
     takes_random = True
 
     def weights(self) -> Floats | None:

@@ -1,4 +1,4 @@
-"""Every figure once an epoch."""
+"""Every figure once per epoch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from atypia.methods.sampler import Floats, Sampler
 
 @SAMPLERS.register("uniform")
 class Uniform(Sampler[SamplerOptions]):
-    """Every figure once, shuffled; with replacement where hard figures are mined."""
+    """Every figure once, shuffled; with replacement if hard-example mining is on."""
 
     summary = "every figure once, shuffled"
     both_classes = False

@@ -1,1 +1,1 @@
-"""Terms of the objective: one concern a module."""
+"""Terms of the objective, one module each."""

@@ -1,4 +1,4 @@
-"""An adversary that reads the domain off the features, behind a gradient reversal (Ganin et al. 2016)."""
+"""A domain classifier on the features, behind a gradient reversal (Ganin et al. 2016)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ class AdversarialOptions(TermOptions):
     """A linear domain head behind a gradient reversal.
 
     ``ramp``: the reversal follows the ramp of Ganin et al. from 0.
-    ``bounded``: features are driven on only while the head does better than chance. Unbounded, they overtake
-    the head, and the domain can be read off them better than before (docs/results/generalisation.md).
+    ``bounded``: the reversed gradient acts only while the head does better than chance. Without this bound the head's
+    loss rises above chance, and the domain can be predicted from the features even better than before
+    (docs/results/generalisation.md).
     """
 
     weight: float = Field(default=0.1, gt=0)
@@ -30,17 +31,17 @@ class AdversarialOptions(TermOptions):
     bounded: bool = False
 
     def version(self, mixes: bool) -> int:
-        """2 with MixUp, under which version 1 gave a mixed figure the domain of its first part alone."""
+        """2 with MixUp; version 1 gave a mixed figure only the domain of its first part."""
         return 2 if mixes else 1
 
 
 @TERMS.register("adversarial")
 class Adversarial(Term[AdversarialOptions]):
-    """Cross-entropy of a domain head whose gradient reaches the features reversed."""
+    """Cross-entropy of a domain head, whose gradient is reversed before it reaches the features."""
 
     Options = AdversarialOptions
     summary = "a linear domain head behind a gradient reversal"
-    formula = "CE(domain head(R(pooled)), domain), R the identity with gradient −λ; of a figure that MixUp mixed, both domains' by share"
+    formula = "CE(domain head(R(pooled)), domain), R the identity with gradient −λ; with MixUp, CE of both domains, weighted by share"
     source = "Ganin et al. 2016; Giedziun et al."
     needs = frozenset({DOMAINS, MODULES})
 
@@ -88,7 +89,7 @@ class DomainHead(nn.Module):
 
 
 def domain_cross_entropy(logits: Tensor, domains: Tensor, mix: Mix | None = None) -> Tensor:
-    """Cross-entropy of domain logits (b, D), mean over the figures whose domain is known; 0 where none is.
+    """Cross-entropy of domain logits (b, D), mean over the figures whose domain is known; 0 if none is.
 
     Of figure i, mixed with its partner j by MixUp: ``λ_i CE(z_i, d_i) + (1 − λ_i) CE(z_i, d_j)``, as Zhang et al. 2018
     mix the loss of the class. A part of unknown domain is left out, with its share of the mean.
@@ -96,7 +97,7 @@ def domain_cross_entropy(logits: Tensor, domains: Tensor, mix: Mix | None = None
     Args:
         logits: Shape (b, D).
         domains: Domain codes (b,), −1 where unknown.
-        mix: How the figures were mixed; None where they were not.
+        mix: How the figures were mixed; None if they were not.
     """
     if mix is None:
         if not bool((domains >= 0).any()):
@@ -117,7 +118,7 @@ def domain_cross_entropy(logits: Tensor, domains: Tensor, mix: Mix | None = None
 def beats_chance(head: nn.Module, features: Tensor, domains: Tensor, mix: Mix | None = None) -> bool:
     """Whether a domain head's cross-entropy on features (b, c) is below that of guessing, ln D.
 
-    With ``mix`` both are those of mixed figures, as in :func:`domain_cross_entropy`; guessing gives ln D there too.
+    With ``mix`` both are computed for mixed figures, as in :func:`domain_cross_entropy`; guessing gives ln D there too.
     """
     logits = head(features, 0.0)
     return float(domain_cross_entropy(logits, domains, mix)) < math.log(logits.shape[1])

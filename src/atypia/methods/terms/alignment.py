@@ -24,7 +24,7 @@ class Alignment(Term[AlignmentOptions]):
     """Log-variance of the domains' mean features; see :func:`alignment_loss`."""
 
     Options = AlignmentOptions
-    summary = "variance of the domains' mean features, on maps that CBAM refines where it is on"
+    summary = "variance of the domains' mean features; with CBAM, of the maps that it refines"
     formula = "1/C Σ_c log(1 + s_c²), s_c² the variance of the domain means of channel c"
     source = "Atey et al., section 2 B"
     needs = frozenset({DOMAINS, ALIGNED})
@@ -45,7 +45,7 @@ def domain_means(features: Tensor, domains: Tensor) -> Tensor:
         domains: Shape (b,), integer codes; −1 where the domain is unknown, which is left out.
 
     Returns:
-        Shape (D, c) with the D domains that occur, in ascending order of their code.
+        Shape (D, c): the D domains that occur, in ascending order of their codes.
     """
     pooled = features.flatten(2).mean(2) if features.ndim > 2 else features
     known = domains >= 0

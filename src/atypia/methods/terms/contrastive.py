@@ -14,7 +14,7 @@ from atypia.methods.term import HIDDEN, Batch, Term
 
 
 class ContrastiveOptions(TermOptions):
-    """Multi-Similarity mining feeding the supervised contrastive loss, on the final hidden layer."""
+    """Multi-Similarity mining and the supervised contrastive loss, on the final hidden layer."""
 
     weight: float = Field(default=0.5, gt=0)
     temperature: float = Field(default=0.1, gt=0)
@@ -32,14 +32,14 @@ class Contrastive(Term[ContrastiveOptions]):
     needs = frozenset({HIDDEN})
 
     def forward(self, batch: Batch) -> Tensor:
-        classes = (batch.targets >= 0.5).long()  # of a mixed figure: the class that has the larger share
+        classes = (batch.targets >= 0.5).long()  # for a mixed figure: the class with the larger share
         return mined_contrastive(batch.out.hidden.float(), classes, self.options.epsilon, self.options.temperature)
 
 
 def cosine_similarity(embeddings: Tensor) -> Tensor:
     """Cosine of every pair, (b, b), from embeddings (b, c).
 
-    In single precision under autocast too: a temperature of 0.1 would magnify bf16's rounding tenfold.
+    In single precision also under autocast: a temperature of 0.1 would magnify the rounding of bf16 tenfold.
     """
     with torch.autocast(embeddings.device.type, enabled=False):
         z = F.normalize(embeddings.float(), dim=1)

@@ -1,4 +1,4 @@
-"""Correlation alignment (Sun and Saenko 2016): the features of all domains get the same covariance."""
+"""Correlation alignment (Sun and Saenko 2016): makes the features' covariances of all domains equal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from atypia.methods.term import DOMAINS, Batch, Term
 
 
 class CoralOptions(TermOptions):
-    """``means``: whether the domains' means are drawn together as well, as DomainBed does."""
+    """``means``: whether the means of the domains are aligned as well, as in DomainBed."""
 
     weight: float = Field(default=1.0, gt=0)
     means: bool = False
@@ -25,7 +25,7 @@ class Coral(Term[CoralOptions]):
     """Distance of the covariances of pooled features between pairs of domains; see :func:`coral_loss`."""
 
     Options = CoralOptions
-    summary = "draws the covariances of the domains' features together"
+    summary = "aligns the covariances of the domains' features"
     formula = "mean over pairs of domains of ‖C_d − C_e‖²_F / (4 c²)"
     source = "Sun and Saenko 2016, eq. 1"
     needs = frozenset({DOMAINS})
@@ -41,7 +41,7 @@ class Coral(Term[CoralOptions]):
 def coral_loss(features: Tensor, domains: Tensor, means: bool = False) -> Tensor:
     """``‖C_d − C_e‖²_F / (4 c²)``, mean over the pairs of domains in the batch (Sun and Saenko 2016, eq. 1–3).
 
-    ``C_d`` is the covariance of a domain's features with n_d − 1 below the line; a domain with a single figure in the
+    ``C_d`` is the covariance of a domain's features with divisor n_d − 1; a domain with a single figure in the
     batch has none and is left out. With fewer than two domains left the loss is 0, and the batch is counted as idle.
 
     Args:

@@ -23,14 +23,14 @@ class DistillationOptions(TermOptions):
     """Distillation from the moving average (``teachers`` empty) or from saved classifiers.
 
     ``teachers``: bundle folders; ``{fold}`` in a path stands for the fold's name, so that each fold learns
-    from teachers that never saw its validation figures. ``draw``: teachers that score each batch, drawn
-    anew; None: all, by their mean probability. Any number has the mean of all as its expectation.
-    ``views``: 1 or 8: the teachers are asked about each training figure once, as it is or in its eight flips and
-    quarter turns, and the answers are kept in the cache; they are the target whatever the student sees of the figure,
-    and an epoch costs no teacher. None: the teachers score each batch as the student sees it.
-    ``stains``: with ``views``: in how many changes of stain each view is scored too. Logits of one teacher are
-    averaged over views and stains, as ``predict --tta`` does; teachers by their mean probability, as without.
-    ``warmup_epochs``: the weight grows linearly from 0 over these.
+    from teachers that never saw its validation figures. ``draw``: number of randomly drawn teachers that score
+    each batch; None: all, by their mean probability. The expectation does not depend on this number.
+    ``views``: 1 or 8: the teachers score each training figure once, unchanged or in its eight flips and
+    quarter turns, and the scores are kept in the cache; they are the target for every augmentation of the figure,
+    and the epochs need no teacher. None: the teachers score each batch as the student sees it.
+    ``stains``: with ``views``: number of altered stains in which each view is scored as well. Logits of one teacher are
+    averaged over views and stains, as ``predict --tta`` does; teachers by their mean probability, as without ``views``.
+    ``warmup_epochs``: the weight grows linearly from 0 over these epochs.
     """
 
     weight: float = Field(default=0.5, gt=0)
@@ -66,14 +66,14 @@ class Distillation(Term[DistillationOptions]):
     """Divergence from a teacher's softened probabilities; see :func:`distillation_loss`."""
 
     Options = DistillationOptions
-    summary = "learns what a moving average of its weights says (`ema`), or saved classifiers (`teachers`)"
+    summary = "learns the output of a moving average of its weights (`ema`), or of saved classifiers (`teachers`)"
     formula = "T² KL(σ(z_teacher/T) ‖ σ(z_student/T))"
     source = "Hinton et al. 2015; Atey et al."
     needs = frozenset({TEACHER})
 
     def __init__(self, options: DistillationOptions, setting: Setting) -> None:
         super().__init__(options, setting)
-        self.teachers = list(setting.teachers)  # a list: frozen, and no part of the term's state
+        self.teachers = list(setting.teachers)  # a plain list, so that they are no part of the term's state
         self.answers: dict[str, Tensor] = {} if setting.answers is None else {"logits": setting.answers}
 
     def move(self, device: torch.device) -> None:
@@ -136,7 +136,7 @@ def distillation_loss(student: Tensor, teacher: Tensor, temperature: float = 2.0
 def teacher_logits(logits: Sequence[Tensor]) -> Tensor:
     """The logit of the mean probability of several teachers, shape (b,); one teacher's logits as they are.
 
-    ``ln Σ σ(z_k) − ln Σ σ(−z_k)``, which stays exact where a probability is 0 or 1 to rounding.
+    ``ln Σ σ(z_k) − ln Σ σ(−z_k)``, which stays exact if a probability rounds to 0 or 1.
     """
     if not logits:
         raise InputError(must("teachers", "at least one", 0, "name one with terms.distillation.teachers"))
@@ -147,6 +147,6 @@ def teacher_logits(logits: Sequence[Tensor]) -> Tensor:
 
 
 def mixed_logits(logits: Tensor, mix: Mix) -> Tensor:
-    """Logits of mixed figures, shape (b,): of the mixed probabilities of the figures, as their labels are mixed."""
+    """Logits of mixed figures, shape (b,), from probabilities that are mixed like the labels."""
     z = logits.double()
     return (mix.targets(torch.sigmoid(z)).log() - mix.targets(torch.sigmoid(-z)).log()).to(logits.dtype)

@@ -1,4 +1,4 @@
-"""Group distributionally robust optimisation (Sagawa et al. 2020): the group that does worst counts most."""
+"""Group distributionally robust optimisation (Sagawa et al. 2020): groups with a larger loss get larger weights."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from atypia.methods.term import DOMAINS, MODULES, Batch, Setting, Term
 
 
 class GroupDroOptions(TermOptions):
-    """``step``: η, by which weights follow the groups' losses. ``groups``: domains, or each class of a domain.
+    """``step``: η, the step size of the weights. ``groups``: domains, or each class of a domain.
 
-    ``weight`` is the share of the main loss that is re-weighted: 1 puts the robust loss in place of the mean.
+    ``weight`` is the share of the main loss that is re-weighted: with 1 the robust loss replaces the mean.
     """
 
     weight: float = Field(default=1.0, gt=0, le=1)
@@ -26,15 +26,15 @@ class GroupDroOptions(TermOptions):
 
 @TERMS.register("group-dro")
 class GroupDro(Term[GroupDroOptions]):
-    """What the robust loss has more than the mean; added to the mean it is the robust loss.
+    """The robust loss minus the mean loss; added to the mean it gives the robust loss.
 
     Weights q of the groups start equal and are multiplied by ``exp(η L_g)`` after each batch for the groups in it
-    (Sagawa et al. 2020, algorithm 1). Groups that a batch lacks add nothing to it; the weights of those that it has
-    are scaled to the sum 1, so that the loss keeps its size whatever a batch holds.
+    (Sagawa et al. 2020, algorithm 1). Groups that are not in the batch add nothing; the weights of the others
+    are scaled to the sum 1, so that the size of the loss does not depend on which groups are in the batch.
     """
 
     Options = GroupDroOptions
-    summary = "re-weights the main loss: groups with a larger loss count more and more"
+    summary = "re-weights the main loss: the weight of groups with a larger loss grows"
     formula = "Σ_g q_g L_g − mean loss, q_g ← q_g exp(η L_g) / Σ, over the groups of the batch"
     source = "Sagawa et al. 2020, algorithm 1"
     needs = frozenset({DOMAINS, MODULES})
@@ -56,7 +56,7 @@ class GroupDro(Term[GroupDroOptions]):
         weights = self.shares / self.shares[there].sum()
         known = groups >= 0
         robust = (weights * losses)[there].sum()
-        # Figures of unknown domain keep their part in the mean.
+        # Figures of unknown domain keep their weight in the mean.
         share = known.to(losses.dtype).mean()
         return share * (robust - batch.losses[known].mean())
 
@@ -65,14 +65,14 @@ class GroupDro(Term[GroupDroOptions]):
         return len(groups[groups >= 0].unique()) < 2
 
     def groups(self, batch: Batch) -> Tensor:
-        """Group of each figure, shape (b,); −1 where its domain is unknown."""
+        """Group of each figure, shape (b,); −1 if its domain is unknown."""
         if self.classes == 1:
             return batch.domains
         return torch.where(batch.domains < 0, -1, 2 * batch.domains + (batch.targets >= 0.5).long())
 
 
 def group_means(losses: Tensor, groups: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Mean loss of each group, shape (count,), 0 where it has none, and which groups there are, bool."""
+    """Mean loss of each group, shape (count,), 0 if it has no figure, and which groups have figures, bool."""
     known = groups >= 0
     sums = losses.new_zeros(count).index_add(0, groups[known], losses[known])
     sizes = torch.bincount(groups[known], minlength=count)
@@ -80,7 +80,7 @@ def group_means(losses: Tensor, groups: Tensor, count: int) -> tuple[Tensor, Ten
 
 
 def raised(shares: Tensor, losses: Tensor, there: Tensor, step: float) -> Tensor:
-    """``q_g exp(η L_g)`` for the groups that are there, the others as they were; all scaled to the sum 1.
+    """``q_g exp(η L_g)`` for the groups with figures, the others unchanged; all scaled to the sum 1.
 
     >>> raised(torch.tensor([0.5, 0.5]), torch.tensor([0.0, 1.0986123]), torch.tensor([True, True]), 1.0).tolist()
     [0.25, 0.75]

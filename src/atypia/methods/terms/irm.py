@@ -14,7 +14,7 @@ from atypia.methods.term import DOMAINS, Batch, Term
 
 
 class IrmOptions(TermOptions):
-    """``warmup_epochs``: the weight is at most 1 for so long, as in the authors' code, until features exist."""
+    """``warmup_epochs``: the weight is at most 1 in these epochs, as in the authors' code, until features are learned."""
 
     weight: float = Field(default=100.0, gt=0)
     warmup_epochs: float = Field(default=1.0, ge=0)
@@ -25,7 +25,7 @@ class Irm(Term[IrmOptions]):
     """The penalty of IRMv1; see :func:`irm_penalty`."""
 
     Options = IrmOptions
-    summary = "penalises a scale of the logits that one domain would choose otherwise than another"
+    summary = "penalises logits whose best scale differs between domains"
     formula = "1/D Σ_d (∂/∂w R_d(w·z) at w = 1)², R_d the mean main loss in domain d"
     source = "Arjovsky et al. 2019, eq. IRMv1"
     needs = frozenset({DOMAINS})
@@ -40,9 +40,9 @@ class Irm(Term[IrmOptions]):
 def irm_penalty(logits: Tensor, domains: Tensor, risk: Callable[[Tensor], Tensor]) -> Tensor:
     """``1/D Σ_d ‖∇_{w | w=1} R_d(w · z)‖²`` over the D domains of the batch (Arjovsky et al. 2019, eq. IRMv1).
 
-    The paper adds up risks and penalties over domains; the main loss is a mean, so the penalty is one as well, and
-    the weight λ means the same. With the mean risk of a domain this is its whole batch's estimate; DomainBed's
-    product of two halves would be free of bias, at twice the variance.
+    The paper sums risks and penalties over domains; here the main loss is a mean, so the penalty is a mean as well, and
+    the weight λ has the same meaning. The penalty is estimated from all figures of a domain in the batch; DomainBed's
+    product of two halves would be unbiased, but with twice the variance.
 
     Args:
         logits: Shape (b,), with gradient.
@@ -60,7 +60,7 @@ def irm_penalty(logits: Tensor, domains: Tensor, risk: Callable[[Tensor], Tensor
     if not bool(known.any()):
         return logits.sum() * 0
     codes, inverse = torch.unique(domains[known], return_inverse=True)
-    # One scale for each figure: the derivative by its domain's scale is the sum of those of its figures.
+    # One scale per figure: the derivative with respect to a domain's scale is the sum over its figures.
     scales = torch.ones_like(logits, requires_grad=True)
     (slopes,) = torch.autograd.grad(risk(logits * scales).sum(), scales, create_graph=True)
     sums = logits.new_zeros(len(codes)).index_add(0, inverse, slopes[known])

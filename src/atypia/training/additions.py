@@ -1,8 +1,8 @@
 """Figures that are added to training parts: generated ones, or another set; never to validation or test.
 
 The added figures become rows of one pooled manifest, and each fold's training part gets its share of
-them, so that everything after that is an ordinary training. :func:`check_generated` is asked by every
-training: a generator that saw what a fold is measured on is leakage for that fold.
+them; everything after that is an ordinary training. Every training calls :func:`check_generated`: a
+generator that saw validation or test figures of a fold is leakage for that fold.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Addition:
 
     Attributes:
         sets: References as ``--data`` takes them; :data:`FOLD` in one stands for the fold's name.
-        ratio: Positives for each negative that a training part shall have: 1 makes classes equal.
+        ratio: Positives per negative that a training part is to have: 1 makes classes equal.
         negatives: Added negatives, as a share of the real ones; 0 adds none.
-        seed: Decides which figures are taken where there are more than wanted.
-        count: Positives added to each training part, whatever its classes are; None: as ``ratio`` says.
+        seed: Decides which figures are taken if there are more than needed.
+        count: Positives added to each training part, whatever its classes are; None: according to ``ratio``.
     """
 
     sets: tuple[str, ...]
@@ -95,7 +95,7 @@ def with_extra_figures(
         addition: How many are taken.
 
     Returns:
-        The pooled manifest, and the split of it. Validation and test parts are as they were.
+        The pooled manifest, and its split. Validation and test parts are unchanged.
 
     Raises:
         DataError: Sets use the same figure ids, or are of another task.
@@ -135,7 +135,7 @@ def with_extra_figures(
 
 
 def check_generated(split: Split, manifest: Manifest, allow: Sequence[str] = ()) -> list[str]:
-    """Checks generated figures of a training: none is measured on, and no generator saw what is.
+    """Checks generated figures of a training: none is in a validation or test part, and no generator saw these parts.
 
     Args:
         split: The folds.
@@ -159,7 +159,7 @@ def check_generated(split: Split, manifest: Manifest, allow: Sequence[str] = ())
 def check_real(
     manifest: Manifest, split: Split, sets: Mapping[str, Sequence[Manifest]], allow: Sequence[str] = ()
 ) -> list[str]:
-    """Checks real figures that are added: they may share nothing with what their fold is measured on.
+    """Checks real figures that are added: they may share nothing with the validation and test parts of their fold.
 
     Args and errors as :func:`check_generated`; ``sets`` as :func:`with_extra_figures` takes them.
     """
@@ -182,7 +182,7 @@ def subset_of_positives(split: Split, manifest: Manifest, share: float, seed: in
     Args:
         split: The folds.
         manifest: The figures that it divides.
-        share: In (0, 1]; at least two positives are kept where there are two.
+        share: In (0, 1]; at least two positives are kept, if there are two.
         seed: Decides which.
 
     Raises:
@@ -215,7 +215,7 @@ def _pooled_name(manifest: Manifest, sets: Sequence[Manifest]) -> str:
 
 
 def _taken(fold: str, sets: Sequence[Manifest], wanted: tuple[int, int], seed: int) -> tuple[tuple[str, ...], str]:
-    """Ids of the figures that a fold gets, and what to say about them."""
+    """Ids of the figures that a fold gets, and a sentence about them."""
     taken: list[str] = []
     said: list[str] = []
     for label, count in enumerate(wanted):
@@ -254,8 +254,8 @@ def add_figures(
         The pooled manifest, its split, and warnings.
 
     Raises:
-        LeakageError: Added figures share anything with what a fold is measured on.
-        InputError: A set cannot be opened, or a fold has another name.
+        LeakageError: Added figures share something with a fold's validation or test part.
+        InputError: A set cannot be opened, or there is no fold of that name.
     """
     from atypia.data.sources.opening import open_data
 

@@ -1,4 +1,4 @@
-"""The decision that a bundle carries, fitted on figures that its network, or its fellows, never saw."""
+"""The decision of a bundle, fitted on figures that its network, or those of a cross-validation, never saw."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ CHUNK = 512
 
 @dataclass(frozen=True, eq=False)
 class OutOfFold:
-    """What the classifiers of a cross-validation give on figures that they were not trained on.
+    """Outputs of the classifiers of a cross-validation for figures that they were not trained on.
 
     Attributes:
         rows: Of the figures in the store, shape (n,).
         logits: Shape (n,), float64.
-        novelty: Shape (n,), each by its own classifier; empty where these have none.
-        laboratories: Domain of each, length n; None where its classifier was trained on figures of it, or it is unknown.
+        novelty: Shape (n,), each by its own classifier; empty if the classifiers have none.
+        laboratories: Domain of each, length n; None if its classifier was trained on figures of it, or if it is unknown.
     """
 
     rows: npt.NDArray[np.int64]
@@ -93,7 +93,7 @@ def fit_run_decision(
         decision = at_risk(decision, config.risk, labels[val], logits)
     decision = replace(decision, fitted={**decision.fitted, **own_look(decision, bundle, store, train, job)})
     if unseen:
-        # With these a case's rate is corrected for the classifier's errors (atypia predict).
+        # `atypia predict` uses these to correct a case's rate for the classifier's errors.
         p = decision.calibration.apply(logits)
         records = recorded(unseen, labels[val], p, decision.threshold)
         if records:
@@ -148,20 +148,20 @@ def own_look(
 def out_of_fold(
     folder: Path, bundle: Bundle, job: TrainingRequest, store: CropStore, of: str = "validation"
 ) -> OutOfFold:
-    """What the classifiers of a cross-validation of the same figures give on figures that they were not trained on.
+    """Outputs of the classifiers of a cross-validation of the same figures for figures that they were not trained on.
 
     Folds that are not complete are left out.
 
     Args:
         folder: Output folder of the cross-validation.
-        bundle: The classifier that the decision is for; the others must be like it.
+        bundle: The classifier that the decision is for; the others must have the same network and crops.
         job: The training.
         store: The crops.
-        of: ``validation`` or ``test``: which of their parts. The validation part chose their epoch; of protocol
-            ``lodo`` the test part is a laboratory that they never saw.
+        of: ``validation`` or ``test``: which of their parts. Their epoch was chosen on the validation part; with
+            protocol ``lodo`` the test part is a laboratory that they never saw.
 
     Raises:
-        InputError: The cross-validation is of other figures or another network, or its classifiers know no novelty.
+        InputError: The cross-validation is of other figures or another network, or its classifiers have no novelty.
         DataError: No fold is complete, one is damaged, or a figure is validated twice.
     """
     split = Split.load(folder / runs.SPLIT)
@@ -206,7 +206,7 @@ def _architecture(bundle: Bundle) -> tuple[object, ...]:
 def features_of(
     bundle: Bundle, store: CropStore, rows: npt.NDArray[np.int64], job: TrainingRequest
 ) -> npt.NDArray[np.float32]:
-    """Features of these rows as the exported network gives them, shape (n, d)."""
+    """Features of these rows, as computed by the exported network, shape (n, d)."""
     return _run(bundle, store, rows, job)[1]
 
 

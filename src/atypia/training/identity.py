@@ -1,11 +1,11 @@
-"""What makes a training this one: all that changes its result, and nothing else.
+"""Identity of a training: everything that changes its result, and nothing else.
 
-A value that is its key's default is left out, and so are summaries and names: a key that a later version adds, and
-another wording, leave every run what it was. What the code itself changes is a version, raised by hand
-(:data:`FIT_VERSIONS`); so is a default that gets another value.
+Values that equal their key's default are left out, and so are summaries and names: a key that a later version adds, or
+another wording, changes no identity. Changes of the code itself, and of the value of a default, are covered by a version
+that is raised by hand (:data:`FIT_VERSIONS`).
 
 Version 0.1 hashed every key. A folder that was begun then keeps its identities (:func:`resumed_request`): they are computed
-from the values that it keeps, so its runs are known by whatever keys there are today.
+from the values that it stores, so its runs are recognised whatever keys there are today.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from atypia.training.recipe import OLD_TERMS, parse_recipe
 from atypia.training.schema import ProbeRecipe, Recipe
 
 FIT_VERSIONS: Final = {"probe": 2, "network": 2}
-"""For each kind of training a number that is raised when the code makes it come out differently from the same inputs,
+"""For each kind of training, a number that is raised when the code gives another result from the same inputs,
 or when a default of its recipe changes."""
 IDENTITY: Final = "identity"
-"""Key of :data:`SCHEME` in the files that say what was asked for; absent in those of version 0.1."""
+"""Key of :data:`SCHEME` in the files that store a request; absent in those of version 0.1."""
 SCHEME: Final = 2
 FIRST_VERSION: Final = 2
 """Version of all trainings under version 0.1's identities."""
 FIRST_GAMMA: Final = 2.0
-"""What version 0.1 kept as ``loss.gamma`` of losses that do not read it."""
+"""Value that version 0.1 stored as ``loss.gamma`` for losses that do not use it."""
 LATER: Final = ("swa", "swad", "patches")
 """Sections that version 0.1 did not have."""
 LATER_KEYS: Final = {("geometry", "outside"): "refuse", ("select", "over"): "figures", ("sampler", "random_share"): 0.0}
@@ -47,14 +47,14 @@ WORDING: Final = frozenset({"summary"})
 
 
 def identity_values(values: StrictModel, without: frozenset[str] = WORDING) -> dict[str, Any]:
-    """What of a configuration can change a result, JSON-like: neither defaults nor the keys ``without``."""
+    """The part of a configuration that can change a result, JSON-like: without defaults and the keys ``without``."""
     return values.model_dump(mode="json", exclude_defaults=True, exclude=set(without))
 
 
 def recipe_identity(recipe: Recipe) -> dict[str, Any]:
-    """What of a recipe can change a result; a probe's own options by the probe's schema.
+    """The part of a recipe that can change a result; a probe's own options by the probe's schema.
 
-    An entry that is no part of Atypia (a plug-in's backbone, for instance) stands there with its package and its own
+    An entry that is not part of Atypia (a plug-in's backbone, for instance) is included with its package and its own
     version: another package's entry of that name, or a later version, is another training.
 
     >>> from atypia.training.recipe import parse_recipe
@@ -80,12 +80,12 @@ def _prepared(recipe: Recipe) -> frozenset[str]:
 def in_first_keys(values: Mapping[str, Any], absent: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Values of a recipe by the keys of version 0.1, as far as it had them: a section for each of its terms.
 
-    Identities are made of these, so that the runs of a recipe are known whichever way it is written. A list with
-    other terms, or in another order, in which sums round otherwise, stays a list.
+    Identities are computed from these, so that both forms of a recipe have the same runs. A list with
+    other terms, or in another order, in which sums are rounded differently, stays a list.
 
     Args:
         values: JSON-like values of a recipe.
-        absent: What stands for a term that is not there; None leaves its key out.
+        absent: Value for a term that is not used; None leaves its key out.
 
     >>> in_first_keys({"epochs": 3, "terms": [{"name": "contrastive", "weight": 0.4}]})
     {'epochs': 3, 'contrastive': {'weight': 0.4}}
@@ -124,7 +124,7 @@ def run_id(recipe: Recipe, seed: int, inputs: str, fold: Fold, begun_with: Mappi
         seed: Master seed.
         inputs: Fingerprint of crops or features, weights and teachers.
         fold: The fold.
-        begun_with: The recipe's values as a folder of version 0.1 keeps them; None for any other folder.
+        begun_with: The recipe's values as stored in a folder of version 0.1; None for any other folder.
     """
     parts = [list(part) for part in (fold.train, fold.val, fold.test)]
     if begun_with is not None:
@@ -133,7 +133,7 @@ def run_id(recipe: Recipe, seed: int, inputs: str, fold: Fold, begun_with: Mappi
 
 
 def without_wording(values: Mapping[str, Any], wording: frozenset[str] = WORDING) -> dict[str, Any]:
-    """A recipe's kept values as version 0.1 hashed them: every key but those that change no result."""
+    """A recipe's stored values as version 0.1 hashed them: every key except those that change no result."""
     first = in_first_keys(values, dict.fromkeys(OLD_TERMS))
     for (section, key), default in LATER_KEYS.items():
         inner = first.get(section)
@@ -145,7 +145,7 @@ def without_wording(values: Mapping[str, Any], wording: frozenset[str] = WORDING
 
 @dataclass(frozen=True)
 class SavedRequest:
-    """What a training's folder was asked for, as ``training.json`` keeps it.
+    """The request of a training's folder, as stored in ``training.json``.
 
     Attributes:
         values: The file's values, without the warnings.
@@ -155,14 +155,14 @@ class SavedRequest:
 
     @property
     def recipe(self) -> Mapping[str, Any] | None:
-        """The recipe's values, where the folder was begun by version 0.1, whose run ids are made of them."""
+        """The recipe's values, if the folder was begun by version 0.1, whose run ids are computed from them."""
         return None if IDENTITY in self.values else self.values["recipe"]
 
 
 def request(
     name: str, recipe: Recipe, seed: int, data: Mapping[str, Any], split: Split, allow: Sequence[str]
 ) -> SavedRequest:
-    """What is asked for, for ``training.json``; names and the whole recipe are there for people."""
+    """The request, for ``training.json``; names and the whole recipe are stored for people."""
     return SavedRequest(
         {
             IDENTITY: SCHEME,
@@ -178,7 +178,7 @@ def request(
 
 
 def resumed_request(out: Path, asked: SavedRequest, recipe: Recipe, split: Split) -> SavedRequest:
-    """What a folder was begun with; ``asked`` itself where it is new.
+    """The request that a folder was begun with; ``asked`` itself if the folder is new.
 
     Raises:
         InputError: The folder holds another training.
@@ -203,7 +203,7 @@ def resumed_request(out: Path, asked: SavedRequest, recipe: Recipe, split: Split
 
 
 def asked_before(path: Path) -> dict[str, Any]:
-    """What the file of a folder's request holds.
+    """The content of the file with a folder's request.
 
     Raises:
         WorkError: It is damaged.
@@ -217,12 +217,12 @@ def asked_before(path: Path) -> dict[str, Any]:
 def is_same_request(
     values: object, wanted: Mapping[str, Any], content_of: Callable[[Mapping[str, Any]], Mapping[str, Any]]
 ) -> bool:
-    """Whether kept values of a recipe, of whatever version, ask for the same.
+    """Whether stored values of a recipe, of whatever version, request the same training.
 
     Args:
-        values: As a file keeps them.
-        wanted: What of the wanted recipe can change a result.
-        content_of: The same of kept values; values that are not valid any more ask for something else.
+        values: As stored in a file.
+        wanted: The part of the wanted recipe that can change a result.
+        content_of: Gives the same part of stored values; values that are no longer valid count as another request.
     """
     try:
         return isinstance(values, dict) and content_of(values) == wanted
@@ -231,10 +231,10 @@ def is_same_request(
 
 
 def saved_recipe_identity(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a recipe that a file keeps can change a result.
+    """The part of a stored recipe that can change a result.
 
     Raises:
-        InputError: The recipe is not valid any more.
+        InputError: The recipe is no longer valid.
     """
     return recipe_identity(parse_recipe(values, "a recipe that is kept"))
 
@@ -258,7 +258,7 @@ def _part(there: Mapping[str, Any], key: str, name: str) -> object:
 
 
 def same_folds(out: Path, split: Split) -> bool:
-    """Whether the folder's own split has the same folds, whatever options of the protocol there are by now."""
+    """Whether the folder's own split has the same folds, whatever options the protocol has in this version."""
     try:
         there = Split.load(out / runs.SPLIT)
     except AtypiaError:

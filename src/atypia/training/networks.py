@@ -42,7 +42,7 @@ from atypia.training.trainer import TrainedFold, TrainingRequest
 
 
 def network_spec(recipe: NetworkRecipe) -> NetworkSpec:
-    """The architecture that a recipe asks for.
+    """The architecture that a recipe describes.
 
     Raises:
         InputError: A combination that cannot work.
@@ -78,14 +78,14 @@ def network_spec(recipe: NetworkRecipe) -> NetworkSpec:
 
 
 def beginning(init: str, spec: NetworkSpec) -> Bundle:
-    """The bundle that a training begins with, all its weights in it.
+    """The bundle that a training starts from, with all its weights.
 
     Raises:
-        InputError: It is a probe, or of another architecture than the recipe's.
+        InputError: It is a probe, or has another architecture than the recipe.
         DataError: It is damaged, or there is none.
     """
     bundle = whole(load_bundle(named_model(init)))
-    assert bundle.network is not None  # a probe has no weights to begin with, which is said above
+    assert bundle.network is not None  # probes are refused above
     own = NetworkSpec.from_dict(bundle.network)
     differ = [
         key
@@ -101,12 +101,12 @@ def beginning(init: str, spec: NetworkSpec) -> Bundle:
 
 
 def as_tensors(bundle: Bundle) -> dict[str, torch.Tensor]:
-    """A whole bundle's weights for :meth:`atypia.methods.network.Network.load_trained`."""
+    """All weights of a bundle, for :meth:`atypia.methods.network.Network.load_trained`."""
     return {name: torch.from_numpy(np.array(value)) for name, value in unpack(bundle.tensors).items()}
 
 
 def selecting_by(recipe: NetworkRecipe) -> str:
-    """The keys of a recipe that need validation figures during training; empty where none does."""
+    """The keys of a recipe that need validation figures during training; empty if none does."""
     needed = {
         "select.best": recipe.select.best,
         "select.patience": recipe.select.patience is not None,
@@ -172,7 +172,7 @@ class NetworkTrainer:
         return self._teachers[fold.name]
 
     def answers(self, fold: Fold, progress: Progress) -> dict[str, torch.Tensor]:
-        """What the teachers that are asked once say of a fold's training figures, by the name of their term."""
+        """Scores of a fold's training figures by the teachers that score them once, by the name of the term."""
         figures = Figures(self.job.manifest, self.store, self.job.manifest.rows_of(fold.train))
         return {
             term.name: mean_answers(self._of_term(fold, term), figures, term.variants, self.device, progress)
@@ -193,7 +193,7 @@ class NetworkTrainer:
         return fingerprint(*parts, *begins, *self.parts.fingerprints)
 
     def check(self, folds: Sequence[Fold]) -> list[str]:
-        """Refuses teachers that were trained on figures which their student is measured on; warns of soft labels."""
+        """Refuses teachers that were trained on validation or test figures of their student; warns about soft labels."""
         findings: list[AuditFinding] = []
         for fold in folds:
             paths = teacher_paths(self.recipe.classifiers, fold)
@@ -207,7 +207,7 @@ class NetworkTrainer:
             yield self.fit_one(fold, run_ids[fold.name], progress)
 
     def fit_one(self, fold: Fold, run_id: str, progress: Progress) -> TrainedFold:
-        """Trains one fold from where it is."""
+        """Trains one fold, from its checkpoint if there is one."""
         started = time.perf_counter()
         job, recipe = self.job, self.recipe
         population, domains = self.parts.population(fold.train)
@@ -242,7 +242,7 @@ class NetworkTrainer:
             network=self.spec.as_dict(),
             weights_sha256=None if recipe.adaptation == "full" else self.weights_sha256,
             input_px=self.spec.input_px,
-            # In full precision, as the bundle will be used, whatever the training's was.
+            # In full precision, as the bundle will be used, whatever the precision of the training.
             logits=lambda rows: feed.logits(outcome.network, rows),
             info=info,
             history=outcome.history,
@@ -252,7 +252,7 @@ class NetworkTrainer:
         )
 
     def write_tensorboard(self, fold: Fold, outcome: LoopResult) -> None:
-        """Writes the epochs' lines for TensorBoard; says so where it is not installed."""
+        """Writes the epochs' lines for TensorBoard; a note says if it is not installed."""
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -267,7 +267,7 @@ class NetworkTrainer:
 
 
 def idle_terms(fold: str, history: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One sentence for each term that was 0 in some batches because they held too few domains.
+    """One sentence for each term that was 0 in some batches because they had too few domains.
 
     Args:
         fold: Its name.
@@ -284,7 +284,7 @@ def idle_terms(fold: str, history: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def against_labels(manifest: Manifest) -> list[str]:
-    """A warning where soft labels lie on the other side of 0.5 than their labels: raters against a decision."""
+    """A warning if soft labels lie on the other side of 0.5 than their labels: votes that contradict a decision."""
     table = manifest.table
     pairs = zip(table[r.LABEL].to_pylist(), table[r.SOFT_LABEL].to_pylist(), strict=True)
     against = sum(None not in pair and (pair[1] - 0.5) * (pair[0] - 0.5) < 0 for pair in pairs)

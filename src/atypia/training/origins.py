@@ -1,4 +1,4 @@
-"""Which entries of registries a training is made of, and which installed packages they come from."""
+"""Which entries of registries a training uses, and which installed packages they come from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from atypia.training.trainer import TrainingRequest
 
 
 def entries_of(recipe: Recipe) -> tuple[tuple[str, str], ...]:
-    """Kind and name of every entry that a recipe names and that changes what a training gives."""
+    """Kind and name of every entry that a recipe names and that changes the result of a training."""
     if isinstance(recipe, ProbeRecipe):
         return (("backbones", recipe.backbone), ("probes", recipe.probe))
     if isinstance(recipe.augment, str):
@@ -21,7 +21,7 @@ def entries_of(recipe: Recipe) -> tuple[tuple[str, str], ...]:
 
 
 def packages_of(job: TrainingRequest, protocol: str) -> tuple[str, ...]:
-    """The packages of plug-ins that a training uses: for its recipe, its data and the division of these.
+    """The packages of plug-ins that a training uses: for its recipe, its data source and its protocol.
 
     Args:
         job: The training.

@@ -1,4 +1,4 @@
-"""Training of probes: features once, all folds together."""
+"""Training of probes: features are computed once, all folds are fitted together."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ProbeTrainer:
         return self.features.fingerprint
 
     def check(self, folds: Sequence[Fold]) -> list[str]:
-        """Nothing that was learned elsewhere enters a probe, but for the backbone."""
+        """None: apart from the backbone, a probe uses nothing that was learned elsewhere."""
         return []
 
     def fit(self, folds: Sequence[Fold], run_ids: Mapping[str, str], progress: Progress) -> Iterator[TrainedFold]:

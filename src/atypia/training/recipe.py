@@ -60,13 +60,13 @@ def for_backbone(values: Mapping[str, Any], where: str, backbone: str | None = N
 
 
 OLD_TERMS: Final = ("alignment", "adversarial", "contrastive", "distillation")
-"""Sections that version 0.1 had for its terms, in the order in which it added them up; read until version 0.3."""
+"""Sections that version 0.1 had for its terms, in the order in which it summed them; read until version 0.3."""
 
 
 def load_recipe(reference: str, overrides: Sequence[str] = ()) -> tuple[str, Recipe]:
     """Reads a recipe and applies ``key=value`` overrides.
 
-    Warns (FutureWarning) of keys of version 0.1, with what to write instead.
+    Warns (FutureWarning) about keys of version 0.1 and names their replacement.
 
     Args:
         reference: A shipped recipe's name, or the path of a YAML file.
@@ -101,10 +101,10 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
 
 
 def renewed(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A recipe's values with the keys of today: sections of version 0.1 become ``terms``.
+    """A recipe's values with current keys: sections of version 0.1 become ``terms``.
 
     Raises:
-        InputError: A term is there in both ways.
+        InputError: A term is given in both forms.
     """
     values = _without_idle_gamma(values)
     if not values.keys() & set(OLD_TERMS):
@@ -123,7 +123,7 @@ def renewed(values: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _without_idle_gamma(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Version 0.1 kept ``loss.gamma``, which the focal loss alone reads, for every loss."""
+    """Version 0.1 stored ``loss.gamma``, which only the focal loss uses, for every loss."""
     loss = values.get("loss")
     if not isinstance(loss, Mapping) or "gamma" not in loss or loss.get("name", "bce") not in ("bce", "ce"):
         return values
@@ -131,7 +131,7 @@ def _without_idle_gamma(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def renewed_key(key: str) -> str:
-    """A dotted key of version 0.1 as it is written today.
+    """A dotted key of version 0.1 in its current form.
 
     >>> renewed_key("distillation.weight=0.9"), renewed_key("optimiser.lr=0.1")
     ('terms.distillation.weight=0.9', 'optimiser.lr=0.1')
@@ -141,7 +141,7 @@ def renewed_key(key: str) -> str:
 
 
 def warn_of_old(values: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
-    """One warning of the keys of version 0.1 in values and in dotted keys, and what to write instead."""
+    """One warning about the keys of version 0.1 in values and in dotted keys, with their replacement."""
     sections = [name for name in OLD_TERMS if values.get(name) is not None]
     dotted = [key for key in keys if renewed_key(key) != key]
     if not sections and not dotted:

@@ -31,7 +31,7 @@ class GeometryConfig(StrictModel):
     stain: Annotated[str, AfterValidator(check_stain)] | None = None
 
     def build(self) -> CropGeometry:
-        """The geometry that the data layer works with."""
+        """The same as an object of the data layer."""
         return CropGeometry(self.out_px, self.side_um, self.side_px, self.outside, self.stain)
 
 
@@ -98,7 +98,7 @@ class RecipeBase(StrictModel):
         pooling: ``cls`` (class token), ``cls+mean`` (with the mean of the patch tokens) or, of a network without
             tokens, ``avg``; None: the catalogue's.
         threshold: Decision threshold on the probability of the positive class.
-        decision: What is fitted on the validation fold; None: the threshold stands as it is.
+        decision: What is fitted on the validation fold; None: nothing, the threshold is used as given.
     """
 
     summary: str
@@ -141,11 +141,11 @@ class RecipeBase(StrictModel):
 
     @property
     def name(self) -> str:
-        """What tables call it: its file's name where :func:`atypia.workflows.opening.load_recipe` opened it."""
+        """Its name in tables: that of its file, if :func:`atypia.workflows.opening.load_recipe` opened it."""
         return self._name
 
     def named(self, name: str) -> Self:
-        """The same recipe under a name, which changes nothing of what it trains."""
+        """The same recipe with a name, which has no effect on the training."""
         copy = self.model_copy()
         copy._name = name
         return copy
@@ -215,8 +215,8 @@ class OptimiserConfig(StrictModel):
 class ScheduleConfig(StrictModel):
     """The learning-rate schedule; see :class:`atypia.training.epochs.optimisers.Schedule`.
 
-    ``min_lr`` is where the cosines end and what the plateau does not go below. ``one-cycle`` warms
-    up by itself.
+    ``min_lr`` is the final rate of the cosines and the lowest rate of the plateau. ``one-cycle`` has its own
+    warm-up.
     """
 
     name: Literal["constant", "one-cycle", "cosine", "cosine-restarts", "plateau"] = "cosine"
@@ -269,7 +269,7 @@ class MixStyleConfig(StrictModel):
 
 
 def _terms(value: Any) -> Any:
-    """Each term by the schema of its own options; a mapping of names is as good as a list."""
+    """Validates each term by the schema of its own options; a list, or a mapping by name."""
     value = as_named_list(value)
     if not isinstance(value, list | tuple):
         return value
@@ -356,7 +356,7 @@ class SelectConfig(StrictModel):
 class NetworkRecipe(RecipeBase):
     """A network trained by gradient descent; every part may be combined with every other.
 
-    A method is used where its section is there; ``terms`` are added to the main loss, and each is addressed by its
+    A method is used if its section is given; ``terms`` are added to the main loss, and each is changed by its
     name: ``--set terms.irm.weight=10``.
     ``fill``: what spatial augmentation shows beyond the border of the crop: its reflection, or black.
     ``precision``: ``auto`` takes bf16 on a GPU that has it and fp32 on a CPU.

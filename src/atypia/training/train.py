@@ -2,10 +2,10 @@
 
 The output folder of a training holds::
 
-    training.json    what was asked for; another request for the same folder is refused
+    training.json    the request; another request for the same folder is refused
     manifest.parquet the figures
     split.json       the folds
-    fold-1/ …        one run folder a fold: config.yaml, split.json, metrics.jsonl, bundle/,
+    fold-1/ …        one run folder per fold: config.yaml, split.json, metrics.jsonl, bundle/,
                      predictions.parquet, environment.json, log.txt, run.json (written last)
 """
 
@@ -53,7 +53,7 @@ WAIT_S: Final = 7 * 24 * 3600.0
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """What came out: the run folders of all folds, those fitted now, and warnings for every table."""
+    """Result of a training: the run folders of all folds, those trained now, and warnings for every table."""
 
     folds: tuple[Path, ...]
     fitted: tuple[str, ...]
@@ -70,7 +70,7 @@ class CheckedData:
 
 
 def check_data(job: TrainingRequest, progress: Progress = silent) -> CheckedData:
-    """Opens the crops, divides them and looks for leakage; the recipe matters by its geometry alone.
+    """Opens the crops, divides them and checks for leakage; of the recipe only the geometry is used.
 
     Raises:
         LeakageError: Figures, cases or images leak between the parts of a fold.
@@ -101,11 +101,11 @@ def train(job: TrainingRequest, progress: Progress = silent, checked: CheckedDat
     Args:
         job: What is asked for.
         progress: Told about crops, features and epochs.
-        checked: What :func:`check_data` gave for the same data, geometry and exceptions, where many
+        checked: Result of :func:`check_data` for the same data, geometry and exceptions, if several
             trainings share it; its split is used.
 
     Raises:
-        AbsentError: The backbone's weights are not here; raised before any work starts.
+        AbsentError: The backbone's weights are not on this machine; raised before any work starts.
         LeakageError: Figures, cases or images leak between the parts of a fold.
         InputError: The output folder holds another training, or an option is not valid.
     """
@@ -124,7 +124,7 @@ def train(job: TrainingRequest, progress: Progress = silent, checked: CheckedDat
             job.manifest.save(job.out / runs.MANIFEST)
         write_json(job.out / runs.TRAINING, {**asked.values, runs.WARNINGS: warnings})
     seen: list[str] = []
-    with ExitStack() as locks:  # of the folds alone: other folds of this training may be trained at the same time
+    with ExitStack() as locks:  # locks folds only: other folds of this training may be trained at the same time
         for fold in sorted(wanted, key=lambda fold: fold.name):  # in one order, so that no two wait for each other
             locks.enter_context(lock(job.out / f"{fold.name}.training", WAIT_S))
         run_ids = {fold.name: run_id(job.recipe, job.seed, trainer.inputs(fold), fold, asked.recipe) for fold in wanted}
@@ -137,11 +137,11 @@ def train(job: TrainingRequest, progress: Progress = silent, checked: CheckedDat
 
 
 def check_recipe(recipe: Recipe, weights_file: Path | None = None, device: str = "auto") -> None:
-    """Fails before any work starts, where a recipe cannot be carried out here.
+    """Raises, before any work starts, if a recipe cannot be trained on this machine.
 
     Raises:
-        AbsentError: The backbone's weights are not here.
-        InputError: An option is not valid, a combination cannot work, or there is no such device here.
+        AbsentError: The backbone's weights are not on this machine.
+        InputError: An option is not valid, a combination cannot work, or there is no such device.
     """
     if device not in DEVICES:
         raise InputError(must("device", f"one of {', '.join(DEVICES)}", device, "leave it out for the best there is"))
@@ -165,7 +165,7 @@ def _trainer(job: TrainingRequest, store: CropStore, progress: Progress) -> Trai
 
 
 def _split(job: TrainingRequest, usable: Manifest, store: CropStore) -> Split:
-    """The folds over the usable figures: made now, or those given without what cannot be read."""
+    """The folds of the usable figures: made now, or the given ones without figures that cannot be read."""
     if not isinstance(job.split, Split):
         return job.split(usable)
     job.split.check_manifest(job.manifest)
@@ -201,7 +201,7 @@ def _is_saved(manifest: Manifest, path: Path) -> bool:
 
 
 def _complete(folder: Path, run_id: str) -> bool:
-    """Whether a run folder is that run's, and what others read of it is whole."""
+    """Whether a run folder belongs to that run, and the files that others read are complete."""
     try:
         facts = read_json(folder / runs.RUN)
         if facts["run_id"] != run_id:
@@ -293,7 +293,7 @@ def _predictions(manifest: Manifest, fitted: TrainedFold, decision: Decision, ru
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON can say it: NumPy numbers as Python's, NaN and infinity as null, no arrays."""
+    """The value in JSON's types: NumPy numbers as Python's, NaN and infinity as null, no arrays."""
     if isinstance(value, Mapping):
         return {str(key): _plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple | np.ndarray):

@@ -1,4 +1,4 @@
-"""What a way of training must offer, and what it gives."""
+"""The interface of trainers (of probes and of networks), their input and their result."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from atypia.training.schema import Recipe
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """What is asked for.
+    """The request for a training.
 
     Attributes:
         name: The recipe's name.
         recipe: The recipe.
         manifest: The figures.
-        split: The folds, or how to make them from the usable figures, once those are known.
+        split: The folds, or a function that makes them from the usable figures, once those are known.
         out: Output folder.
         seed: Master seed of the methods.
         allow: Leakage findings that the user has named as exceptions.
-        weights_file: The backbone's weights, where they are in a file of the user's.
+        weights_file: A file of the user with the backbone's weights.
         folds: Names of the folds to train; empty: all.
         device: Where networks are trained: ``auto``, ``cpu`` or ``cuda``.
     """
@@ -55,13 +55,13 @@ class TrainedFold:
         fold: The fold.
         tensors: What was learned, for the bundle.
         network: The architecture, for the bundle; None for a probe.
-        weights_sha256: Checksum of the backbone's weights that the tensors stand on.
+        weights_sha256: Checksum of the backbone's weights that the tensors belong to.
         input_px: Side at which crops enter the backbone.
         logits: Logits of the positive class of these rows of the store.
         info: Facts for the bundle's card.
-        history: One line an epoch, or one line.
+        history: One line per epoch, or one line.
         seconds: Wall time of the fit.
-        warnings: What its tables must say about it.
+        warnings: Sentences that must be printed under its tables.
         parameters: Number of parameters that were trained; None if it was not counted.
         prepared: A probe's normalisation, pooling and view, for the bundle; a network's are in its architecture.
     """
@@ -84,19 +84,19 @@ class Trainer(Protocol):
     """A way of training: a probe on features, or a network."""
 
     def inputs(self, fold: Fold) -> str:
-        """Fingerprint of what a fold's result depends on, beside recipe, seed and figures."""
+        """Fingerprint of everything that a fold's result depends on, apart from recipe, seed and figures."""
         ...
 
     def check(self, folds: Sequence[Fold]) -> list[str]:
         """Warnings for every table, before any work starts.
 
         Raises:
-            LeakageError: What was learned elsewhere would leak into a fold.
+            LeakageError: A network that is used was trained on validation or test figures of a fold.
         """
         ...
 
     def fit(self, folds: Sequence[Fold], run_ids: Mapping[str, str], progress: Progress) -> Iterator[TrainedFold]:
-        """Trains folds, giving each as soon as it is done."""
+        """Trains folds and yields each as soon as it is done."""
         ...
 
 

@@ -1,12 +1,12 @@
-"""What saved classifiers say of a student's training figures: asked once, before the training, and kept in the cache.
+"""Scores of saved classifiers for a student's training figures: computed once, before the training, and cached.
 
-Each teacher scores every figure in all forms that were asked for (:class:`atypia.methods.options.Variants`): the eight
-flips and quarter turns, each as it is stained and in several changes of stain. Logits are kept in the folder
-``<cache>/teachers/<fingerprint>/``, a file for each piece of the figures, which is written when the piece is done: a
-training that was stopped goes on with the next piece, and another student, seed or fold of the same figures reads them. The
-fingerprint covers the teacher, the crops, which of them, and the forms.
+Each teacher scores every figure in all requested variants (:class:`atypia.methods.options.Variants`): the eight
+flips and quarter turns, each in the original stain and in several altered stains. Logits are kept in the folder
+``<cache>/teachers/<fingerprint>/``, one file per block of figures, which is written when the block is done: a
+stopped training continues with the next block, and another student, seed or fold of the same figures reads them. The
+fingerprint covers the teacher, the crops, the rows and the variants.
 
-Unlike a teacher that scores batches, one that is asked sees a figure as its own geometry and view cut it, whatever the
+Unlike a teacher that scores batches, such a teacher sees a figure with its own geometry and view, whatever the
 student's are, and may be a probe.
 """
 
@@ -40,25 +40,25 @@ Crops = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 ANSWERS_VERSION: Final = 1
-"""Raised when a change makes the answers to the same question different."""
+"""Raised when a change of the code gives other scores for the same inputs."""
 FOLDER: Final = "teachers"
 """Kind of the cache (:data:`atypia.base.cachefiles.KINDS`)."""
 PIECE: Final = 128
 """Figures in a file."""
 WAIT_S: Final = 7 * 24 * 3600.0
-"""How long a training waits for another one that asks the same: as long as a training may take."""
+"""How long a training waits for another one that computes the same scores: as long as a training may take."""
 STRENGTH, OFFSET = 0.25, 0.03
 """Largest change of a stain, as a factor from 1 ± and in optical density: those of the augmentation ``robust``."""
 
 
 @dataclass(frozen=True, eq=False)
 class Figures:
-    """The figures that teachers are asked about.
+    """The figures that teachers score.
 
     Attributes:
         manifest: All figures.
         store: Their crops, as the student's geometry cuts them.
-        rows: Those that are asked about, shape (n,).
+        rows: Those that are scored, shape (n,).
     """
 
     manifest: Manifest
@@ -73,24 +73,24 @@ def mean_answers(
     device: torch.device | None = None,
     progress: Progress = silent,
 ) -> Tensor:
-    """What teachers say together of each row, as a logit.
+    """The teachers' combined score of each row, as a logit.
 
-    One teacher's logits are averaged over the forms of a figure, as ``predict --tta`` averages them over views;
-    several teachers by their mean probability, as those that score batches.
+    The logits of one teacher are averaged over the variants of a figure, as ``predict --tta`` averages over views;
+    several teachers are combined by their mean probability, as when they score batches.
 
     Args:
         bundles: The teachers.
-        figures: What they are asked about.
-        variants: In which forms.
-        device: Where they run; None: a GPU where there is one.
+        figures: The figures that they score.
+        variants: The variants of each figure.
+        device: Where they run; None: a GPU if there is one.
         progress: Told the number of crops that were scored.
 
     Returns:
-        Shape (number of all rows,), float32; NaN of rows that were not asked about.
+        Shape (number of all rows,), float32; NaN for rows that were not scored.
 
     Raises:
         InputError: A teacher's geometry gives no crop of some of these figures.
-        AbsentError: The backbone's weights of a teacher are not here.
+        AbsentError: The backbone's weights of a teacher are not on this machine.
     """
     found = [answers(bundle, figures, variants, device, progress).mean(axis=1, dtype=np.float64) for bundle in bundles]
     told = torch.full((len(figures.manifest),), torch.nan)
@@ -106,7 +106,7 @@ def answers(
     progress: Progress = silent,
     cache: Path | None = None,
 ) -> Floats:
-    """One teacher's logits, shape (n, forms), from the cache where they are there; see :func:`mean_answers`."""
+    """One teacher's logits, shape (n, variants), from the cache if they are there; see :func:`mean_answers`."""
     store = _store_of(bundle, figures)
     usable = np.asarray(store.usable, dtype=bool)[figures.rows]
     if not usable.all():
@@ -125,7 +125,7 @@ def answers(
     shapes = [(len(piece), len(variants)) for piece in pieces]
     total, done, network = len(figures.rows) * len(variants), 0, list[TorchRuntime]()
     what = f"crops scored by the teacher {bundle.name}"
-    with lock(folder, WAIT_S):  # another training that needs the same waits, and then reads
+    with lock(folder, WAIT_S):  # another training that needs the same scores waits, and then reads them
         kept = [_kept(path, shape) for path, shape in zip(paths, shapes, strict=True)]
         for number, piece in enumerate(pieces):
             if kept[number] is None:
@@ -140,17 +140,17 @@ def answers(
 
 
 def forms(crops: Crops, variants: Variants) -> Iterator[Crops]:
-    """All forms of crops (n, s, s, 3) that teachers are asked about: for each stain, the stain as it is first, all views."""
+    """All variants of crops (n, s, s, 3): for each stain, the original one first, all views."""
     for number in range(1 + variants.stains):
         stained = crops if number == 0 else stain_variant(crops, number)
         yield from dihedral_views(stained) if variants.views == VIEWS else (stained,)
 
 
 def stain_variant(crops: Crops, number: int) -> Crops:
-    """Crops as another laboratory might have stained them: the same change for all, decided by its number.
+    """Crops with an altered stain: the same change for all, determined by ``number``.
 
-    The formula is :class:`atypia.data.augment.colour.StainJitter`'s. Each even number is the opposite of the odd one
-    before it, so that an even count of variants favours neither more nor less of a stain.
+    The formula is that of :class:`atypia.data.augment.colour.StainJitter`. Each even number is the opposite of the odd
+    one before it, so that an even count of altered stains is balanced between more and less stain.
 
     Args:
         crops: Shape (n, s, s, 3), uint8 RGB.
@@ -165,14 +165,14 @@ def stain_variant(crops: Crops, number: int) -> Crops:
 
 
 def _store_of(bundle: Bundle, figures: Figures) -> CropStore:
-    """The figures' crops as the teacher's geometry cuts them."""
+    """The figures' crops, cut with the teacher's geometry."""
     if bundle.geometry == figures.store.geometry:
         return figures.store
     return open_store(figures.manifest, bundle.geometry)
 
 
 def _kept(path: Path, shape: tuple[int, int]) -> Floats | None:
-    """The logits of a piece; None where they are not there, or damaged."""
+    """The logits of a block; None if they are not there, or damaged."""
     try:
         values = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):

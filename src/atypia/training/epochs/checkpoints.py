@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of a training, without pickle, written so that a kill loses nothing.
+"""Checkpoints: the complete state of a training, without pickle, written so that a kill damages nothing.
 
 A checkpoint is a folder with the tensors (``state.safetensors``), everything else
 (``state.json``) and their checksums (``sums.json``, written last inside the folder). A new one is
@@ -43,12 +43,12 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> Path:
 
     Args:
         folder: The run folder.
-        state: Nested dictionaries (keys are strings, or integers throughout) and lists of tensors,
-            numbers, strings, booleans and None. Tuples come back as lists.
+        state: Nested dictionaries (keys are all strings or all integers) and lists of tensors,
+            numbers, strings, booleans and None. Tuples are read as lists.
 
     Raises:
-        TypeError: The state holds something else.
-        WorkError: The disk is full or cannot be written; the checkpoint before stays.
+        TypeError: The state contains something else.
+        WorkError: The disk is full or cannot be written; the previous checkpoint stays.
     """
     tensors: dict[str, Tensor] = {}
     skeleton = _flatten(state, "", tensors)
@@ -59,7 +59,7 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> Path:
         sums = {name: file_sha256(part / name) for name in (TENSORS, REST)}
         (part / SUMS).write_text(json.dumps(sums), "utf-8")
     with disk_errors(folder):
-        # Between these renames a kill leaves the new or the previous one; both are complete.
+        # A kill between these renames leaves the new or the previous checkpoint; both are complete.
         if last.exists():
             shutil.rmtree(previous, ignore_errors=True)
             last.rename(previous)
@@ -68,12 +68,12 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> Path:
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """Reads the last good checkpoint of a run folder; None where there is none.
+    """Reads the last intact checkpoint of a run folder; None if there is none.
 
-    Warns when the last one is damaged and the one before is used.
+    Warns if the last one is damaged and the previous one is used.
 
     Raises:
-        DamagedCheckpointError: There are checkpoints, and none of them is good.
+        DamagedCheckpointError: There are checkpoints, but none is intact.
     """
     faults = []
     for name in ("checkpoint-new", LAST, PREVIOUS):
@@ -94,7 +94,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
 
 
 def load_own_checkpoint(folder: Path, run_id: str) -> dict[str, Any] | None:
-    """Reads the last good checkpoint of this very run; None where there is none.
+    """Reads the last intact checkpoint of this run; None if there is none.
 
     Checkpoints of another run are removed, with a warning.
 
@@ -131,7 +131,7 @@ def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     try:
         save_file(dict(tensors), path)
     except SafetensorError as error:
-        # The library words the system's error; its number is needed to name the remedy.
+        # The library rewords the system's error; the error number is needed to name the remedy.
         number = re.search(r"os error (\d+)", str(error))
         code = int(number.group(1)) if number else errno.EIO
         raise OSError(code, str(error), str(path)) from error
@@ -139,11 +139,11 @@ def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 def _flatten(node: Any, at: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(node, Tensor):
-        # The position makes the name unique; the path is for people. The clone is there because the
+        # The position makes the name unique; the path is for people. The clone is needed because the
         # format refuses tensors that share storage.
         name = f"{len(tensors)}{at}"
-        # Fused optimisers walk through a parameter and its moments in memory order, so moments that
-        # came back in another order would silently be applied to the wrong weights.
+        # Fused optimisers read a parameter and its moments in memory order, so moments that were restored
+        # in another memory order would silently be applied to the wrong weights.
         last = node.ndim == 4 and not node.is_contiguous() and node.is_contiguous(memory_format=torch.channels_last)
         tensors[name] = node.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {TENSOR_KEY: name, FORMAT_KEY: last}
@@ -175,7 +175,7 @@ def _restore(node: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def rng_state() -> dict[str, Tensor]:
-    """State of torch's global generators (CPU, and the current GPU where there is one)."""
+    """State of torch's global generators (CPU, and the current GPU if there is one)."""
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
@@ -183,14 +183,14 @@ def rng_state() -> dict[str, Tensor]:
 
 
 def set_rng_state(state: Mapping[str, Tensor]) -> None:
-    """Restores what :func:`rng_state` gave; a GPU's part only where there is one now."""
+    """Restores what :func:`rng_state` gave; a GPU's part only if there is a GPU now."""
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
 
 
 def write_history(folder: Path, history: Iterable[Mapping[str, Any]]) -> None:
-    """Writes ``metrics.jsonl`` anew: one line an epoch, none twice after a resume."""
+    """Rewrites ``metrics.jsonl``: one line per epoch, none twice after a resume."""
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         text = "".join(json.dumps(line) + "\n" for line in history)
@@ -199,10 +199,10 @@ def write_history(folder: Path, history: Iterable[Mapping[str, Any]]) -> None:
 
 @contextmanager
 def stop_signal() -> Iterator[threading.Event]:
-    """An event that SIGINT or SIGTERM sets, so that a step is never torn; a second signal acts at once."""
+    """An event that SIGINT or SIGTERM sets, so that a step is always finished; a second signal acts at once."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may set handlers; whoever started this thread handles signals
+        yield stop  # only the main thread may set handlers; the code that started this thread handles signals
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 

@@ -18,8 +18,8 @@ class Feed(DeviceCrops):
 
     Args:
         crops: Shape (n, s, s, 3), uint8 RGB.
-        backbone: Whose mean and standard deviation are used.
-        frame: What of them enters the network, and at which size.
+        backbone: Its mean and standard deviation are used.
+        frame: Which part of the crops enters the network, and at which size.
         augment: Augmentation of training batches.
         device: Where batches go.
         channels_last: Whether batches are laid out channels-last.
@@ -50,7 +50,7 @@ class Feed(DeviceCrops):
         return self.normalised(images)
 
     def seen(self) -> Seen | None:
-        """What the augmentation shows of a crop: the view, at no less than the network's resolution."""
+        """The part of a crop that the augmentation shows: the view, at the network's resolution or more."""
         side = self.crops.shape[1]
         seen = self.frame.seen_px(side)
         return None if seen == side else Seen(seen / side, max(seen, self.frame.input_px))

@@ -1,8 +1,8 @@
 """The one training loop: one fold of one recipe, from crops to the best weights.
 
 Everything random depends on the seed, the epoch and the step (:mod:`atypia.base.seeds`), and the
-checkpoint holds everything else, so a run that is killed at any moment ends with the weights of
-an uninterrupted one.
+checkpoint contains everything else, so a run that was killed at any moment and resumed ends with the
+weights of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from atypia.training.epochs.selection import SELECTIONS
 from atypia.training.schema import NetworkRecipe
 
 MOSTLY_IDLE = 0.5
-"""A term that had no effect in a larger share of an epoch's batches is warned of."""
+"""If a term had no effect in a larger share of an epoch's batches, there is a warning."""
 CHECKPOINT_EVERY_S = 60.0
-"""A checkpoint is written between two steps when the last one is older than this, and at a stop."""
+"""A checkpoint is written between two steps if the last one is older than this, and at a stop."""
 
 
 @dataclass
 class FoldPlan:
-    """One fold, as arrays: what the loop trains on and selects by.
+    """One fold, as arrays: training figures, and validation figures for selection.
 
     Attributes:
         name: Name of the fold, for messages.
@@ -78,7 +78,7 @@ class FoldPlan:
 
 @dataclass
 class LoopResult:
-    """What a training gave: the network with the selected weights, the epoch they are from, all epochs' lines."""
+    """Result of a training: the network with the selected weights, their epoch, and one line per epoch."""
 
     network: Network
     best_epoch: int
@@ -128,7 +128,7 @@ class Loop:
         self.checkpoint_every_s, self.saved_at = CHECKPOINT_EVERY_S, time.monotonic()
 
     def run(self, progress: Progress) -> LoopResult:
-        """Trains from where the checkpoint is to the end."""
+        """Trains from the checkpoint to the end."""
         self.restore()
         with stop_signal() as stop:
             while self.epoch < self.recipe.epochs and not self.is_stale:
@@ -158,7 +158,7 @@ class Loop:
         return patience is not None and self.stale >= patience
 
     def train_epoch(self, stop: threading.Event, progress: Progress) -> dict[str, float]:
-        """One epoch of steps, or its rest; gives the means of the loss and its parts, and the images a second."""
+        """The steps of one epoch, or its rest; returns the means of the loss and its parts, and images per second."""
         recipe = self.recipe
         order = self.sampler.draw(self.epoch)
         self.objective.start_epoch(self.epoch, self._positive_weight(self.plan.train.targets[order]))
@@ -224,7 +224,7 @@ class Loop:
         return self.plan.feed.training_batch(rows, derive_seed(self.plan.seed, "second", self.epoch, step, part), moves)
 
     def validate(self) -> dict[str, float]:
-        """Metrics of the validation part, of the student and, where there is one, of the EMA; empty without the part."""
+        """Metrics on the validation part, of the student and, if there is one, of the EMA; empty without that part."""
         if not len(self.plan.val):
             return {}
         found = {f"val_{k}": v for k, v in self._score(self.network).items()}
@@ -233,7 +233,7 @@ class Loop:
         return found
 
     def select(self, line: Mapping[str, float]) -> None:
-        """Keeps the weights where the selection rule's score is strictly greater than ever before."""
+        """Keeps the weights if the selection rule's score is strictly greater than ever before."""
         chosen = self.recipe.select
         if not len(self.plan.val):
             self.keep()
@@ -255,12 +255,12 @@ class Loop:
             self.keep()
 
     def keep(self) -> None:
-        """Keeps this epoch's weights, of the student or of the EMA as the recipe says."""
+        """Keeps this epoch's weights, of the student or of the EMA, according to the recipe."""
         source = self.ema.network if self.recipe.select.of == "ema" and self.ema is not None else self.network
         self.best_epoch, self.best = self.epoch, source.trained_state()
 
     def keep_average(self) -> None:
-        """Keeps the average of the weights; those of the last epoch where there is none, and says so."""
+        """Keeps the average of the weights; if there is none, those of the last epoch, with a warning."""
         found = None if self.average is None else self.average.result()
         if found is not None:
             self.best, self.best_epoch = found, self.epoch - 1
@@ -270,13 +270,13 @@ class Loop:
         warnings.warn(f"{self.plan.name}: {said}; fix: more epochs", RuntimeWarning, stacklevel=2)
 
     def mine(self) -> None:
-        """Refreshes the difficulty ``|p − y|`` of every training figure, where the sampler wants it."""
+        """Updates the difficulty ``|p − y|`` of every training figure, if the sampler needs it."""
         if self.recipe.sampler.hard_share > 0:
             p = self.plan.feed.probabilities(self.network, self.plan.train.rows, self.amp)
             self.sampler.difficulty = np.abs(p - self.plan.train.targets)
 
     def save_when_due(self, stop: threading.Event) -> None:
-        """Writes a checkpoint when the last one is old, or when the user asked to stop."""
+        """Writes a checkpoint if the last one is old, or if the user asked to stop."""
         if stop.is_set():
             self.save()
             raise KeyboardInterrupt
@@ -307,7 +307,7 @@ class Loop:
         self.saved_at = time.monotonic()
 
     def restore(self) -> None:
-        """Goes on from the last good checkpoint, where there is one of this run."""
+        """Continues from the last intact checkpoint, if this run has one."""
         state = load_own_checkpoint(self.plan.folder, self.plan.run_id)
         if state is None:
             return
@@ -351,7 +351,7 @@ class Loop:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, dtype)
 
     def _warn_of_idle(self, means: Mapping[str, float]) -> None:
-        """Says at the end of the first epoch in which it is so that a term had no effect in most batches."""
+        """Warns after the first epoch in which a term had no effect in most batches."""
         for name in [key for key, share in means.items() if key.startswith(IDLE) and share > MOSTLY_IDLE]:
             if name not in self.said_idle:
                 self.said_idle.add(name)
@@ -370,20 +370,20 @@ class Loop:
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """bf16 where it is asked for, or where ``auto`` finds a GPU that has it; None is fp32."""
+    """bf16 if it is requested, or if ``auto`` finds a GPU that has it; None is fp32."""
     if precision == "bf16" or (precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()):
         return torch.bfloat16
     return None
 
 
 def run_fold(plan: FoldPlan, network: Network, objective: Objective, progress: Progress = silent) -> LoopResult:
-    """Trains one fold to its end, from its checkpoint where there is one.
+    """Trains one fold to its end, from its checkpoint if there is one.
 
-    Ctrl-C (SIGINT) and SIGTERM end the step at hand, write a checkpoint and raise KeyboardInterrupt.
+    Ctrl-C (SIGINT) and SIGTERM finish the current step, write a checkpoint and raise KeyboardInterrupt.
 
     Raises:
         InputError: The fold cannot be trained or selected on: a class is missing.
-        WorkError: The loss is not finite, or the disk is full; the last good checkpoint stays.
+        WorkError: The loss is not finite, or the disk is full; the last intact checkpoint stays.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
     if plan.recipe.deterministic:

@@ -21,7 +21,7 @@ from atypia.methods.term import DOMAINS, SECOND, Batch, Setting, Term
 from atypia.training.schema import NetworkRecipe
 
 IDLE: Final = "idle_"
-"""Before the name of a term: the share of batches in which it had no effect because they held too few domains."""
+"""Prefix of a term's name for the share of batches in which it had no effect because they had too few domains."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class StepInput:
 
     Attributes:
         images: Normalised crops, shape (b, 3, h, w).
-        targets: Labels, or soft labels where the recipe takes them, shape (b,), in [0, 1].
+        targets: Labels, or soft labels if the recipe uses them, shape (b,), in [0, 1].
         domains: Domain codes, shape (b,), −1 where unknown.
         done: Share of the training that is done, in [0, 1].
-        seed: Decides the mixing.
-        second: Another augmentation of the same crops, where a term needs one.
-        rows: Rows of the figures in the data, shape (b,), int64; None where nothing needs them.
+        seed: Of the mixing.
+        second: Another augmentation of the same crops, if a term needs one.
+        rows: Rows of the figures in the data, shape (b,), int64; None if nothing needs them.
     """
 
     images: Tensor
@@ -55,8 +55,8 @@ class Objective:
         features: Dimension of the pooled features.
         domains: Number of domains in the training part.
         teachers: Frozen networks of the recipe's saved classifiers that score batches, in the order of the recipe.
-        seed: Decides what is drawn at the start.
-        answers: By the name of a term whose classifiers were asked before: what they say of each row of the data, as
+        seed: Of the initial draws.
+        answers: By the name of a term whose classifiers scored the figures beforehand: their logits for each row, as
             :attr:`atypia.methods.term.Setting.answers`.
 
     Raises:
@@ -103,7 +103,7 @@ class Objective:
         self.wants_second = any(SECOND in term.needs for term in self.terms.values())
 
     def to(self, device: torch.device) -> None:
-        """Moves the terms, with what they train and what they learn from, to the device."""
+        """Moves the terms, with their parameters and teachers, to the device."""
         for term in self.terms.values():
             term.move(device)
 
@@ -129,7 +129,7 @@ class Objective:
     def __call__(self, network: Callable[[Tensor], Any], ema: EMA | None, given: StepInput) -> dict[str, Tensor]:
         """Loss (``loss``, with gradient) and its parts by name, each a scalar.
 
-        For each term that needs domains also 1 where the batch gave it nothing to work on, else 0, named with
+        Also, for each term that needs domains, 1 if the batch had too few of them, else 0; the name begins with
         :data:`IDLE`.
         """
         images, targets, mix = self._mixed(given)

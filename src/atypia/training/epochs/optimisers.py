@@ -15,7 +15,7 @@ from atypia.training.schema import OptimiserConfig, ScheduleConfig
 def make_optimiser(config: OptimiserConfig, network: nn.Module, head_prefixes: Sequence[str]) -> torch.optim.Optimizer:
     """Builds the optimiser over the trainable parameters.
 
-    Biases and normalisation parameters (one-dimensional) get no weight decay where
+    Biases and normalisation parameters (one-dimensional) get no weight decay if
     ``decay_norms`` is false; parameters whose name starts with one of ``head_prefixes`` get
     ``lr · head_lr_factor``.
 
@@ -102,7 +102,7 @@ class Schedule:
 
     @property
     def factor(self) -> float:
-        """What the base rate is multiplied by now."""
+        """The current factor of the base rate."""
         return schedule_factor(self.config, self.step_count, self.steps_per_epoch, self.epochs, self.base_lr) * (
             self.plateau_factor if self.config.name == "plateau" else 1.0
         )
@@ -154,6 +154,6 @@ def _cosine(start: float, end: float, t: float) -> float:
 
 
 def clip(parameters: Iterable[nn.Parameter], limit: float | None) -> None:
-    """Clips the norm of the gradients of all parameters together, where a limit is given."""
+    """Clips the common norm of all gradients, if a limit is given."""
     if limit is not None:
         nn.utils.clip_grad_norm_(parameters, limit, foreach=True)

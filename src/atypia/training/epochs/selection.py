@@ -23,5 +23,5 @@ def by_auroc(validation: Mapping[str, float]) -> float:
 
 @SELECTIONS.register("loss")
 def by_loss(validation: Mapping[str, float]) -> float:
-    """Log loss of the hard labels, turned round so that greater is better."""
+    """Negative log loss of the hard labels, so that greater is better."""
     return -validation["loss"]

@@ -1,4 +1,4 @@
-"""Frozen teachers of a distillation: which bundles, whether they may teach this fold, how they see its batches."""
+"""Frozen teachers of a distillation: which bundles, whether they may be used for this fold, how they score its batches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOLD: Final = "{fold}"
 
 
 class Teacher(nn.Module):
-    """A network that scores a student's batches, whose normalisation and size may be others than its own.
+    """A network that scores a student's batches, whose normalisation and size may differ from its own.
 
     Args:
         network: The teacher, in evaluation mode.
@@ -63,10 +63,10 @@ def load_teachers(paths: Sequence[Path], spec: NetworkSpec | None) -> list[Bundl
 
     Args:
         paths: Their folders.
-        spec: The student, whose batches they score; None where they see the figures themselves.
+        spec: The student, whose batches they score; None if they score the figures themselves.
 
     Raises:
-        DataError: One is no bundle.
+        DataError: One is not a bundle.
         InputError: One that scores batches is a probe, or sees another part of the crop than the student.
     """
     found = []
@@ -98,8 +98,8 @@ def leakage_of_teachers(
 ) -> list[AuditFinding]:
     """Whether a teacher was trained on figures that the student is validated or tested on.
 
-    The run folder around a bundle says what it was trained on. A bundle alone, or one of another data
-    set, does not tell, which counts as leakage until the user says otherwise.
+    The run folder that contains a bundle records its training figures. For a bundle without it, or of another data
+    set, they are unknown, which counts as leakage until the user allows it.
     """
     found = []
     measured = {*fold.val, *fold.test}

@@ -92,7 +92,7 @@ def unreadable(paint: Callable[..., Path], tmp_path: Path) -> Path:
 def test_images_that_cannot_be_read_are_no_success(atypia: Run, training: Path, unreadable: Path) -> None:
     ended = atypia("evaluate", training, "--on", unreadable)
     assert ended.code == 1 and "BA" in ended.out
-    assert "1 of 40 figures of figures cannot be read and are in no number above; fix: repair" in ended.err
+    assert "1 of 40 figures of figures cannot be read and are left out of the results above; fix: repair" in ended.err
 
     accepted = atypia("evaluate", training, "--on", unreadable, "--skip-unreadable")
     assert accepted.code == 0 and "1 figures left out" in accepted.err

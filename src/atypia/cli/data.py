@@ -17,7 +17,7 @@ References = Annotated[list[str], typer.Argument(help="Sources, manifests, CSV f
 
 @app.command("list", epilog="Example: `atypia data list`")
 def list_sources(root: Root = None, as_json: Json = False) -> None:
-    """The published sources, and which of them are on this disk."""
+    """List the published sources, and which of them are on this machine."""
     from atypia.workflows.data import listed_sources
 
     rows = listed_sources(root)
@@ -79,7 +79,7 @@ def info(
     drop_repeats: DropRepeats = False,
     labels: Labels = "published",
 ) -> None:
-    """Counts by class and domain; optionally a figure and a contact sheet, plain or augmented."""
+    """Count figures by class and domain; optionally write a plot and a contact sheet, plain or augmented."""
     from atypia.data.pools import Picked
     from atypia.workflows.data import describe_data, write_contact_sheet, write_counts_plot
 
@@ -117,7 +117,7 @@ def audit_sets(
     drop_repeats: DropRepeats = False,
     labels: Labels = "published",
 ) -> None:
-    """Unusable images, duplicates, conflicting labels, leakage, contamination. Exit code 1 on an error."""
+    """Find unusable images, duplicates, conflicting labels, leakage, contamination. Exit code 1 on an error."""
     from atypia.data.pools import Picked
     from atypia.workflows.data import audit_data
 

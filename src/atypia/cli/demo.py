@@ -1,4 +1,4 @@
-"""``atypia demo``: an honest benchmark table in a few minutes, on real crops where they are on disk."""
+"""``atypia demo``: a benchmark table in a few minutes, on real crops if they are on disk."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def register(app: typer.Typer) -> None:
 
     @app.command("demo", epilog="Example: `atypia demo --out demo`")
     def demo(
-        out: Annotated[Path, typer.Option(help="Folder to write; what is there already is kept.")] = Path("demo"),
+        out: Annotated[Path, typer.Option(help="Folder to write; existing results are kept.")] = Path("demo"),
         backbone: Annotated[str, typer.Option(help="Backbone of the catalogue.")] = "efficientnet-lite0",
-        phantom: Annotated[bool, typer.Option(help="Use the phantom set even where real crops are.")] = False,
+        phantom: Annotated[bool, typer.Option(help="Use the phantom set even if there are real crops.")] = False,
         root: Root = None,
     ) -> None:
-        """A linear probe, cross-validated by case and tested on held-out sets, from pixels to table.
+        """Train a linear probe, cross-validated by case, and test it on held-out sets, from pixels to table.
 
-        Uses the real AMi-Br and AtNorM-Br where they are under the data root, else a procedural phantom set.
+        Uses the real AMi-Br and AtNorM-Br if they are under the data root, else a procedural phantom set.
         """
         from atypia.cli.shared.results import show_results
         from atypia.workflows.demo import TRAINED, demo_data

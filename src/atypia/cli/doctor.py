@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
     def doctor(root: Root = None, as_json: Json = False) -> None:
         """Check devices, data, weights and optional parts, and show the remedy for each missing one.
 
-        Exit code 1 when something is at fault; what is merely absent is no fault.
+        Exit code 1 if something is broken; absent optional parts do not count.
         """
         from atypia.workflows.installation import FAULT, check_installation
 

@@ -48,7 +48,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Score other data sets with every fold's classifier, and print the table of all results.
 
-        Figures whose images cannot be read are in no number; the exit code is then 1.
+        Figures whose images cannot be read are left out of all results; the exit code is then 1.
         """
         from atypia.cli.shared.results import show_results
         from atypia.workflows.evaluate import evaluate as run
@@ -72,5 +72,5 @@ def register(app: typer.Typer) -> None:
         left_out = [one for one in found.sets if one.left_out]
         if left_out and not skip_unreadable:
             said = ", ".join(f"{one.left_out} of {one.figures} figures of {one.name}" for one in left_out)
-            raise WorkError(f"{said} cannot be read and are in no number above; "
-                            "fix: repair or remove them (`atypia data audit`), or say --skip-unreadable")  # fmt: skip
+            raise WorkError(f"{said} cannot be read and are left out of the results above; "
+                            "fix: repair or remove them (`atypia data audit`), or give --skip-unreadable")  # fmt: skip

@@ -92,7 +92,8 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--tta", help="Average over 8 flips and turns, at 8 times the cost.")
         ] = False,
         runtime: Annotated[
-            str | None, typer.Option(help="onnx, openvino or torch. Default: the fastest there is.", show_default=False)
+            str | None,
+            typer.Option(help="onnx, openvino or torch. Default: the fastest that is installed.", show_default=False),
         ] = None,
         page: Annotated[
             Path | None, typer.Option(help="Also write an HTML page with the crops.", show_default=False)

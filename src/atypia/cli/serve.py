@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         decisions: Annotated[
             Path | None,
-            typer.Option(help="Decisions file (.sqlite). Default: one in the user's home.", show_default=False),
+            typer.Option(help="Decisions file (.sqlite). Default: one in Atypia's home folder.", show_default=False),
         ] = None,
         model: Annotated[
             str | None,
@@ -52,7 +52,7 @@ def register(app: typer.Typer) -> None:
             str | None,
             typer.Option(
                 help="Token that clients must send; other users of this machine can see it in the process list. "
-                "Default: $ATYPIA_TOKEN; beyond loopback one is made.",
+                "Default: $ATYPIA_TOKEN; beyond loopback one is generated.",
                 show_default=False,
             ),
         ] = None,

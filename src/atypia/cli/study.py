@@ -48,7 +48,7 @@ def plan_study(
     study: Study, size: Size = "full", out: Out = None, overrides: Changes = None, root: Root = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """The runs that a study comes to, and what is missing for them. Nothing is trained or downloaded."""
+    """List the runs of a study and what is missing for them. Nothing is trained or downloaded."""
     from atypia.workflows.studies.study import plan_study as run
 
     with bars() as progress:
@@ -129,7 +129,7 @@ def run(
 
 @app.command("status", epilog="Example: `atypia study status giedziun-lodo --size cpu --out lodo`")
 def status(study: Study, size: Size = "full", out: Out = None, as_json: Json = False) -> None:
-    """Done, running, failed and pending runs, and the time left."""
+    """Show done, running, failed and pending runs, and the time left."""
     from atypia.workflows.studies.study import open_study
 
     opened = open_study(study, size, out)
@@ -145,9 +145,9 @@ def report(
     size: Size = "full",
     out: Out = None,
     metric: Annotated[
-        str, typer.Option(help="Rows are ordered, drawn and ranked by it: balanced_accuracy or auroc.")
+        str, typer.Option(help="Metric by which rows are ordered, drawn and ranked: balanced_accuracy or auroc.")
     ] = "balanced_accuracy",
-    every: Annotated[bool, typer.Option("--all", help="Draw every row, not the best few alone.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Draw every row, not only the best few.")] = False,
     as_json: Json = False,
 ) -> None:
     """Recompute page, tables and plots from the predictions. Nothing is trained."""
@@ -165,7 +165,7 @@ def register(root: typer.Typer) -> None:
         name: Annotated[str, typer.Argument(help="banerjee, ammeling, giedziun, benito, atey or balezo.")],
         study: Annotated[
             list[Path] | None,
-            typer.Option(metavar="DIR", help="A study of your own to set beside; may be repeated.", show_default=False),
+            typer.Option(metavar="DIR", help="A study of your own to compare; may be repeated.", show_default=False),
         ] = None,
         out: Annotated[
             Path | None, typer.Option(help="Folder to write. Default: papers/NAME.", show_default=False)
@@ -177,7 +177,7 @@ def register(root: typer.Typer) -> None:
         ] = "auroc",
         as_json: Json = False,
     ) -> None:
-        """A paper's tables and figures in its own layout: published numbers, your own beside them, what differs."""
+        """Write a paper's tables and plots in its own layout: published numbers, your own, and what differs."""
         from atypia.workflows.studies.paper import paper as write
 
         report = write(name, study or (), out, table=table, figure=figure, metric=metric)

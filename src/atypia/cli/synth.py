@@ -149,7 +149,7 @@ def score(
     root: Root = None,
     as_json: Json = False,
 ) -> None:
-    """FID, KID, precision, recall, density, coverage, copies of training crops, and label fidelity."""
+    """Compute FID, KID, precision, recall, density, coverage, copies of training crops, and label fidelity."""
     from atypia.workflows.synth import score_samples
 
     if (drop_copies or min_p is not None) and keep is None:
@@ -182,7 +182,7 @@ def recipes(
     name: Annotated[str | None, typer.Argument(help="Show this recipe in full.", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
-    """The shipped generator recipes; with a name, the file."""
+    """List the shipped generator recipes; with a name, print its file."""
     from atypia.reports.drawing.listing import columns_table
     from atypia.workflows.recipes import generator_recipe_text, generator_recipes
 
@@ -209,7 +209,7 @@ def gain(
 ) -> None:
     """Show the gain by generated figures in a study: paired folds, with minus without, by number of positives.
 
-    Writes gains.parquet, and one chart a metric into gains/ (SVG and PNG).
+    Writes gains.parquet, and one plot per metric into gains/ (SVG and PNG).
     """
     from dataclasses import asdict
 

@@ -1,4 +1,4 @@
-"""``atypia train``: every fold of a protocol, resuming what is there; and ``atypia recipes``: by what."""
+"""``atypia train``: trains every fold of a protocol, resuming existing work; ``atypia recipes``: lists the recipes."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ def register(app: typer.Typer) -> None:
         ] = None,
         keep: Annotated[
             str | None,
-            typer.Option(help="With --init: labelled data on which nothing may be forgotten.", show_default=False),
+            typer.Option(
+                help="With --init: labelled data of other laboratories on which BA may not fall.", show_default=False
+            ),
         ] = None,
         drop_overlap: DropOverlap = False,
         drop_repeats: DropRepeats = False,
@@ -139,7 +141,7 @@ def register(app: typer.Typer) -> None:
         name: Annotated[str | None, typer.Argument(help="Show this recipe in full.", show_default=False)] = None,
         as_json: Json = False,
     ) -> None:
-        """The shipped recipes; with a name, the file, from which an own recipe can be made."""
+        """List the shipped recipes; with a name, print its file, a starting point for your own."""
         from atypia.reports.drawing.listing import columns_table
         from atypia.workflows.recipes import training_recipe_listing, training_recipe_text, training_recipes
 
@@ -162,7 +164,7 @@ def adapted(
     init: str, data: str, out: Path, overrides: list[str], keep: str | None, seed: int, allow: tuple[str, ...],
     device: str, root: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Fine-tunes a model on one's own figures, and says whether it became better."""
+    """Fine-tunes a model on the user's own figures, and reports whether it became better."""
     from atypia.workflows.laboratory.adapt import adapt
 
     keeps("folds that are complete, and checkpoints,")

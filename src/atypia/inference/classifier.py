@@ -5,7 +5,7 @@
     said = classifier.predict(crops)                          # arrays, Pillow images, paths, of any size
     said = classifier.predict_slide("case.svs", centres)      # (n, 2) pixels, or a file of points
 
-Neither torch nor timm is loaded where an exported network is there, as in the shipped model.
+Neither torch nor timm is loaded if there is an exported network, as in the shipped model.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ Stream = Iterable["CropBatch | Refusal"]
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One network of a classifier, and how its numbers become verdicts.
+    """One network of a classifier, with its decision.
 
     Attributes:
         name: Its name.
         runtime: The network.
         decision: From its logits and features to verdicts.
-        path: The bundle or file that it was opened from; None where it was made in memory.
+        path: The bundle or file that it was opened from; None if it was made in memory.
     """
 
     name: str
@@ -62,15 +62,15 @@ class Member:
 class Classifier:
     """Classifies mitotic figures; use :meth:`load`.
 
-    Several members vote: the probability is the mean of theirs and the threshold the mean of their
-    thresholds. A figure is refused where more than half of the members refuse it, and uncertain where
-    no more than half of them call it what the mean decides. The novelty is the mean of theirs.
+    With several members, probability, threshold and novelty are the means over the members. A figure is
+    refused if more than half of the members refuse it, and uncertain if at most half of them call it the
+    class that the mean decides.
 
     Attributes:
         members: The networks.
         tta: Whether each crop is scored in eight flips and quarter turns and the logits averaged.
         geometry: What crops show and their side: the same for all members.
-        field_um: Side of the field on the tissue, in µm; None where it is not known.
+        field_um: Side of the field on the tissue, in µm; None if it is not known.
         threshold: On the probability of the positive class.
         classes: Names of class 0 and class 1 (the positive class).
     """
@@ -113,11 +113,11 @@ class Classifier:
             point: Operating point by name, for instance ``sensitivity-0.90``; None for the model's threshold.
             coverage: Coverage of the prediction sets behind «uncertain»; None for the model's own.
             threshold: Decide at this probability of the positive class instead, in (0, 1); None for the model's.
-            runtime: ``onnx``, ``openvino`` or ``torch``; None for the first that is there.
+            runtime: ``onnx``, ``openvino`` or ``torch``; None for the first that is installed.
             tta: Whether to average over flips and quarter turns, at eight times the cost.
 
         Raises:
-            AbsentError: The model, or what runs it, is not here.
+            AbsentError: The model, or what runs it, is not on this machine.
             DataError: It is damaged.
             InputError: No such operating point or coverage, a threshold outside (0, 1), or the models do not go
                 together.
@@ -141,7 +141,7 @@ class Classifier:
                 f"{runtimes}{views}>")  # fmt: skip
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as paths, content hashes and decisions, and opened again where it is unpickled."""
+        """Pickled as paths, content hashes and decisions; unpickling opens the files again."""
         return _opened_again, (tuple(_closed(member) for member in self.members), self.tta)
 
     @property
@@ -159,7 +159,7 @@ class Classifier:
         """How crops are cut from slides and from images of known µm/px: at the size that the model was trained on.
 
         Raises:
-            InputError: The model does not say which size that is.
+            InputError: The model does not record this size.
         """
         if not self.geometry.is_whole:
             return self.geometry
@@ -174,19 +174,19 @@ class Classifier:
     def predict(
         self, crops: CropInputs, *, mpp: float | None = None, mpp_from: str = "auto", batch_size: int = 64
     ) -> Predictions:
-        """What is said of one crop or many; the same as ``atypia predict`` says of the same files.
+        """Predicts one crop or many; gives the same as ``atypia predict`` for the same files.
 
         Args:
             crops: An array (h, w, 3) or (n, h, w, 3), uint8 RGB; a Pillow image; a path of an image, a folder, a pattern
                 or a TIFF stack; or a list of these, of any sizes. Each shows one mitotic figure in its middle.
-            mpp: µm/px of all of them: the model's field is then cut from their middle. None: what each file states,
-                else the whole crop is taken for the field.
-            mpp_from: Whom to believe where ``mpp`` and a file differ: ``given``, or a place of the file
+            mpp: µm/px of all of them: the model's field is then cut from their middle. None: the value in each file;
+                if there is none, the whole crop is used as the field.
+            mpp_from: Which value is used if ``mpp`` and a file differ: ``given``, or a place of the file
                 (:data:`atypia.data.slides.scale.CHOICES`).
             batch_size: Crops at once.
 
         Returns:
-            One row a crop, in their order; one that cannot be read or is not the crop of one figure is refused in its
+            One row per crop, in their order; one that cannot be read or is not the crop of one figure is refused in its
             place, with the reason.
 
         Raises:
@@ -222,10 +222,10 @@ class Classifier:
         return verdicts[0] if len(verdicts) == 1 else combined(verdicts, self.threshold, self.classes)
 
     def judged_crops(self, items: Stream) -> Iterator[tuple[CropBatch, Verdicts] | Refusal]:
-        """Judges a stream of crops, in constant memory; needs no pyarrow.
+        """Classifies a stream of crops, in constant memory; needs no pyarrow.
 
         Args:
-            items: Batches of crops, and refusals of figures that gave none.
+            items: Batches of crops, and refusals of figures without a crop.
 
         Yields:
             Each batch with its verdicts, and each refusal.
@@ -259,24 +259,24 @@ class Classifier:
         offset_px: tuple[float, float] = (0.0, 0.0),
         classes: Sequence[str] = (),
     ) -> Predictions:
-        """What is said of figures on a slide or a region image; one row a point, in their order.
+        """Predicts figures on a slide or a region image; one row per point, in their order.
 
         Args:
             slide: The file.
-            points: Where the figures are, in pixels of level 0: an array of centres (n, 2), x to the right and y down;
+            points: Positions of the figures, in pixels of level 0: an array of centres (n, 2), x to the right and y down;
                 :class:`atypia.data.points.base.Points`; or a file, as ``--points`` takes it.
-            mpp: µm/px, where the file does not state it.
-            mpp_from: Whom to believe where statements of µm/px differ: ``given``, or a place of the file
+            mpp: µm/px, if the file does not state it.
+            mpp_from: Which value is used if statements of µm/px differ: ``given``, or a place of the file
                 (:data:`atypia.data.slides.scale.CHOICES`).
             origin: What the points count from on a slide whose scanned area is smaller than its canvas:
                 ``canvas`` (as OpenSlide), ``bounds`` (as QuPath), or ``auto``: told by the points.
             offset_px: Added to the points, in pixels of the file, for a slide that was converted and cropped.
-            classes: Of a file: only points that it calls one of these; needed where it has several classes.
+            classes: For a file: only points of one of these classes; needed if it has several.
 
         Raises:
             InputError: The points have another shape, or the file has several classes and none is named.
-            DataError: The slide cannot be read, its µm/px is not known or contradicted, or it cannot be told
-                what the points count from.
+            DataError: The slide cannot be read, its µm/px is unknown or contradictory, or the origin of the points
+                cannot be decided.
         """
         from atypia.data.points.base import Points
         from atypia.data.slides.slidecrops import SlideLog, SlideReading, slide_crops, slide_points
@@ -318,7 +318,7 @@ class Classifier:
 
 @dataclass(frozen=True, eq=False)
 class _Closed:
-    """A member without its network, as it travels to another process."""
+    """A member without its network, as it is sent to another process."""
 
     name: str
     path: Path
@@ -368,7 +368,7 @@ def find_model(model: str | Path) -> Path:
 
 
 def named_model(model: str | Path) -> Path:
-    """The folder of the shipped model of this name, else the name as a path, which need not exist."""
+    """The folder of the shipped model of this name; otherwise the name as a path, which may not exist."""
     shipped = MODELS / str(model)
     if isinstance(model, str) and model.isidentifier() and shipped.is_dir():
         return shipped

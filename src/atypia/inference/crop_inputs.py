@@ -1,4 +1,4 @@
-"""Crops as people have them in Python: arrays, Pillow images, paths, one or many, of any size."""
+"""Crops as they are given in Python: arrays, Pillow images or paths, one or many, of any size."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ Crops = CropInput | Iterable[CropInput]
 def stream_of(
     crops: Crops, classifier: SeesField, told: StreamNotes, *, mpp: float | None, mpp_from: str = AUTO, batch_size: int
 ) -> Iterator[CropBatch | Refusal]:
-    """The crops that a classifier sees, in the order that they are given in.
+    """The crops that a classifier sees, in the given order.
 
-    Paths are read as ``atypia predict`` reads them (files, folders, patterns, TIFF stacks). A Pillow image that was
-    opened from a file counts as that file, with the µm/px that it states; one that was made in memory, and an array,
-    state nothing.
+    Paths are read as by ``atypia predict`` (files, folders, patterns, TIFF stacks). A Pillow image that was
+    opened from a file counts as that file, with the µm/px that it states; an array, or an image made in memory,
+    has no µm/px.
 
     Args:
         crops: One or several.
-        classifier: What they are for.
-        told: Receives what was skipped, and notes.
-        mpp: µm/px of all of them; None for what files state, else the whole crop is the field.
-        mpp_from: Whom to believe where a file and ``mpp`` differ.
+        classifier: The classifier that they are for.
+        told: Receives skipped files, and notes.
+        mpp: µm/px of all of them; None for the value in each file; if there is none, the whole crop is the field.
+        mpp_from: Which value is used if a file and ``mpp`` differ.
         batch_size: Crops at once.
 
     Raises:
@@ -117,7 +117,7 @@ def _crop(name: str, one: Any, field: CropGeometry, sizing: Sizing, seen: set[st
     statements: list[Statement] = []
     try:
         if isinstance(one, Image.Image):
-            # What is changed in memory keeps what its file said of a size that it no longer has.
+            # An image that was changed in memory keeps the µm/px of its file although its size may differ.
             statements = image_statements(one) if isinstance(one, ImageFile.ImageFile) else []
             one = image_rgb(one, image, CROP_LIMITS)
         scale = choose_mpp(image, statements, sizing.mpp, sizing.mpp_from, sizing.given_as)

@@ -21,7 +21,7 @@ EVALUATION_BATCH = 256
 
 @dataclass(frozen=True)
 class Frame:
-    """What of a crop enters a network, and at which size.
+    """Which part of a crop enters a network, and at which size.
 
     Attributes:
         input_px: Side at which crops enter the network.
@@ -59,12 +59,12 @@ class Frame:
 class DeviceCrops:
     """Stored crops as normalised batches.
 
-    Crops stay memory-mapped on the CPU; on a GPU they are copied there once, where they fit.
+    Crops stay memory-mapped on the CPU; for a GPU they are copied there once, if they fit.
 
     Args:
         crops: Shape (n, s, s, 3), uint8 RGB.
-        backbone: Whose mean and standard deviation are used.
-        frame: What of them enters the network, and at which size.
+        backbone: Its mean and standard deviation are used.
+        frame: Which part of them enters the network, and at which size.
         device: Where batches go.
         channels_last: Whether batches are laid out channels-last.
     """

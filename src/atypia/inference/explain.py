@@ -1,6 +1,6 @@
-"""Explanations: where in a crop the network sees what speaks for the positive class, and what against it.
+"""Explanations: which places of a crop speak for the positive class, and which against it.
 
-Two methods, both through captum and on the torch network that the calls come from:
+Two methods, both with captum on the torch network that makes the calls:
 
 ``gradcam``
     Gradient-weighted class activation (Selvaraju et al. 2017) of the last feature map; of a transformer, of the
@@ -42,7 +42,7 @@ Floats = npt.NDArray[np.float32]
 GRADCAM: Final = "gradcam"
 INTEGRATED: Final = "integrated-gradients"
 LIMIT: Final = 200
-"""Crops that are explained in one call at most: a picture is for a person to look at."""
+"""Largest number of crops in one call: the pictures are for a person to look at."""
 BATCH: Final = 8
 STEPS: Final = 64
 """Points of the path of integrated gradients (Gauss-Legendre)."""
@@ -86,17 +86,17 @@ def explain(
     Args:
         model_path: A bundle's folder, or the name of a shipped model.
         crops: RGB, shape (n, s, s, 3), uint8, of the model's side.
-        ids: Figure ids, one a crop.
+        ids: Figure ids, one per crop.
         out_dir: Folder of the pictures, ``0001-ID.METHOD.png`` in the order of the crops.
         method: Name in :data:`METHODS`.
-        weights_file: The backbone's weights, where they are in a file of the user's.
+        weights_file: A file of the user with the backbone's weights.
         progress: Told about crops explained.
 
     Returns:
-        The files, one a crop.
+        The files, one per crop.
 
     Raises:
-        AbsentError: captum or the backbone's weights are not here, or the model is an exported network only.
+        AbsentError: captum or the backbone's weights are not on this machine, or the model is an exported network only.
         DataError: The bundle is damaged.
         InputError: No such method, more than :data:`LIMIT` crops, or crops that do not fit the model or the ids.
     """
@@ -138,7 +138,7 @@ def explain(
 
 
 def saliency(module: Deployable, crops: npt.NDArray[np.uint8], method: str = GRADCAM) -> Floats:
-    """Maps of what speaks for the positive class, in place on the crops.
+    """Maps of the evidence for the positive class, at the places of the crops.
 
     Args:
         module: The classifier; for a transformer it may be changed in its structure, not in its answers.
@@ -204,7 +204,7 @@ def integrated_gradients(module: Deployable, images: Tensor) -> Tensor:
         images: Normalised, shape (b, 3, p, p).
 
     Returns:
-        Shape (b, p, p); the sum over the pixels is the logit less that of the glass.
+        Shape (b, p, p); the sum over the pixels is the logit minus that of the glass.
     """
     import torch
     from captum.attr import IntegratedGradients
@@ -302,7 +302,7 @@ def _as_map(layer: nn.Module, to_map: Callable[[Tensor], Tensor], from_map: Call
 
 
 def require_captum() -> None:
-    """Refuses to go on without captum.
+    """Raises if captum is missing.
 
     Raises:
         AbsentError: It is not installed.

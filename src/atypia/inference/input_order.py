@@ -1,6 +1,6 @@
 """Results in the order of the input, although crops of a slide are read in the order of its tiles.
 
-Crops are never held: rows of results are, until those before them are there; at most those of one slide.
+Crops are never kept. Rows of results are kept until the rows before them are there; at most those of one slide.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class InOrder:
         self._lowest, self._highest = np.inf, -1.0
 
     def add(self, at: npt.NDArray[np.int64] | None, rows: pa.RecordBatch) -> None:
-        """Takes rows and their places in the input; None where they are next."""
+        """Takes rows and their places in the input; None: they are next."""
         if rows.num_rows == 0:
             return
         places = np.arange(self._next, self._next + rows.num_rows) if at is None else at
@@ -55,12 +55,12 @@ class InOrder:
         self._waiting += rows.num_rows
         self._lowest = min(self._lowest, float(places.min()))
         self._highest = max(self._highest, float(places.max()))
-        # Only what has no gap is passed on, so that rows are sorted once and not with every batch.
+        # Rows are passed on only if no earlier row is missing, so that they are sorted once and not with every batch.
         if self._lowest == self._next and self._highest - self._next + 1 == self._waiting:
             self._pass()
 
     def finish(self) -> None:
-        """Passes on what is left, also where places are missing."""
+        """Passes on the remaining rows, even if places are missing."""
         if self._waiting:
             self._pass()
 

@@ -16,7 +16,7 @@ from atypia.methods.network import Network, NetworkSpec, build_network
 
 
 def best_device() -> torch.device:
-    """A GPU where there is one, else the CPU."""
+    """A GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -41,17 +41,17 @@ def load_network(bundle: Bundle, weights_file: Path | None = None) -> Network:
 
     Args:
         bundle: Not a probe.
-        weights_file: The backbone's weights, where they are in a file of the user's.
+        weights_file: A file of the user with the backbone's weights.
 
     Raises:
-        AbsentError: The backbone's weights are not here, or are others than the bundle was made with.
+        AbsentError: The backbone's weights are not on this machine, or are others than the bundle was made with.
         InputError: The bundle is a probe, or its tensors do not fit its architecture.
     """
     if bundle.network is None:
         raise InputError(must("bundle", "a network's, with its architecture", bundle.adaptation, "score its features"))
     spec = NetworkSpec.from_dict(bundle.network)
-    # A fully tuned network's bundle holds every weight. Any other stands on the catalogue's, which for a backbone
-    # without a weights file are the same random ones wherever it is built.
+    # The bundle of a fully fine-tuned network contains every weight. Others need the catalogue's weights, which for a
+    # backbone without a weights file are the same random ones wherever it is built.
     stands_on_weights = bundle.adaptation != FULL
     if stands_on_weights:
         check_weights(bundle, locate(bundle.backbone, weights_file).sha256)

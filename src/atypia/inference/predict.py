@@ -50,12 +50,12 @@ def score(
         bundle: The classifier.
         manifest: The figures; its task must be the bundle's.
         store: Their crops, where they are open already; must have the bundle's geometry.
-        weights_file: The backbone's weights, where they are in a file of the user's.
+        weights_file: A file of the user with the backbone's weights.
         progress: Told about crops decoded and features computed.
         device: Where networks run: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        AbsentError: The backbone's weights are not here, or are others than the bundle was made with.
+        AbsentError: The backbone's weights are not on this machine, or are others than the bundle was made with.
         InputError: The manifest is of another task.
     """
     check_task(bundle, manifest)

@@ -1,4 +1,4 @@
-"""What a classifier said about figures, as people use it: indexed, counted, scored, compared."""
+"""Predictions of a classifier for figures: indexed, counted, scored, compared."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ UNKNOWN_LABEL: Final = -1
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is said of one figure.
+    """The prediction for one figure.
 
     Attributes:
         figure_id: Its id.
-        p_atypical: Calibrated probability of the positive class (*atypical*), in [0, 1]; NaN where it was not scored.
+        p_atypical: Calibrated probability of the positive class (*atypical*), in [0, 1]; NaN if it was not scored.
         decision: 1 where ``p_atypical`` reaches the threshold, else 0; −1 where it was not scored.
         call: ``normal``, ``atypical``, ``uncertain`` or ``refused``.
-        classes: The prediction set behind the call: the classes that it leaves open; empty where it was refused.
-        novelty: Distance from the training data, at least 0; NaN where the model does not tell.
-        reason: Why it was refused; None where it was not.
+        classes: The prediction set behind the call: the classes that it leaves open; empty if it was refused.
+        novelty: Distance from the training data, at least 0; NaN if the model does not tell.
+        reason: Why it was refused; None if it was not.
         label: 0 or 1; −1 where it is not known.
-        case_id: Its case; None where it is not known.
+        case_id: Its case; None if it is not known.
     """
 
     figure_id: str
@@ -56,7 +56,7 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Predictions:
-    """Predictions of some figures, one row a figure (a row a model and figure where several models scored it).
+    """Predictions of some figures, one row per figure (a row a model and figure where several models scored it).
 
     Iterates over :class:`Prediction`; an integer index gives one, a slice, a list of positions or a boolean mask gives
     :class:`Predictions`.
@@ -64,8 +64,8 @@ class Predictions:
     Attributes:
         rows: The table: results of ``atypia predict`` (:data:`atypia.inference.results.RESULTS_SCHEMA`) or predictions
             of a training (:data:`atypia.inference.predictions.PREDICTIONS_SCHEMA`), with label and case where known.
-        name: What messages and tables call the classifier.
-        path: The file or folder that they were read from; None where they were made in memory.
+        name: Name of the classifier in messages and tables.
+        path: The file or folder that they were read from; None if they were made in memory.
         class_names: Names of class 0 and class 1, the positive one.
         notes: What was left out or decided while they were made.
 
@@ -105,13 +105,13 @@ class Predictions:
             figures: The figures in the same order: their ids, labels, cases and domains are taken over.
             ids: Their ids, in place of a manifest; None: their positions.
             labels: 1 = atypical, 0 = normal, None or −1 where unknown.
-            cases: The case of each; None where unknown: it then counts as a case of its own.
+            cases: The case of each; None if unknown: it then counts as a case of its own.
             domains: The domain of each.
             threshold: Decided atypical where the probability reaches it; in (0, 1).
             name: What tables call the model.
 
         Raises:
-            InputError: Lengths differ, a value is no probability or no label, the threshold is not in (0, 1), or both
+            InputError: Lengths differ, a value is not a probability or not a label, the threshold is not in (0, 1), or both
                 a manifest and arrays are given.
         """
         p = np.asarray(probabilities, dtype=np.float64)
@@ -173,7 +173,7 @@ class Predictions:
 
     @cached_property
     def p_atypical(self) -> npt.NDArray[np.float64]:
-        """Probability of the positive class (*atypical*), shape (n,), in [0, 1]; NaN where it was not scored."""
+        """Probability of the positive class (*atypical*), shape (n,), in [0, 1]; NaN if it was not scored."""
         return np.array([np.nan if p is None else p for p in self.rows[r.P_ATYPICAL].to_pylist()], dtype=np.float64)
 
     @cached_property
@@ -211,12 +211,12 @@ class Predictions:
 
     @property
     def novelty(self) -> npt.NDArray[np.float64]:
-        """Distance from the training data, shape (n,); NaN where it is not known."""
+        """Distance from the training data, shape (n,); NaN if it is not known."""
         return np.array([np.nan if far is None else far for far in self._values(NOVELTY)], dtype=np.float64)
 
     @property
     def reasons(self) -> list[str | None]:
-        """Why each was refused; None where it was not."""
+        """Why each was refused; None if it was not."""
         return self._values(REASON)
 
     @property
@@ -227,7 +227,7 @@ class Predictions:
 
     @property
     def domains(self) -> list[str | None]:
-        """The domain of each; None where it is not known."""
+        """The domain of each; None if it is not known."""
         return self._values(r.DOMAIN)
 
     def _values(self, column: str) -> list[Any]:
@@ -291,7 +291,7 @@ class Predictions:
     # Scores -----------------------------------------------------------------------------------
 
     def scored(self) -> ScoredFigures:
-        """Labelled figures and what was said of them, each once, for :mod:`atypia.statistics`.
+        """Labelled figures and their predictions, each once, for :mod:`atypia.statistics`.
 
         Raises:
             InputError: No scored figure has a label.

@@ -1,4 +1,4 @@
-"""Predictions: one row a figure, as Parquet; what every metric is computed from."""
+"""Predictions: one row per figure, as Parquet; what every metric is computed from."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def predictions_table(
         run_id: Identity of the run whose model predicted.
 
     Raises:
-        InputError: Shapes differ, or a value is no probability.
+        InputError: Shapes differ, or a value is not a probability.
     """
     p = np.asarray(probabilities, dtype=np.float64)
     if p.shape != (len(manifest),):

@@ -1,4 +1,4 @@
-"""What a user asks to have classified, as one stream of crops."""
+"""A user's request to classify figures, as one stream of crops."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WILDCARDS = frozenset("*?[")
 
 
 class SeesField(Protocol):
-    """What crops are cut for: a :class:`atypia.inference.classifier.Classifier`."""
+    """The receiver of the crops: a :class:`atypia.inference.classifier.Classifier`."""
 
     @property
     def geometry(self) -> CropGeometry:
@@ -43,7 +43,7 @@ class SeesField(Protocol):
 
     @property
     def field_um(self) -> float | None:
-        """Side of the field, in µm; None where it is not known."""
+        """Side of the field, in µm; None if it is not known."""
         ...
 
 
@@ -53,20 +53,20 @@ class Request:
 
     Attributes:
         inputs: Files, folders and patterns of crops; multi-page TIFF stacks; slides or regions.
-        points: Where the figures on the slides are: a file, or a folder with one file a slide of the slide's name
+        points: Where the figures on the slides are: a file, or a folder with one file per slide of the slide's name
             (:mod:`atypia.data.points.names`). Given, every input is a slide.
-        mpp: µm/px of the images, where the files do not state it or are wrong.
-        point_format: Name in :data:`atypia.data.points.reading.POINT_FORMATS`; None tells by the content.
-        box_format: How boxes are written, where the file does not tell.
-        classes: Only points that the file calls one of these; ``all`` for all of several, empty where there is one.
+        mpp: µm/px of the images, if the files do not state it or are wrong.
+        point_format: Name in :data:`atypia.data.points.reading.POINT_FORMATS`; None: recognised by the content.
+        box_format: How boxes are written, if the file does not show it.
+        classes: Only points that the file calls one of these; ``all`` for all of several, empty if there is one.
         batch_size: Crops in a batch.
-        mpp_from: Whom to believe where statements of µm/px contradict each other.
+        mpp_from: Which value is used if statements of µm/px differ.
         given_as: How ``mpp`` was given, for messages and results.
-        origin: What positions on slides count from; ``auto`` tells by the files.
+        origin: What positions on slides count from; ``auto``: decided by the file.
         offset_px: Added to positions, for slides that were converted and cropped.
         beside: Other slides whose points the file may hold.
         min_score: Only points to which a detector gave at least this score; None for all.
-        unit: What positions are in (:data:`atypia.data.points.units.CHOICES`); ``auto`` tells by the file.
+        unit: What positions are in (:data:`atypia.data.points.units.CHOICES`); ``auto``: decided by the file.
 
     ``mpp_from``, ``given_as``, ``origin`` and ``offset_px`` are those of :class:`atypia.data.slides.slidecrops.SlideReading`.
     """
@@ -96,11 +96,11 @@ class Request:
 
 @dataclass
 class StreamNotes:
-    """What is said beside the results, filled while a stream runs.
+    """Notes beside the results, filled while a stream runs.
 
     Attributes:
-        skipped: Files in folders that are no images.
-        notes: What was decided and left out.
+        skipped: Files in folders that are not images.
+        notes: Decisions that were made, and what was left out.
         bounds: The scanned area of slides whose canvas is larger, by their names.
         expected: How many figures are to come.
     """
@@ -111,26 +111,26 @@ class StreamNotes:
     expected: Expected = field(default_factory=Expected)
 
     def qupath_zero(self, slide: str) -> tuple[float, float]:
-        """Where QuPath's zero lies on the canvas of a slide."""
+        """Position of QuPath's origin on the canvas of a slide."""
         found = self.bounds.get(slide)
         return (0.0, 0.0) if found is None else (float(found.x_px), float(found.y_px))
 
     def warnings(self) -> list[str]:
-        """What the user should look at, in words."""
+        """Notes for the user, in words."""
         left = self.skipped
         words = f"{left.count} files in folders are no images and were left out (first: {left.first})"
         return [*([words] if left.count else []), *self.notes]
 
 
 def open_stream(request: Request, classifier: SeesField, told: StreamNotes) -> Iterator[CropBatch | Refusal]:
-    """Crops of everything that is asked for, input after input, in constant memory.
+    """Crops of all requested inputs, one input after the other, in constant memory.
 
-    Each knows its place (``at``) in what is asked for; on a slide they come in another order.
+    Each has its place (``at``) in the request; on a slide they come in another order.
 
     Args:
         request: What to classify.
-        classifier: What it is for: it decides how crops are cut.
-        told: Receives what was skipped, and notes.
+        classifier: Determines how crops are cut.
+        told: Receives skipped files, and notes.
 
     Raises:
         InputError: An input does not exist, or a slide has no points. Later inputs are looked at before the first

@@ -1,6 +1,6 @@
-"""Results: one row a figure, what `atypia predict` writes and every report of a case reads.
+"""Results: one row per figure, written by `atypia predict` and read by every report of a case.
 
-Rows travel as record batches with :data:`RESULTS_SCHEMA`, a bounded number at a time.
+Rows are passed on as record batches with :data:`RESULTS_SCHEMA`, a bounded number at a time.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ RESULTS_SCHEMA: Final = pa.schema(
 )
 """Columns, in order. ``image`` is the file or slide, as the user named it; ``x_px, y_px`` the
 figure's centre in pixels of the slide's level 0, as the user's points have it, null for plain crops; ``class`` what
-the file of points calls the figure, null where it does not. ``p_atypical`` is the
+the file of points calls the figure, null if it does not. ``p_atypical`` is the
 calibrated probability of *atypical*, in [0, 1], and ``decision`` 1 where it reaches ``threshold``;
 both are null for a figure that was refused before it was scored. ``call`` is one of
 :data:`atypia.inference.bundles.decision.CALLS`, ``reason`` says why a figure was refused, and ``novelty``
-how far it lies from the training data (null where the model does not tell). ``mpp`` is the µm/px that
+how far it lies from the training data (null if the model does not tell). ``mpp`` is the µm/px that
 was used and ``mpp_source`` where it comes from. ``origin`` is ``canvas`` or ``bounds`` where a slide's
 scanned area is smaller than its canvas, and ``origin_x_px, origin_y_px`` the place of the positions' zero in
 the image that was read (null for its corner): added to the position they give its place there."""
@@ -165,7 +165,7 @@ def uncertainty(p: npt.ArrayLike) -> npt.NDArray[np.float64]:
         p: Probabilities of any shape, in [0, 1] or NaN.
 
     Returns:
-        Same shape, in [0, 1]; NaN where ``p`` is NaN.
+        Same shape, in [0, 1]; NaN if ``p`` is NaN.
     """
     values = np.asarray(p, dtype=np.float64)
     # The smallest positive number in place of 0 makes 0 · log 0 the limit, 0.

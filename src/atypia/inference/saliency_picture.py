@@ -38,7 +38,7 @@ def picture(
 
     Args:
         crop: RGB, shape (s, s, 3), uint8.
-        values: Shape (s, s): positive for the positive class; NaN where the network does not look.
+        values: Shape (s, s): positive for the positive class; NaN if the network does not look.
         lines: Of the caption; what is too long is cut.
         classes: Names of class 0 and class 1.
 
@@ -78,7 +78,7 @@ def blended(crop: npt.NDArray[np.uint8], values: npt.NDArray[np.floating]) -> np
 
     Args:
         crop: RGB, shape (h, w, 3), uint8.
-        values: Shape (h, w); NaN where the network does not look, which is not everywhere.
+        values: Shape (h, w); NaN if the network does not look, which is not everywhere.
 
     Returns:
         RGB, shape (h, w, 3), uint8.

@@ -112,7 +112,7 @@ class Swa:
             self.mean.add(state)
 
     def result(self) -> dict[str, Tensor] | None:
-        """The mean; None where nothing was averaged."""
+        """The mean; None if nothing was averaged."""
         return dict(self.mean.values) if self.mean.count else None
 
     def state_dict(self) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class Swad:
             self.mean.add(first.values, first.count)
 
     def result(self) -> dict[str, Tensor] | None:
-        """The mean; None where the validation loss never stopped falling."""
+        """The mean; None if the validation loss never stopped falling."""
         if self.start is None:
             return None
         self._settle(1)

@@ -63,7 +63,7 @@ def add_lora(
     Args:
         trunk: The backbone.
         targets: Full-match pattern of the names of the linear maps: attention and MLP, never the
-            patch embedding; None where the backbone has none.
+            patch embedding; None if the backbone has none.
         rank: r ≥ 1.
         alpha: α > 0; the update is scaled by α / r.
         dropout: Dropout on the adapters' input, in [0, 1).

@@ -217,7 +217,7 @@ def build_network(
 
     Raises:
         InputError: A combination that cannot work, with the reason.
-        AbsentError: The backbone's weights are not here.
+        AbsentError: The backbone's weights are not on this machine.
     """
     check_spec(spec)
     with torch.random.fork_rng(devices=[]):

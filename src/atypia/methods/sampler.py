@@ -131,7 +131,7 @@ class Sampler(ABC, Generic[S]):
 
     @abstractmethod
     def weights(self) -> Floats | None:
-        """Weight of each figure, shape (n,); None where every figure is drawn once."""
+        """Weight of each figure, shape (n,); None if every figure is drawn once."""
 
     def hardness(self) -> Floats | None:
         """The factor of each figure from hard-example mining; None before the first refresh, or without mining."""

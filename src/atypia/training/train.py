@@ -269,7 +269,7 @@ def _write_run(
 
 
 def field_um(manifest: Manifest, geometry: CropGeometry) -> float | None:
-    """Side of the field that crops of these figures show, in µm: the median; None where no µm/px is known."""
+    """Side of the field that crops of these figures show, in µm: the median; None if no µm/px is known."""
     if geometry.side_um is not None:
         return geometry.side_um
     sides = []

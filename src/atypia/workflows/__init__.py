@@ -1,1 +1,1 @@
-"""What a command does, callable from Python: predict, train, evaluate, studies, exports, checks."""
+"""The work of each command, callable from Python: predict, train, evaluate, studies, exports, checks."""

@@ -1,4 +1,4 @@
-"""Data sets: which are here, what is in them, what is wrong with them, how they are divided: what ``atypia data`` does."""
+"""The work of ``atypia data``: listing, importing, counting, auditing and dividing data sets."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def get_source(name: str, root: Path | None = None, progress: Progress = silent)
 
 @dataclass(frozen=True, eq=False)
 class ImportedSource:
-    """A published source in a folder of the user's: its figures, and where they are."""
+    """A published source in a folder of the user: its figures, and the folder."""
 
     manifest: Manifest
     folder: Path
@@ -69,11 +69,11 @@ def import_source(
         name: Of the source.
         folder: Where it is; None for the place below the data root.
         root: Data root; None for the user's setting.
-        progress: Told about the images that are looked at.
+        progress: Told about the images that are checked.
 
     Raises:
         AbsentError: No folder is given, and there is none below the data root.
-        DataError: The folder does not hold what was published.
+        DataError: The content of the folder is not that of the published set.
     """
     from atypia.data.sources import importing
 
@@ -95,7 +95,7 @@ class DescribedSet:
 
     @property
     def warnings(self) -> list[str]:
-        """What the user should look at, in words."""
+        """Warnings for the user, in words."""
         broken = self.counts["broken"]
         if not broken:
             return []
@@ -108,15 +108,15 @@ class DescribedSet:
 
 
 def describe_data(reference: str, root: Path | None = None, picked: Picked = ALL) -> DescribedSet:
-    """Counts a data set by class and domain, and looks whether its images can be used.
+    """Counts a data set by class and domain, and checks whether its images can be used.
 
     Args:
         reference: What :func:`atypia.data.sources.opening.open_data` takes.
         root: Data root; None for the user's setting.
-        picked: Which of its figures are taken, and with which labels.
+        picked: Which of its figures are used, and with which labels.
 
     Raises:
-        InputError: The reference is no data set.
+        InputError: The reference is not a data set.
         AbsentError: It is not on this machine.
     """
     from atypia.data.audit.summary import broken_images, summarise
@@ -202,7 +202,7 @@ def write_counts_plot(sets: Sequence[DescribedSet], file: Path) -> None:
 
     Raises:
         InputError: Another suffix.
-        AbsentError: matplotlib is not here.
+        AbsentError: matplotlib is not installed.
     """
     from atypia.reports.drawing.data_plots import counts_plot
 
@@ -240,18 +240,18 @@ def audit_data(
     progress: Progress = silent,
     picked: Picked = ALL,
 ) -> AuditReport:
-    """Looks for unusable images, duplicates, conflicting labels, leakage and contamination.
+    """Searches for unusable images, duplicates, conflicting labels, leakage and contamination.
 
     Args:
         references: Data sets, as :func:`atypia.data.sources.opening.open_data` takes them.
         splits: Files of saved splits of the first set.
-        near: Whether near-duplicates are looked for, over flips and rotations.
+        near: Whether near-duplicates are searched, over flips and rotations.
         root: Data root; None for the user's setting.
-        progress: Told about the images that are looked at.
-        picked: Which figures are taken, and with which labels.
+        progress: Told about the images that are checked.
+        picked: Which figures are used, and with which labels.
 
     Raises:
-        InputError: A reference is no data set, or a split is of another one.
+        InputError: A reference is not a data set, or a split is of another one.
     """
     from atypia.data.audit.report import audit
     from atypia.splits.split import Split

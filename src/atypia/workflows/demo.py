@@ -1,4 +1,4 @@
-"""The demonstration: an honest benchmark table in a few minutes, on real crops where they are on disk."""
+"""The demonstration: a benchmark table in a few minutes, on real crops if they are on disk."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 PHANTOM_CROPS: Final = 2000
 TRAINED, OTHER = "ami-br", "atnorm-br"
-"""What is trained on, and the other laboratory's set, where both are on disk."""
+"""The training set, and the other laboratory's set, if both are on disk."""
 TABLE_FORMS: Final = ("md", "csv", "tex", "json")
 
 
 @dataclass(frozen=True)
 class DemoData:
-    """What a demonstration is run on.
+    """The data of a demonstration.
 
     Attributes:
-        folder: The real crops' folder; None where it is the phantom set.
+        folder: The real crops' folder; None if it is the phantom set.
         root: Data root.
     """
 
@@ -34,13 +34,13 @@ class DemoData:
 
 @dataclass(frozen=True)
 class Demo:
-    """What a demonstration came to.
+    """The result of a demonstration.
 
     Attributes:
         out: The training's folder.
         table: Results on validation, test and the other set.
-        files: Where the table goes: one a form.
-        warnings: What the table has to say.
+        files: Where the table goes: one per form.
+        warnings: Sentences that belong under the table.
         seconds: Wall time.
     """
 
@@ -52,7 +52,7 @@ class Demo:
 
 
 def demo_data(root: Path | None = None, phantom: bool = False) -> DemoData:
-    """The real AMi-Br and AtNorM-Br where both are under the data root, else the phantom set."""
+    """The real AMi-Br and AtNorM-Br if both are under the data root, else the phantom set."""
     from atypia.data.sources.opening import source_folder
 
     real = not phantom and all(source_folder(name, root) is not None for name in (TRAINED, OTHER))
@@ -62,16 +62,16 @@ def demo_data(root: Path | None = None, phantom: bool = False) -> DemoData:
 def demo(
     out: Path, data: DemoData | None = None, *, backbone: str = "efficientnet-lite0", progress: Progress = silent
 ) -> Demo:
-    """A linear probe, cross-validated by case and tested on another set; what is there already is kept.
+    """A linear probe, cross-validated by case and tested on another set; existing results are kept.
 
     Args:
         out: Folder to write.
-        data: What it is run on; None for what is there.
+        data: The data; None: real crops if they are on disk.
         backbone: Of the catalogue.
         progress: Told about crops, features and figures.
 
     Raises:
-        AbsentError: The backbone's weights are not here.
+        AbsentError: The backbone's weights are not on this machine.
     """
     from atypia.data.sources.opening import open_data
     from atypia.training.recipe import load_recipe
@@ -95,7 +95,7 @@ def demo(
 
 
 def phantom_sets(folder: Path, progress: Progress = silent) -> tuple[Manifest, Manifest]:
-    """A phantom set to train on, and one from laboratories that it does not hold."""
+    """A phantom set to train on, and another one from other laboratories."""
     from atypia.data.phantom.dataset import write_phantom
     from atypia.data.phantom.domains import DOMAINS
 

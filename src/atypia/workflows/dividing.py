@@ -1,4 +1,4 @@
-"""How a command's options become folds: a saved split, or a protocol that divides what it is given."""
+"""How a command's options become folds: a saved split, or a protocol that divides the figures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Settings = Mapping[str, Any] | Sequence[str]
 def chosen_split(
     protocol: str = "official", settings: Settings = (), split: Split | Path | None = None, seed: int = 0
 ) -> Split | Divider:
-    """A saved split, or the function that divides a manifest; what was asked for is checked before any work.
+    """A saved split, or the function that divides a manifest; the options are checked before any work.
 
     Args:
         protocol: Name in :data:`atypia.splits.catalogue.PROTOCOLS`.
@@ -50,7 +50,7 @@ def settings_of(settings: Settings) -> dict[str, Any]:
     """Values by key.
 
     Raises:
-        InputError: A text is no ``key=value``.
+        InputError: A text is not ``key=value``.
     """
     return dict(settings) if isinstance(settings, Mapping) else with_overrides({}, settings)
 
@@ -58,7 +58,7 @@ def settings_of(settings: Settings) -> dict[str, Any]:
 def usable_and_divided(
     manifest: Manifest, chosen: Split | Divider, recipe: Recipe, progress: Progress = silent
 ) -> tuple[Manifest, Split]:
-    """The figures and folds of a training to which others are to be added: those that it would have without them.
+    """The figures and folds of a training before other figures are added to it.
 
     Figures whose images cannot be used are left out before a protocol divides the rest, as in any training.
     """

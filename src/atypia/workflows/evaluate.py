@@ -1,4 +1,4 @@
-"""Predictions and metrics on other data sets: what ``atypia evaluate`` does.
+"""The work of ``atypia evaluate``: predictions and metrics on other data sets.
 
 from atypia.workflows.evaluate import evaluate
 
@@ -28,10 +28,10 @@ class EvaluatedSet:
 
     Attributes:
         name: Of the data set.
-        figures: How many it holds.
-        left_out: How many of them cannot be read, and are in no number.
-        predictions: Files of the predictions, one a fold.
-        warnings: What its tables have to say.
+        figures: Number of its figures.
+        left_out: How many of them cannot be read and are left out of all results.
+        predictions: Files of the predictions, one per fold.
+        warnings: Sentences that belong under its tables.
     """
 
     name: str
@@ -43,12 +43,12 @@ class EvaluatedSet:
 
 @dataclass(frozen=True, repr=False)
 class Evaluation(FolderResults):
-    """What an evaluation came to.
+    """The result of an evaluation.
 
     Attributes:
         target: Folder of what was evaluated.
         out: Where ``evaluations/`` and ``results.parquet`` are.
-        sets: One a data set, in the order in which they were named.
+        sets: One per data set, in the order in which they were named.
     """
 
     usual_part: ClassVar[str] = EXTERNAL
@@ -83,14 +83,14 @@ def evaluate(
     progress: Progress = silent,
     on_warning: Callable[[str], None] | None = None,
 ) -> Evaluation:
-    """Scores data sets with every fold's classifier; predictions that are there and valid are kept.
+    """Scores data sets with every fold's classifier; existing valid predictions are kept.
 
     Args:
         target: A training's folder, one run's, a bundle, or a shipped model's name.
         on: One or several: opened manifests, or what :func:`atypia.data.sources.opening.open_data` takes.
         out: Folder of predictions and metrics; None for the training's own, of a bundle ``evaluations/NAME-HASH``.
         allow: Leakage findings that are named as exceptions.
-        weights: The backbone's weights, where they are in a file of the user's.
+        weights: A file of the user with the backbone's weights.
         device: ``auto``, ``cpu`` or ``cuda``.
         root: Data root; None for the user's setting.
         progress: Told about crops, features and figures.
@@ -98,7 +98,7 @@ def evaluate(
 
     Raises:
         InputError: The target is none, a data set has no labels or is of another task.
-        AbsentError: A data set or the backbone's weights are not here.
+        AbsentError: A data set or the backbone's weights are not on this machine.
         LeakageError: A data set shares figures, images or cases with the training data.
 
     >>> evaluate("atypia", "mine.csv", out=Path("evaluated"))

@@ -1,4 +1,4 @@
-"""Deployable forms of a classifier: what ``atypia export`` does.
+"""The work of ``atypia export``: deployable forms of a classifier.
 
 from atypia.workflows.export import export_model
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from atypia.inference.export.forms import Report
 
 WORTH_A_WARNING: Final = 0.01
-"""Loss in balanced accuracy above which the user is told so."""
+"""Loss in balanced accuracy above which the user is warned."""
 
 
 def export_model(
@@ -38,14 +38,14 @@ def export_model(
         out: File or folder to write.
         half: Store the weights in half precision.
         int8: Quantise to 8-bit integers; needs ``calibrate``.
-        calibrate: Labelled data to quantise by and to measure the loss on.
-        weights: The backbone's weights, where they are in a file of the user's.
+        calibrate: Labelled data for quantisation and for measuring the loss.
+        weights: A file of the user with the backbone's weights.
         root: Data root; None for the user's setting.
 
     Raises:
         InputError: No such form, options that exclude each other, or an output that cannot be written.
-        DataError: The folder is no bundle.
-        AbsentError: Weights, data, or packages of the extra ``export`` are not here.
+        DataError: The folder is not a bundle.
+        AbsentError: Weights, data, or packages of the extra ``export`` are not on this machine.
         WorkError: The exported network gives other numbers than torch.
     """
     from atypia.inference.classifier import named_model
@@ -55,7 +55,7 @@ def export_model(
 
 
 def export_warnings(report: Report) -> list[str]:
-    """What the user should look at in an export, in words."""
+    """Warnings about an export, in words."""
     said = []
     if report.stain is not None and report.form != "challenge":
         said.append(

@@ -1,4 +1,4 @@
-"""What works on this machine, and the remedy for what does not: what ``atypia doctor`` does."""
+"""The work of ``atypia doctor``: what works on this machine, and the remedy for what does not."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OPTIONAL = {
 
 OK: Final = "ok"
 ABSENT: Final = "absent"
-"""Not there, which is no fault."""
+"""Not installed or not found, which is not an error."""
 FAULT: Final = "fault"
 
 
@@ -51,12 +51,12 @@ class Check:
 
 
 def check_installation(root: Path | None = None) -> list[Check]:
-    """What works here: machine, model, folders, optional parts, data, backbones; nothing is downloaded.
+    """What works on this machine: model, folders, optional parts, data, backbones; nothing is downloaded.
 
     Args:
         root: Data root; None for the user's setting.
     """
-    others = _plugins()  # first: those that fail are told here, not by warnings of what asks for them
+    others = _plugins()  # first, so that failing plug-ins are reported here and not by warnings of the other checks
     return [*_machine(), _model(), *_folders(root), *_parts(), *others, *_data(root), *_backbones()]
 
 
@@ -84,7 +84,7 @@ def _torch() -> Check:
 
 
 def _model() -> Check:
-    """The classifier that ships: read as ``atypia predict`` reads it, so that a damaged one shows here."""
+    """The shipped classifier, read as by ``atypia predict``, so that damage is reported here."""
     from atypia.base.errors import AtypiaError
     from atypia.inference.classifier import SHIPPED, Classifier, find_model
 
@@ -112,7 +112,7 @@ def _folders(root: Path | None) -> list[Check]:
         writable = os.access(nearest, os.W_OK)
         there = "" if folder.exists() else ", not made yet"
         detail = f"{folder} ({free:.0f} GiB free{there}{'' if writable else ', read-only'})"
-        # Published data may lie on a read-only disk: everything derived goes to the cache.
+        # Published data may be on a read-only disk: derived files go to the cache.
         fault = name != "data root" and not writable
         checks.append(Check("folders", name, FAULT if fault else OK, detail, remedy if fault else ""))
     return checks

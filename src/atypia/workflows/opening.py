@@ -1,4 +1,4 @@
-"""Recipes and crops, opened by what a person would write."""
+"""Opens recipes and crops by names, paths or options as a user gives them."""
 
 from __future__ import annotations
 
@@ -107,14 +107,14 @@ def open_crops(
     workers: int | None = None,
     progress: Progress = silent,
 ) -> CropStore:
-    """Opens the crops of figures; they are cut once and memory-mapped ever after.
+    """Opens the crops of figures; they are cut once and memory-mapped afterwards.
 
     Args:
         figures: The figures.
         geometry: How crops are cut: as a recipe or a classifier says, a :class:`atypia.data.images.geometry.CropGeometry`,
             or the side in pixels of whole crop images.
         cache: Folder of derived files; None for the usual one.
-        workers: Threads that decode; None for one a core.
+        workers: Threads that decode; None for one per core.
         progress: Told about crops while they are cut.
 
     Returns:

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from atypia.data.slides.streams import CropBatch
 
 MOST: Final = 12
-"""Figures that are explained where none was named."""
+"""Number of figures that are explained if none was named."""
 
 
 @dataclass
 class FiguresToExplain:
-    """Named figures, or those of the highest probability, held while a prediction runs.
+    """Named figures, or those with the highest probability, collected while a prediction runs.
 
     Give :meth:`add` to :func:`atypia.workflows.predict.predict_request` as ``also``, then call :meth:`write_overlays`.
 
@@ -32,20 +32,20 @@ class FiguresToExplain:
     _held: list[tuple[float, str, Any]] = field(default_factory=list)
 
     def add(self, crops: CropBatch, results: pa.RecordBatch) -> None:
-        """Looks through a batch and its results; a named figure without a probability comes last."""
+        """Collects figures from a batch and its results; a named figure without a probability comes last."""
         probabilities = results.column("p_atypical").to_pylist()
         for figure, p, pixels in zip(crops.ids, probabilities, crops.crops, strict=True):
             if self.names:
                 if figure in self.names:
                     self._held.append((-1.0 if p is None else p, figure, pixels.copy()))
-            elif p is None:  # refused: it has no place among the most probable
+            elif p is None:  # refused before it was scored: not among the most probable
                 continue
             elif len(self._held) < MOST or p > self._held[0][0]:
                 push = heapq.heappush if len(self._held) < MOST else heapq.heapreplace
                 push(self._held, (p, figure, pixels.copy()))
 
     def write_overlays(self, model: str, folder: Path) -> list[Path]:
-        """Writes the overlays of one model, a file a figure.
+        """Writes the overlays of one model, a file per figure.
 
         Raises:
             InputError: A requested figure was not found, or none was scored.

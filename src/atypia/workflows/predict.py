@@ -1,13 +1,13 @@
-"""Figures of crops, stacks or slides, from files to results: what ``atypia predict`` does with one request.
+"""The work of ``atypia predict`` for one request: figures of crops, stacks or slides, from files to results.
 
     from atypia.workflows.predict import predict_crops
 
     found = predict_crops(["crops/"], out="calls.csv")
-    found.to_pandas()            # one row a figure
+    found.to_pandas()            # one row per figure
     found.summary.as_dict()      # counts, and the atypical rate with its interval
 
-:func:`predict_request` is the same for who has a :class:`~atypia.inference.requests.Request` and a classifier already:
-the command line, and the workers over many slides (:mod:`atypia.workflows.slides.predict`).
+:func:`predict_request` is the same for callers that already have a :class:`~atypia.inference.requests.Request` and a
+classifier: the command line, and the workers over many slides (:mod:`atypia.workflows.slides.predict`).
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ MOST_IN_TITLE: Final = 120
 
 @dataclass(frozen=True, eq=False)
 class PredictedCase:
-    """What came of one request.
+    """The result of one request.
 
     Attributes:
         summary: Counts of the figures and the atypical rate, whole and by image.
-        warnings: What was left out or decided on the way, in words.
-        files: What was written.
-        rows: One row a figure, in the order of the input (:data:`atypia.inference.results.RESULTS_SCHEMA`); None
+        warnings: What was left out or decided automatically, in words.
+        files: The written files.
+        rows: One row per figure, in the order of the input (:data:`atypia.inference.results.RESULTS_SCHEMA`); None
             where they were not asked for.
         model: Name of the classifier.
     """
@@ -62,14 +62,14 @@ class PredictedCase:
 
     @property
     def path(self) -> Path | None:
-        """The first file that was written; None where none was."""
+        """The first file that was written; None if none was."""
         return self.files[0] if self.files else None
 
     def predictions(self) -> Predictions:
-        """What is said of each figure, in the order of the input.
+        """The prediction for each figure, in the order of the input.
 
         Raises:
-            InputError: The rows were not held; they are in the files.
+            InputError: The rows were not kept in memory; they are in the files.
         """
         from atypia.inference.predicted import Predictions
 
@@ -121,16 +121,16 @@ def predict_crops(
     Args:
         inputs: Files, folders and patterns of crops; multi-page TIFF stacks; with ``points`` slides or regions.
         classifier: An opened one, or what :meth:`Classifier.load` opens.
-        points: File of the figures' positions on the slides, or a folder with one file a slide.
-        mpp: µm/px of the images, where the files do not state it.
-        point_format: Name in :data:`atypia.data.points.reading.POINT_FORMATS`; None tells by the content.
-        box_format: How boxes are written, where the file does not tell.
+        points: File of the figures' positions on the slides, or a folder with one file per slide.
+        mpp: µm/px of the images, if the files do not state it.
+        point_format: Name in :data:`atypia.data.points.reading.POINT_FORMATS`; None: recognised by the content.
+        box_format: How boxes are written, if the file does not show it.
         classes: Only points that the file calls one of these; ``all`` for every class.
-        mpp_from: Whom to believe where statements of µm/px differ (:data:`atypia.data.slides.scale.CHOICES`).
+        mpp_from: Which value is used if statements of µm/px differ (:data:`atypia.data.slides.scale.CHOICES`).
         origin: What points count from: ``canvas``, ``bounds`` or ``auto``.
         offset_px: Added to points, in pixels of level 0.
         min_score: Only points to which a detector gave at least this score.
-        unit: What points are in: ``px``, ``um``, ``mm``, or the µm of one pixel; ``auto`` tells by the file.
+        unit: What points are in: ``px``, ``um``, ``mm``, or the µm of one pixel; ``auto``: decided by the file.
         out: File of the results; its suffix decides the form.
         page: HTML page of the case.
         summary: File of the counts: .json, .md, .csv.
@@ -142,7 +142,7 @@ def predict_crops(
     Raises:
         InputError: An input does not exist, a slide has no points, or an option does not go with the inputs.
         DataError: An input or the points cannot be read, or µm/px is unknown or contradicted.
-        AbsentError: The model, or what runs it, is not here.
+        AbsentError: The model, or what runs it, is not on this machine.
 
     >>> predict_crops("crops", out="calls.csv")
     <PredictedCase: 48 figures, 48 of them refused; by atypia>
@@ -193,7 +193,7 @@ def predict_slide(
             ``offset_px``, ``classes``.
 
     Returns:
-        One row a point, in their order.
+        One row per point, in their order.
 
     Raises:
         InputError, DataError, AbsentError: As :func:`predict_crops`.
@@ -224,12 +224,12 @@ def predict_request(
     also: Sequence[Callable[[CropBatch, pa.RecordBatch], None]] = (),
     progress: Progress = silent,
 ) -> PredictedCase:
-    """Carries one request out, from its inputs to its files, in constant memory.
+    """Carries out one request, from its inputs to its files, in constant memory.
 
     Args:
         request: What to classify.
-        classifier: By what.
-        results: Files of one row a figure; the suffix of each decides its form.
+        classifier: The classifier.
+        results: Files of one row per figure; the suffix of each decides its form.
         page: HTML page of the case.
         title: Of the page; None for the names of the inputs.
         summary: File of the counts.
@@ -237,7 +237,7 @@ def predict_request(
         prevalence: Share of atypical figures in the population of the case, in (0, 1), where it is known; changes no call.
         hold_rows: Whether all rows are kept in memory, as the result's ``rows``.
         density: Figures by area, for points on slides; None for none.
-        also: Receive crops with their results as soon as they are judged.
+        also: Receive crops with their results as soon as they are classified.
         progress: Told how many figures are done.
 
     Raises:
@@ -307,7 +307,7 @@ def predict_request(
 
 
 def correction_for(classifier: Classifier, prevalence: float | None = None) -> RateCorrection:
-    """What corrects the rates that a classifier gives.
+    """The correction of a classifier's rates.
 
     Raises:
         InputError: As :class:`RateCorrection`.
@@ -323,7 +323,7 @@ def correction_for(classifier: Classifier, prevalence: float | None = None) -> R
 
 
 def old_form_warnings(models: Sequence[str | Path]) -> list[str]:
-    """Which models hold no hashes, so that not every damage of them would be noticed; in words, for a user."""
+    """Models without hashes, in which not every damage would be noticed; in words, for the user."""
     from atypia.inference.bundles.integrity import old_form
     from atypia.inference.classifier import named_model
 
@@ -331,7 +331,7 @@ def old_form_warnings(models: Sequence[str | Path]) -> list[str]:
 
 
 def page_facts(classifier: Classifier) -> dict[str, str]:
-    """What a page says of the classifier."""
+    """Facts about the classifier, for the page."""
     return {
         "model": classifier.name,
         "threshold": f"{classifier.threshold:.3f}",
@@ -345,7 +345,7 @@ def field_px(classifier: Classifier, request: Request) -> int:
 
     Raises:
         DataError: The slide cannot be opened, or its µm/px is not known.
-        InputError: The model does not say which field it sees.
+        InputError: The model does not record the size of its field.
     """
     from atypia.data.slides.readers import open_slide
     from atypia.data.slides.scale import unknown_mpp_error

@@ -1,4 +1,4 @@
-"""What trainings, generators and studies can be asked for by name, and the files behind the names."""
+"""The names of shipped recipes, generator recipes and studies, and their files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def training_recipe_listing() -> list[tuple[str, str, str, str]]:
 
 
 def training_recipe_text(name: str) -> str:
-    """The file of a shipped recipe: what an own recipe can start from.
+    """The file of a shipped recipe, a starting point for your own.
 
     Raises:
         InputError: No such recipe; lists them.

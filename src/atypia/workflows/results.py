@@ -1,4 +1,4 @@
-"""What trainings and evaluations share: predictions, table, comparison and data frame of the folder that they wrote."""
+"""Common methods of training and evaluation results: predictions, table, comparison and data frame of their folder."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from atypia.statistics.intervals import Bootstrap
 
 PARTS: Final = (runs.TEST, runs.VALIDATION, runs.EXTERNAL)
-"""What figures are to a fold's model: its test part, its validation part, or another data set."""
+"""Role of figures for a fold's model: its test part, its validation part, or another data set."""
 
 
 class FolderResults:
     """The results in a folder, read from its prediction files.
 
     Attributes:
-        usual_part: The part that is meant where none is named.
+        usual_part: The default part.
     """
 
     usual_part: ClassVar[str] = runs.TEST
@@ -40,7 +40,7 @@ class FolderResults:
 
     @property
     def about(self) -> Path:
-        """What was trained or evaluated: the folder itself, or another one."""
+        """The trained or evaluated folder: this one, or another one."""
         return self.out
 
     def predictions(self, part: str | None = None, dataset: str | None = None, fold: str | None = None) -> Predictions:
@@ -52,7 +52,7 @@ class FolderResults:
             fold: Only those of this fold's model.
 
         Raises:
-            InputError: There are none, of all or of what is named.
+            InputError: There are none, or none with these names.
             DataError: A file is damaged.
         """
         from atypia.inference.predicted import Predictions
@@ -79,7 +79,7 @@ class FolderResults:
         """All results, recomputed from the predictions; see :func:`atypia.workflows.tables.results_table`.
 
         Args:
-            domains: One line a domain.
+            domains: One line per domain.
         """
         from atypia.workflows.tables import results_table
 
@@ -112,7 +112,7 @@ class FolderResults:
         return self.predictions(wanted, dataset).compare(other, metrics, options)
 
     def to_pandas(self) -> Any:
-        """Result rows as a ``pandas.DataFrame``: one a metric, fold, part, data set and domain.
+        """Result rows as a ``pandas.DataFrame``: one per metric, fold, part, data set and domain.
 
         Raises:
             AbsentError: pandas is not installed.
@@ -128,7 +128,7 @@ class OpenedResults(FolderResults):
 
     Args:
         out: Their folder.
-        about: What was trained or evaluated, where that is another folder.
+        about: The trained or evaluated folder, if it is another one.
     """
 
     def __init__(self, out: Path, about: Path | None = None) -> None:
@@ -140,7 +140,7 @@ class OpenedResults(FolderResults):
 
     @property
     def about(self) -> Path:
-        """What was trained or evaluated."""
+        """The trained or evaluated folder."""
         return self._about
 
     def __repr__(self) -> str:
@@ -151,12 +151,12 @@ def open_results(folder: str | PathLike[str], about: str | PathLike[str] | None 
     """The results of a training or an evaluation that was done before.
 
     Args:
-        folder: What ``out`` was: of a training, one of its folds, or an evaluation.
-        about: What was evaluated, where ``out`` is a folder of its own: the training's folder or the bundle.
+        folder: The ``out`` of a training, one of its folds, or the ``out`` of an evaluation.
+        about: The evaluated training's folder or bundle, if the evaluation has a folder of its own.
 
     Raises:
-        InputError: It holds no predictions.
-        DataError: A file is damaged, or nothing tells what was evaluated.
+        InputError: It contains no predictions.
+        DataError: A file is damaged, or it is unknown what was evaluated.
 
     >>> import atypia
     >>> recipe = atypia.load_recipe("probe", {"geometry.out_px": 32}, backbone="tiny-cnn")

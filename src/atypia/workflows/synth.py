@@ -1,4 +1,4 @@
-"""Generated figures: train generators, sample from them, score the samples: what ``atypia synth`` does."""
+"""The work of ``atypia synth``: train generators, sample from them, score the samples."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ GAINS_FOLDER: Final = "gains"
 
 @dataclass(frozen=True)
 class GeneratorRun:
-    """What a training of generators came to.
+    """The result of a training of generators.
 
     Attributes:
-        out: Its folder, one folder a generator.
+        out: Its folder, one folder per generator.
         generators: All generators.
         trained: Names of those that were trained now; the others were complete.
         warnings: What its samples have to say.
@@ -72,7 +72,7 @@ def train_generator(
     Args:
         recipe: A shipped generator recipe's name, or the path of a YAML file.
         out: Output folder; the same call continues there.
-        data: Labelled figures: one generator a fold; None trains the unlabelled stage alone.
+        data: Labelled figures: one generator per fold; None trains the unlabelled stage alone.
         overrides: Changes of the recipe, ``key=value``.
         protocol: How the labelled figures are divided.
         protocol_settings: The protocol's options.
@@ -91,8 +91,8 @@ def train_generator(
 
     Raises:
         InputError: The recipe, protocol or an option is not valid, or ``out`` holds another training.
-        AbsentError: The data are not here.
-        LeakageError: Crops of the unlabelled stage share cases with what a fold is measured on.
+        AbsentError: The data are not on this machine.
+        LeakageError: Crops of the unlabelled stage share cases with a fold's validation or test part.
     """
     from atypia.data.sources.opening import open_data
     from atypia.splits.split import Split
@@ -221,8 +221,8 @@ class ScoredSamples:
         values: The measures, JSON-able.
         text: The same, for people.
         files: The report: JSON and text.
-        kept: Which crops passed, and why the others did not; empty where none were to be kept.
-        folder: Where those that passed are; None where none were to be kept.
+        kept: Which crops passed, and why the others did not; empty if none were to be kept.
+        folder: Where those that passed are; None if none were to be kept.
     """
 
     values: dict[str, Any]
@@ -292,7 +292,7 @@ class StudyGains:
     Attributes:
         gains: One a row, data set, part and metric.
         table: File of the gains.
-        plots: Files of the plots; empty where they could not be drawn.
+        plots: Files of the plots; empty if they could not be drawn.
         warnings: Why they could not.
     """
 

@@ -23,7 +23,7 @@ def results_table(folder: Path, about: Path | None = None, domains: bool = False
     Args:
         folder: A training's folder, one run's, or one that evaluations were written to.
         about: What was trained or evaluated, where that is another folder.
-        domains: One line a domain.
+        domains: One line per domain.
 
     Raises:
         InputError: There are no predictions.

@@ -111,7 +111,7 @@ def train(
         split: A saved split, instead of a protocol.
         seed: Master seed.
         allow: Leakage findings that are named as exceptions.
-        weights: The backbone's weights, where they are in a file of the user's.
+        weights: A file of the user with the backbone's weights.
         folds: Train these folds only; empty for all.
         device: ``auto``, ``cpu`` or ``cuda``.
         add_data: Sets whose figures are added to training parts only, for instance generated ones; ``{fold}`` stands
@@ -126,7 +126,7 @@ def train(
 
     Raises:
         InputError: The recipe, protocol or an option is not valid, or ``out`` holds another training.
-        AbsentError: The data or the backbone's weights are not here; raised before any work starts.
+        AbsentError: The data or the backbone's weights are not on this machine; raised before any work starts.
         LeakageError: Figures, cases or images leak between the parts of a fold.
 
     >>> import atypia

@@ -1,4 +1,4 @@
-"""``atypia calibrate``: a classifier's decision fitted to one's own laboratory."""
+"""``atypia calibrate``: fits a classifier's decision to the user's own laboratory."""
 
 from __future__ import annotations
 
@@ -37,21 +37,22 @@ def register(app: typer.Typer) -> None:
         prior: Annotated[
             Path | None,
             typer.Option(
-                help="A training with protocol lodo: how much laboratories differ. Default: what the model says.",
+                help="A training with protocol lodo: how much laboratories differ. Default: the model's own record.",
                 show_default=False,
             ),
         ] = None,
         runtime: Annotated[
-            str | None, typer.Option(help="onnx, openvino or torch. Default: the fastest there is.", show_default=False)
+            str | None,
+            typer.Option(help="onnx, openvino or torch. Default: the fastest that is installed.", show_default=False),
         ] = None,
         allow: Allow = None,
         seed: Seed = 0,
         root: Root = None,
         as_json: Json = False,
     ) -> None:
-        """Say how good a model is on your own labelled figures, and fit its decision to them where that is warranted.
+        """Measure a model on your own labelled figures, and fit its decision to them if they justify it.
 
-        The network stays as it is. Where the figures tell too little, nothing is changed and nothing is written.
+        The network is not changed. If there are too few figures, nothing is changed and nothing is written.
         """
         from atypia.workflows.laboratory.calibrate import calibrate as run
         from atypia.workflows.laboratory.calibrate import propose as choose

@@ -30,14 +30,14 @@ def register(app: typer.Typer) -> None:
         ] = None,
         points: Annotated[
             Path | None,
-            typer.Option(help="Figures on slides; or a folder with one file a slide.", show_default=False),
+            typer.Option(help="Figures on slides; or a folder with one file per slide.", show_default=False),
         ] = None,
         mpp: Annotated[
-            float | None, typer.Option(help="µm/px, where the files do not state it.", show_default=False)
+            float | None, typer.Option(help="µm/px, if the files do not state it.", show_default=False)
         ] = None,
         as_json: Json = False,
     ) -> None:
-        """Say whether cases look like the laboratories of the training: colour, sharpness, scale, novelty, scores."""
+        """Report whether cases look like the training laboratories: colour, sharpness, scale, novelty, scores."""
         from atypia.inference.classifier import SHIPPED
         from atypia.workflows.laboratory.drift import drift as run
 

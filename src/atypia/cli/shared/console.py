@@ -1,4 +1,4 @@
-"""What the command line shows: bars on standard error, results on standard output, whatever these two are."""
+"""Output of the command line: progress on standard error, results on standard output."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ messages = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def note(text: str) -> None:
-    """Says something about the work, on standard error."""
+    """Prints a note about the work, on standard error."""
     messages.print(text, markup=False)
 
 
 def warn(text: str) -> None:
-    """Says something that the user should look at, on standard error."""
+    """Prints a warning, on standard error."""
     messages.print(f"warning: {text}", style="yellow", markup=False)
 
 
@@ -55,12 +55,12 @@ _kept: list[str] = []
 
 
 def keeps(what: str) -> None:
-    """Tells what a command keeps where it is stopped, for the message of its end; empty for nothing."""
+    """Sets what a command keeps if it is stopped, for the message at its end; empty for nothing."""
     _kept[:] = [what] if what else []
 
 
 def stopped() -> str:
-    """What is said after Ctrl-C."""
+    """The message after Ctrl-C."""
     if _kept:
         return f"stopped; {_kept.pop()} are kept, the same command continues"
     return "stopped before the end; a file has its name only when it is complete, so none is half written"
@@ -73,13 +73,13 @@ def show_json(value: Any) -> None:
 
 
 def width() -> int:
-    """Columns of the terminal, within what tables are readable at."""
+    """Columns of the terminal, limited to a range in which tables are readable."""
     return max(80, min(shutil.get_terminal_size((120, 24)).columns, 160))
 
 
 @contextmanager
 def bars() -> Iterator[ProgressCallback]:
-    """Progress bars on standard error: one line a kind of work, with the time left."""
+    """Progress bars on standard error: one line per kind of work, with the time left."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -99,7 +99,7 @@ def bars() -> Iterator[ProgressCallback]:
 
 
 ESCAPES: Final = "atypia-escapes"
-"""Name of the handler that writes what an encoding has not as ``\\uXXXX``, which JSON reads again."""
+"""Name of the handler that writes characters that an encoding lacks as ``\\uXXXX``, which JSON can read."""
 
 
 def prepare() -> None:
@@ -123,10 +123,10 @@ def prepare() -> None:
 
 
 def flush() -> None:
-    """Writes out what waits for standard output.
+    """Flushes standard output.
 
     Raises:
-        OSError: It cannot be written: the disk is full. Where nobody reads on, nothing is raised.
+        OSError: It cannot be written: the disk is full. A closed pipe raises nothing.
     """
     try:
         sys.stdout.flush()
@@ -135,7 +135,7 @@ def flush() -> None:
 
 
 def silence() -> None:
-    """Lets go of a standard output that nobody reads, so that Python does not complain of it at its end."""
+    """Replaces a standard output that nobody reads, so that Python does not report an error at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -31,17 +31,18 @@ ProtocolSet = Annotated[
     typer.Option("--protocol-set", metavar="KEY=VALUE", help="Parameter of the protocol.", show_default=False),
 ]
 DropOverlap = Annotated[
-    bool, typer.Option("--drop-overlap", help="Of `a+b`, leave out figures of b that a has too.", show_default=False)
+    bool,
+    typer.Option("--drop-overlap", help="With `a+b`, leave out figures of b that are also in a.", show_default=False),
 ]
 DropRepeats = Annotated[
     bool,
     typer.Option(
         "--drop-repeats",
-        help="Leave out crops that the set holds already, and all that carry both labels.",
+        help="Leave out repeated crops, and all copies of crops that have both labels.",
         show_default=False,
     ),
 ]
-Labels = Annotated[str, typer.Option(help="published, or votes: the majority of the raters where there is one.")]
+Labels = Annotated[str, typer.Option(help="published, or votes: the majority of the raters, if there is one.")]
 SplitFile = Annotated[
     Path | None, typer.Option("--split", help="A saved split, instead of a protocol.", show_default=False)
 ]

@@ -1,9 +1,9 @@
 """Bundles: a saved classifier in a folder, without pickle.
 
-``model.safetensors`` holds what was learned, ``config.json`` everything that is needed to use it,
-``card.md`` what a person should know. A probe's or an adapter's bundle refers to its backbone by
-name and by the checksum of the weights, and refuses to predict through others; a fully tuned
-network's holds all its weights.
+``model.safetensors`` contains the trained parameters, ``config.json`` everything that is needed to use them,
+``card.md`` a description for people. The bundle of a probe or an adapter refers to its backbone by
+name and by the checksum of the weights, and refuses to predict with other weights; the bundle of a fully
+fine-tuned network contains all its weights.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WEIGHT, BIAS = "head.weight", "head.bias"
 PROBE: Final = "probe"
 FULL: Final = "full"
 FINGERPRINT: Final = "fingerprint"
-"""Key of the content hash in ``config.json``: what a classifier is, whatever file holds it."""
+"""Key of the content hash in ``config.json``: it identifies a classifier, whatever file it is stored in."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,15 +40,15 @@ class Bundle:
     """A classifier, with everything that is needed to use it.
 
     Attributes:
-        name: What tables call it.
+        name: Its name in tables.
         task: Key of :data:`atypia.base.records.CLASS_NAMES`; class 1 is the positive class.
         adaptation: How the backbone was adapted: ``probe``, ``lora``, ``partial`` or ``full``.
         backbone: Entry of the backbone catalogue.
-        weights_sha256: Checksum of the backbone's weights that it stands on; None where it
-            stands on none (a full network, a backbone without weights).
+        weights_sha256: Checksum of the backbone's weights that it needs; None if it
+            needs none (a full network, a backbone without weights).
         input_px: Side at which crops enter the backbone.
         geometry: How crops are cut.
-        tensors: What was learned, by name; large matrices may be packed (:mod:`atypia.inference.bundles.packing`).
+        tensors: Trained parameters, by name; large matrices may be packed (:mod:`atypia.inference.bundles.packing`).
             A probe has :data:`WEIGHT`, shape (feature_dim,), on raw features, and :data:`BIAS`, shape (1,), both float64.
         decision: From logits (and features) to calibrated probabilities, decisions and calls.
         network: The architecture (:class:`atypia.methods.network.NetworkSpec`); None for a probe.
@@ -85,7 +85,7 @@ class Bundle:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What ``config.json`` holds."""
+        """The content of ``config.json``."""
         size = {} if self.field_um is None else {"field_um": self.field_um}
         return {
             "format": FORMAT,
@@ -108,7 +108,7 @@ class Bundle:
 
     @property
     def stored(self) -> dict[str, npt.NDArray[Any]]:
-        """Everything that ``model.safetensors`` holds: what was learned, and what the decision needs."""
+        """The content of ``model.safetensors``: trained parameters, and tensors that the decision needs."""
         return {**self.tensors, **self.decision.tensors()}
 
     @property
@@ -136,7 +136,7 @@ class Bundle:
         weight, bias = self.tensors[WEIGHT], float(self.tensors[BIAS][0])
         if features.ndim != 2 or features.shape[1] != len(weight):
             raise InputError(must("features", f"of shape (n, {len(weight)})", features.shape, "use its backbone"))
-        from atypia.methods.head import linear_logits  # not on the way of networks, which start faster without it
+        from atypia.methods.head import linear_logits  # networks do not need it and start faster without it
 
         return linear_logits(features, weight, bias)
 
@@ -151,23 +151,23 @@ class Bundle:
     def save(self, folder: Path) -> Path:
         """Writes the bundle; the folder gets its name only when it is complete."""
         with atomic_folder(folder) as part:
-            # Unlike ascontiguousarray this leaves a scalar (the count of a batch norm) without axes.
+            # Unlike ascontiguousarray this keeps a scalar (the count of a batch norm) without axes.
             tensors = {name: np.asarray(tensor, order="C") for name, tensor in self.stored.items()}
             (part / MODEL_FILE).write_bytes(save(tensors))
             (part / CARD_FILE).write_text(card(self), "utf-8")
-            # No answer depends on the card: its owner may write more into it.
+            # No prediction depends on the card, so its owner may edit it.
             config = {**self.config, FINGERPRINT: self.fingerprint}
             (part / CONFIG_FILE).write_bytes(hashed_config(config, {MODEL_FILE: file_sha256(part / MODEL_FILE)}))
         return folder
 
 
 def load_bundle(folder: Path) -> Bundle:
-    """Reads a bundle, after every file that it names was compared with its hash (:mod:`atypia.inference.bundles.integrity`).
+    """Reads a bundle; every file that it names is compared with its hash (:mod:`atypia.inference.bundles.integrity`).
 
-    A bundle that was written before there were hashes is compared with its fingerprint.
+    A bundle that was written before hashes existed is compared with its fingerprint.
 
     Raises:
-        DataError: The folder is no bundle, is damaged or was changed, or is of another version.
+        DataError: The folder is not a bundle, is damaged or was changed, or is of another version.
     """
     try:
         read = read_bundle(folder, (MODEL_FILE,))

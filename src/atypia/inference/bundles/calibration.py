@@ -1,20 +1,20 @@
 """Calibration: from a network's logits to probabilities that can be read as frequencies.
 
-A network that is trained on rebalanced classes, with augmentation and soft labels, gives logits
-whose sigmoid is no frequency. A monotone map, fitted on figures that the network was not trained
-on, repairs this and leaves the order of the figures, and so the AUROC, as it is.
+The sigmoid of the logits of a network that was trained on rebalanced classes, with augmentation and soft
+labels, cannot be read as a frequency. A monotone map, fitted on figures that the network was not trained
+on, corrects this and does not change the order of the figures, nor the AUROC.
 
 =============  ===========================  =======================================================
 kind           p(atypical)                  use
 =============  ===========================  =======================================================
-temperature    sigmoid(z / T)               classes in training as frequent as in use (Guo et al. 2017)
-platt          sigmoid(slope · z + bias)    classes were rebalanced: the bias undoes it (Platt 1999)
-isotonic       monotone, piecewise linear   many figures; ties among the probabilities do no harm
+temperature    sigmoid(z / T)               same class frequencies in training and use (Guo et al. 2017)
+platt          sigmoid(slope · z + bias)    classes were rebalanced: the bias corrects it (Platt 1999)
+isotonic       monotone, piecewise linear   many figures; ties among the probabilities are acceptable
 =============  ===========================  =======================================================
 
 All three are fitted to Platt's targets instead of 0 and 1: (N₁ + 1)/(N₁ + 2) for the N₁ atypical
-and 1/(N₀ + 2) for the N₀ normal figures. So the optimum is finite where a score separates the
-classes, and no probability is exactly 0 or 1. Applying a calibration needs NumPy alone.
+and 1/(N₀ + 2) for the N₀ normal figures. So the optimum is finite even if a score separates the
+classes, and no probability is exactly 0 or 1. Applying a calibration needs only NumPy.
 
 Sources: Platt, Advances in Large Margin Classifiers, 1999; Guo et al., ICML 2017; Zadrozny and
 Elkan, KDD 2002.
@@ -38,7 +38,7 @@ Floats = npt.NDArray[np.float64]
 KIND: Final = "kind"
 """Key of a calibration's kind in its JSON form."""
 SAME: Final = 1e-6
-"""Logits whose range is this share of the largest are one value: networks compute in single precision, good to 1e-7."""
+"""Logits whose range is this share of the largest count as equal: networks compute in single precision (about 1e-7)."""
 SLOPE_RANGE: Final = (1e-3, 1e3)
 """Bounds of a fitted slope on logits of deviation 1: the order of the figures is never reversed."""
 
@@ -69,7 +69,7 @@ class Temperature(Calibration):
     """``p = sigmoid(z / temperature)``.
 
     Attributes:
-        temperature: > 0; 1 leaves the sigmoid as it is, more is less sure.
+        temperature: > 0; 1 is the plain sigmoid, larger values move probabilities towards 0.5.
     """
 
     temperature: float = 1.0
@@ -91,7 +91,7 @@ class Platt(Calibration):
 
     Attributes:
         slope: > 0.
-        bias: Finite; negative where training showed more atypical figures than there are.
+        bias: Finite; negative if training had a larger share of atypical figures than the data.
     """
 
     slope: float
@@ -141,8 +141,8 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike, weights: npt.A
 
     Args:
         logits: Shape (n,), finite, of figures that the network was not trained on.
-        labels: Shape (n,), 1 = atypical, 0 = normal; both must be there.
-        weights: Shape (n,), ≥ 0: for how many figures each one counts; None: 1 each.
+        labels: Shape (n,), 1 = atypical, 0 = normal; both must occur.
+        weights: Shape (n,), ≥ 0: how many figures each one counts for; None: 1 each.
 
     Raises:
         InputError: A class is absent, the logits are all equal or not finite, or shapes differ.

@@ -1,16 +1,16 @@
-"""Conformal prediction sets, split by class: «uncertain» with a promise.
+"""Conformal prediction sets, split by class: «uncertain» with a guarantee.
 
-For a new figure the set of classes that it may be of contains the true one with at least the chosen
+The prediction set of a new figure contains its true class with at least the chosen
 probability, separately for atypical and for normal figures (Mondrian), as long as new figures are
 exchangeable with those that the sets were fitted on: same scanners, same laboratory, same selection.
 
 The nonconformity of a figure with class y is s_y = 1 − p(y). With n_y calibration figures of class y
-and coverage c, the limit q_y is their ⌈(n_y + 1) c⌉-th smallest nonconformity, or infinite where
-there are fewer than that, and y is in the set where s_y ≤ q_y. A class with too few figures is
+and coverage c, the limit q_y is their ⌈(n_y + 1) c⌉-th smallest nonconformity, or infinite if
+there are fewer than that, and y is in the set if s_y ≤ q_y. A class with too few figures is
 therefore in every set.
 
-A set depends on the order of the probabilities alone, so a strictly monotone calibration fitted on
-the same figures changes no set and breaks no promise.
+A set depends only on the order of the probabilities, so a strictly monotone calibration fitted on
+the same figures changes no set and the guarantee still holds.
 
 Sources: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005, section 4.5;
 Sadinle, Lei and Wasserman, JASA 2019.

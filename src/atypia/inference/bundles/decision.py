@@ -1,12 +1,12 @@
-"""Decision: from what a network gives to what a person is told.
+"""Decision: from a network's output to what is reported.
 
 A network gives a logit and features. The decision, fitted on figures that the network was not
 trained on and saved in the bundle, turns them into a calibrated probability, a class at a threshold
-and a *call*: ``normal`` or ``atypical`` where that is safe to say, ``uncertain`` where the prediction
-set leaves both open, ``refused`` where the crop is unlike anything in training. ``docs/decision.md``
-says how to read them.
+and a *call*: ``normal`` or ``atypical`` if the prediction set contains only this class, ``uncertain`` if it
+leaves both open, ``refused`` if the crop is unlike the training data. ``docs/decision.md``
+explains how to read them.
 
-Applying a decision needs NumPy alone; fitting loads SciPy and scikit-learn.
+Applying a decision needs only NumPy; fitting loads SciPy and scikit-learn.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ SHARES: Final = (0.9, 0.95)
 
 @dataclass(frozen=True, eq=False)
 class Verdicts:
-    """What is said of n figures.
+    """The result for n figures.
 
     Attributes:
         p: Calibrated probability of atypical, shape (n,), float64 in [0, 1].
-        decision: 1 where p reaches the threshold, shape (n,), int8; given for refused crops as well.
-        call: One of :data:`CALLS` a figure.
+        decision: 1 if p reaches the threshold, shape (n,), int8; given for refused crops as well.
+        call: One of :data:`CALLS` per figure.
         novelty: Shape (n,), float64 ≥ 0; NaN without a fitted novelty or without features.
     """
 
@@ -62,13 +62,13 @@ class Decision:
     """How logits and features become verdicts.
 
     Attributes:
-        threshold: A figure is decided atypical where p ≥ threshold; in (0, 1).
+        threshold: A figure is decided atypical if p ≥ threshold; in (0, 1).
         calibration: From logits to p.
         points: Operating points: name to threshold.
         conformal: Limits of the prediction sets; None: nothing is called uncertain.
         coverage: Coverage of the prediction sets.
         novelty: Distance from the training features; None: nothing is called refused.
-        fitted: What the decision gave on the figures that it was fitted on. JSON-able; decides nothing.
+        fitted: Facts about the figures that the decision was fitted on. JSON-able; not used to decide.
     """
 
     threshold: float = DEFAULT_THRESHOLD
@@ -81,7 +81,7 @@ class Decision:
 
     def __post_init__(self) -> None:
         for name, value in {"threshold": self.threshold, **self.points}.items():
-            # A bool is an int, and so would pass for one.
+            # A bool is an int and would be accepted.
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not 0 < value < 1:
                 raise InputError(must(name, "a number between 0 and 1", value, "give a threshold on the probability"))
@@ -89,10 +89,10 @@ class Decision:
             self.conformal.limits(self.coverage)
 
     def apply(self, logits: npt.ArrayLike, features: npt.NDArray[Any] | None = None) -> Verdicts:
-        """Judges figures; each alone, so batches make no difference.
+        """Decides about figures, each independently of the batch.
 
-        A call never contradicts the decision: where the prediction set holds one class and the threshold
-        decides for the other (an operating point far from the best), the figure is called uncertain.
+        A call never contradicts the decision: if the prediction set contains one class and the threshold
+        gives the other (an operating point far from the best), the figure is called uncertain.
 
         Args:
             logits: As the network gives them, shape (n,), finite.
@@ -204,7 +204,7 @@ def fit_decision(
 ) -> Decision:
     """Fits everything; the threshold is that of the best balanced accuracy.
 
-    The validation figures must be such that the network was not trained on them: a validation fold,
+    The network must not have been trained on the validation figures: use a validation fold,
     or the out-of-fold logits of a cross-validation.
 
     Args:
@@ -265,7 +265,7 @@ def fit_decision(
             "ece": {"before": ece(y, before), "after": ece(y, p)},
         },
         "uncertain": float(np.mean(calls == UNCERTAIN)),
-        # What one's own figures are compared with: atypia.inference.bundles.laboratory.
+        # A laboratory's own figures are compared with these: atypia.inference.bundles.laboratory.
         CLASSES_KEY: classes_as_dict(class_scores(y, log_odds(p), None, 0.0)),
     }
     if novelty is not None and features_train is not None and held_out is not None:

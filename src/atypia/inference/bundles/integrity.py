@@ -1,12 +1,12 @@
-"""Damage and change of a classifier's files, noticed before anything of them is used.
+"""Detects damage and changes of a classifier's files before they are used.
 
-A bundle's ``config.json`` holds under ``files`` the SHA-256 of the files beside it, and under ``config_sha256`` that of
-its own bytes, with zeros in this place. A file that ``atypia export`` writes holds its own: it ends with the SHA-256 of
-all that stands before, and says at its beginning that it does, so that a damaged end is no file of the form before
-hashes. What is hashed are the bytes that are used, from one reading.
+A bundle's ``config.json`` contains under ``files`` the SHA-256 of the files beside it, and under ``config_sha256`` that
+of its own bytes, with zeros in this place. A file that ``atypia export`` writes contains its own hash: it ends with the
+SHA-256 of everything before it, and states this at its beginning, so that a file with a damaged end is not taken for one
+from before hashes existed. Each file is read once; the hashed bytes are the ones that are used.
 
-This tells what happened to a file by accident, or by somebody who does not know of the hashes. It is no signature: who
-changes a file on purpose can write its hash anew.
+This detects accidental damage and changes by somebody who does not know about the hashes. It is not a signature: somebody
+who changes a file on purpose can also write its new hash.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ HEX: Final = 64
 MAX_CONFIG_BYTES: Final = 1 << 24
 ZEROS: Final = "0" * HEX
 SEALED: Final = "atypia.sealed"
-"""What an exported file that ends with its hash says at its beginning: as its domain (ONNX), in a comment (XML)."""
+"""Mark at the beginning of an exported file that ends with its hash: its domain (ONNX), or a comment (XML)."""
 BEGINNING: Final = 1024
-"""Bytes in which that stands."""
+"""First bytes of a file, in which the mark is searched."""
 ONNX_END: Final = b"\x72\x51\x0a\x0datypia.sha256\x12\x40"
 """Before the 64 digits at the end of an ONNX file: an entry of its metadata, field 14 of ``ModelProto``."""
 DATA_SUFFIX: Final = ".data"
@@ -89,9 +89,9 @@ class CheckedBundle:
     """A bundle's configuration, and its files as far as they were read.
 
     Attributes:
-        config: What ``config.json`` holds, without the hashes.
-        names: Files that it holds hashes of, all of which are what they were; none in the form before hashes.
-        contents: Bytes of the files that were asked for.
+        config: The content of ``config.json``, without the hashes.
+        names: Files whose hashes it contains, all of them unchanged; none if it was written before hashes existed.
+        contents: Bytes of the requested files.
     """
 
     config: dict[str, Any]
@@ -104,8 +104,8 @@ def read_bundle(folder: Path, wanted: Iterable[str] = (), given: Mapping[str, by
 
     Args:
         folder: The bundle.
-        wanted: Names of files whose bytes are given back; the others are only compared.
-        given: Bytes of files that have been read already.
+        wanted: Names of files whose bytes are returned; the others are only compared.
+        given: Bytes of files that were read already.
 
     Raises:
         DataError: The configuration is damaged, or a file is missing, damaged or was changed.
@@ -192,7 +192,7 @@ def sealed_onnx(data: bytes, weights: WeightsFile | None = None) -> bytes:
 
 
 def weights_file(data: bytes) -> WeightsFile | None:
-    """The file that holds an exported ONNX network's weights; None where it holds them itself.
+    """The file that holds an exported ONNX network's weights; None if it holds them itself.
 
     Args:
         data: The network's file.
@@ -232,7 +232,7 @@ def check_exported(data: bytes, where: Path | str, weights: bytes | None = None)
         weights: Bytes of the weights of an ``.xml``.
 
     Returns:
-        Whether it has one; False for files of the form before hashes.
+        Whether it has one; False for files that were written before hashes existed.
 
     Raises:
         DataError: It is damaged or was changed.
@@ -262,7 +262,7 @@ class ExportedNetwork:
         path: The file.
         data: Its bytes.
         beside: Bytes of the files that it refers to, by name.
-        config: What the ``config.json`` beside it holds; None where there is none.
+        config: What the ``config.json`` beside it holds; None if there is none.
         hashed: Whether there was a hash to compare with.
     """
 
@@ -279,7 +279,7 @@ class ExportedNetwork:
 
     @contextmanager
     def on_disk(self) -> Iterator[Path]:
-        """A copy of the bytes that were compared, for what reads files only, where nobody but this user can enter."""
+        """A copy of the compared bytes, for libraries that read only files, in a folder private to this user."""
         with tempfile.TemporaryDirectory(prefix="atypia-", ignore_cleanup_errors=True) as folder:
             for name, data in {self.path.name: self.data, **self.beside}.items():
                 (Path(folder) / name).write_bytes(data)
@@ -316,14 +316,14 @@ def read_network(path: Path) -> ExportedNetwork:
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); fix: name a file that you may read") from error
     own = check_exported(data, path, given.get(BIN_FILE))
-    # A bundle's hashes name the files that were written with it; what was exported into its folder later has its own.
+    # A bundle's hashes cover the files that were written with it; files exported into its folder later have their own.
     hashed = own or path.name in bundle.names
     beside = {name: content for name, content in bundle.contents.items() if name != path.name}
     return ExportedNetwork(path, data, beside, bundle.config, hashed)
 
 
 def hashed_names(folder: Path) -> frozenset[str]:
-    """Files that a bundle's configuration holds hashes of; none where it is no bundle, or is damaged."""
+    """Files that a bundle's configuration holds hashes of; none where it is not a bundle, or is damaged."""
     try:
         return frozenset(_read_config(folder)[1])
     except (OSError, DataError):
@@ -331,7 +331,7 @@ def hashed_names(folder: Path) -> frozenset[str]:
 
 
 def old_form(path: Path) -> str | None:
-    """A note where a classifier was written before its files held hashes; None where they do.
+    """A note where a classifier was written before its files held hashes; None if they do.
 
     Args:
         path: A bundle's folder or an exported file; damage is not looked for.
@@ -345,7 +345,7 @@ def old_form(path: Path) -> str | None:
             if not hashed and (file.parent / CONFIG_FILE).is_file():
                 hashed = file.name in _read_config(file.parent)[1]
     except (OSError, DataError):
-        return None  # said by what opens it
+        return None  # opening it raises the error
     if hashed:
         return None
     again = "train or export it again" if path.is_dir() else "export it again"

@@ -1,16 +1,16 @@
-"""A decision fitted to one laboratory: what a few of its labelled figures are reason to change, and nothing else.
+"""A decision fitted to one laboratory, changed only as far as a few of its labelled figures justify it.
 
-The network stays as it is. Its decision was fitted on a *reference*; the laboratory's log odds are mapped on the
-reference's by ``factor · u + offset`` (:mod:`atypia.statistics.laboratories`), and threshold, operating points and
-calibration then mean in the laboratory what they meant in the reference. The map is changed only where
+The network is not changed. Its decision was fitted on a *reference*; the laboratory's log odds are mapped to the
+reference's by ``factor · u + offset`` (:mod:`atypia.statistics.laboratories`), so that threshold, operating points and
+calibration have the same meaning in the laboratory as in the reference. The map is changed only if
 
 1. either class has at least :data:`LEAST` figures, and the model tells the classes of its reference apart
-   (:data:`APART`): where it hardly does, no threshold is much better than another;
+   (:data:`APART`): if it hardly does, no threshold is much better than another;
 2. the shift of the point between the classes is larger than :data:`EVIDENCE` times its posterior standard deviation;
 3. balanced accuracy on the laboratory's own labelled figures does not fall by more than chance explains (:data:`CHANCE`), each case
    being decided by what the other cases are reason to (:data:`PARTS` parts of the cases).
 
-What these rules cost and give on laboratories that were left out of trainings: ``docs/results/calibration.md``.
+The effect of these rules on laboratories that were left out of trainings: ``docs/results/calibration.md``.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ MOST_MORE: Final = 20
 LABORATORIES_KEY: Final = "laboratories"
 """Key among a decision's facts: how laboratories differ by it."""
 DEFAULT_PRIOR: Final = Path(__file__).with_name("laboratories.json")
-"""How laboratories differ by classifiers that do not say so themselves, and where that is known from."""
+"""How much laboratories differ for classifiers without a record of their own, with its source."""
 
 TOO_FEW: Final = "too few"
 NO_EVIDENCE: Final = "no evidence"
@@ -104,7 +104,7 @@ class Own:
 
 @dataclass(frozen=True)
 class Judged:
-    """What a laboratory's figures are reason to do.
+    """The change that a laboratory's figures justify.
 
     Attributes:
         outcome: :data:`MOVED`, or why nothing is: :data:`TOO_FEW`, :data:`NO_EVIDENCE`, :data:`CONTRADICTED`,
@@ -123,7 +123,7 @@ class Judged:
 
 
 def judge(own: Own, reference: Classes, threshold: float, prior: LaboratoryPrior) -> Judged:
-    """Decides whether a laboratory's figures are reason to move the decision, and how far.
+    """Decides whether a laboratory's figures justify moving the decision, and how far.
 
     Args:
         own: The laboratory's figures.
@@ -245,7 +245,7 @@ def prior_from_dict(values: Mapping[str, Any]) -> LaboratoryPrior:
 
 
 def prior_for(decision: Decision) -> tuple[LaboratoryPrior, str]:
-    """How laboratories differ by a classifier, and where that is known from: its own prior, else the default one."""
+    """How much laboratories differ for a classifier, and the source of this: its own prior, else the default one."""
     own = decision.fitted.get(LABORATORIES_KEY)
     if own is not None:
         return prior_from_dict(own), f"of the model: {own.get('from', 'laboratories that were left out')}"
@@ -301,9 +301,9 @@ def own_sets(conformal: Conformal, labels: npt.NDArray[np.bool_], p: Floats) -> 
 def own_novelty(novelty: Novelty, values: Floats) -> Novelty:
     """A novelty whose limit a laboratory's own figures do not pass; never a lower limit than before.
 
-    They are figures, as somebody has labelled them, so that refusing more of them than the limit allows (1 − quantile) is
-    wrong. Where more are refused than chance explains (binomial, 1 %), the limit becomes the quantile of a log-normal
-    distribution with the median and the median absolute deviation of their novelty: one stray image cannot lift it.
+    Somebody has labelled them, so they are figures, and refusing more of them than the limit allows (1 − quantile) is
+    wrong. If more are refused than chance explains (binomial, 1 %), the limit becomes the quantile of a log-normal
+    distribution with the median and the median absolute deviation of their novelty, so that one outlier cannot raise it.
     """
     from scipy.stats import binom, norm
 
@@ -334,7 +334,7 @@ class Calibrated:
 
     @property
     def changed(self) -> bool:
-        """Whether anything is another than before."""
+        """Whether anything was changed."""
         return self.judged.outcome == MOVED or any(self.sets) or self.novelty
 
 

@@ -1,10 +1,10 @@
-"""What a classifier gave in laboratories that were left out of its training, as its bundle records it.
+"""Results of a classifier in laboratories that were left out of its training, as recorded in its bundle.
 
 The record is a list among the decision's facts (:data:`LEFT_OUT_KEY`), one entry a laboratory: its name, numbers of
 atypical and normal figures, sensitivity and specificity at a threshold and, where they are known, the
-probabilities of either class (at most :data:`SCORES`), from which both follow at any other threshold. From it, or from
-the decision's own validation figures with a stated wider spread, comes what a case's rate is corrected with
-(:func:`errors_at`).
+probabilities of each class (at most :data:`SCORES`), from which both follow at any other threshold. From it, or from
+the decision's own validation figures with a stated wider spread, the errors are computed by which a case's rate is
+corrected (:func:`errors_at`).
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ FEWEST_FIGURES: Final = 10
 SAME: Final = 1e-9
 """Thresholds nearer than this are one."""
 UNSEEN_SPREAD: Final = 0.4
-"""Standard deviation of Φ⁻¹ of sensitivity and specificity between laboratories where a bundle records none: 1.5 times that of
-the sensitivity over five laboratories that a like network was not trained on (``docs/results/rate.md``). The validation figures
-come from the laboratories of the training, so both are also too good by an unknown amount."""
+"""Standard deviation of Φ⁻¹ of sensitivity and specificity between laboratories if a bundle records none: 1.5 times that
+of the sensitivity over five laboratories that a similar network was not trained on (``docs/results/rate.md``). Validation
+figures come from the training laboratories, so both are also too optimistic by an unknown amount."""
 UNSEEN_FREEDOM: Final = 4.0
 """Degrees of freedom of that spread: it is known from five laboratories."""
 
 
 @dataclass(frozen=True)
 class LeftOutRecord:
-    """What a classifier gave in one laboratory that it was not trained on.
+    """Results of a classifier in one laboratory that it was not trained on.
 
     Attributes:
-        laboratory: What it is called.
+        laboratory: Its name.
         atypical: Number of atypical figures.
         normal: Number of normal ones.
         sensitivity: At the threshold.
         specificity: At the threshold.
         threshold: On the probability of atypical.
-        scores: Probabilities of normal and of atypical figures, rising; empty where they are not known.
+        scores: Probabilities of normal and of atypical figures, rising; empty if they are not known.
     """
 
     laboratory: str
@@ -63,14 +63,14 @@ class LeftOutRecord:
     scores: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
 
     def knows(self, threshold: float) -> bool:
-        """Whether it tells sensitivity and specificity at this threshold."""
+        """Whether sensitivity and specificity at this threshold are known."""
         return bool(self.scores[0] and self.scores[1]) or abs(threshold - self.threshold) < SAME
 
     def errors(self, threshold: float) -> LaboratoryErrors:
-        """Sensitivity and specificity at a threshold that it knows.
+        """Sensitivity and specificity at a threshold for which they are known.
 
         Raises:
-            InputError: It does not know this one, or a number is out of range.
+            InputError: They are not known at this one, or a number is out of range.
         """
         shares = (self.sensitivity, self.specificity)
         if not self.knows(threshold):
@@ -122,9 +122,9 @@ class LeftOutRecord:
 def recorded(
     laboratories: Sequence[str | None], labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: float
 ) -> list[LeftOutRecord]:
-    """The record of figures that a classifier, or its fellows of one cross-validation, never saw the laboratory of.
+    """The record of figures from laboratories that a classifier, or those of one cross-validation, never saw.
 
-    Laboratories with fewer than :data:`FEWEST_FIGURES` figures of a class are left out, and figures of none.
+    Figures without a laboratory, and laboratories with fewer than :data:`FEWEST_FIGURES` figures of a class, are left out.
 
     Args:
         laboratories: Of each figure, length n.
@@ -175,7 +175,7 @@ def errors_at(decision: Decision) -> KnownErrors:
         return KnownErrors(pooled, prior, f"{len(records)} laboratories that were left out of its training")
     for point in decision.fitted.get("points", {}).values():
         if prior is not None and abs(point["threshold"] - decision.threshold) < SAME:
-            # A share of 1 would leave no room for errors.
+            # A share of exactly 1 would mean that errors are impossible.
             hits = (point["sensitivity"] * atypical + 0.5) / (atypical + 1)
             right = (point["specificity"] * normal + 0.5) / (normal + 1)
             spread = float(np.hypot(UNSEEN_SPREAD, BETWEEN_CASES))

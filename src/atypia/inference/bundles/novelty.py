@@ -8,7 +8,7 @@ the subspace and the rest r outside it,
 
 where the axes are those along which the shared covariance is diagonal, v_j its values, and a and b
 the means of M² and ‖r‖² over the training figures. A training figure has about 1. The first part
-notices unusual amounts of what varies among figures, the second everything else: a blank tile, a
+reacts to unusual values along directions in which figures vary, the second to everything else: a blank tile, a
 photograph. Above a limit, set on held-out figures, a crop is refused.
 
 Sources: Lee et al., NeurIPS 2018 (class-conditional Mahalanobis distance); Wang et al., CVPR 2022
@@ -41,7 +41,7 @@ QUANTILE: Final = 0.999
 ROWS: Final = 4096
 """Rows that are converted to float64 at a time."""
 FLAT: Final = 1e-6
-"""Share of the training features' variance below which nothing is taken to vary: rounding of half precision."""
+"""Share of the training features' variance below which a direction counts as constant: rounding of half precision."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,12 +96,12 @@ class Novelty:
         centred = features - self.mean
         z = centred @ self.basis.T
         within = [(((z - centre) ** 2) / self.variances).sum(axis=1) for centre in self.centres]
-        # Subtracting what lies inside is exact where the difference of the norms would cancel.
+        # The part inside the subspace is subtracted from x, because a difference of the norms would lose precision.
         rest = centred - z @ self.basis
         return np.stack([np.minimum(*within), (rest**2).sum(axis=1)], axis=1)
 
     def tensors(self) -> dict[str, Array]:
-        """What :meth:`as_dict` leaves out, by name."""
+        """The arrays that :meth:`as_dict` leaves out, by name."""
         return {MEAN: self.mean, BASIS: self.basis, CENTRES: self.centres, VARIANCES: self.variances}
 
     def as_dict(self) -> dict[str, float]:
@@ -133,8 +133,8 @@ def fit_novelty(
 ) -> Novelty:
     """Fits the distance on training features and its limit on held-out ones.
 
-    A network that was trained on every figure has none held out. Its limit is then set by the novelty that the
-    classifiers of a cross-validation give to their held-out figures: a training figure has about 1 by each of them.
+    A network that was trained on every figure has no held-out figures. Its limit is then set by the novelty of the
+    held-out figures of a cross-validation, each by its own classifier; for each of them a training figure has about 1.
 
     Nothing in it is random. The limit is the ⌈(m + 1) · quantile⌉-th smallest novelty of the m
     held-out figures, the largest where they are fewer: about 1 − quantile of new figures of the same
@@ -184,7 +184,7 @@ def fit_novelty(
         raise InputError(must("features", "different within a class", "one value a class", "give more figures"))
     shrinkage = float(ledoit_wolf_shrinkage(within, assume_centered=True))
     covariance = (1 - shrinkage) * covariance + shrinkage * level * np.eye(len(covariance))
-    # Turned so that the covariance is diagonal, the axes stay orthonormal and no whitening matrix is needed.
+    # Rotated so that the covariance is diagonal, the axes stay orthonormal and no whitening matrix is needed.
     variances, turn = np.linalg.eigh(covariance)
     mean, basis, centres, variances = (
         np.ascontiguousarray(array, dtype=np.float32)
@@ -192,7 +192,7 @@ def fit_novelty(
     )
     unscaled = Novelty(mean, basis, centres, variances, inside=1.0, outside=1.0, limit=1.0, quantile=quantile)
     inside, outside = _by_rows(features, d, unscaled.distances).mean(axis=0)
-    # Where nothing lay outside the subspace in training, whatever does is far, but rounding is not.
+    # If training features had no part outside the subspace, any such part counts as far, except rounding.
     scaled = replace(unscaled, inside=float(inside), outside=max(float(outside), FLAT * total))
     ordered = np.sort(scaled.apply(val_features) if val_features is not None else np.asarray(held_out))
     rank = min(math.ceil((count + 1) * quantile - 1e-9), count)

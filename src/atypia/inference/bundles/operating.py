@@ -1,7 +1,7 @@
-"""Operating points: where to put the threshold, chosen on validation figures.
+"""Operating points: thresholds chosen on validation figures.
 
-A figure is decided atypical where p ≥ threshold. A threshold lies in the middle between two
-neighbouring scores, never at one, so that another runtime's rounding does not move a figure across.
+A figure is decided atypical if p ≥ threshold. A threshold lies in the middle between two
+neighbouring scores, never at one, so that another runtime's rounding does not change a decision.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BALANCED: Final = "balanced"
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold, and what it gave on the figures that it was chosen on.
+    """A threshold, with sensitivity and specificity on the figures that it was chosen on.
 
     Attributes:
         name: ``balanced``, ``sensitivity-0.90``, ``specificity-0.95``.
@@ -87,7 +87,7 @@ def balanced_point(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Opera
         probabilities: Shape (n,), in [0, 1], of atypical.
 
     Raises:
-        InputError: A class is absent, or the arguments are no labels and probabilities.
+        InputError: A class is absent, or the arguments are not labels and probabilities.
 
     >>> balanced_point([0, 0, 1, 1], [0.1, 0.3, 0.7, 0.9]).threshold
     0.5

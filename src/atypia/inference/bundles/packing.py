@@ -1,11 +1,11 @@
-"""Weights in 8-bit integers with one scale an output: a quarter of the bytes, for networks that ship.
+"""Weights in 8-bit integers with one scale per output: a quarter of the bytes, for networks that ship.
 
 A matrix W, shape (outputs, inputs), is stored as ``NAME.int8`` and ``NAME.scale`` with
 
     W ≈ int8 · scale,    scale = max |row| / 63.
 
-Seven of the eight bits are used, so that what processors without VNNI instructions add up in 16 bits, two
-products with unsigned bytes, cannot overflow: 2 · 255 · 63 < 2¹⁵. A network gives the same on all of them.
+Seven of the eight bits are used. Processors without VNNI instructions add two products with unsigned bytes in
+16 bits; this cannot overflow, because 2 · 255 · 63 < 2¹⁵. A network gives the same result on all processors.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from atypia.base.errors import InputError, must
 LEVELS: Final = 63
 """Largest magnitude of a stored integer."""
 PACKED_FROM: Final = 4_096
-"""Matrices of fewer values stay as they are: they cost little space."""
+"""Matrices with fewer values are not packed: they need little space."""
 INTEGERS, SCALE = ".int8", ".scale"
 
 Array = npt.NDArray[Any]

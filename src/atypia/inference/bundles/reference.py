@@ -1,4 +1,4 @@
-"""What a decision was fitted on: the log odds of either class, which a laboratory's own are compared with."""
+"""The log odds of each class that a decision was fitted on; a laboratory's own are compared with them."""
 
 from __future__ import annotations
 

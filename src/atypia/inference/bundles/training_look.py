@@ -1,4 +1,4 @@
-"""How the figures of a classifier's training look, laboratory by laboratory, as its bundle records it.
+"""Appearance of a classifier's training figures, laboratory by laboratory, as recorded in its bundle.
 
 A mapping among the decision's facts (:data:`LOOK_KEY`), a few kB: for each laboratory and each measure (of the crops,
 :data:`atypia.data.images.appearance.MEASURES`; of the classifier, :data:`OF_MODEL`; and µm/px) quantiles of its figures
@@ -25,7 +25,7 @@ LOOK_KEY: Final = "appearance"
 """Key among a decision's facts."""
 NOVELTY, CERTAINTY = "novelty", "certainty"
 OF_MODEL: Final = {NOVELTY: "novelty of the features", CERTAINTY: "certainty of the score, |log odds|"}
-"""Measures that the classifier gives, and what a plot calls them."""
+"""Measures that the classifier gives, and their names in plots."""
 OF_SCAN: Final = {MPP: "µm/px"}
 EDGE: Final = 1e-6
 """Probabilities nearer to 0 or 1 are taken for this near."""
@@ -38,10 +38,10 @@ Ranges = Mapping[str, Mapping[str, MeasureRange]]
 
 @dataclass(frozen=True)
 class TrainingLook:
-    """How the figures of a training look.
+    """Appearance of the training figures.
 
     Attributes:
-        source: What was measured, in words.
+        source: The measured figures, in words.
         figures: Number of figures by laboratory.
         ranges: By measure and laboratory; a laboratory without a measure is not in it.
     """
@@ -85,7 +85,7 @@ class TrainingLook:
 
 
 def look_of(decision: Decision) -> TrainingLook | None:
-    """How the training's figures look; None where the bundle does not record it.
+    """Appearance of the training figures; None if the bundle does not record it.
 
     Raises:
         InputError: The record is damaged.
@@ -105,7 +105,7 @@ def measured_look(
     Args:
         laboratories: Of each figure, length n.
         cases: Of each figure, length n.
-        measures: By name, each of shape (n,); NaN where a figure has none.
+        measures: By name, each of shape (n,); NaN if a figure has none.
         source: What was measured, in words.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A classifier as small as it goes: adapters merged, weights rounded, both its forms in one folder.
+"""A classifier in its smallest form: adapters merged, weights rounded, bundle and exported network in one folder.
 
 A transformer's matrices are stored in 8-bit integers, once: the exported network computes with them and reads them from
 the bundle's file. Other networks are stored in half precision and exported in single.
@@ -27,7 +27,7 @@ from atypia.methods.network import build_network
 
 
 def whole(bundle: Bundle) -> Bundle:
-    """A network's bundle with all weights of its network, adapters merged: it stands on no other file."""
+    """A network's bundle with all weights of its network, adapters merged: it needs no other file."""
     merged = load_network(bundle)
     spec = replace(merged.spec, adaptation=FULL, lora_rank=0)
     names = build_network(spec, pretrained=False).trained_names
@@ -42,19 +42,19 @@ def _halved(tensors: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]
 
 
 def save_compact(trained: Bundle, folder: Path, name: str) -> Bundle:
-    """Writes a network's bundle and its exported form into a folder, as small as they go.
+    """Writes a network's bundle and its exported form into a folder, as small as possible.
 
     Args:
-        trained: Not a probe; its backbone's weights must be here where it stands on them.
+        trained: Not a probe; its backbone's weights must be on this machine if it needs them.
         folder: Gets the bundle and ``model.onnx``.
         name: The new bundle's.
 
     Returns:
-        The bundle as it is stored: it stands on no other file, and its weights are rounded.
+        The bundle as it is stored: it needs no other file, and its weights are rounded.
 
     Raises:
         InputError: The bundle is a probe.
-        AbsentError: The backbone's weights, or packages of the extra ``export``, are not here.
+        AbsentError: The backbone's weights, or packages of the extra ``export``, are not on this machine.
         WorkError: The exported graph gives other numbers than torch before its products are rounded.
     """
     import onnx

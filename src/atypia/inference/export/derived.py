@@ -1,4 +1,4 @@
-"""A classifier with another decision: the network's files as they are, everything that carries the decision anew."""
+"""A classifier with another decision: the network's files are kept, everything with the decision is rewritten."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _METADATA: Final = 14
 def save_derived(source: Path, bundle: Bundle, folder: Path) -> Path:
     """Writes a bundle whose network is that of another one's folder.
 
-    ``model.safetensors`` is copied bit for bit, as an exported network may read its weights from places in it; in
-    ``model.onnx`` the configuration that it carries is replaced. Other exported forms are left out: export them anew.
+    ``model.safetensors`` is copied bit for bit, because an exported network may read its weights from positions in it;
+    in ``model.onnx`` the configuration is replaced. Other exported forms are left out: export them again.
 
     Args:
-        source: Folder of the bundle that it comes from.
+        source: Folder of the original bundle.
         bundle: The same with another name, decision and facts.
-        folder: Where it is written; must not exist.
+        folder: Output folder; must not exist.
 
     Raises:
         InputError: The folder exists, or the bundle has other tensors.
-        DataError: The source is damaged, or what was written does not open as it was meant.
+        DataError: The source is damaged, or the written bundle does not open as intended.
     """
     check_new(folder)
     with atomic_folder(folder) as part:
@@ -75,9 +75,9 @@ def check_new(folder: Path) -> None:
 
 
 def with_metadata(data: bytes, values: Mapping[str, str], where: Path | str) -> bytes:
-    """An exported ONNX file with other metadata, and its hash anew; nothing else of its graph is read or changed.
+    """An exported ONNX file with other metadata and a new hash; nothing else of its graph is read or changed.
 
-    Written by the wire format of protocol buffers, so that it needs no package beside what predicts.
+    Uses the wire format of protocol buffers directly, so that it needs no packages beyond those for prediction.
 
     Args:
         data: The file.

@@ -1,7 +1,7 @@
-"""Weights of an ONNX graph in a file beside it, where one file cannot hold them (ONNX: external data).
+"""Weights of an ONNX graph in a second file, if one file cannot contain them (ONNX: external data).
 
-A protocol buffer ends at 2 GiB; H-optimus-0 has 4.5 GB of weights in single precision and 2.3 in half. The graph keeps
-for each large tensor the name of the second file and the place in it, and its own hash covers that file's.
+A protocol buffer is limited to 2 GiB; H-optimus-0 has 4.5 GB of weights in single precision and 2.3 in half. The graph
+stores for each large tensor the name of the second file and the position in it; its own hash covers that file's hash.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Options:
         half: Store the weights in half precision.
         int8: Quantise to 8-bit integers.
         calibrate: Labelled data for that, as :func:`atypia.data.sources.opening.open_data` takes them.
-        weights_file: The backbone's weights, where they are in a file of the user's.
+        weights_file: A file of the user with the backbone's weights.
         root: Data root; None for the user's setting.
     """
 
@@ -45,8 +45,8 @@ class Report:
     Attributes:
         form: Key in :data:`FORMS`.
         exported: Where it is, its size, and how far the network was from torch; for int8, before quantisation.
-        method: How it was quantised; None where it was not.
-        loss: What that costs; None where it was not.
+        method: How it was quantised; None if it was not.
+        loss: What that costs; None if it was not.
         members: Names of the folds that were exported together; none for one classifier.
         stain: Normalisation of colours that crops have before they enter the network; None for none.
     """
@@ -86,7 +86,7 @@ class Form:
         direct: Writes it from a bundle.
         from_onnx: Writes it from the bytes of an ONNX network that carries its configuration.
         several: Writes it from the folds of a training, by name, whose probabilities are averaged; takes the training's
-            name second. None where the form holds one classifier.
+            name second. None if the form holds one classifier.
     """
 
     name: str
@@ -120,8 +120,8 @@ def export(folder: Path, form: str, out: Path, options: Options = Options()) -> 
     Raises:
         InputError: No such form, options that exclude each other, an output that cannot be written, data of
             another task; or several folds for a form that holds one classifier.
-        DataError: The folder is no bundle.
-        AbsentError: The backbone's weights, the data, or packages of the extra ``export`` are not here.
+        DataError: The folder is not a bundle.
+        AbsentError: The backbone's weights, the data, or packages of the extra ``export`` are not on this machine.
         WorkError: The exported network gives other numbers than torch.
     """
     chosen = FORMS[form]
@@ -150,7 +150,7 @@ def export(folder: Path, form: str, out: Path, options: Options = Options()) -> 
 
 
 def _folds(folder: Path) -> dict[str, Path]:
-    """The bundles of a training's or a run's folder, by the names of its runs; empty where it is neither."""
+    """The bundles of a training's or a run's folder, by the names of its runs; empty if it is neither."""
     if (folder / MODEL_FILE).is_file():
         return {}
     return {run.name: run / runs.BUNDLE for run in runs.run_folders(folder)}

@@ -1,8 +1,8 @@
 """Export to ONNX: weights, preprocessing and the bundle's configuration, in one file where one can hold them.
 
-The exporter that captures programs (``dynamo=True``) gives the cleaner graph: a sixth of the nodes that
-tracing gives for EfficientNet-Lite0, all padding constant, and a faster session. What it notes of
-the source code beside every node is dropped: the file says nothing of the machine that wrote it.
+The exporter that captures programs (``dynamo=True``) gives the simpler graph: a sixth of the nodes that
+tracing gives for EfficientNet-Lite0, all padding constant, and a faster session. Its references to the
+source code at every node are removed, so that the file contains nothing about the machine that wrote it.
 """
 
 from __future__ import annotations
@@ -98,13 +98,13 @@ def export_onnx(
     Args:
         bundle: Of any adaptation; adapters are merged.
         path: File to write, ``….onnx``.
-        half: Store the weights in half precision: half the size; computed in single precision all the same.
-        weights_file: The backbone's weights, where they are in a file of the user's.
+        half: Store the weights in half precision: half the size; computed in single precision nevertheless.
+        weights_file: A file of the user with the backbone's weights.
         one_file: Refuse a network that needs a second file.
 
     Raises:
         InputError: The name does not end in .onnx, or the network does not fit in one file where it must.
-        AbsentError: The backbone's weights, or packages of the extra ``export``, are not here.
+        AbsentError: The backbone's weights, or packages of the extra ``export``, are not on this machine.
         WorkError: The graph gives other numbers than torch.
     """
     from atypia.inference.runtimes.onnx_runtime import OnnxRuntime
@@ -134,7 +134,7 @@ def _in_two_files(traced: Traced, path: Path, half: bool) -> Exported:
         (part / path.name).write_bytes(serialised(traced.model, weights))
         size = sum((part / name).stat().st_size for name in (beside, path.name))
         differences = check_differences(traced, OnnxRuntime(part / path.name).run, half)
-    # The weights first: a graph beside weights that are not its own is refused, never read.
+    # The weights first: a graph beside the weights of another network is refused, never read.
     for name in (beside, path.name):
         (folder / name).replace(path.with_name(name))
     folder.rmdir()
@@ -164,7 +164,7 @@ def trace(bundle: Bundle, weights_file: Path | None = None, half: bool = False, 
 
     Args:
         bundle: Of any adaptation.
-        weights_file: The backbone's weights, where they are in a file of the user's.
+        weights_file: A file of the user with the backbone's weights.
         half: Whether the weights will be stored in half precision; for the limit of a file's size.
         one_file: Whether what will be written is one file, which has that limit.
 
@@ -202,7 +202,7 @@ def trace(bundle: Bundle, weights_file: Path | None = None, half: bool = False, 
 
 
 def drop_source_notes(model: ModelProto) -> None:
-    """Drops what the exporter notes of source files, and shapes that a quantiser would take for fixed; in place."""
+    """Removes the exporter's references to source files, and shapes that a quantiser would consider fixed; in place."""
     graph = model.graph
     for part in (*graph.node, *graph.input, *graph.output, *graph.initializer, graph):
         del part.metadata_props[:]
@@ -221,7 +221,7 @@ def stamp(model: ModelProto, config: Mapping[str, Any], tensors: Mapping[str, np
 
 
 def metadata(config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
-    """What an exported network carries, as text; read back by :func:`atypia.inference.runtimes.exported.carried`."""
+    """The metadata of an exported network, as text; read by :func:`atypia.inference.runtimes.exported.carried`."""
     from safetensors.numpy import save
 
     values = {CONFIG_KEY: canonical_json(config)}
@@ -233,7 +233,7 @@ def metadata(config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]])
 def serialised(model: ModelProto, weights: WeightsFile | None = None) -> bytes:
     """A graph's file, which ends with its hash (:mod:`atypia.inference.bundles.integrity`).
 
-    Whatever is made of a graph is written through this: an older hash among its metadata is dropped.
+    Every graph is written with this function: an older hash among its metadata is dropped.
 
     Args:
         model: The graph.
@@ -250,8 +250,8 @@ def serialised(model: ModelProto, weights: WeightsFile | None = None) -> bytes:
 def halve_weights(model: ModelProto) -> int:
     """Stores the network's weights in half precision, each followed by a cast to single; in place.
 
-    The runtimes cast once, when they open the file. What half precision cannot hold stays as it is, and so
-    does what the preprocessing uses.
+    The runtimes cast once, when they open the file. Values that half precision cannot represent are not changed,
+    nor are the constants of the preprocessing.
 
     Returns:
         How many tensors were changed.
@@ -276,7 +276,7 @@ def halve_weights(model: ModelProto) -> int:
 
 
 def preprocessing(model: ModelProto) -> list[NodeProto]:
-    """The nodes before the first convolution: all that makes pixels into what the network takes."""
+    """The nodes before the first convolution: the preprocessing, from pixels to the network's input."""
     nodes = list(model.graph.node)
     return nodes[: next((i for i, node in enumerate(nodes) if node.op_type == "Conv"), 0)]
 

@@ -19,12 +19,12 @@ def export_openvino(bundle: Bundle, folder: Path, half: bool = False, weights_fi
     Args:
         bundle: Of any adaptation; adapters are merged.
         folder: Folder to write; an earlier export there is replaced.
-        half: Store the weights in half precision; computed in single precision all the same.
-        weights_file: The backbone's weights, where they are in a file of the user's.
+        half: Store the weights in half precision; computed in single precision nevertheless.
+        weights_file: A file of the user with the backbone's weights.
 
     Raises:
         InputError: The folder holds something else, or the network is too large for one ONNX file.
-        AbsentError: The backbone's weights, or packages of the extra ``export``, are not here.
+        AbsentError: The backbone's weights, or packages of the extra ``export``, are not on this machine.
         WorkError: The model gives other numbers than torch.
     """
     from atypia.inference.runtimes.openvino_runtime import OpenVinoRuntime

@@ -2,8 +2,8 @@
 
 A convolutional network is quantised statically: the ranges of its activations are measured on
 calibration crops and stored. A transformer's activations have outliers that no fixed range fits,
-so it is quantised dynamically: the range of each token is measured when it is there
-(:mod:`atypia.inference.export.rows`). Preprocessing, the first convolutions, which rounding hurts most, and
+so it is quantised dynamically: the range of each token is measured at prediction time
+(:mod:`atypia.inference.export.rows`). Preprocessing, the first convolutions, where rounding costs most accuracy, and
 the head stay in single precision.
 
 In a convolutional network activations take 8 unsigned and weights 8 signed bits. Processors without VNNI
@@ -46,7 +46,7 @@ Method = Literal["static", "dynamic"]
 
 @dataclass(frozen=True)
 class QuantisationLoss:
-    """What quantisation costs on labelled crops.
+    """The loss by quantisation on labelled crops.
 
     Attributes:
         figures: Crops compared.

@@ -6,7 +6,7 @@ A map y = x W of tokens x, shape (…, inputs), becomes
     y ≈ (x̂ − 128) Ŵ · (scale / 127) · m,
 
 with the integers Ŵ and their scales of :mod:`atypia.inference.bundles.packing`. No token's rounding depends on another, so a
-crop is given the same whatever its batch; outliers cost only the tokens that have them. Only standard operators are
+crop gets the same result in any batch; outliers affect only their own tokens. Only standard operators are
 used. Source of the idea: Dettmers et al., NeurIPS 2022 (vector-wise quantisation).
 """
 

@@ -88,7 +88,7 @@ class RuntimeKind:
         return find_spec(self.package) is not None
 
     def finds(self, path: Path) -> Path | None:
-        """The file that it would read: ``path`` itself, or one inside it; None where there is none."""
+        """The file that it would read: ``path`` itself, or one inside it; None if there is none."""
         if path.is_file():
             return path if path.suffix in {Path(name).suffix for name in self.files} else None
         return next((path / name for name in self.files if (path / name).is_file()), None)

@@ -187,10 +187,10 @@ def deployable(bundle: Bundle, weights_file: Path | None = None) -> Deployable:
 
     Args:
         bundle: Of any adaptation.
-        weights_file: The backbone's weights, where they are in a file of the user's.
+        weights_file: A file of the user with the backbone's weights.
 
     Raises:
-        AbsentError: The backbone's weights are not here, or are others than the bundle was made with.
+        AbsentError: The backbone's weights are not on this machine, or are others than the bundle was made with.
         InputError: The bundle's tensors do not fit its architecture.
     """
     preparation = bundle.preparation

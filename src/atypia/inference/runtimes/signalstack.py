@@ -23,7 +23,7 @@ class _Stack(ctypes.Structure):
 
 
 def signal_stack() -> tuple[int, int] | None:
-    """Address and size of this thread's alternate signal stack; None where there is none, and on other systems."""
+    """Address and size of this thread's alternate signal stack; None if there is none, and on other systems."""
     found = _current()
     return None if found is None or found.flags & DISABLED else (found.start or 0, found.size)
 

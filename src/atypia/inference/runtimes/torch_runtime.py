@@ -22,11 +22,11 @@ class TorchRuntime:
 
     Args:
         bundle: The classifier.
-        weights_file: The backbone's weights, where they are in a file of the user's.
+        weights_file: A file of the user with the backbone's weights.
         device: Where it runs; None: a GPU where there is one.
 
     Raises:
-        AbsentError: The backbone's weights are not here, or are others than the bundle was made with.
+        AbsentError: The backbone's weights are not on this machine, or are others than the bundle was made with.
     """
 
     name = "torch"

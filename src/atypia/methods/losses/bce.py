@@ -24,7 +24,7 @@ class BinaryCrossEntropy(Loss[LossOptions]):
 
 
 def binary_cross_entropy(logits: Tensor, targets: Tensor, positive_weight: float = 1.0) -> Tensor:
-    """``−w₊ y log σ(z) − (1 − y) log(1 − σ(z))``, one value a figure.
+    """``−w₊ y log σ(z) − (1 − y) log(1 − σ(z))``, one value per figure.
 
     Args:
         logits: Shape (b,), float; the logit of the positive class.

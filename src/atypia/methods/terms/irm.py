@@ -50,7 +50,7 @@ def irm_penalty(logits: Tensor, domains: Tensor, risk: Callable[[Tensor], Tensor
         risk: The loss of each figure for given logits, both of shape (b,).
 
     Returns:
-        A scalar ≥ 0, with a gradient of second order; 0 where no domain is known.
+        A scalar ≥ 0, with a gradient of second order; 0 if no domain is known.
 
     >>> z = torch.tensor([1.0, -1.0], requires_grad=True)
     >>> float(irm_penalty(z, torch.tensor([0, 1]), lambda logits: (logits - 2.0) ** 2))  # (−2·1, then −6·−1)

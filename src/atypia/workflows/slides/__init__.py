@@ -1,1 +1,1 @@
-"""Many slides: a list of them, the work on each, and what became of them."""
+"""Many slides: a list of them, the work on each, and the outcomes."""

@@ -1,4 +1,4 @@
-"""A list of slides: which they are, where their figures are, and how all of them are classified."""
+"""A list of slides: their files, their points, and the settings for all of them."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class SlideJob:
 
     Attributes:
         slide: The file.
-        points: The file of points, which may hold those of other slides too; or a folder with one file a slide.
+        points: The file of points, which may hold those of other slides too; or a folder with one file per slide.
         name: Name of its folder; empty for the slide's own name without suffix.
         mpp: Its µm/px, where it does not state it; None for the settings'.
-        mpp_from: Whom to believe where statements of µm/px contradict each other; empty for the settings'.
+        mpp_from: Which value is used if statements of µm/px differ; empty for the settings'.
         origin: What positions on it count from; empty for the settings'.
         offset_px: Added to positions on it; None for the settings'.
         beside: Other slides of the list that are named alike, whose points the file may hold.
@@ -56,27 +56,27 @@ class SlideJob:
 
 @dataclass(frozen=True)
 class SlideSettings:
-    """Everything beside the slide and its points that decides what is written; JSON-able.
+    """All settings that change the written files, apart from the slide and its points; JSON-able.
 
     Attributes:
         models: As ``Classifier.load`` takes them; several are averaged.
         point: Operating point by name; None for the model's threshold.
         coverage: Coverage of the prediction sets; None for the model's own.
         threshold: Decide at this probability of *atypical* instead, in (0, 1).
-        runtime: Name of the runtime; None for the first that is there.
+        runtime: Name of the runtime; None for the first that is installed.
         tta: Whether to average over flips and quarter turns.
-        mpp: µm/px, where the slides do not state it or are wrong.
-        point_format: Format of the points; None tells by the content.
-        box_format: What the four numbers of a JSON box are.
-        classes: Only points that the file calls one of these; ``all`` for all of several, empty where there is one.
+        mpp: µm/px, if the slides do not state it or are wrong.
+        point_format: Format of the points; None: recognised by the content.
+        box_format: Meaning of the four numbers of a JSON box.
+        classes: Only points that the file calls one of these; ``all`` for all of several, empty if there is one.
         forms: Suffixes of the results that are written, without the dot; ``html`` is the case page.
         fields: Whether GeoJSON shows squares of the field instead of points.
-        mpp_from: Whom to believe where statements of µm/px contradict each other.
+        mpp_from: Which value is used if statements of µm/px differ.
         given_as: How ``mpp`` was given, for messages and results.
-        origin: What positions on slides count from.
+        origin: Origin of positions on slides.
         offset_px: Added to positions, for slides that were converted and cropped.
         min_score: Only points to which a detector gave at least this score; None for all.
-        unit: What positions are in (:data:`atypia.data.points.units.CHOICES`); ``auto`` tells by the file.
+        unit: What positions are in (:data:`atypia.data.points.units.CHOICES`); ``auto``: decided by the file.
         density: Field of the hotspots (:func:`atypia.reports.case.density.field_size`) where figures by area are wanted; else empty.
         prevalence: Share of atypical figures in the population of the slides, in (0, 1), where it is known.
     """
@@ -111,7 +111,7 @@ class SlideSettings:
         return {name: value for name, value in {**asdict(self), **worded}.items() if name not in later}
 
     def classifier(self) -> Classifier:
-        """Opens the classifier that is asked for.
+        """Opens the requested classifier.
 
         Raises:
             AtypiaError: As :meth:`Classifier.load`.
@@ -126,7 +126,7 @@ class SlideSettings:
         )
 
     def request(self, job: SlideJob) -> Request:
-        """What is to be classified for a job."""
+        """The request for a job."""
         mpp, given_as = (self.mpp, self.given_as) if job.mpp is None else (job.mpp, "column mpp")
         return Request(
             (str(job.slide),),
@@ -148,7 +148,7 @@ class SlideSettings:
 def distinct(jobs: Sequence[SlideJob]) -> list[SlideJob]:
     """The jobs with absolute paths, each with a folder of its own, and with the slides that are named alike.
 
-    Where several would have one name (in any case of letters), each gets a hash of its paths after it, so that its
+    If several would have the same name (ignoring case), a hash of the paths is appended to each, so that the
     name does not depend on the order.
 
     Raises:
@@ -190,18 +190,18 @@ def distinct(jobs: Sequence[SlideJob]) -> list[SlideJob]:
 
 
 def read_jobs(path: Path, points: Path | None = None) -> list[SlideJob]:
-    """Reads a list of slides: a table with the columns ``slide``, ``points`` and, where wanted, ``name``, ``mpp``,
+    """Reads a list of slides: a table with the columns ``slide``, ``points`` and, optionally, ``name``, ``mpp``,
     ``mpp_from``, ``origin`` and ``offset`` (two numbers, «X;Y» or quoted «X,Y»).
 
     Paths are relative to the folder of the table.
 
     Args:
         path: Delimited by commas, semicolons or tabs.
-        points: For slides without points of their own: a file that holds those of all, or a folder.
+        points: For slides without points of their own: a file with those of all slides, or a folder.
 
     Raises:
         DataError: The table cannot be read, has no column ``slide``, or a line has no slide, no points, a µm/px
-            that is no positive number, or another word than the option of a column takes.
+            that is not a positive number, or a word that is not a choice of the column's option.
     """
     table = read_table(path)
     table.require(_SLIDE, *(() if points else (_POINTS,)))
@@ -226,7 +226,7 @@ def read_jobs(path: Path, points: Path | None = None) -> list[SlideJob]:
 
 
 def _mpp(text: str, path: Path, line: int) -> float | None:
-    """µm/px of a cell; None where it is empty."""
+    """µm/px of a cell; None if it is empty."""
     where = f"{path.name}, line {line}"
     value = number(text, r.MPP, where) if cleaned_text(text) else None
     if value is not None and not (math.isfinite(value) and value > 0):

@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 RESULTS: Final = "results"
 SUMMARY_FILE: Final = "summary.json"
 PAGE: Final = "html"
-"""The form that is the case page."""
+"""The form of the case page."""
 
 
 @dataclass(frozen=True)
 class PredictedSlides:
-    """What became of a list of slides.
+    """The outcomes of a list of slides.
 
     Attributes:
-        out: Folder of the results: ``slides.csv``, and one folder a slide.
-        outcomes: One a slide, in the order of the list.
+        out: Folder of the results: ``slides.csv``, and one folder per slide.
+        outcomes: One per slide, in the order of the list.
     """
 
     out: Path
@@ -57,12 +57,12 @@ class PredictedSlides:
 
     @property
     def failed(self) -> list[SlideOutcome]:
-        """Those that gave nothing; ``reason`` says why."""
+        """Those that failed; ``reason`` says why."""
         return self._of(FAILED)
 
     @property
     def all_refused(self) -> list[SlideOutcome]:
-        """Those of whose figures none could be scored."""
+        """Those without any scored figure."""
         return [one for one in self.outcomes if one.figures and one.rate is None]
 
     @property
@@ -71,7 +71,7 @@ class PredictedSlides:
         return self.out
 
     def predictions(self, name: str) -> Predictions:
-        """What is said of the figures on one slide.
+        """The predictions for the figures on one slide.
 
         Args:
             name: Of the slide's folder.
@@ -93,7 +93,7 @@ class PredictedSlides:
         return Predictions(with_all_columns(pq.read_table(file).replace_schema_metadata(None)), name, file)
 
     def table(self) -> pa.Table:
-        """One row a slide: status, figures, counts and the atypical rate with its interval."""
+        """One row per slide: status, figures, counts and the atypical rate with its interval."""
         import pyarrow as pa
 
         return pa.Table.from_pylist([asdict(one) for one in self.outcomes])
@@ -124,7 +124,7 @@ def predict_slides(
     workers: int | None = None,
     progress: Progress = silent,
 ) -> PredictedSlides:
-    """Classifies the figures of many slides; what is complete in ``out`` is kept, what fails stops nothing.
+    """Classifies the figures of many slides; complete slides in ``out`` are kept, a failed one stops no others.
 
     Workers are processes that import this package: a script that calls this needs the usual
     ``if __name__ == "__main__":``.
@@ -132,18 +132,18 @@ def predict_slides(
     Args:
         slides: The slides, or the table that lists them (:func:`atypia.workflows.slides.jobs.read_jobs`).
         out: Folder of the results; two calls may share it.
-        settings: What decides the results; None for the shipped model's own.
-        points: With a table, for slides without points of their own: a file that holds those of all, or a folder.
+        settings: Settings of the prediction; None for the shipped model's own.
+        points: With a table, for slides without points of their own: a file with those of all slides, or a folder.
         engine: ``local`` (processes), ``ray`` (a cluster) or ``inline`` (this process).
         address: Of a Ray cluster; None starts one on this machine.
         workers: Slides at once; None for one to four cores.
-        progress: Told about the slides that are over.
+        progress: Told about the slides that have ended.
 
     Raises:
         InputError: There is no slide, one is listed twice, a form is unknown, the prevalence is not between 0 and 1, or
             the engine does not exist.
         DataError: The table cannot be read.
-        AbsentError: A model, or what the engine needs, is not here.
+        AbsentError: A model, or what the engine needs, is not on this machine.
         WorkError: ``out`` cannot be written.
 
     >>> import numpy as np

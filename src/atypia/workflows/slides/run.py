@@ -2,12 +2,12 @@
 
 ::
 
-    OUT/slides.csv             one line a slide: its status, its figures and atypical rate, or why it failed
-    OUT/NAME/results.parquet   what the work wrote, in the forms that were asked for
+    OUT/slides.csv             one line per slide: its status, its figures and atypical rate, or why it failed
+    OUT/NAME/results.parquet   the results, in the requested forms
     OUT/NAME/summary.json
-    OUT/NAME/done.json         what these files were made from; a folder without it is not complete
+    OUT/NAME/done.json         the inputs of these files; a folder without it is not complete
 
-A second call with the same jobs keeps every slide whose ``done.json`` still says what would be computed, and
+A second call with the same jobs keeps every slide whose ``done.json`` still matches its inputs, and
 repeats those that changed or failed.
 """
 
@@ -42,7 +42,7 @@ def run_slides(
     workers: int | None = None,
     progress: Progress = silent,
 ) -> list[SlideOutcome]:
-    """Does every slide that is not done yet, and writes ``slides.csv``.
+    """Processes every slide that is not done yet, and writes ``slides.csv``.
 
     Workers are processes that import this package: a script that calls this needs the usual
     ``if __name__ == "__main__":``. Slides, points, models and ``out`` must have the same paths for all of them.
@@ -50,19 +50,19 @@ def run_slides(
     Args:
         jobs: The slides.
         out: Folder of the results; two calls may share it.
-        settings: What decides the results.
-        work: What is done with a slide: :func:`atypia.workflows.slides.predict.slide_work`.
+        settings: Settings of the prediction.
+        work: The function for one slide: :func:`atypia.workflows.slides.predict.slide_work`.
         engine: Name in :data:`atypia.engines.engine.ENGINES`.
         address: Of a Ray cluster; None starts one on this machine.
         workers: Slides at once; None for one to four cores.
-        progress: Told about the slides that are over.
+        progress: Told about the slides that have ended.
 
     Returns:
-        One outcome a job, in their order. A slide that failed raises nothing.
+        One outcome per job, in their order. A failed slide raises no error.
 
     Raises:
         InputError: There are no jobs, a job is listed twice, or the engine does not exist.
-        AbsentError: A model, or what the engine needs, is not here.
+        AbsentError: A model, or what the engine needs, is not on this machine.
         WorkError: ``out`` cannot be written.
     """
     run, setup = ENGINES[engine], Setup(workers, address)
@@ -98,7 +98,7 @@ def run_slides(
                 _write_table(out, named, over)
                 written = time.monotonic()
     finally:
-        _write_table(out, named, over)  # also after Ctrl-C: what is known by then
+        _write_table(out, named, over)  # also after Ctrl-C, with the outcomes so far
     return [over[job.name] for job in named]
 
 
@@ -111,7 +111,7 @@ def _models(given: Sequence[str]) -> tuple[tuple[str, ...], list[dict[str, str]]
     names, sums = [], []
     for model in given:
         path = find_model(model)
-        # The shipped model lies elsewhere on another machine.
+        # The shipped model has another path on another machine.
         names.append(model if path.parent == MODELS else str(path.absolute()))
         files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
         sums.append({file.name: file_sha256(file) for file in files if file.suffix != ".md"})

@@ -1,4 +1,4 @@
-"""One slide of many: what it is made from, its folder, and the work on it in a worker."""
+"""One slide of many: its inputs, its folder, and the work on it in a worker."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ KEPT: Final = "kept"
 FAILED: Final = "failed"
 DONE_FILE: Final = "done.json"
 FORMAT: Final = 2
-"""Raised when the same inputs would give other files; what was made before is then repeated."""
+"""Raised when the same inputs would give other files; earlier results are then computed again."""
 _SAMPLE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
 class SlideOutcome:
-    """What became of a slide: a line of ``slides.csv``.
+    """The outcome of a slide: a line of ``slides.csv``.
 
     Attributes:
         name: Of its folder.
         slide: The file.
         status: :data:`DONE`, :data:`KEPT` (complete from an earlier call) or :data:`FAILED`.
-        figures: Figures in its results, refused ones included; None where it failed.
+        figures: Figures in its results, refused ones included; None if it failed.
         atypical: Scored figures whose probability reached the threshold, certain and uncertain ones.
-        rate: Their share among ``scored``, in [0, 1]; None where it is undefined.
-        seconds: What the work took, when it was done.
-        reason: Why it failed, and what can be done; else empty.
+        rate: Their share among ``scored``, in [0, 1]; None if it is undefined.
+        seconds: Duration of the work.
+        reason: Why it failed, and the remedy; else empty.
         scored: Figures that were classified; the denominator of every rate.
         refused: The others.
         atypical_certain: Of ``atypical``, those called atypical.
         atypical_uncertain: Of ``atypical``, those called uncertain.
         uncertain: Scored figures called uncertain, on whichever side of the threshold.
-        notes: What was left out or decided on the way.
+        notes: What was left out or decided automatically.
         area_mm2: Tissue, where figures by area were asked for; likewise the next ones.
         figures_per_mm2: Figures by area.
         atypical_per_mm2: Atypical figures by area.
@@ -86,7 +86,7 @@ class SlideOutcome:
 COLUMNS: Final = tuple(SlideOutcome.__dataclass_fields__)
 """Columns of ``slides.csv``."""
 COUNTED: Final = ("scored", "refused", "atypical", "atypical_certain", "atypical_uncertain", "uncertain")
-"""Counts that are taken over from the facts of a slide; None where an older result does not give them."""
+"""Counts that are taken over from the facts of a slide; None if an older result does not give them."""
 
 BY_AREA: Final = ("area_mm2", "figures_per_mm2", "atypical_per_mm2", "hotspot_figures", "hotspot_atypical")
 """Figures by area, taken over likewise where they were asked for."""
@@ -99,7 +99,7 @@ CORRECTED: Final = {
 
 SlideWork = Callable[[SlideJob, Path, SlideSettings], Mapping[str, Any]]
 """Writes a slide's files into a folder and returns JSON-able facts: at least ``figures``, ``atypical`` and ``rate``
-(None where it is undefined). A function of a module, which worker processes import by its name."""
+(None if it is undefined). A function of a module, which worker processes import by its name."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,9 @@ class SlideTask:
     Attributes:
         job: With absolute paths and its final name.
         out: Folder of all slides.
-        settings: What decides the results.
-        work: What is done.
-        evidence: What the results are made from: fingerprints of slide, points, settings and models.
+        settings: Settings of the prediction.
+        work: The function for one slide.
+        evidence: The inputs of the results: fingerprints of slide, points, settings and models.
     """
 
     job: SlideJob
@@ -131,14 +131,14 @@ class SlideTask:
         return fingerprint("slide", FORMAT, dict(self.evidence))
 
     def kept(self) -> SlideOutcome | None:
-        """What is there from an earlier call; None where nothing is, or something else, or not all of it."""
+        """The outcome of an earlier call; None if there is none, or its files are incomplete or have other inputs."""
         try:
             done = read_json(self.folder / DONE_FILE)
             if done["fingerprint"] != self.fingerprint or done["files"] != _sizes(self.folder, done["files"]):
                 return None
             return self.outcome(KEPT, done, float(done["seconds"]))
         except (WorkError, OSError, KeyError, TypeError, ValueError):
-            return None  # unreadable, or written by something else: it is made again
+            return None  # unreadable, or not written by Atypia: it is computed again
 
     def outcome(self, status: str, facts: Mapping[str, Any], seconds: float) -> SlideOutcome:
         """The outcome of work that gave these facts."""
@@ -164,7 +164,7 @@ class SlideTask:
 
 
 def run_task(task: SlideTask, progress: Progress = silent) -> SlideOutcome:
-    """Does one slide, in a worker; whatever goes wrong with it becomes the outcome's reason."""
+    """Processes one slide, in a worker; any error becomes the outcome's reason."""
     try:
         return _run(task)
     except Exception as error:  # noqa: BLE001 - one slide must not stop the others
@@ -172,7 +172,7 @@ def run_task(task: SlideTask, progress: Progress = silent) -> SlideOutcome:
 
 
 def words(error: BaseException) -> str:
-    """What an error says, in one line; one that is not Atypia's own names its type and place."""
+    """The message of an error, in one line; for an unexpected error also its type and place."""
     text = " ".join(str(error).split())
     if isinstance(error, AtypiaError):
         return text
@@ -183,7 +183,7 @@ def words(error: BaseException) -> str:
 
 def _run(task: SlideTask) -> SlideOutcome:
     with lock(task.folder):
-        there = task.kept()  # another call may have done it meanwhile, or a worker that died right after
+        there = task.kept()  # meanwhile done by another call, or by a worker that died right afterwards
         if there is not None:
             return replace(there, status=DONE)
         with atomic_folder(task.folder) as part:
@@ -207,25 +207,25 @@ def _sizes(folder: Path, names: Sequence[str] | Mapping[str, Any]) -> dict[str, 
 
 
 def lost_slide(task: SlideTask, reason: str) -> SlideOutcome:
-    """The outcome of a slide at which workers died; what they left half-made is removed."""
+    """The outcome of a slide at which workers died; incomplete files are removed."""
     for left in task.out.glob(f".{escape(task.job.name)}.*.part"):
         shutil.rmtree(left, ignore_errors=True)
     return task.failed(reason)
 
 
 SLIDES: Final[Work[SlideTask, SlideOutcome]] = Work(run_task, lost_slide, cores=4, attempts=2)
-"""What engines do with slides: each is read by one thread while the network has the worker's other cores."""
+"""The work on slides for an engine: each is read by one thread while the network uses the worker's other cores."""
 
 
 def slide_inputs(job: SlideJob, hashes: dict[Path, str]) -> dict[str, Any]:
-    """What a slide's results depend on, beside the settings.
+    """The inputs of a slide's results, apart from the settings.
 
-    The slide is known by its size, its time of change and its first and last 64 KiB (of MIRAX also the files of its
-    folder, by size and time); the points by their content.
+    The slide is identified by its size, its modification time and its first and last 64 KiB (for MIRAX also by size and
+    time of the files in its folder), the points by their content.
 
     Args:
         job: With absolute paths.
-        hashes: Of files of points that were read before; completed here.
+        hashes: Of files of points that were read before; updated here.
 
     Raises:
         DataError: A file is absent or cannot be read.

@@ -1,1 +1,1 @@
-"""Whole comparisons and papers: studies from file to report, the papers' tables and figures."""
+"""Studies, from file to report, and papers, their tables and plots."""

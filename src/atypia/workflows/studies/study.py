@@ -1,4 +1,4 @@
-"""Whole comparisons, from a study file to its report: what ``atypia study`` does.
+"""The work of ``atypia study``: a comparison, from a study file to its report.
 
 from atypia.workflows.studies.study import plan_study, report_study, run_study
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from atypia.studies.schema import StudyConfig
 
 DEFAULT_FOLDER = Path("studies")
-"""Where studies go that are given no folder: ``studies/NAME-SIZE``."""
+"""Default folder of studies: ``studies/NAME-SIZE`` below it."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PlannedStudy(StudyFolderResults):
-    """A study's runs, and the folder that they are in.
+    """A study's runs, and their folder.
 
     Attributes:
         plan: Its plan.
@@ -44,7 +44,7 @@ class PlannedStudy(StudyFolderResults):
 
     @property
     def warnings(self) -> list[str]:
-        """What cannot be done here, in words."""
+        """What cannot be done on this machine, in words."""
         return [
             *(f"left out: {', '.join(labels[:4])}{', …' if len(labels) > 4 else ''}: {text}"
               for text, labels in self.plan.lacking().items()),
@@ -52,7 +52,7 @@ class PlannedStudy(StudyFolderResults):
         ]  # fmt: skip
 
     def status(self) -> Status:
-        """Where it stands: done, running, failed and pending runs, and the time left."""
+        """Its progress: done, running, failed and pending runs, and the time left."""
         from atypia.studies.run import study_status
 
         return study_status(self.plan, self.folder)
@@ -63,7 +63,7 @@ class PlannedStudy(StudyFolderResults):
 
 @dataclass(frozen=True, repr=False)
 class StudyRuns(StudyFolderResults):
-    """What a call of :func:`run_study` came to.
+    """The result of a call of :func:`run_study`.
 
     Attributes:
         study: The study.
@@ -113,7 +113,7 @@ class StudyReport:
         page: The HTML page.
         markdown: All tables in one file.
         plots: Files of the plots.
-        warnings: What could not be written, and what to do.
+        warnings: What could not be written, and the remedy.
     """
 
     table: Table
@@ -148,7 +148,7 @@ def plan_study(
     fetch: bool = False,
     progress: Progress = silent,
 ) -> PlannedStudy:
-    """The runs that a study comes to, and what is missing for them. Nothing is trained or written.
+    """The runs of a study, and what is missing for them. Nothing is trained or written.
 
     Args:
         study: A shipped study's name, the path of a YAML file, or an opened study.
@@ -201,8 +201,8 @@ def run_study(
     """Does every run that is not complete; a failed one does not stop the others. The same call continues.
 
     Args:
-        study: As for :func:`plan_study`; or what that gave, and ``size``, ``out``, ``overrides`` and ``root`` are not
-            looked at.
+        study: As for :func:`plan_study`; or its result, with which ``size``, ``out``, ``overrides`` and ``root`` are
+            ignored.
         size: One of the study's sizes.
         out: Its folder; several calls may share it, on several machines.
         overrides: Changes of the study file, ``key=value``.
@@ -254,7 +254,7 @@ def report_study(
     """Computes page, tables and plots from the predictions of the runs that are complete. Nothing is trained.
 
     Args:
-        study: As for :func:`plan_study`, or what that gave.
+        study: As for :func:`plan_study`, or its result.
         size: One of the study's sizes.
         out: Its folder.
         metric: By which rows are ordered, drawn and ranked: ``balanced_accuracy`` or ``auroc``.
@@ -302,7 +302,7 @@ def _loaded(study: str | PathLike[str] | StudyConfig, overrides: Sequence[str] =
 
 
 def doubts_of(found: Status) -> list[str]:
-    """What is not in the tables, and why."""
+    """What is missing in the tables, and why."""
     open_runs = found.counts["pending"] + found.counts["running"]
     return [
         *([f"{open_runs} runs are not complete yet"] if open_runs else []),

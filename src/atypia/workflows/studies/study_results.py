@@ -1,4 +1,4 @@
-"""What the predictions of a study's complete runs hold, by row of the study."""
+"""Results of a study's complete runs, by row of the study."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class StudyFolderResults:
         return tables[name or RESULTS]
 
     def to_pandas(self) -> Any:
-        """Result rows as a ``pandas.DataFrame``: one a metric, run, part, data set and domain.
+        """Result rows as a ``pandas.DataFrame``: one per metric, run, part, data set and domain.
 
         Raises:
             AbsentError: pandas is not installed.

@@ -98,7 +98,7 @@ def tables(classifier: Classifier, tests: list[Scored]) -> list[str]:
     out += [
         columns_table(titles, rows).render("markdown"),
         "",
-        "What is not answered, and how sure the answers are:",
+        "Uncertain and refused figures, and errors of the certain calls (shares of the class; refused: of all figures):",
         "",
     ]
     rows = []
@@ -122,7 +122,7 @@ def rounding(classifier: Classifier, trained: Path, tests: list[Scored]) -> list
         lines.append([test.name, f"{loss.balanced_accuracy_before:.3f}", f"{loss.balanced_accuracy:.3f}",
                       f"{loss.auroc_before:.4f}", f"{loss.auroc:.4f}", f"{loss.decisions_changed:.3f}"])  # fmt: skip
     titles = ["test set", "BA as trained", "BA as shipped", "AUROC as trained", "AUROC as shipped", "decisions changed"]
-    return ["", "What its 8-bit integers cost:", "", columns_table(titles, lines).render("markdown")]
+    return ["", "Effect of the 8-bit integers:", "", columns_table(titles, lines).render("markdown")]
 
 
 def main() -> None:

@@ -269,7 +269,12 @@ def predict_request(
         from atypia.reports.case.page import CasePage
 
         names = ", ".join(Path(given).name for given in request.inputs)[:MOST_IN_TITLE]
-        html = CasePage(names if title is None else title, page_facts(classifier), correction=correction)
+        html = CasePage(
+            names if title is None else title,
+            page_facts(classifier),
+            correction=correction,
+            field_um=classifier.field_um,
+        )
     total = html.summary if html is not None else CaseSummary(correction)
     stream = open_stream(request, classifier, told)
     held: list[pa.RecordBatch] = []

@@ -13,6 +13,7 @@ import heapq
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +25,10 @@ from atypia.base import records as r
 from atypia.base.artifacts import atomic_file
 from atypia.base.errors import InputError, must
 from atypia.base.seeds import derive_seed
+from atypia.base.version import VERSION
+from atypia.data.slides.readas import ASSUMED
 from atypia.inference import results as res
+from atypia.reports.case.histogram import BINS, STACKED, TITLES, bars, bin_rows, ticks
 from atypia.reports.case.summary import CaseSummary, Counts, split_words
 from atypia.reports.drawing.names import file_name, without_folders
 from atypia.reports.drawing.page import render
@@ -40,8 +44,6 @@ MAX_LIMIT: Final = 5000
 THUMBNAIL_PX: Final = 160
 """Larger crops are scaled down to this side in pixels; smaller ones are not changed."""
 JPEG_QUALITY: Final = 90
-BINS: Final = 20
-"""Number of bars of the probability histogram."""
 SYMBOLS: Final = {
     res.CALLED_NORMAL: "○",
     res.CALLED_ATYPICAL: "▲",
@@ -49,15 +51,19 @@ SYMBOLS: Final = {
     res.CALLED_REFUSED: "✕",
 }
 """Symbols beside the colour of each call, so that nothing depends on colour alone."""
-TITLES: Final = {
-    res.CALLED_NORMAL: "normal, certain",
-    res.CALLED_ATYPICAL: "atypical, certain",
-    res.CALLED_UNCERTAIN: "uncertain",
-    res.CALLED_REFUSED: "refused",
+BARS_UM: Final = (1, 2, 5, 10, 20, 50)
+"""Lengths of scale bars."""
+COLUMN_WORDS: Final = {
+    "figures": "all figures of the row",
+    "scored": "figures that the model classified",
+    "refused": "figures that it did not classify, with the reason below; in no rate",
+    "atypical": "scored figures whose probability reaches the threshold, certain or uncertain",
+    "rate": "atypical of scored",
+    "low, high": "ends of the exact 95 % interval of the rate",
+    "uncertain": "scored figures whose call is left open",
+    "share uncertain": "uncertain of scored",
 }
-"""Titles of the calls on the page; counts of *atypical* include uncertain ones."""
-STACKED: Final = (res.CALLED_NORMAL, res.CALLED_UNCERTAIN, res.CALLED_ATYPICAL)
-"""Calls within a bar, from the axis upwards."""
+"""What the columns of the table of counts mean."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +123,7 @@ class CasePage:
         limit: Largest number of crops shown, from 0 to :data:`MAX_LIMIT`.
         seed: Seed of the random draw.
         correction: Corrects the rate for the classifier's errors; None: the page gives the raw one alone.
+        field_um: Physical width of the crops, for their scale bars; None: no bars.
 
     Raises:
         InputError: The limit is out of range.
@@ -130,6 +137,7 @@ class CasePage:
         limit: int = LIMIT,
         seed: int = 0,
         correction: RateCorrection | None = None,
+        field_um: float | None = None,
     ) -> None:
         if not 0 <= limit <= MAX_LIMIT:
             raise InputError(must("limit", f"from 0 to {MAX_LIMIT} crops", limit, "choose another number"))
@@ -137,6 +145,7 @@ class CasePage:
         self.facts = dict(facts or {})
         self.limit = limit
         self.seed = seed
+        self.field_um = field_um
         self.summary = CaseSummary(correction)
         self.seen = 0
         """Number of crops offered."""
@@ -221,13 +230,15 @@ class CasePage:
                 if one.drawing
             ],
             "table": _table_cells(self.summary),
-            "facts": self.facts,
+            "columns": COLUMN_WORDS,
+            "facts": {**self.facts, **self._made()},
             "tiles": _tiles(total),
             "calls": [{"name": call, "symbol": symbol, "title": TITLES[call]} for call, symbol in SYMBOLS.items()],
-            "bars": _bars(self.histogram),
-            "bins": _bin_rows(self.histogram),
+            "bars": bars(self.histogram),
+            "ticks": ticks(self.histogram),
+            "bins": bin_rows(self.histogram),
             "thresholds": [round(value * 100, 3) for value in sorted(self.summary.thresholds)],
-            "cards": [_card(crop) for crop in crops],
+            "cards": [_card(crop, self.field_um) for crop in crops],
             "choice": self._choice(len(crops)),
         }
         return render("case", values)
@@ -245,6 +256,17 @@ class CasePage:
         with atomic_file(path, "w") as file:
             file.write(page)
         return path
+
+    def _made(self) -> dict[str, str]:
+        """When and by what the page was made, and the µm/px."""
+        mpps = sorted({scale[0] for kept in self.summary.scales.values() for scale in kept if scale[0] is not None})
+        sources = sorted({str(scale[1]) for kept in self.summary.scales.values() for scale in kept})
+        words = "unknown" if not mpps else f"{mpps[0]:.4g}" if len(mpps) == 1 else f"{mpps[0]:.4g} to {mpps[-1]:.4g}"
+        return {
+            "µm/px": f"{words} ({', '.join(sources)})" if mpps and len(sources) <= 3 else words,
+            "software": f"Atypia {VERSION}",
+            "date": datetime.now(UTC).date().isoformat(),
+        }
 
     def _choice(self, cards: int) -> str:
         if self.seen == 0:
@@ -307,16 +329,15 @@ def _data_uri(pixels: npt.NDArray[np.uint8]) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _card(crop: ShownCrop) -> dict[str, Any]:
+def _card(crop: ShownCrop, field_um: float | None) -> dict[str, Any]:
     row, call = crop.row, crop.row[res.CALL]
     p, novelty = row[r.P_ATYPICAL], row[res.NOVELTY]
     figure = format_value(row[r.FIGURE_ID])
     known = f"probability of atypical {p:.3f}" if p is not None else "no probability"
     bits = crop.uncertainty
     lines = [] if row[res.CLASS] is None else [(res.CLASS, format_value(row[res.CLASS]))]
-    lines += [] if bits is None else [("uncertainty", f"{bits:.2f} bit")]
     if novelty is not None:
-        lines.append((res.NOVELTY, f"{novelty:.3g}"))
+        lines.append((res.NOVELTY, f"{novelty:.2f}"))
     if row[r.X_PX] is not None and row[r.Y_PX] is not None:
         counted = f" ({row[res.ORIGIN]})" if row[res.ORIGIN] else ""
         place = f"{row[r.X_PX]:.1f}, {row[r.Y_PX]:.1f} px{counted}"
@@ -336,35 +357,19 @@ def _card(crop: ShownCrop) -> dict[str, Any]:
         "lines": lines,
         "alt": f"Crop of figure {figure}: called {call}, {known}",
         "source": _data_uri(crop.pixels),
+        "bar": _bar(row, field_um),
         "width": crop.pixels.shape[1],
         "height": crop.pixels.shape[0],
     }
 
 
-def _bars(histogram: Mapping[str, list[int]]) -> list[dict[str, Any]]:
-    """Rectangles of the stacked bars; x from 0 to 100, y from 0 (top) to 40."""
-    tallest = max(1, *(sum(column) for column in zip(*histogram.values(), strict=True)))
-    width = 100 / BINS
-    bars = []
-    for i in range(BINS):
-        top = 40.0
-        for call, counts in histogram.items():
-            if counts[i]:
-                height = 40 * counts[i] / tallest
-                top -= height
-                text = f"{counts[i]:,} {TITLES[call]}, probability {i / BINS:.2f} to {(i + 1) / BINS:.2f}"
-                place = {"x": i * width + 0.2, "y": top, "width": width - 0.4, "height": height}
-                bars.append({"call": call, "text": text, **{k: f"{v:.3f}" for k, v in place.items()}})
-    return bars
-
-
-def _bin_rows(histogram: Mapping[str, list[int]]) -> list[list[str]]:
-    rows = []
-    for i in range(BINS):
-        counts = [histogram[call][i] for call in STACKED]
-        if any(counts):
-            rows.append([f"{i / BINS:.2f} to {(i + 1) / BINS:.2f}", *(f"{n:,}" for n in counts)])
-    return rows
+def _bar(row: Mapping[str, Any], field_um: float | None) -> dict[str, Any] | None:
+    """A scale bar in hundredths of a crop's width; None where its scale is not known."""
+    if field_um is None or row[r.MPP] is None:
+        return None
+    um = max((length for length in BARS_UM if length <= field_um / 2.5), default=BARS_UM[0])
+    assumed = " assumed" if str(row[res.MPP_SOURCE]).startswith(ASSUMED) else ""
+    return {"width": round(100 * um / field_um, 2), "text": f"{um} µm{assumed}"}
 
 
 def _table_cells(summary: CaseSummary) -> dict[str, Any]:

@@ -34,6 +34,45 @@
     count.textContent = `${visible} of ${cards.length} crops`;
   };
 
+  // Only the first rows at first, so that the numbers are near; a print shows all.
+  const all = document.getElementById("all");
+  if (all && cards.length > 12) {
+    grid.classList.add("few");
+    all.hidden = false;
+    all.textContent = `Show all ${cards.length} crops`;
+    all.addEventListener("click", () => {
+      grid.classList.remove("few");
+      all.hidden = true;
+    });
+  }
+
+  const enlarge = (card) => {
+    const dialog = document.createElement("dialog");
+    const crop = card.querySelector(".crop").cloneNode(true);
+    crop.removeAttribute("tabindex");
+    const text = document.createElement("p");
+    text.textContent = card.querySelector("figcaption").textContent.replace(/\s+/g, " ").trim();
+    dialog.append(crop, text);
+    dialog.addEventListener("click", () => dialog.close());
+    dialog.addEventListener("close", () => dialog.remove());
+    document.body.append(dialog);
+    dialog.showModal();
+  };
+  for (const card of cards) {
+    const crop = card.querySelector?.(".crop");
+    if (!crop) continue;
+    crop.tabIndex = 0;
+    crop.setAttribute("role", "button");
+    crop.setAttribute("aria-label", `Enlarge ${card.dataset.figure}`);
+    crop.addEventListener("click", () => enlarge(card));
+    crop.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" || event.key === " ") {
+        event.preventDefault();
+        enlarge(card);
+      }
+    });
+  }
+
   order.addEventListener("change", sort);
   controls.addEventListener("change", filter);
   controls.addEventListener("submit", (event) => event.preventDefault());

@@ -243,7 +243,7 @@ def make_decisions() -> None:
         intake.decide("Ben", 2, "atypical")
         intake.decide("Ben", 2, None)
         intake.decide("Ben", 0, "atypical", "settled together", arbitrate=True)
-        intake.take_over("Ben", [(figures.id(5), "atypical", "from a file")])
+        intake.take_over("Ben", [(figures.id(5), "atypical", "from a file", None)])
         (folder / "decisions.csv").write_text(decisions_csv(intake), "utf-8")
         (folder / "log.csv").write_text(log_csv(intake), "utf-8")
     finally:

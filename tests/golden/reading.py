@@ -32,6 +32,7 @@ from atypia.inference.classifier import Classifier
 from atypia.inference.predictions import read_predictions
 from atypia.review.decisions.exchange import decisions_csv, read_decisions
 from atypia.review.decisions.log import file_events
+from atypia.review.decisions.schema import log_columns
 from atypia.review.figures.opening import Opening, kind_of, open_figures, read_results
 from atypia.review.server.context import Review
 from atypia.splits.split import Split
@@ -277,7 +278,8 @@ def read_slides() -> dict[str, Any]:
 def read_decisions_file() -> dict[str, Any]:
     """A decisions file: its log as it was, and what holds after it; its table taken in again."""
     path = Path("decisions/decisions.sqlite")
-    events = [vars(event) for event in file_events(path)]
+    first = log_columns(1)  # later versions have more columns, which are empty here
+    events = [{name: value for name, value in vars(event).items() if name in first} for event in file_events(path)]
     review = Review(open_figures(Opening(("predictions/crops.parquet",), data=ELSEWHERE)), path)
     try:
         decision_state, n = review.intake.decision_state, len(review.figures)
@@ -290,8 +292,8 @@ def read_decisions_file() -> dict[str, Any]:
     written = Path("decisions/decisions.csv").read_bytes()
     return {
         "events": events, "held": held, "notes": notes, "settled": settled, "consensus": consensus,
-        "table": table.splitlines()[1:],
-        "taken in": {rater: [list(row) for row in read_decisions(written, rater)] for rater in held},
+        "table": [line.removesuffix(",") for line in table.splitlines()[1:]],  # the column of tags, empty here
+        "taken in": {rater: [list(row[:3]) for row in read_decisions(written, rater)] for rater in held},
     }  # fmt: skip
 
 

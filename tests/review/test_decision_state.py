@@ -65,7 +65,7 @@ def test_replay_of_the_log_gives_the_same_state(figures: ReviewFigures, tmp_path
             except ConflictError:
                 assert intake.decision_state.undoable(rater) is None
         elif what == "import":
-            intake.take_over(rater, [(figures.id(index), decision, note)])
+            intake.take_over(rater, [(figures.id(index), decision, note, None)])
         else:
             intake.decide(rater, index, decision, note, arbitrate=what == "arbitrate")
     before = state(intake.decision_state)
@@ -79,7 +79,7 @@ def test_undoing_everything_leaves_nothing(intake: DecisionIntake) -> None:
     for index, decision in ((0, "atypical"), (1, "normal"), (0, "unsure")):
         intake.decide("Ada", index, decision, "n")
     intake.decide("Ada", 0, "normal", arbitrate=True)
-    kinds = [intake.undo("Ada")[2] for _ in range(4)]
+    kinds = [intake.undo("Ada").kind for _ in range(4)]
     assert kinds == ["arbitration", "decision", "decision", "decision"]
     assert (
         (intake.decision_state.codes("Ada") == -1).all()
@@ -93,16 +93,16 @@ def test_undoing_everything_leaves_nothing(intake: DecisionIntake) -> None:
 def test_undo_leaves_imports_and_others_alone(intake: DecisionIntake, figures: ReviewFigures) -> None:
     intake.decide("Ada", 0, "atypical")
     intake.decide("Ada", 1, "atypical")
-    assert intake.take_over("Ada", [(figures.id(1), "normal", None)]).taken == 1
-    assert intake.undo("Ada")[1] == 0  # the decision on figure 1 was replaced by the import
+    assert intake.take_over("Ada", [(figures.id(1), "normal", None, None)]).taken == 1
+    assert intake.undo("Ada").indices[0] == 0  # the decision on figure 1 was replaced by the import
     assert intake.decision_state.decision("Ada", 1) == "normal"
     intake.decide("Ada", 2, "atypical", arbitrate=True)
     intake.decide("Ben", 2, "normal", arbitrate=True)
     with pytest.raises(ConflictError):
         intake.undo("Ada")
-    assert intake.undo("Ben")[2] == "arbitration"
+    assert intake.undo("Ben").kind == "arbitration"
     assert intake.decision_state.settled == {2: "atypical"}
-    assert intake.undo("Ada")[1] == 2
+    assert intake.undo("Ada").indices[0] == 2
 
 
 def test_consensus_by_hand(intake: DecisionIntake) -> None:
@@ -162,9 +162,9 @@ def test_other_files_are_refused(figures: ReviewFigures, tmp_path: Path) -> None
     with pytest.raises(InputError, match="another database"):
         DecisionIntake(tmp_path / "other.sqlite", figures)
     intake = DecisionIntake(tmp_path / "later.sqlite", figures)
-    intake.decision_log._db.execute("PRAGMA user_version = 2")
+    intake.decision_log._db.execute("PRAGMA user_version = 3")
     intake.close()
-    with pytest.raises(InputError, match="version 2"):
+    with pytest.raises(InputError, match="version 3"):
         DecisionIntake(tmp_path / "later.sqlite", figures)
     (tmp_path / "file").write_text("")
     with pytest.raises(WorkError):

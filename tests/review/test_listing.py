@@ -143,7 +143,8 @@ def test_seen_previous(client) -> None:
 def test_progress_of_raters(client) -> None:
     client.decide("Ada", 1, "unsure")
     assert client.get("/raters")[0] == {
-        "name": "Ada", "decided": 1, "counts": {"atypical": 0, "normal": 0, "unsure": 1, "not-mitosis": 0}
+        "name": "Ada", "decided": 1, "counts": {"atypical": 0, "normal": 0, "unsure": 1, "not-mitosis": 0},
+        "rate": {"value": None, "low": None, "high": None}, "assigned": 0,
     }  # fmt: skip
     assert client.post("/raters", {"name": " Zoë "})["name"] == "Zoë"
     client.post("/raters", {"name": "Zoë"}, 200)

@@ -33,7 +33,7 @@ def fill(intake: DecisionIntake) -> None:
             if index % 10 == 9:
                 intake.undo(rater)
     intake.decide("Ada", 3, "not-mitosis", arbitrate=True)
-    intake.take_over("Cy", [(intake.figures.id(index), "normal", "from elsewhere") for index in range(80)])
+    intake.take_over("Cy", [(intake.figures.id(index), "normal", "from elsewhere", None) for index in range(80)])
 
 
 @pytest.fixture

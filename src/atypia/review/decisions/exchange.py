@@ -18,7 +18,7 @@ from atypia.data.sources.layouts import class_label
 from atypia.data.textfiles import read_table
 from atypia.inference import results as res
 from atypia.reports.case import geojson
-from atypia.review.decisions.intake import DecisionIntake
+from atypia.review.decisions.intake import DecisionIntake, ImportedRow
 from atypia.review.decisions.log import COLUMNS as LOG_COLUMNS
 from atypia.review.decisions.log import Event
 from atypia.review.decisions.words import (
@@ -29,13 +29,14 @@ from atypia.review.decisions.words import (
     IS_UNSURE,
     VOTES,
     decision_of,
+    tags_of,
 )
 from atypia.review.figures.figures import FIELD_PX, FIELD_UM, ReviewFigures
 from atypia.review.media.sizes import scale
 from atypia.review.media.slides import OpenSlides
 
-RATER, NOTE, TIME = "rater", "note", "time"
-DECISION_COLUMNS: Final = (r.FIGURE_ID, RATER, r.DECISION, NOTE, TIME)
+RATER, NOTE, TIME, TAGS = "rater", "note", "time", "tags"
+DECISION_COLUMNS: Final = (r.FIGURE_ID, RATER, r.DECISION, NOTE, TIME, TAGS)
 CONSENSUS: Final = "consensus"
 
 _COLOURS: Final[dict[str, tuple[int, int, int]]] = {
@@ -59,7 +60,8 @@ def _decision_rows(intake: DecisionIntake, times: dict[int, str]) -> Iterator[Se
         for index in sorted({*np.flatnonzero(codes >= 0).tolist(), *decision_state.noted(rater)}):
             note = decision_state.note(rater, index)
             time = times.get(decision_state.latest(rater, index) or 0)
-            yield intake.figures.id(index), rater, decision_of(int(codes[index])), note, time
+            tags = decision_state.tag_text(rater, index)
+            yield intake.figures.id(index), rater, decision_of(int(codes[index])), note, time, tags
 
 
 def log_csv(intake: DecisionIntake) -> str:
@@ -143,7 +145,9 @@ def _feature(
     said = intake.decision_state.others(None, index) if rater is None else {rater: decision}
     properties["metadata"] |= {f"decision of {name}": word for name, word in said.items()}
     call, note = figures.call.at(index), intake.decision_state.note(rater, index)
-    properties["metadata"] |= {key: text for key, text in ((res.CALL, call), (NOTE, note)) if text}
+    tags = intake.decision_state.all_tags(index) if rater is None else {rater: intake.decision_state.tags(rater, index)}
+    named = ", ".join(sorted({tag for one in tags.values() for tag in one}))
+    properties["metadata"] |= {key: text for key, text in ((res.CALL, call), (NOTE, note), (TAGS, named)) if text}
     return json.dumps(made, ensure_ascii=False, allow_nan=False)
 
 
@@ -171,8 +175,8 @@ def decision_word(text: str) -> str | None:
     return None if vote is None else next(name for name, value in VOTES.items() if value == vote)
 
 
-def read_decisions(data: bytes, rater: str) -> list[tuple[str, str | None, str | None]]:
-    """Decisions in a CSV: ``figure_id, decision`` and, if present, ``note`` and ``rater``.
+def read_decisions(data: bytes, rater: str) -> list[ImportedRow]:
+    """Decisions in a CSV: ``figure_id, decision`` and, if present, ``note``, ``tags`` and ``rater``.
 
     Args:
         data: The file's bytes.
@@ -180,7 +184,7 @@ def read_decisions(data: bytes, rater: str) -> list[tuple[str, str | None, str |
         rater, or without raters, all are read.
 
     Returns:
-        Figure id, decision and note of each line.
+        Figure id, decision, note and tags of each line.
 
     Raises:
         DataError: Not such a table, an unknown decision (with its line), or a figure twice.
@@ -195,7 +199,7 @@ def read_decisions(data: bytes, rater: str) -> list[tuple[str, str | None, str |
     if len(raters) > 1 and rater not in raters:
         names = ", ".join(sorted(raters))
         raise InputError(must("rater", f"one of {names}, the raters in the file", rater, "import one at a time"))
-    found: dict[str, tuple[str, str | None, str | None]] = {}
+    found: dict[str, ImportedRow] = {}
     for row, line in zip(table.rows, table.lines, strict=True):
         if len(raters) > 1 and row[RATER] != rater:
             continue
@@ -208,5 +212,5 @@ def read_decisions(data: bytes, rater: str) -> list[tuple[str, str | None, str |
         if figure in found:
             raise DataError(f"line {line}: figure {figure!r} occurs twice; fix: keep one line per figure")
         note = row.get(NOTE, "")
-        found[figure] = (figure, decision, note or None)
+        found[figure] = (figure, decision, note or None, tags_of(row.get(TAGS, "")) or None)
     return list(found.values())

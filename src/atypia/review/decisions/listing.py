@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from atypia.base.errors import InputError, must
 from atypia.review.decisions.state import DecisionState
-from atypia.review.decisions.words import NO_DECISION, UNDECIDED, VOTES, code_of
+from atypia.review.decisions.words import IS_ATYPICAL, IS_NORMAL, NO_DECISION, UNDECIDED, VOTES, code_of
 from atypia.review.figures.figures import UNKNOWN_LABEL, ReviewFigures
-from atypia.review.media.sizes import finite_or_none, scale
+from atypia.review.media.sizes import beyond, finite_or_none, scale
 from atypia.review.media.slides import OpenSlides
+from atypia.statistics.rates import exact_interval
 
 SortName = Literal["index", "p", "uncertainty", "label-disagreement", "rater-disagreement", "novelty", "case"]
 SORTS: Final[tuple[str, ...]] = get_args(SortName)
@@ -38,6 +39,8 @@ class FigureQuery:
         decisions: Only figures with this decision of ``rater``; ``none`` for those without a decision.
         rater: The rater.
         undecided: Only figures without a decision of ``rater``.
+        tags: Only figures to which ``rater`` gave one of these tags.
+        assigned: Only figures that are assigned to ``rater``.
         blind: Whether predictions and other raters' decisions are hidden.
     """
 
@@ -50,6 +53,8 @@ class FigureQuery:
     rater: str | None = None
     undecided: bool = False
     blind: bool = False
+    tags: tuple[str, ...] = field(default_factory=tuple)
+    assigned: bool = False
 
 
 def select(figures: ReviewFigures, decision_state: DecisionState, wanted: FigureQuery) -> npt.NDArray[np.int64]:
@@ -66,15 +71,26 @@ def select(figures: ReviewFigures, decision_state: DecisionState, wanted: Figure
         if names:
             keep &= column.mask(names)
     if wanted.undecided or wanted.decisions:
-        codes = decision_state.codes(wanted.rater)
+        codes = decision_state.codes(wanted.rater)[: len(figures)]
         if wanted.undecided:
             keep &= codes == NO_DECISION
         if wanted.decisions:
             picked = [NO_DECISION if name == UNDECIDED else code_of(name) for name in wanted.decisions]
             keep &= np.isin(codes, np.array(picked, np.int8))
+    if wanted.tags:
+        keep &= _among(decision_state.tagged(wanted.rater or "", wanted.tags), len(figures))
+    if wanted.assigned:
+        keep &= _among(decision_state.assigned_to(wanted.rater or ""), len(figures))
+    keep[[index for index in decision_state.withdrawn if index < len(figures)]] = False
     found = np.flatnonzero(keep)
     ranks = figures.shuffled if wanted.blind else np.arange(len(figures))
     return found[_order(_keys(figures, decision_state, wanted.sort)[found], ranks[found], wanted)]
+
+
+def _among(indices: Iterable[int], count: int) -> npt.NDArray[np.bool_]:
+    mask = np.zeros(count, bool)
+    mask[[index for index in indices if index < count]] = True
+    return mask
 
 
 def _keys(figures: ReviewFigures, decision_state: DecisionState, sort: str) -> npt.NDArray[np.float64]:
@@ -108,7 +124,7 @@ def rater_disagreement(figures: ReviewFigures, decision_state: DecisionState) ->
     ``1 − |2m − 1|`` with m the share of votes for *atypical*; NaN with fewer than two votes.
     """
     ones, given = (counts.astype(np.float64) for counts in figures.vote_counts)
-    tally = decision_state.tally()
+    tally = decision_state.tally()[: len(figures)]
     for decision, vote in VOTES.items():
         votes = tally[:, code_of(decision)]
         ones, given = ones + vote * votes, given + votes
@@ -149,7 +165,12 @@ def described(
             "width_um": width_um,
             "decision": decision_state.decision(rater, i),
             "note": decision_state.note(rater, i),
+            "tags": decision_state.tags(rater, i),
             "event": decision_state.latest(rater, i),
+            "assigned": decision_state.assigned(i),
+            "added": decision_state.added_by(i) is not None,
+            "mpp_assumed": figures.assumed is not None and bool(figures.assumed[i]),
+            "beyond": beyond(figures, shelf, i, until),
         }
         hidden: dict[str, Any] = {
             "p": finite_or_none(figures.p[i]),
@@ -161,9 +182,12 @@ def described(
             "disagreement": finite_or_none(figures.label_disagreement[i]),
             "others": decision_state.others(None if everyone else rater, i),
             "settled": decision_state.settled_as(i),
+            "others_tags": {
+                name: tags for name, tags in decision_state.all_tags(i).items() if everyone or name != rater
+            },
         }
         if blind:
-            hidden = {**dict.fromkeys(hidden), "others": {}}
+            hidden = {**dict.fromkeys(hidden), "others": {}, "others_tags": {}}
         found.append({**one, **hidden})
     return found
 
@@ -171,4 +195,21 @@ def described(
 def progress(decision_state: DecisionState) -> list[dict[str, Any]]:
     """Progress of each rater."""
     counts = {rater: decision_state.counts(rater) for rater in decision_state.raters}
-    return [{"name": rater, "decided": sum(found.values()), "counts": found} for rater, found in counts.items()]
+    return [
+        {"name": rater, "decided": sum(found.values()), "counts": found, "rate": rate_of(found),
+         "assigned": len(decision_state.assigned_to(rater))}
+        for rater, found in counts.items()
+    ]  # fmt: skip
+
+
+def rate_of(counts: Mapping[str, int]) -> dict[str, float | None]:
+    """Share of *atypical* among the decisions *atypical* and *normal*, with its exact interval.
+
+    >>> rate_of({"atypical": 0, "normal": 0})
+    {'value': None, 'low': None, 'high': None}
+    """
+    atypical, normal = counts.get(IS_ATYPICAL, 0), counts.get(IS_NORMAL, 0)
+    if not atypical + normal:
+        return {"value": None, "low": None, "high": None}
+    low, high = exact_interval(atypical, atypical + normal)
+    return {"value": atypical / (atypical + normal), "low": low, "high": high}

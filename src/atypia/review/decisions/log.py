@@ -9,8 +9,8 @@ table      rows
 =========  ==========================================================================
 about      ``figures`` (the fingerprint of what was opened), ``title``, ``created``
 raters     ``name``, ``time``
-log        ``id, time, rater, figure_id, kind, decision, previous, note,
-           previous_note, undoes``; ``undoes`` is the id of the event that an undo takes back
+log        one a decision, arbitration, import, assignment, added figure or undo: the
+           attributes of :class:`Event`
 =========  ==========================================================================
 """
 
@@ -27,10 +27,18 @@ from typing import Any, Final
 
 from atypia.base.artifacts import disk_errors
 from atypia.base.errors import AtypiaError, DataError, InputError, WorkError, must
+from atypia.review.decisions.schema import (
+    ABOUT_COLUMNS,
+    GUARDS,
+    RATER_COLUMNS,
+    SCHEMA_VERSION,
+    TABLES,
+    log_columns,
+    upgrade,
+)
 from atypia.review.decisions.sqlite_recovery import log_fault
 from atypia.review.decisions.words import DECISIONS, KINDS, UNDONE
 
-SCHEMA_VERSION: Final = 1
 LAST_VERSION: Final = 999
 """A higher version number means damage, not a later Atypia."""
 APPLICATION_ID: Final = 0x41545950
@@ -42,31 +50,6 @@ SMALLEST_BYTES: Final = 512
 """Smallest size of an intact SQLite file, in bytes."""
 LOOKED_AT_BYTES: Final = 64 << 10
 """Bytes read from the start of a file to recognise a decisions file."""
-
-_TABLES: Final = (
-    "CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
-    "CREATE TABLE raters (name TEXT PRIMARY KEY, time TEXT NOT NULL) STRICT",
-    f"""CREATE TABLE log (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    time TEXT NOT NULL,
-    rater TEXT NOT NULL REFERENCES raters (name),
-    figure_id TEXT NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ({", ".join(f"'{kind}'" for kind in KINDS)})),
-    decision TEXT CHECK (decision IN ({", ".join(f"'{name}'" for name in DECISIONS)})),
-    previous TEXT,
-    note TEXT,
-    previous_note TEXT,
-    undoes INTEGER REFERENCES log (id),
-    CHECK ((kind = 'undo') = (undoes IS NOT NULL))
-) STRICT""",
-    "CREATE INDEX log_by_figure ON log (figure_id)",
-)
-_GUARDS: Final = tuple(
-    f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-    f"BEGIN SELECT RAISE(ABORT, 'the table {table} is append-only'); END"
-    for table in ("about", "raters", "log")
-    for verb in ("UPDATE", "DELETE")
-)
 
 
 @dataclass(frozen=True)
@@ -84,6 +67,11 @@ class Event:
         note: Note after the event.
         previous_note: Note before the event.
         undoes: Id of the event that an undo cancels.
+        tags: Tags after the event, sorted, joined by «;»; None for none.
+        previous_tags: Tags before the event.
+        value: What an assignment (names of raters, a JSON list) or an added figure (its place, a JSON object) sets.
+        previous_value: The same before the event.
+        batch: Number shared by events that were made at once and are undone at once; None for a single one.
     """
 
     id: int
@@ -96,10 +84,20 @@ class Event:
     note: str | None
     previous_note: str | None
     undoes: int | None = None
+    tags: str | None = None
+    previous_tags: str | None = None
+    value: str | None = None
+    previous_value: str | None = None
+    batch: int | None = None
 
 
 COLUMNS: Final = tuple(field.name for field in fields(Event))
-_SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM log"  # noqa: S608 - names of this module
+
+
+def _select(version: int = SCHEMA_VERSION) -> str:
+    return f"SELECT {', '.join(log_columns(version))} FROM log"  # noqa: S608 - names of this module
+
+
 _INSERT: Final = f"INSERT INTO log ({', '.join(COLUMNS[1:])}) VALUES ({', '.join('?' * (len(COLUMNS) - 1))})"  # noqa: S608
 
 
@@ -169,7 +167,7 @@ class DecisionLog:
             db.execute("PRAGMA synchronous = FULL")
             about = {"figures": fingerprint, "title": title, "created": now()}
             with self._writing():  # in one transaction: a process killed in between leaves an empty file
-                for statement in (*_TABLES, *_GUARDS):
+                for statement in (*TABLES, *GUARDS):
                     db.execute(statement)
                 db.executemany("INSERT INTO about VALUES (?, ?)", about.items())
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -183,12 +181,12 @@ class DecisionLog:
             )
         if not 0 < version <= LAST_VERSION:
             raise damaged_error(self.path, f"its version is {version}")
-        if version != SCHEMA_VERSION:
+        if version > SCHEMA_VERSION:
             got = f"version {version}"
-            raise InputError(must(str(self.path), f"of version {SCHEMA_VERSION}", got, "update Atypia"))
+            raise InputError(must(str(self.path), f"of version {SCHEMA_VERSION} or earlier", got, "update Atypia"))
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
-        self._check()
+        self._check(version)
         about = dict(db.execute("SELECT key, value FROM about"))
         if "figures" not in about:
             raise damaged_error(self.path, "it does not identify its figures")
@@ -199,23 +197,28 @@ class DecisionLog:
             )
             got = f"those of «{about.get('title', 'unknown')}»"
             raise InputError(must(f"figures of {self.path}", f"those that were opened («{title}»)", got, fix))
+        if version < SCHEMA_VERSION:  # last: a file that is refused stays as it was
+            db.execute("PRAGMA foreign_keys = OFF")
+            with self._writing():
+                upgrade(db)
+            db.execute("PRAGMA foreign_keys = ON")
 
-    def _check(self) -> None:
+    def _check(self, version: int) -> None:
         """Checks the whole file once: structure, tables, triggers, and every value of the log."""
         db = self._db
         found = [text for (text,) in db.execute("PRAGMA integrity_check(3)")]
         if found != ["ok"]:
             raise damaged_error(self.path, "; ".join(" ".join(text.split()) for text in found))
-        wanted = {"about": ("key", "value"), "raters": ("name", "time"), "log": COLUMNS}
+        wanted = {"about": ABOUT_COLUMNS, "raters": RATER_COLUMNS, "log": log_columns(version)}
         for table, columns in wanted.items():
             there = tuple(row[1] for row in db.execute(f"PRAGMA table_info({table})"))
             if there != columns:
                 raise damaged_error(self.path, f"its table {table} is missing or has other columns")
         triggers = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")}
-        if len(triggers) < len(_GUARDS):
+        if len(triggers) < len(GUARDS):
             raise damaged_error(self.path, "the triggers that protect its log are missing")
         known = set(self.raters())
-        for event in self.events():
+        for event in self._events(version):
             fault = fault_of(event)
             if fault is None and event.rater not in known:
                 fault = "an unknown rater"
@@ -261,8 +264,11 @@ class DecisionLog:
 
     def events(self) -> Iterator[Event]:
         """The whole log, oldest first."""
+        return self._events(SCHEMA_VERSION)
+
+    def _events(self, version: int) -> Iterator[Event]:
         try:
-            for row in self._db.execute(f"{_SELECT} ORDER BY id"):
+            for row in self._db.execute(f"{_select(version)} ORDER BY id"):
                 yield Event(*row)
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise _explained(self.path, error) from error
@@ -282,7 +288,7 @@ class DecisionLog:
             if value is not None:
                 clauses.append(f"{column} = ?")
                 values.append(value)
-        query = f"{_SELECT} WHERE {' AND '.join(clauses)} ORDER BY id LIMIT ?"
+        query = f"{_select()} WHERE {' AND '.join(clauses)} ORDER BY id LIMIT ?"
         try:
             return [Event(*row) for row in self._db.execute(query, (*values, limit))]
         except (sqlite3.Error, UnicodeDecodeError) as error:
@@ -323,6 +329,11 @@ def fault_of(event: Event) -> str | None:
         return "an unknown decision"
     if not all(text is None or isinstance(text, str) for text in optional):
         return "a note that is not text"
+    later = (event.tags, event.previous_tags, event.value, event.previous_value)
+    if not all(text is None or isinstance(text, str) for text in later):
+        return "tags or a value that are not text"
+    if event.batch is not None and not isinstance(event.batch, int):
+        return "a batch that is not a number"
     if (event.kind == UNDONE) != isinstance(event.undoes, int):
         return "an undo without a target"
     return None
@@ -364,7 +375,8 @@ def file_events(path: Path) -> list[Event]:
     try:
         db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
         try:
-            return [Event(*row) for row in db.execute(f"{_SELECT} ORDER BY id")]
+            version = int(db.execute("PRAGMA user_version").fetchone()[0])
+            return [Event(*row) for row in db.execute(f"{_select(version)} ORDER BY id")]
         finally:
             db.close()
     except (sqlite3.Error, UnicodeDecodeError) as error:

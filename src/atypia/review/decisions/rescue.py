@@ -11,13 +11,18 @@ from typing import Final
 
 from atypia.base.artifacts import lock
 from atypia.base.errors import InputError, LockedError, WorkError, must
-from atypia.review.decisions.log import COLUMNS, DecisionLog, Event, fault_of, is_decisions_file
+from atypia.review.decisions.log import DecisionLog, Event, fault_of, is_decisions_file
+from atypia.review.decisions.schema import SCHEMA_VERSION, log_columns
 from atypia.review.decisions.sqlite_recovery import Row, recovered_rows
 from atypia.review.decisions.state import DecisionState, UndoError
+from atypia.review.decisions.words import ADDED, ADDED_PREFIX
 from atypia.review.figures.figures import ReviewFigures
 
 LOCK_WAIT_S: Final = 1.0
 SHOWN: Final = 5
+_WIDTHS: Final = {len(log_columns(version)): log_columns(version) for version in range(1, SCHEMA_VERSION + 1)}
+"""Columns of the log, by their number: one for each version."""
+_NUMBERS: Final = ("undoes", "batch")
 _TIME: Final = re.compile(rb"\d{4}-\d\d-\d\dT[\d:.]+Z")
 _ABOUT: Final = (b"figures", b"title", b"created")
 _TEXTS: Final = ("time", "rater", "figure_id", "kind", "decision", "previous")
@@ -81,7 +86,14 @@ def rescue(old: Path, new: Path, figures: ReviewFigures | None = None) -> Rescue
         raise InputError(must(str(old), "a file that identifies its figures", "none that can be read", fix))
     title = figures.title if figures is not None else about.get("title", "unknown")
 
-    strangers = [] if figures is None else [one for one in events if one.figure_id not in figures.index_of]
+    added = {one.figure_id for one in events if one.kind == ADDED}
+    known = None if figures is None else figures.index_of.keys() | added
+    strangers = [
+        one
+        for one in events
+        if (known is not None and one.figure_id not in known)
+        or (one.figure_id.startswith(ADDED_PREFIX) and one.figure_id not in added)
+    ]
     names = {one.id for one in strangers}
     kept, left_out = _consistent([one for one in events if one.id not in names])
     times = dict(joined)
@@ -108,7 +120,7 @@ def _sorted(
     highest = 0
     for row in rows:
         values = row.values
-        if len(values) == len(COLUMNS) and row.rowid > 0:
+        if len(values) in _WIDTHS and row.rowid > 0:
             found = _event(row)
             # The same event may be stored in several places, some of them damaged.
             if found is not None and (row.rowid not in events or events[row.rowid][1]):
@@ -136,9 +148,10 @@ def _sorted(
 
 def _event(row: Row) -> tuple[Event, bool] | None:
     """An event, and whether a note of it lost characters; None if the row is no event."""
+    names = _WIDTHS[len(row.values)]
     given: dict[str, str | int | None] = {}
     blurred = False
-    for name, value, is_text in zip(COLUMNS[1:], row.values[1:], row.texts[1:], strict=True):
+    for name, value, is_text in zip(names[1:], row.values[1:], row.texts[1:], strict=True):
         if isinstance(value, bytes) and is_text:
             try:
                 given[name] = value.decode()
@@ -146,7 +159,7 @@ def _event(row: Row) -> tuple[Event, bool] | None:
                 if name in _TEXTS:
                     return None
                 given[name], blurred = value.decode(errors="replace"), True
-        elif value is None or (name == "undoes" and isinstance(value, int)):
+        elif value is None or (name in _NUMBERS and isinstance(value, int)):
             given[name] = value
         else:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Literal, get_args
 
 from atypia.base.records import ATYPICAL, NORMAL
@@ -19,12 +20,19 @@ UNDECIDED: Final = "none"
 VOTES: Final[dict[str, int]] = {IS_ATYPICAL: ATYPICAL, IS_NORMAL: NORMAL}
 """The decisions that count as votes on the class; *unsure* and *not-mitosis* do not."""
 
-Kind = Literal["decision", "arbitration", "import", "undo"]
-DECIDED, ARBITRATED, IMPORTED, UNDONE = KINDS = get_args(Kind)
+Kind = Literal["decision", "arbitration", "import", "undo", "assignment", "addition"]
+DECIDED, ARBITRATED, IMPORTED, UNDONE, ASSIGNED, ADDED = KINDS = get_args(Kind)
 """Kinds of log events."""
+TAGS: Final = ("multipolar", "lagging", "bridge", "ring", "asymmetric", "other")
+"""Types of atypia that the page offers as tags; a rater may write others."""
+TAG_SEPARATOR: Final = ";"
 
+ADDED_PREFIX: Final = "added-"
+"""Beginning of the id of a figure that a rater added."""
 NAME_CHARACTERS: Final = 64
 NOTE_CHARACTERS: Final = 2000
+TAG_CHARACTERS: Final = 40
+TAGS_A_FIGURE: Final = 12
 
 
 def code_of(decision: str | None) -> int:
@@ -43,3 +51,21 @@ def decision_of(code: int) -> str | None:
     ('not-mitosis', None)
     """
     return DECISIONS[code] if code >= 0 else None
+
+
+def tags_of(text: str | None) -> list[str]:
+    """The tags in a text of the log, or in a cell of a table.
+
+    >>> tags_of("bridge;lagging"), tags_of(None)
+    (['bridge', 'lagging'], [])
+    """
+    return [tag.strip() for tag in (text or "").split(TAG_SEPARATOR) if tag.strip()]
+
+
+def tag_text(tags: Iterable[str]) -> str | None:
+    """Tags as the log keeps them: sorted, each once; None for none.
+
+    >>> tag_text(["lagging", "bridge", "lagging"])
+    'bridge;lagging'
+    """
+    return TAG_SEPARATOR.join(sorted(set(tags))) or None

@@ -167,6 +167,8 @@ class ReviewFigures:
         runs: Folders of the trainings with the predictions.
         notes: Remarks for users about the opening.
         zeros: Origin of positions; None for the canvas.
+        assumed: Whether the model assumed ``mpp``, shape (n,); None: no figure's.
+        opened: Where raters added figures (the last ones): the figures as they were opened.
     """
 
     title: str
@@ -195,6 +197,8 @@ class ReviewFigures:
     runs: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
     zeros: Zeros | None = None
+    assumed: npt.NDArray[np.bool_] | None = None
+    opened: ReviewFigures | None = None
 
     def __len__(self) -> int:
         return len(self.p)
@@ -230,9 +234,11 @@ class ReviewFigures:
     def fingerprint(self) -> str:
         """Content hash that identifies the figures: ids, names of the image files and positions.
 
-        The order and the predictions do not count, so decisions stay with
+        The order, the predictions and figures that raters added do not count, so decisions stay with
         their figures when another model has scored them.
         """
+        if self.opened is not None:
+            return self.opened.fingerprint
         names = pc.replace_substring_regex(self.images, r".*[/\\]", "")  # pyright: ignore[reportAttributeAccessIssue]
         digests = []
         # The slide position of a crop that has its own file does not count.
@@ -271,6 +277,8 @@ class ReviewFigures:
 
         In blind mode figures are named and ordered by it: names and order of files often reveal the class.
         """
+        if self.opened is not None:  # the order of the others must not change
+            return np.concatenate([self.opened.shuffled, np.arange(len(self.opened), len(self))])
         order = generator(0, "blind order", self.fingerprint).permutation(len(self))
         ranks = np.empty(len(self), np.int64)
         ranks[order] = np.arange(len(self))

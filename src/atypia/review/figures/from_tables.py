@@ -18,6 +18,7 @@ from atypia.base.errors import AbsentError, DataError
 from atypia.data.manifest import Manifest
 from atypia.data.points.base import BOUNDS
 from atypia.data.points.names import match
+from atypia.data.slides.readas import ASSUMED
 from atypia.data.sources.catalogue import SOURCES
 from atypia.data.sources.opening import figure_positions
 from atypia.inference import results as res
@@ -147,10 +148,10 @@ def from_results(
     folders = tuple(dict.fromkeys([Path.cwd(), *(path.parent.resolve() for path, _ in tables)]))
     places = Places(folders if manifest is None or manifest.root is None else (*folders, manifest.root), slides)
     x, y = floats(table[r.X_PX]), floats(table[r.Y_PX])
-    zeros = _zeros(table)
-    x, y = x + zeros.x_px, y + zeros.y_px
     cut = np.isfinite(x)
     files, on = _slides_of(table[r.IMAGE], cut, places)
+    zeros = _zeros(table, files, on)
+    x, y = x + zeros.x_px, y + zeros.y_px
     threshold, notes = one_threshold(floats(table[r.THRESHOLD]))
     title = tables[0][0].stem if len(tables) == 1 else f"{len(tables)} results"
     found = replace(
@@ -160,7 +161,8 @@ def from_results(
         x_px=x,
         y_px=y,
         cut=cut,
-        mpp=np.where(cut, floats(table[r.MPP]), np.nan),  # that of crops may be assumed
+        mpp=floats(table[r.MPP]),
+        assumed=~cut & _assumed(table),
         case=_named_by_slide(files, on),
         call=coded(table[res.CALL]),
         p=floats(table[r.P_ATYPICAL]),
@@ -172,10 +174,31 @@ def from_results(
     return found if manifest is None else _with_data(found, manifest)
 
 
-def _zeros(table: pa.Table) -> Zeros:
-    x, y = (np.nan_to_num(floats(table[name])) for name in (res.ORIGIN_X_PX, res.ORIGIN_Y_PX))
-    origins = coded(table[res.ORIGIN])
-    return Zeros(x, y, origins.mask((BOUNDS,)))
+def _assumed(table: pa.Table) -> npt.NDArray[np.bool_]:
+    """Whose µm/px the model assumed, shape (n,)."""
+    sources = coded(table[res.MPP_SOURCE])
+    return sources.mask([name for name in sources.names if name.startswith(ASSUMED)])
+
+
+def _zeros(table: pa.Table, files: Sequence[Path], on: Codes) -> Zeros:
+    """Origin of positions; where it is the scanned area, and only its file says where that is, from the slide."""
+    x, y = (floats(table[name]) for name in (res.ORIGIN_X_PX, res.ORIGIN_Y_PX))
+    bounds = coded(table[res.ORIGIN]).mask((BOUNDS,))
+    for slide in np.unique(on[bounds & np.isnan(x) & (on >= 0)]).tolist():
+        corner, here = _corner(files[slide]), bounds & (on == slide) & np.isnan(x)
+        x[here], y[here] = corner
+    return Zeros(np.nan_to_num(x), np.nan_to_num(y), bounds)
+
+
+def _corner(path: Path) -> tuple[float, float]:
+    """Corner of a slide's scanned area; that of its canvas where the file states none or cannot be read."""
+    from atypia.data.slides.readers import open_slide
+
+    try:
+        with open_slide(path) as slide:
+            return (0.0, 0.0) if slide.facts.bounds is None else slide.facts.bounds[:2]
+    except (DataError, AbsentError):
+        return 0.0, 0.0  # shown as a slide that cannot be read
 
 
 def _with_data(figures: ReviewFigures, manifest: Manifest) -> ReviewFigures:
@@ -195,6 +218,7 @@ def _with_data(figures: ReviewFigures, manifest: Manifest) -> ReviewFigures:
         figures,
         title=manifest.name,
         mpp=np.where(figures.cut & np.isfinite(figures.mpp), figures.mpp, floats(picked[r.MPP])),
+        assumed=None,
         side_px=np.fmin(floats(picked[r.WIDTH_PX]), floats(picked[r.HEIGHT_PX])),
         case=coded(picked[r.CASE_ID]),
         domain=coded(picked[r.DOMAIN]),

@@ -65,8 +65,8 @@ def value_queue(figures: ReviewFigures, features: Values | None, decided: Bools,
     known = None if features is None else _usable(figures, features)
     if known is None or features is None:
         chosen = pool[:limit]
-        reasons = [f"uncertainty {u[i]:.2f} bit" for i in chosen]
-        return Queue(chosen, reasons, "by uncertainty alone: the cache has no features of these figures")
+        reasons = [_unsure(figures, i) for i in chosen]
+        return Queue(chosen, reasons, "the figures of which the model is least sure, first")
     pool = pool[known[pool]]
     done = np.flatnonzero(decided & known)
     done = done[np.linspace(0, len(done) - 1, min(len(done), REMEMBERED)).astype(np.int64)]
@@ -76,11 +76,15 @@ def value_queue(figures: ReviewFigures, features: Values | None, decided: Bools,
     picks, distances = weighted_k_centre(together[: len(pool)], u[pool], together[len(pool) :], limit)
     chosen = pool[picks]
     reasons = [
-        f"uncertainty {u[i]:.2f} bit"
-        + (f", {d:.1f} from the nearest figure chosen before" if np.isfinite(d) else ", the most uncertain")
+        _unsure(figures, i) + (", unlike the figures before it" if np.isfinite(d) else ", the least sure of all")
         for i, d in zip(chosen, distances, strict=True)
     ]
-    return Queue(chosen, reasons, "by uncertainty times distance from what was chosen and decided before")
+    return Queue(chosen, reasons, "figures of which the model is not sure and that differ most from those before them")
+
+
+def _unsure(figures: ReviewFigures, index: int) -> str:
+    limit = "" if figures.threshold is None else f", limit {figures.threshold:.2f}"
+    return f"not sure: probability {figures.p[index]:.2f}{limit}"
 
 
 def calibration_queue(figures: ReviewFigures, decided: Bools, limit: int) -> Queue:

@@ -22,6 +22,7 @@ from atypia.inference.predictions import PREDICTIONS_SCHEMA
 from atypia.inference.results import CALL, RESULTS_SCHEMA, is_results, with_all_columns
 from atypia.review.figures import scores
 from atypia.review.figures.figures import ReviewFigures
+from atypia.review.figures.from_json import JSON_RESULTS, read_json_results
 from atypia.review.figures.from_tables import from_manifest, from_results
 
 STUDY: Final = "plan.json"
@@ -104,9 +105,8 @@ def kind_of(reference: str) -> str:
             if {r.FIGURE_ID, r.P_ATYPICAL, CALL} <= set(header.strip().replace('"', "").split(","))
             else "data"
         )
-    if suffix in (".json", ".jsonl", ".geojson") and path.is_file():
-        fix = "write it with `atypia predict --out results.parquet`"
-        raise InputError(must(str(path), "results as .parquet or .csv", suffix, fix))
+    if suffix in JSON_RESULTS and path.is_file():
+        return "results"
     return "data"
 
 
@@ -125,12 +125,14 @@ def result_files(path: Path) -> list[Path]:
 
 
 def read_results(path: Path) -> pa.Table:
-    """Reads results of ``atypia predict``, CSV or Parquet.
+    """Reads results of ``atypia predict``: CSV, Parquet, JSON, JSON lines or GeoJSON.
 
     Raises:
         DataError: The file is damaged or contains something else.
     """
     try:
+        if path.suffix.lower() in JSON_RESULTS:
+            return read_json_results(path)
         if path.suffix.lower() == ".parquet":
             # Unlike `read_table`, it does not load pandas.
             with open_regular(path) as opened, pq.ParquetFile(opened) as file:

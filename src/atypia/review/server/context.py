@@ -36,16 +36,26 @@ class Review:
     def __init__(
         self, figures: ReviewFigures, decisions: Path, predictor: Predictor | None = None, rater: str | None = None
     ) -> None:
-        self.figures = figures
         self.predictor = predictor
         self.intake = DecisionIntake(decisions, figures)
         self.slides = OpenSlides(figures.slides)
-        self.crops = CropPictures(figures, self.slides)
+        self.crops = CropPictures(self.figures, self.slides)
         self.counters = Counters()
         self.rater = rater
         self._learning = Lock()
         if rater is not None:
             self.intake.join(rater)
+
+    @property
+    def figures(self) -> ReviewFigures:
+        """The figures, with those that raters added."""
+        return self.intake.figures
+
+    def add(self, rater: str, slide: int, x_px: float, y_px: float) -> int:
+        """Adds a figure; see :meth:`atypia.review.decisions.intake.DecisionIntake.add`."""
+        index = self.intake.add(rater, slide, x_px, y_px)
+        self.crops.figures = self.figures
+        return index
 
     @cached_property
     def features(self) -> Values | None:

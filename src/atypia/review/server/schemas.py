@@ -6,8 +6,16 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from atypia.review.decisions.words import NAME_CHARACTERS, NOTE_CHARACTERS, DecisionName
+from atypia.review.decisions.words import (
+    NAME_CHARACTERS,
+    NOTE_CHARACTERS,
+    TAG_CHARACTERS,
+    TAGS_A_FIGURE,
+    DecisionName,
+)
 
+MAX_AT_ONCE = 5000
+"""Most figures that are decided or assigned at once."""
 MAX_ID = 2**53
 """Largest integer that every JSON reader represents exactly."""
 
@@ -65,6 +73,7 @@ class Session(BaseModel):
     decisions: list[str]
     sorts: list[str]
     queues: list[str]
+    tags: list[str] = Field(description="Tags that are offered, and those in use")
     notes: list[str]
     fingerprint: str = Field(description="Identifies the set of figures; sent as `v`, it makes crops cacheable")
     version: str
@@ -91,7 +100,13 @@ class Figure(BaseModel):
     width_um: float | None = Field(description="Physical width of the crop shown")
     decision: str | None
     note: str | None
+    tags: list[str] = Field(description="The rater's tags, such as the type of atypia")
     event: int | None = Field(description="Id of the rater's latest event on it, for `seen_previous`")
+    assigned: list[str] = Field(description="Raters to whom it is assigned")
+    added: bool = Field(description="Whether a rater added it; the opened data does not have it")
+    mpp_assumed: bool = Field(description="Whether the model assumed the µm/px")
+    beyond: bool = Field(description="Whether its field reaches beyond the slide")
+    others_tags: dict[str, list[str]]
     others: dict[str, str]
     settled: str | None = Field(description="Decision of an arbitration")
 
@@ -119,18 +134,32 @@ class QueueReply(BaseModel):
     note: str = Field(description="How they were chosen")
 
 
+class Rate(BaseModel):
+    """Share of atypical among the decisions atypical and normal, with its exact 95 % interval."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
 class Rater(BaseModel):
     """A rater and their progress."""
 
     name: str
     decided: int
     counts: dict[str, int]
+    rate: Rate
+    assigned: int = Field(description="Figures assigned to the rater")
 
 
 class NewRater(Given):
     """A rater who joins."""
 
     name: RaterName
+
+
+Tag = Annotated[str, Field(min_length=1, max_length=4 * TAG_CHARACTERS)]
+Indices = Annotated[list[Index], Field(min_length=1, max_length=MAX_AT_ONCE)]
 
 
 class NewDecision(Given):
@@ -151,7 +180,43 @@ class NewDecision(Given):
             description="Id of the rater's latest event known to the client, 0 for none; null: no check",
         ),
     ] = None
+    tags: Annotated[
+        list[Tag] | None,
+        Field(max_length=2 * TAGS_A_FIGURE, description="null leaves the tags as they are, an empty list clears them"),
+    ] = None
     blind: Annotated[bool, Field(description="Whether the answer hides the figure's name")] = False
+
+
+class NewDecisions(Given):
+    """One decision on several figures; one undo takes all of it back."""
+
+    rater: RaterName
+    indices: Indices
+    decision: DecisionName | None = Field(description="null clears the decisions")
+    settles: Annotated[bool, Field(description="Whether it is an arbitration of each figure")] = False
+
+
+class NewAssignment(Given):
+    """Figures for raters to decide."""
+
+    rater: RaterName = Field(description="Who assigns them")
+    indices: Indices
+    to: Annotated[list[RaterName], Field(max_length=100, description="Raters; empty: nobody")]
+
+
+class Several(BaseModel):
+    """How many figures were changed."""
+
+    changed: int
+
+
+class NewFigure(Given):
+    """A mitosis that the opened data does not have."""
+
+    rater: RaterName
+    slide: Index
+    x_px: Annotated[float, Field(ge=0, le=1e7, description="Centre, in level-0 pixels of the slide's canvas")]
+    y_px: Annotated[float, Field(ge=0, le=1e7)]
 
 
 class NewArbitration(Given):
@@ -179,18 +244,31 @@ class DecisionReply(BaseModel):
     decision: str | None
     previous: str | None
     note: str | None
+    tags: list[str]
     time: str
 
 
+class UndoneFigure(BaseModel):
+    """A figure after an undo."""
+
+    index: int
+    decision: str | None
+    note: str | None
+    tags: list[str]
+    event: int
+
+
 class Undone(BaseModel):
-    """The undone decision."""
+    """What was undone; `figures` are all figures of it, several where they were decided at once."""
 
     id: int
     undone: int
     index: int
     decision: str | None
     note: str | None
+    tags: list[str]
     kind: str
+    figures: list[UndoneFigure]
 
 
 class LogEntry(BaseModel):
@@ -207,6 +285,11 @@ class LogEntry(BaseModel):
     note: str | None
     previous_note: str | None
     undoes: int | None
+    tags: str | None
+    previous_tags: str | None
+    value: str | None = Field(description="What an assignment or an added figure sets, as JSON")
+    previous_value: str | None
+    batch: int | None = Field(description="Number shared by events made at once")
 
 
 class Pair(BaseModel):
@@ -264,6 +347,7 @@ class SlideFigure(BaseModel):
     p: float | None
     decision: str | None
     side_px: float
+    added: bool
 
 
 class Imported(BaseModel):

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
+from atypia.review.decisions.checks import checked_name
 from atypia.review.decisions.consensus import consensus_report
-from atypia.review.decisions.intake import checked_name
 from atypia.review.decisions.listing import described, progress
 from atypia.review.decisions.log import Event
+from atypia.review.decisions.words import tags_of
 from atypia.review.server.context import Open, Review
 from atypia.review.server.routes.figures import RaterQuery
 from atypia.review.server.schemas import (
@@ -21,11 +22,15 @@ from atypia.review.server.schemas import (
     FigureList,
     LogEntry,
     NewArbitration,
+    NewAssignment,
     NewDecision,
+    NewDecisions,
     NewRater,
     Rater,
+    Several,
     Undo,
     Undone,
+    UndoneFigure,
 )
 
 router = APIRouter(tags=["decisions"])
@@ -49,17 +54,36 @@ def join(review: Open, new: NewRater, response: Response) -> Rater:
 @router.post("/decisions", status_code=201)
 def decide(review: Open, new: NewDecision) -> DecisionReply:
     """Stores a decision; it is on disk when this answers."""
-    event = review.intake.decide(new.rater, new.index, new.decision, new.note, new.seen_previous)
+    event = review.intake.decide(new.rater, new.index, new.decision, new.note, new.seen_previous, tags=new.tags)
     return _reply(review, event, new.index, new.blind)
+
+
+@router.post("/decisions/several", status_code=201)
+def decide_several(review: Open, new: NewDecisions) -> Several:
+    """Stores one decision on several figures; one undo takes it back."""
+    events = review.intake.decide_several(new.rater, new.indices, new.decision, arbitrate=new.settles)
+    return Several(changed=len(events))
+
+
+@router.post("/assignments", status_code=201)
+def assign(review: Open, new: NewAssignment) -> Several:
+    """Assigns figures to raters; nothing else changes."""
+    return Several(changed=len(review.intake.assign(new.rater, new.indices, [checked_name(name) for name in new.to])))
 
 
 @router.post("/decisions/undo")
 def undo(review: Open, asked: Undo) -> Undone:
-    """Undoes the rater's last decision that was not undone yet."""
-    event, index, kind = review.intake.undo(asked.rater)
+    """Undoes what the rater did last and did not undo yet."""
+    undoing = review.intake.undo(asked.rater)
+    event = undoing.events[0]
+    figures = [
+        UndoneFigure(index=index, decision=one.decision, note=one.note, tags=tags_of(one.tags), event=one.id)
+        for one, index in zip(undoing.events, undoing.indices, strict=True)
+    ]
     return Undone(
-        id=event.id, undone=event.undoes or 0, index=index, decision=event.decision, note=event.note, kind=kind
-    )
+        id=event.id, undone=event.undoes or 0, index=undoing.indices[0], decision=event.decision, note=event.note,
+        tags=tags_of(event.tags), kind=undoing.kind, figures=figures,
+    )  # fmt: skip
 
 
 @router.get("/decisions", response_model=list[LogEntry])
@@ -112,6 +136,7 @@ def _reply(review: Review, event: Event, index: int, blind: bool) -> DecisionRep
         decision=event.decision,
         previous=event.previous,
         note=event.note,
+        tags=tags_of(event.tags),
         time=event.time,
     )
 

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, File, Form, Query, UploadFile
 from fastapi.responses import Response
 
+from atypia.review.decisions.checks import checked_name
 from atypia.review.decisions.exchange import decisions_csv, decisions_geojson, log_csv, read_decisions
-from atypia.review.decisions.intake import checked_name
 from atypia.review.decisions.manifest import decision_manifest
 from atypia.review.server.context import Open, Review
 from atypia.review.server.routes.figures import RaterQuery

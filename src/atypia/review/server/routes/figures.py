@@ -11,9 +11,9 @@ from atypia.base.errors import DataError, InputError, must
 from atypia.review.decisions.listing import FigureQuery, SortName, described, select
 from atypia.review.decisions.words import NO_DECISION, DecisionName
 from atypia.review.figures.learning import calibration_queue, label_error_queue, value_queue
-from atypia.review.media.crops import MAX_PX, ViewName
+from atypia.review.media.crops import MAX_AROUND, MAX_PX, ViewName
 from atypia.review.server.context import Open
-from atypia.review.server.schemas import MAX_ID, Figure, FigurePage, QueueReply
+from atypia.review.server.schemas import MAX_ID, Figure, FigurePage, NewFigure, QueueReply
 
 router = APIRouter(tags=["figures"])
 
@@ -34,6 +34,8 @@ def figures(
     decision: Annotated[list[DecisionName | Literal["none"]] | None, Query()] = None,
     rater: RaterQuery = None,
     undecided: bool = False,
+    tag: Annotated[list[str] | None, Query()] = None,
+    assigned: Annotated[bool, Query(description="Only figures assigned to the rater")] = False,
     blind: Blind = False,
     offset: Annotated[int, Query(ge=0, le=MAX_ID)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
@@ -41,12 +43,29 @@ def figures(
     """A page of the figures that pass the filters, in order; unknown values come last."""
     wanted = FigureQuery(
         sort, descending, tuple(case or ()), tuple(domain or ()), tuple(call or ()), tuple(decision or ()), rater,
-        undecided, blind,
+        undecided, blind, tuple(tag or ()), assigned,
     )  # fmt: skip
     found = select(review.figures, review.intake.decision_state, wanted)
     window = found[offset : offset + limit].tolist()
     shown = described(review.figures, review.intake.decision_state, review.slides, window, rater, blind)
     return JSONResponse({"total": len(found), "offset": offset, "figures": shown})
+
+
+@router.post("/figures", status_code=201, response_model=Figure)
+def add(review: Open, new: NewFigure) -> JSONResponse:
+    """Adds a mitosis at a place of a slide; undo withdraws it as long as nobody else has decided on it."""
+    try:
+        size = review.slides.facts(new.slide)
+    except DataError as error:
+        raise HTTPException(404, str(error)) from error
+    if new.x_px >= size.width_px or new.y_px >= size.height_px:
+        got = f"({new.x_px:.0f}, {new.y_px:.0f})"
+        raise InputError(
+            must("x_px, y_px", f"inside {size.width_px} × {size.height_px} px", got, "choose a place on it")
+        )
+    index = review.add(new.rater, new.slide, new.x_px, new.y_px)
+    shown = described(review.figures, review.intake.decision_state, review.slides, [index], new.rater)
+    return JSONResponse(shown[0], 201)
 
 
 @router.get("/figures/{index}", response_model=Figure)
@@ -64,6 +83,9 @@ def crop(
     index: FigureIndex,
     view: ViewName = "rgb",
     size: Annotated[int | None, Query(ge=16, le=MAX_PX, description="Largest side in px: JPEG; without it PNG")] = None,
+    around: Annotated[
+        float, Query(ge=1, le=MAX_AROUND, description="Side in fields: more than 1 shows what is around, on a slide")
+    ] = 1.0,
     v: Annotated[
         str | None, Query(max_length=64, description="Fingerprint of the session: makes the crop cacheable")
     ] = None,
@@ -75,10 +97,10 @@ def crop(
     known = v == review.figures.fingerprint
     cache = {"Cache-Control": "private, max-age=86400" if known else "private, no-cache"}
     try:
-        tag = f'"{review.crops.tag(index, view, size)}"'
+        tag = f'"{review.crops.tag(index, view, size, around)}"'
         if if_none_match is not None and tag in if_none_match:
             return Response(status_code=304, headers={**cache, "ETag": tag})
-        picture = review.crops.picture(index, view, size)
+        picture = review.crops.picture(index, view, size, around)
     except DataError as error:
         raise HTTPException(404, str(error)) from error
     return Response(picture.data, media_type=picture.media_type, headers={**cache, "ETag": f'"{picture.tag}"'})
@@ -94,7 +116,8 @@ def queue(
 ) -> JSONResponse:
     """Figures that the rater should look at next, among those without their decision."""
     f, decision_state = review.figures, review.intake.decision_state
-    decided = decision_state.codes(rater) != NO_DECISION
+    decided = decision_state.codes(rater)[: len(f)] != NO_DECISION
+    decided[[index for index in decision_state.withdrawn if index < len(f)]] = True
     if kind == "value":
         found = value_queue(f, review.features, decided, limit)
     elif kind == "calibration":

@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response
 from atypia.base.records import ATYPICAL_TASK
 from atypia.base.version import VERSION
 from atypia.review.decisions.listing import SORTS
-from atypia.review.decisions.words import DECISIONS
+from atypia.review.decisions.words import DECISIONS, TAGS
 from atypia.review.figures.figures import FIELD_UM
 from atypia.review.server.context import Open
 from atypia.review.server.monitoring import MEDIA_TYPE, resident_bytes
@@ -81,6 +81,7 @@ def session(review: Open) -> Session:
         decisions=list(DECISIONS),
         sorts=list(SORTS),
         queues=list(QUEUES),
+        tags=list(dict.fromkeys((*TAGS, *review.intake.decision_state.known_tags()))),
         notes=list(f.notes),
         fingerprint=f.fingerprint,
         version=VERSION,

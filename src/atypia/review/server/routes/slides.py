@@ -83,7 +83,10 @@ def figures_on(review: Open, slide: SlideNumber, rater: RaterQuery = None, blind
     except DataError as error:
         raise HTTPException(404, str(error)) from error
     found = []
+    withdrawn = set(decision_state.withdrawn)
     for index in np.flatnonzero(f.slide == slide).tolist():
+        if index in withdrawn:
+            continue
         own = float(f.mpp[index]) if f.cut[index] else math.nan
         scale = own if math.isfinite(own) else mpp
         p = float(f.p[index])
@@ -96,6 +99,7 @@ def figures_on(review: Open, slide: SlideNumber, rater: RaterQuery = None, blind
                 "p": None if blind or not math.isfinite(p) else p,
                 "decision": decision_state.decision(rater, index),
                 "side_px": float(FIELD_PX) if scale is None else FIELD_UM / scale,
+                "added": decision_state.added_by(index) is not None,
             }
         )
     return JSONResponse(found)

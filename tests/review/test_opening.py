@@ -191,7 +191,7 @@ def test_absent_things_are_told(tmp_path: Path, small_csv: Path, trained_folder:
     with pytest.raises(DataError, match="not a readable Parquet"):
         open_figures(Opening((str(tmp_path / "bad.parquet"),)))
     (tmp_path / "calls.json").write_text("[]")
-    with pytest.raises(InputError, match=r"results as \.parquet or \.csv"):
+    with pytest.raises(DataError, match=r"holds no results of `atypia predict`"):
         open_figures(Opening((str(tmp_path / "calls.json"),)))
     assert kind_of(str(trained_folder)) == kind_of(str(trained_folder / "fold-1")) == "training"
 

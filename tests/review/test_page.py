@@ -104,7 +104,7 @@ def test_blind_mode_hides_what_the_model_and_others_say(serving: Callable[..., S
     assert len(shown) == 80
     assert all(figure[name] is None for figure in shown for name in ("p", "call", "label", "uncertainty"))
     assert all(figure["others"] == {} for figure in shown)
-    assert page.locator("select[aria-label='Sort by'] option").all_inner_texts() == ["File order", "Case"]
+    assert page.locator("select[aria-label='Sort by'] option").all_inner_texts() == ["Random order", "Case"]
     assert (
         page.locator("summary", has_text="Call").count() == 0
         or not page.locator("summary", has_text="Call").is_visible()

@@ -205,9 +205,10 @@ class NewAssignment(Given):
 
 
 class Several(BaseModel):
-    """How many figures were changed."""
+    """How many figures were changed, and the event of each by its index."""
 
     changed: int
+    events: dict[str, int]
 
 
 class NewFigure(Given):
@@ -366,6 +367,9 @@ class PredictedRow(BaseModel):
     call: str
     novelty: float | None
     reason: str | None
+    crop: str | None = Field(
+        default=None, description="The crop as a data URL of a small JPEG; null if it was not read"
+    )
 
 
 class Predicted(BaseModel):

@@ -23,6 +23,10 @@ MEMORY_BYTES: Final = 8 << 30
 """Memory limit of the process in bytes: a file that needs more ends the process, not the server."""
 
 
+CROP_PX: Final = 96
+"""Largest side of the crops that an answer shows, in pixels."""
+
+
 def main(arguments: Sequence[str]) -> int:
     """Answers requests until there are no more."""
     # Output that libraries print must not mix with the answers.
@@ -65,7 +69,16 @@ def classify_files(classifier: Classifier, files: Sequence[Sequence[str]], most:
                     return None
         except AtypiaError as error:
             reason = str(error).replace(path, name).replace(Path(path).name, name)
-            rows.append({"figure_id": name, "p_atypical": None, "call": "refused", "novelty": None, "reason": reason})
+            rows.append(
+                {
+                    "figure_id": name,
+                    "p_atypical": None,
+                    "call": "refused",
+                    "novelty": None,
+                    "reason": reason,
+                    "crop": None,
+                }
+            )
     return rows
 
 
@@ -85,9 +98,24 @@ def _rows(classifier: Classifier, path: Path, most: int) -> Iterator[dict[str, A
     else:
         items = crop_files([path], classifier.geometry, workers=1)
     wanted = ("figure_id", "p_atypical", "call", "novelty", "reason")
-    for _, batch in classifier.judged(items):
-        for row in rows_of(batch):
-            yield {key: row[key] for key in wanted}
+    for crops, batch in classifier.judged(items):
+        pixels = getattr(crops, "crops", None)  # a refusal has none
+        for number, row in enumerate(rows_of(batch)):
+            yield {key: row[key] for key in wanted} | {"crop": None if pixels is None else _thumbnail(pixels[number])}
+
+
+def _thumbnail(pixels: Any) -> str:
+    """A crop as the text of a JPEG that a page can show."""
+    import base64
+    import io
+
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
+    image.thumbnail((CROP_PX, CROP_PX))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=88)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _say(out: Any, value: dict[str, Any]) -> None:

@@ -62,13 +62,13 @@ def decide(review: Open, new: NewDecision) -> DecisionReply:
 def decide_several(review: Open, new: NewDecisions) -> Several:
     """Stores one decision on several figures; one undo takes it back."""
     events = review.intake.decide_several(new.rater, new.indices, new.decision, arbitrate=new.settles)
-    return Several(changed=len(events))
+    return _several(review, events)
 
 
 @router.post("/assignments", status_code=201)
 def assign(review: Open, new: NewAssignment) -> Several:
     """Assigns figures to raters; nothing else changes."""
-    return Several(changed=len(review.intake.assign(new.rater, new.indices, [checked_name(name) for name in new.to])))
+    return _several(review, review.intake.assign(new.rater, new.indices, [checked_name(name) for name in new.to]))
 
 
 @router.post("/decisions/undo")
@@ -139,6 +139,11 @@ def _reply(review: Review, event: Event, index: int, blind: bool) -> DecisionRep
         tags=tags_of(event.tags),
         time=event.time,
     )
+
+
+def _several(review: Review, events: list[Event]) -> Several:
+    index_of = review.figures.index_of
+    return Several(changed=len(events), events={str(index_of[event.figure_id]): event.id for event in events})
 
 
 def _entry(review: Review, event: Event) -> dict[str, Any]:

@@ -127,6 +127,6 @@ export function setCropVersion(version) {
 }
 
 /** URL of a figure's crop. */
-export const cropAddress = (index, view, size = null) => address(
-  `/figures/${index}/crop`, { view, size, v: cropVersion }
+export const cropAddress = (index, view, size = null, around = null) => address(
+  `/figures/${index}/crop`, { view, size, around, v: cropVersion }
 );

@@ -2,7 +2,7 @@
 
 import { cropAddress } from "./api.js";
 import { h, fill, fixed, icon } from "./dom.js";
-import { CALLS, className, decisionOf } from "./names.js";
+import { CALLS, className, decisionOf, differs, initials } from "./names.js";
 import { store } from "./store.js";
 
 /** A decision as a coloured tag with its symbol and title. */
@@ -13,11 +13,33 @@ export function decisionTag(name) {
     : h("span", { class: "tag" }, name ?? "undecided");
 }
 
-/** A call as a coloured tag. */
+/** A model's call as a tag: without colour, as colours are those of people's decisions. */
 export function callTag(name) {
   const call = CALLS[name];
-  return h("span", { class: call ? `tag is-${name}` : "tag" }, call && icon(call.icon), call?.title ?? name);
+  return h("span", { class: "tag of-model" }, call && icon(call.icon), call?.title ?? name);
 }
+
+/** A model's call as a symbol, without colour. */
+export function callSymbol(name, title) {
+  return h(
+    "span", { class: "symbol of-model", role: "img", "aria-label": title, title },
+    icon(CALLS[name]?.icon ?? "question")
+  );
+}
+
+/** A rater's decision: the rater's short name and the symbol of the decision. */
+export function opinion(rater, decision) {
+  const entry = decisionOf(decision);
+  const names = store.raters.map((one) => one.name);
+  const title = `${rater}: ${entry?.title.toLowerCase() ?? decision}`;
+  return h(
+    "span", { class: `opinion is-${decision}`, role: "img", "aria-label": title, title },
+    h("b", {}, initials(rater, names)), icon(entry?.icon ?? "question")
+  );
+}
+
+/** The mark of a decision that is another class than the model's. */
+export const differsTag = () => h("span", { class: "tag differs", title: "another class than the model's" }, "≠ model");
 
 /** A coloured square with only the symbol of a decision or call; `title` gives the text. */
 export function symbol(name, title) {
@@ -38,6 +60,10 @@ export function describe(figure) {
   parts.push(figure.decision ? `decided ${decisionOf(figure.decision)?.title ?? figure.decision}` : "undecided");
   if (figure.settled) parts.push(`settled as ${decisionOf(figure.settled)?.title ?? figure.settled}`);
   for (const [rater, decision] of Object.entries(figure.others ?? {})) parts.push(`${rater}: ${decision}`);
+  if (figure.tags?.length) parts.push(`tags ${figure.tags.join(", ")}`);
+  if (figure.added) parts.push("added by a rater");
+  if (figure.beyond) parts.push("reaches beyond the slide");
+  if (differs(figure, figure.decision, store.session.threshold)) parts.push("differs from the model");
   if (figure.note) parts.push("has a note");
   return parts.join(", ");
 }
@@ -67,7 +93,7 @@ export function makeCard() {
     "div", { class: "card waiting", role: "gridcell" },
     cropBox(), h("div", { class: "mark" }), h(
       "div", { class: "noted" }, icon("note")
-    ), h("div", { class: "says" }), h("div", { class: "line" }),
+    ), h("div", { class: "says" }), h("div", { class: "line" }), h("div", { class: "chips" }),
   );
 }
 
@@ -78,12 +104,14 @@ export function makeCard() {
  * @param {{line: string|Array, view: string, size: number, shows?: string, images: boolean}} how `line`: the last line; `shows`: what is marked, `decision` or `settled`; `images`: whether to load the crop now
  */
 export function updateCard(card, figure, how) {
-  const [box, mark, noted, says, line] = card.children;
+  const [box, mark, noted, says, line, chips] = card.children;
   card.classList.toggle("waiting", figure === null);
   card.classList.remove("decided", ...[...card.classList].filter((name) => name.startsWith("is-")));
   const decision = figure === null ? null : figure[how.shows ?? "decision"];
   mark.hidden = !decision;
   noted.hidden = !figure?.note;
+  card.classList.toggle("chosen", Boolean(figure && how.chosen));
+  fill(chips, (figure?.tags ?? []).map((tag) => h("span", {}, tag)), figure?.added && h("span", {}, "added"));
   if (figure === null) {
     showCrop(box, null);
     fill(says);
@@ -97,15 +125,15 @@ export function updateCard(card, figure, how) {
   else if (box.firstElementChild.getAttribute("src") !== source) showCrop(box, null);
   if (decision) {
     card.classList.add("decided", `is-${decision}`);
-    fill(mark, decisionTag(decision));
+    fill(mark, decisionTag(decision), differs(figure, decision, store.session.threshold) && differsTag());
   }
   fill(
     says,
-    figure.call && symbol(figure.call, `called ${figure.call}`),
+    figure.call && callSymbol(figure.call, `the model: ${figure.call}`),
     Number.isFinite(figure.p) && h("span", { class: "number", title: "probability of atypical" }, fixed(figure.p, 2)),
     h(
       "span", { class: "rest" },
-      Object.entries(figure.others ?? {}).map(([rater, decision]) => symbol(decision, `${rater}: ${decision}`))
+      Object.entries(figure.others ?? {}).map(([rater, decision]) => opinion(rater, decision))
     ),
   );
   fill(line, typeof how.line === "string" ? h("span", {}, how.line) : how.line);

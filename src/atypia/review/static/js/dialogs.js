@@ -140,13 +140,32 @@ export function ratersDialog() {
   });
 }
 
+/** Asks to which raters figures are assigned. */
+export function assignDialog(figures, onAssign) {
+  const boxes = store.raters.map(({ name }) => h("input", { type: "checkbox", value: name }));
+  const dialog = open(
+    `Assign ${whole(figures.length)} ${figures.length === 1 ? "figure" : "figures"}`,
+    h("p", { class: "faint" }, "Each of these raters finds them under «Assigned to me»; everybody still sees all figures."),
+    h("div", { class: "choices" }, boxes.map((box) => h("label", {}, box, " ", box.value))),
+    !boxes.length && h("p", {}, "There is no rater yet."),
+    h(
+      "footer", {}, button("Cancel", () => dialog.close()),
+      button("Assign", () => {
+        dialog.close();
+        onAssign(boxes.filter((box) => box.checked).map((box) => box.value));
+      }, { kind: "primary" })
+    )
+  );
+  boxes[0]?.focus();
+}
+
 const KEYS = [
   [["A"], "atypical"],
   [["N"], "normal"],
   [["U"], "unsure"],
   [["X"], "not a mitosis"],
   [["C"], "clear the decision"],
-  [["Z"], "undo your last decision"],
+  [["Z"], "undo what you did last: a decision, several at once, tags, an added figure, an assignment"],
   [["T"], "write a note: right after a decision on the figure just decided, else on the current one"],
   [["←", "↑", "→", "↓"], "move; in the large view and on a slide ← and → are previous and next"],
   [["Home", "End", "PgUp", "PgDn"], "first, last, a screen up or down"],
@@ -156,6 +175,11 @@ const KEYS = [
   [["H"], "hematoxylin only"],
   [["[", "]"], "darker, brighter"],
   [[",", "."], "less, more contrast"],
+  [["1", "…", "6"], "type of atypia: multipolar, lagging, bridge, ring, asymmetric, other; for the figure that T would take"],
+  [["Shift + arrows", "Shift or Ctrl + click"], "choose several figures, which the next decision takes together"],
+  [["Ctrl + A"], "choose the whole list"],
+  [["M"], "on a slide: add a missed mitosis at the next click"],
+  [["S"], "in the large view: what is around the figure, on a slide"],
   [["B"], "blind mode: hide predictions and other raters' decisions"],
   [["?"], "this list"],
 ];

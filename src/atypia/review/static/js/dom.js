@@ -32,6 +32,9 @@ const ICONS = {
   person: ["M12 4a4 4 0 1 0 .01 0Z", "M4 21c0-4 3.5-6.5 8-6.5s8 2.5 8 6.5"],
   reload: ["M20 12a8 8 0 1 1-2.5-5.8L20 8.5", "M20 3.5v5h-5"],
   pick: ["M5 12.5 10 17.5 19 7"],
+  around: ["M4 4h16v16H4Z", "M9 9h6v6H9Z"],
+  report: ["M6 3h9l4 4v14H6Z", "M15 3v5h4", "M9 12h7M9 16h7"],
+  tag: ["M4 4h8l8 8-8 8-8-8Z", "M8.5 8.5v.01"],
 };
 
 /**
@@ -116,5 +119,9 @@ const WHOLE = new Intl.NumberFormat("en");
 export const whole = (count) => WHOLE.format(count);
 /** A number with a fixed number of decimals; an en dash if unknown. */
 export const fixed = (value, decimals = 3) => (Number.isFinite(value) ? value.toFixed(decimals) : "–");
-/** A share as a whole percentage. */
-export const percent = (part, all) => (all ? `${Math.floor((100 * part) / all)} %` : "–");
+/** A share as a whole percentage; 0 % and 100 % only where it is none or all. */
+export function percent(part, all) {
+  if (!all) return "–";
+  const rounded = Math.round((100 * part) / all);
+  return `${part === 0 ? 0 : part === all ? 100 : Math.min(99, Math.max(1, rounded))} %`;
+}

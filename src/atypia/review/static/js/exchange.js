@@ -11,7 +11,7 @@ const BY_SLIDE = "decisions.geojson";
 const EXPORTS = [
   [
     "manifest.parquet", "Data set",
-    "All labelled figures, with votes, soft labels and labels updated by all decisions; for `atypia train --data`."
+    "All labelled figures, with votes, soft labels and labels updated by all decisions; to train on."
   ],
   ["manifest.parquet?decided=true", "Decided figures", "The same, with only the figures that reviewers decided."],
   [
@@ -69,7 +69,7 @@ export class ExchangeView {
         type: "button", class: "file",
         on: { click: () => download(address === BY_SLIDE ? `${address}?slide=${slide.value || 0}` : address, result) }
       },
-      h("strong", {}, title), h("span", { class: "faint" }, fileName(address)), h("small", {}, text),
+      h("strong", {}, title), h("span", { class: "faint" }, address.includes("decided") ? `${fileName(address)}, decided only` : fileName(address)), h("small", {}, text),
     );
     return h(
       "section", { "aria-labelledby": "f-export" },
@@ -131,7 +131,7 @@ export class ExchangeView {
     const known = h("datalist", { id: "known-raters" }, store.raters.map(({ name }) => h("option", { value: name })));
     return this.#form(
       "f-import", "Import",
-      "Decisions of a rater from a CSV file with the columns figure_id, decision and, if there are any, note. They are added to the log under the rater's name.",
+      "Decisions of a rater from a CSV file with the columns figure_id, decision and, if there are any, note and tags. They are added to the log under the rater's name.",
       [h("label", {}, "File", file), h("label", {}, "Rater", rater), known], "Import",
       async (form) => {
         const answer = await send("/imports", form);
@@ -174,18 +174,22 @@ export class ExchangeView {
               "thead", {},
               h(
                 "tr", {},
-                [
-                  "figure", "call", "p(atypical)", "novelty", "reason"
-                ].map((title) => h("th", { scope: "col" }, title))
+                ["crop", "figure", "the model says", "probability of atypical", "why refused"].map(
+                  (title) => h("th", { scope: "col" }, title)
+                )
               )
             ),
             h(
               "tbody", {},
               answer.rows.map(
                 (row) => h(
-                  "tr", {}, h("th", { scope: "row" }, row.figure_id), h("td", {}, callTag(row.call)),
-                  h("td", {}, fixed(row.p_atypical)), h("td", {}, fixed(row.novelty, 2)),
-                  h("td", { class: "left" }, row.reason ?? "")
+                  "tr", {},
+                  h(
+                    "td", { class: "left" },
+                    row.crop && h("img", { src: row.crop, alt: `crop of ${row.figure_id}`, class: "upload-crop" })
+                  ),
+                  h("th", { scope: "row" }, row.figure_id), h("td", {}, callTag(row.call)),
+                  h("td", {}, fixed(row.p_atypical, 2)), h("td", { class: "left" }, row.reason ?? "")
                 )
               )
             ))),

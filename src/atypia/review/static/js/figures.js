@@ -80,6 +80,18 @@ export class FigureList extends EventTarget {
     for (let number = from; number <= to; number += 1) this.#need(number);
   }
 
+  /** The first figures of the whole list, also those that are not loaded. */
+  async first(count) {
+    const found = [];
+    const step = 1000;
+    while (found.length < count) {
+      const { total, figures } = await this.#load(found.length, Math.min(step, count - found.length), this.#closed.signal);
+      found.push(...figures.map((figure) => this.dress(figure)));
+      if (!figures.length || found.length >= total) break;
+    }
+    return found;
+  }
+
   /** Repeats failed requests. */
   retry() {
     this.error = null;

@@ -5,9 +5,9 @@ import { symbol } from "./card.js";
 import { button, fill, h, icon, stateBox, whole } from "./dom.js";
 import { FigureList } from "./figures.js";
 import { TILES } from "./grid.js";
-import { CALLS, DECISIONS, SORTS, className } from "./names.js";
+import { CALLS, DECISIONS, SORTS, className, sortTitle } from "./names.js";
 import { outbox } from "./outbox.js";
-import { choiceMenu, lookControls, menu } from "./parts.js";
+import { choiceMenu, legendMenu, lookControls, menu } from "./parts.js";
 import { dress } from "./review.js";
 import { replaceRoute } from "./route.js";
 import { store } from "./store.js";
@@ -55,7 +55,7 @@ export class GalleryView {
     });
     const changed = () => this.#changed();
     this.sort = h("select", { "aria-label": "Sort by", on: { change: () => this.#sorted() } });
-    this.direction = button("", () => this.#turn(), { name: "down", label: "Highest first" });
+    this.direction = button("", () => this.#turn(), { name: "down", label: "Direction" });
     this.menus = {
       case: choiceMenu("Case", session.cases.map(String), changed),
       domain: choiceMenu("Domain", session.domains.map(String), changed),
@@ -65,6 +65,9 @@ export class GalleryView {
         (name) => DECISIONS.find((one) => one.name === name)?.title ?? "Undecided"
       ),
     };
+    this.menus.tag = choiceMenu("Tag", session.tags, changed);
+    this.assigned = h("input", { type: "checkbox", on: { change: changed } });
+    this.mine = h("label", { hidden: true }, this.assigned, "Assigned to me");
     this.undecided = h("input", { type: "checkbox", on: { change: changed } });
     this.count = h("span", { class: "faint number", role: "status" });
     this.anew = button("", () => this.#load(0), { name: "reload", label: "Reload the list" });
@@ -79,14 +82,18 @@ export class GalleryView {
       "div", { class: "bar", role: "toolbar", "aria-label": "Sort and filter" },
       h("span", { class: "joined" }, this.sort, this.direction),
       Object.values(this.menus).map((one) => one.element),
-      h("label", {}, this.undecided, "Undecided only"),
+      h("label", {}, this.undecided, "Undecided only"), this.mine,
       this.anew,
-      h("span", { class: "grow" }), this.count, this.display.element,
+      h("span", { class: "grow" }), this.count, legendMenu().element, this.display.element,
     );
     this.element = h("div", { class: "view" }, this.toolbar, this.workspace.element);
     this.workspace.addEventListener("moved", () => this.#remember());
     this.workspace.addEventListener("large", () => this.#remember());
     store.addEventListener("blind", () => this.#blind());
+    store.addEventListener("added", () => this.#query && this.#load(this.workspace.grid.position));
+    const mine = () => (this.mine.hidden = !store.progress(store.rater).assigned && !this.assigned.checked);
+    for (const event of ["rater", "raters"]) store.addEventListener(event, mine);
+    mine();
     for (const event of ["rater", "imported"]) {
       store.addEventListener(event, () => this.#query && this.#load(this.workspace.grid.position));
     }
@@ -97,7 +104,7 @@ export class GalleryView {
 
   /** Restores the state in a URL; without parameters the gallery is unchanged. */
   show(route) {
-    const names = ["sort", "desc", "case", "domain", "call", "decision", "undecided", "figure", "at"];
+    const names = ["sort", "desc", "case", "domain", "call", "decision", "tag", "undecided", "assigned", "figure", "at"];
     const isGiven = names.some((name) => route.get(name) !== null);
     if (this.#query && !isGiven) {
       this.workspace.resume();
@@ -111,14 +118,16 @@ export class GalleryView {
     this.#point(descending === null ? SORTS[this.sort.value]?.descending ?? false : descending === "1");
     for (const [name, one] of Object.entries(this.menus)) one.set(name === "call" && store.blind ? [] : route.all(name));
     this.undecided.checked = route.get("undecided") === "1";
+    this.assigned.checked = route.get("assigned") === "1";
+    if (this.assigned.checked) this.mine.hidden = false;
     this.#load(
       Number(route.get("at")) || 0, route.get("figure") === null ? null : Number(route.get("figure")),
       route.get("large") === "1"
     );
   }
 
-  key(key) {
-    return this.workspace.key(key);
+  key(key, isShift) {
+    return this.workspace.key(key, isShift);
   }
 
   #offer() {
@@ -129,10 +138,11 @@ export class GalleryView {
     fill(
       this.sort,
       sorts.filter((name) => needs[name] ?? true).map(
-        (name) => h("option", { value: name }, SORTS[name]?.title ?? name)
+        (name) => h("option", { value: name }, sortTitle(name, store.blind))
       )
     );
     if ([...this.sort.options].some((option) => option.value === chosen)) this.sort.value = chosen;
+    this.#point(this.descending ?? false);
     for (const [name, one] of Object.entries(this.menus)) {
       const values = { case: store.session.cases, domain: store.session.domains, call: store.session.calls }[name];
       one.element.hidden = (values !== undefined && values.length < 2) || (name === "call" && store.blind);
@@ -141,10 +151,11 @@ export class GalleryView {
 
   #point(descending) {
     this.descending = descending;
-    const title = descending ? "Highest first" : "Lowest first";
-    this.direction.setAttribute("aria-label", title);
+    const words = SORTS[this.sort.value]?.[descending ? "down" : "up"] ?? (descending ? "last first" : "first to last");
+    const title = store.blind && this.sort.value === "index" ? (descending ? "reversed" : "as drawn") : words;
+    this.direction.setAttribute("aria-label", `Direction: ${title}`);
     this.direction.title = `${title}; press to reverse`;
-    this.direction.replaceChildren(icon(descending ? "down" : "up"));
+    fill(this.direction, icon(descending ? "down" : "up"), h("span", { class: "words" }, title));
   }
 
   #sorted() {
@@ -164,6 +175,7 @@ export class GalleryView {
   #reset() {
     for (const one of Object.values(this.menus)) one.set([]);
     this.undecided.checked = false;
+    this.assigned.checked = false;
     this.#load(0);
   }
 
@@ -182,7 +194,7 @@ export class GalleryView {
     const chosen = Object.fromEntries(Object.entries(this.menus).map(([name, one]) => [name, [...one.chosen]]));
     const { rater, blind } = store;
     const query = {
-      sort: this.sort.value, descending: this.descending, ...chosen, undecided: this.undecided.checked, rater, blind
+      sort: this.sort.value, descending: this.descending, ...chosen, undecided: this.undecided.checked, assigned: this.assigned.checked, rater, blind
     };
     this.#query = query;
     this.#large = large;
@@ -205,7 +217,7 @@ export class GalleryView {
     list.addEventListener("change", found);
     list.addEventListener("change", () => this.#counted());
     // Only a figure is given, not its position: find it in file order.
-    const start = index !== null && !position && query.sort === "index" && !query.descending && !byDecision && !chosen.case.length && !chosen.domain.length && !chosen.call.length ? index : position;
+    const start = index !== null && !position && query.sort === "index" && !query.descending && !byDecision && !chosen.case.length && !chosen.domain.length && !chosen.call.length && !chosen.tag.length && !query.assigned ? index : position;
     this.workspace.setList(list, start);
     this.#counted();
     this.#remember();
@@ -225,10 +237,10 @@ export class GalleryView {
     const { figure, large, grid } = this.workspace;
     if (large.isOpen) this.#large = true;
     else if (figure) this.#large = false;
-    const { sort, descending, undecided } = this.#query;
+    const { sort, descending, undecided, assigned } = this.#query;
     const chosen = Object.fromEntries(Object.entries(this.menus).map(([name, one]) => [name, [...one.chosen]]));
     replaceRoute("gallery", {
-      sort, desc: descending ? "1" : "0", ...chosen, undecided, at: grid.position || null, figure: figure?.index ?? null, large: this.#large, blind: store.blind,
+      sort, desc: descending ? "1" : "0", ...chosen, undecided, assigned, at: grid.position || null, figure: figure?.index ?? null, large: this.#large, blind: store.blind,
     });
   }
 }

@@ -19,11 +19,16 @@ export const TILES = {
   large: { title: "Large", px: 208, size: 320 }
 };
 
-/** Events: `current` (the cursor moved or its figure arrived), `open` (Enter, double click). */
+/** Events: `current` (the cursor moved or its figure arrived), `open` (Enter, double click), `chosen` (the choice changed). */
 export class Grid extends EventTarget {
   list = null;
   /** Position of the cursor. */
   position = 0;
+  /** Figures chosen to be decided at once, by index. */
+  chosen = new Map();
+  /** Whether a click chooses figures (for touch), as with Ctrl. */
+  choosing = false;
+  #anchor = null;
   #rows = new Map();
   #pool = [];
   #columns = 1;
@@ -48,7 +53,7 @@ export class Grid extends EventTarget {
     this.#line = line;
     this.#shows = shows;
     this.space = h("div", { class: "space", role: "presentation" });
-    this.element = h("div", { class: "grid", role: "grid", tabindex: "0", "aria-label": label }, this.space);
+    this.element = h("div", { class: "grid", role: "grid", tabindex: "0", "aria-multiselectable": "true", "aria-label": label }, this.space);
     this.element.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     this.element.addEventListener("click", (event) => this.#clicked(event, "current"));
     this.element.addEventListener("dblclick", (event) => this.#clicked(event, "open"));
@@ -82,6 +87,7 @@ export class Grid extends EventTarget {
   setList(list, position = 0) {
     this.list = list;
     this.position = position;
+    this.choose([]);
     this.#shown = null;
     const changed = () => this.list === list && this.refresh();
     list.addEventListener("change", changed);
@@ -117,8 +123,37 @@ export class Grid extends EventTarget {
     this.dispatchEvent(new Event("current"));
   }
 
-  /** Moves by a key; returns whether the grid uses this key. */
-  key(key) {
+  /** Chooses these figures and no others. */
+  choose(figures) {
+    this.chosen = new Map(figures.map((figure) => [figure.index, figure]));
+    if (!figures.length) this.#anchor = null;
+    this.#dirty = true;
+    this.#plan();
+    this.dispatchEvent(new Event("chosen"));
+  }
+
+  /** Chooses the loaded figures from the anchor to the cursor. */
+  #chooseTo(from) {
+    this.#anchor ??= from;
+    const [first, last] = [Math.min(this.#anchor, this.position), Math.max(this.#anchor, this.position)];
+    const figures = [];
+    for (let at = first; at <= last; at += 1) if (this.list.at(at)) figures.push(this.list.at(at));
+    const anchor = this.#anchor;
+    this.choose(figures);
+    this.#anchor = anchor;
+  }
+
+  #toggle(figure) {
+    const { chosen } = this;
+    if (!figure) return;
+    if (chosen.has(figure.index)) chosen.delete(figure.index);
+    else chosen.set(figure.index, figure);
+    this.choose([...chosen.values()]);
+  }
+
+  /** Moves by a key; returns whether the grid uses this key. With Shift, the figures passed are chosen. */
+  key(key, isShift = false) {
+    const from = this.position;
     const page = this.#columns * this.screenful;
     const steps = {
       ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.#columns, ArrowDown: this.#columns, PageUp: -page, PageDown: page
@@ -130,8 +165,10 @@ export class Grid extends EventTarget {
         key === "ArrowDown" && wanted >= this.#all && this.#rowOf(this.position) === this.#rowOf(this.#all - 1)
       )) return true;
       this.moveTo(wanted);
+      if (isShift) this.#chooseTo(from);
     } else if (key === "Home") this.moveTo(0);
     else if (key === "End") this.moveTo(this.#all - 1);
+    else if (key === "Escape" && this.chosen.size) this.choose([]);
     else if (key === "Enter" || key === " ") this.dispatchEvent(new Event("open"));
     else return false;
     return true;
@@ -290,7 +327,7 @@ export class Grid extends EventTarget {
       card.classList.toggle("current", position === this.position);
       updateCard(
         card, card.hidden ? null : figure,
-        { line: figure ? this.#line(figure, position) : "", view, size, shows: this.#shows, images: !this.#flying }
+        { line: figure ? this.#line(figure, position) : "", view, size, shows: this.#shows, images: !this.#flying, chosen: figure && this.chosen.has(figure.index) }
       );
     }
   }
@@ -299,6 +336,15 @@ export class Grid extends EventTarget {
     const card = event.target.closest(".card");
     if (!card?.id) return;
     const position = Number(card.id.slice("card-".length));
+    const from = this.position;
+    if (what === "current" && (event.shiftKey || event.ctrlKey || event.metaKey || this.choosing)) {
+      this.moveTo(position);
+      if (event.shiftKey) this.#chooseTo(from);
+      else this.#toggle(this.list.at(position));
+      this.element.focus({ preventScroll: true });
+      return;
+    }
+    if (what === "current" && this.chosen.size) this.choose([]);
     if (position !== this.position) this.moveTo(position);
     this.element.focus({ preventScroll: true });
     if (what === "open") this.dispatchEvent(new Event("open"));

@@ -2,7 +2,8 @@
 
 import { describe } from "./card.js";
 import { button, fill, h, whole } from "./dom.js";
-import { decisionButtons, lookControls, modelSection, noteSection, opinionsSection, originSection } from "./parts.js";
+import { decisionButtons, lookControls, modelSection, noteSection, opinionsSection, originSection, tagSection } from "./parts.js";
+import { shownName } from "./names.js";
 import { Scope } from "./scope.js";
 import { store } from "./store.js";
 
@@ -12,7 +13,7 @@ import { store } from "./store.js";
  * @property {function(): ?Object} figure the figure under the cursor
  * @property {function(): [number, number]} place its position and the number of all
  * @property {function(number)} step moves by figures
- * @property {function(string)} decide @property {function(boolean)} note @property {function()} undo
+ * @property {function(string)} tag @property {function(string)} decide @property {function(boolean)} note @property {function()} undo
  * @property {function(): ?Object} decided the figure just decided, if the page has advanced from it
  * @property {boolean} [settles] decisions are arbitrations
  */
@@ -73,7 +74,8 @@ export class LargeView {
       this.title.textContent = "Loading …";
       return;
     }
-    this.title.textContent = figure.figure_id;
+    this.title.textContent = shownName(figure);
+    this.title.title = figure.figure_id;
     this.scope.show(figure, store.preferences.stain, `Crop of ${describe(figure)}`);
     const { settles } = this.#cursor;
     this.buttons.set(settles ? figure.settled : figure.decision);
@@ -87,6 +89,7 @@ export class LargeView {
         this.buttons.element
       ),
       h("div", { class: "pair first" }, button("Undo", () => this.#cursor.undo(), { name: "undo", key: "z" })),
+      !settles && tagSection(figure, (name) => this.#cursor.tag(name)),
       !settles && noteSection(figure, (isCurrent) => this.#cursor.note(isCurrent), this.#cursor.decided()),
       modelSection(figure),
       opinionsSection(figure),
@@ -105,6 +108,7 @@ export class LargeView {
       Home: () => this.#cursor.step(-Infinity), End: () => this.#cursor.step(Infinity),
       Enter: () => this.close(), " ": () => this.close(),
       "+": () => this.scope.zoomBy(1), "=": () => this.scope.zoomBy(1), "-": () => this.scope.zoomBy(-1), 0: () => this.scope.fit(),
+      s: () => this.scope.toggleAround(), S: () => this.scope.toggleAround(),
     };
     if (!(key in actions)) return false;
     actions[key]();

@@ -10,7 +10,7 @@ import { GalleryView } from "./gallery.js";
 import { LargeView } from "./large.js";
 import { DECISIONS } from "./names.js";
 import { outbox } from "./outbox.js";
-import { applyLook, stepLook, toggleStain } from "./parts.js";
+import { applyLook, stepLook, tally, toggleStain } from "./parts.js";
 import { ArbitrationView, QueueView } from "./queues.js";
 import { setRaterDialog, startReview, undo } from "./review.js";
 import { forgetRoute, readRoute, routeHash } from "./route.js";
@@ -91,7 +91,7 @@ function showTools() {
       fill(rater, icon("person"), h("span", { class: "who" }, store.rater), h(
         "span", { class: "number" }, `${whole(decided)} / ${whole(figures)}`
       ),
-        h("progress", { max: figures || 1, value: decided, "aria-label": `${percent(decided, figures)} decided` }));
+        h("progress", { max: figures || 1, value: decided, "aria-label": `${percent(decided, figures)} decided` }), h("span", { class: "number share" }, percent(decided, figures)));
     }
   };
   const showBlind = () => {
@@ -110,11 +110,11 @@ function showTools() {
     const names = Object.keys(THEMES);
     store.prefer({ theme: names[(names.indexOf(store.preferences.theme) + 1) % names.length] });
   };
-  for (const event of ["rater", "raters"]) store.addEventListener(event, showRater);
+  for (const event of ["rater", "raters", "added"]) store.addEventListener(event, showRater);
   store.addEventListener("blind", showBlind);
   store.addEventListener("preferences", showTheme);
   store.addEventListener("preferences", applyLook);
-  fill(document.getElementById("tools"), rater, blind, theme, help);
+  fill(document.getElementById("tools"), tally(), rater, blind, theme, help);
   showRater();
   showBlind();
   showTheme();
@@ -136,6 +136,12 @@ const COMMON = {
 };
 
 function keyed(event) {
+  if ((event.ctrlKey || event.metaKey) && event.key === "a" && !isTyping(event.target) && !large?.isOpen
+    && !document.querySelector("dialog[open]") && current?.workspace?.element.isConnected) {
+    current.workspace.chooseAll();
+    event.preventDefault();
+    return;
+  }
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
   const dialog = document.querySelector("dialog[open]:not(.large)");
   if (dialog || !current) return;
@@ -150,8 +156,9 @@ function keyed(event) {
   if (decision && target.decide) target.decide(decision.name);
   else if (key === "c" && target.decide) target.decide(null);
   else if (key === "t" && target.note) target.note();
+  else if (/^[1-9]$/.test(key) && target.tag && store.session.tags[Number(key) - 1]) target.tag(store.session.tags[Number(key) - 1]);
   else if (key in COMMON) COMMON[key]();
-  else taken = large.isOpen ? large.key(event.key) : current.key(event.key);
+  else taken = large.isOpen ? large.key(event.key) : current.key(event.key, event.shiftKey);
   if (taken) event.preventDefault();
 }
 

@@ -5,13 +5,18 @@ import { store } from "./store.js";
 
 const NAME = "unsent";
 const RETRY_MS = 3000;
+/** Kinds of events that are nobody's own decision. */
+export const SHARED = ["arbitration", "assignment", "addition"];
 
 /**
  * @typedef {Object} Item
- * @property {"decision"|"arbitration"|"undo"} kind
+ * @property {"decision"|"several"|"arbitration"|"undo"} kind
  * @property {string} rater
  * @property {number} [index] @property {string} [figure_id]
+ * @property {number[]} [indices] of one decision on several figures
+ * @property {boolean} [settles] whether that is an arbitration of each
  * @property {?string} [decision]
+ * @property {string[]} [tags] all tags, if they change; without them the tags are kept
  * @property {?string} [note] the whole note, if it changes; without it the note is kept
  * @property {number} [event] id of the rater's latest event stated with the figure, 0 for none
  * @property {boolean} [blind]
@@ -64,7 +69,7 @@ class Outbox extends EventTarget {
 
   /** A figure's state once everything is sent; null if nothing is waiting. */
   pending(rater, index) {
-    const mine = this.items.filter((one) => one.rater === rater && one.index === index && one.kind !== "undo");
+    const mine = this.items.filter((one) => one.rater === rater && (one.index === index || one.indices?.includes(index)) && one.kind !== "undo");
     return mine.length ? Object.assign({}, ...mine.map(changes)) : null;
   }
 
@@ -127,7 +132,15 @@ class Outbox extends EventTarget {
     const { kind, rater, index, decision } = item;
     if (kind === "undo") {
       const answer = await post("/decisions/undo", { rater });
-      if (answer.kind !== "arbitration") this.#latest.set(`${rater}\n${answer.index}`, answer.id);
+      if (!SHARED.includes(answer.kind)) {
+        for (const one of answer.figures) this.#latest.set(`${rater}\n${one.index}`, one.event);
+      }
+      return answer;
+    }
+    if (kind === "several") {
+      const { indices, settles } = item;
+      const answer = await post("/decisions/several", { rater, indices, decision, settles: settles ?? false });
+      for (const [one, event] of Object.entries(settles ? {} : answer.events)) this.#latest.set(`${rater}\n${one}`, event);
       return answer;
     }
     if (kind === "arbitration") return post("/arbitration", { rater, index, decision });
@@ -138,7 +151,7 @@ class Outbox extends EventTarget {
     const note = item.note === undefined ? null : item.note ?? "";
     try {
       const answer = await post(
-        "/decisions", { rater, index, decision, note, seen_previous: seen, blind: item.blind ?? false }
+        "/decisions", { rater, index, decision, note, tags: item.tags ?? null, seen_previous: seen, blind: item.blind ?? false }
       );
       this.#latest.set(key, answer.id);
       return answer;
@@ -148,8 +161,8 @@ class Outbox extends EventTarget {
       const now = await get(`/figures/${index}`, { rater, blind: item.blind });
       this.#latest.set(key, now.event ?? 0);
       const wanted = changes(item);
-      if (Object.keys(wanted).every((name) => (now[name] ?? null) === wanted[name])) return now;
-      item.before = { decision: now.decision, note: now.note };
+      if (Object.keys(wanted).every((name) => String(now[name] ?? null) === String(wanted[name]))) return now;
+      item.before = { decision: now.decision, note: now.note, tags: now.tags };
       throw error;
     }
   }
@@ -157,8 +170,11 @@ class Outbox extends EventTarget {
 
 /** A figure's state after an item. */
 function changes(item) {
-  if (item.kind === "arbitration") return { settled: item.decision };
-  return item.note === undefined ? { decision: item.decision } : { decision: item.decision, note: item.note };
+  if (item.kind === "arbitration" || item.settles) return { settled: item.decision };
+  const found = { decision: item.decision };
+  if (item.note !== undefined) found.note = item.note;
+  if (item.tags !== undefined) found.tags = item.tags;
+  return found;
 }
 
 export const outbox = new Outbox();

@@ -1,5 +1,8 @@
 /** Figures drawn over a slide, on one canvas: fast with tens of thousands. */
 
+import { differs } from "./names.js";
+import { store } from "./store.js";
+
 /** Colours of calls and decisions, as in the style sheet. */
 const COLOURS = {
   atypical: "#d55e00", normal: "#56b4e9", unsure: "#f0e442", uncertain: "#f0e442", "not-mitosis": "#cc79a7", refused: "#999999", unknown: "#ffffff",
@@ -76,6 +79,8 @@ export class Overlay {
     if (!view) return;
     // One path for each kind: the number of strokes does not grow with the figures.
     const paths = new Map();
+    const apart = new Path2D();
+    const { threshold } = store.session;
     let marked = null;
     for (const figure of this.figures) {
       const side = figure.side_px * view.scale;
@@ -93,11 +98,21 @@ export class Overlay {
         path.frames.rect(x - side / 2, y - side / 2, side, side);
         SHAPES[kind](path.marks, x - side / 2, y - side / 2, MARK_PX);
       }
+      if (figure.decision && differs(figure, figure.decision, threshold)) {
+        const [cx, cy] = side < FRAME_FROM_PX ? [x, y] : [x - side / 2, y - side / 2];
+        apart.moveTo(cx + MARK_PX + 5, cy);
+        apart.arc(cx, cy, MARK_PX + 5, 0, 2 * Math.PI);
+      }
       if (figure.index === this.current) marked = { x, y, side: Math.max(side, 3.2 * MARK_PX) };
     }
     for (const { kind, isDecided, marks, frames } of paths.values()) this.#paint(
       context, COLOURS[kind], isDecided, marks, frames
     );
+    for (const [style, width] of [["#000000", 4.5], ["#ffffff", 2.5]]) {
+      context.strokeStyle = style;
+      context.lineWidth = width;
+      context.stroke(apart);
+    }
     if (marked) this.#point(context, marked);
   }
 

@@ -1,8 +1,8 @@
 /** Parts that several views show: buttons of decisions, facts of a figure, display settings, menus. */
 
-import { callTag, decisionTag } from "./card.js";
-import { add, button, fill, fixed, h, whole } from "./dom.js";
-import { DECISIONS, className } from "./names.js";
+import { callSymbol, callTag, decisionTag, differsTag, opinion, symbol } from "./card.js";
+import { add, button, fill, fixed, h, percent, whole } from "./dom.js";
+import { CALLS, DECISIONS, FIELD_UM, className, differs } from "./names.js";
 import { store } from "./store.js";
 
 /** Buttons of the four decisions; `set(decision)` presses one. */
@@ -59,12 +59,16 @@ export function modelSection(figure) {
     "section", {}, h("h3", {}, "Model"),
     h(
       "div", { class: "pair" }, figure.call && callTag(figure.call),
-      Number.isFinite(figure.p) && h("span", { class: "number" }, `p(atypical) ${fixed(figure.p)}`)
+      Number.isFinite(figure.p) && h("span", { class: "number" }, `probability of atypical ${fixed(figure.p, 2)}`),
+      differs(figure, figure.decision, store.session.threshold) && differsTag()
     ),
     Number.isFinite(figure.p) && probability(figure),
     pairs([
-      ["uncertainty", Number.isFinite(figure.uncertainty) ? `${fixed(figure.uncertainty, 2)} bit` : null],
-      ["novelty", Number.isFinite(figure.novelty) ? fixed(figure.novelty, 2) : null],
+      ["limit", Number.isFinite(store.session.threshold) ? `atypical from ${fixed(store.session.threshold, 2)}` : null],
+      [
+        "novelty",
+        Number.isFinite(figure.novelty) ? `${fixed(figure.novelty, 2)}${figure.call === "refused" ? ", above the model's limit" : ""} (distance from what the model was trained on)` : null
+      ],
     ]),
   );
 }
@@ -86,7 +90,14 @@ export function opinionsSection(figure) {
     ]),
     others.length > 0 && h(
       "ul", { class: "opinions" },
-      others.map(([rater, decision]) => h("li", {}, h("span", {}, rater), decisionTag(decision)))
+      others.map(
+        ([rater, decision]) => h(
+          "li", {}, h("span", {}, opinion(rater, decision), " ", rater), h(
+            "span", {}, decisionTag(decision),
+            (figure.others_tags?.[rater] ?? []).map((tag) => [" ", h("span", { class: "chip" }, tag)])
+          )
+        )
+      )
     ),
   );
 }
@@ -102,14 +113,97 @@ export function originSection(figure) {
       ["case", figure.case],
       ["domain", figure.domain],
       ["position", place],
-      ["resolution", Number.isFinite(figure.mpp) ? `${fixed(figure.mpp, 3)} µm/px` : null],
-      ["field", Number.isFinite(figure.width_um) ? `${fixed(figure.width_um, 1)} µm` : null],
+      [
+        "resolution",
+        Number.isFinite(figure.mpp) ? `${fixed(figure.mpp, 3)} µm/px${figure.mpp_assumed ? ", assumed by the model" : ""}` : null
+      ],
+      ["crop", Number.isFinite(figure.width_um) ? `${fixed(figure.width_um, 1)} µm wide` : null],
+      ["border", figure.beyond ? "striped: beyond the slide" : null],
+      ["assigned to", figure.assigned?.length ? figure.assigned.join(", ") : null],
+      ["added", figure.added ? "by a rater; the model has not seen it" : null],
     ]),
     onSlide && h(
       "p", {}, h("a", { href: `#slides?slide=${figure.slide}&figure=${figure.index}` }, "Show on its slide")
     ),
   );
 }
+
+/**
+ * The rater's tags of a figure as buttons, and a field for others.
+ * @param {Object} figure
+ * @param {function(string)} onToggle
+ */
+export function tagSection(figure, onToggle) {
+  const given = figure.tags ?? [];
+  const names = [...new Set([...store.session.tags, ...given])];
+  const field = h("input", {
+    type: "text", maxlength: 40, placeholder: "another …", "aria-label": "Another tag", autocomplete: "off"
+  });
+  const submit = (event) => {
+    event.preventDefault();
+    const name = field.value.replaceAll(";", ",").trim();
+    if (name && !given.includes(name)) onToggle(name);
+  };
+  return h(
+    "section", {}, h("h3", {}, "Type of atypia, tags"),
+    h(
+      "div", { class: "tags", role: "group", "aria-label": "Tags" },
+      names.map((name, i) => {
+        const one = button(name, () => onToggle(name), { key: i < 6 ? String(i + 1) : null });
+        one.setAttribute("aria-pressed", String(given.includes(name)));
+        return one;
+      }),
+      h("form", { on: { submit } }, field)
+    ),
+  );
+}
+
+/** The running count and rate of the present rater's decisions; follows every decision. */
+export function tally() {
+  const element = h("span", { class: "tally number", role: "status", "aria-label": "Your decisions so far" });
+  const show = () => {
+    const { counts, rate, rated } = store.progress(store.rater);
+    const [atypical, normal] = [counts.atypical ?? 0, counts.normal ?? 0];
+    element.hidden = !store.rater;
+    const all = atypical + normal;
+    const isCurrent = rated === `${atypical}/${all}` && Number.isFinite(rate?.low);
+    fill(
+      element,
+      DECISIONS.map(({ name, title }) => h("span", { title }, symbol(name, title), whole(counts[name] ?? 0))),
+      all > 0 && h(
+        "span", { title: "atypical of the figures that you called atypical or normal; in brackets the exact 95 % interval" },
+        h("b", {}, percent(atypical, all)), " atypical",
+        isCurrent && h("span", { class: "faint word" }, ` (${Math.round(100 * rate.low)} to ${Math.round(100 * rate.high)} %)`)
+      ),
+    );
+  };
+  for (const event of ["rater", "raters"]) store.addEventListener(event, show);
+  show();
+  return element;
+}
+
+/** What the symbols mean, as a menu. */
+export function legendMenu() {
+  const row = (mark, text) => h("li", {}, mark, h("span", {}, text));
+  const box = h("div");
+  const show = () => fill(box,
+    h("ul", { class: "legend-list" },
+      DECISIONS.map(({ name, title }) => row(decisionTag(name), `you decided: ${title.toLowerCase()}`)),
+      !store.blind && row(differsTag(), "your decision is another class than the model's"),
+      !store.blind && store.session.calls.map((name) => row(callSymbol(name, name), `the model: ${CALLS[name]?.title ?? name}`)),
+      !store.blind && store.raters.filter(({ name }) => name !== store.rater).map(({ name }) => row(opinion(name, "atypical"), `decision of ${name}`)),
+    ),
+    h("p", { class: "faint" }, "Colours are people's decisions; the model's calls have none. The number beside a call is the probability of atypical."),
+  );
+  const made = menu("Legend", box, { right: true });
+  made.element.addEventListener("toggle", () => made.element.open && show());
+  return made;
+}
+
+/** What the model saw of a figure, in words. */
+export const fieldWords = (figure) => (
+  Number.isFinite(figure.width_um) && figure.width_um > 1.02 * FIELD_UM ? `the marked square of ${FIELD_UM} µm` : "the whole crop"
+);
 
 /** Applies brightness and contrast to all tissue images. */
 export function applyLook() {

@@ -5,7 +5,7 @@ import { button, fill, h, stateBox, whole } from "./dom.js";
 import { FigureList } from "./figures.js";
 import { QUEUES, decisionOf } from "./names.js";
 import { outbox } from "./outbox.js";
-import { blindBox } from "./parts.js";
+import { blindBox, legendMenu } from "./parts.js";
 import { dress } from "./review.js";
 import { replaceRoute } from "./route.js";
 import { store } from "./store.js";
@@ -19,6 +19,8 @@ function votes(figure) {
   return [...counts].map(([name, count]) => `${count} ${decisionOf(name)?.title.toLowerCase() ?? name}`).join(", ");
 }
 
+const who = (figure) => Object.entries(figure.others ?? {}).map(([rater, decision]) => `${rater}: ${decisionOf(decision)?.title.toLowerCase() ?? decision}`).join(", ");
+
 /** Figures on which raters disagree, to be settled. */
 export class ArbitrationView {
   #open = false;
@@ -26,22 +28,26 @@ export class ArbitrationView {
   constructor(large) {
     this.workspace = new Workspace({
       label: "Disagreements", large, settles: true,
-      line: (figure) => votes(figure),
+      line: (figure) => h("span", { title: who(figure) }, votes(figure)),
       empty: () => stateBox(
         "Nothing to settle", "This queue lists the figures on which two or more raters decided differently."
       ),
     });
     this.count = h("span", { class: "number" });
+    this.who = h("span", { role: "status" });
     this.toolbar = h(
       "div", { class: "bar" }, h(
         "p", {}, this.count,
-        h("span", { class: "faint" }, " A decision here settles the consensus and is logged as an arbitration.")
+        h("span", { class: "faint" }, " A decision here settles the consensus. The letters beside the symbols are the raters."), " ", this.who
       ),
-      h("span", { class: "grow" }), button("Reload the list", () => this.#load(), { name: "reload" }),
+      h("span", { class: "grow" }), legendMenu().element, button("Reload the list", () => this.#load(), { name: "reload" }),
     );
     this.body = h("div", { class: "view" });
     this.element = h("div", { class: "view" }, this.body);
-    this.workspace.addEventListener("moved", () => this.#remember());
+    this.workspace.addEventListener("moved", () => {
+      this.who.textContent = this.workspace.figure ? who(this.workspace.figure) : "";
+      this.#remember();
+    });
     store.addEventListener("blind", () => this.element.isConnected && this.#load());
   }
 
@@ -49,8 +55,8 @@ export class ArbitrationView {
     this.#load(Number(route.get("at")) || 0);
   }
 
-  key(key) {
-    return this.#open && this.workspace.key(key);
+  key(key, isShift) {
+    return this.#open && this.workspace.key(key, isShift);
   }
 
   #load(position = 0) {
@@ -123,8 +129,8 @@ export class QueueView {
     this.#load();
   }
 
-  key(key) {
-    return this.#open && this.workspace.key(key);
+  key(key, isShift) {
+    return this.#open && this.workspace.key(key, isShift);
   }
 
   #choose(kind) {

@@ -1,9 +1,9 @@
 /** Decisions, notes and undo, for all views. The page shows a decision at once; the outbox sends it. */
 
-import { OfflineError, RefusedError, get } from "./api.js";
-import { announce, toast } from "./dom.js";
+import { OfflineError, RefusedError, get, post } from "./api.js";
+import { announce, toast, whole } from "./dom.js";
 import { decisionOf } from "./names.js";
-import { outbox } from "./outbox.js";
+import { SHARED, outbox } from "./outbox.js";
 import { store } from "./store.js";
 
 /** Largest length of a note in characters; the server refuses longer ones. */
@@ -22,18 +22,21 @@ function patch(index, changes) {
   store.emit("figure", { index, patch: changes });
 }
 
-async function push(kind, figure, decision, note = undefined) {
+async function push(kind, figure, decision, { note = undefined, tags = undefined } = {}) {
   if (!store.rater && !(await askForRater())) return false;
   const { rater } = store;
-  const before = { decision: figure.decision ?? null, note: figure.note ?? null };
+  const before = { decision: figure.decision ?? null, note: figure.note ?? null, tags: figure.tags ?? [] };
+  const changed = { decision };
+  if (note !== undefined) changed.note = note;
+  if (tags !== undefined) changed.tags = tags;
   if (kind === "arbitration") {
     patch(figure.index, { settled: decision });
   } else {
-    patch(figure.index, note === undefined ? { decision } : { decision, note });
+    patch(figure.index, changed);
     store.count(rater, before.decision, decision);
   }
   outbox.push({
-    kind, rater, index: figure.index, figure_id: figure.figure_id, decision, note, blind: store.blind,
+    kind, rater, index: figure.index, figure_id: figure.figure_id, decision, note, tags, blind: store.blind,
     event: "event" in figure ? figure.event ?? 0 : undefined,
     before: kind === "arbitration" ? { settled: figure.settled ?? null } : before,
   });
@@ -60,25 +63,90 @@ export async function decide(figure, decision, { settles = false } = {}) {
 export async function writeNote(figure, text) {
   const note = text.trim() || null;
   if (note === (figure.note ?? null)) return;
-  if (await push("decision", figure, figure.decision ?? null, note)) announce(
+  if (await push("decision", figure, figure.decision ?? null, { note })) announce(
     `${note ? "note kept" : "note removed"}, figure ${figure.figure_id ?? figure.index}`
   );
 }
 
-/** Undoes the present rater's last decision. */
+/** Gives the present rater's tag to a figure, or takes it away. */
+export async function toggleTag(figure, name) {
+  const given = figure.tags ?? [];
+  const tags = given.includes(name) ? given.filter((one) => one !== name) : [...given, name].sort();
+  if (await push("decision", figure, figure.decision ?? null, { tags })) announce(
+    `${given.includes(name) ? "tag removed" : "tag"} ${name}, figure ${figure.figure_id ?? figure.index}`
+  );
+}
+
+/** One decision on several figures; one undo takes it back. */
+export async function decideSeveral(figures, decision, { settles = false } = {}) {
+  if (!store.rater && !(await askForRater())) return false;
+  const { rater } = store;
+  const field = settles ? "settled" : "decision";
+  const changed = figures.filter((figure) => (figure[field] ?? null) !== decision);
+  for (const figure of changed) {
+    patch(figure.index, { [field]: decision });
+    if (!settles) store.count(rater, figure.decision ?? null, decision);
+  }
+  const befores = changed.map((figure) => [figure.index, { [field]: figure[field] ?? null }]);
+  if (changed.length) outbox.push({
+    kind: "several", rater, indices: changed.map((figure) => figure.index), decision, settles, befores
+  });
+  const what = decision ? decisionOf(decision).title : "cleared";
+  toast(`${whole(changed.length)} figures: ${what.toLowerCase()}. Z undoes all of it.`);
+  return true;
+}
+
+/** Assigns figures to raters; an empty list to nobody. */
+export async function assign(figures, to) {
+  if (!store.rater && !(await askForRater())) return;
+  try {
+    await post("/assignments", { rater: store.rater, indices: figures.map((figure) => figure.index), to });
+    for (const figure of figures) patch(figure.index, { assigned: to });
+    toast(to.length ? `${whole(figures.length)} figures assigned to ${to.join(", ")}.` : "Assigned to nobody.");
+    recount();
+  } catch (error) {
+    if (!(error instanceof OfflineError) && !(error instanceof RefusedError)) throw error;
+    toast(`Nothing was assigned: ${error.message}`, true);
+  }
+}
+
+/** Adds a mitosis on a slide; returns the new figure, or null with a message. */
+export async function addFigure(slide, x_px, y_px) {
+  if (!store.rater && !(await askForRater())) return null;
+  try {
+    const figure = await post("/figures", { rater: store.rater, slide, x_px, y_px });
+    store.session.figures += 1;
+    store.emit("added", figure);
+    recount();
+    return figure;
+  } catch (error) {
+    if (!(error instanceof OfflineError) && !(error instanceof RefusedError)) throw error;
+    toast(`Nothing was added: ${error.message}`, true);
+    return null;
+  }
+}
+
+/** Undoes what the present rater did last. */
 export async function undo() {
   if (!store.rater && !(await askForRater())) return;
   const item = outbox.takeBack(store.rater);
   if (!item) outbox.push({ kind: "undo", rater: store.rater });
-  else {
+  else if (item.kind === "several") {
+    for (const [index, before] of item.befores) {
+      if ("decision" in before) store.count(store.rater, item.decision, before.decision);
+      undone(index, before, true);
+    }
+    announce(`undone: ${item.befores.length} figures`);
+  } else {
     if ("decision" in item.before) store.count(store.rater, item.decision, item.before.decision);
     undone(item.index, item.before);
   }
 }
 
-function undone(index, changes) {
+function undone(index, changes, isSilent = false) {
   patch(index, changes);
   store.emit("undone", { index });
+  if (isSilent) return;
   const [what] = Object.values(changes);
   announce(`undone: ${what ? decisionOf(what)?.title : "undecided"} again`);
 }
@@ -105,9 +173,18 @@ function recount() {
 
 function sent(item, answer) {
   if (item.kind === "undo" && item.rater === store.rater) {
-    const { index, decision, note } = answer;
-    const changes = answer.kind === "arbitration" ? { settled: decision } : { decision, note };
-    undone(index, { ...changes, ...outbox.pending(item.rater, index) });
+    const isShared = SHARED.includes(answer.kind);
+    if (answer.kind === "assignment" || answer.kind === "addition") {
+      if (answer.kind === "addition") store.session.figures -= answer.figures.length;
+      toast(answer.kind === "addition" ? "The added figure was withdrawn." : "The assignment was undone.");
+      store.emit("imported"); // lists show the figures anew
+    } else {
+      for (const { index, decision, note, tags } of answer.figures) {
+        const changes = isShared ? { settled: decision } : { decision, note, tags };
+        undone(index, { ...changes, ...outbox.pending(item.rater, index) }, answer.figures.length > 1);
+      }
+      if (answer.figures.length > 1) toast(`Undone: ${whole(answer.figures.length)} figures.`);
+    }
   }
   recount();
 }
@@ -118,6 +195,12 @@ function refused(item, error) {
       error.status === 409 ? "There is nothing to undo." : `Nothing was undone: ${error.message}`,
       error.status !== 409
     );
+    return;
+  }
+  if (item.kind === "several") {
+    for (const [index, before] of item.befores) if (item.rater === store.rater) patch(index, before);
+    toast(`The decision on ${whole(item.befores.length)} figures was not saved: ${error.message}`, true);
+    recount();
     return;
   }
   if (item.rater === store.rater && !outbox.pending(item.rater, item.index)) patch(item.index, item.before);

@@ -2,8 +2,16 @@
 
 import { OfflineError, RefusedError, cropAddress, fetchFile } from "./api.js";
 import { button, h } from "./dom.js";
+import { FIELD_UM } from "./names.js";
+import { store } from "./store.js";
 
 const STEPS = [1, 1.5, 2, 3, 4, 6, 8];
+/** A pixel of a crop is at first at most this many pixels of the screen: larger is only more blurred. */
+const MOST_ENLARGED = 4;
+/** Side of what is shown around a figure on a slide, in fields. */
+const AROUND = 2.5;
+/** The server reduces larger images to this side. */
+const LARGEST_PX = 1024;
 const BARS_UM = [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 const LONGEST_BAR_PX = 170;
 
@@ -21,10 +29,10 @@ export function scaleBar() {
   const element = h("div", { class: "scale" }, text, line);
   return {
     element,
-    set(pxPerUm) {
+    set(pxPerUm, isAssumed = false) {
       const bar = barLength(pxPerUm);
       line.hidden = !bar;
-      text.textContent = bar ? (bar.um >= 1000 ? `${bar.um / 1000} mm` : `${bar.um} µm`) : "scale unknown";
+      text.textContent = bar ? (bar.um >= 1000 ? `${bar.um / 1000} mm` : `${bar.um} µm`) + (isAssumed ? " (assumed)" : "") : "scale unknown";
       if (bar) line.style.width = `${bar.px}px`;
     },
   };
@@ -42,13 +50,16 @@ export class Scope {
     this.image = h("img", { alt: "", draggable: "false" });
     this.absent = h("div", { class: "absent", hidden: true });
     this.bar = scaleBar();
+    this.field = h("div", { class: "field", hidden: true }, h("span", {}, "what the model sees"));
+    this.around = button("", () => this.toggleAround(), { name: "around", label: "What is around the figure (S)" });
     const controls = h(
       "div", { class: "zooming" },
       button("", () => this.zoomBy(1), { name: "plus", label: "Zoom in (+)" }),
       button("", () => this.zoomBy(-1), { name: "minus", label: "Zoom out (−)" }),
       button("", () => this.fit(), { name: "fit", label: "Fit (0)" }),
+      this.around,
     );
-    this.element = h("div", { class: "scope", tabindex: "-1" }, this.image, this.absent, this.bar.element, controls);
+    this.element = h("div", { class: "scope", tabindex: "-1" }, this.image, this.field, this.absent, this.bar.element, controls);
     this.image.addEventListener("load", () => this.#place());
     this.image.addEventListener("error", () => this.#failed());
     this.element.addEventListener("wheel", (event) => {
@@ -86,7 +97,11 @@ export class Scope {
 
   /** Shows a figure; the zoom does not change, so that figures can be compared. */
   show(figure, stain, alt) {
-    const source = cropAddress(figure.index, stain);
+    const isOnSlide = Number.isFinite(figure.x_px) && figure.slide !== null && figure.slide !== undefined;
+    this.around.hidden = !isOnSlide;
+    this.around.setAttribute("aria-pressed", String(store.preferences.around));
+    this.fields = isOnSlide && store.preferences.around ? AROUND : 1;
+    const source = cropAddress(figure.index, stain, null, this.fields > 1 ? this.fields : null);
     if (figure.index !== this.#figure?.index) this.#shiftX = this.#shiftY = 0;
     this.#figure = figure;
     this.image.alt = alt;
@@ -96,6 +111,11 @@ export class Scope {
       this.image.src = source;
     }
     this.#place();
+  }
+
+  /** Shows a figure on a slide with what is around it, or its crop alone. */
+  toggleAround() {
+    if (!this.around.hidden) store.prefer({ around: !store.preferences.around });
   }
 
   /** Zooms by steps about the centre. */
@@ -132,21 +152,31 @@ export class Scope {
     if (!width || !this.image.complete || !clientWidth || !this.#figure) return;
     this.image.hidden = false;
     this.absent.hidden = true;
-    const scale = this.#zoom * Math.min(clientWidth / width, clientHeight / height);
+    const scale = this.#zoom * Math.min(clientWidth / width, clientHeight / height, MOST_ENLARGED);
     const reach = (size, room) => Math.max(0, (size * scale - room) / 2);
     this.#shiftX = Math.min(reach(width, clientWidth), Math.max(-reach(width, clientWidth), this.#shiftX));
     this.#shiftY = Math.min(reach(height, clientHeight), Math.max(-reach(height, clientHeight), this.#shiftY));
     this.image.style.transform = `translate(${this.#shiftX - (width * scale) / 2}px, ${this.#shiftY - (height * scale) / 2}px) scale(${scale})`;
     this.element.dataset.zoom = this.#zoom.toFixed(2);
     this.bar.element.hidden = false;
-    this.bar.set(this.#figure.width_um ? (width * scale) / this.#figure.width_um : NaN);
+    const { width_um: own, mpp, mpp_assumed: isAssumed } = this.#figure;
+    // Of crops of unknown size only the µm/px are known: the image says how many pixels there are.
+    const across = own ? own * this.fields : Number.isFinite(mpp) && width < LARGEST_PX ? mpp * width : NaN;
+    this.bar.set((width * scale) / across, isAssumed);
+    const side = (FIELD_UM / across) * width * scale;
+    this.field.hidden = !(across > 1.02 * FIELD_UM);
+    if (!this.field.hidden) {
+      this.field.style.width = this.field.style.height = `${side}px`;
+      this.field.style.left = `${clientWidth / 2 + this.#shiftX - side / 2}px`;
+      this.field.style.top = `${clientHeight / 2 + this.#shiftY - side / 2}px`;
+    }
   }
 
   async #failed() {
     const source = this.image.getAttribute("src");
     if (!source) return;
     this.image.hidden = true;
-    this.bar.element.hidden = true;
+    this.bar.element.hidden = this.field.hidden = true;
     this.absent.hidden = false;
     this.absent.textContent = "The crop cannot be read.";
     // An image element does not report the reason; a request to the URL does.

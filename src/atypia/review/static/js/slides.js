@@ -2,12 +2,12 @@
 
 import { OfflineError, RefusedError, get } from "./api.js";
 import { cropBox, describe, showCrop } from "./card.js";
-import { announce, button, fill, h, icon, stateBox, whole } from "./dom.js";
+import { announce, button, fill, h, icon, stateBox, toast, whole } from "./dom.js";
 import { noteDialog } from "./dialogs.js";
 import { CALLS, DECISIONS } from "./names.js";
 import { Overlay } from "./overlay.js";
-import { decisionButtons, lookControls, modelSection, noteSection, opinionsSection, originSection } from "./parts.js";
-import { decide, dress, figureNow, undo } from "./review.js";
+import { decisionButtons, lookControls, modelSection, noteSection, opinionsSection, originSection, tagSection } from "./parts.js";
+import { addFigure, decide, dress, figureNow, toggleTag, undo } from "./review.js";
 import { replaceRoute } from "./route.js";
 import { scaleBar } from "./scope.js";
 import { store } from "./store.js";
@@ -43,7 +43,7 @@ export class SlidesView {
     this.trouble = h("div", { class: "state", role: "alert", hidden: true });
     this.stage = h(
       "div", { class: "stage", role: "application", "aria-label": "Slide", tabindex: "0" },
-      this.tiles, this.legend, this.bar.element,
+      this.tiles, this.bar.element,
       h("div", { class: "zooming" },
         button("", () => this.#zoom(1.5), { name: "plus", label: "Zoom in (+)" }),
         button("", () => this.#zoom(1 / 1.5), { name: "minus", label: "Zoom out (−)" }),
@@ -53,6 +53,11 @@ export class SlidesView {
     this.choose = h("select", { "aria-label": "Slide", on: { change: () => this.#open(Number(this.choose.value)) } });
     this.steps = h("select", { "aria-label": "Step through", on: { change: () => this.#showSide() } });
     this.place = h("span", { class: "number faint" });
+    this.adding = button(
+      "Add a missed mitosis", () => this.#startAdding(),
+      { name: "plus", key: "m", title: "The next click on the slide adds a figure there (M); Esc ends it" }
+    );
+    this.adding.setAttribute("aria-pressed", "false");
     this.buttons = decisionButtons((decision) => this.decide(decision));
     this.twins = [
       ["rgb", "stained"], ["hematoxylin", "hematoxylin"]
@@ -64,11 +69,11 @@ export class SlidesView {
       "div", { class: "view" },
       h("div", { class: "bar" }, h("label", {}, h("span", { class: "word" }, "Slide"), this.choose), h(
         "label", {}, h("span", { class: "word" }, "Step through"), this.steps
-      ), h("span", { class: "grow" }), this.place,
+      ), this.adding, h("span", { class: "grow" }), this.place,
         h("span", { class: "joined" },
           button("", () => this.step(-1), { name: "left", label: "Previous figure (←)" }),
           button("", () => this.step(1), { name: "right", label: "Next figure (→)" }))),
-      this.trouble, this.body,
+      this.trouble, this.legend, this.body,
     );
     store.addEventListener("figure", ({ detail }) => this.#patch(detail.index, detail.patch));
     store.addEventListener(
@@ -173,10 +178,34 @@ export class SlidesView {
     );
     this.#viewer.addHandler("canvas-click", (event) => {
       if (!event.quick) return;
+      if (this.stage.classList.contains("adding")) {
+        this.#add(event.position);
+        return;
+      }
       const figure = this.overlay.hit(event.position.x, event.position.y);
       if (figure) this.#select(figure.index, false, false);
       this.stage.focus({ preventScroll: true });
     });
+  }
+
+  #startAdding(isOn = !this.stage.classList.contains("adding")) {
+    this.stage.classList.toggle("adding", isOn);
+    this.adding.setAttribute("aria-pressed", String(isOn));
+    if (isOn) announce("Click on the mitosis that is missing.");
+    this.stage.focus({ preventScroll: true });
+  }
+
+  async #add({ x, y }) {
+    const place = placement(this.#viewer);
+    this.#startAdding(false);
+    if (!place) return;
+    const [x_px, y_px] = [(x - place.x) / place.scale, (y - place.y) / place.scale];
+    const slide = this.#slide;
+    const figure = await addFigure(slide.slide, Math.max(0, x_px), Math.max(0, y_px));
+    if (!figure || this.#slide !== slide) return;
+    await this.#reread();
+    await this.#select(figure.index, false, false);
+    toast("Added. Now decide on it; Z takes it back.");
   }
 
   async #read() {
@@ -201,6 +230,21 @@ export class SlidesView {
     this.overlay.draw();
     const place = placement(this.#viewer);
     this.bar.set(place && this.#slide?.mpp ? place.scale / this.#slide.mpp : NaN);
+    this.#clear(place);
+  }
+
+  // The overview steps aside where it would cover the current figure.
+  #clear(place) {
+    const figure = this.#find(this.#current);
+    const map = this.#viewer?.navigator?.element;
+    if (!map || !figure || !place) return;
+    const [stage, box] = [this.stage.getBoundingClientRect(), map.getBoundingClientRect()];
+    const [x, y, half] = [
+      stage.left + place.x + figure.x_px * place.scale, stage.top + place.y + figure.y_px * place.scale,
+      Math.max(12, (figure.side_px * place.scale) / 2)
+    ];
+    const isUnder = x + half > box.left && x - half < box.right && y + half > box.top && y - half < box.bottom;
+    map.classList.toggle("aside", isUnder);
   }
 
   #legend() {
@@ -219,7 +263,7 @@ export class SlidesView {
       [...titles].map(
         ([name, title]) => h("span", {}, h("span", { class: `symbol is-${name}` }, icon(marks[name])), title)
       ),
-      titles.size > 0 && h("span", {}, "filled: decided")
+      titles.size > 0 && h("span", { class: "faint" }, "outline: the model's call; filled: your decision; white ring: they differ")
     );
     this.legend.hidden = titles.size === 0;
     const before = this.steps.value;
@@ -297,6 +341,7 @@ export class SlidesView {
         "div", { class: "twins" },
         this.twins.map(({ box, title }) => h("figure", {}, box, h("figcaption", {}, title)))
       ),
+      this.#full && tagSection(this.#full, (name) => toggleTag(this.#full, name)),
       noteSection(figure, (isCurrent) => this.note(isCurrent), this.#decided),
       modelSection(figure), opinionsSection(figure), this.look,
       this.#full && originSection({ ...this.#full, slide: null }),
@@ -312,6 +357,12 @@ export class SlidesView {
     if (this.#current === figure.index) return;
     this.#decided = { ...figure, decision };
     this.#showSide();
+  }
+
+  /** Gives a tag to the figure just decided, or to the current one. */
+  async tag(name) {
+    const figure = this.#decided && "tags" in this.#decided ? this.#decided : this.#full;
+    if (figure) await toggleTag(figure, name);
   }
 
   /** Writes the note of the figure just decided, or of the current one; see {@link Workspace.note}. */
@@ -348,6 +399,7 @@ export class SlidesView {
   key(key) {
     const actions = {
       ArrowLeft: () => this.step(-1), ArrowRight: () => this.step(1), ArrowUp: () => this.step(-1), ArrowDown: () => this.step(1),
+      m: () => this.#startAdding(), M: () => this.#startAdding(), Escape: () => this.#startAdding(false),
       Enter: () => this.#near(), " ": () => this.#near(),
       "+": () => this.#zoom(1.5), "=": () => this.#zoom(1.5), "-": () => this.#zoom(1 / 1.5), 0: () => this.#viewer?.viewport.goHome(),
     };

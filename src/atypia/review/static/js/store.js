@@ -3,7 +3,7 @@
 import { get, post, setCropVersion } from "./api.js";
 
 const PREFERENCES = "atypia.prefs";
-const DEFAULTS = { theme: "system", tile: "medium", advance: true, brightness: 100, contrast: 100, stain: "rgb" };
+const DEFAULTS = { theme: "system", tile: "medium", advance: true, brightness: 100, contrast: 100, stain: "rgb", around: true };
 
 function stored(key, fallback) {
   try {
@@ -64,6 +64,11 @@ class Store extends EventTarget {
   async loadRaters(isCurrent = () => true) {
     const raters = await get("/raters");
     if (!isCurrent()) return;
+    // Of which counts the rate and its interval are.
+    for (const one of raters) {
+      const [atypical, normal] = [one.counts.atypical ?? 0, one.counts.normal ?? 0];
+      one.rated = `${atypical}/${atypical + normal}`;
+    }
     this.raters = raters;
     this.emit("raters");
   }

@@ -1,14 +1,17 @@
 /** A grid of figures with the decision bar below it and the large view. */
 
-import { OfflineError } from "./api.js";
+import { OfflineError, RefusedError } from "./api.js";
 import { describe } from "./card.js";
-import { announce, button, fill, fixed, h, stateBox, whole } from "./dom.js";
-import { noteDialog } from "./dialogs.js";
+import { announce, button, fill, fixed, h, stateBox, toast, whole } from "./dom.js";
+import { assignDialog, noteDialog } from "./dialogs.js";
 import { Grid } from "./grid.js";
 import { decisionButtons, lastNote } from "./parts.js";
-import { decide, figureNow, undo } from "./review.js";
+import { shownName } from "./names.js";
+import { assign, decide, decideSeveral, figureNow, toggleTag, undo } from "./review.js";
 import { store } from "./store.js";
 
+/** Most figures that are chosen at once; the server takes no more. */
+const MOST_CHOSEN = 5000;
 const MOVES = { ArrowLeft: 1, ArrowRight: 1, ArrowUp: 1, ArrowDown: 1 };
 
 /** Events: `moved` (the cursor or its figure changed), `large` (the large view opened or closed). */
@@ -36,11 +39,16 @@ export class Workspace extends EventTarget {
     this.noteLast = button("Note on last", () => this.note(), { name: "note", key: "t" });
     this.advance = h("input", { type: "checkbox" });
     this.advance.addEventListener("change", () => store.prefer({ advance: this.advance.checked }));
+    this.choosing = button("Choose", () => this.#choosing(), { title: "Choose several figures by clicks; Shift or Ctrl with a click does the same" });
+    this.assigning = button("Assign …", () => this.#assign(), { name: "person", title: "Assign the chosen figures to raters" });
+    this.none = button("None", () => this.#unchoose(), { name: "cross", title: "Choose none (Esc)" });
+    this.every = button("All", () => this.chooseAll(), { title: "Choose the whole list (Ctrl+A)" });
     this.bar = h(
       "div", { class: "bar deciding", role: "region", "aria-label": "Decide on the current figure" },
       this.now, settles && h("strong", {}, "Settle as"), this.buttons.element,
       button("Undo", () => undo(), { name: "undo", key: "z" }),
       !settles && [this.noteHere, this.noteLast],
+      this.choosing, this.every, !settles && this.assigning, this.none,
       button("Large", () => this.openLarge(), { name: "large", title: "Large view (Enter)" }),
       h("label", { title: "Go to the next figure after a decision" }, this.advance, "Go on"),
     );
@@ -48,6 +56,7 @@ export class Workspace extends EventTarget {
     this.element = h("div", { class: "view" }, this.grid.element, this.message, this.bar);
     this.grid.addEventListener("current", () => this.#moved());
     this.grid.addEventListener("open", () => this.openLarge());
+    this.grid.addEventListener("chosen", () => this.#show());
     store.addEventListener("figure", ({ detail }) => this.grid.list?.patch(detail.index, detail.patch));
     store.addEventListener("undone", ({ detail }) => this.#goTo(detail.index));
     for (const event of ["preferences", "rater"]) store.addEventListener(event, () => this.#show());
@@ -122,13 +131,24 @@ export class Workspace extends EventTarget {
     if (!this.element.isConnected) return;
     const { figure } = this;
     this.advance.checked = store.preferences.advance;
+    const chosen = this.grid.chosen.size;
+    this.bar.classList.toggle("several", chosen > 0);
+    this.choosing.setAttribute("aria-pressed", String(this.grid.choosing));
+    for (const one of [this.every, this.assigning, this.none]) one.hidden = !chosen && !this.grid.choosing;
+    this.assigning.disabled = this.none.disabled = !chosen;
+    if (chosen) {
+      this.buttons.set(null, true);
+      fill(this.now, h("div", {}, h("strong", {}, `${whole(chosen)} chosen`)), h("div", { class: "faint" }, "A decision counts for all of them."));
+      this.noteHere.hidden = this.noteLast.hidden = true;
+      return;
+    }
     this.buttons.set((this.settles ? figure?.settled : figure?.decision) ?? null, figure !== null);
     fill(this.now, figure && [
-      h("div", {}, h("strong", {}, figure.figure_id)),
+      h("div", { title: figure.figure_id }, h("strong", {}, shownName(figure))),
       h(
         "div", { class: "faint" }, `${whole(this.grid.position + 1)} of ${whole(this.list.total ?? 0)}`,
-        figure.case ? ` · ${figure.case}` : "", Number.isFinite(figure.p) ? ` · p ${fixed(figure.p)}` : "",
-        figure.call ? ` · ${figure.call}` : "", figure.note ? ` · ${figure.note}` : ""
+        figure.case ? ` · ${figure.case}` : "", figure.call ? ` · model: ${figure.call}${Number.isFinite(figure.p) ? ` ${fixed(figure.p, 2)}` : ""}` : "",
+        figure.assigned?.length ? ` · for ${figure.assigned.join(", ")}` : "", figure.note ? ` · ${figure.note}` : ""
       ),
     ]);
     const { decided } = this;
@@ -146,8 +166,59 @@ export class Workspace extends EventTarget {
     this.grid.element.focus({ preventScroll: true });
   }
 
+  #choosing() {
+    this.grid.choosing = !this.grid.choosing;
+    if (!this.grid.choosing) this.grid.choose([]);
+    this.#show();
+    this.grid.element.focus({ preventScroll: true });
+  }
+
+  #unchoose() {
+    this.grid.choosing = false;
+    this.grid.choose([]);
+    this.grid.element.focus({ preventScroll: true });
+  }
+
+  /** Chooses all figures of the list, also those that are not loaded. */
+  async chooseAll() {
+    try {
+      const { list } = this;
+      const figures = await list.first(MOST_CHOSEN);
+      if (this.list !== list) return;
+      this.grid.choose(figures);
+      if (figures.length < list.total) toast(`The first ${whole(figures.length)} of ${whole(list.total)} figures are chosen.`);
+    } catch (error) {
+      if (!(error instanceof OfflineError) && !(error instanceof RefusedError)) throw error;
+      toast(`The figures could not be read: ${error.message}`, true);
+    }
+  }
+
+  #assign() {
+    const figures = [...this.grid.chosen.values()];
+    if (figures.length) assignDialog(figures, (to) => assign(figures, to));
+  }
+
+  /** Gives a tag to the figure just decided, else to the current one; see {@link note}. */
+  async tag(name, isCurrent = false) {
+    if (this.settles) return;
+    const { decided, figure } = this;
+    if (isCurrent || !decided) {
+      if (figure) await toggleTag(figure, name);
+      return;
+    }
+    const place = this.list.positionOf(decided.index);
+    const now = place >= 0 ? this.list.at(place) : await figureNow(decided.index);
+    if (now) await toggleTag(now, name);
+  }
+
   async decide(decision) {
     const { figure } = this;
+    if (this.grid.chosen.size) {
+      // The present state of each, as decisions may have changed since they were chosen.
+      const figures = [...this.grid.chosen.values()].map((one) => this.list.at(this.list.positionOf(one.index)) ?? one);
+      if (await decideSeveral(figures, decision, { settles: this.settles })) this.#unchoose();
+      return;
+    }
     const { position } = this.grid;
     if (!figure) {
       announce("not loaded yet"); // figures cannot be decided before they are shown
@@ -193,6 +264,7 @@ export class Workspace extends EventTarget {
         step: (count) => this.step(count),
         decide: (decision) => this.decide(decision),
         note: (isCurrent) => this.note(isCurrent),
+        tag: (name) => this.tag(name, true),
         decided: () => this.decided,
         undo: () => undo(),
         settles: this.settles,
@@ -206,9 +278,9 @@ export class Workspace extends EventTarget {
   }
 
   /** Keys of the grid; returns whether it used the key. */
-  key(key) {
+  key(key, isShift = false) {
     if (!this.list?.total) return false;
-    const taken = this.grid.key(key);
+    const taken = this.grid.key(key, isShift);
     // The focus stays on the grid element, so cursor moves are announced to screen readers explicitly.
     if (taken && key in MOVES && document.activeElement !== this.grid.element && this.figure) announce(describe(this.figure));
     return taken;

@@ -185,7 +185,7 @@ def test_every_view_fits_and_is_readable(
     for view in ("gallery", "slides", "queue", "arbitration", "consensus", "files"):
         site.visit(view)
         page.locator(f"#tabs a[aria-current=page][href='#{view}']").wait_for()
-        page.locator(".card .crop.loaded, .stage .legend, table, .files").first.wait_for()
+        page.locator(".card .crop.loaded, .stage .scale, table, .files").first.wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= width, view
         unnamed = page.evaluate(
             "[...document.querySelectorAll('button, select, input, summary, a')].filter(one => one.checkVisibility() && "

@@ -22,6 +22,7 @@ from atypia.cli import (
     export,
     predict,
     qupath,
+    report,
     serve,
     study,
     synth,
@@ -53,6 +54,7 @@ drift.register(app)
 export.register(app)
 qupath.register(app)
 serve.register(app)
+report.register(app)
 doctor.register(app)
 demo.register(app)
 

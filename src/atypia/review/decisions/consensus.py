@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from atypia.review.decisions.listing import rate_of
 from atypia.review.decisions.state import DecisionState
 from atypia.review.decisions.words import DECISIONS, TIE
 from atypia.statistics.metrics import UndefinedMetricWarning
@@ -24,6 +25,7 @@ def consensus_report(decision_state: DecisionState) -> dict[str, Any]:
 
     codes = decision_state.consensus()
     raters = decision_state.raters
+    majority = {name: int(np.count_nonzero(codes == code)) for code, name in enumerate(DECISIONS)}
     report: dict[str, Any] = {
         "raters": list(raters),
         "figures_with_two": 0,
@@ -31,7 +33,9 @@ def consensus_report(decision_state: DecisionState) -> dict[str, Any]:
         "pairs": [],
         "against_others": [],
         "ties": int(np.count_nonzero(codes == TIE)),
-        "majority": {name: int(np.count_nonzero(codes == code)) for code, name in enumerate(DECISIONS)},
+        "majority": majority,
+        "rate": rate_of(majority),
+        "disputed": len(decision_state.disputed()),
         "settled": len(decision_state.settled),
     }
     votes = decision_state.vote_matrix()

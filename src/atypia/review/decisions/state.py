@@ -266,6 +266,13 @@ class DecisionState:
         The decision of most raters, where *unsure* counts as an abstention unless nobody made another decision;
         :data:`~atypia.review.decisions.words.TIE` if two are equally frequent; an arbitration overrides both.
         """
+        found = self.majority()
+        for index, decision in self.settled.items():
+            found[index] = code_of(decision)
+        return found
+
+    def majority(self) -> Codes8:
+        """The decision of most raters, shape (n,), as codes; :meth:`consensus` before arbitrations."""
         counts = self.tally()
         unsure = DECISIONS.index(IS_UNSURE)
         opinions = counts.copy()
@@ -274,8 +281,6 @@ class DecisionState:
         found = np.where(most > 0, opinions.argmax(axis=1), NO_DECISION).astype(np.int8)
         found[(most > 0) & ((opinions == most[:, None]).sum(axis=1) > 1)] = TIE
         found[(most == 0) & (counts[:, unsure] > 0)] = unsure
-        for index, decision in self.settled.items():
-            found[index] = code_of(decision)
         return found
 
     def disputed(self) -> npt.NDArray[np.int64]:

@@ -169,6 +169,7 @@ class ReviewFigures:
         zeros: Origin of positions; None for the canvas.
         assumed: Whether the model assumed ``mpp``, shape (n,); None: no figure's.
         opened: Where raters added figures (the last ones): the figures as they were opened.
+        models: Names of the models with the predictions.
     """
 
     title: str
@@ -199,6 +200,7 @@ class ReviewFigures:
     zeros: Zeros | None = None
     assumed: npt.NDArray[np.bool_] | None = None
     opened: ReviewFigures | None = None
+    models: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.p)

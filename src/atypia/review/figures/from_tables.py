@@ -163,6 +163,7 @@ def from_results(
         cut=cut,
         mpp=floats(table[r.MPP]),
         assumed=~cut & _assumed(table),
+        models=coded(table[res.MODEL]).names,
         case=_named_by_slide(files, on),
         call=coded(table[res.CALL]),
         p=floats(table[r.P_ATYPICAL]),

@@ -322,7 +322,9 @@ class Consensus(BaseModel):
     pairs: list[Pair]
     against_others: list[AgainstOthers]
     ties: int
+    disputed: int = Field(description="Unsettled figures that two raters decided differently, ties among them")
     majority: dict[str, int]
+    rate: Rate
     settled: int
 
 

@@ -93,10 +93,19 @@ export class ConsensusView {
           tile(whole(consensus.settled ?? 0), "settled by arbitration"),
           tile(
             whole(ties), ties === 1 ? "tie" : "ties", null,
-            h("a", { href: "#arbitration" }, "Open the arbitration queue")
-          ))),
+            [`evenly split, of ${whole(consensus.disputed)} figures on which raters differ. `, h("a", { href: "#arbitration" }, "Settle them")]
+          )),
+        consensus.pairs.length > 1 && h(
+          "p", { class: "faint" },
+          "Fleiss' kappa is over all raters; the kappas of pairs below use the figures that both decided, so they can differ from it."
+        )),
       h("section", { "aria-labelledby": "c-majority" },
         h("h2", { id: "c-majority" }, "Majority"),
+        Number.isFinite(consensus.rate.value) && h(
+          "p", {}, h("b", {}, `${fixed(100 * consensus.rate.value, 1)} % atypical`),
+          ` by consensus (95 % interval ${fixed(100 * consensus.rate.low, 1)} to ${fixed(100 * consensus.rate.high, 1)} %). `,
+          h("a", { href: "#files" }, "Final report")
+        ),
         h(
           "div", { class: "tiles-row" },
           DECISIONS.map(({ name, title }) => tile(whole(majority[name] ?? 0), title, name))

@@ -8,6 +8,14 @@ import { replaceRoute } from "./route.js";
 import { store } from "./store.js";
 
 const BY_SLIDE = "decisions.geojson";
+const REPORTS = [
+  [
+    "report.html", "Final report",
+    "Final counts and rate, who decided what, what is open, crops with scale bars. Open it in a browser; it prints on A4."
+  ],
+  ["report.csv", "Joined table", "One line per figure: model, each rater, consensus, arbitration, position, tags, notes."],
+  ["report.json", "Report for programs", "The same in a documented form."],
+];
 const EXPORTS = [
   [
     "manifest.parquet", "Data set",
@@ -62,18 +70,26 @@ export class ExchangeView {
 
   #exports() {
     const result = h("output", { class: "result", role: "status" });
+    const told = h("output", { class: "result", role: "status" });
     const slide = h("select", { "aria-label": "Slide of the GeoJSON" });
     if (store.session.has.slides) this.#offerSlides(slide);
     const card = ([address, title, text]) => h(
       "button", {
         type: "button", class: "file",
-        on: { click: () => download(address === BY_SLIDE ? `${address}?slide=${slide.value || 0}` : address, result) }
+        on: {
+          click: () => download(
+            address === BY_SLIDE ? `${address}?slide=${slide.value || 0}` : address,
+            address.startsWith("report.") ? told : result
+          )
+        }
       },
       h("strong", {}, title), h("span", { class: "faint" }, address.includes("decided") ? `${fileName(address)}, decided only` : fileName(address)), h("small", {}, text),
     );
     return h(
       "section", { "aria-labelledby": "f-export" },
-      h("h2", { id: "f-export" }, "Export"),
+      h("h2", { id: "f-export" }, "Report"),
+      h("div", { class: "box" }, h("div", { class: "files" }, REPORTS.map(card)), told),
+      h("h2", { class: "next" }, "Export"),
       store.blind && h(
         "p", { class: "faint" }, "These files contain the decisions of all raters: open them only after you have finished yours."
       ),

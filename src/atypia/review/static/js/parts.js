@@ -169,7 +169,7 @@ export function tally() {
     const isCurrent = rated === `${atypical}/${all}` && Number.isFinite(rate?.low);
     fill(
       element,
-      DECISIONS.map(({ name, title }) => h("span", { title }, symbol(name, title), whole(counts[name] ?? 0))),
+      DECISIONS.map(({ name, title }) => h("span", { title }, symbol(name, `your decisions: ${title.toLowerCase()}`), whole(counts[name] ?? 0))),
       all > 0 && h(
         "span", { title: "atypical of the figures that you called atypical or normal; in brackets the exact 95 % interval" },
         h("b", {}, percent(atypical, all)), " atypical",

@@ -98,7 +98,7 @@ def test_the_command(reviewed: tuple[Opening, Path], tmp_path: Path, figures: Re
     assert json.loads(run(app, ["report", "--schema"]).stdout) == report_schema()
     with pytest.raises(InputError, match="does not exist"):
         report_review(opening, tmp_path / "none.sqlite")
-    with pytest.raises(InputError, match="figures of .* must be"):
+    with pytest.raises(InputError, match=r"figures of .* must be"):
         report_review(Opening((figures.source,)), path)
 
 

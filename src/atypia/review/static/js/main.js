@@ -77,8 +77,8 @@ function showTools() {
     "button", { type: "button", class: "rater", title: "Change or add a rater", on: { click: () => chooseRater() } }
   );
   const blind = button(
-    "Blind", () => store.setBlind(!store.blind),
-    { name: "blind", title: "Blind mode: hide predictions and other raters' decisions (B)" }
+    h("span", { class: "words" }, "Blind"), () => store.setBlind(!store.blind),
+    { name: "blind", label: "Blind mode", title: "Blind mode: hide predictions and other raters' decisions (B)" }
   );
   const theme = button("", () => nextTheme(), { name: "system", label: "Theme" });
   const help = button("", () => helpDialog(), { label: "Keys (?)" });

@@ -38,7 +38,7 @@ def test_k_centre_by_hand() -> None:
 def test_without_features_by_uncertainty(scored: ReviewFigures) -> None:
     decided = NOBODY.copy()
     first = value_queue(scored, None, decided, 5)
-    assert "uncertainty alone" in first.note
+    assert "least sure" in first.note
     bits = scored.uncertainty[first.indices]
     assert bits.tolist() == sorted(bits, reverse=True) and bits[0] == np.nanmax(scored.uncertainty)
     decided[first.indices] = True
@@ -124,6 +124,6 @@ def test_features_come_from_the_cache(small_csv: Path, trained_folder: Path, own
     found = find_features(manifest, (trained_folder / "fold-1",))
     assert found is not None and np.array_equal(found, features.values)
     figures = open_figures(Opening((str(trained_folder),)))
-    assert "distance" in value_queue(figures, found, NOBODY, 3).note
+    assert "differ most" in value_queue(figures, found, NOBODY, 3).note
     shutil.rmtree(own_home / "cache" / "crops")
     assert find_features(manifest) is None

@@ -65,7 +65,7 @@ def value_queue(figures: ReviewFigures, features: Values | None, decided: Bools,
     known = None if features is None else _usable(figures, features)
     if known is None or features is None:
         chosen = pool[:limit]
-        reasons = [_unsure(figures, i) for i in chosen]
+        reasons = [_how_sure(figures, i) for i in chosen]
         return Queue(chosen, reasons, "the figures of which the model is least sure, first")
     pool = pool[known[pool]]
     done = np.flatnonzero(decided & known)
@@ -76,15 +76,15 @@ def value_queue(figures: ReviewFigures, features: Values | None, decided: Bools,
     picks, distances = weighted_k_centre(together[: len(pool)], u[pool], together[len(pool) :], limit)
     chosen = pool[picks]
     reasons = [
-        _unsure(figures, i) + (", unlike the figures before it" if np.isfinite(d) else ", the least sure of all")
+        _how_sure(figures, i) + (", unlike the figures before it" if np.isfinite(d) else ", a first one")
         for i, d in zip(chosen, distances, strict=True)
     ]
     return Queue(chosen, reasons, "figures of which the model is not sure and that differ most from those before them")
 
 
-def _unsure(figures: ReviewFigures, index: int) -> str:
+def _how_sure(figures: ReviewFigures, index: int) -> str:
     limit = "" if figures.threshold is None else f", limit {figures.threshold:.2f}"
-    return f"not sure: probability {figures.p[index]:.2f}{limit}"
+    return f"probability {figures.p[index]:.2f}{limit}"
 
 
 def calibration_queue(figures: ReviewFigures, decided: Bools, limit: int) -> Queue:

@@ -11,7 +11,7 @@ ifneq ($(ATYPIA_DATA),)
 export ATYPIA_DATA
 endif
 
-.PHONY: help setup demo model test test-all lint types layers unit browser format lock bench docs notebooks site release clean
+.PHONY: help setup demo model test test-all lint types layers unit browser format lock bench docs notebooks site clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -47,7 +47,7 @@ model: $(READY)  ## the classifier that ships, from AMi-Br to the package (about
 
 test: lint types layers unit  ## lint, types, import layers, tests and doctests
 
-test-all: lint types layers browser $(READY)  ## the same with the long checks
+test-all: lint types layers browser site $(READY)  ## the same with the long checks
 	$(BIN)/pytest -n 2
 
 lint: $(READY)
@@ -86,9 +86,9 @@ notebooks: $(READY)  ## run the notebooks and write their pages anew
 DOCS_VENV ?= .venv-docs
 DOCS_READY := $(DOCS_VENV)/.ready
 
-$(DOCS_READY): requirements/docs.txt | $(READY)
+$(DOCS_READY): requirements/docs.txt
 	@test -x $(DOCS_VENV)/bin/python || $(PYTHON) -m venv $(DOCS_VENV)
-	$(BIN)/uv pip sync --quiet --python $(DOCS_VENV) requirements/docs.txt
+	@$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/docs.txt
 	@touch $@
 
 site: $(DOCS_READY)  ## the documentation as a site in build/site/html; warnings and faulty links are errors

@@ -25,6 +25,7 @@ html_theme_options = {
     "navbar_end": ["theme-switcher"],
     "switcher": {"json_url": "../versions.json", "version_match": version},
     "check_switcher": False,
+    "header_links_before_dropdown": 7,
     "show_prev_next": True,
     "show_toc_level": 2,
     "navigation_depth": 2,

@@ -112,7 +112,7 @@ def test_a_command_that_is_shown_exists(where: str, line: str) -> None:
         case "pytest":
             assert all((ROOT / word.partition("::")[0]).exists() for word in words[1:] if word.startswith("tests/"))
         case _:
-            assert words[0] in {"git", "cd", "pip", "python", "python3", "export", "source"}, f"{where}: {line}"
+            assert words[0] in {"git", "cd", "curl", "pip", "python", "python3", "export", "source"}, f"{where}: {line}"
 
 
 def test_there_are_commands_to_check() -> None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from atypia.base.process.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from atypia.data.slides.expected import Expected
+    from atypia.data.slides.expected import FiguresToCome
     from atypia.data.slides.streams import CropBatch, Refusal
 
 TakesRows = Callable[[pa.RecordBatch], None]
@@ -92,7 +92,7 @@ def classify_stream(
     rows: Sequence[TakesRows] = (),
     crops: Sequence[TakesCrops] = (),
     progress: Progress = silent,
-    expected: Expected | None = None,
+    expected: FiguresToCome | None = None,
 ) -> None:
     """Judges a stream once, in memory for one batch of crops and the rows of one slide.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from atypia.base.errors import InputError, must
 from atypia.data.points.base import BoxFormat, Points
 from atypia.data.slides.dicom import dicom_series
-from atypia.data.slides.expected import Expected, count_images
+from atypia.data.slides.expected import FiguresToCome, count_images
 from atypia.data.slides.origins import AUTO, NO_OFFSET
 from atypia.data.slides.scale import GIVEN_AS
 from atypia.data.slides.stacks import classify_input
@@ -108,7 +108,7 @@ class StreamNotes:
     skipped: Skipped = field(default_factory=Skipped)
     notes: list[str] = field(default_factory=list)
     bounds: dict[str, Bounds] = field(default_factory=dict)
-    expected: Expected = field(default_factory=Expected)
+    expected: FiguresToCome = field(default_factory=FiguresToCome)
 
     def qupath_zero(self, slide: str) -> tuple[float, float]:
         """Position of QuPath's origin on the canvas of a slide."""

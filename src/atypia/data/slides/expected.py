@@ -16,7 +16,7 @@ MOST_COUNTED: Final = 200_000
 
 
 @dataclass
-class Expected:
+class FiguresToCome:
     """Figures of the inputs that were opened so far.
 
     Attributes:

@@ -66,6 +66,11 @@ def test_counts_follow_from_the_decisions(reviewed: tuple[Opening, Path]) -> Non
     assert by_id["region:09"].decided_by == "Ada alone"
     assert by_id["added-1"].added_by == "Ada" and by_id["added-1"].p_atypical is None
     assert (case.tags, case.models, case.mpp) == ({"lagging": 1}, ["probe"], "0.25")
+    (area,) = case.density
+    assert (area["image"], area["figures"], area["atypical"]) == ("region.tiff", 24, 4), (
+        "what is no mitosis does not count"
+    )
+    assert area["hotspot"]["figures"] == 24 and area["field"]["words"] == "2 mm²" and area["drawing"]["boxes"]
     assert case.changed == 3, "6, 8 and 9 are normal to the model, the added figure is unknown to it"
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from atypia.base.errors import DataError
+import numpy as np
+
+from atypia.base.errors import AtypiaError, DataError
 from atypia.base.process.progress import Progress, silent
 from atypia.reports.case.reviewed import FINAL, PAGE_CROPS, FinalFigure, ReviewedCase, ShownFigure
+from atypia.reports.drawing.names import without_folders
 from atypia.review.decisions.consensus import consensus_report
 from atypia.review.decisions.intake import decisions_file
 from atypia.review.decisions.listing import rate_of
@@ -28,6 +31,9 @@ from atypia.review.media.slides import OpenSlides
 
 CROP_PX: Final = 192
 """Side of the crops on the page, in pixels."""
+MOST_SLIDES: Final = 20
+"""Most slides whose area is looked at."""
+NOT_MITOSIS: Final = FINAL[2]
 TIED: Final = "tie"
 UNDECIDED: Final = "undecided"
 
@@ -95,6 +101,8 @@ def make_report(
     undone = {event.undoes for event in events if event.kind == UNDONE}
     times = [event.time for event in events if event.kind in (DECIDED, ARBITRATED, IMPORTED) and event.id not in undone]
     agreement = consensus_report(state)
+    notes = list(figures.notes)
+    density = _densities(figures, slides, dict(zip(indices, rows, strict=True)), notes, progress)
     mpps = [value for index in indices if (value := scale(figures, slides, index)[0]) is not None]
     case = ReviewedCase(
         title=title or figures.title,
@@ -111,7 +119,8 @@ def make_report(
         tags=dict(sorted(Counter(tag for row in rows for tag in row.all_tags()).items())),
         changed=sum(_unlike(figures, index, row.final) for index, row in zip(indices, rows, strict=True)),
         figures=rows,
-        notes=list(figures.notes),
+        density=density,
+        notes=notes,
     )
     order = sorted(zip(indices, rows, strict=True), key=lambda pair: _place(pair[1]))[:PAGE_CROPS]
     pictures = CropPictures(figures, slides)
@@ -158,6 +167,47 @@ def final_figures(figures: ReviewFigures, state: DecisionState, indices: Sequenc
             )
         )
     return rows
+
+
+def _densities(
+    figures: ReviewFigures, slides: OpenSlides, rows: Mapping[int, FinalFigure], notes: list[str], progress: Progress
+) -> list[dict[str, Any]]:
+    """Area, figures per mm² and hotspots of each slide, by what its figures are in the end; no mitosis does not count.
+
+    What is not known of a slide is added to the notes.
+    """
+    from atypia.data.slides.readers import open_slide
+    from atypia.data.slides.slidecrops import SlideReading
+    from atypia.workflows.density import DensityOptions, area_of, slide_density
+
+    found: list[dict[str, Any]] = []
+    by_slide: dict[int, list[int]] = {}
+    for index, row in rows.items():
+        if figures.slide[index] >= 0 and row.final != NOT_MITOSIS:
+            by_slide.setdefault(int(figures.slide[index]), []).append(index)
+    if len(by_slide) > MOST_SLIDES:
+        notes.append(f"Figures by area are given for the first {MOST_SLIDES} of {len(by_slide)} slides.")
+    options = DensityOptions()
+    for number in sorted(by_slide)[:MOST_SLIDES]:
+        path, chosen = figures.slides[number], by_slide[number]
+        mpp = next((value for i in chosen if (value := scale(figures, slides, i)[0]) is not None), slides.mpp(number))
+        if mpp is None:
+            notes.append(f"{path.name}: no figures by area, as its µm/px is not known.")
+            continue
+        try:
+            with open_slide(path) as slide:
+                area, overview = area_of(slide, mpp, options, SlideReading(), draw=True, progress=progress)
+                one = slide_density(
+                    path.name, figures.x_px[chosen], figures.y_px[chosen],
+                    np.array([rows[index].final == FINAL[0] for index in chosen]), area, mpp, options.field,
+                    mpp_source="results or slide", overview=overview, size=(slide.width_px, slide.height_px),
+                )  # fmt: skip
+        except AtypiaError as error:
+            notes.append(f"{path.name}: no figures by area ({without_folders(str(error), path)}).")
+            continue
+        told = one.sentences(path.name)
+        found.append({**one.as_dict(path.name), "image": path.name, "lines": told, "drawing": one.drawing})
+    return found
 
 
 def _consensus_of_votes(state: DecisionState) -> Callable[[int], str | None]:

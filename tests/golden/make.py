@@ -244,6 +244,9 @@ def make_decisions() -> None:
         intake.decide("Ben", 2, None)
         intake.decide("Ben", 0, "atypical", "settled together", arbitrate=True)
         intake.take_over("Ben", [(figures.id(5), "atypical", "from a file", None)])
+        intake.decide("Ada", 5, "atypical", tags=["lagging", "bridge"])
+        intake.decide_several("Ada", [6, 7], "normal")
+        intake.assign("Ada", [6], ["Ben"])
         (folder / "decisions.csv").write_text(decisions_csv(intake), "utf-8")
         (folder / "log.csv").write_text(log_csv(intake), "utf-8")
     finally:

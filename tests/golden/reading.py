@@ -278,8 +278,11 @@ def read_slides() -> dict[str, Any]:
 def read_decisions_file() -> dict[str, Any]:
     """A decisions file: its log as it was, and what holds after it; its table taken in again."""
     path = Path("decisions/decisions.sqlite")
-    first = log_columns(1)  # later versions have more columns, which are empty here
-    events = [{name: value for name, value in vars(event).items() if name in first} for event in file_events(path)]
+    first = log_columns(1)  # columns of later versions count where they hold something
+    events = [
+        {name: value for name, value in vars(event).items() if name in first or value is not None}
+        for event in file_events(path)
+    ]
     review = Review(open_figures(Opening(("predictions/crops.parquet",), data=ELSEWHERE)), path)
     try:
         decision_state, n = review.intake.decision_state, len(review.figures)
@@ -293,7 +296,7 @@ def read_decisions_file() -> dict[str, Any]:
     return {
         "events": events, "held": held, "notes": notes, "settled": settled, "consensus": consensus,
         "table": [line.removesuffix(",") for line in table.splitlines()[1:]],  # the column of tags, empty here
-        "taken in": {rater: [list(row[:3]) for row in read_decisions(written, rater)] for rater in held},
+        "taken in": {rater: [[*row[:3], *(row[3:] if row[3] else ())] for row in read_decisions(written, rater)] for rater in held},
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from atypia.data.slides import expected
-from atypia.data.slides.expected import Expected, count_images
+from atypia.data.slides.expected import FiguresToCome, count_images
 from atypia.data.slides.stacks import page_count
 from atypia.data.slides.streams import Refusal
 from atypia.inference.results import refusal_batch
@@ -35,13 +35,13 @@ def test_images_are_counted_without_opening_them(folder: Path, monkeypatch: pyte
 
 
 def test_a_total_is_given_once_all_inputs_are_counted() -> None:
-    known = Expected()
+    known = FiguresToCome()
     assert known.total == 0
     known.add(5, last=False)
     assert known.total == 0
     known.add(3, last=True)
     assert known.total == 8
-    many = Expected()
+    many = FiguresToCome()
     many.add(None, last=False)
     many.add(3, last=True)
     assert many.total == 0, "one input was too large to be counted"

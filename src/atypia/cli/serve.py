@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
         what: Annotated[
             list[str] | None,
             typer.Argument(
-                help="Results of `atypia predict` (.parquet, .csv), predictions, a data set, a training or a study.",
+                help="Results of `atypia predict` (.parquet, .csv, .json, .jsonl, .geojson), predictions, a data set, a training or a study.",
                 show_default=False,
             ),
         ] = None,

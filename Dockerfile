@@ -9,7 +9,7 @@ FROM python:3.12-slim
 RUN useradd --uid 10001 --create-home --home-dir /var/lib/atypia --shell /usr/sbin/nologin atypia
 COPY --from=build /wheels /wheels
 RUN wheel="$(ls /wheels/atypia-*.whl)" \
-    && python -m pip install --no-cache-dir --no-compile "${wheel}[slides,review]" \
+    && python -m pip install --no-cache-dir --no-compile "${wheel}" \
     && rm -rf /wheels
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/var/lib/atypia ATYPIA_HOME=/var/lib/atypia
 USER 10001

@@ -11,6 +11,7 @@ is loaded when it is first used, so that ``import atypia`` costs nothing.
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
+from atypia.base.extras import absent as _absent
 from atypia.base.process import telemetry as _telemetry
 from atypia.base.version import VERSION as __version__
 
@@ -110,7 +111,13 @@ _telemetry.switch_off()  # before any package that reports is imported
 def __getattr__(name: str) -> object:
     if name not in _PLACES:
         raise AttributeError(f"module 'atypia' has no attribute {name!r}; public names: {', '.join(__all__)}")
-    module = _import_module(f"atypia.{_PLACES[name]}")
+    try:
+        module = _import_module(f"atypia.{_PLACES[name]}")
+    except ModuleNotFoundError as error:
+        missing = _absent(f"`atypia.{name}`", error)
+        if missing is None:
+            raise
+        raise missing from error
     found = module if name in _MODULES else getattr(module, name)
     globals()[name] = found
     return found

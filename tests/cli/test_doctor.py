@@ -24,7 +24,7 @@ def test_everything_is_listed_and_what_is_absent_has_a_remedy(atypia: Run) -> No
     by_area = {area: [c["name"] for c in checks if c["area"] == area] for area in {c["area"] for c in checks}}
     assert by_area["data"] == list(SOURCES) and by_area["backbones"] == list(BACKBONES)
     assert by_area["folders"] == ["data root", "home", "cache"]
-    assert {"python", "cores", "torch", "classifier"} == set(by_area["machine"])
+    assert {"python", "cores", "installed", "torch", "classifier"} == set(by_area["machine"])
     assert {check["state"] for check in checks} <= {"ok", "absent"}
     assert all(check["remedy"] for check in checks if check["state"] == "absent")
     states = {check["name"]: check["state"] for check in checks}
@@ -68,7 +68,7 @@ def test_a_read_only_cache_is_a_fault_and_a_read_only_data_root_is_none(
 
 
 def test_a_missing_part_names_the_extra(atypia: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atypia.workflows.installation.find_spec", lambda name: None)
+    monkeypatch.setattr("atypia.workflows.installation.installed", lambda module: module != "matplotlib")
     checks = {check["name"]: check for check in json.loads(atypia("doctor", "--json").out)}
 
     assert checks["matplotlib"]["state"] == "absent"

@@ -103,7 +103,7 @@ def test_bad_setups(do: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(InputError, match="unknown engine 'slurm'; choices: local, ray, inline"):
         ENGINES["slurm"]
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    with pytest.raises(AbsentError, match=r"ray is not installed .*fix: pip install 'atypia\[scale\]'"):
+    with pytest.raises(AbsentError, match=r"needs Ray, which is not installed; fix: pip install 'atypia\[scale\]'"):
         outcomes(RAY, ["a"], Work(do, lost), tmp_path)
 
 

@@ -227,8 +227,8 @@ def test_a_moved_decision_keeps_the_second_file(tmp_path: Path, monkeypatch: pyt
 
 
 def test_absent_packages_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(AbsentError, match=r"onnx is not installed; fix: pip install 'atypia\[export\]'"):
+    monkeypatch.setattr("atypia.base.extras.installed", lambda module: False)
+    with pytest.raises(AbsentError, match=r"needs onnx, .*not installed; fix: pip install 'atypia\[export\]'"):
         trace(probe_bundle(CNN))
 
 

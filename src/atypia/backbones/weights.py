@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from atypia.backbones.catalogue import BACKBONES, Backbone, HubWeights, PackageWeights, RandomWeights
 from atypia.base.artifacts import file_sha256, fingerprint, read_json, write_json
 from atypia.base.errors import AbsentError, InputError, WorkError
+from atypia.base.extras import install, installed
 from atypia.base.paths import cache_root
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".onnx", ".keras")
@@ -198,8 +199,8 @@ def _download(entry: Backbone, weights: HubWeights) -> Path:
 
     if _offline():
         absent("HF_HUB_OFFLINE is set", f"unset it and {_hub_remedy(entry, weights)}")
-    if find_spec("huggingface_hub") is None:
-        absent("huggingface_hub is not installed", "pip install 'atypia[hub]'")
+    if not installed("huggingface_hub"):
+        absent("huggingface_hub is not installed", install("hub"))
     if not _reachable():
         absent("the model hub cannot be reached from this machine")
     from huggingface_hub import errors, hf_hub_download

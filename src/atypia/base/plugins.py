@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 from atypia.base.errors import InputError, must
+from atypia.base.extras import absent
 
 T = TypeVar("T")
 
@@ -286,10 +287,19 @@ def register(kind: str, name: str, *, version: str | int | None = None) -> Calla
 
 
 def added() -> dict[str, dict[str, list[str]]]:
-    """What every installed package adds, after loading all: package → kind → names."""
+    """What every installed package adds, after loading all: package → kind → names.
+
+    Kinds that need an optional package which is not installed (terms need torch) are passed over.
+    """
     found: dict[str, dict[str, list[str]]] = {plugin.distribution: {} for plugin in plugins()}
     for kind in KINDS:
-        registry = registry_of(kind)
+        try:
+            registry = registry_of(kind)
+            _ = len(registry)
+        except ModuleNotFoundError as error:
+            if absent(kind, error) is None:
+                raise
+            continue
         for name in registry:
             by = registry.origin(name)
             if by is not None:

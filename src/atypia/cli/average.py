@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from atypia.base.extras import NETWORKS, require
 from atypia.cli.shared.console import bars, note
 
 EXAMPLE = "Example: `atypia average runs/labs --out runs/averaged`"
@@ -36,6 +37,7 @@ def register(app: typer.Typer) -> None:
         For networks that began at the same weights, as those tuned by one recipe do. Its decision is fitted on figures that
         each fold did not see: with protocol lodo on laboratories that were left out.
         """
+        require("`atypia average`", *NETWORKS)
         from atypia.base.errors import InputError, must
         from atypia.workflows.average import average as run
 

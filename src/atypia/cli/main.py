@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from atypia.base.errors import AtypiaError
+from atypia.base.extras import absent
 from atypia.base.process import crashes
 from atypia.base.version import VERSION
 from atypia.cli import (
@@ -109,10 +110,24 @@ def _run() -> int:
     except BrokenPipeError:
         console.silence()  # nobody reads on (`| head`)
         return crashes.FAILED
+    except ModuleNotFoundError as error:
+        missing = absent(_command(), error)  # the net below the checks that commands make before they start
+        if missing is None:
+            crashes.write_stderr(crashes.log_and_describe(error))
+            return crashes.FAILED
+        messages.print(f"error: {missing}", style="bold red", markup=False)
+        return missing.exit_code
     except Exception as error:  # noqa: BLE001  the last resort: nothing may end in a traceback
         crashes.write_stderr(crashes.log_and_describe(error))
         return crashes.FAILED
     return 0
+
+
+def _command() -> str:
+    """«`atypia study plan`»: the command that runs, for messages."""
+    words = sys.argv[1:3]
+    groups = {group.name for group in app.registered_groups}
+    return f"`atypia {' '.join(words if words[:1] and words[0] in groups else words[:1])}`"
 
 
 def _code(end: SystemExit) -> int:

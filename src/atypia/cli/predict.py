@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from atypia.base.extras import NETWORKS, require
 from atypia.cli.shared.console import bars, keeps, note, show_json, warn
 from atypia.cli.shared.options import Json
 
@@ -185,6 +186,10 @@ def register(app: typer.Typer) -> None:
         as_json: Json = False,
     ) -> None:
         """Classify mitotic figures as atypical or normal, with probabilities and the atypical rate. Works offline."""
+        if explain is not None:
+            require("`atypia predict --explain`", *NETWORKS, "captum")
+        if engine == "ray":
+            require("`atypia predict --engine ray`", "ray")
         from atypia.data.slides.origins import offset_of
         from atypia.data.slides.scale import mpp_from_magnification
         from atypia.inference.classifier import SHIPPED, Classifier

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from atypia.base.extras import NETWORKS, require
 from atypia.cli.shared.console import bars, keeps, note, show_json, warn, width
 from atypia.cli.shared.options import (
     Allow,
@@ -165,6 +166,7 @@ def adapted(
     device: str, root: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Fine-tunes a model on the user's own figures, and reports whether it became better."""
+    require("`atypia train --init`", *NETWORKS)
     from atypia.workflows.laboratory.adapt import adapt
 
     keeps("folds that are complete, and checkpoints,")

@@ -13,7 +13,6 @@ from atypia.base.plugins import SWITCH
 from atypia.base.process.cores import core_count
 from atypia.base.process.telemetry import SWITCHES
 
-INSTALL: Final = "pip install 'atypia[scale]'"
 PASSED_ON: Final = ("ATYPIA_HOME", "ATYPIA_CACHE", "ATYPIA_DATA", SWITCH, "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_HOME")
 """Settings of the caller that workers of a cluster need too."""
 

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-from atypia.base.errors import AbsentError
+from atypia.base.extras import require
 from atypia.base.process.progress import silent
 from atypia.engines.binding import keep_to_cores
-from atypia.engines.cluster import INSTALL, cluster
+from atypia.engines.cluster import cluster
 from atypia.engines.tasks import Setup, Work
 
 R = TypeVar("R")
@@ -24,11 +24,10 @@ def run_ray(items: Sequence[Any], work: Work[Any, R], setup: Setup) -> Iterator[
     Raises:
         AbsentError: Ray is not installed, or there is no cluster at the address.
     """
-    try:
-        import ray
-        import ray.exceptions
-    except ImportError as error:
-        raise AbsentError(f"ray is not installed ({error}); fix: {INSTALL}") from error
+    require("the engine `ray`", "ray")
+    import ray
+    import ray.exceptions
+
     if not items:
         return
     with cluster(setup.address):

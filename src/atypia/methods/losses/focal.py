@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
+
 from pydantic import Field
-from torch import Tensor
 
 from atypia.methods.catalogue import LOSSES
 from atypia.methods.loss import Loss
 from atypia.methods.losses.bce import binary_cross_entropy
 from atypia.methods.options import LossOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class FocalOptions(LossOptions):
@@ -42,6 +45,8 @@ def focal(logits: Tensor, targets: Tensor, positive_weight: float = 1.0, gamma: 
     Returns:
         Shape (b,), ≥ 0.
     """
+    import torch
+
     plain = binary_cross_entropy(logits, targets, positive_weight)
     y = targets.to(logits.dtype)
     # 1 − p_t, without subtracting two numbers close to 1; never 0, because the gradient for γ < 1 is undefined there.

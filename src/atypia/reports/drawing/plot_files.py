@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from atypia.base.artifacts import fingerprint, read_json, write_json
-from atypia.base.errors import AbsentError, WorkError
+from atypia.base.errors import WorkError
+from atypia.base.extras import require
 from atypia.reports.drawing.data_plots import (
     FAINT,
     INK,
@@ -226,7 +227,4 @@ def _known(folder: Path) -> dict[str, str]:
 
 
 def _require_matplotlib() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("matplotlib") is None:
-        raise AbsentError("plots as files need matplotlib; fix: pip install 'atypia[figures]'")
+    require("a plot as a file", "matplotlib")

@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from atypia.base.errors import AbsentError, InputError, must
+from atypia.base.errors import InputError, must
+from atypia.base.extras import require
 from atypia.base.records import ATYPICAL_TASK, CLASS_NAMES, DEFAULT_THRESHOLD
 from atypia.review.figures.features import Values
 from atypia.review.figures.figures import UNKNOWN_LABEL, ReviewFigures
@@ -181,12 +182,10 @@ def label_errors(figures: ReviewFigures) -> LabelErrors:
         got = "none" if not len(usable) else "one class"
         fix = "open a training or a study, or predictions with --data"
         raise InputError(must("labels and probabilities", "known, of both classes", got, fix))
-    try:
-        from cleanlab.filter import find_label_issues
-        from cleanlab.rank import get_label_quality_scores
-    except ImportError as error:
-        fix = "pip install 'atypia[review]'"
-        raise AbsentError(must("cleanlab", "installed to look for label errors", str(error), fix)) from error
+    require("the search for label errors", "cleanlab")
+    from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_label_quality_scores
+
     p = figures.p[usable]
     both = np.stack([1 - p, p], axis=1)
     found = find_label_issues(labels, both, return_indices_ranked_by="self_confidence", n_jobs=1)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 TOKEN_VARIABLE: Final = "ATYPIA_TOKEN"  # noqa: S105 - its name
 BLIND_VIEW: Final = "#gallery?blind=1"
 """End of an address that opens the page in blind mode."""
-EXTRA: Final = "pip install 'atypia[review]'"
 
 
 @dataclass(frozen=True)
@@ -55,19 +54,14 @@ def serve(asked: Serving, ready: Callable[[str, Path], None]) -> None:
         ready: Called with the page's address and the decisions file, once the port is open.
 
     Raises:
-        AbsentError: The server's packages are not installed; or no such model or data set.
+        AbsentError: No such model or data set.
         InputError: The port is in use, the token too short, or the opened data is not valid.
         WorkError: The decisions file is in use or is not writable.
     """
-    try:
-        import python_multipart  # noqa: F401  FastAPI reads uploads with it
-
-        from atypia.review.server.app import create_app
-        from atypia.review.server.connections import BACKLOG, make_server
-    except ImportError as error:
-        raise AbsentError(must("the review server", "installed", str(error), EXTRA)) from error
     from atypia.review.decisions.intake import decisions_file
     from atypia.review.figures.opening import open_figures
+    from atypia.review.server.app import create_app
+    from atypia.review.server.connections import BACKLOG, make_server
     from atypia.review.server.context import Review
     from atypia.review.server.safety import Access, is_loopback
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from atypia.base.errors import AbsentError, must
+from atypia.base.extras import require
 from atypia.synthesis.schema import AutoencoderConfig, GeneratorRecipe
 
 FREQUENCIES = 256
@@ -21,10 +21,7 @@ def require_diffusers() -> None:
     Raises:
         AbsentError: diffusers is missing; the message names the extra to install.
     """
-    from importlib.util import find_spec
-
-    if find_spec("diffusers") is None:
-        raise AbsentError(must("diffusers", "installed", "absent", "pip install 'atypia[synthesis]'"))
+    require("a generator", "diffusers")
 
 
 def build_autoencoder(config: AutoencoderConfig, side_px: int) -> Any:

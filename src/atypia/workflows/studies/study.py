@@ -17,6 +17,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from atypia.base.extras import NETWORKS, require
 from atypia.base.process.progress import Progress, silent
 from atypia.workflows.studies.study_results import StudyFolderResults
 
@@ -229,6 +230,7 @@ def run_study(
     >>> ran.predictions()
     <Predictions of 48 figures by ..., 2 models: ...; 48 labelled>
     """
+    require("`atypia study run`", *NETWORKS, *(["ray"] if engine == "ray" else []))
     from atypia.engines.engine import ENGINES
     from atypia.engines.tasks import Setup
     from atypia.studies.run import run_study as do_runs

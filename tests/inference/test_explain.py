@@ -214,5 +214,7 @@ def test_what_cannot_be_explained(bundle: Bundle, tmp_path: Path, monkeypatch: p
             explain(exported, bright(1, 32), ["a"], tmp_path)
     monkeypatch.setitem(sys.modules, "captum", None)
     monkeypatch.delitem(sys.modules, "captum.attr", raising=False)
-    with pytest.raises(AbsentError, match=r"needs .*captum, which .* not installed; fix: pip install 'atypia\[.*explain.*\]'"):
+    with pytest.raises(
+        AbsentError, match=r"needs .*captum, which .* not installed; fix: pip install 'atypia\[.*explain.*\]'"
+    ):
         explain(folder, bright(1, 32), ["a"], tmp_path)

@@ -25,8 +25,9 @@ class CoreFinder(PathFinder):
         return None if fullname.partition(".")[0] in BEYOND else super().find_spec(fullname, path, target)
 
 
-# Also in processes that multiprocessing starts: they import this file.
-sys.meta_path[:] = [CoreFinder if finder is PathFinder else finder for finder in sys.meta_path]
+def hide() -> None:
+    """Hides the packages of extras from this process."""
+    sys.meta_path[:] = [CoreFinder if finder is PathFinder else finder for finder in sys.meta_path]
 
 
 def run(commands: Sequence[Sequence[str]]) -> int:
@@ -54,6 +55,11 @@ def chain(words: Sequence[str]) -> list[list[str]]:
     return found
 
 
+if __name__ in (
+    "__main__",
+    "__mp_main__",
+):  # also in processes that multiprocessing starts; not where pytest imports it
+    hide()
 if __name__ == "__main__":
     code = run(chain(sys.argv[1:]))
     loaded = sorted(BEYOND & {name.partition(".")[0] for name in sys.modules})

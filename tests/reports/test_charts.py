@@ -130,7 +130,7 @@ def test_files_are_drawn_once_and_only_where_they_changed(tmp_path: Path, monkey
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("atypia.base.extras.installed", lambda module: False)
     with pytest.raises(AbsentError, match=r"atypia\[figures\]"):
         chart_files.write_plots([chart()], tmp_path)
     assert chart_files.write_plots([], tmp_path) == []

@@ -1,7 +1,8 @@
-"""Figures of a saved model for its card and its page: ``python tools/model_report.py --write docs/results/model.md``.
+"""Figures of a shipped model for its card and its page: ``python tools/model_report.py --write docs/results/model.md``.
 
-The model is used as ``atypia predict`` uses it, on test sets that nothing was chosen on. Each set is scored once; its
-tables, by domain too, have 95 % intervals over cases (BCa). The model's card gets the same tables.
+``atypia-amibr`` is used as ``atypia predict`` uses it, on test sets that nothing was chosen on. Each set is scored once; its
+tables, by domain too, have 95 % intervals over cases (BCa). ``atypia`` was trained on these sets: its table tells what each
+of the networks that it is the mean of gave in the laboratory that it had not seen. The model's card gets the same tables.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from atypia.data.sources.opening import open_data
 from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.bundles.decision import REFUSED, UNCERTAIN, Verdicts
 from atypia.inference.bundles.integrity import CARD_FILE, write_hashes
+from atypia.inference.bundles.left_out import LEFT_OUT_KEY, LeftOutRecord
 from atypia.inference.classifier import SHIPPED, Classifier, find_model
 from atypia.inference.export.quantise import measure_loss
 from atypia.inference.runtimes.torch_runtime import TorchRuntime
@@ -32,7 +34,8 @@ from atypia.statistics.metrics import UndefinedMetricWarning
 from atypia.statistics.resampling import PredictedLabels
 
 MARK = "<!-- tables -->"
-CARD = Path(__file__).with_name("model_card.md")
+CARDS = Path(__file__).with_name("cards")
+TESTED_MODEL = "atypia-amibr"
 TESTED = (("ami-br", "hold-out"), ("atnorm-br", "all"))
 METRICS = ("auroc", "balanced_accuracy", "sensitivity", "specificity")
 
@@ -113,6 +116,24 @@ def tables(classifier: Classifier, tests: list[Scored]) -> list[str]:
     return [*out, columns_table(titles, rows).render("markdown")]
 
 
+def left_out_table(model: str) -> list[str]:
+    """What the members gave in laboratories that each was not trained on, at the model's threshold."""
+    bundle = load_bundle(find_model(model))
+    rows = []
+    for one in (LeftOutRecord.from_dict(values) for values in bundle.decision.fitted[LEFT_OUT_KEY]):
+        normal, atypical = (np.array(values) for values in one.scores)
+        pairs = (atypical[:, None] > normal).mean() + (atypical[:, None] == normal).mean() / 2
+        balanced = (one.sensitivity + one.specificity) / 2
+        values = (pairs, balanced, one.sensitivity, one.specificity)
+        count = f"{one.atypical + one.normal} ({one.atypical})"
+        rows.append([one.laboratory, count, *(f"{value:.3f}" for value in values)])
+    measured = np.array([[float(cell) for cell in row[2:]] for row in rows])
+    rows.append(["mean over laboratories", "", *(f"{value:.3f}" for value in measured.mean(axis=0))])
+    rows.append(["least in each column", "", *(f"{value:.3f}" for value in measured.min(axis=0))])
+    titles = ["laboratory left out", "figures (atypical)", "AUROC", "BA", "sensitivity", "specificity"]
+    return [columns_table(titles, rows).render("markdown")]
+
+
 def rounding(classifier: Classifier, trained: Path, tests: list[Scored]) -> list[str]:
     """What the model's storage and arithmetic in 8-bit integers cost, against the bundle that was trained."""
     before, after = TorchRuntime(load_bundle(trained)), classifier.members[0].runtime
@@ -128,26 +149,29 @@ def rounding(classifier: Classifier, trained: Path, tests: list[Scored]) -> list
 def main() -> None:
     """Prints the tables, or writes them between the page's marks and into the model's card."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--model", default=SHIPPED)
+    parser.add_argument("--model", default=TESTED_MODEL, choices=(TESTED_MODEL, SHIPPED))
     parser.add_argument("--trained", type=Path, help="the bundle that it was made of; compared with it where given")
     parser.add_argument("--write", type=Path, help="a page with two marks")
     parser.add_argument("--card", action="store_true", help="write the model's card as well")
     asked = parser.parse_args()
     classifier = Classifier.load(asked.model, runtime="onnx")
-    tests = [scored(classifier, *which) for which in TESTED]
-    lines = tables(classifier, tests)
     model = find_model(asked.model)
+    tests = [scored(classifier, *which) for which in TESTED] if asked.model == TESTED_MODEL else []
+    lines = tables(classifier, tests) if tests else left_out_table(asked.model)
     if asked.card:
-        before, _, after = CARD.read_text("utf-8").split(MARK)
+        members = load_bundle(model).training.get("of", [])
+        card = (CARDS / f"{asked.model}.md").read_text("utf-8").replace("@COUNT@", str(len(members)))
+        before, _, after = card.split(MARK)
         text = "\n".join(lines)
         (model / CARD_FILE).write_text(f"{before}{text}\n{after}", "utf-8")
         write_hashes(model)
-    text = "\n".join([*lines, *(rounding(classifier, asked.trained, tests) if asked.trained else ())])
+    text = "\n".join([*lines, *(rounding(classifier, asked.trained, tests) if asked.trained and tests else ())])
     if asked.write is None:
         sys.stdout.write(text + "\n")
         return
-    before, _, after = asked.write.read_text("utf-8").split(MARK)
-    asked.write.write_text(f"{before}{MARK}\n{text}\n{MARK}{after}", "utf-8")
+    mark = f"<!-- {asked.model} -->"
+    before, _, after = asked.write.read_text("utf-8").split(mark)
+    asked.write.write_text(f"{before}{mark}\n{text}\n{mark}{after}", "utf-8")
 
 
 if __name__ == "__main__":

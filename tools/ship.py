@@ -1,4 +1,4 @@
-"""Makes a trained fold the model that ships: ``python tools/ship.py runs/final/all``; ``make model`` calls it.
+"""Makes a bundle one of the models that ship: ``python tools/ship.py runs/averaged``; ``make model`` calls it.
 
 Writes it into the package by :func:`atypia.inference.export.compact.save_compact` and compares both its forms with the
 trained network. The decision is the one that the training fitted.
@@ -28,17 +28,16 @@ from atypia.inference.export.compact import save_compact
 from atypia.inference.runtimes.catalogue import ONNX_FILE
 from atypia.inference.runtimes.onnx_runtime import OnnxRuntime
 from atypia.inference.runtimes.torch_runtime import TorchRuntime
-from atypia.splits.split import Split
 
 LIMIT_MB = 25.0
 COMPARED = 256
-"""Training crops on which the rounded weights are compared with the trained ones."""
+"""Crops on which the rounded weights are compared with the trained ones."""
 
 
 def main() -> None:
     """Writes the model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("run", type=Path, nargs="?", help="a fold's run folder")
+    parser.add_argument("run", type=Path, nargs="?", help="a bundle's folder, or a fold's run folder")
     parser.add_argument("--hashes", action="store_true", help="only write the hashes of the model that is there")
     parser.add_argument("--data", default="ami-br")
     parser.add_argument("--name", default=SHIPPED)
@@ -49,16 +48,16 @@ def main() -> None:
     if asked.hashes:
         hash_again(asked.out or MODELS / asked.name)
         return
-    trained = load_bundle(asked.run / runs.BUNDLE)
+    inside = asked.run / runs.BUNDLE
+    trained = load_bundle(inside if inside.is_dir() else asked.run)
     if trained.decision.novelty is None:
         raise SystemExit(f"{asked.run} has no fitted decision; fix: train it by a recipe with a `decision` section")
     folder = asked.out or MODELS / asked.name
     bundle = save_compact(trained, folder, asked.name)
 
     manifest = open_data(asked.data)
-    (fold,) = Split.load(asked.run / runs.SPLIT).folds
-    rows = manifest.rows_of(fold.train)[:COMPARED]
-    crops = np.ascontiguousarray(open_store(manifest, bundle.geometry).crops[rows])
+    store = open_store(manifest, bundle.geometry)
+    crops = np.ascontiguousarray(store.crops[np.flatnonzero(store.usable)[:COMPARED]])
     exact = TorchRuntime(trained).run(crops)[0]
     stored, exported = TorchRuntime(bundle).run(crops)[0], OnnxRuntime(folder / ONNX_FILE).run(crops)[0]
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6

@@ -370,7 +370,7 @@ def find_model(model: str | Path) -> Path:
 def named_model(model: str | Path) -> Path:
     """The folder of the shipped model of this name; otherwise the name as a path, which may not exist."""
     shipped = MODELS / str(model)
-    if isinstance(model, str) and model.isidentifier() and shipped.is_dir():
+    if isinstance(model, str) and model.replace("-", "_").isidentifier() and shipped.is_dir():
         return shipped
     return Path(model)
 

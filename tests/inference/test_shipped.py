@@ -1,4 +1,4 @@
-"""The classifier inside the package: what a user gets without training anything."""
+"""The classifiers inside the package: what a user gets without training anything."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from atypia.data.crops.store import open_store
 from atypia.data.phantom.dataset import write_phantom
 from atypia.data.sources.opening import open_data
 from atypia.inference.bundles.bundle import CARD_FILE, load_bundle
+from atypia.inference.bundles.left_out import LEFT_OUT_KEY
+from atypia.inference.bundles.training_look import look_of
 from atypia.inference.classifier import MODELS, SHIPPED, Classifier
 from atypia.inference.runtimes.torch_runtime import TorchRuntime
 from atypia.splits.protocol import make_split
 from atypia.statistics import metrics
 
 FOLDER = MODELS / SHIPPED
+TESTED = "atypia-amibr"
+"""The one that has not seen the test sets."""
 PAGE = Path(__file__).parents[2] / "docs/results/model.md"
 
 
@@ -32,11 +36,16 @@ def classifier() -> Classifier:
 def test_it_fits_the_repository_and_says_what_it_is() -> None:
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 25e6
     card = (FOLDER / CARD_FILE).read_text("utf-8")
-    for words in ("not a medical device", "Intended use", "Limits", "AMi-Br", "Aperio CS2", "TCGA"):
-        assert words in card
+    tested = (MODELS / TESTED / CARD_FILE).read_text("utf-8")
+    for words in ("not a medical device", "Intended use", "Limits", "AMi-Br", "Aperio XT", "TCGA"):
+        assert words in card and words in tested
+    assert sum(file.stat().st_size for file in (MODELS / TESTED).iterdir()) < 25e6
+    assert load_bundle(MODELS / TESTED).name == TESTED and load_bundle(MODELS / TESTED).training["data"] == "ami-br"
     bundle = load_bundle(FOLDER)
     assert bundle.name == SHIPPED and bundle.field_um == pytest.approx(32.0)
-    assert bundle.training["data"] == "ami-br" and bundle.training["protocol"] == "final"
+    assert bundle.training["data"] == "ami-br+atnorm-br" and bundle.training["protocol"] == "lodo"
+    assert len(bundle.decision.fitted[LEFT_OUT_KEY]) == len(bundle.training["of"])  # each network, its laboratory
+    assert look_of(bundle.decision) is not None
     assert bundle.decision.conformal is not None and bundle.decision.novelty is not None
     assert 0 < bundle.threshold < 1 and set(bundle.decision.points) >= {"balanced", "sensitivity-0.90"}
 
@@ -88,7 +97,8 @@ def test_the_command_answers_without_a_model_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-def test_it_reaches_on_the_hold_out_what_its_page_says(classifier: Classifier, real_root: Path) -> None:
+def test_the_tested_one_reaches_on_the_hold_out_what_its_page_says(real_root: Path) -> None:
+    classifier = Classifier.load(TESTED)
     manifest = open_data("ami-br", real_root)
     (fold,) = make_split("final", manifest).folds
     rows = manifest.rows_of(fold.test)

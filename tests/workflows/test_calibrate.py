@@ -1,4 +1,4 @@
-"""``atypia calibrate``: from one's own crops to a model, with the model that ships."""
+"""``atypia calibrate``: from one's own crops to a model, with a model that ships."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from atypia.inference.runtimes.torch_runtime import TorchRuntime
 from atypia.workflows.laboratory.calibrate import CALIBRATED, calibrate, propose
 
 FIGURES = 48
+MODEL = "atypia-amibr"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, float]]:
     data = write_phantom(tmp_path_factory.mktemp("phantom") / "set", FIGURES, workers=1)
     assert data.root is not None
     paths = [str(data.root / image) for image in data.table["image"].to_pylist()]
-    calls = Classifier.load().predict(paths, mpp=0.25).rows
+    calls = Classifier.load(MODEL).predict(paths, mpp=0.25).rows
     return sorted(zip(paths, calls["p_atypical"].to_pylist(), strict=True), key=lambda pair: pair[1])
 
 
@@ -49,11 +50,11 @@ def shifted(shown: list[tuple[str, float]], tmp_path: Path) -> Path:
 
 def test_a_calibrated_model_is_used_like_any_other(shifted: Path, shown, tmp_path: Path) -> None:
     out = tmp_path / "my-lab"
-    found = calibrate("atypia", str(shifted), out)
+    found = calibrate(MODEL, str(shifted), out)
     assert found.result.judged.outcome == MOVED and found.out == out and found.figures == (24, 24) and found.cases == 12
     assert "the threshold moves" in found.to_text() and json.loads(json.dumps(found.as_dict()))["changed"]
 
-    old, new = Classifier.load(), Classifier.load(out)
+    old, new = Classifier.load(MODEL), Classifier.load(out)
     crops = np.stack([np.asarray(Image.open(path).convert("RGB")) for path, _ in shown[:4]])
     for one, other in zip(old.members[0].runtime.run(crops), new.members[0].runtime.run(crops), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -62,13 +63,13 @@ def test_a_calibrated_model_is_used_like_any_other(shifted: Path, shown, tmp_pat
     odds = np.log(before / (1 - before)) * moved.factor + moved.offset
     np.testing.assert_allclose(p, 1 / (1 + np.exp(-odds)), rtol=1e-6)
     facts = load_bundle(out).training[CALIBRATED]
-    assert facts["from"] == "atypia" and facts["figures"] == {"normal": 24, "atypical": 24}
+    assert facts["from"] == MODEL and facts["figures"] == {"normal": 24, "atypical": 24}
     assert TorchRuntime(load_bundle(out)).decision.threshold == new.threshold
 
     with pytest.raises(InputError, match="not calibrated before"):
         calibrate(out, str(shifted))
     with pytest.raises(InputError, match="does not exist yet"):
-        calibrate("atypia", str(shifted), out)
+        calibrate(MODEL, str(shifted), out)
     (out / CONFIG_FILE).write_text((out / CONFIG_FILE).read_text().replace('"offset"', '"offseT"', 1))
     with pytest.raises(DataError, match="changed after it was written"):
         Classifier.load(out)
@@ -76,7 +77,7 @@ def test_a_calibrated_model_is_used_like_any_other(shifted: Path, shown, tmp_pat
 
 def test_too_few_write_nothing(shown, tmp_path: Path) -> None:
     rows = [(p, int(i >= FIGURES - 2), "") for i, (p, _) in enumerate(shown)]
-    found = calibrate("atypia", str(table(tmp_path / "few.csv", rows)), tmp_path / "my-lab")
+    found = calibrate(MODEL, str(table(tmp_path / "few.csv", rows)), tmp_path / "my-lab")
     assert found.result.judged.outcome == TOO_FEW and found.out is None and not (tmp_path / "my-lab").exists()
     assert "not enough to change anything: 3 more atypical figures" in found.to_text()
 
@@ -85,7 +86,7 @@ def test_what_is_no_evidence_is_refused_or_left_out(shown, tmp_path: Path) -> No
     half = len(shown) // 2
     rows = [(p, int(i >= half), f"c{i}") for i, (p, _) in enumerate(shown)]
     with pytest.raises(DataError, match="1 of 48 figures have no label"):
-        calibrate("atypia", str(table(tmp_path / "open.csv", [(rows[0][0], "", "c0"), *rows[1:]])))
+        calibrate(MODEL, str(table(tmp_path / "open.csv", [(rows[0][0], "", "c0"), *rows[1:]])))
     pixels = Image.open(rows[0][0])
     for name in ("copy.png", "other.png"):
         pixels.save(tmp_path / name)
@@ -99,7 +100,7 @@ def test_what_is_no_evidence_is_refused_or_left_out(shown, tmp_path: Path) -> No
         (str(tmp_path / "twin.png"), 0, "c"),
         *rows[2:],
     ]
-    found = calibrate("atypia", str(table(tmp_path / "copies.csv", copies)))
+    found = calibrate(MODEL, str(table(tmp_path / "copies.csv", copies)))
     assert any("1 figures left out: their images are copies" in note for note in found.notes)
 
 
@@ -108,7 +109,7 @@ def test_a_crop_whose_file_contradicts_its_size_is_left_out_as_in_predict(shown,
     rows = [(p, int(i >= half), f"c{i}") for i, (p, _) in enumerate(shown)]
     Image.open(rows[0][0]).save(tmp_path / "stated.tif", resolution=25400 / 0.5, resolution_unit=2)
     wrong = table(tmp_path / "wrong.csv", [(str(tmp_path / "stated.tif"), 0, "x"), *rows[1:]])
-    found = calibrate("atypia", str(wrong))
+    found = calibrate(MODEL, str(wrong))
     assert any("1 of 48 figures left out" in note and "0.5" in note for note in found.notes)
 
 
@@ -122,7 +123,7 @@ def test_reviewers_decisions_give_labels(shown, tmp_path: Path) -> None:
     lines += [(ids[0], "second", "atypical"), (ids[1], "second", "unsure"), ("elsewhere", "first", "normal")]
     with decisions.open("w", newline="") as file:
         csv.writer(file).writerows([("figure_id", "rater", "decision"), *lines])
-    found = calibrate("atypia", str(data), decisions=decisions)
+    found = calibrate(MODEL, str(data), decisions=decisions)
     assert sum(found.figures) == FIGURES - 1, "an even split is no label"
     assert any("evenly split" in note for note in found.notes) and any("are not in review" in n for n in found.notes)
 

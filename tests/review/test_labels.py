@@ -107,10 +107,10 @@ def test_arbitration_is_final(
 def test_training_on_soft_labels_follows_the_arbitration(
     figures: ReviewFigures, reviewing: Callable, tmp_path: Path
 ) -> None:
+    from atypia.data.crops.store import open_store
     from atypia.splits.protocol import make_split
-    from atypia.training.networks import NetworkTrainer
+    from atypia.training.parts import FoldParts
     from atypia.training.recipe import load_recipe
-    from atypia.training.trainer import TrainingRequest
 
     client = reviewing(figures, "Ada")
     for index in range(80):
@@ -119,14 +119,12 @@ def test_training_on_soft_labels_follows_the_arbitration(
     path = tmp_path / "export.parquet"
     path.write_bytes(client.http.get("/exports/manifest.parquet").content)
     manifest = Manifest.load(path)
-    name, recipe = load_recipe(
+    _, recipe = load_recipe(
         "full", ["backbone=tiny-cnn", "geometry.out_px=32", "loss.soft_labels=true", "augment=light"]
     )
     split = make_split("kfold", manifest, 0, folds=2)
-    trainer = object.__new__(NetworkTrainer)  # only its targets are asked for; no network is built
-    trainer.job = TrainingRequest(name, recipe, manifest, split, tmp_path / "out")
-    trainer.recipe = recipe
-    population, _ = trainer.population(split.folds[0])
+    parts = FoldParts(manifest, open_store(manifest, recipe.geometry.build()), recipe)
+    population, _ = parts.population(split.folds[0].train)
     assert population.targets.tolist() == population.labels.astype(float).tolist()
 
 

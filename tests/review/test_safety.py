@@ -237,7 +237,7 @@ def test_openapi_is_complete(figures: ReviewFigures, client) -> None:
     assert described == create_app(client.review, Access("127.0.0.1")).openapi()
     paths = {
         "/health", "/metrics", "/session", "/figures", "/figures/{index}", "/figures/{index}/crop", "/raters",
-        "/decisions", "/decisions/undo", "/consensus", "/arbitration", "/queue", "/slides", "/slides/{slide}.dzi",
+        "/decisions", "/decisions/several", "/decisions/undo", "/assignments", "/consensus", "/arbitration", "/queue", "/slides", "/slides/{slide}.dzi",
         "/slides/{slide}_files/{level}/{column}_{row}.jpeg", "/slides/{slide}/figures", "/exports/{name}", "/imports",
         "/predict",
     }  # fmt: skip

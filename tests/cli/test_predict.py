@@ -22,7 +22,7 @@ from atypia.data.slides.streams import CropBatch
 from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.bundles.decision import Verdicts
 from atypia.inference.results import result_batch
-from atypia.workflows.overlays import FiguresToExplain
+from atypia.workflows.case.overlays import FiguresToExplain
 
 Run = Callable[..., Any]
 SIDE = 32

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from torch import nn
 
 from atypia.training.epochs.optimisers import Schedule, clip, make_optimiser
-from atypia.training.schema import NetworkRecipe, OptimiserConfig, ScheduleConfig
+from atypia.training.schema import NetworkRecipe
+from atypia.training.sections import OptimiserConfig, ScheduleConfig
 
 LR = 0.01
 

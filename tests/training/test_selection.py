@@ -8,7 +8,7 @@ import pytest
 
 from atypia.base.errors import InputError
 from atypia.training.epochs.selection import SELECTIONS
-from atypia.training.schema import SelectConfig
+from atypia.training.sections import SelectConfig
 
 GOOD = {"balanced_accuracy": 0.8, "auroc": 0.9, "loss": 0.4}
 BAD = {"balanced_accuracy": 0.7, "auroc": 0.8, "loss": 0.6}

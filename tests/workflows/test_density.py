@@ -16,7 +16,7 @@ from atypia.base.errors import InputError
 from atypia.data.tissue.areas import MaskedArea
 from atypia.inference.bundles.bundle import load_bundle
 from atypia.reports.case.density import FieldSize, field_size
-from atypia.workflows.density import DensityOptions, slide_density
+from atypia.workflows.case.density import DensityOptions, slide_density
 from atypia.workflows.predict import PredictedCase, predict_crops
 from atypia.workflows.slides.jobs import SlideJob, SlideSettings
 from atypia.workflows.slides.predict import predict_slides

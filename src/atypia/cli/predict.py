@@ -195,8 +195,8 @@ def register(app: typer.Typer) -> None:
         from atypia.inference.classifier import SHIPPED, Classifier
         from atypia.inference.requests import Request
         from atypia.reports.case.density import field_size
-        from atypia.workflows.density import DensityOptions
-        from atypia.workflows.overlays import FiguresToExplain
+        from atypia.workflows.case.density import DensityOptions
+        from atypia.workflows.case.overlays import FiguresToExplain
         from atypia.workflows.predict import old_form_warnings, predict_request
         from atypia.workflows.slides.jobs import SlideSettings
 

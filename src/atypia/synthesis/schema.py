@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, model_validator
 
 from atypia.base.config import StrictModel, parse, read_shipped, shipped_yaml
-from atypia.training.schema import GeometryConfig
+from atypia.training.sections import GeometryConfig
 
 CLASS, DOMAIN, PHASE = "class", "domain", "phase"
 CONDITIONS: Final = (CLASS, DOMAIN, PHASE)

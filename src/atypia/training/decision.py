@@ -22,7 +22,7 @@ from atypia.inference.bundles.left_out import LEFT_OUT_KEY, recorded
 from atypia.inference.bundles.operating import risk_point
 from atypia.inference.bundles.training_look import LOOK_KEY, look_at
 from atypia.splits.split import Split
-from atypia.training.schema import DecisionConfig, RiskConfig
+from atypia.training.sections import DecisionConfig, RiskConfig
 from atypia.training.trainer import TrainedFold, TrainingRequest, stored_labels
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from atypia.data.images.geometry import CropGeometry
     from atypia.data.manifest import Manifest
     from atypia.inference.classifier import Classifier
-    from atypia.training.schema import GeometryConfig, Recipe
+    from atypia.training.schema import Recipe
+    from atypia.training.sections import GeometryConfig
 
 
 def load_recipe(reference: str | PathLike[str], changes: Mapping[str, Any] | Sequence[str] = (), **more: Any) -> Recipe:
@@ -132,7 +133,7 @@ def open_crops(
     """
     from atypia.data.crops.store import open_store
     from atypia.data.images.geometry import CropGeometry
-    from atypia.training.schema import GeometryConfig
+    from atypia.training.sections import GeometryConfig
 
     found = CropGeometry(geometry) if isinstance(geometry, int) else getattr(geometry, "geometry", geometry)
     if isinstance(found, GeometryConfig):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from atypia.reports.case.corrected import RateCorrection
     from atypia.reports.case.summary import CaseSummary
     from atypia.statistics.differences.comparison import Comparison
-    from atypia.workflows.density import DensityOptions
+    from atypia.workflows.case.density import DensityOptions
 
 AVERAGED: Final = "the errors of an average of several networks or views are not recorded"
 MOST_IN_TITLE: Final = 120
@@ -136,7 +136,7 @@ def predict_crops(
         summary: File of the counts: .json, .md, .csv.
         fields: Whether GeoJSON shows squares of the field instead of points.
         prevalence: Share of atypical figures in the population of the case, in (0, 1), where it is known; changes no call.
-        density: Figures per mm² and hotspots, for points on slides (:class:`atypia.workflows.density.DensityOptions`).
+        density: Figures per mm² and hotspots, for points on slides (:class:`atypia.workflows.case.density.DensityOptions`).
         progress: Told how many figures are done.
 
     Raises:
@@ -252,7 +252,7 @@ def predict_request(
     from atypia.inference.results import RESULTS_SCHEMA
     from atypia.reports.case.outputs import format_of, open_writer
     from atypia.reports.case.summary import CaseSummary
-    from atypia.workflows.density import FigurePlaces, check_density, densities
+    from atypia.workflows.case.density import FigurePlaces, check_density, densities
 
     told, side = StreamNotes(), None
     correction = correction_for(classifier, prevalence)

@@ -178,7 +178,7 @@ def _densities(
     """
     from atypia.data.slides.readers import open_slide
     from atypia.data.slides.slidecrops import SlideReading
-    from atypia.workflows.density import DensityOptions, area_of, slide_density
+    from atypia.workflows.case.density import DensityOptions, area_of, slide_density
 
     found: list[dict[str, Any]] = []
     by_slide: dict[int, list[int]] = {}

@@ -23,7 +23,7 @@ from atypia.synthesis.schema import PartConfig
 from atypia.synthesis.training.parts import Part
 from atypia.training.epochs.checkpoints import load_own_checkpoint, save_checkpoint, stop_signal, write_history
 from atypia.training.epochs.optimisers import Schedule
-from atypia.training.schema import ScheduleConfig
+from atypia.training.sections import ScheduleConfig
 
 CHECKPOINT_EVERY_S = 60.0
 """Seconds between checkpoints, written between two steps; one is also written at a stop."""

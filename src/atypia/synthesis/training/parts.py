@@ -19,7 +19,7 @@ from atypia.synthesis.model.networks import Denoiser, Discriminator
 from atypia.synthesis.model.pixels import VIEWS, crops_to_images, turn_images
 from atypia.synthesis.schema import GeneratorRecipe, PartConfig, PerceptualConfig
 from atypia.training.epochs.optimisers import clip, make_optimiser
-from atypia.training.schema import OptimiserConfig
+from atypia.training.sections import OptimiserConfig
 
 Losses = dict[str, Tensor]
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from atypia.training.schema import OptimiserConfig, ScheduleConfig
+from atypia.training.sections import OptimiserConfig, ScheduleConfig
 
 
 def make_optimiser(config: OptimiserConfig, network: nn.Module, head_prefixes: Sequence[str]) -> torch.optim.Optimizer:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from atypia.base.errors import InputError, must
 from atypia.base.process.progress import Progress, silent
 from atypia.reports.case.density import density_cells, field_size
-from atypia.workflows.density import DensityOptions
+from atypia.workflows.case.density import DensityOptions
 from atypia.workflows.predict import predict_request
 from atypia.workflows.slides.jobs import SlideJob, SlideSettings, read_jobs
 from atypia.workflows.slides.run import run_slides

@@ -1,0 +1,1 @@
+"""What is made of a case beside its calls: saliency overlays, figures per mm² and hotspots."""

@@ -66,7 +66,7 @@ def taken_where(manifest: Manifest, where: Mapping[str, Sequence[str]]) -> Manif
         DataError: No figure has the values; lists those that are there.
 
     >>> taken_where(open_figures("mine.csv"), {"label": ["atypical"]})
-    <Manifest mine: 16 figures (16 atypical, 0 normal), 8 cases, 2 domains>
+    <Manifest mine: 16 figures (16 atypical), 8 cases, 2 domains>
     """
     for column, wanted in where.items():
         if column not in FILTERS:

@@ -52,8 +52,8 @@ def field_size(text: str) -> FieldSize:
     Raises:
         InputError: It is none of these, or too small or large.
 
-    >>> field_size("10xd0.55")
-    FieldSize(mm2=2.3758294442772815, words='10 fields of 0.55 mm diameter (2.38 mm²)')
+    >>> field_size("10xd0.55").words
+    '10 fields of 0.55 mm diameter (2.38 mm²)'
     """
     cleaned = text.strip().lower().replace("mm²", "").replace("mm2", "").replace("mm", "").replace("×", "x").strip()
     several = _FIELDS.fullmatch(cleaned)

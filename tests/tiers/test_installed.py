@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-MOST_MIB = 500
-"""Goal of the core, its dependencies with it."""
+MOST_MIB = 520
+"""Most of the core with its dependencies. The goal was 500, which it kept while one model was in it."""
 
 
 @pytest.mark.slow

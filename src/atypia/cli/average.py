@@ -34,8 +34,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Make one classifier of all folds of a training: the mean of their weights, at the cost of one.
 
-        For networks that began at the same weights, as those tuned by one recipe do. Its decision is fitted on figures that
-        each fold did not see: with protocol lodo on laboratories that were left out.
+        For networks that began at the same weights, as those tuned by one recipe do. Its decision is fitted on figures
+        that each fold did not see: with protocol lodo on laboratories that were left out.
         """
         require("`atypia average`", *NETWORKS)
         from atypia.base.errors import InputError, must

@@ -29,7 +29,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Print scripts for QuPath: export the figures of the open image, or classify them and show the calls.
 
-        The scripts name this installation of Atypia. In QuPath (0.4 or later): Automate > Script editor, open the file, Run.
+        The scripts name this installation of Atypia. In QuPath (0.4 or later): Automate > Script editor, open the
+        file, Run.
         """
         from atypia.workflows.qupath.scripts import SCRIPTS, qupath_script, write_scripts
 

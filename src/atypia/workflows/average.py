@@ -1,11 +1,11 @@
 """The folds of a training made one classifier, by the mean of their weights: what ``atypia average`` does.
 
     averaged = average(["runs/labs"], "runs/average")
-    print(averaged.to_text())              # the laboratories that were left out, and the decision that follows from them
+    print(averaged.to_text())              # the laboratories left out, and the decision that follows from them
     atypia.Classifier.load("runs/average")
 
-No figure that chose a weight or an epoch has a part in the decision where the folds are those of protocol ``lodo``: each
-laboratory is scored by the classifier that never saw it.
+With folds of protocol ``lodo`` no figure that chose a weight or an epoch has a part in the decision: each laboratory is
+scored by the classifier that never saw it.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class AveragedModel:
         lines = [
             f"{self.bundle.name}: the mean of {len(self.members)} networks",
             f"decision: threshold {self.bundle.threshold:.3f}, fitted on the {part} parts of the folds: "
-            f"{sum(self.figures)} figures ({self.figures[1]} atypical), each scored by a network that was not trained on it",
+            f"{sum(self.figures)} figures ({self.figures[1]} atypical), each scored by a network that did not see it",
         ]
         for one in self.records:
             balanced = (one.sensitivity + one.specificity) / 2
@@ -114,19 +114,21 @@ def average(
         trainings: Output folders of ``atypia train``, of one recipe on the same figures.
         out: The new bundle's folder, which must not exist.
         name: What the classifier is called; None: the name of ``out``.
-        part: Part of the folds that the decision is fitted on: ``test`` (of protocol ``lodo``: each laboratory by the network that
-            was not trained on it) or ``val`` (of a cross-validation).
+        part: Part of the folds that the decision is fitted on: ``test`` (of protocol ``lodo``: each laboratory by the
+            network that was not trained on it) or ``val`` (of a cross-validation).
         calibration: Kind of calibration.
         coverage: Of the prediction sets, in (0, 0.99].
         progress: Told how many figures are measured.
 
     Returns:
         The classifier. Besides its decision it records what its members gave in laboratories that were left out, how
-        laboratories differ, and how its training looked. Its limit of novelty is the 0.999 quantile of what the averaged network
-        finds of each laboratory by a measure that was fitted on the others; it was trained on their labels all the same.
+        laboratories differ, and how its training looked. Its limit of novelty is the
+        0.999 quantile of the averaged network's novelty in each laboratory, by a measure fitted on the other ones; that
+        network was trained on all of them.
 
     Raises:
-        InputError: There are fewer than two runs, they cannot be averaged, ``out`` exists, or two members have one figure in their part.
+        InputError: There are fewer than two runs, they cannot be averaged, ``out`` exists, or two members have a figure
+            of their parts in common.
         DataError: A training is damaged, or the trainings are of different figures.
         AbsentError: The backbone's weights are not here.
     """

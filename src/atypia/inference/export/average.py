@@ -1,8 +1,8 @@
 """One network whose weights are the mean of several of one architecture, which began at the same weights.
 
-Networks that were tuned from one start lie in one basin: the mean of their weights gives about what the mean of their
-logits gives, at the cost of one (Wortsman et al. 2022, «Model soups», arXiv 2203.05482). Of classifiers that began elsewhere the
-mean is worth nothing, and no test here can tell.
+Networks that were tuned from one start lie close together: the mean of their weights gives about what the mean of their
+logits gives, at the cost of one (Wortsman et al. 2022, «Model soups», arXiv 2203.05482). The mean of classifiers that
+began elsewhere is worth nothing, and nothing here can tell.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def average_bundles(bundles: Sequence[Bundle], decision: Decision, name: str) ->
         name: Its name.
 
     Raises:
-        InputError: There are fewer than two, one is a probe, they differ in architecture, weights of the backbone or crop, or they
-            have batch norms, whose statistics would have to be measured again.
+        InputError: There are fewer than two, one is a probe, they differ in architecture, weights of the backbone or
+            crop, or they have batch norms, whose statistics would have to be measured again.
         AbsentError: The backbone's weights are not here.
 
     >>> from atypia.inference.classifier import find_model

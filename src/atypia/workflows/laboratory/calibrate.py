@@ -170,8 +170,8 @@ def calibrate(
 
     Args:
         model: A shipped model's name, a bundle's folder, or one run of a training.
-        on: The figures: a manifest, or what :func:`atypia.data.sources.opening.open_data` takes, for instance a CSV with ``image`` and ``label``
-            (and ``case_id``, ``mpp``), the review page's ``manifest.parquet``.
+        on: The figures: a manifest, or what :func:`atypia.data.sources.opening.open_data` takes, for instance a CSV with
+            ``image`` and ``label`` (and ``case_id``, ``mpp``), the review page's ``manifest.parquet``.
         out: Folder of the calibrated model, which must not exist; None: nothing is written.
         decisions: The review page's ``decisions.csv``, for the labels of figures of ``on``.
         prior: Folder of a training with protocol ``lodo``, whose left-out laboratories tell how much laboratories
@@ -333,8 +333,8 @@ def _measured(decision: Decision, own: ScoredOwnFigures, fitted: Any, seed: int)
 
 
 def propose(
-    model: str | Path, on: str | PathLike[str] | Manifest, count: int, out: str | Path, *, runtime: str | None = None, root: Path | None = None,
-    progress: Progress = silent,
+    model: str | Path, on: str | PathLike[str] | Manifest, count: int, out: str | Path, *, runtime: str | None = None,
+    root: Path | None = None, progress: Progress = silent,
 ) -> int:  # fmt: skip
     """Writes a CSV of the figures whose labels tell most of how a model's scores lie in a laboratory.
 

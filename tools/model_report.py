@@ -30,7 +30,7 @@ from atypia.inference.runtimes.torch_runtime import TorchRuntime
 from atypia.reports.drawing.listing import columns_table
 from atypia.splits.protocol import make_split
 from atypia.statistics.intervals import Bootstrap, Interval, metric_intervals
-from atypia.statistics.metrics import UndefinedMetricWarning
+from atypia.statistics.metrics import UndefinedMetricWarning, auroc
 from atypia.statistics.resampling import PredictedLabels
 
 MARK = "<!-- tables -->"
@@ -122,9 +122,10 @@ def left_out_table(model: str) -> list[str]:
     rows = []
     for one in (LeftOutRecord.from_dict(values) for values in bundle.decision.fitted[LEFT_OUT_KEY]):
         normal, atypical = (np.array(values) for values in one.scores)
-        pairs = (atypical[:, None] > normal).mean() + (atypical[:, None] == normal).mean() / 2
+        labels = np.repeat([0, 1], [len(normal), len(atypical)])
+        ranking = auroc(labels, np.concatenate([normal, atypical]))
         balanced = (one.sensitivity + one.specificity) / 2
-        values = (pairs, balanced, one.sensitivity, one.specificity)
+        values = (ranking, balanced, one.sensitivity, one.specificity)
         count = f"{one.atypical + one.normal} ({one.atypical})"
         rows.append([one.laboratory, count, *(f"{value:.3f}" for value in values)])
     measured = np.array([[float(cell) for cell in row[2:]] for row in rows])

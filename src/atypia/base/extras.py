@@ -15,7 +15,7 @@ from atypia.base.errors import AbsentError
 
 
 @dataclass(frozen=True)
-class Part:
+class OptionalPackage:
     """An optional package.
 
     Attributes:
@@ -29,23 +29,23 @@ class Part:
     what: str
 
 
-PARTS: Final[dict[str, Part]] = {
-    "torch": Part("PyTorch", "train", "training, and models that were not exported"),
-    "torchvision": Part("torchvision", "train", "what timm needs"),
-    "timm": Part("timm", "train", "backbones"),
-    "peft": Part("peft", "train", "LoRA"),
-    "sklearn": Part("scikit-learn", "train", "fitting of decisions and novelty"),
-    "tensorboard": Part("TensorBoard", "train", "curves of a training"),
-    "huggingface_hub": Part("huggingface-hub", "hub", "backbones from the model hub"),
-    "onnx": Part("onnx", "export", "exports; the ViT-S/14 from a package"),
-    "onnxscript": Part("onnxscript", "export", "exports to ONNX"),
-    "openvino": Part("OpenVINO", "export", "OpenVINO, the faster runtime of some processors"),
-    "h5py": Part("h5py", "offline-weights", "the DenseNet-121 from a package"),
-    "captum": Part("captum", "explain", "saliency overlays"),
-    "matplotlib": Part("matplotlib", "figures", "plots as files"),
-    "cleanlab": Part("cleanlab", "review", "likely label errors in the review page"),
-    "ray": Part("Ray", "scale", "many slides and studies on a cluster"),
-    "diffusers": Part("diffusers", "synthesis", "generated figures"),
+PARTS: Final[dict[str, OptionalPackage]] = {
+    "torch": OptionalPackage("PyTorch", "train", "training, and models that were not exported"),
+    "torchvision": OptionalPackage("torchvision", "train", "what timm needs"),
+    "timm": OptionalPackage("timm", "train", "backbones"),
+    "peft": OptionalPackage("peft", "train", "LoRA"),
+    "sklearn": OptionalPackage("scikit-learn", "train", "fitting of decisions and novelty"),
+    "tensorboard": OptionalPackage("TensorBoard", "train", "curves of a training"),
+    "huggingface_hub": OptionalPackage("huggingface-hub", "hub", "backbones from the model hub"),
+    "onnx": OptionalPackage("onnx", "export", "exports; the ViT-S/14 from a package"),
+    "onnxscript": OptionalPackage("onnxscript", "export", "exports to ONNX"),
+    "openvino": OptionalPackage("OpenVINO", "export", "OpenVINO, the faster runtime of some processors"),
+    "h5py": OptionalPackage("h5py", "offline-weights", "the DenseNet-121 from a package"),
+    "captum": OptionalPackage("captum", "explain", "saliency overlays"),
+    "matplotlib": OptionalPackage("matplotlib", "figures", "plots as files"),
+    "cleanlab": OptionalPackage("cleanlab", "review", "likely label errors in the review page"),
+    "ray": OptionalPackage("Ray", "scale", "many slides and studies on a cluster"),
+    "diffusers": OptionalPackage("diffusers", "synthesis", "generated figures"),
 }
 """Every optional package by the name of its module: the one place that knows its extra."""
 NETWORKS: Final = ("torch", "torchvision", "timm")

@@ -214,10 +214,7 @@ def _run(
     bundle: Bundle, store: CropStore, rows: npt.NDArray[np.int64], job: TrainingRequest
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Logits (n,) and features (n, d) of these rows."""
-    runtime = _runtime(bundle, job)
-    pieces = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
-    found = [runtime.run(np.ascontiguousarray(store.crops[piece])) for piece in pieces]
-    return np.concatenate([z for z, _ in found]), np.concatenate([features for _, features in found])
+    return _runtime(bundle, job).run_rows(store.crops, rows)
 
 
 def _runtime(bundle: Bundle, job: TrainingRequest) -> TorchRuntime:

@@ -39,7 +39,6 @@ from atypia.splits.split import Split
 from atypia.workflows.laboratory.drift import training_look
 
 PARTS: Final = (runs.TEST, runs.VALIDATION)
-CHUNK: Final = 512
 AVERAGE: Final = "average"
 """Recipe that an averaged bundle's facts name; what it is an average of stands under ``of``."""
 
@@ -132,6 +131,8 @@ def average(
         DataError: A training is damaged, or the trainings are of different figures.
         AbsentError: The backbone's weights are not here.
     """
+    from atypia.inference.runtimes.torch_runtime import TorchRuntime
+
     folder, given = Path(out), [Path(one) for one in trainings]
     check_new(folder)
     if part not in PARTS:
@@ -149,9 +150,11 @@ def average(
     own = [np.array([place[figure] for figure in one.ids]) for one in members]
     pairs = zip(members, own, strict=True)
     # The network's logits: a member's own predictions may be calibrated already.
-    held = np.concatenate([_run(one.bundle, store.crops, mine, progress)[0] for one, mine in pairs]).astype(np.float64)
+    held = np.concatenate(
+        [TorchRuntime(one.bundle).run_rows(store.crops, mine, progress)[0] for one, mine in pairs]
+    ).astype(np.float64)
     rows = np.concatenate(own)
-    features = _run(plain, store.crops, usable, progress)[1]
+    features = TorchRuntime(plain).run_rows(store.crops, usable, progress)[1]
     novelty = _novelty_held_out(features, usable, labels, manifest, members)
     decision = fit_decision(
         held, labels[rows], features, labels[usable], None,
@@ -212,19 +215,6 @@ def _opened(bundle: Bundle) -> Classifier:
 
     with tempfile.TemporaryDirectory() as folder:
         return Classifier.load(bundle.save(Path(folder) / "bundle"), runtime="torch")
-
-
-def _run(
-    bundle: Bundle, crops: Any, rows: npt.NDArray[np.intp], progress: Progress
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Logits (n,) and features (n, d) of these rows."""
-    from atypia.inference.runtimes.torch_runtime import TorchRuntime
-
-    runtime, found = TorchRuntime(bundle), []
-    for start in range(0, len(rows), CHUNK):
-        progress(start, len(rows), "figures")
-        found.append(runtime.run(np.ascontiguousarray(crops[rows[start : start + CHUNK]])))
-    return np.concatenate([z for z, _ in found]), np.concatenate([features for _, features in found])
 
 
 def _novelty_held_out(

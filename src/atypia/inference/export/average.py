@@ -56,6 +56,7 @@ def average_bundles(bundles: Sequence[Bundle], decision: Decision, name: str) ->
             fix = "average the runs of one recipe"
             raise InputError(must("bundles", f"of one {fault}", f"another in {other.name} than in {first.name}", fix))
     total: dict[str, npt.NDArray[Any]] = {}
+    full = first
     for bundle in bundles:
         full = whole(bundle)
         for key, value in full.tensors.items():
@@ -66,8 +67,7 @@ def average_bundles(bundles: Sequence[Bundle], decision: Decision, name: str) ->
                 raise InputError(must(bundle.name, "without batch norms", key, fix))
             total[key] = total[key] + value.astype(np.float64) if key in total else value.astype(np.float64)
     tensors = {key: (value / len(bundles)).astype(np.float32) for key, value in total.items()}
-    merged = whole(first)
-    return replace(merged, name=name, decision=decision, adaptation=FULL, tensors=tensors, training={})
+    return replace(full, name=name, decision=decision, adaptation=FULL, tensors=tensors, training={})
 
 
 def _difference(one: Bundle, other: Bundle) -> str:

@@ -73,7 +73,7 @@ def test_the_paper_s_numbers_of_runs(tmp_path: Path) -> None:
     assert runs("giedziun-lodo") == 2 * 4
     assert runs("giedziun-settings") == 3 * 3 * 3 * 4  # four domains above
     assert runs("benito-synthetic") == 4 * 5
-    assert runs("benito-beyond") == 15 * 5
+    assert runs("benito-beyond") == 16 * 5
     assert runs("benito-options") == 7 * 5
     assert runs("unseen-laboratories") == 4 * 3 * 4  # sizes, seeds; four domains above, six in AMi-Br
 

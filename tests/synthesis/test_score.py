@@ -118,6 +118,8 @@ def test_fidelity_is_judged_by_real_crops_of_other_folds(samples: Manifest, toys
     picked = write_subset(samples, kept, score.seen, score.judgements[:1], tmp_path / "kept", "by a")
     seen = generator_records(picked)[0].seen
     assert seen is not None and set(seen.ids) == set(real.ids)
+    sure = np.where(picked.labels == 1, p, 1 - p)
+    assert picked.column("judged_p").tolist() == pytest.approx(sure.tolist())
     pooled, split = with_extra_figures(real, halves(real), {"fold-1": [picked]}, Addition(()))
     with pytest.raises(LeakageError, match="generator-across-parts"):
         check_generated(split, pooled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,31 @@ def test_rarer_classes_and_rarer_domains_weigh_more() -> None:
         assert weights[inside & (labels == 1)].min() > weights[inside & (labels == 0)].max()
     by_domain = [weights[(domains == d) & (labels == 0)][0] for d in range(4)]
     assert by_domain == sorted(by_domain)
+
+
+@pytest.mark.parametrize("name", ["uniform", "inverse-class"])
+def test_a_curriculum_begins_with_what_a_classifier_is_sure_of(name: str) -> None:
+    judged = np.array([np.nan] * 6 + [0.95, 0.8, 0.6, 0.4])
+    population = replace(_population([0, 0, 0, 0, 1, 1] + [1] * 4), judged=judged)
+    curriculum = {"start": 0.9, "end": 0.5, "epochs": 4}
+    sampler = _sampler(population, name=name, draws=400, curriculum=curriculum)
+    drawn = [set(sampler.draw(epoch).tolist()) for epoch in range(6)]
+    real = set(range(6))
+    assert drawn[0] == real | {6} and drawn[1] == real | {6, 7}
+    assert drawn[3] == real | {6, 7, 8} and drawn[5] == real | {6, 7, 8}  # 0.4 is below the end
+    assert all(len(sampler.draw(epoch)) == 400 for epoch in (0, 5))
+    assert (
+        sampler.draw(2).tolist() == _sampler(population, name=name, draws=400, curriculum=curriculum).draw(2).tolist()
+    )
+    sampler = _sampler(population, name="uniform", draws=4000, curriculum=curriculum, hard_share=0.1, hard_factor=5.0)
+    sampler.difficulty = np.array([0.0] * 6 + [1.0, 0, 0, 0])
+    counts = np.bincount(sampler.draw(0), minlength=10)
+    assert counts[6] > 3 * counts[:6].max() / 2 and not counts[7:].any()
+
+
+def test_a_curriculum_without_judged_figures_is_refused() -> None:
+    with pytest.raises(InputError, match=r"judged.*fix: add a set"):
+        _sampler(_population([0, 1]), curriculum={})
 
 
 def test_hard_mask_marks_the_share() -> None:

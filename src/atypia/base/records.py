@@ -64,6 +64,7 @@ SEEN: Final = "seen"
 SAMPLE_SEED: Final = "sample_seed"
 SAMPLE_INDEX: Final = "sample_index"
 GUIDANCE: Final = "guidance"
+JUDGED_P: Final = "judged_p"
 
 DOMAIN_PARTS: Final = (SCANNER, ORIGIN, SPECIES, TUMOUR)
 """The columns whose combination is a domain, in this order."""

@@ -80,6 +80,13 @@ was trained for, ``seen`` the fingerprint of the manifest of all figures that it
 (:mod:`atypia.data.audit.provenance`); ``sample_seed``, ``sample_index`` and ``guidance`` decide the sample.
 Sets of real figures keep :data:`SCHEMA`, and their fingerprints."""
 
+JUDGED_SCHEMA = pa.schema([*SYNTHETIC_SCHEMA, pa.field(r.JUDGED_P, pa.float64())])
+"""Columns of a generated set that classifiers have picked from: ``judged_p`` is their probability, in [0, 1], of the class
+that the figure was generated as. It is what ``sampler.curriculum`` goes by."""
+
+SCHEMAS = (SCHEMA, SYNTHETIC_SCHEMA, JUDGED_SCHEMA)
+"""Each with all columns of the one before; a table has the first one that holds all of its values."""
+
 METADATA_KEY = b"atypia"
 _DESCRIBING = frozenset({r.CASE_ID, r.SLIDE_ID, r.PART, *r.DOMAIN_PARTS, r.DOMAIN})
 
@@ -89,7 +96,7 @@ class Manifest:
     """A table of figures with the folder of its images.
 
     Attributes:
-        table: The rows, with :data:`SCHEMA` or :data:`SYNTHETIC_SCHEMA`. Use :meth:`from_rows` to build a validated one.
+        table: The rows, with one of :data:`SCHEMAS`. Use :meth:`from_rows` to build a validated one.
         name: Its name in messages and tables.
         task: Key of :data:`atypia.base.records.CLASS_NAMES`.
         root: Folder that ``image`` is relative to; None if the images are not available.
@@ -124,8 +131,8 @@ class Manifest:
             DataError: As :meth:`validate`, or a value has the wrong type.
         """
         given = {key for row in rows for key in row}
-        schema = SYNTHETIC_SCHEMA if given & (set(SYNTHETIC_SCHEMA.names) - set(SCHEMA.names)) else SCHEMA
-        unknown = sorted(given - set(SYNTHETIC_SCHEMA.names))
+        schema = next((one for one in SCHEMAS if given <= set(one.names)), JUDGED_SCHEMA)
+        unknown = sorted(given - set(JUDGED_SCHEMA.names))
         if unknown:
             raise DataError(f"{name}: unknown columns {', '.join(unknown)}; known: {', '.join(SCHEMA.names)}")
         try:
@@ -146,7 +153,7 @@ class Manifest:
         t = self.table
         if self.task not in r.CLASS_NAMES:
             raise DataError(must("task", " or ".join(r.CLASS_NAMES), self.task, "name one of them"))
-        if not (t.schema.equals(SCHEMA) or t.schema.equals(SYNTHETIC_SCHEMA)):
+        if not any(t.schema.equals(one) for one in SCHEMAS):
             raise DataError(f"{self.name}: the table has other columns than a manifest; fix: build it again")
         if t.num_rows == 0:
             raise DataError(f"{self.name}: no figures; fix: check the folder or table that it was read from")
@@ -304,7 +311,7 @@ class Manifest:
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{path} is not a readable Parquet file ({error}); fix: build it again") from error
         raw = (table.schema.metadata or {}).get(METADATA_KEY)
-        if raw is None or table.schema.names not in (SCHEMA.names, SYNTHETIC_SCHEMA.names):
+        if raw is None or table.schema.names not in [one.names for one in SCHEMAS]:
             raise DataError(f"{path} is Parquet but not an Atypia manifest; fix: give a CSV, or import it")
         meta = _checked_metadata(raw, path)
         root = meta.get("root")

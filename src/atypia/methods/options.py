@@ -67,6 +67,28 @@ class TermOptions(StrictModel):
         return ""
 
 
+class CurriculumOptions(StrictModel):
+    """Which generated figures take part in which epoch: first those that a classifier is sure of, later more.
+
+    Attributes:
+        start: Least ``judged_p`` (probability of the class that a figure was generated as) in the first epoch.
+        end: The same from epoch ``epochs`` on; in between it changes in equal steps.
+        epochs: Epochs until ``end``.
+    """
+
+    start: float = Field(default=0.9, ge=0, le=1)
+    end: float = Field(default=0.5, ge=0, le=1)
+    epochs: int = Field(default=10, ge=1)
+
+    def least_p(self, epoch: int) -> float:
+        """The least ``judged_p`` that takes part in this epoch, counted from 0.
+
+        >>> [round(CurriculumOptions(start=0.9, end=0.5, epochs=4).least_p(epoch), 2) for epoch in range(6)]
+        [0.9, 0.8, 0.7, 0.6, 0.5, 0.5]
+        """
+        return self.start + (self.end - self.start) * min(1.0, epoch / self.epochs)
+
+
 class SamplerOptions(StrictModel):
     """Options that every sampler has; a sampler may add its own.
 
@@ -77,6 +99,7 @@ class SamplerOptions(StrictModel):
         hard_share: Share of the training figures, the hardest, whose weight is multiplied by ``hard_factor``; updated
             every epoch (``uniform`` then draws with replacement); 0 turns mining off.
         hard_factor: See ``hard_share``.
+        curriculum: Which of the generated figures that a classifier judged take part in an epoch; None: all in every one.
     """
 
     name: str = "uniform"
@@ -84,6 +107,7 @@ class SamplerOptions(StrictModel):
     positive_share: float = Field(default=0.5, gt=0, lt=1)
     hard_share: float = Field(default=0.0, ge=0, lt=1)
     hard_factor: float = Field(default=2.0, ge=1)
+    curriculum: CurriculumOptions | None = None
 
 
 class LossOptions(StrictModel):

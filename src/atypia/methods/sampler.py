@@ -9,7 +9,7 @@ A sampler is a class in ``atypia/methods/samplers/``, registered by the name tha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -35,6 +35,8 @@ class Population:
         domains: Domain codes, −1 where unknown.
         slides: Slide codes.
         random: Whether each is a random place of its slide instead of a figure, bool; None: all are figures.
+        judged: Probability of the class that a figure was generated as, by a classifier that did not learn from it; NaN
+            for all others. None: there are no such figures.
     """
 
     rows: Ints
@@ -43,6 +45,12 @@ class Population:
     domains: Ints
     slides: Ints
     random: npt.NDArray[np.bool_] | None = None
+    judged: Floats | None = None
+
+    def take(self, places: Ints) -> Population:
+        """The figures at these positions."""
+        kept = {name: values[places] for name, values in vars(self).items() if values is not None}
+        return replace(self, **kept)
 
 
 def hard_mask(difficulty: Floats, share: float) -> npt.NDArray[np.bool_]:
@@ -102,6 +110,10 @@ class Sampler(ABC, Generic[S]):
                     "use another split",
                 )
             )
+        if options.curriculum is not None and population.judged is None:
+            expected = "with generated figures that a classifier has judged (column judged_p) for sampler.curriculum"
+            fix = "add a set that `atypia synth score --keep --min-p` wrote, or set sampler.curriculum=null"
+            raise InputError(must("training part", expected, "none", fix))
         domains = len(np.unique(population.domains[population.domains >= 0]))
         if population.random is not None and not self.takes_random:
             raise InputError(must("sampler", "pseudo-epoch where the recipe has `patches`", options.name, "set it"))
@@ -116,7 +128,15 @@ class Sampler(ABC, Generic[S]):
 
     def draw(self, epoch: int) -> Ints:
         """Positions into the population for one epoch, shape (draws,)."""
-        return self.drawn(generator(self.seed, "sampler", epoch))
+        if self.options.curriculum is None:
+            return self.drawn(generator(self.seed, "sampler", epoch))
+        assert self.population.judged is not None
+        least = self.options.curriculum.least_p(epoch)
+        part = np.flatnonzero(np.isnan(self.population.judged) | (self.population.judged >= least))
+        options = self.options.model_copy(update={"curriculum": None, "draws": self.draws})
+        sampler = type(self)(options, self.population.take(part), self.seed, self.batch_size)
+        sampler.difficulty = None if self.difficulty is None else self.difficulty[part]
+        return part[sampler.draw(epoch)]
 
     def drawn(self, rng: np.random.Generator) -> Ints:
         """The draw of an epoch: with replacement by :meth:`weights`, or every figure once if there are no weights."""

@@ -17,6 +17,7 @@ from atypia.base.config import parse
 from atypia.base.errors import AbsentError, AtypiaError, InputError, WorkError, must
 from atypia.base.paths import cache_root
 from atypia.base.process.progress import Progress, silent
+from atypia.base.records import JUDGED_P
 from atypia.data.manifest import Manifest
 from atypia.data.sources.opening import MANIFEST_NAME
 from atypia.splits.protocol import make_split
@@ -212,6 +213,8 @@ def _picked(
 
     (fold,) = split.folds
     filters = {name: synthetic[name] for name in ("drop_copies", "min_p", "judge", "judge_set")}
+    if synthetic["min_p"] is not None:
+        filters["columns"] = JUDGED_P  # sets that were picked before there was this column are picked again
     out = _folder("picked", made.fingerprint, split.fingerprint, filters, seed)
     with lock(out, WAIT_S):
         if (out / MANIFEST_NAME).is_file():

@@ -38,7 +38,8 @@ FIRST_GAMMA: Final = 2.0
 """Value that version 0.1 stored as ``loss.gamma`` for losses that do not use it."""
 LATER: Final = ("swa", "swad", "patches")
 """Sections that version 0.1 did not have."""
-LATER_KEYS: Final = {("geometry", "outside"): "refuse", ("select", "over"): "figures", ("sampler", "random_share"): 0.0}
+LATER_KEYS: Final = {("geometry", "outside"): "refuse", ("select", "over"): "figures", ("sampler", "random_share"): 0.0,
+                     ("sampler", "curriculum"): None}  # fmt: skip
 """Keys of sections that version 0.1 did not have, with their defaults."""
 PREPARED: Final = ("normalisation", "pooling")
 """Keys of a recipe that may repeat what the backbone's entry says."""

@@ -86,7 +86,11 @@ class FoldParts:
             slides += [images[row] for row in used]
         codes = _codes(domains, unknown=-1)
         count = len(set(codes[codes >= 0].tolist()))
-        return Population(rows, labels, targets, codes, _codes(slides), random), count
+        judged = None
+        if r.JUDGED_P in part.column_names and part[r.JUDGED_P].null_count < len(part):
+            judged = np.full(len(rows), np.nan)
+            judged[: len(part)] = part[r.JUDGED_P].to_numpy(zero_copy_only=False)
+        return Population(rows, labels, targets, codes, _codes(slides), random, judged), count
 
     def patches(self, population: Population) -> Patches | None:
         """Moves and labels of the patches of a part; None where the recipe has none.
@@ -120,7 +124,7 @@ class FoldParts:
         if self.recipe.select.over == "figures" or not len(rows):
             return rows, stored_labels(self.manifest)[rows], None
         population, _ = self.population(fold.val)
-        options = self.recipe.sampler
+        options = self.recipe.sampler.model_copy(update={"curriculum": None})  # generated figures are trained on alone
         own = derive_seed(seed, "validation")
         drawn = SAMPLERS[options.name](options, population, own, self.recipe.batch_size, both_classes=False).draw(0)
         patches = self.patches(population)

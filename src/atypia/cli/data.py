@@ -214,3 +214,34 @@ def phantom(
 
         print(summary_table(counts).to_text(width()))
     note(f"phantom set: {out}")
+
+
+@app.command("phantom-slides", epilog="Example: `atypia data phantom-slides --out slides -n 8 --mm2 2`")
+def phantom_slides(
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    n: Annotated[int, typer.Option("-n", help="Number of slides.", min=1)] = 4,
+    mm2: Annotated[float, typer.Option(help="Tissue of each slide, mm².")] = 2.0,
+    figures: Annotated[float, typer.Option(help="Mitotic figures per mm².", min=0)] = 25.0,
+    look_alikes: Annotated[float, typer.Option(help="Look-alikes per mm².", min=0)] = 35.0,
+    domain: Annotated[
+        list[str] | None,
+        typer.Option(help="Domain of the slides; may be repeated. Default: all in turn.", show_default=False),
+    ] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Write phantom slides with known mitotic figures and look-alikes, on which a detector can be trained and tried."""
+    from atypia.workflows.data import phantom_slide_set
+
+    keeps("slides that are written")
+    with bars() as progress:
+        counts = phantom_slide_set(out, n, mm2, seed, figures, look_alikes, domain, progress)
+    if as_json:
+        show_json(counts)
+    else:
+        from atypia.reports.drawing.listing import summary_table
+
+        print(summary_table(counts).to_text(width()))
+    note(
+        f"phantom slides: {out}/slides; figures and look-alikes of each: {out}/points; data set: {out}/manifest.parquet"
+    )

@@ -299,3 +299,30 @@ def phantom_set(out: Path, n: int = 2000, seed: int = 0, progress: Progress = si
     from atypia.data.phantom.dataset import write_phantom
 
     return summarise(write_phantom(out, n, seed, progress=progress))
+
+
+def phantom_slide_set(
+    out: Path,
+    n: int = 4,
+    mm2: float = 2.0,
+    seed: int = 0,
+    figures_per_mm2: float = 25.0,
+    look_alikes_per_mm2: float = 35.0,
+    domains: Sequence[str] | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Writes phantom slides (:func:`atypia.data.phantom.slides.write_phantom_slides`); gives the counts of the set.
+
+    Raises:
+        InputError: A parameter is out of range, or the folder holds something else.
+        WorkError: The folder cannot be written.
+    """
+    from atypia.data.audit.summary import summarise
+    from atypia.data.phantom.slides import write_phantom_slides
+
+    return summarise(
+        write_phantom_slides(
+            out, n, mm2, seed, figures_per_mm2=figures_per_mm2, look_alikes_per_mm2=look_alikes_per_mm2,
+            domains=domains, progress=progress,
+        )
+    )  # fmt: skip

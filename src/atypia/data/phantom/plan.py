@@ -133,12 +133,18 @@ def plan_figures(n: int, seed: int, domains: Sequence[PhantomDomain]) -> Iterato
         rate = float(rng.beta(CASE_SPREAD * domain.atypia_rate, CASE_SPREAD * (1 - domain.atypia_rate)))
         part = case_part(case, len(domains))
         for i in range(index, min(n, index + size)):
-            morphology, severity, votes = _figure(generator(seed, "phantom", "figure", i), rate)
+            morphology, severity, votes = drawn_figure(generator(seed, "phantom", "figure", i), rate)
             yield PhantomFigure(i, case, domain, part, morphology, severity, votes)
         index, case = index + size, case + 1
 
 
-def _figure(rng: np.random.Generator, rate: float) -> tuple[str, float, tuple[int, ...]]:
+def drawn_figure(rng: np.random.Generator, rate: float) -> tuple[str, float, tuple[int, ...]]:
+    """Morphology, severity and votes of a figure.
+
+    Args:
+        rng: Source of randomness.
+        rate: Share of figures that are drawn from atypical morphologies.
+    """
     atypical, ambiguous = rng.uniform() < rate, rng.uniform() < AMBIGUOUS
     if ambiguous:
         severity = rng.uniform(0.42, 0.78) if atypical else rng.uniform(0.22, 0.58)

@@ -72,11 +72,7 @@ def render_crop(
     """
     if not 0 <= severity <= 1:
         raise InputError(must("severity", "between 0 and 1", severity, "0 is hardly developed, 1 fully"))
-    shape = MORPHOLOGIES[morphology]
-    tissue = draw_tissue(domain, generator(seed, "phantom", "tissue", figure))
-    canvas = Canvas(tissue.hematoxylin, tissue.eosin)
-    _paint_figure(canvas, tissue, shape, (severity, domain.figure_size), (seed, figure))
-
+    canvas, _ = figure_canvas(domain, morphology, severity, seed, figure)
     stain = case_stain(domain, seed, case)
     scan = generator(seed, "phantom", "scan", figure)
     defocus = domain.blur_px * stain.focus * float(scan.lognormal(0, 0.2))
@@ -87,6 +83,19 @@ def render_crop(
         stain.eosin,
     )
     return scanned(light, domain, defocus, scan)
+
+
+def figure_canvas(
+    domain: PhantomDomain, morphology: str, severity: float, seed: int, figure: int
+) -> tuple[Canvas, tuple[float, float]]:
+    """The densities of one figure and its surroundings, and where it lies, (x, y) relative to the middle, px.
+
+    Arguments as for :func:`render_crop`.
+    """
+    tissue = draw_tissue(domain, generator(seed, "phantom", "tissue", figure))
+    canvas = Canvas(tissue.hematoxylin, tissue.eosin)
+    _paint_figure(canvas, tissue, MORPHOLOGIES[morphology], (severity, domain.figure_size), (seed, figure))
+    return canvas, tissue.centre_px
 
 
 def _paint_figure(

@@ -50,7 +50,7 @@ model: $(LEFT_OUT)  ## the classifier that ships, from all public figures (about
 	rm -rf $(RUNS)/averaged
 	$(BIN)/atypia average $(LEFT_OUT) --name atypia --out $(RUNS)/averaged
 	$(BIN)/python tools/ship.py $(RUNS)/averaged --data ami-br+atnorm-br
-	$(BIN)/python tools/model_report.py --model atypia --write docs/results/model.md --card
+	$(BIN)/python tools/model_report.py --model atypia --card
 
 model-amibr: $(READY)  ## its twin for honest rows, from AMi-Br's published training part alone (about five hours; resumable)
 	$(TRAIN) full --data ami-br --out $(RUNS)/full
@@ -60,7 +60,7 @@ model-amibr: $(READY)  ## its twin for honest rows, from AMi-Br's published trai
 	$(TRAIN) atypia --data ami-br --protocol final --out $(RUNS)/final --set select.best=false \
 	  --set decision.out_of_fold=$(RUNS)/atypia --set 'distillation.teachers=[$(ALL_TEACHERS)]'
 	$(BIN)/python tools/ship.py $(RUNS)/final/all --name atypia-amibr
-	$(BIN)/python tools/model_report.py --trained $(RUNS)/final/all/bundle --write docs/results/model.md --card
+	$(BIN)/python tools/model_report.py --model atypia-amibr --trained $(RUNS)/final/all/bundle --card
 
 test: lint types layers unit  ## lint, types, import layers, tests and doctests
 
@@ -93,8 +93,9 @@ format: $(READY)  ## rewrite the code in the house format
 bench: $(READY)  ## speed and memory, as ratios and medians
 	$(BIN)/python -m benchmarks
 
-docs: $(READY)  ## write the generated tables of the documentation anew
+docs: $(READY)  ## write the generated tables of the documentation anew, from code and data
 	$(BIN)/python tools/write_docs.py
+	$(BIN)/python tools/results.py --write
 
 notebooks: $(READY)  ## run the notebooks and write their pages anew
 	MPLBACKEND=Agg $(BIN)/python tools/documentation/notebooks.py

@@ -1,4 +1,4 @@
-"""Tables of trained folds for the documentation: ``python tools/adaptation.py RUNS… --write docs/results/adaptation.md``.
+"""Tables of trained folds for the documentation: ``python tools/adaptation.py RUNS… --write``.
 
 Everything is computed from the predictions that training and ``atypia evaluate`` wrote: at the recipe's
 threshold, and at the threshold of the best balanced accuracy on each fold's own validation figures.
@@ -9,10 +9,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from documentation.datafiles import write
+from documentation.taking import take
+from documentation.views import write_pages
 
 from atypia.base import records as r
 from atypia.base import runs
@@ -24,7 +28,6 @@ from atypia.reports.drawing.listing import columns_table
 from atypia.statistics import metrics
 from atypia.statistics.differences.crossvalidation import mean_sd
 
-MARK = "<!-- tables -->"
 Part = tuple[npt.NDArray[np.int8], npt.NDArray[np.float64], list[str]]
 
 
@@ -111,37 +114,43 @@ def domain_rows(run: Path) -> list[list[str]]:
     ]
 
 
-def page(folders: Sequence[Path]) -> str:
-    """Both tables and the wall times as Markdown."""
+def tables(folders: Sequence[Path]) -> dict[str, str]:
+    """Both tables as Markdown, by the names of their data files."""
     titles = ["recipe", "data", "part", "AUROC", "BA at 0.5", "BA at the validation threshold", "AUROC, mean of folds",
               "BA, mean of folds"]  # fmt: skip
-    main_table = columns_table(titles, [row for run in folders for row in rows_of(run)]).render("markdown")
+    recipes = columns_table(titles, [row for run in folders for row in rows_of(run)])
     titles = ["recipe", "data", "domain", "figures (atypical)", "AUROC", "BA at the validation threshold"]
-    domains = columns_table(titles, [row for run in folders for row in domain_rows(run)]).render("markdown")
-    lines = [main_table, "", "By domain, the same classifiers:", "", domains, ""]
+    domains = columns_table(titles, [row for run in folders for row in domain_rows(run)])
+    return {"adaptation/recipes": recipes.render("markdown"), "adaptation/domains": domains.render("markdown")}
+
+
+def facts_of(folders: Sequence[Path]) -> dict[str, str]:
+    """Wall times, and the versions of the first run."""
+    times = []
     for run in folders:
         seconds = [read_json(path)["seconds"] for path in sorted(run.glob(f"*/{runs.RUN}"))]
-        minutes = ", ".join(f"{value / 60:.0f}" for value in seconds)
-        versions = read_json(next(iter(sorted(run.glob(f"*/{runs.ENVIRONMENT}")))))
-        known = ", ".join(
-            f"{name} {versions[name]}" for name in ("python", "torch", "timm", "peft") if name in versions
-        )
-        lines.append(f"- `{run.name}`: wall time of the folds {minutes} min; seed 0; {known}.")
-    return "\n".join(lines)
+        times.append(f"{run.name} {', '.join(f'{value / 60:.0f}' for value in seconds)} min")
+    versions = read_json(next(iter(sorted(folders[0].glob(f"*/{runs.ENVIRONMENT}")))))
+    known = [f"{name} {versions[name]}" for name in ("python", "torch", "timm", "peft") if name in versions]
+    return {"wall_time": "; ".join(times), "versions": ", ".join(known)}
 
 
 def main() -> None:
-    """Prints the tables, or writes them between the page's marks."""
+    """Prints the tables, or writes them as data and into the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("runs", type=Path, nargs="+")
-    parser.add_argument("--write", type=Path)
+    parser.add_argument("--write", action="store_true", help="write docs/results/data/adaptation and the page")
     asked = parser.parse_args()
-    text = page(asked.runs)
-    if asked.write is None:
-        sys.stdout.write(text + "\n")
+    found = tables(asked.runs)
+    if not asked.write:
+        sys.stdout.write("\n".join(found.values()))
         return
-    before, _, after = asked.write.read_text("utf-8").split(MARK)
-    asked.write.write_text(f"{before}{MARK}\n{text}\n{MARK}{after}", "utf-8")
+    facts = {"seed": "0", "date": datetime.now(UTC).date().isoformat(), "origin": "written by the command",
+             "command": f"python tools/adaptation.py {' '.join(map(str, asked.runs))} --write", **facts_of(asked.runs)}  # fmt: skip
+    for name, text in found.items():
+        columns, rows = take(text)
+        write(name, columns, rows, of="adapted networks, five folds each", **facts)
+    write_pages()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Does each domain-generalisation method do what it claims? Leave one domain out, on the phantom set.
 
-    python tools/generalisation.py --out runs/generalisation --write docs/results/generalisation.md
+    python tools/generalisation.py --out runs/generalisation --write
 
 Every variant is the same small network on the same folds and seeds, with one part added to the
 baseline; the variants are listed in :data:`VARIANTS`. Complete folds are kept, so the command
@@ -18,12 +18,16 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 import torch
+from documentation.datafiles import write
+from documentation.taking import take
+from documentation.views import write_pages
 from scipy import stats
 
 from atypia.backbones.catalogue import BACKBONES
@@ -179,8 +183,8 @@ def difference(results: Sequence[Result], variant: str, measure_name: str) -> st
     return f"{d.mean():+.3f} [{d.mean() - half:+.3f}, {d.mean() + half:+.3f}]"
 
 
-def page(results: Sequence[Result], seeds: int, seconds: float) -> str:
-    """The results as Markdown."""
+def table_of(results: Sequence[Result]) -> str:
+    """The results as a table in Markdown."""
     rows, compared = [], ("auroc", "bacc", "readable")
     for variant in VARIANTS:
         auroc, bacc, seen, readable = (
@@ -190,17 +194,7 @@ def page(results: Sequence[Result], seeds: int, seconds: float) -> str:
         rows.append([variant, auroc, changes[0], bacc, changes[1], seen, readable, changes[2]])
     titles = ["variant", "AUROC, unseen", "its change", "BA at 0.5, unseen", "change of BA", "AUROC, seen",
               "domain read off", "change of that"]  # fmt: skip
-    table = columns_table(titles, rows).render("markdown")
-    versions = environment()
-    shown = ", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "timm", "numpy") if name in versions)
-    return "\n".join(
-        [
-            f"{len(results)} trainings: {len(VARIANTS)} variants × 4 unseen domains × {seeds} seeds; phantom set of "
-            f"{FIGURES} figures (seed {PHANTOM_SEED}); {seconds / 60:.0f} min of training; {shown}.",
-            "",
-            table,
-        ]
-    )
+    return columns_table(titles, rows).render("markdown")
 
 
 def main() -> None:
@@ -209,7 +203,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS))
-    parser.add_argument("--write", type=Path)
+    parser.add_argument("--write", action="store_true", help="write docs/results/data/generalisation and the page")
     asked = parser.parse_args()
     manifest = write_phantom(asked.out / "phantom", FIGURES, PHANTOM_SEED, SHIFTED)
     split = make_split("lodo", manifest, 0)
@@ -225,10 +219,21 @@ def main() -> None:
     for path in asked.out.glob("*/seed-*/*/run.json"):
         seconds += read_json(path)["seconds"]
     if asked.write and set(asked.variants) == set(VARIANTS):
-        mark = "<!-- table -->"
-        text = asked.write.read_text("utf-8")
-        before, rest = text.split(mark)[0], text.split(mark)[2]
-        asked.write.write_text(f"{before}{mark}\n{page(results, asked.seeds, seconds)}\n{mark}{rest}", "utf-8")
+        versions = environment()
+        columns, rows = take(table_of(results))
+        write(
+            "generalisation/variants",
+            columns,
+            rows,
+            of=f"domain-generalisation methods on the phantom set: {len(results)} trainings",
+            command=f"python tools/generalisation.py --out {asked.out} --seeds {asked.seeds} --write",
+            seed=f"{asked.seeds} seeds; phantom set {PHANTOM_SEED}",
+            versions=", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "timm", "numpy")),
+            wall_time=f"{seconds / 60:.0f} min of training",
+            date=datetime.now(UTC).date().isoformat(),
+            origin="written by the command",
+        )
+        write_pages()
 
 
 if __name__ == "__main__":

@@ -90,8 +90,8 @@ format: $(READY)  ## rewrite the code in the house format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## speed and memory, as ratios and medians
-	$(BIN)/python -m benchmarks
+bench: $(READY)  ## speed and memory; adds the ratios to the history and names what became slower
+	$(BIN)/python -m benchmarks --record
 
 docs: $(READY)  ## write the generated tables of the documentation anew, from code and data
 	$(BIN)/python tools/write_docs.py

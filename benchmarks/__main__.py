@@ -1,8 +1,9 @@
-"""Speed and memory, in one command: ``python -m benchmarks [NAME …]``.
+"""Speed and memory, in one command: ``python -m benchmarks [NAME …] [--record]``.
 
 Each module here has ``measure() -> dict`` (figures for scripts) and ``main()`` (the same for
-people). Figures are medians of several runs, and ratios of things measured in the same run:
-absolute times depend on the machine, ratios much less.
+people; it returns them too). Figures are medians of several runs, and ratios of things measured in the same run:
+absolute times depend on the machine, ratios much less. ``["pairs"]`` are the ratios that are kept: name to the values of
+each round, more is faster.
 """
 
 from __future__ import annotations
@@ -13,27 +14,58 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 
+from benchmarks.measuring import page
+from benchmarks.measuring.history import append, load, run_of, watched
+
 FOLDER = Path(__file__).parent
 
 
 def names() -> list[str]:
     """The benchmarks, in alphabetical order."""
-    return sorted(m.name for m in iter_modules([str(FOLDER)]) if not m.name.startswith("_"))
+    return sorted(m.name for m in iter_modules([str(FOLDER)]) if not (m.ispkg or m.name.startswith("_")))
 
 
 def main() -> int:
     """Runs the benchmarks that were named, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed and memory of Atypia.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of: {', '.join(names())}")
-    asked = parser.parse_args().names or names()
+    parser.add_argument(
+        "--record", action="store_true", help="add the ratios to benchmarks/history.jsonl, and say what became slower"
+    )
+    parser.add_argument("--history", action="store_true", help="show what was recorded, and measure nothing")
+    parser.add_argument("--write", action="store_true", help="write table and plot of docs/results/speed.md anew")
+    given = parser.parse_args()
+    asked = given.names or names()
     unknown = sorted(set(asked) - set(names()))
     if unknown:
         parser.error(f"unknown benchmark {', '.join(unknown)}; choices: {', '.join(names())}")
-    for name in asked:
-        print(f"== {name}", flush=True)
-        import_module(f"benchmarks.{name}").main()
-        print()
+    if given.write:
+        page.write()
+    if given.history:
+        print(page.table())
+    if given.write or given.history:
+        return 0
+    pairs: dict[str, list[float]] = {}
+    with watched() as machine:
+        for name in asked:
+            print(f"== {name}", flush=True)
+            pairs |= import_module(f"benchmarks.{name}").main().get("pairs", {})
+            print()
+    if given.record:
+        record(pairs, machine.get("others"))
     return 0
+
+
+def record(pairs: dict[str, list[float]], others: float | None) -> None:
+    """Adds a run to the history, writes its page anew, and prints what became slower."""
+    earlier, run = load(), run_of(pairs, others)
+    if not pairs:
+        print("nothing to record: these benchmarks have no ratio")
+        return
+    append(run)
+    page.write()
+    print(f"recorded: {len(pairs)} ratios at {run.commit}, in benchmarks/history.jsonl and docs/results/speed.md")
+    print(page.verdict(run, earlier))
 
 
 if __name__ == "__main__":

@@ -20,9 +20,11 @@ from typing import Any, cast
 
 import numpy as np
 
+from benchmarks.measuring import turns
+
 CASES = (("efficientnet-lite0", 128, 1024), ("vit-s14-focus", 126, 128))
 """Backbone, side of the input in pixels, number of crops."""
-PAIRS = 3
+PAIRS = 5
 
 
 @dataclass
@@ -47,15 +49,17 @@ def measure(pairs: int = PAIRS, cases: tuple[tuple[str, int, int], ...] = CASES)
     from atypia.backbones.weights import availability
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    found: dict[str, Any] = {"load_before": os.getloadavg()[0], "cores": cores, "backbones": {}}
+    found: dict[str, Any] = {"load_before": os.getloadavg()[0], "cores": cores, "backbones": {}, "pairs": {}}
     for name, side, count in cases:
         if availability(name).ok:
-            found["backbones"][name] = _case(name, side, count, pairs)
+            one = _case(name, side, count, pairs)
+            found["backbones"][name] = one
+            found["pairs"][f"features: {name}, against a plain loop"] = one.pop("pairs")
     return found
 
 
-def main() -> None:
-    """Prints what :func:`measure` finds."""
+def main() -> dict[str, Any]:
+    """Prints what :func:`measure` finds, and returns it."""
     found = measure()
     print(f"{found['cores']} cores, load before {found['load_before']:.2f}")
     for name, one in found["backbones"].items():
@@ -64,9 +68,10 @@ def main() -> None:
             f"(ratio {one['ratio']:.2f}); {one['cpu_ms_per_crop']:.1f} ms of processor time a crop; "
             f"opened again in {one['reopen_ms']:.1f} ms"
         )
+    return found
 
 
-def _case(name: str, side: int, count: int, pairs: int) -> dict[str, float]:
+def _case(name: str, side: int, count: int, pairs: int) -> dict[str, Any]:
     from atypia.backbones.features import open_features
     from atypia.data.crops.store import CropStore
 
@@ -81,11 +86,13 @@ def _case(name: str, side: int, count: int, pairs: int) -> dict[str, float]:
             extraction.append(_seconds(lambda: open_features(store, name, side, cache=Path(folder))))
             processor.append(time.process_time() - cpu)
             reopened.append(_seconds(lambda: open_features(store, name, side, cache=Path(folder))))
+    ratios = turns.pairs(loop, extraction)
     return {
         "input_px": side,
         "crops_per_s": count / statistics.median(extraction),
         "loop_per_s": count / statistics.median(loop),
-        "ratio": statistics.median(a / b for a, b in zip(loop, extraction, strict=True)),
+        "ratio": statistics.median(ratios),
+        "pairs": ratios,
         "cpu_ms_per_crop": 1000 * statistics.median(processor) / count,
         "reopen_ms": 1000 * statistics.median(reopened),
     }

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -32,14 +33,15 @@ from atypia.base.process.cores import core_count
 from atypia.data.crops.store import open_store
 from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import Manifest
-from benchmarks.memory import reset_peak, status_kib
+from benchmarks.measuring import turns
+from benchmarks.measuring.memory import reset_peak, status_kib
 
 PAIRS = 7
 DIFFERENT = 500
 MEMORY_COUNTS = (4_000, 40_000)
 
 
-def measure(pairs: int = PAIRS, counts: tuple[int, ...] = MEMORY_COUNTS) -> dict[str, object]:
+def measure(pairs: int = PAIRS, counts: tuple[int, ...] = MEMORY_COUNTS) -> dict[str, Any]:
     """Runs both measurements.
 
     Args:
@@ -57,8 +59,8 @@ def measure(pairs: int = PAIRS, counts: tuple[int, ...] = MEMORY_COUNTS) -> dict
         return {**_speed(base, pairs), "memory": [_memory(base, count) for count in counts]}
 
 
-def main() -> None:
-    """Prints what :func:`measure` finds."""
+def main() -> dict[str, Any]:
+    """Prints what :func:`measure` finds, and returns it."""
     found = measure()
     print(f"crop store from {found['crops']:,} {found['data']} crops on {found['cores']} cores")
     print(f"  load before         {found['load_before']:.1f}")
@@ -66,11 +68,12 @@ def main() -> None:
     print(f"  build               {found['build_s']:.2f} s")
     print(f"  ratio               {found['ratio']:.2f} ({found['ratio_least']:.2f} to {found['ratio_greatest']:.2f})")
     print(f"  open again          {found['open_ms']:.1f} ms")
-    for row in found["memory"]:  # pyright: ignore[reportGeneralTypeIssues]
+    for row in found["memory"]:
         print(f"  {row['crops']:>6,} crops, {row['store_mb']:,.0f} MB: peak memory + {row['added_mb']:.0f} MB")
+    return found
 
 
-def _speed(base: Path, pairs: int) -> dict[str, object]:
+def _speed(base: Path, pairs: int) -> dict[str, Any]:
     real = data_root() / "AMi-Br_Benchmark" / "AMi-Br"
     paths = sorted(real.glob("*/*.png"))
     root = real if paths else base / "noise"
@@ -86,7 +89,7 @@ def _speed(base: Path, pairs: int) -> dict[str, object]:
         builds.append(_timed(lambda cache=cache: open_store(manifest, CropGeometry(), cache)))
         opens.append(_timed(lambda cache=cache: open_store(manifest, CropGeometry(), cache)))
         _remove(cache)
-    ratios = [loop / build for loop, build in zip(loops, builds, strict=True)]
+    ratios = turns.pairs(loops, builds)
     return {
         "data": "AMi-Br" if root == real else "noise",
         "crops": len(paths),
@@ -97,6 +100,7 @@ def _speed(base: Path, pairs: int) -> dict[str, object]:
         "ratio": statistics.median(ratios),
         "ratio_least": min(ratios),
         "ratio_greatest": max(ratios),
+        "pairs": {"crop store: building it, against a Pillow loop": ratios},
         "open_ms": 1e3 * statistics.median(opens),
     }
 
@@ -142,7 +146,14 @@ def _manifest(root: Path, paths: list[Path], hashed: bool) -> Manifest:
 def _memory(base: Path, count: int) -> dict[str, float]:
     root = base / f"noise-{count}"
     _manifest(root, _noise(root, count), hashed=True).save(base / f"{count}.parquet")
-    command = [sys.executable, __file__, "--child", str(base / f"{count}.parquet"), str(base / f"store-{count}")]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.crop_store",
+        "--child",
+        str(base / f"{count}.parquet"),
+        str(base / f"store-{count}"),
+    ]
     answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     _remove(base / f"store-{count}")
     return {"crops": count, **json.loads(answer)}

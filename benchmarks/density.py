@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import statistics
 import time
+from typing import Any
 
 import numpy as np
 
 from atypia.statistics.density import densest_window
+from benchmarks.measuring import turns
 
 FIGURES = 100_000
 SORTED = 2_000_000
@@ -31,9 +33,9 @@ def layouts() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     }
 
 
-def measure(pairs: int = PAIRS) -> dict[str, object]:
+def measure(pairs: int = PAIRS) -> dict[str, Any]:
     """Seconds (medians), ratio to the sorting, and how far the bound lies above the count, by layout."""
-    numbers, found = np.random.default_rng(1).random(SORTED), {}
+    numbers, found, kept = np.random.default_rng(1).random(SORTED), {}, {}
     for name, (x, y) in layouts().items():
         times: list[tuple[float, float]] = []
         window = densest_window(x, y, WIDTH, HEIGHT)
@@ -49,14 +51,16 @@ def measure(pairs: int = PAIRS) -> dict[str, object]:
             "figures": window.count,
             "at_most": window.at_most,
         }
-    return found
+        kept[f"hotspot: {name}, against sorting"] = turns.pairs([sort for sort, _ in times], [own for _, own in times])
+    return {"layouts": found, "pairs": kept}
 
 
-def main() -> None:
-    """Prints the figures for people."""
-    for name, one in measure().items():
-        assert isinstance(one, dict)
+def main() -> dict[str, Any]:
+    """Prints the figures for people, and returns them."""
+    measured = measure()
+    for name, one in measured["layouts"].items():
         print(
             f"{name}: {one['seconds']:.2f} s, {one['ratio']:.1f} times sorting {SORTED:,} numbers; "
             f"{one['figures']:,} figures, at most {one['at_most']:,}"
         )
+    return measured

@@ -35,7 +35,8 @@ from atypia.training.epochs.teachers import Teacher
 from atypia.training.networks import network_spec
 from atypia.training.recipe import load_recipe
 from atypia.training.schema import NetworkRecipe
-from benchmarks.training import STEPS, data, in_turns, loop_steps, make_loop
+from benchmarks.measuring import turns
+from benchmarks.training import ROUNDS, STEPS, data, loop_steps, make_loop, ms_an_image
 
 FORMS = Variants(8, 3)
 TERM = "terms.distillation"
@@ -82,8 +83,9 @@ def measure() -> dict[str, Any]:
                         teacher(feed.normalised(feed.frame.cut(images)))
 
         size = STEPS * scored.batch_size
-        ms = in_turns({name: loop_steps(loop) for name, loop in loops.items()}, size)
-        once = in_turns({"once": ask}, len(rows))["once"]
+        times = turns.in_turns({name: loop_steps(loop) for name, loop in loops.items()}, ROUNDS)
+        ms = {name: 1e3 * seconds / size for name, seconds in turns.medians(times).items()}
+        once = ms_an_image({"once": ask}, len(rows))["once"]
     return {
         "threads": torch.get_num_threads(),
         **{f"{name}_ms": round(value, 2) for name, value in ms.items()},
@@ -91,13 +93,20 @@ def measure() -> dict[str, Any]:
         "asked_to_alone": round(ms["asked"] / ms["alone"], 2),
         "asking_once_ms": round(once, 2),
         "epochs_that_asking_costs": round(once / ms["scored"], 1),
+        "pairs": {
+            "distillation: teachers asked once, against scoring each batch": turns.pairs(
+                times["scored"], times["asked"]
+            )
+        },
     }
 
 
-def main() -> None:
-    """Prints the figures."""
-    for name, value in measure().items():
+def main() -> dict[str, Any]:
+    """Prints the figures, and returns them."""
+    found = measure()
+    for name, value in found.items():
         print(f"{name:28} {value}")
+    return found
 
 
 if __name__ == "__main__":

@@ -81,10 +81,12 @@ def measure() -> dict[str, Any]:
     return found
 
 
-def main() -> None:
-    """Prints the figures."""
-    for name, value in measure().items():
+def main() -> dict[str, Any]:
+    """Prints the figures, and returns them."""
+    found = measure()
+    for name, value in found.items():
         print(f"{name}: {value}")
+    return found
 
 
 if __name__ == "__main__":

@@ -38,15 +38,16 @@ from atypia.inference.bundles.bundle import FULL, Bundle
 from atypia.inference.bundles.decision import Decision
 from atypia.inference.classifier import SHIPPED, find_model
 from atypia.methods.network import Network, NetworkSpec, build_network
+from benchmarks.measuring import turns
 from benchmarks.training import data
 
 BACKBONE, SIDE, VIEW = "efficientnet-lite0", 128, 0.6
-CROPS, ROUNDS = 512, 3
+CROPS, ROUNDS = 512, 5
 MANY, MANY_FILES = 100_000, 500
 PEAK = """
 import sys
 from atypia.cli.main import main
-from benchmarks.memory import status_kib
+from benchmarks.measuring.memory import status_kib
 sys.argv = ["atypia", *sys.argv[1:]]
 try:
     main()
@@ -135,26 +136,23 @@ def png_files(manifest: Manifest, count: int) -> list[Path]:
     return [manifest.root / image for image in manifest.table["image"].to_pylist()[:count]]
 
 
-def compared(model: Path, files: list[Path], folder: Path) -> dict[str, float]:
+def compared(model: Path, files: list[Path], folder: Path) -> dict[str, Any]:
     """Crops per second, and the ratios, of one classifier."""
     tasks = {
         "predict": predict_files(model, files, folder / "out.csv"),
         "network": network_alone(model),
         "plain": plain_loop(model, files),
     }
-    times: dict[str, list[float]] = {name: [] for name in tasks}
-    for task in tasks.values():
-        task()
-    for _ in range(ROUNDS):
-        for name, task in tasks.items():
-            started = time.perf_counter()
-            task()
-            times[name].append(time.perf_counter() - started)
-    s = {name: statistics.median(values) for name, values in times.items()}
+    times = turns.in_turns(tasks, ROUNDS)
+    s = turns.medians(times)
     return {
         "crops_per_s": round(len(files) / s["predict"]),
         "plain_to_predict": round(s["plain"] / s["predict"], 2),
         "outside_network": round(1 - s["network"] / s["predict"], 3),
+        "pairs": {
+            "a plain loop": turns.pairs(times["plain"], times["predict"]),
+            "its network alone": turns.pairs(times["network"], times["predict"]),
+        },
     }
 
 
@@ -166,6 +164,11 @@ def measure() -> dict[str, Any]:
         folder = Path(temporary)
         models = {"shipped": shipped, BACKBONE: made_bundle(folder / "model")}
         found: dict[str, Any] = {name: compared(model, files, folder) for name, model in models.items()}
+        kept = {
+            f"predict: {name}, against {other}": values
+            for name, one in found.items()
+            for other, values in one.pop("pairs").items()
+        }
         first = [command("predict", str(files[0]), "--out", f"{folder}/1.csv")[0] for _ in range(5)]
         small = made_bundle(folder / "small", "tiny-cnn")
         many = folder / "many"
@@ -176,6 +179,7 @@ def measure() -> dict[str, Any]:
         seconds, many_mib = command("predict", str(many), "--model", str(small), "--out", f"{folder}/many.csv")
     return {
         **found,
+        "pairs": kept,
         "first_answer_s": round(statistics.median(first), 2),
         "peak_mib_1_crop": round(one_mib),
         f"peak_mib_{MANY}_crops": round(many_mib),
@@ -191,9 +195,11 @@ def _copied(file: Path, folder: Path) -> Path:
     return copy
 
 
-def main() -> None:
-    """Prints the figures."""
-    print(json.dumps(measure(), indent=2))
+def main() -> dict[str, Any]:
+    """Prints the figures, and returns them."""
+    found = measure()
+    print(json.dumps(found, indent=2))
+    return found
 
 
 if __name__ == "__main__":

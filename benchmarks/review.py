@@ -259,9 +259,11 @@ def measure(figures: int = FIGURES, seconds: float = SECONDS, slides: Path | Non
     return found
 
 
-def main() -> None:
-    """Prints the figures."""
-    print(json.dumps(measure(), indent=2))
+def main() -> dict[str, Any]:
+    """Prints the figures, and returns them."""
+    found = measure()
+    print(json.dumps(found, indent=2))
+    return found
 
 
 if __name__ == "__main__":

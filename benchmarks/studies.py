@@ -39,7 +39,7 @@ REPORT = """
 import sys, time
 from pathlib import Path
 from atypia.workflows.studies.study import open_study, report_study
-from benchmarks.memory import status_kib
+from benchmarks.measuring.memory import status_kib
 out = Path(sys.argv[1])
 sys.stdout.write(report_study(open_study("", out=out)).table.to_text())
 sys.stderr.write(f"measured {time.process_time()} {status_kib('VmHWM')}")
@@ -142,9 +142,11 @@ def measure() -> dict[str, Any]:
         }
 
 
-def main() -> None:
-    """Prints the figures."""
-    print(json.dumps(measure(), indent=2))
+def main() -> dict[str, Any]:
+    """Prints the figures, and returns them."""
+    found = measure()
+    print(json.dumps(found, indent=2))
+    return found
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from atypia.synthesis.model.networks import Denoiser, build_autoencoder, paramet
 from atypia.synthesis.sampling import SamplingRequest, sample_set
 from atypia.synthesis.schema import AUTOENCODER, DENOISER, GeneratorRecipe, load_generator_recipe, shipped_generators
 from atypia.synthesis.training.parts import AutoencoderPart, DenoiserPart, cpu_state
-from benchmarks.memory import RECORD, reset_peak, status_kib
+from benchmarks.measuring.memory import RECORD, reset_peak, status_kib
 
 ROUNDS = 3
 BATCHES = {"cpu": 16, "cuda": 256}
@@ -221,9 +221,10 @@ def measure() -> dict[str, Any]:
     return found
 
 
-def main() -> None:
-    """Prints what :func:`measure` finds."""
-    found = measure()
+def main() -> dict[str, Any]:
+    """Prints what :func:`measure` finds, and returns it."""
+    measured = measure()
+    found = dict(measured)
     print(f"load before {found.pop('load_before'):.1f}, {found.pop('threads')} threads")
     for name, about in found.pop("sizes").items():
         print(f"  {name:8s} " + ", ".join(f"{key} {value}" for key, value in about.items()))

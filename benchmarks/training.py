@@ -20,8 +20,6 @@ both loops do.
 from __future__ import annotations
 
 import os
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,8 +42,9 @@ from atypia.training.epochs.objective import Objective
 from atypia.training.networks import network_spec
 from atypia.training.recipe import load_recipe
 from atypia.training.schema import NetworkRecipe
+from benchmarks.measuring import turns
 
-ROUNDS, STEPS = 3, 2
+ROUNDS, STEPS = 5, 2
 CASES = (("full", "efficientnet-lite0"), ("lora", "vit-s14-focus"))
 
 
@@ -165,23 +164,20 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def in_turns(tasks: dict[str, Callable[[], None]], images: int) -> dict[str, float]:
-    """Median milliseconds per image of each task, run alternately so that changes in machine speed affect all tasks equally."""
-    times: dict[str, list[float]] = {name: [] for name in tasks}
-    for task in tasks.values():
-        task()  # warm-up: caches, kernels, worker start
-    for _ in range(ROUNDS):
-        for name, task in tasks.items():
-            started = time.perf_counter()
-            task()
-            times[name].append(1e3 * (time.perf_counter() - started) / images)
-    return {name: statistics.median(values) for name, values in times.items()}
+def ms_an_image(tasks: dict[str, Callable[[], None]], images: int) -> dict[str, float]:
+    """Median milliseconds per image of each task, run in turns."""
+    return _ms(turns.in_turns(tasks, ROUNDS), images)
+
+
+def _ms(times: turns.Seconds, images: int) -> dict[str, float]:
+    return {name: 1e3 * seconds / images for name, seconds in turns.medians(times).items()}
 
 
 def measure(device: str = "cpu", plain: bool = True, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
     """Milliseconds an image and ratios, for each case."""
     manifest = data()
-    found: dict[str, Any] = {"device": device, "threads": torch.get_num_threads()}
+    kept: dict[str, list[float]] = {}
+    found: dict[str, Any] = {"device": device, "threads": torch.get_num_threads(), "pairs": kept}
     with TemporaryDirectory() as folder:
         for name, backbone in CASES:
             recipe = load_recipe(name, [f"backbone={backbone}", *overrides])[1]
@@ -192,7 +188,11 @@ def measure(device: str = "cpu", plain: bool = True, overrides: tuple[str, ...] 
                 tasks["plain"] = plain_steps(recipe, manifest)
             if device != "cpu":
                 torch.cuda.reset_peak_memory_stats()
-            ms = in_turns(tasks, STEPS * recipe.batch_size)
+            times = turns.in_turns(tasks, ROUNDS)
+            ms = _ms(times, STEPS * recipe.batch_size)
+            for other, said in (("floor", "forward, backward and step alone"), ("plain", "a plain loop")):
+                if other in times and device == "cpu":
+                    kept[f"training: {name}, against {said}"] = turns.pairs(times[other], times["loop"])
             line: dict[str, Any] = {f"{key}_ms": round(value, 3) for key, value in ms.items()}
             line["loop_to_floor"] = round(ms["loop"] / ms["floor"], 3)
             if "plain" in ms:
@@ -227,7 +227,7 @@ def variants() -> dict[str, float]:
                 assert isinstance(recipe, NetworkRecipe)
                 tasks[label] = floor_steps(make_loop(recipe, manifest, Path(folder)))
             tasks["one thread"] = on_threads(1, threads, tasks["own"])
-            ms = in_turns(tasks, STEPS * 32)
+            ms = ms_an_image(tasks, STEPS * 32)
             found |= {f"{name}, {label}": round(value / ms["own"], 2) for label, value in ms.items() if label != "own"}
     return found
 
@@ -263,15 +263,17 @@ def profile() -> dict[str, list[str]]:
     return found
 
 
-def main() -> None:
-    """Prints the figures."""
+def main() -> dict[str, Any]:
+    """Prints the figures, and returns them."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    for case, line in measure(device).items():
+    found = measure(device)
+    for case, line in found.items():
         print(case, line)
     if device == "cpu":
         print("time of the floor relative to the recipe's own settings:", variants())
         for case, shares in profile().items():
             print(f"profile of {case}:", "; ".join(shares))
+    return found
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What the benchmarks share: turns, memory, and the history that `make bench` keeps."""

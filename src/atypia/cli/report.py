@@ -41,6 +41,13 @@ def register(app: typer.Typer) -> None:
             Path | None, typer.Option(help="Folder of the slides with the figures.", show_default=False)
         ] = None,
         title: Annotated[str | None, typer.Option(help="Name of the case on the page.", show_default=False)] = None,
+        model: Annotated[
+            str | None,
+            typer.Option(
+                help="Bundle of the model whose calls were reviewed, for the rate of all figures. A shipped one is found by its name.",
+                show_default=False,
+            ),
+        ] = None,
         schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of report.json.")] = False,
         as_json: Json = False,
         root: Root = None,
@@ -57,11 +64,13 @@ def register(app: typer.Typer) -> None:
         from atypia.review.report.final import report_review
 
         with bars() as progress:
-            found = report_review(Opening(tuple(case or ()), data, slides, root), decisions, title, progress)
+            found = report_review(Opening(tuple(case or ()), data, slides, root), decisions, title, progress, model)
         if as_json:
             show_json(found.case.as_dict())
         else:
             print(found.case.sentence())
+            if found.case.whole is not None and found.case.whole.by_model:
+                print(found.case.whole.text)
             print(found.case.by_whom())
             for line in (line for one in found.case.density for line in one["lines"]):
                 print(line)

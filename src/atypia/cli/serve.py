@@ -42,7 +42,10 @@ def register(app: typer.Typer) -> None:
         ] = None,
         model: Annotated[
             str | None,
-            typer.Option(help="Bundle or exported file for uploads. Default: the shipped model.", show_default=False),
+            typer.Option(
+                help="Bundle or exported file for uploads, and for the rate of all figures. Default: the shipped model.",
+                show_default=False,
+            ),
         ] = None,
         host: Annotated[
             str, typer.Option(help="Address to listen on; beyond loopback a token is needed.")

@@ -237,12 +237,8 @@ def corrected_rate(atypical: int, figures: int, errors: ErrorRates, confidence: 
         return CorrectedRate(math.nan, math.nan, math.nan, says=False)
     hits, false = errors.draws()
     rates = np.linspace(0, 1, GRID)
-    density = _likelihood(atypical, figures, rates, hits, false)
-    # A large case has a narrow peak: the grid is laid over it anew.
-    near = np.flatnonzero(density > 1e-7 * density.max())
-    first, last = max(int(near[0]) - 1, 0), min(int(near[-1]) + 1, GRID - 1)
-    rates = np.linspace(rates[first], rates[last], GRID)
-    low, high = _densest(rates, _likelihood(atypical, figures, rates, hits, false), confidence)
+    rates = near_peak(rates, likelihood(atypical, figures, rates, hits, false).mean(1))
+    low, high = densest(rates, likelihood(atypical, figures, rates, hits, false).mean(1), confidence)
     rate = rogan_gladen(atypical / figures, errors.sensitivity, errors.specificity)
     says = errors.distance >= LEAST_DISTANCE and high - low < WIDEST
     return (
@@ -250,16 +246,23 @@ def corrected_rate(atypical: int, figures: int, errors: ErrorRates, confidence: 
     )
 
 
-def _likelihood(atypical: int, figures: int, rates: FloatArray, hits: FloatArray, false: FloatArray) -> FloatArray:
-    """Probability of the count at each rate, averaged over draws of the errors, up to a factor; shape of ``rates``."""
+def likelihood(atypical: int, figures: int, rates: FloatArray, hits: FloatArray, false: FloatArray) -> FloatArray:
+    """Probability of a count at each rate (rows) under each draw of the errors (columns), up to a common factor."""
     from scipy.special import xlog1py, xlogy
 
     share = rates[:, None] * hits + (1 - rates[:, None]) * false
     logs = xlogy(atypical, share) + xlog1py(figures - atypical, -share)
-    return np.exp(logs - logs.max()).mean(1)
+    return np.exp(logs - logs.max())
 
 
-def _densest(rates: FloatArray, density: FloatArray, confidence: float) -> tuple[float, float]:
+def near_peak(rates: FloatArray, density: FloatArray) -> FloatArray:
+    """Evenly spaced rates where the density is not negligible: a large case has a narrow peak."""
+    near = np.flatnonzero(density > 1e-7 * density.max())
+    first, last = max(int(near[0]) - 1, 0), min(int(near[-1]) + 1, len(rates) - 1)
+    return np.linspace(rates[first], rates[last], len(rates))
+
+
+def densest(rates: FloatArray, density: FloatArray, confidence: float) -> tuple[float, float]:
     """Ends of the shortest set of rates, evenly spaced, that holds this share of the density."""
     fine = np.linspace(rates[0], rates[-1], 20 * len(rates))
     values = np.interp(fine, rates, density)

@@ -17,6 +17,7 @@ from typing import Any, Final
 from atypia.base.artifacts import atomic_file
 from atypia.base.files.spreadsheet import CsvLines
 from atypia.base.version import VERSION
+from atypia.reports.case.whole import WholeRate
 from atypia.reports.drawing.page import render
 
 SCHEMA: Final = "atypia-report-1"
@@ -120,6 +121,7 @@ class ReviewedCase:
         mpp: µm/px of the images in words: one value, a range, or unknown.
         counts: Number of figures by :data:`FINAL`.
         rate: Share of atypical among atypical and normal ones: value, low, high; None without any.
+        whole: Rate of all figures, those that nobody decided by the model; None without a model's probabilities.
         agreement: Fleiss' kappa and the number of figures with two votes.
         tags: Figures by tag.
         changed: Figures whose final class is not the model's.
@@ -142,6 +144,7 @@ class ReviewedCase:
     tags: Mapping[str, int]
     changed: int
     figures: Sequence[FinalFigure]
+    whole: WholeRate | None = None
     density: Sequence[Mapping[str, Any]] = ()
     notes: Sequence[str] = field(default_factory=list)
 

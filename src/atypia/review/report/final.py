@@ -28,6 +28,8 @@ from atypia.review.figures.opening import Opening, open_figures
 from atypia.review.media.crops import CropPictures
 from atypia.review.media.sizes import finite_or_none, scale
 from atypia.review.media.slides import OpenSlides
+from atypia.review.report.whole import errors_of, whole_of
+from atypia.statistics.rates import KnownErrors
 
 CROP_PX: Final = 192
 """Side of the crops on the page, in pixels."""
@@ -60,8 +62,9 @@ class CaseReport:
 
 
 def report_review(
-    asked: Opening, decisions: Path | None = None, title: str | None = None, progress: Progress = silent
-) -> CaseReport:
+    asked: Opening, decisions: Path | None = None, title: str | None = None, progress: Progress = silent,
+    model: str | Path | None = None,
+) -> CaseReport:  # fmt: skip
     """The report of reviewed figures; the decisions file is only read, and may be in use.
 
     Args:
@@ -69,6 +72,7 @@ def report_review(
         decisions: The decisions file; None for the default one of these figures.
         title: Name of the case; None for that of the opened data.
         progress: Told of each crop that is read.
+        model: The model whose calls were reviewed, for the rate of all figures; None: a shipped one is found by its name.
 
     Raises:
         InputError: There is no decisions file, or it belongs to other figures.
@@ -84,16 +88,20 @@ def report_review(
     found = read_decisions_file(decisions or decisions_file(figures), figures)
     slides = OpenSlides(found.figures.slides)
     try:
-        return make_report(found.figures, found.state, found.events, slides, title, progress)
+        known = errors_of(found.figures, model)
+        return make_report(found.figures, found.state, found.events, slides, title, progress, known)
     finally:
         slides.close()
 
 
 def make_report(
     figures: ReviewFigures, state: DecisionState, events: Sequence[Event], slides: OpenSlides,
-    title: str | None = None, progress: Progress = silent,
+    title: str | None = None, progress: Progress = silent, known: KnownErrors | None = None,
 ) -> CaseReport:  # fmt: skip
-    """The report of an open review; see :func:`report_review`."""
+    """The report of an open review; see :func:`report_review`.
+
+    ``known`` is what is known of the errors of the model; None: what its name tells.
+    """
     gone = set(state.withdrawn)
     indices = [index for index in range(len(figures)) if index not in gone]
     rows = final_figures(figures, state, indices)
@@ -115,6 +123,7 @@ def make_report(
         mpp=_mpp_words(mpps, len(indices), figures),
         counts={name: counts[name] for name in FINAL},
         rate=rate_of(counts),
+        whole=whole_of(figures, state, known or errors_of(figures)),
         agreement={"fleiss_kappa": agreement["fleiss_kappa"], "figures_with_two": agreement["figures_with_two"]},
         tags=dict(sorted(Counter(tag for row in rows for tag in row.all_tags()).items())),
         changed=sum(_unlike(figures, index, row.final) for index, row in zip(indices, rows, strict=True)),

@@ -9,14 +9,18 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from atypia.reports.case.whole import WholeRate
 from atypia.review.decisions.intake import DecisionIntake, UnknownError
 from atypia.review.figures.features import Values, find_features
 from atypia.review.figures.figures import ReviewFigures
 from atypia.review.figures.learning import LabelErrors, label_errors
 from atypia.review.media.crops import CropPictures
 from atypia.review.media.slides import OpenSlides
+from atypia.review.report.final import CaseReport, make_report
+from atypia.review.report.whole import errors_of, whole_of
 from atypia.review.server.monitoring import Counters
 from atypia.review.server.predicting import Predictor
+from atypia.statistics.rates import KnownErrors
 
 
 class Review:
@@ -71,6 +75,20 @@ class Review:
         """Likely label errors, computed once; see :func:`atypia.review.figures.learning.label_errors`."""
         with self._learning:
             return self._errors
+
+    @cached_property
+    def _model_errors(self) -> KnownErrors:
+        return errors_of(self.figures, None if self.predictor is None else self.predictor.model)
+
+    def whole_rate(self, rater: str | None) -> WholeRate | None:
+        """The rate of all figures; see :func:`atypia.review.report.whole.whole_of`."""
+        return whole_of(self.figures, self.intake.decision_state, self._model_errors, rater)
+
+    def report(self) -> CaseReport:
+        """The report of the decisions so far; see :func:`atypia.review.report.final.make_report`."""
+        intake = self.intake
+        events = intake.whole_log()
+        return make_report(self.figures, intake.decision_state, events, self.slides, known=self._model_errors)
 
     def checked(self, index: int) -> int:
         """Returns the index if there is such a figure.

@@ -142,6 +142,26 @@ class Rate(BaseModel):
     high: float | None
 
 
+class WholeRateReply(BaseModel):
+    """Share of atypical figures among all: decided ones as decided, the others by the model, corrected for its errors."""
+
+    rate: float | None
+    rate_low: float | None = Field(description="Lower end of the 95 % interval")
+    rate_high: float | None
+    says: bool = Field(description="Whether anything can be said")
+    decided: int
+    by_model: int = Field(description="Figures that nobody decided as atypical or normal")
+    left_out: int = Field(description="Figures that neither people nor the model decided")
+    text: str
+    notes: list[str]
+
+
+class Rates(BaseModel):
+    """The rate of all figures; null without a model's probabilities."""
+
+    whole: WholeRateReply | None
+
+
 class Rater(BaseModel):
     """A rater and their progress."""
 

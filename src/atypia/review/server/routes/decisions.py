@@ -27,10 +27,12 @@ from atypia.review.server.schemas import (
     NewDecisions,
     NewRater,
     Rater,
+    Rates,
     Several,
     Undo,
     Undone,
     UndoneFigure,
+    WholeRateReply,
 )
 
 router = APIRouter(tags=["decisions"])
@@ -105,6 +107,16 @@ def log(
 def consensus(review: Open) -> Consensus:
     """Majority, ties, kappas and each rater compared with the others."""
     return Consensus(**consensus_report(review.intake.decision_state))
+
+
+@router.get("/rates")
+def rates(review: Open, rater: RaterQuery = None) -> Rates:
+    """The rate of all figures by a rater's decisions, or the consensus, and the model's calls of the others.
+
+    It tells of the model: the page does not ask for it in blind mode.
+    """
+    found = review.whole_rate(rater)
+    return Rates(whole=None if found is None else WholeRateReply(**found.as_dict()))
 
 
 @router.get("/arbitration", response_model=FigureList)

@@ -12,7 +12,6 @@ from fastapi.responses import Response
 from atypia.review.decisions.checks import checked_name
 from atypia.review.decisions.exchange import decisions_csv, decisions_geojson, log_csv, read_decisions
 from atypia.review.decisions.manifest import decision_manifest
-from atypia.review.report.final import make_report
 from atypia.review.server.context import Open, Review
 from atypia.review.server.routes.figures import RaterQuery
 from atypia.review.server.schemas import MAX_ID, Imported
@@ -58,8 +57,7 @@ def _made(review: Review, name: str, rater: str | None, slide: int | None, decid
     if name == "decisions.geojson":
         return decisions_geojson(review.figures, review.intake, review.slides, rater, slide).encode()
     if name.startswith("report."):
-        intake = review.intake
-        found = make_report(review.figures, intake.decision_state, intake.whole_log(), review.slides)
+        found = review.report()
         made = {"report.json": found.case.to_json, "report.csv": found.case.to_csv}
         return (made[name]() if name in made else found.case.html(found.crops)).encode()
     taught = decision_manifest(review.figures, review.intake.decision_state, review.slides, decided)

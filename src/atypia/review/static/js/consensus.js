@@ -50,10 +50,10 @@ export class ConsensusView {
     }
     if (!this.body.childElementCount) fill(this.body, h("p", { class: "state" }, "Counting …"));
     try {
-      const [consensus, raters] = await Promise.all(
-        [get("/consensus", {}, request.signal), get("/raters", {}, request.signal)]
+      const [consensus, raters, rates] = await Promise.all(
+        ["/consensus", "/raters", "/rates"].map((path) => get(path, {}, request.signal))
       );
-      this.#show(consensus, raters);
+      this.#show(consensus, raters, rates.whole);
     } catch (error) {
       if (request.signal.aborted) return;
       if (!(error instanceof RefusedError) && !(error instanceof OfflineError)) throw error;
@@ -67,7 +67,7 @@ export class ConsensusView {
     }
   }
 
-  #show(consensus, raters) {
+  #show(consensus, raters, total) {
     const { figures } = store.session;
     if (!raters.length) {
       fill(
@@ -106,6 +106,10 @@ export class ConsensusView {
           ` by consensus (95 % interval ${fixed(100 * consensus.rate.low, 1)} to ${fixed(100 * consensus.rate.high, 1)} %). `,
           h("a", { href: "#files" }, "Final report")
         ),
+        total && total.by_model > 0 && [
+          h("p", { class: "whole" }, total.text),
+          h("p", { class: "faint" }, total.notes.join(" "))
+        ],
         h(
           "div", { class: "tiles-row" },
           DECISIONS.map(({ name, title }) => tile(whole(majority[name] ?? 0), title, name))

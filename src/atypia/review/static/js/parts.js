@@ -166,18 +166,25 @@ export function tally() {
     const [atypical, normal] = [counts.atypical ?? 0, counts.normal ?? 0];
     element.hidden = !store.rater;
     const all = atypical + normal;
-    const isCurrent = rated === `${atypical}/${all}` && Number.isFinite(rate?.low);
+    const now = `${atypical}/${all}`;
+    const isCurrent = rated === now && Number.isFinite(rate?.low);
+    const { whole: total } = store;
     fill(
       element,
       DECISIONS.map(({ name, title }) => h("span", { title }, symbol(name, `your decisions: ${title.toLowerCase()}`), whole(counts[name] ?? 0))),
       all > 0 && h(
         "span", { title: "atypical of the figures that you called atypical or normal; in brackets the exact 95 % interval" },
-        h("b", {}, percent(atypical, all)), " atypical",
+        h("b", {}, percent(atypical, all)), h("span", { class: "long" }, " atypical"),
         isCurrent && h("span", { class: "faint word" }, ` (${Math.round(100 * rate.low)} to ${Math.round(100 * rate.high)} %)`)
+      ),
+      total?.says && total.by_model > 0 && h(
+        "span", { class: total.rated === now ? "whole" : "whole stale", title: [total.text, ...total.notes].join("\n") },
+        "all ", h("span", { class: "long" }, "figures "), h("b", {}, `${Math.round(100 * total.rate)} %`),
+        h("span", { class: "faint" }, ` (${Math.round(100 * total.rate_low)} to ${Math.round(100 * total.rate_high)} %)`)
       ),
     );
   };
-  for (const event of ["rater", "raters"]) store.addEventListener(event, show);
+  for (const event of ["rater", "raters", "rates"]) store.addEventListener(event, show);
   show();
   return element;
 }

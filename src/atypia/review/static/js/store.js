@@ -1,6 +1,6 @@
 /** State shared by the whole page: the session, the rater, preferences. Changes emit events. */
 
-import { get, post, setCropVersion } from "./api.js";
+import { OfflineError, RefusedError, get, post, setCropVersion } from "./api.js";
 
 const PREFERENCES = "atypia.prefs";
 const DEFAULTS = { theme: "system", tile: "medium", advance: true, brightness: 100, contrast: 100, stain: "rgb", around: true };
@@ -23,11 +23,13 @@ export function keep(key, value) {
   }
 }
 
-/** Events: `rater`, `imported`, `raters`, `blind`, `preferences`, `figure` (detail: {index, patch}). */
+/** Events: `rater`, `imported`, `raters`, `rates`, `blind`, `preferences`, `figure` (detail: {index, patch}). */
 class Store extends EventTarget {
   session = null;
   rater = null;
   raters = [];
+  /** The rate of all figures by the rater's decisions and the model's other calls; null where it is not known or hidden. */
+  whole = null;
   blind = false;
   preferences = { ...DEFAULTS, ...stored(PREFERENCES, {}) };
 
@@ -58,6 +60,7 @@ class Store extends EventTarget {
     const { rater } = this.session;
     const chosen = this.stored("rater", null);
     this.rater = [chosen?.given === rater ? chosen?.name : null, rater].find((name) => known.has(name)) ?? null;
+    this.#showRates();
   }
 
   /** Reads the raters' progress; answers that `isCurrent` declares outdated are ignored. */
@@ -71,6 +74,25 @@ class Store extends EventTarget {
     }
     this.raters = raters;
     this.emit("raters");
+    await this.loadRates(isCurrent);
+  }
+
+  /** Reads the rate of all figures; in blind mode it is not asked for, as it tells of the model. */
+  async loadRates(isCurrent = () => true) {
+    const { rater } = this;
+    const isShown = () => this.session?.has.p && !this.blind && rater !== null && rater === this.rater;
+    const rated = this.progress(rater).rated;
+    const whole = isShown() ? (await get("/rates", { rater })).whole : null;
+    if (!isCurrent()) return;
+    this.whole = whole && isShown() ? { ...whole, rated } : null;
+    this.emit("rates");
+  }
+
+  /** The same for changes that nobody waits for. */
+  #showRates() {
+    this.loadRates().catch((error) => {
+      if (!(error instanceof RefusedError) && !(error instanceof OfflineError)) throw error;
+    });
   }
 
   /** Adds a rater; returns the name as stored by the server. */
@@ -84,6 +106,7 @@ class Store extends EventTarget {
     this.rater = name;
     this.keep("rater", { name, given: this.session.rater });
     this.emit("rater");
+    this.#showRates();
   }
 
   setBlind(blind) {
@@ -91,6 +114,7 @@ class Store extends EventTarget {
     this.blind = blind;
     this.keep("blind", blind);
     this.emit("blind");
+    this.#showRates();
   }
 
   prefer(changes) {

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from benchmarks.measuring import page
 from documentation import datafiles, views
 from documentation.datafiles import Shown
 from documentation.taking import take
@@ -16,6 +17,8 @@ RESULTS = ROOT / "docs/results"
 TABLE = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
 WITHOUT_DATA = {"| | `atypia` | `atypia-amibr` |"}
 """First lines of tables that describe and measure nothing."""
+OWN_DATA = re.compile(r"<!-- data: .*?<!-- /data -->|<!-- speed history -->.*?<!-- /speed history -->", re.DOTALL)
+"""Tables that are written from a file: of results, and of the benchmarks' history (`test_the_history_of_speed_is_the_file_s`)."""
 
 
 @pytest.mark.parametrize("path", views.pages(), ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -26,8 +29,12 @@ def test_a_page_is_as_its_data(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.md")), ids=lambda path: path.name)
 def test_every_table_of_the_results_comes_from_data(path: Path) -> None:
-    outside = re.sub(r"<!-- data: .*?<!-- /data -->", "", path.read_text("utf-8"), flags=re.DOTALL)
+    outside = OWN_DATA.sub("", path.read_text("utf-8"))
     assert {found[0].splitlines()[0] for found in TABLE.finditer(outside)} <= WITHOUT_DATA
+
+
+def test_the_history_of_speed_is_the_file_s() -> None:
+    assert page.table() in (RESULTS / "speed.md").read_text("utf-8"), "fix: make bench, or python -m benchmarks history"
 
 
 def test_every_file_is_shown() -> None:

@@ -34,7 +34,7 @@ def test_every_table_of_the_results_comes_from_data(path: Path) -> None:
 
 
 def test_the_history_of_speed_is_the_file_s() -> None:
-    assert page.table() in (RESULTS / "speed.md").read_text("utf-8"), "fix: make bench, or python -m benchmarks history"
+    assert page.table() in (RESULTS / "speed.md").read_text("utf-8"), "fix: python -m benchmarks --history"
 
 
 def test_every_file_is_shown() -> None:

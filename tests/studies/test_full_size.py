@@ -37,8 +37,6 @@ WHOLE = {"fractions": [1.0], "repeats": 1}
 
 QUICK = ("ammeling-probes-as-published", "atey-heldout", "unseen-laboratories")
 ELSEWHERE = ("benito-synthetic", "benito-beyond")
-NAMES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
-         for name in shipped_studies() if name not in ELSEWHERE]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +82,18 @@ def different(trainings: list[RequestedTraining]) -> list[tuple[str, Recipe, Dat
     return list(found.values())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", QUICK)
 def test_every_row_learns_at_full_size(name: str, root: Path, tmp_path: Path) -> None:
+    _walk(name, root, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in shipped_studies() if name not in (*QUICK, *ELSEWHERE)])
+def test_every_row_of_the_other_studies_learns_at_full_size(name: str, root: Path, tmp_path: Path) -> None:
+    _walk(name, root, tmp_path)
+
+
+def _walk(name: str, root: Path, tmp_path: Path) -> None:
     study = load_study(name).sized("full")
     options: dict[str, Any] = dict(study.protocol.options)
     if study.protocol.name.startswith(("monte-carlo", "ammeling-as-published", "ammeling-probe")):

@@ -5,6 +5,9 @@ trained network. The decision is the one that the training fitted.
 
 ``python tools/ship.py --hashes`` writes nothing but the hashes of the model's files, into its ``config.json``: after its
 card was written, or for a model of the form before hashes. What can be checked of it is checked first.
+
+``python tools/ship.py --graph`` writes the model's exported network anew from its own weights, and the hashes: after the
+export has become faster. It says by how much answers differ from those of the network that was there.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from atypia.data.sources.opening import open_data
 from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.bundles.integrity import CONFIG_FILE, CONFIG_SHA256, FILES, write_hashes
 from atypia.inference.classifier import MODELS, SHIPPED
-from atypia.inference.export.compact import save_compact
+from atypia.inference.export.compact import export_beside, save_compact
 from atypia.inference.runtimes.catalogue import ONNX_FILE
 from atypia.inference.runtimes.onnx_runtime import OnnxRuntime
 from atypia.inference.runtimes.torch_runtime import TorchRuntime
@@ -39,14 +42,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("run", type=Path, nargs="?", help="a bundle's folder, or a fold's run folder")
     parser.add_argument("--hashes", action="store_true", help="only write the hashes of the model that is there")
+    parser.add_argument("--graph", action="store_true", help="only export the model that is there again")
     parser.add_argument("--data", default="ami-br")
     parser.add_argument("--name", default=SHIPPED)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    if asked.hashes == (asked.run is not None):
-        raise SystemExit("give a run folder, or --hashes alone")
+    if sum((asked.hashes, asked.graph, asked.run is not None)) != 1:
+        raise SystemExit("give a run folder, or --hashes or --graph alone")
     if asked.hashes:
         hash_again(asked.out or MODELS / asked.name)
+        return
+    if asked.graph:
+        export_again(asked.out or MODELS / asked.name, asked.data)
         return
     inside = asked.run / runs.BUNDLE
     trained = load_bundle(inside if inside.is_dir() else asked.run)
@@ -86,6 +93,25 @@ def hash_again(folder: Path) -> None:
     write_hashes(folder)
     load_bundle(folder)
     sys.stdout.write(path.read_text("utf-8"))
+
+
+def export_again(folder: Path, data: str) -> None:
+    """Writes a model's exported network again from its weights."""
+    bundle = load_bundle(folder)
+    manifest = open_data(data)
+    store = open_store(manifest, bundle.geometry)
+    crops = np.ascontiguousarray(store.crops[np.flatnonzero(store.usable)[:COMPARED]])
+    before = OnnxRuntime(folder / ONNX_FILE)
+    export_beside(bundle, folder)
+    after = OnnxRuntime(folder / ONNX_FILE)
+    (old, _), (new, _) = before.run(crops), after.run(crops)
+    p, q = (bundle.decision.apply(logits).p for logits in (old, new))
+    moved = np.abs(p - q)
+    sys.stdout.write(
+        f"{folder}: on {len(crops)} crops of {data} probabilities differ by {np.median(moved):.1e} at the median and "
+        f"{moved.max():.1e} at most, logits by {_rms(new - old):.1e} (root mean square); "
+        f"{int(np.sum((p >= bundle.threshold) != (q >= bundle.threshold)))} decisions differ\n"
+    )
 
 
 def _rms(values: npt.NDArray[np.float32]) -> float:

@@ -14,7 +14,15 @@ from atypia.backbones.catalogue import BACKBONES
 from atypia.base.errors import AbsentError
 from atypia.inference.crops import DeviceCrops, Frame
 from atypia.inference.networks import load_network
-from atypia.inference.runtimes.graph import Deployable, ProbeScorer, deployable, resize_matrix, sample_crops
+from atypia.inference.runtimes.graph import (
+    ClassTokenBlock,
+    Deployable,
+    ProbeScorer,
+    deployable,
+    resize_matrix,
+    sample_crops,
+    without_idle_tokens,
+)
 from atypia.methods.network import stages
 
 from .graphs import INPUT, STORED, VIEW, network_bundle, probe_bundle, random_crops
@@ -109,6 +117,30 @@ def test_a_network_scores_as_in_evaluation(backbone: str, adaptation: str, parts
     assert not [kind for kind in kinds if "Lora" in kind or kind == "MixStyle"]
     if not parts.get("cbam"):
         assert not [kind for kind in kinds if "BatchNorm" in kind], "batch norms are folded into the convolutions"
+
+
+@pytest.mark.parametrize("adaptation", ["full", "lora"])
+def test_a_last_block_for_the_class_token_alone_gives_the_same(adaptation: str) -> None:
+    bundle = network_bundle("tiny-vit", adaptation, hidden=(8,), pooling="cls")
+    crops = torch.from_numpy(random_crops(5, STORED))
+    module, lean = deployable(bundle), without_idle_tokens(deployable(bundle))
+    skipping = [part for part in lean.modules() if isinstance(part, ClassTokenBlock)]
+    tokens: list[torch.Tensor] = []
+    skipping[0].block.mlp.register_forward_hook(lambda _module, _given, out: tokens.append(out))  # type: ignore[union-attr]
+    with torch.inference_mode():
+        want, got = module(crops), lean(crops)
+
+    assert len(skipping) == 1 and tokens[0].shape[1] == 1, "only one token may pass the last block's layers"
+    assert float(want[0].std()) > 1e-3
+    for one, other in zip(got, want, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5 * float(other.abs().max()), rtol=1e-5)
+
+
+def test_networks_of_which_more_than_the_class_token_is_read_keep_their_last_block() -> None:
+    for bundle in (probe_bundle("tiny-cnn"), network_bundle("tiny-vit", "full", pooling="cls+mean")):
+        assert not [
+            part for part in without_idle_tokens(deployable(bundle)).modules() if isinstance(part, ClassTokenBlock)
+        ]
 
 
 def test_other_weights_are_refused() -> None:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from atypia.base.artifacts import atomic_file
 from atypia.inference.bundles.bundle import FULL, MODEL_FILE, Bundle
 from atypia.inference.bundles.integrity import write_hashes
-from atypia.inference.bundles.packing import SCALE, pack
+from atypia.inference.bundles.packing import INTEGERS, SCALE, pack
 from atypia.inference.export.onnx import export_onnx, serialised
 from atypia.inference.export.quantise import quantise_onnx
 from atypia.inference.export.rows import share
@@ -57,13 +57,27 @@ def save_compact(trained: Bundle, folder: Path, name: str) -> Bundle:
         AbsentError: The backbone's weights, or packages of the extra ``export``, are not on this machine.
         WorkError: The exported graph gives other numbers than torch before its products are rounded.
     """
+    bundle = whole(trained)
+    bundle = replace(bundle, name=name, tensors=_halved(pack(bundle.tensors)))
+    bundle.save(folder)
+    export_beside(bundle, folder)
+    return bundle
+
+
+def export_beside(bundle: Bundle, folder: Path) -> None:
+    """Writes the exported form of a compact bundle into its folder, and the hashes of all files.
+
+    Args:
+        bundle: As :func:`save_compact` stored it.
+        folder: Where it is.
+
+    Raises:
+        AbsentError: Packages of the extra ``export`` are not on this machine.
+        WorkError: As :func:`save_compact`.
+    """
     import onnx
 
-    bundle = whole(trained)
-    packed = pack(bundle.tensors)
-    is_packed = len(packed) > len(bundle.tensors)
-    bundle = replace(bundle, name=name, tensors=_halved(packed))
-    bundle.save(folder)
+    is_packed = any(name.endswith(INTEGERS) for name in bundle.tensors)
     with tempfile.TemporaryDirectory() as temporary:
         single = Path(temporary) / ONNX_FILE
         export_onnx(bundle, single)
@@ -75,4 +89,3 @@ def save_compact(trained: Bundle, folder: Path, name: str) -> Bundle:
         with atomic_file(folder / ONNX_FILE) as file:
             file.write(serialised(model))
     write_hashes(folder)
-    return bundle

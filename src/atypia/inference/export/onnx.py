@@ -29,7 +29,8 @@ from atypia.inference.runtimes.exported import CONFIG_KEY, TENSORS_KEY, Floats
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-OPSET: Final = 18
+OPSET: Final = 20
+"""The first in which GELU is one operator."""
 TOLERANCE: Final = 1e-4
 """Largest difference from torch that is allowed; see :class:`Exported` for what it is relative to."""
 HALF_TOLERANCE: Final = 0.05
@@ -176,7 +177,7 @@ def trace(bundle: Bundle, weights_file: Path | None = None, half: bool = False, 
     require_export("onnx", "onnxscript")
     import torch
 
-    from atypia.inference.runtimes.graph import deployable, exported_config, sample_crops
+    from atypia.inference.runtimes.graph import deployable, exported_config, sample_crops, without_idle_tokens
 
     module = deployable(bundle, weights_file)
     size = sum(parameter.numel() for parameter in module.parameters()) * (2 if half else 4)
@@ -188,6 +189,7 @@ def trace(bundle: Bundle, weights_file: Path | None = None, half: bool = False, 
     pixels = torch.from_numpy(crops)
     with torch.inference_mode():
         logits, features = module(pixels)
+    without_idle_tokens(module)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # about the exporter's own parts
         program = torch.onnx.export(

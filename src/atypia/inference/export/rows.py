@@ -2,12 +2,16 @@
 
 A map y = x W of tokens x, shape (…, inputs), becomes
 
-    x̂ = round(127 x / m) + 128 as unsigned bytes,   m = max |x| of the token,
+    x̂ = round(x · 127 / m) + 128 as unsigned bytes,   m = max |x| of the token,
     y ≈ (x̂ − 128) Ŵ · (scale / 127) · m,
 
 with the integers Ŵ and their scales of :mod:`atypia.inference.bundles.packing`. No token's rounding depends on another, so a
-crop gets the same result in any batch; outliers affect only their own tokens. Only standard operators are
-used. Source of the idea: Dettmers et al., NeurIPS 2022 (vector-wise quantisation).
+crop gets the same result in any batch; outliers affect only their own tokens. Source of the idea: Dettmers et al.,
+NeurIPS 2022 (vector-wise quantisation).
+
+All operators are of the standard, but for the product itself: onnxruntime's ``MatMulIntegerToFloat``, which OpenVINO
+reads too, turns the sums into floats and multiplies them by the scales while they are in the processor's cache. By
+``MatMulInteger``, ``Cast`` and ``Mul``, which give the same numbers, the network takes 3 to 8 % longer.
 """
 
 from __future__ import annotations
@@ -28,8 +32,14 @@ if TYPE_CHECKING:
 
 STEPS: Final = 127
 """Steps of a token's values on either side of zero."""
+LEAST: Final = STEPS * float(np.finfo(np.float32).tiny)
+"""What a token of nothing but zeros counts as: the smallest m of which 127 / m is finite."""
 ZERO: Final = 128
-_ONE_STEP, _ZERO, _NO_OFFSET, _LEAST, _LAST = (f"rows.{name}" for name in ("step", "zero", "none", "tiny", "last"))
+PRODUCT: Final = "MatMulIntegerToFloat"
+PRODUCT_DOMAIN: Final = "com.microsoft"
+_STEPS, _ONE, _ZERO, _NO_OFFSET, _LEAST, _LAST = (
+    f"rows.{name}" for name in ("steps", "one", "zero", "none", "tiny", "last")
+)
 
 
 def quantise_rows(model: ModelProto, outside: Collection[str] = ()) -> int:
@@ -42,7 +52,7 @@ def quantise_rows(model: ModelProto, outside: Collection[str] = ()) -> int:
     Returns:
         How many were turned.
     """
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper, numpy_helper
 
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -64,24 +74,29 @@ def quantise_rows(model: ModelProto, outside: Collection[str] = ()) -> int:
         of = f"{node.name}.rows"
         nodes += [
             helper.make_node(
-                "MatMulInteger", [f"{tokens[source]}.int", name + INTEGERS, _ZERO, _NO_OFFSET], [f"{of}.int"], of
+                PRODUCT,
+                [f"{tokens[source]}.int", name + INTEGERS, _ONE, f"{name}.step", _ZERO, _NO_OFFSET],
+                [f"{of}.unit"],
+                of,
+                domain=PRODUCT_DOMAIN,
             ),
-            helper.make_node("Cast", [f"{of}.int"], [f"{of}.float"], f"{of}.cast", to=TensorProto.FLOAT),
-            helper.make_node("Mul", [f"{of}.float", f"{name}.step"], [f"{of}.unit"], f"{of}.scale"),
             helper.make_node("Mul", [f"{of}.unit", f"{tokens[source]}.max"], [node.output[0]], f"{of}.token"),
         ]
     if not tokens:
         return 0
     new |= {
-        _ONE_STEP: np.array(1 / STEPS, np.float32), _ZERO: np.array(ZERO, np.uint8), _NO_OFFSET: np.array(0, np.int8),
-        _LEAST: np.array(np.finfo(np.float32).tiny, np.float32), _LAST: np.array([-1], np.int64),
+        _STEPS: np.array(STEPS, np.float32), _ONE: np.array(1, np.float32), _ZERO: np.array(ZERO, np.uint8),
+        _NO_OFFSET: np.array(0, np.int8),
+        _LEAST: np.array(LEAST, np.float32), _LAST: np.array([-1], np.int64),
     }  # fmt: skip
     used = {name for node in nodes for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    turned = sum(node.op_type == "MatMulInteger" for node in nodes)
+    turned = sum(node.op_type == PRODUCT for node in nodes)
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
     graph.initializer.extend([*kept, *(numpy_helper.from_array(value, name) for name, value in new.items())])
+    if PRODUCT_DOMAIN not in {known.domain for known in model.opset_import}:
+        model.opset_import.append(helper.make_opsetid(PRODUCT_DOMAIN, 1))
     return turned
 
 
@@ -93,8 +108,10 @@ def _tokens(source: str, name: str) -> list[NodeProto]:
         helper.make_node("Abs", [source], [f"{name}.abs"], f"{name}.abs"),
         helper.make_node("ReduceMax", [f"{name}.abs", _LAST], [f"{name}.most"], f"{name}.most", keepdims=1),
         helper.make_node("Max", [f"{name}.most", _LEAST], [f"{name}.max"], f"{name}.max"),
-        helper.make_node("Div", [source, f"{name}.max"], [f"{name}.unit"], f"{name}.unit"),
-        helper.make_node("QuantizeLinear", [f"{name}.unit", _ONE_STEP, _ZERO], [f"{name}.int"], f"{name}.int"),
+        # One division a token, not one a value: multiplying is faster.
+        helper.make_node("Div", [_STEPS, f"{name}.max"], [f"{name}.inverse"], f"{name}.inverse"),
+        helper.make_node("Mul", [source, f"{name}.inverse"], [f"{name}.unit"], f"{name}.unit"),
+        helper.make_node("QuantizeLinear", [f"{name}.unit", _ONE, _ZERO], [f"{name}.int"], f"{name}.int"),
     ]
 
 

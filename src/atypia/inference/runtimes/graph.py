@@ -172,6 +172,59 @@ class Deployable(nn.Module):
         return self.scorer(self.normalised(crops))
 
 
+class ClassTokenBlock(nn.Module):
+    """A transformer's last block for its class token alone: the same numbers, for a quarter of the work.
+
+    Nothing after the last block reads the other tokens of a network whose features are the class token. They are still
+    keys and values, but no queries, and neither the projection nor the layers after the attention are computed for them.
+
+    Args:
+        block: timm's, with its own attention.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (b, t, c) to the class token after the block, (b, 1, c)."""
+        block: Any = self.block
+        attention = block.attn
+        b, t, _ = tokens.shape
+        parts = attention.qkv(block.norm1(tokens)).reshape(b, t, 3, attention.num_heads, attention.head_dim)
+        queries, keys, values = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        found = F.scaled_dot_product_attention(
+            attention.q_norm(queries[:, :, :1]), attention.k_norm(keys), values, scale=attention.scale
+        )
+        found = attention.proj(attention.norm(found.transpose(1, 2).reshape(b, 1, -1)))
+        token = tokens[:, :1] + block.ls1(found)
+        return token + block.ls2(block.mlp(block.norm2(token)))
+
+
+def without_idle_tokens(module: Deployable) -> Deployable:
+    """Makes a transformer's last block skip what nothing reads (:class:`ClassTokenBlock`), in place.
+
+    Other networks, and transformers whose features are more than the class token, stay what they are.
+    """
+    encoder = next((part for part in module.modules() if isinstance(part, Encoder)), None)
+    blocks: Any = None if encoder is None else getattr(encoder.net, "blocks", None)
+    if encoder is None or encoder.pooling != "cls" or not blocks:
+        return module
+    from timm.layers.attention import Attention
+    from timm.models.vision_transformer import Block
+
+    last, scorer = blocks[-1], module.scorer
+    is_read = isinstance(scorer, NetworkScorer) and len(blocks) - 1 in scorer.stages
+    if (
+        type(last) is Block
+        and type(last.attn) is Attention
+        and getattr(last.attn, "gate", None) is None
+        and not is_read
+    ):
+        blocks[-1] = ClassTokenBlock(last)
+    return module
+
+
 def resize_matrix(source_px: int, target_px: int) -> Tensor:
     """Antialiased bilinear resampling of one axis as a matrix: shape (target_px, source_px), rows sum to 1.
 

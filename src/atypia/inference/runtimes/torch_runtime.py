@@ -13,7 +13,7 @@ from atypia.base.process.progress import Progress, silent
 from atypia.inference.bundles.bundle import Bundle
 from atypia.inference.networks import best_device
 from atypia.inference.runtimes.exported import BATCH, Floats, in_batches
-from atypia.inference.runtimes.graph import deployable, exported_config
+from atypia.inference.runtimes.graph import deployable, exported_config, without_idle_tokens
 
 DEVICE_BATCH = 256
 """Crops that a GPU takes at once."""
@@ -38,7 +38,7 @@ class TorchRuntime:
     def __init__(self, bundle: Bundle, weights_file: Path | None = None, device: torch.device | None = None) -> None:
         self.device = device or best_device()
         # Convolutions of a CPU are far faster with the channels last.
-        self.module = deployable(bundle, weights_file).to(self.device)
+        self.module = without_idle_tokens(deployable(bundle, weights_file)).to(self.device)
         self.module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.config = exported_config(bundle)
         self.decision = bundle.decision

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from documentation.board import add_model, add_raters
 from documentation.datafiles import UNKNOWN, Shown, read, render, write
 from documentation.views import write_pages
 
@@ -210,6 +211,11 @@ def main() -> None:
     }
     if tests:
         tables(classifier, tests, facts | {"wall_time": f"{time.perf_counter() - began:.0f} s with scoring"})
+        for test in tests:
+            add_model(
+                test.manifest, test.verdicts.p, bundle.threshold, bundle.fingerprint, asked.model, facts["command"]
+            )
+        add_raters(tests[0].manifest, facts["command"])
         if asked.trained:
             facts["command"] += " --trained RUN"
             rounding(classifier, asked.trained, tests, facts | {"wall_time": UNKNOWN})

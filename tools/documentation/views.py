@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from atypia.backbones.catalogue import BACKBONES
+from atypia.evaluation.board.rows import read_rows, shipped_file
+from atypia.evaluation.board.testsets import BOARD_SETS
 from atypia.evaluation.published import MEAN, PublishedRow, published_rows
+from atypia.workflows.leaderboard import leaderboard_table
 from documentation.datafiles import ROOT, UNKNOWN, Data, cell, markdown, names, read, render
 
 HOLD_OUT: Final = "ami-br, hold-out"
@@ -77,11 +80,28 @@ def provenance() -> str:
     return markdown(lines, ["---"] * len(lines[0]))
 
 
+def board_provenance() -> str:
+    """What is known of the rows that were checked."""
+    lines = [["test set", "row", "cases", "bundle", "predictions (SHA-256)", "command", "seed", "versions", "date"]]
+    for row in read_rows(shipped_file()):
+        sha = f"{row.predictions_sha256[:12]}…" if row.predictions_sha256 else ""
+        lines.append([row.test_set, row.name, str(row.cases or "not known"), row.bundle[:12], sha, f"`{row.command}`",
+                      str(row.seed), row.versions, row.date])  # fmt: skip
+    return markdown(lines, ["---"] * len(lines[0]))
+
+
+def leaderboard(on: str) -> Callable[[], str]:
+    """The leaderboard of a test set, from the rows that ship and the published ones."""
+    return lambda: leaderboard_table(on, own=False).render("markdown").strip()
+
+
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "headline": headline,
     "goals": goals,
     "model/rounding": rounding,
     "provenance": provenance,
+    **{f"leaderboard/{name}": leaderboard(name) for name in BOARD_SETS},
+    "leaderboard/rows": board_provenance,
 }
 """Tables that are no file's own, by the name in the mark."""
 

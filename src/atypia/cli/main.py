@@ -21,6 +21,7 @@ from atypia.cli import (
     doctor,
     evaluate,
     export,
+    leaderboard,
     predict,
     qupath,
     report,
@@ -45,6 +46,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")
 app.add_typer(study.app, name="study")
 app.add_typer(synth.app, name="synth")
+app.add_typer(leaderboard.app, name="leaderboard")
 study.register(app)
 train.register(app)
 average.register(app)

@@ -11,7 +11,7 @@ from atypia.base import records as r
 from atypia.base.errors import DataError, InputError, LeakageError
 from atypia.data.audit.report import check_training
 from atypia.data.manifest import Manifest
-from atypia.data.pools import Picked, by_votes, open_figures, without_overlap
+from atypia.data.pools import Picked, by_votes, filters_of, open_figures, taken_where, without_overlap
 from atypia.data.sources.opening import parts_of
 
 
@@ -138,6 +138,21 @@ def test_votes_give_the_label_where_they_decide() -> None:
         by_votes(Manifest.from_rows(rows[3:], "x"))
     with pytest.raises(InputError, match="`labels` must be published or votes, got raters; fix: "):
         Picked(labels="raters")
+
+
+def test_figures_are_selected_by_their_columns(small_csv: Path) -> None:
+    everything = open_figures(small_csv)
+    scanners = sorted(set(everything.column("scanner").tolist()))
+    kept = open_figures(small_csv, picked=Picked(where=filters_of([f"scanner={scanners[0]}", "label=atypical"])))
+    wanted = [(s, y) == (scanners[0], 1) for s, y in zip(everything.column("scanner"), everything.labels, strict=True)]
+    assert kept.ids == [figure for figure, here in zip(everything.ids, wanted, strict=True) if here]
+    assert kept.fingerprint == taken_where(everything, {"scanner": [scanners[0]], "label": ["atypical"]}).fingerprint
+
+
+@pytest.mark.parametrize("text", ["part", "part=", "=train"])
+def test_a_selection_of_another_form_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="COLUMN=VALUE"):
+        filters_of([text])
 
 
 @pytest.mark.parametrize("reference", ["a++b", "+a", "a+ "])

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from atypia.cli.shared.console import bars, keeps, note, show_json, warn, width
-from atypia.cli.shared.options import DropOverlap, DropRepeats, Json, Labels, ProtocolSet, Root, Seed
+from atypia.cli.shared.options import DropOverlap, DropRepeats, Json, Labels, ProtocolSet, Root, Seed, Where
 
 app = typer.Typer(help="Published sources, own data, audits, splits and the phantom set.", no_args_is_help=True)
 
@@ -78,14 +78,15 @@ def info(
     drop_overlap: DropOverlap = False,
     drop_repeats: DropRepeats = False,
     labels: Labels = "published",
+    where: Where = None,
 ) -> None:
     """Count figures by class and domain; optionally write a plot and a contact sheet, plain or augmented."""
-    from atypia.data.pools import Picked
+    from atypia.data.pools import Picked, filters_of
     from atypia.workflows.data import describe_data, write_contact_sheet, write_counts_plot
 
     if augment and sheet is None:
         raise typer.BadParameter("give --sheet FILE, where the augmented crops are to go", param_hint="--augment")
-    described, picked = [], Picked(drop_overlap, drop_repeats, labels)
+    described, picked = [], Picked(drop_overlap, drop_repeats, labels, filters_of(where or ()))
     for reference in references:
         described.append(describe_data(reference, root, picked))
         for text in described[-1].warnings:
@@ -116,12 +117,13 @@ def audit_sets(
     drop_overlap: DropOverlap = False,
     drop_repeats: DropRepeats = False,
     labels: Labels = "published",
+    where: Where = None,
 ) -> None:
     """Find unusable images, duplicates, conflicting labels, leakage, contamination. Exit code 1 on an error."""
-    from atypia.data.pools import Picked
+    from atypia.data.pools import Picked, filters_of
     from atypia.workflows.data import audit_data
 
-    picked = Picked(drop_overlap, drop_repeats, labels)
+    picked = Picked(drop_overlap, drop_repeats, labels, filters_of(where or ()))
     with bars() as progress:
         report = audit_data(references, split or (), near=near, root=root, progress=progress, picked=picked)
     if as_json:
@@ -143,12 +145,21 @@ def split_data(
     drop_overlap: DropOverlap = False,
     drop_repeats: DropRepeats = False,
     labels: Labels = "published",
+    where: Where = None,
 ) -> None:
     """Divide a data set by a protocol and save the folds as a file."""
-    from atypia.data.pools import Picked
+    from atypia.data.pools import Picked, filters_of
     from atypia.workflows.data import split_data as run
 
-    divided = run(data, out, protocol, settings or (), seed, root, Picked(drop_overlap, drop_repeats, labels))
+    divided = run(
+        data,
+        out,
+        protocol,
+        settings or (),
+        seed,
+        root,
+        Picked(drop_overlap, drop_repeats, labels, filters_of(where or ())),
+    )
     for warning in divided.warnings:
         warn(warning)
     for fold in divided.folds:

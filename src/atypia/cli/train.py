@@ -21,6 +21,7 @@ from atypia.cli.shared.options import (
     Root,
     Seed,
     SplitFile,
+    Where,
 )
 
 EXAMPLE = (
@@ -91,12 +92,13 @@ def register(app: typer.Typer) -> None:
         drop_overlap: DropOverlap = False,
         drop_repeats: DropRepeats = False,
         labels: Labels = "published",
+        where: Where = None,
         root: Root = None,
         as_json: Json = False,
     ) -> None:
         """Train every fold of a protocol. Complete folds are kept; the same command continues."""
         if init is not None or keep is not None or recipe == "adapt":
-            others = (backbone, protocol_set, split_file, weights, fold, add_data, drop_overlap, drop_repeats)
+            others = (backbone, protocol_set, split_file, weights, fold, add_data, drop_overlap, drop_repeats, where)
             if init is None or recipe != "adapt" or protocol != "official" or labels != "published" or any(others):
                 raise typer.BadParameter(
                     "say: atypia train adapt --init MODEL --data MY --out FOLDER", param_hint="--init"
@@ -104,7 +106,7 @@ def register(app: typer.Typer) -> None:
             adapted(init, data, out, overrides or [], keep, seed, tuple(allow or ()), device, root, as_json)
             return
         from atypia.cli.shared.results import show_results
-        from atypia.data.pools import Picked
+        from atypia.data.pools import Picked, filters_of
         from atypia.workflows.train import train as run
 
         keeps("folds that are complete, and checkpoints,")
@@ -129,7 +131,7 @@ def register(app: typer.Typer) -> None:
                 add_count=add_count,
                 root=root,
                 progress=progress,
-                picked=Picked(drop_overlap, drop_repeats, labels),
+                picked=Picked(drop_overlap, drop_repeats, labels, filters_of(where or ())),
             )
         for warning in trained.warnings:
             warn(warning)

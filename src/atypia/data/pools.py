@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Final
@@ -36,11 +36,13 @@ class Picked:
         drop_overlap: In a pool, figures that an earlier set has too are left out.
         drop_repeats: Of crops whose image files are the same, the first is kept; of those with both labels, none.
         labels: Member of :data:`LABELS`.
+        where: Columns, members of :data:`FILTERS`, and the values to keep; of the label the names of classes.
     """
 
     drop_overlap: bool = False
     drop_repeats: bool = False
     labels: str = PUBLISHED
+    where: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.labels not in LABELS:
@@ -52,6 +54,24 @@ ALL: Final = Picked()
 
 FILTERS: Final = (r.DATASET, r.PART, *r.DOMAIN_PARTS, r.DOMAIN, r.LABEL)
 """Columns of a manifest by which figures can be selected."""
+
+
+def filters_of(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """What to select by, from ``COLUMN=VALUE``; several values of a column: figures with any of them.
+
+    Raises:
+        InputError: A text is not of that form.
+
+    >>> filters_of(["part=train", "scanner=Aperio XT", "scanner=Aperio CS2"])
+    {'part': ('train',), 'scanner': ('Aperio XT', 'Aperio CS2')}
+    """
+    wanted: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        column, equals, value = (part.strip() for part in text.partition("="))
+        if not (column and equals and value):
+            raise InputError(must("where", "COLUMN=VALUE", text, "for instance part=train"))
+        wanted[column] = (*wanted.get(column, ()), value)
+    return wanted
 
 
 def taken_where(manifest: Manifest, where: Mapping[str, Sequence[str]]) -> Manifest:
@@ -106,14 +126,14 @@ def open_figures(reference: str | os.PathLike[str], root: Path | None = None, pi
     if picked.drop_repeats:
         sets = [without_repeats(one) for one in sets]
     if len(sets) == 1:
-        return sets[0]
+        return taken_where(sets[0], picked.where)
     if picked.drop_overlap:
-        return Manifest.concat(without_overlap(sets, root))
+        return taken_where(Manifest.concat(without_overlap(sets, root)), picked.where)
     pooled = Manifest.concat(sets)
     for finding in overlaps(sets, root):
         said = f"{pooled.name} holds figures twice: {finding.message}; fix: --drop-overlap leaves them out"
         warnings.warn(said, RuntimeWarning, stacklevel=2)
-    return pooled
+    return taken_where(pooled, picked.where)
 
 
 def overlaps(sets: list[Manifest], root: Path | None = None) -> list[AuditFinding]:

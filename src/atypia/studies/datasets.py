@@ -26,9 +26,11 @@ def open_set(data: DataConfig, root: Path | None = None, progress: Progress = si
         DataError: It is invalid, or no figure has the requested values.
         InputError: The reference cannot be opened.
     """
-    picked = Picked(data.drop_overlap, data.drop_repeats, data.labels)
-    manifest = _phantom(data.phantom, progress) if data.phantom else open_figures(str(data.open), root, picked)
-    manifest = taken_where(manifest, data.where)
+    picked = Picked(data.drop_overlap, data.drop_repeats, data.labels, data.where)
+    if data.phantom:
+        manifest = taken_where(_phantom(data.phantom, progress), data.where)
+    else:
+        manifest = open_figures(str(data.open), root, picked)
     if data.name:
         return replace(manifest, name=data.name)
     if data.where:

@@ -71,6 +71,7 @@ def open_data(
     drop_overlap: bool = False,
     drop_repeats: bool = False,
     labels: str = "published",
+    where: Mapping[str, Sequence[str]] | None = None,
 ) -> Manifest:
     """Opens figures by what a person would type.
 
@@ -83,6 +84,7 @@ def open_data(
         drop_overlap: In a pool, leave out figures that an earlier set has too.
         drop_repeats: Of crops whose image files are the same, keep the first; of those with both labels, none.
         labels: ``published``, or ``votes`` for the majority of the raters' votes where there is one.
+        where: Columns and the values to keep (``{"part": ["train"]}``); of the label the names of classes.
 
     Returns:
         A validated manifest; its notes say what was left out.
@@ -97,7 +99,7 @@ def open_data(
     """
     from atypia.data.pools import Picked, open_figures
 
-    return open_figures(reference, root, Picked(drop_overlap, drop_repeats, labels))
+    return open_figures(reference, root, Picked(drop_overlap, drop_repeats, labels, where or {}))
 
 
 def open_crops(

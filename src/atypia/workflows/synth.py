@@ -130,16 +130,11 @@ def train_generator(
 
 def _unlabelled(reference: str | None, where: Sequence[str], root: Path | None) -> Manifest | None:
     """The crops of the unlabelled stage."""
-    from atypia.data.pools import open_figures, taken_where
+    from atypia.data.pools import Picked, filters_of, open_figures
 
-    wanted: dict[str, list[str]] = {}
-    for pair in where:
-        column, equals, value = pair.partition("=")
-        if not equals or reference is None:
-            got = pair if reference else f"{pair} without --pretrain"
-            raise InputError(must("pretrain_where", "COLUMN=VALUE, with --pretrain", got, "for instance label=mitotic"))
-        wanted.setdefault(column.strip(), []).append(value.strip())
-    return None if reference is None else taken_where(open_figures(reference, root), wanted)
+    if where and reference is None:
+        raise InputError(must("pretrain_where", "with --pretrain", where[0], "name the set of crops"))
+    return None if reference is None else open_figures(reference, root, Picked(where=filters_of(where)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,6 +42,15 @@ DropRepeats = Annotated[
         show_default=False,
     ),
 ]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN=VALUE",
+        help="Take only figures with this value of part, scanner, origin, species, tumour, domain, dataset or label; may "
+        "be repeated.",
+        show_default=False,
+    ),
+]
 Labels = Annotated[str, typer.Option(help="published, or votes: the majority of the raters, if there is one.")]
 SplitFile = Annotated[
     Path | None, typer.Option("--split", help="A saved split, instead of a protocol.", show_default=False)

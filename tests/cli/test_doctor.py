@@ -24,11 +24,34 @@ def test_everything_is_listed_and_what_is_absent_has_a_remedy(atypia: Run) -> No
     by_area = {area: [c["name"] for c in checks if c["area"] == area] for area in {c["area"] for c in checks}}
     assert by_area["data"] == list(SOURCES) and by_area["backbones"] == list(BACKBONES)
     assert by_area["folders"] == ["data root", "home", "cache"]
-    assert {"python", "cores", "installed", "torch", "classifier"} == set(by_area["machine"])
+    assert {"python", "cores", "installed", "torch", "classifier", "runtime"} == set(by_area["machine"])
     assert {check["state"] for check in checks} <= {"ok", "absent"}
     assert all(check["remedy"] for check in checks if check["state"] == "absent")
     states = {check["name"]: check["state"] for check in checks}
     assert states["tiny-cnn"] == "ok" and states["uni"] == "absent" and states["ami-br"] == "absent"
+
+
+def test_it_says_what_runs_the_classifier_and_why(atypia: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from atypia.inference.runtimes import providers
+
+    monkeypatch.setattr(providers, "gpu_seen", lambda: True)
+    said = next(check for check in json.loads(atypia("doctor", "--json").out) if check["name"] == "runtime")
+
+    assert said["state"] == "ok" and said["detail"].startswith("onnx ") and " on cpu: 8-bit integers" in said["detail"]
+    assert "for the GPU: pass --runtime torch" in said["remedy"]
+
+
+def test_tuning_says_what_was_measured_and_what_is_used(atypia: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from atypia.inference.runtimes.catalogue import RUNTIMES
+
+    monkeypatch.setattr("atypia.workflows.tuning.BUDGET_S", 0.01)
+    for slow in ("openvino", "torch"):
+        monkeypatch.setattr(type(RUNTIMES[slow]), "installed", property(lambda kind: kind.name == "onnx"))
+    ended = atypia("doctor", "--tune")
+
+    assert ended.code == 0 and "onnx: " in ended.out and "crops/s" in ended.out
+    assert "onnx is used for " in ended.out and "--runtime NAME overrides it" in ended.out
+    assert atypia("doctor", "--tune", "--model", "nowhere").code == 2
 
 
 def test_the_text_names_remedies(atypia: Run) -> None:

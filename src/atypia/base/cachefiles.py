@@ -54,6 +54,7 @@ KINDS: Final = (
     Kind("phantom", "rendered crops", False),
     Kind("teachers", "what saved classifiers say of training figures (.npy)", True),
     Kind("synthesis", "generators and generated crops", True),
+    Kind("runtimes", "the fastest runtime for a model on this machine (`atypia doctor --tune`)", False),
     Kind("weights", "converted weights of backbones, checksums", False),
     Kind(LOGS, "unexpected errors, with tracebacks", True),
     Kind("reviews", "decisions of `atypia serve`", True, derived=False),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from atypia.cli.shared.console import show_json, width
+from atypia.cli.shared.console import bars, show_json, warn, width
 from atypia.cli.shared.options import Json, Root
 
 if TYPE_CHECKING:
@@ -21,11 +21,24 @@ def register(app: typer.Typer) -> None:
     """Adds the verb."""
 
     @app.command("doctor", epilog="Example: `atypia doctor --root ~/data`")
-    def doctor(root: Root = None, as_json: Json = False) -> None:
+    def doctor(
+        root: Root = None,
+        tune: Annotated[
+            bool,
+            typer.Option(
+                "--tune", help="Time the installed runtimes for a model (a few seconds) and keep the fastest."
+            ),
+        ] = False,
+        model: Annotated[str, typer.Option(help="With --tune: a bundle's folder or exported file.")] = "atypia",
+        as_json: Json = False,
+    ) -> None:
         """Check devices, data, weights and optional parts, and show the remedy for each missing one.
 
         Exit code 1 if something is broken; absent optional parts do not count.
         """
+        if tune:
+            _tune(model, as_json)
+            return
         from atypia.workflows.installation import FAULT, check_installation
 
         checks = check_installation(root)
@@ -35,6 +48,24 @@ def register(app: typer.Typer) -> None:
             _print(checks)
         if any(check.state == FAULT for check in checks):
             raise typer.Exit(1)
+
+
+def _tune(model: str, as_json: bool) -> None:
+    """Times runtimes and says which one is used from now on."""
+    from atypia.workflows.tuning import tune
+
+    with bars() as progress:
+        found = tune(model, progress=progress)
+    if as_json:
+        show_json({**asdict(found), "model": str(found.model)})
+        return
+    for timing in found.timings:
+        rate = f"{timing.crops_per_s:.0f} crops/s" if timing.crops_per_s else "does not run it"
+        print(f"{timing.runtime}: {rate}{f' ({timing.reason})' if timing.reason else ''}")
+    if not found.chosen:
+        warn(f"no runtime that is installed runs {found.model}")
+        raise typer.Exit(1)
+    print(f"{found.chosen} is used for {found.model} on this machine; --runtime NAME overrides it")
 
 
 FOOTNOTES = {"backbones": "A backbone that is absent here also loads from a local file: --weights FILE."}

@@ -96,6 +96,9 @@ def register(app: typer.Typer) -> None:
             str | None,
             typer.Option(help="onnx, openvino or torch. Default: the fastest that is installed.", show_default=False),
         ] = None,
+        device: Annotated[
+            str, typer.Option(help="Device of networks: auto, cpu or cuda; with onnx also coreml or directml.")
+        ] = "auto",
         page: Annotated[
             Path | None, typer.Option(help="Also write an HTML page with the crops.", show_default=False)
         ] = None,
@@ -210,7 +213,7 @@ def register(app: typer.Typer) -> None:
                 raise typer.BadParameter("give --out FOLDER, and neither inputs nor --page, --summary, --explain or --region "
                                          "(--form html writes each slide's page)", param_hint="--slides")  # fmt: skip
             settings = SlideSettings(models, at, coverage, threshold, runtime, tta, mpp, point_format, box,
-                                     tuple(classes or ()), tuple(forms or ("parquet", "geojson")), fields, *place, min_score, unit, (field or "2") if by_area else "", prevalence)  # fmt: skip
+                                     tuple(classes or ()), tuple(forms or ("parquet", "geojson")), fields, *place, min_score, unit, (field or "2") if by_area else "", prevalence, device)  # fmt: skip
             many(slides, points, out, settings, engine, address, workers, as_json)
             return
         if not inputs or engine != "local" or address or workers or forms:
@@ -234,7 +237,9 @@ def register(app: typer.Typer) -> None:
         )
         for text in old_form_warnings(models):
             warn(text)
-        classifier = Classifier.load(models, point=at, coverage=coverage, threshold=threshold, runtime=runtime, tta=tta)
+        classifier = Classifier.load(
+            models, point=at, coverage=coverage, threshold=threshold, runtime=runtime, tta=tta, device=device
+        )
         if classifier.passes > 1:
             views = ", 8 views" if tta else ""
             note(f"{classifier.passes} forward passes a crop ({len(classifier.members)} networks{views})")

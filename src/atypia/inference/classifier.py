@@ -23,7 +23,7 @@ from atypia.base.records import ATYPICAL_TASK, CLASS_NAMES
 from atypia.data.images.geometry import CropGeometry
 from atypia.inference.bundles.bundle import FINGERPRINT
 from atypia.inference.bundles.decision import Decision, Verdicts
-from atypia.inference.runtimes.catalogue import Runtime, open_runtime
+from atypia.inference.runtimes.catalogue import Runtime, open_runtime, run_by
 from atypia.inference.voting import VIEWS, combined, dihedral_views
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ class Classifier:
         threshold: float | None = None,
         runtime: str | None = None,
         tta: bool = False,
+        device: str = "auto",
     ) -> Classifier:
         """Opens a classifier.
 
@@ -113,20 +114,21 @@ class Classifier:
             point: Operating point by name, for instance ``sensitivity-0.90``; None for the model's threshold.
             coverage: Coverage of the prediction sets behind «uncertain»; None for the model's own.
             threshold: Decide at this probability of the positive class instead, in (0, 1); None for the model's.
-            runtime: ``onnx``, ``openvino`` or ``torch``; None for the first that is installed.
+            runtime: ``onnx``, ``openvino`` or ``torch``; None for the fastest that is installed.
             tta: Whether to average over flips and quarter turns, at eight times the cost.
+            device: Where it is computed: ``auto``, ``cpu`` or ``cuda``; through onnxruntime also ``coreml`` or ``directml``.
 
         Raises:
             AbsentError: The model, or what runs it, is not on this machine.
             DataError: It is damaged.
-            InputError: No such operating point or coverage, a threshold outside (0, 1), or the models do not go
+            InputError: No such operating point, coverage or device, a threshold outside (0, 1), or the models do not go
                 together.
         """
         given = [model] if isinstance(model, str | Path) else list(model)
         members = []
         for one in given:
             path = find_model(one)
-            opened = open_runtime(path, runtime)
+            opened = open_runtime(path, runtime, device=device)
             decision = opened.decision if point is None else opened.decision.at(point)
             decision = decision if coverage is None else decision.with_coverage(coverage)
             members.append(Member(str(opened.config.get("name", one)), opened, decision, path.absolute()))
@@ -148,6 +150,11 @@ class Classifier:
     def name(self) -> str:
         """The members' names, joined by ``+``."""
         return "+".join(member.name for member in self.members)
+
+    @property
+    def run_by(self) -> str:
+        """What computes the networks, for instance ``onnx 1.31.1 on cpu``."""
+        return ", ".join(dict.fromkeys(run_by(member.runtime) for member in self.members))
 
     @property
     def passes(self) -> int:
@@ -325,19 +332,28 @@ class _Closed:
     runtime: str
     fingerprint: str
     decision: Decision
+    device: str = "auto"
 
 
 def _closed(member: Member) -> _Closed:
     if member.path is None:
         fix = "open it from a bundle with Classifier.load"
         raise InputError(must("classifier", "opened from files to be pickled", f"{member.name}, made in memory", fix))
-    return _Closed(member.name, member.path, member.runtime.name, _fingerprint(member.runtime), member.decision)
+    device = str(getattr(member.runtime, "device", "auto"))
+    return _Closed(
+        member.name,
+        member.path,
+        member.runtime.name,
+        _fingerprint(member.runtime),
+        member.decision,
+        device.partition(":")[0],
+    )
 
 
 def _opened_again(closed: Sequence[_Closed], tta: bool) -> Classifier:
     members = []
     for one in closed:
-        runtime = open_runtime(find_model(one.path), one.runtime)
+        runtime = open_runtime(find_model(one.path), one.runtime, device=one.device)
         if _fingerprint(runtime) != one.fingerprint:
             fix = "load the classifier anew"
             raise DataError(

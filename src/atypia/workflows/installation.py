@@ -38,7 +38,7 @@ def check_installation(root: Path | None = None) -> list[Check]:
         root: Data root; None for the user's setting.
     """
     others = _plugins()  # first, so that failing plug-ins are reported here and not by warnings of the other checks
-    return [*_machine(), _model(), *_folders(root), *_parts(), *others, *_data(root), *_backbones()]
+    return [*_machine(), *_model(), *_folders(root), *_parts(), *others, *_data(root), *_backbones()]
 
 
 def _machine() -> list[Check]:
@@ -75,16 +75,27 @@ def _torch() -> Check:
     return Check("machine", "torch", OK, f"{torch.__version__}, CPU only")
 
 
-def _model() -> Check:
-    """The shipped classifier, read as by ``atypia predict``, so that damage is reported here."""
+def _model() -> list[Check]:
+    """The shipped classifier, read as by ``atypia predict``, so that damage is reported here; and what runs it, and why."""
     from atypia.base.errors import AtypiaError
     from atypia.inference.classifier import SHIPPED, Classifier, find_model
+    from atypia.inference.runtimes.catalogue import packages_here
+    from atypia.inference.runtimes.chosen import kept_choice
 
     try:
-        runtime = Classifier.load().members[0].runtime.name
+        opened = Classifier.load()
     except AtypiaError as error:
-        return Check("machine", "classifier", FAULT, str(error), "install Atypia anew")
-    return Check("machine", "classifier", OK, f"{SHIPPED}, through {runtime}, in {find_model(SHIPPED)}")
+        return [Check("machine", "classifier", FAULT, str(error), "install Atypia anew")]
+    runtime = opened.members[0].runtime
+    place = getattr(runtime, "place", None)  # onnxruntime knows why it computes where it does
+    reasons = [] if place is None else [place.why]
+    if kept_choice(find_model(SHIPPED), packages_here()) == runtime.name:
+        reasons.append("the fastest for this model here, by `atypia doctor --tune`")
+    detail = f"{opened.run_by}: {'; '.join(reasons)}" if reasons else opened.run_by
+    return [
+        Check("machine", "classifier", OK, f"{SHIPPED}, in {find_model(SHIPPED)}"),
+        Check("machine", "runtime", OK, detail, "" if place is None else place.remedy),
+    ]
 
 
 def _folders(root: Path | None) -> list[Check]:

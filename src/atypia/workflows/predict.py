@@ -276,6 +276,7 @@ def predict_request(
             field_um=classifier.field_um,
         )
     total = html.summary if html is not None else CaseSummary(correction)
+    total.run_by = classifier.run_by
     stream = open_stream(request, classifier, told)
     held: list[pa.RecordBatch] = []
     with ExitStack() as stack:
@@ -342,6 +343,7 @@ def page_facts(classifier: Classifier) -> dict[str, str]:
         "threshold": f"{classifier.threshold:.3f}",
         "field": "unknown" if classifier.field_um is None else f"{classifier.field_um:g} µm",
         "forward passes a crop": str(classifier.passes),
+        "run by": classifier.run_by,
     }
 
 

@@ -134,10 +134,9 @@ class CaseSummary:
         images: Figures by image, in order of first appearance: the slide or region
             of figures with positions, the TIFF stack, or the folder of other crops.
         reasons: Refused figures by reason, at most :data:`MAX_REASONS` and :data:`OTHERS`.
-        scales: µm/px by image, each with its source and the origin of positions; at most
-        :data:`MAX_SCALES` per image.
-        models: Names of the classifiers.
-        thresholds: Their decision thresholds.
+        scales: µm/px by image, each with its source and the origin of positions; at most :data:`MAX_SCALES` per image.
+        models, thresholds: Names of the classifiers, and their decision thresholds.
+        run_by: What computed their networks, where that is known.
         densities: Figures by area, where that was asked for; None where it was not.
     """
 
@@ -148,6 +147,7 @@ class CaseSummary:
         self.reasons: Counter[str] = Counter()
         self.scales: dict[str, dict[_Scale, None]] = {}
         self.models: set[str] = set()
+        self.run_by = ""
         self.thresholds: set[float] = set()
         self.densities: list[SlideDensity] | None = None
 
@@ -277,13 +277,12 @@ class CaseSummary:
             "reasons": dict(self.reasons.most_common()),
             "models": sorted(self.models),
             "thresholds": sorted(self.thresholds),
+            **({"run_by": self.run_by} if self.run_by else {}),
             "images": [
                 {r.IMAGE: shown[name], **_facts(counts), **_scale_facts(self.scales.get(name, {}))}
                 for name, counts in self.images.items()
             ],
-            **(
-                {} if self.densities is None else {"density": [one.as_dict(shown[one.image]) for one in self.densities]}
-            ),
+            **({"density": [d.as_dict(shown[d.image]) for d in self.densities]} if self.densities is not None else {}),
             "notes": self.notes,
         }
 

@@ -23,7 +23,7 @@ from atypia.inference.requests import Request
 
 TABLE: Final = "slides.csv"
 """The table of outcomes, in the folder of the results."""
-LATER: Final = ("min_score", "unit", "density", "prevalence")
+LATER: Final = ("min_score", "unit", "density", "prevalence", "device")
 """Settings that earlier versions did not have."""
 _SLIDE, _POINTS, _NAME = "slide", "points", "name"
 _MPP_FROM, _ORIGIN, _OFFSET = "mpp_from", "origin", "offset"
@@ -79,6 +79,7 @@ class SlideSettings:
         unit: What positions are in (:data:`atypia.data.points.units.CHOICES`); ``auto``: decided by the file.
         density: Field of the hotspots (:func:`atypia.reports.case.density.field_size`) where figures by area are wanted; else empty.
         prevalence: Share of atypical figures in the population of the slides, in (0, 1), where it is known.
+        device: Where the networks are computed (:data:`atypia.inference.runtimes.providers.PREDICT_DEVICES`).
     """
 
     models: tuple[str, ...] = (SHIPPED,)
@@ -101,6 +102,7 @@ class SlideSettings:
     unit: str = "auto"
     density: str = ""
     prevalence: float | None = None
+    device: str = "auto"
 
     def evidence(self) -> dict[str, Any]:
         """What a slide's results depend on; options of later versions only where they are used, so that kept slides stay,
@@ -123,6 +125,7 @@ class SlideSettings:
             threshold=self.threshold,
             runtime=self.runtime,
             tta=self.tta,
+            device=self.device,
         )
 
     def request(self, job: SlideJob) -> Request:

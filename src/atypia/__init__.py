@@ -5,7 +5,7 @@ is loaded when it is first used, so that ``import atypia`` costs nothing.
 
 >>> import atypia
 >>> atypia.Classifier.load()
-<Classifier atypia: a field of 32 µm at 128 px, threshold 0.272, onnx>
+<Classifier atypia: a field of 32 µm at 128 px, threshold 0.282, onnx>
 """
 
 from importlib import import_module as _import_module

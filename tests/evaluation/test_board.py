@@ -16,7 +16,7 @@ from atypia.data.manifest import Manifest
 from atypia.data.sources.opening import open_data
 from atypia.evaluation.board import rows as rows_module
 from atypia.evaluation.board import testsets
-from atypia.evaluation.board.leakage import UNDECLARED, check_training
+from atypia.evaluation.board.leakage import UNDECLARED, check_record, check_training
 from atypia.evaluation.board.rows import BoardRow, add_row, read_rows, shipped_file
 from atypia.evaluation.board.scores import read_scores
 from atypia.evaluation.board.testsets import BOARD_SETS, BoardSet, board_figures, digest
@@ -251,6 +251,19 @@ def test_a_shipped_model_is_known_by_name_and_fingerprint(
                 check_training(BOARD_SETS[on], found, None, model=named)
         else:
             assert "protocol" in check_training(BOARD_SETS[on], found, None, model=named).declared
+
+
+@pytest.mark.parametrize(
+    ("parts", "held"), [({}, True), ({"ami-br": ["train"]}, False), ({"ami-br": ["test", "train"]}, True)]
+)
+def test_the_parts_that_a_bundle_records_decide(parts: dict[str, list[str]], held: bool) -> None:
+    training = {"data": "ami-br", "protocol": "lodo", "parts": parts}
+    if held:
+        with pytest.raises(LeakageError, match="was among its training figures"):
+            check_record(BOARD_SETS["ami-br"], "mine", training)
+    else:
+        assert check_record(BOARD_SETS["ami-br"], "mine", training) == "ami-br (part train of ami-br, protocol lodo)"
+    assert check_record(BOARD_SETS["atnorm-br"], "mine", training).startswith("ami-br (")
 
 
 def test_leakage_that_a_file_admits_is_refused(toy: BoardSet, manifest: Manifest, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.errors import DataError, InputError, must
 from atypia.base.process.progress import Progress, silent
+from atypia.data.audit.contamination import PARTS_KEY, published_parts
 from atypia.data.crops.store import open_store
 from atypia.data.manifest import Manifest
 from atypia.evaluation.laboratories import left_out, prior_of
@@ -265,6 +266,7 @@ def _facts(manifest: Manifest, members: list[_Member], part: str, figures: int) 
         "decided_on": part,
         "data": manifest.name,
         "data_fingerprint": manifest.fingerprint,
+        PARTS_KEY: published_parts(manifest),
         "figures": figures,
         "seeds": sorted({int(one.bundle.training.get("seed", 0)) for one in members}),
     }

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -168,6 +169,23 @@ def known_contamination(a: Manifest, b: Manifest, root: Path | None = None) -> l
         if finding is not None:
             findings.append(finding)
     return findings
+
+
+PARTS_KEY: Final = "parts"
+"""Key of :func:`published_parts` in what a bundle records of its training."""
+
+
+def published_parts(manifest: Manifest) -> dict[str, list[str]]:
+    """The publisher's parts that figures are of, for each set all of whose figures have one.
+
+    >>> from atypia.data.pools import open_figures
+    >>> published_parts(open_figures("mine.csv"))
+    {}
+    """
+    parts: dict[str, set[str | None]] = {}
+    for dataset, part in zip(manifest.table[r.DATASET].to_pylist(), manifest.table[r.PART].to_pylist(), strict=True):
+        parts.setdefault(dataset, set()).add(part)
+    return {name: sorted(map(str, found)) for name, found in sorted(parts.items()) if None not in found}
 
 
 def named_contamination(train: str, manifest: Manifest) -> list[AuditFinding]:

@@ -14,7 +14,7 @@ from atypia.base import runs
 from atypia.base.errors import AbsentError, InputError, LeakageError
 from atypia.base.files.regularfiles import read_regular
 from atypia.base.files.structured import parse_json
-from atypia.data.audit.contamination import known_overlap
+from atypia.data.audit.contamination import PARTS_KEY, known_overlap
 from atypia.data.audit.findings import CODES, ERROR
 from atypia.data.audit.pairs import generator_findings, pair_findings
 from atypia.data.manifest import Manifest
@@ -72,7 +72,7 @@ def check_training(
     """
     said, how = [], []
     for name, training in _recorded(scores, model).items():
-        said.append(_check_record(board_set, name, training))
+        said.append(check_record(board_set, name, training))
         how.append("by what its bundle records")
     for one in scores:
         said_of_itself = [text for text in one.warnings if CODES.get(text.partition(":")[0], ("",))[0] == ERROR]
@@ -107,15 +107,19 @@ def _recorded(scores: Sequence[BoardScores], model: str | None) -> dict[str, Map
     return found
 
 
-def _check_record(board_set: BoardSet, name: str, training: Mapping[str, Any]) -> str:
+def check_record(board_set: BoardSet, name: str, training: Mapping[str, Any]) -> str:
     """What a bundle's record says that it was trained on.
 
     Raises:
         LeakageError: The test set is among it.
     """
     data, protocol = str(training.get("data", "")), str(training.get("protocol", ""))
+    parts = training.get(PARTS_KEY) or {}
+    said = " ".join(f"part {' and '.join(parts[one])} of {one}," for one in data.split("+") if one in parts)
     for source in data.split("+"):
-        held = source == board_set.name and not (board_set.part and protocol in board_set.disjoint)
+        # Protocols for the published hold-out keep it out; with any other the parts that were trained on tell.
+        apart = protocol in board_set.disjoint or (source in parts and board_set.part not in parts[source])
+        held = source == board_set.name and not (board_set.part and apart)
         overlap = known_overlap(source, board_set.name)
         if held or overlap:
             why = overlap.words if overlap else f"{board_set.title} was among its training figures"
@@ -123,7 +127,7 @@ def _check_record(board_set: BoardSet, name: str, training: Mapping[str, Any]) -
                 f"a row of {name} on {board_set.title} is refused: it was trained on {data} (protocol {protocol}); {why}; "
                 "fix: score with a model that has not seen the set, for instance atypia-amibr"
             )
-    return f"{data} (protocol {protocol})"
+    return f"{data} ({said + ' ' if said else ''}protocol {protocol})"
 
 
 def _check_declared(

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from atypia.base.errors import InputError
 from atypia.base.plugins import KINDS
@@ -25,6 +27,7 @@ ADDED = {
     "augmentations": ["mylab-lamp"],
     "augmentation-steps": ["mylab-lamp"],
     "backbones": ["mylab-cnn"],
+    "detectors": ["mylab-blots"],
     "outputs": ["tsv"],
     "points": ["mylab"],
     "probes": ["mylab-centroid"],
@@ -149,6 +152,32 @@ def test_predict_writes_its_format_and_reads_its_points(mylab: Path, phantom_fol
     code = "from atypia.data.points.reading import read_points; print(read_points('points.json').x_px.tolist())"
     read = python(f"import os; os.chdir({str(tmp_path)!r}); {code}", mylab)
     assert read.stdout == "[40.0, 60.5]\n", read.stderr
+
+
+def test_detect_runs_its_detector(mylab: Path, tmp_path: Path) -> None:
+    grey = np.full((60, 90, 3), 200, np.uint8)
+    grey[[10, 40], [20, 70]] = 30
+    Image.fromarray(grey).save(tmp_path / "case.png")
+    asked = (
+        "detect",
+        tmp_path / "case.png",
+        "--detector",
+        "mylab-blots",
+        "--set",
+        "below=60",
+        "--out",
+        tmp_path / "f.csv",
+    )
+    ended = atypia(*asked, folders=(mylab,))
+    assert ended.returncode == 0 and "mylab-blots is experimental" in ended.stderr, ended.stderr
+    with open(tmp_path / "f.csv", encoding="utf-8") as file:
+        rows = [(float(row["x_px"]), float(row["y_px"]), float(row["score"])) for row in csv.DictReader(file)]
+    assert rows == [
+        (20.5, 10.5, pytest.approx(1 - 30 / 255, abs=1e-5)),
+        (70.5, 40.5, pytest.approx(1 - 30 / 255, abs=1e-5)),
+    ]
+    refused = atypia("detect", tmp_path / "case.png", "--detector", "mylab-blots", folders=())
+    assert refused.returncode == 2 and "unknown detector 'mylab-blots'" in refused.stderr
 
 
 CONTENT = """

@@ -51,6 +51,7 @@ KINDS: Final = (
     Kind("crops", "decoded crops of data sets (.npy)", True),
     Kind("features", "features of crops by a backbone (.npy)", True),
     Kind("manifests", "tables of data sets: images, cases, labels", True),
+    Kind("detections", "scores of detectors on slides, so that they continue", True),
     Kind("phantom", "rendered crops", False),
     Kind("teachers", "what saved classifiers say of training figures (.npy)", True),
     Kind("synthesis", "generators and generated crops", True),

@@ -49,6 +49,7 @@ KINDS: Final = {
     "losses": "atypia.methods.catalogue:LOSSES",
     "samplers": "atypia.methods.catalogue:SAMPLERS",
     "points": "atypia.data.points.base:POINT_FORMATS",
+    "detectors": "atypia.workflows.detection.detector:DETECTORS",
     "outputs": "atypia.reports.case.outputs:OUTPUTS",
     "runtimes": "atypia.inference.runtimes.catalogue:RUNTIMES",
     "exports": "atypia.inference.export.forms:FORMS",

@@ -18,6 +18,7 @@ from atypia.cli import (
     cache,
     data,
     demo,
+    detect,
     doctor,
     evaluate,
     export,
@@ -51,6 +52,7 @@ study.register(app)
 train.register(app)
 average.register(app)
 evaluate.register(app)
+detect.register(app)
 predict.register(app)
 calibrate.register(app)
 drift.register(app)

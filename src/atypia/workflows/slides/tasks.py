@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from atypia.base.artifacts import atomic_folder, file_sha256, fingerprint, lock, read_json, write_json
 from atypia.base.errors import AtypiaError, DataError, WorkError
-from atypia.base.files.regularfiles import check_regular, open_regular
 from atypia.base.process.progress import Progress, silent
 from atypia.data.points.names import points_file
+from atypia.data.slides.evidence import slide_evidence
 from atypia.data.slides.readers import slide_file
 from atypia.engines.tasks import Work
 from atypia.workflows.slides.jobs import SlideJob, SlideSettings
@@ -26,7 +26,6 @@ FAILED: Final = "failed"
 DONE_FILE: Final = "done.json"
 FORMAT: Final = 2
 """Raised when the same inputs would give other files; earlier results are then computed again."""
-_SAMPLE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -237,21 +236,8 @@ def slide_inputs(job: SlideJob, hashes: dict[Path, str]) -> dict[str, Any]:
             hashes[file] = file_sha256(file)
         own = {"mpp": job.mpp, "mpp_from": job.mpp_from, "origin": job.origin, "offset_px": job.offset_px}
         beside = {"beside": job.beside} if job.beside else {}
-        slide = _slide_evidence(slide_file(job.slide))
+        slide = slide_evidence(slide_file(job.slide))
         return {"slide": slide, "points": {file.name: hashes[file]}, **own, **beside}
     except OSError as error:
         shown = error.filename or job.slide
         raise DataError(f"{shown} cannot be read: {error.strerror}; fix: check the path") from error
-
-
-def _slide_evidence(path: Path) -> dict[str, Any]:
-    known = check_regular(path)
-    with open_regular(path) as file:
-        start = file.read(_SAMPLE_BYTES)
-        file.seek(max(0, known.st_size - _SAMPLE_BYTES))
-        end = file.read(_SAMPLE_BYTES)
-    beside = path.with_suffix("")
-    parts = sorted(beside.iterdir()) if path.suffix.lower() == ".mrxs" and beside.is_dir() else []
-    stats = [(part.name, part.stat().st_size, part.stat().st_mtime_ns) for part in parts]
-    content = fingerprint(known.st_mtime_ns, start, end, stats)
-    return {"path": str(path), "bytes": known.st_size, "content": content}

@@ -1,0 +1,1 @@
+"""The detectors that ship; each module adds one."""

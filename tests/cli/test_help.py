@@ -227,7 +227,7 @@ def test_a_stop_says_what_is_kept(atypia: Callable[..., Any], monkeypatch: pytes
     ended = atypia("predict", "--slides", tmp_path / "slides.csv", "--out", tmp_path / "out")
 
     assert ended.code == 130
-    assert "stopped; slides that are done are kept, the same command continues" in ended.err
+    assert "stopped; no finished slide is there yet, the same command continues" in ended.err
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437", "utf-8"])

@@ -15,7 +15,8 @@ from scipy.stats import binomtest
 
 from atypia.base.errors import InputError
 from atypia.reports.case import summary as case
-from atypia.reports.case.summary import Counts, exact_interval, summarise
+from atypia.reports.case.counts import Counts, exact_interval
+from atypia.reports.case.summary import summarise
 
 from .rows import refusals, results
 
@@ -57,6 +58,17 @@ def test_counts() -> None:
         "2 of 4 figures atypical (50.0 %, 95 % interval 6.8 to 93.2 %): 1 certain, 1 uncertain; "
         "2 of 4 normal: 1 certain, 1 uncertain; 3 refused"
     )
+
+
+def test_novelty_that_was_not_measured_is_said() -> None:
+    measured, without = results([0.1, 0.9], novelty=1.0), results([0.2, 0.8, 0.7])
+    gone = refusals(["corrupt tile"])  # refused before it was scored: no novelty is missing
+
+    assert not [note for note in summarise([measured, gone]).notes if "ovelty" in note]
+    (said,) = [note for note in summarise([measured, without, gone]).notes if "ovelty" in note]
+    assert said == "Of 3 figures no novelty was measured, as the model records none: unlike ones could not be refused."
+    (said,) = [note for note in summarise([without]).notes if "ovelty" in note]
+    assert said.startswith("Novelty was not measured of any figure, as the model records none")
 
 
 def test_figures_are_counted_by_slide_stack_or_folder() -> None:

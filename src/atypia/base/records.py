@@ -32,6 +32,10 @@ CLASS_NAMES: Final[dict[str, tuple[str, str]]] = {
 DEFAULT_THRESHOLD: Final = 0.5
 """Decision threshold on the probability of the positive class, unless a bundle carries another."""
 
+ADDED_EVENT: Final = "addition"
+UNDO_EVENT: Final = "undo"
+"""Kinds of events in the log of a decisions file that readers of points know too."""
+
 # Columns of a manifest: one row per figure. Unknown is null, never an invented value.
 FIGURE_ID: Final = "figure_id"
 DATASET: Final = "dataset"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from atypia.base.extras import NETWORKS, require
-from atypia.cli.shared.console import bars, keeps, note, show_json, warn
+from atypia.cli.shared.console import bars, counted, keeps, note, show_json, warn
 from atypia.cli.shared.options import Json
 
 if TYPE_CHECKING:
@@ -285,10 +285,11 @@ def many(
 
     from atypia.workflows.predict import old_form_warnings
     from atypia.workflows.slides.predict import predict_slides
+    from atypia.workflows.slides.tasks import DONE_FILE
 
     for text in old_form_warnings(settings.models):
         warn(text)
-    keeps("slides that are done")
+    keeps(counted(out, f"*/{DONE_FILE}", "finished slide", "finished slides"))
     with bars() as progress:
         found = predict_slides(
             slides, out, settings, points=points, engine=engine, address=address, workers=workers, progress=progress

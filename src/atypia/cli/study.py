@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atypia.cli.shared.console import bars, keeps, note, show_json, warn, width
+from atypia.cli.shared.console import bars, counted, keeps, note, show_json, warn, width
 from atypia.cli.shared.options import Device, Json, Root
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ def run(
     """Execute every incomplete run, then write the tables. The same command resumes, or shares the work."""
     from atypia.base.errors import WorkError
     from atypia.engines.engine import ENGINES
+    from atypia.workflows.studies.study import CHECKPOINTS, COMPLETE_RUNS, run_study
     from atypia.workflows.studies.study import plan_study as make
-    from atypia.workflows.studies.study import run_study
 
     started = time.perf_counter()
     _ = ENGINES[engine]
@@ -103,7 +103,7 @@ def run(
         planned = make(study, size, out, overrides=overrides or (), root=root, fetch=True, progress=progress)
     for text in planned.warnings:
         warn(text)
-    keeps("runs that are complete, and checkpoints,")
+    keeps(counted(planned.folder, COMPLETE_RUNS, "complete run", "complete runs", CHECKPOINTS))
     with bars() as progress:
         ran = run_study(
             planned,

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from atypia.base import runs
 from atypia.base.extras import NETWORKS, require
-from atypia.cli.shared.console import bars, keeps, note, show_json, warn, width
+from atypia.cli.shared.console import bars, counted, keeps, note, show_json, warn, width
 from atypia.cli.shared.options import (
     Allow,
     Device,
@@ -109,7 +110,7 @@ def register(app: typer.Typer) -> None:
         from atypia.data.pools import Picked, filters_of
         from atypia.workflows.train import train as run
 
-        keeps("folds that are complete, and checkpoints,")
+        keeps(counted(out, f"*/{runs.RUN}", "complete fold", "complete folds", f"*/{runs.CHECKPOINT}"))
         with bars() as progress:
             trained = run(
                 recipe,
@@ -171,7 +172,7 @@ def adapted(
     require("`atypia train --init`", *NETWORKS)
     from atypia.workflows.laboratory.adapt import adapt
 
-    keeps("folds that are complete, and checkpoints,")
+    keeps(counted(out, f"*/{runs.RUN}", "complete fold", "complete folds", f"*/{runs.CHECKPOINT}"))
     with bars() as progress:
         found = adapt(
             init, data, out, overrides=overrides, keep=keep, seed=seed, allow=allow, device=device, root=root,

@@ -9,8 +9,9 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
@@ -51,18 +52,51 @@ def one_line_warnings() -> None:
         logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
-_kept: list[str] = []
+_kept: list[str | Callable[[], str]] = []
 
 
-def keeps(what: str) -> None:
-    """Sets what a command keeps if it is stopped, for the message at its end; empty for nothing."""
+def keeps(what: str | Callable[[], str]) -> None:
+    """Sets what a command keeps if it is stopped, for the message at its end; empty for nothing.
+
+    A function is asked at that end, so that it can count what is there.
+    """
     _kept[:] = [what] if what else []
+
+
+def counted(folder: Path, done: str, one: str, several: str, begun: str = "") -> Callable[[], str]:
+    """What :func:`keeps` says of work in a folder: how much of it is complete, and how many checkpoints there are.
+
+    Args:
+        folder: Where the work is.
+        done: Pattern of the file that is written last, in the folder of each piece of work.
+        one: Name of a complete piece.
+        several: Name of several.
+        begun: Pattern of the checkpoints of pieces that are not complete.
+    """
+
+    def told() -> str:
+        def there(pattern: str) -> set[Path]:
+            # Hidden folders are what killed processes left, however complete they look.
+            found = {path.parent for path in folder.glob(pattern)}
+            return {path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)}
+
+        complete = there(done)
+        checkpoints = sum(complete.isdisjoint((path, *path.parents)) for path in there(begun)) if begun else 0
+        said = [f"{len(complete):,} {one if len(complete) == 1 else several}"] if complete else []
+        if checkpoints:
+            said.append(f"{checkpoints:,} {'checkpoint' if checkpoints == 1 else 'checkpoints'}")
+        if not said:
+            return f"no {one} is there yet"
+        return f"{' and '.join(said)} {'is' if len(complete) + checkpoints == 1 else 'are'} kept"
+
+    return told
 
 
 def stopped() -> str:
     """The message after Ctrl-C."""
     if _kept:
-        return f"stopped; {_kept.pop()} are kept, the same command continues"
+        what = _kept.pop()
+        return f"stopped; {f'{what} are kept' if isinstance(what, str) else what()}, the same command continues"
     return "stopped before the end; a file has its name only when it is complete, so none is half written"
 
 

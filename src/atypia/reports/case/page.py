@@ -28,8 +28,9 @@ from atypia.base.seeds import derive_seed
 from atypia.base.version import VERSION
 from atypia.data.slides.readas import ASSUMED
 from atypia.inference import results as res
+from atypia.reports.case.counts import Counts
 from atypia.reports.case.histogram import BINS, STACKED, TITLES, bars, bin_rows, ticks
-from atypia.reports.case.summary import CaseSummary, Counts, split_words
+from atypia.reports.case.summary import CaseSummary, split_words
 from atypia.reports.drawing.names import file_name, without_folders
 from atypia.reports.drawing.page import render
 from atypia.reports.drawing.values import format_value

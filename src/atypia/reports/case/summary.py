@@ -14,7 +14,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,16 +23,15 @@ from atypia.base import records as r
 from atypia.base.artifacts import atomic_file
 from atypia.data.slides.readas import ASSUMED
 from atypia.inference import results as res
+from atypia.reports.case.counts import CONFIDENCE, Counts
 from atypia.reports.case.density import SlideDensity, add_density_columns
 from atypia.reports.drawing.names import short_names, without_folders
 from atypia.reports.drawing.tables import TEXT_WIDTH, Column, Table, wrapped_notes
 from atypia.reports.drawing.values import Value
-from atypia.statistics.rates import exact_interval
 
 if TYPE_CHECKING:
     from atypia.reports.case.corrected import RateCorrection
 
-CONFIDENCE: Final = 0.95
 MAX_IMAGES: Final = 1000
 """Largest number of images listed separately; figures of further images are counted together."""
 MAX_REASONS: Final = 20
@@ -55,76 +53,6 @@ _Scale = tuple[float | None, str | None, str | None]
 """µm/px, its source, and the origin of positions."""
 
 
-@dataclass
-class Counts:
-    """Number of figures of each call.
-
-    Attributes:
-        normal: Called normal: the certain normal ones.
-        atypical: Called atypical: the certain atypical ones.
-        uncertain: Called uncertain, on either side of the threshold.
-        refused: Not classified: unreadable, outside the slide, or unlike the training data.
-        decided_atypical: Figures, without refused ones, whose probability reached the threshold;
-          the atypical figures of the rate, whether or not they are called uncertain.
-        uncertain_atypical: Of these, those called uncertain.
-    """
-
-    normal: int = 0
-    atypical: int = 0
-    uncertain: int = 0
-    refused: int = 0
-    decided_atypical: int = 0
-    uncertain_atypical: int = 0
-
-    def add(self, call: str, decision: int | None) -> None:
-        """Counts one figure."""
-        if call == res.CALLED_REFUSED:
-            self.refused += 1
-            return
-        if call == res.CALLED_NORMAL:
-            self.normal += 1
-        elif call == res.CALLED_ATYPICAL:
-            self.atypical += 1
-        else:
-            self.uncertain += 1
-            self.uncertain_atypical += decision == 1
-        self.decided_atypical += decision == 1
-
-    @property
-    def decided_normal(self) -> int:
-        """Classified figures with a probability below the threshold, whatever their call."""
-        return self.scored - self.decided_atypical
-
-    @property
-    def uncertain_normal(self) -> int:
-        """Of :attr:`decided_normal`, those called uncertain."""
-        return self.uncertain - self.uncertain_atypical
-
-    @property
-    def scored(self) -> int:
-        """Figures that were classified."""
-        return self.normal + self.atypical + self.uncertain
-
-    @property
-    def figures(self) -> int:
-        """All figures."""
-        return self.scored + self.refused
-
-    @property
-    def rate(self) -> float:
-        """Share of the classified figures whose probability reached the threshold; NaN without any."""
-        return self.decided_atypical / self.scored if self.scored else math.nan
-
-    @property
-    def share_uncertain(self) -> float:
-        """Share of the classified figures that are called uncertain; NaN without any."""
-        return self.uncertain / self.scored if self.scored else math.nan
-
-    def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
-        """Exact interval of :attr:`rate` (:func:`exact_interval`)."""
-        return exact_interval(self.decided_atypical, self.scored, confidence)
-
-
 class CaseSummary:
     """Counts the figures of a case from its results, batch by batch.
 
@@ -137,6 +65,7 @@ class CaseSummary:
         scales: µm/px by image, each with its source and the origin of positions; at most :data:`MAX_SCALES` per image.
         models, thresholds: Names of the classifiers, and their decision thresholds.
         run_by: What computed their networks, where that is known.
+        unmeasured: Scored figures of which the classifier gave no novelty.
         densities: Figures by area, where that was asked for; None where it was not.
     """
 
@@ -148,6 +77,7 @@ class CaseSummary:
         self.scales: dict[str, dict[_Scale, None]] = {}
         self.models: set[str] = set()
         self.run_by = ""
+        self.unmeasured = 0
         self.thresholds: set[float] = set()
         self.densities: list[SlideDensity] | None = None
 
@@ -158,6 +88,8 @@ class CaseSummary:
             InputError: It does not have :data:`atypia.inference.results.RESULTS_SCHEMA`.
         """
         res.check_results(batch)
+        unscored = batch.column(r.P_ATYPICAL).null_count
+        self.unmeasured += max(0, batch.column(res.NOVELTY).null_count - unscored)
         names = (r.FIGURE_ID, res.CALL, r.DECISION, r.IMAGE, r.X_PX, res.REASON, r.MPP, res.MPP_SOURCE, res.ORIGIN)
         if self.correction is not None:
             calls, given = (batch.column(name).to_pylist() for name in (res.CALL, r.P_ATYPICAL))
@@ -210,6 +142,13 @@ class CaseSummary:
         if t.refused:
             reasons = "; ".join(f"{reason} ({n:,})" for reason, n in self.reasons.most_common())
             notes.append(f"Refused, and in no rate: {reasons}.")
+        if self.unmeasured:
+            what = (
+                "Novelty was not measured of any figure"
+                if self.unmeasured == t.scored
+                else f"Of {self.unmeasured:,} figures no novelty was measured"
+            )
+            notes.append(f"{what}, as the model records none: unlike ones could not be refused.")
         notes += self._sizes()
         if OTHERS in self.images:
             notes.append(f"Beyond {MAX_IMAGES:,} images, figures are counted together as «{OTHERS}».")

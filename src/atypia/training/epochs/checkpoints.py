@@ -29,7 +29,7 @@ from atypia.base import runs
 from atypia.base.artifacts import atomic_folder, disk_errors, file_sha256
 from atypia.base.errors import DataError
 
-LAST, PREVIOUS = "checkpoint-last", "checkpoint-previous"
+LAST, PREVIOUS = runs.CHECKPOINT, "checkpoint-previous"
 TENSORS, REST, SUMS = "state.safetensors", "state.json", "sums.json"
 TENSOR_KEY, FORMAT_KEY, INT_KEYS = "$tensor", "$channels_last", "$int_keys"
 

@@ -15,10 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from atypia.base import runs
 from atypia.base.extras import NETWORKS, require
 from atypia.base.process.progress import Progress, silent
+from atypia.studies import files
+from atypia.studies.ledger import DONE_FILE
 from atypia.workflows.studies.study_results import StudyFolderResults
 
 if TYPE_CHECKING:
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 
 DEFAULT_FOLDER = Path("studies")
 """Default folder of studies: ``studies/NAME-SIZE`` below it."""
+COMPLETE_RUNS: Final = f"{files.RUNS}/*/{DONE_FILE}"
+CHECKPOINTS: Final = f"{files.RUNS}/*/*/{runs.CHECKPOINT}"
+"""Patterns of what is complete in a study's folder, and of what was begun."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -11,7 +11,7 @@ ifneq ($(ATYPIA_DATA),)
 export ATYPIA_DATA
 endif
 
-.PHONY: help setup demo model model-amibr test test-all lint types layers unit browser format lock bench docs notebooks site clean
+.PHONY: help setup demo model model-amibr test test-all lint types layers unit browser format lock oldest bench docs notebooks site clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -111,6 +111,22 @@ $(DOCS_READY): requirements/docs.txt
 
 site: $(DOCS_READY)  ## the documentation as a site in build/site/html; warnings and faulty links are errors
 	$(DOCS_VENV)/bin/python tools/documentation/build.py
+
+# The oldest versions that pyproject.toml allows, for the core, training and export. Constraints of the lock are left out.
+OLDEST_VENV ?= .venv-oldest
+OLDEST_TESTS := tests/tiers/test_core.py tests/statistics tests/evaluation tests/inference tests/data tests/cli
+
+requirements/oldest.txt: pyproject.toml $(READY)
+	$(BIN)/uv pip compile pyproject.toml --quiet --no-config --upgrade --resolution lowest-direct --extra train --extra export \
+	  --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-index-url --output-file $@
+
+oldest: requirements/oldest.txt  ## an environment of the oldest versions that are allowed, and a part of the tests in it
+	$(BIN)/uv venv --quiet --allow-existing --python 3.11 $(OLDEST_VENV)
+	cd requirements && ../$(BIN)/uv pip install --quiet --no-config --python $(abspath $(OLDEST_VENV)) --requirement oldest.txt
+	cd requirements && ../$(BIN)/uv pip install --quiet --no-config --python $(abspath $(OLDEST_VENV)) --constraint oldest.txt \
+	  pytest hypothesis httpx jsonschema imagehash mapie matplotlib torchmetrics pytorch-metric-learning
+	$(BIN)/uv pip install --quiet --python $(OLDEST_VENV) --no-deps --editable .
+	$(OLDEST_VENV)/bin/pytest -m "not slow" $(OLDEST_TESTS)
 
 lock: $(READY)  ## pin everything anew
 	$(BIN)/uv pip compile requirements/docs.in --quiet --universal --python-version 3.11 \

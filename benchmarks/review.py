@@ -207,7 +207,7 @@ def reviewers(address: str, figures: int, seconds: float) -> tuple[list[int], in
 
 def resident_mib(pid: int) -> float:
     """Memory of a process."""
-    fields = Path(f"/proc/{pid}/statm").read_text().split()
+    fields = Path(f"/proc/{pid}/statm").read_text("utf-8").split()
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 

@@ -10,7 +10,7 @@ RECORD: Final = Path("/proc/self/clear_refs")
 
 def reset_peak() -> None:
     """Makes the kernel's record of this process's greatest resident memory start again; Linux only."""
-    RECORD.write_text("5")
+    RECORD.write_text("5", "utf-8")
 
 
 def status_kib(key: str) -> int:
@@ -23,7 +23,7 @@ def status_kib(key: str) -> int:
         RuntimeError: This system does not tell it.
     """
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text("utf-8").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
     except (OSError, StopIteration):
         raise RuntimeError(f"this system does not tell {key} of a process") from None

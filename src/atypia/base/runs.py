@@ -64,13 +64,21 @@ NAME_BYTES: Final = 100
 """Longest name that :func:`safe_name` gives, in UTF-8."""
 
 
+DEVICES: Final = re.compile(
+    r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\..*)?", re.IGNORECASE | re.DOTALL
+)
+"""Names of devices on Windows, with any suffix: no file or folder can be called so."""
+
+
 def safe_name(text: str) -> str:
     """A name that every file system takes, as like the text as can be.
 
-    >>> safe_name("Case 7/α: left.ome")
-    'Case 7_α_ left.ome'
+    >>> safe_name("Case 7/α: left.ome"), safe_name("con.1")
+    ('Case 7_α_ left.ome', '_con.1')
     """
     kept = re.sub(r"[^\w.\- ]+", "_", text).strip(" .") or "unnamed"
+    if DEVICES.fullmatch(kept):
+        kept = f"_{kept}"
     if len(kept.encode()) > NAME_BYTES:
         kept = f"{kept.encode()[: NAME_BYTES - 9].decode(errors='ignore')}-{fingerprint(text)[:8]}"
     return kept

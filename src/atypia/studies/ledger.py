@@ -218,7 +218,7 @@ class Ledger:
         except OSError:
             return False
         held = read_claim(path)
-        if held is not None and held.host == host_name():
+        if held is not None and held.host == host_name() and held.born:
             return process_start(held.pid) == held.born != ""
         # Another machine, or a claim being written: use the heartbeat, by the file server's clock.
         return time.time() - changed < EXPIRES_S
@@ -241,7 +241,7 @@ def host_name() -> str:
 
 
 def process_start(pid: int) -> str:
-    """Start time of a process on this machine, in the system's format; empty if it does not exist.
+    """Start time of a process on this machine, in the system's format; empty if it does not exist, or is not told.
 
     Process ids are reused, so the id alone does not identify a process.
     """
@@ -256,7 +256,9 @@ def process_start(pid: int) -> str:
 
 
 def _known(pid: int) -> str:
-    """For systems without /proc: whether the process id exists."""
+    """For systems without /proc: whether the process id exists; empty where asking would interrupt it."""
+    if os.name == "nt":
+        return ""  # no signal 0 there: claims are judged by their heartbeat
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

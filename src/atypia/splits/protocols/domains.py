@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 from atypia.base import records as r
 from atypia.base.config import StrictModel
 from atypia.base.errors import InputError, must
+from atypia.base.runs import DEVICES
 from atypia.base.seeds import generator
 from atypia.splits.catalogue import GROUPED, Division, FoldRows, Protocol, add
 from atypia.splits.figures import LabelledFigures, Rows
@@ -170,6 +171,7 @@ def fold_names(names: list[str]) -> list[str]:
     slugs = []
     for name in names:
         base = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:90].strip("-") or "domain"
+        base = f"domain-{base}" if DEVICES.fullmatch(base) else base
         slug, number = base, 1
         while slug in taken:
             number += 1

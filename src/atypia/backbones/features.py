@@ -122,17 +122,9 @@ def open_features(
     >>> open_features(crops, "tiny-cnn").values.shape
     (48, 256)
     """
-    entry = preparation.entry(backbone)
-    if dtype not in get_args(Precision):
-        raise InputError(must("dtype", "auto, float16 or float32", dtype, "omit it for auto"))
-    crop_px = int(store.crops.shape[1])
-    side = nearest_input_px(entry, crop_px) if input_px is None else check_input_px(entry, input_px)
-    located = locate(backbone, weights_file)
-    facts = entry.facts if preparation.view == 1 else {**entry.facts, "view": preparation.view}
-    key = fingerprint("features", FEATURES_VERSION, store.fingerprint, facts, located.sha256, side, dtype)
-    job = _Job(store, entry, side, weights_file, located, dtype, key, device, preparation.view)
+    job = _job(store, backbone, input_px, weights_file, dtype, device, preparation)
     folder = build_once(
-        (cache or cache_root()) / "features" / key,
+        _folder(job, cache),
         lambda path: _opened(path, job) is not None,
         lambda path: _compute(path, job, progress),
         private=True,
@@ -141,6 +133,26 @@ def open_features(
     if opened is None:
         raise WorkError(f"{folder} changed while it was opened; fix: run again")
     return opened
+
+
+def find_features(
+    store: CropStore,
+    backbone: str,
+    input_px: int | None = None,
+    weights_file: Path | None = None,
+    cache: Path | None = None,
+    dtype: Precision = "auto",
+    preparation: Preparation = AS_CATALOGUED,
+) -> Features | None:
+    """As :func:`open_features`, if they exist already; None if not. Nothing is computed.
+
+    >>> import atypia
+    >>> crops = atypia.open_crops(atypia.open_data("mine.csv"), 32)
+    >>> find_features(crops, "tiny-cnn", 64) is None
+    True
+    """
+    job = _job(store, backbone, input_px, weights_file, dtype, "auto", preparation)
+    return _opened(_folder(job, cache), job)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +170,31 @@ class _Job:
     @property
     def shape(self) -> tuple[int, int]:
         return len(self.store.crops), self.entry.feature_dim
+
+
+def _job(
+    store: CropStore,
+    backbone: str,
+    input_px: int | None,
+    weights_file: Path | None,
+    dtype: Precision,
+    device: str,
+    preparation: Preparation,
+) -> _Job:
+    """What features are asked for, with the fingerprint of all that they depend on."""
+    entry = preparation.entry(backbone)
+    if dtype not in get_args(Precision):
+        raise InputError(must("dtype", "auto, float16 or float32", dtype, "omit it for auto"))
+    crop_px = int(store.crops.shape[1])
+    side = nearest_input_px(entry, crop_px) if input_px is None else check_input_px(entry, input_px)
+    located = locate(backbone, weights_file)
+    facts = entry.facts if preparation.view == 1 else {**entry.facts, "view": preparation.view}
+    key = fingerprint("features", FEATURES_VERSION, store.fingerprint, facts, located.sha256, side, dtype)
+    return _Job(store, entry, side, weights_file, located, dtype, key, device, preparation.view)
+
+
+def _folder(job: _Job, cache: Path | None) -> Path:
+    return (cache or cache_root()) / "features" / job.key
 
 
 def _opened(folder: Path, job: _Job) -> Features | None:

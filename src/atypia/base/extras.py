@@ -44,6 +44,7 @@ PARTS: Final[dict[str, OptionalPackage]] = {
     "captum": OptionalPackage("captum", "explain", "saliency overlays"),
     "matplotlib": OptionalPackage("matplotlib", "figures", "plots as files"),
     "cleanlab": OptionalPackage("cleanlab", "review", "likely label errors in the review page"),
+    "croma": OptionalPackage("croma", "robustness", "robustness of encoders"),
     "ray": OptionalPackage("Ray", "scale", "many slides and studies on a cluster"),
     "diffusers": OptionalPackage("diffusers", "synthesis", "generated figures"),
 }

@@ -148,13 +148,20 @@ def report(
         str, typer.Option(help="Metric by which rows are ordered, drawn and ranked: balanced_accuracy or auroc.")
     ] = "balanced_accuracy",
     every: Annotated[bool, typer.Option("--all", help="Draw every row, not only the best few.")] = False,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Also tell how robust the probes' backbones are to the domain.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Recompute page, tables and plots from the predictions. Nothing is trained."""
     from atypia.workflows.studies.study import open_study, report_study
 
     opened = open_study(study, size, out)
-    _show_report(report_study(opened, metric=metric, every=every), opened.folder, as_json)
+    with bars() as progress:
+        found = report_study(opened, metric=metric, every=every, robustness=robustness, progress=progress)
+    _show_report(found, opened.folder, as_json)
+    if robustness and not as_json:
+        print(found.tables["encoders"].to_text(width()), end="")
 
 
 def register(root: typer.Typer) -> None:

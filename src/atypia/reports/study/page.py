@@ -17,6 +17,7 @@ from atypia.reports.drawing.page import render
 from atypia.reports.drawing.plot_svg import forest_svg, heat_svg, line_plot_svg, swatch
 from atypia.reports.drawing.tables import Column, Table
 from atypia.reports.drawing.values import format_value
+from atypia.reports.study.encoders import ENCODERS
 from atypia.reports.study.heat import heat_maps
 from atypia.reports.study.html import notes_html, table_html
 from atypia.reports.study.literature import LITERATURE, OURS, PUBLISHED_DIFFERENCES
@@ -218,7 +219,18 @@ def _crop(crop: WrongCrop, gallery: Gallery, positive: str) -> dict[str, Any]:
 
 def _sections(found: Findings, tables: Mapping[str, Table]) -> list[dict[str, Any]]:
     """Comparisons, ranks, raters and papers; then every other table, folded."""
-    used = {UNSEEN, DIFFERENCES, FOLDS, EFFECTS, RANKS, ADAPTATIONS, RATERS, LITERATURE, PUBLISHED_DIFFERENCES}
+    used = {
+        UNSEEN,
+        ENCODERS,
+        DIFFERENCES,
+        FOLDS,
+        EFFECTS,
+        RANKS,
+        ADAPTATIONS,
+        RATERS,
+        LITERATURE,
+        PUBLISHED_DIFFERENCES,
+    }
     comparing = _blocks(tables, (UNSEEN,))
     forest = effect_forest(found)
     if forest is not None:
@@ -239,7 +251,7 @@ def _sections(found: Findings, tables: Mapping[str, Table]) -> list[dict[str, An
     if found.differences:
         shown_ones = {**tables, DIFFERENCES: compared_table(found, "")}
         comparing += _blocks(shown_ones, (DIFFERENCES,))
-    comparing += _blocks(tables, (FOLDS,))
+    comparing += _blocks(tables, (FOLDS, ENCODERS))
     comparing += [
         _drawn(forest_svg(forest), forest.title, forest.names) for forest in rank_forests(found)[:MOST_RANKINGS]
     ]

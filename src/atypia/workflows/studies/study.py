@@ -258,6 +258,8 @@ def report_study(
     *,
     metric: str = "balanced_accuracy",
     every: bool = False,
+    robustness: bool = False,
+    progress: Progress = silent,
 ) -> StudyReport:
     """Computes page, tables and plots from the predictions of the runs that are complete. Nothing is trained.
 
@@ -267,9 +269,12 @@ def report_study(
         out: Its folder.
         metric: By which rows are ordered, drawn and ranked: ``balanced_accuracy`` or ``auroc``.
         every: Whether plots show every row; else the best few.
+        robustness: Whether a table tells how robust the features of the probes' backbones are to the domain.
+        progress: Told about that.
 
     Raises:
-        InputError: No such study or metric, or no run of it is complete.
+        InputError: No such study or metric, or no run of it is complete; or ``robustness`` without a probe.
+        AbsentError: ``robustness`` without the package ``croma``.
         DataError: A file of the study is damaged.
 
     >>> _ = Path("two.yaml").write_text(
@@ -298,6 +303,13 @@ def report_study(
         warnings=doubts,
         baseline=plan.baseline,
     )
+    if robustness:
+        from atypia.reports.study.encoders import ENCODERS, encoders_table
+        from atypia.studies.encoders import study_encoders
+
+        tables[ENCODERS] = encoders_table(
+            findings, study_encoders(plan, folder, progress), f"{plan.name}, size {plan.size}"
+        )
     failures = failures_text(folder, [run for _, _, run, _ in found.failures])
     written = write_report(about_study(plan, folder, found, doubts), findings, tables, folder, failures)
     return StudyReport(tables[RESULTS], tables, written.page, written.markdown, written.figures, written.notes)

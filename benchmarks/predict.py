@@ -12,7 +12,8 @@ crop and for many by a tiny network.
 
 Predicted before the first run: predict/plain 3 to 4 (half from the fused graph without batch norms, the
 rest from decoding in threads), 10 % outside the network, first answer 1.5 s, memory within 30 MiB; for the model that
-ships 2.7 (integers give 2.5 of it) and 8 % outside.
+ships 2.7 (integers give 2.5 of it) and 8 % outside. Predicted before its graph was made leaner: 1.14 times as fast in the network's
+operators, 1.06 by the class token's last block, so 2.9 to 3.0 times the plain loop; found 1.15 in all (``docs/results/speed.md``).
 """
 
 from __future__ import annotations

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from atypia.base import runs
 from atypia.base.artifacts import lock
@@ -13,12 +16,14 @@ from atypia.base.errors import AbsentError, AtypiaError, InputError, must
 from atypia.base.process.progress import Progress, silent
 from atypia.data.audit.findings import AuditFinding, raise_leakage
 from atypia.data.audit.report import check_pair, check_pair_names
+from atypia.data.crops.shifted import shifted_store
 from atypia.data.crops.store import CropStore, open_store
 from atypia.data.manifest import Manifest
-from atypia.inference.bundles.bundle import MODEL_FILE, Bundle, load_bundle
+from atypia.inference.bundles.bundle import MODEL_FILE, PROBE, Bundle, load_bundle
 from atypia.inference.classifier import named_model
 from atypia.inference.predict import check_task, score
 from atypia.inference.predictions import predictions_table, read_predictions, write_predictions
+from atypia.splits.split import Split
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Target:
         folder: The path that the user gave.
         out: Folder for ``evaluations/`` and ``results.parquet``.
         bundles: Name and bundle of each fold.
-        manifest: The training figures, if they are recorded.
+        manifest: The training figures, if they are recorded; of one run those that it learned or was chosen from.
     """
 
     folder: Path
@@ -59,6 +64,8 @@ def open_target(given: str | Path, out: Path | None = None) -> Target:
     around = (path, *path.resolve().parents[:2])
     training = next((folder for folder in around if (folder / runs.TRAINING).is_file()), None)
     manifest = Manifest.load(training / runs.MANIFEST) if training else None
+    if manifest is not None and len(folders) == 1 and training != path:
+        manifest = _taught(manifest, folders[0][1].resolve().parent)
     bundles = tuple((name, load_bundle(folder)) for name, folder in folders)
     if out is not None:
         _check_own(out, bundles)
@@ -68,6 +75,15 @@ def open_target(given: str | Path, out: Path | None = None) -> Target:
     else:
         out = path
     return Target(path, out, bundles, manifest)
+
+
+def _taught(manifest: Manifest, run: Path) -> Manifest:
+    """The figures of a run's training and validation part; all where it does not say which these are."""
+    try:
+        split = Split.load(run / runs.SPLIT)
+        return manifest.take(manifest.rows_of([figure for f in split.folds for figure in (*f.train, *f.val)]))
+    except (AtypiaError, KeyError):
+        return manifest
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +172,52 @@ def evaluate(
                 write_predictions(path, table, facts)
             files.append(path)
     return files, warnings
+
+
+def evaluate_shifted(
+    target: Target,
+    manifest: Manifest,
+    shift: str,
+    rows: Mapping[str, npt.NDArray[np.int64]],
+    weights_file: Path | None = None,
+    progress: Progress = silent,
+    device: str = "auto",
+) -> list[Path]:
+    """Writes the predictions of each fold's bundle on its own test figures under a fixed change of their crops.
+
+    Args:
+        target: What to evaluate; its training set are these figures.
+        manifest: All figures of the training set, with ids of their own (:func:`atypia.studies.shifted.shifted_set`).
+        shift: One of :data:`atypia.data.images.shifts.SHIFTS`.
+        rows: For each fold the rows of its test figures.
+        weights_file: A local file with the backbone's weights.
+        progress: Told of figures done.
+        device: Where networks run.
+
+    Returns:
+        One file a fold, where :func:`evaluate` writes too; their part is ``test``.
+    """
+    folder = target.out / runs.EVALUATIONS / f"{_slug(manifest.name)}-{manifest.fingerprint[:8]}"
+    files: list[Path] = []
+    with lock(folder):
+        for name, bundle in target.bundles:
+            path, facts = folder / f"{name}.parquet", _expected(bundle, manifest, [])
+            if _facts(path) != facts:
+                store = shifted_store(open_store(manifest, bundle.geometry, progress=progress), shift)
+                if bundle.adaptation != PROBE:  # features are kept for all figures: other folds and seeds need theirs
+                    own = np.zeros(len(manifest), np.bool_)
+                    own[rows[name]] = True
+                    store = replace(store, usable=store.usable & own)
+                scored = score(bundle, manifest, store, weights_file, progress, device)
+                mine = set(manifest.take(rows[name]).ids)
+                kept = np.array([row for row, figure in enumerate(scored.manifest.ids) if figure in mine], np.int64)
+                table = predictions_table(
+                    scored.manifest.take(kept), scored.probabilities[kept], bundle.threshold, fold=name, part=runs.TEST,
+                    run_id=str(bundle.training.get("run_id", bundle.fingerprint)),
+                )  # fmt: skip
+                write_predictions(path, table, facts)
+            files.append(path)
+    return files
 
 
 def _stores(

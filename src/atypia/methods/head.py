@@ -91,6 +91,7 @@ class ProbeData:
         cases: Shape (n,); figures of one case are never on both sides of an inner division.
         folds: Rows of each fold.
         seed: Of everything random. A fold's result does not depend on the other folds.
+        domains: Shape (n,), the domain of each figure, empty where it is unknown; None: all are unknown.
     """
 
     features: npt.NDArray[np.floating[Any]]
@@ -98,6 +99,7 @@ class ProbeData:
     cases: npt.NDArray[np.str_]
     folds: Sequence[FeatureRows]
     seed: int
+    domains: npt.NDArray[np.str_] | None = None
 
 
 class Probe(Generic[O]):
@@ -123,6 +125,7 @@ class Probe(Generic[O]):
         seed: int,
         options: O,
         progress: Progress = silent,
+        domains: npt.NDArray[np.str_] | None = None,
     ) -> list[LinearHead]:
         """Fits one head a fold, after a check of the data.
 
@@ -134,12 +137,13 @@ class Probe(Generic[O]):
             seed: Of everything random.
             options: As :meth:`parse_options` gives them.
             progress: Told about folds or epochs.
+            domains: As in :class:`ProbeData`.
 
         Raises:
             InputError: A training part lacks a class, or features are not finite.
         """
         check_folds(features, labels, folds)
-        return self.fit(ProbeData(features, labels, cases, folds, seed), options, progress)
+        return self.fit(ProbeData(features, labels, cases, folds, seed, domains), options, progress)
 
     def fit(self, data: ProbeData, options: O, progress: Progress) -> list[LinearHead]:
         """Fits one head a fold on data that :func:`check_folds` has passed.

@@ -25,6 +25,7 @@ from atypia.studies import files
 from atypia.studies.datasets import open_set
 from atypia.studies.identity import PlannedFold, first_run_id, fold_identity, is_first, planned_folds, run_id
 from atypia.studies.schema import DataConfig, Sized
+from atypia.studies.shifted import planned_shifts
 from atypia.studies.trainings import RequestedTraining, requested_trainings
 from atypia.training.additions import subset_of_positives
 from atypia.training.possible import check_field, check_folds, check_options
@@ -121,6 +122,7 @@ class Plan:
         baseline: Label of the reference model.
         weights: Local weights files by backbone.
         known: Current id to existing id, for runs that exist under another id.
+        shifts: Fingerprint and change of each of ``tests`` that is the training set under a change of its crops.
     """
 
     name: str
@@ -136,6 +138,7 @@ class Plan:
     baseline: str | None
     weights: Mapping[str, str]
     known: Mapping[str, str] = field(default_factory=dict)
+    shifts: Mapping[str, str] = field(default_factory=dict)
 
     def to_do(self) -> list[Run]:
         """The runs that can be done on this machine, each id once."""
@@ -216,6 +219,7 @@ def make_plan(
             runs += maker.runs(training, number)
         progress(number + 1, len(asked), "trainings planned")
     tests, absent = maker.tests()
+    shifts = planned_shifts(study.data, maker.open(study.data.train[0]), out) if study.data.shifts else {}
     return Plan(
         name=study.study.name,
         size=study.size,
@@ -223,13 +227,14 @@ def make_plan(
         protocol=(study.protocol.name, study.protocol.options),
         trainings=tuple(trainings),
         runs=tuple(runs),
-        tests=tests,
+        tests={**tests, **{key: name for key, (name, _) in shifts.items()}},
         absent_tests=absent,
         allow=study.data.allow,
         decisions=study.study.decisions,
         baseline=study.baseline,
         weights=study.study.weights,
         known=maker.known,
+        shifts={key: shift for key, (_, shift) in shifts.items()},
     )
 
 

@@ -116,7 +116,8 @@ def _adopted(plan: Plan, ledger: Ledger, pending: Sequence[str], reuse: Sequence
 def _task(plan: Plan, run: Run, out: Path, device: str) -> RunTask:
     training = plan.trainings[run.training]
     own = plan.weights.get(training.backbone)
-    return RunTask(out.absolute(), run, training, plan.tests, plan.allow, Path(own).absolute() if own else None, device)
+    weights = Path(own).absolute() if own else None
+    return RunTask(out.absolute(), run, training, plan.tests, plan.allow, weights, device, plan.shifts)
 
 
 def _ready(ledger: Ledger, plan: Plan, todo: Mapping[str, RunTask]) -> list[RunTask]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from atypia.base.config import StrictModel
+from atypia.data.images.shifts import check_shift
 from atypia.data.pools import FILTERS
 
 FULL, CPU, SMOKE = "full", "cpu", "smoke"
@@ -96,11 +97,14 @@ class DataSection(StrictModel):
     Attributes:
         train: Training sets; each is used separately.
         tests: Sets on which every classifier is tested, in addition to its protocol's test part.
+        shifts: Fixed changes of crops (:data:`atypia.data.images.shifts.SHIFTS`) under which the test part of each
+            fold is scored as well.
         allow: Codes of allowed leakage findings.
     """
 
     train: Annotated[tuple[Data, ...], BeforeValidator(_several), Field(min_length=1)]
     tests: tuple[Data, ...] = ()
+    shifts: tuple[Annotated[str, AfterValidator(check_shift)], ...] = ()
     allow: tuple[str, ...] = ()
 
 

@@ -16,7 +16,7 @@ from atypia.base.errors import AtypiaError, WorkError
 from atypia.base.process.progress import Progress, silent
 from atypia.data.manifest import Manifest
 from atypia.engines.tasks import Work
-from atypia.evaluation.external import CheckedSet, check_set, evaluate, open_target
+from atypia.evaluation.external import CheckedSet, check_set, evaluate, evaluate_shifted, open_target
 from atypia.splits.split import Split
 from atypia.studies import files
 from atypia.studies.ledger import DONE, FAILED, Ledger
@@ -43,6 +43,7 @@ class RunTask:
         allow: Named leakage exceptions.
         weights: The user's file with the backbone's weights.
         device: ``auto``, ``cpu`` or ``cuda``.
+        shifts: Fingerprint and change of those of ``tests`` that are its own test figures with changed crops.
     """
 
     out: Path
@@ -52,6 +53,7 @@ class RunTask:
     allow: tuple[str, ...] = ()
     weights: Path | None = None
     device: str = "auto"
+    shifts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,11 @@ def _do(task: RunTask, progress: Progress) -> dict[str, Any]:
     target = open_target(folder)
     for fingerprint in task.tests:
         test_file = task.out / files.MANIFESTS / f"{fingerprint}.parquet"
+        if (shift := task.shifts.get(fingerprint)) is not None:
+            places = _manifest(task.out / files.MANIFESTS / f"{training.manifest}.parquet")
+            rows = {fold.name: places.rows_of(fold.test) for fold in own.split.folds}
+            evaluate_shifted(target, _manifest(test_file), shift, rows, task.weights, progress, task.device)
+            continue
         ready = _checked_set(folder, manifest_file, test_file, geometry, task.allow)
         evaluate(target, _manifest(test_file), task.allow, task.weights, progress, ready, task.device)
     return {"fold": task.run.fold, "label": training.label}

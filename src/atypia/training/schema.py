@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from atypia.backbones.catalogue import BACKBONES, Pooling
@@ -14,6 +15,7 @@ from atypia.base.config import CHOSEN, StrictModel
 from atypia.base.errors import must
 from atypia.base.records import DEFAULT_THRESHOLD
 from atypia.data.augment.options import Fill
+from atypia.data.images.shifts import check_shift
 from atypia.methods.options import LossOptions, SamplerOptions
 from atypia.training.sections import (
     Augment,
@@ -116,17 +118,50 @@ class RecipeBase(StrictModel):
         return repr(self)
 
 
+VIEW_COPY: Final = "view-"
+
+
+def copied_view(name: str) -> float | None:
+    """The share of the crop's side of a copy ``view-SHARE``; None for other copies.
+
+    >>> copied_view("view-0.5"), copied_view("blur")
+    (0.5, None)
+    """
+    if not name.startswith(VIEW_COPY):
+        return None
+    try:
+        share = float(name.removeprefix(VIEW_COPY))
+    except ValueError:
+        share = math.nan
+    if not 0 < share <= 1:
+        raise ValueError(must("copies", "view-SHARE with a share above 0 and at most 1", name, "for instance view-0.5"))
+    return share
+
+
 class ProbeRecipe(RecipeBase):
     """A linear head on a frozen backbone, fitted on features.
 
     Attributes:
         probe: Entry of the probe catalogue.
         options: Options of that probe; the probe's own schema checks them.
+        copies: Further looks of each training figure, which the head is fitted on as well: fixed changes
+            (:data:`atypia.data.images.shifts.SHIFTS`) or ``view-SHARE``, the middle of the crop. Validation and test
+            figures are not copied.
     """
 
     adaptation: Literal["probe"]
     probe: str
     options: dict[str, Any] = Field(default_factory=dict)
+    copies: tuple[str, ...] = ()
+
+    @field_validator("copies")
+    @classmethod
+    def _known_copies(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            _ = copied_view(name) is None and check_shift(name)
+        if len(set(names)) < len(names):
+            raise ValueError("must not name a copy twice")
+        return names
 
 
 class NetworkRecipe(RecipeBase):

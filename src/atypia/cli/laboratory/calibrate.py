@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -30,6 +30,10 @@ def register(app: typer.Typer) -> None:
             Path | None,
             typer.Option(help="The review page's decisions.csv, for labels of these figures.", show_default=False),
         ] = None,
+        cases: Annotated[
+            Literal["given", "folder"],
+            typer.Option(help="given: cases of the data. folder: each folder of crops is a case."),
+        ] = "given",
         propose: Annotated[
             int | None,
             typer.Option(min=1, help="Instead: write the N figures that are most useful to label.", show_default=False),
@@ -74,6 +78,7 @@ def register(app: typer.Typer) -> None:
                 on,
                 out,
                 decisions=decisions,
+                cases=cases,
                 prior=prior,
                 runtime=runtime,
                 allow=allow or (),

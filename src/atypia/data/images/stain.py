@@ -54,19 +54,36 @@ def macenko(crop: Pixels) -> Pixels:
     Returns:
         The same shape; the crop itself where too little is stained to tell two stains.
     """
-    density = -np.log((crop.reshape(-1, 3).astype(np.float64) + 1) / LIGHT)
-    stained = density[(density >= LEAST_DENSITY).all(axis=1)]
-    if len(stained) < FEWEST_STAINED:
+    amounts = _amounts(crop)
+    if amounts is None:
         return crop
-    stains = _stains(stained)
-    if stains is None:
-        return crop
-    amounts = np.linalg.lstsq(stains, density.T, rcond=None)[0]
     largest = np.percentile(amounts, AMOUNT_PERCENT, axis=1)
     if not (largest > FLAT).all():
         return crop
     made = LIGHT * np.exp(-MACENKO_STAINS @ (amounts * (MACENKO_AMOUNTS / largest)[:, None]))
     return _pixels(made.T, crop.shape)
+
+
+def restained(crop: Pixels, stains: Floats) -> Pixels:
+    """A crop with other stain vectors and its own amounts of haematoxylin and eosin.
+
+    Args:
+        crop: RGB, shape (height, width, 3).
+        stains: Optical densities of red, green and blue of haematoxylin and eosin, shape (3, 2).
+
+    Returns:
+        The same shape; the crop itself where too little is stained to tell two stains.
+    """
+    amounts = _amounts(crop)
+    return crop if amounts is None else _pixels((LIGHT * np.exp(-stains @ amounts)).T, crop.shape)
+
+
+def _amounts(crop: Pixels) -> Floats | None:
+    """Amounts of haematoxylin and eosin in each pixel, shape (2, n); None where two stains cannot be told."""
+    density = -np.log((crop.reshape(-1, 3).astype(np.float64) + 1) / LIGHT)
+    stained = density[(density >= LEAST_DENSITY).all(axis=1)]
+    stains = _stains(stained) if len(stained) >= FEWEST_STAINED else None
+    return None if stains is None else np.linalg.lstsq(stains, density.T, rcond=None)[0]
 
 
 def _stains(stained: Floats) -> Floats | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +15,15 @@ from atypia.base.process.progress import Progress
 from atypia.base.seeds import generator
 from atypia.methods.catalogue import PROBES
 from atypia.methods.head import FeatureRows, LinearHead, Probe, ProbeData, Rows, balanced_weights, log_loss
-from atypia.methods.logistic import Preconditioner, solve
+from atypia.methods.logistic import Preconditioner, Solution, solve
 from atypia.methods.parallel import map_threads
 
 INNER_TOLERANCE = 2e-3
 """Tolerance of the inner fits. The ranking of the strengths does not need exact coefficients: on real
 features this tolerance changes the criterion by 0.1 % or less at every strength that could be chosen."""
 FINAL_TOLERANCE = 1e-5
+ROUNDS = 10
+"""Of group DRO."""
 
 
 class AtypiaOptions(StrictModel):
@@ -31,12 +34,19 @@ class AtypiaOptions(StrictModel):
         inner_folds: Folds of the inner cross-validation.
         balanced: Whether both classes have the same weight in the fit; in the criterion they always have.
         standardise: Whether features are standardised over the training part.
+        groups: ``none``; ``balanced``: within each class all domains have the same weight; ``dro``: group DRO over the
+            domains (Sagawa et al., ICLR 2020, algorithm 1): :data:`ROUNDS` times the fit is repeated with each domain's
+            weight multiplied by exp(``dro_step`` · its class-balanced log loss), and the last fit is by the mean of the
+            weights. Figures without a domain are one domain.
+        dro_step: Step of group DRO, η.
     """
 
     strengths: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
     inner_folds: int = Field(default=5, ge=2, le=50)
     balanced: bool = True
     standardise: bool = True
+    groups: Literal["none", "balanced", "dro"] = "none"
+    dro_step: float = Field(default=0.5, gt=0, le=10)
 
     @field_validator("strengths")
     @classmethod
@@ -65,7 +75,8 @@ class AtypiaProbe(Probe[AtypiaOptions]):
         def one(fold: FeatureRows) -> LinearHead:
             rows = fold.train
             x = data.features[rows].astype(np.float32)
-            return fit_fold(x, data.labels[rows], data.cases[rows], (data.seed, fold.key), options)
+            domains = None if data.domains is None else data.domains[rows]
+            return fit_fold(x, data.labels[rows], data.cases[rows], (data.seed, fold.key), options, domains)
 
         heads = []
         for head in map_threads(one, data.folds):
@@ -80,6 +91,7 @@ def fit_fold(
     cases: npt.NDArray[np.str_],
     seed: tuple[int, str],
     options: AtypiaOptions,
+    domains: npt.NDArray[np.str_] | None = None,
 ) -> LinearHead:
     """Fits one training part.
 
@@ -89,6 +101,7 @@ def fit_fold(
         cases: Shape (n,).
         seed: Master seed, and the fold's key.
         options: Of the probe.
+        domains: Shape (n,); None: all figures are of one.
 
     Raises:
         InputError: The cases do not allow an inner cross-validation.
@@ -103,22 +116,57 @@ def fit_fold(
         info["inner_log_loss"] = dict(zip(map(str, options.strengths), map(float, scores), strict=True))
         info["inner_folds"] = parts
         info["strength_at_edge"] = chosen in (0, len(strengths) - 1)
+    codes = np.zeros(len(labels), np.int64) if domains is None else np.unique(domains, return_inverse=True)[1]
+
+    def solved(weights: npt.NDArray[np.float64]) -> Solution:
+        return solve(x, labels, weights[None], strengths[[chosen]], standardise=options.standardise,
+                     tolerance=FINAL_TOLERANCE, preconditioner=pre)  # fmt: skip
+
     weights = _weights(labels, np.arange(len(labels)), options.balanced)
-    solution = solve(
-        x,
-        labels,
-        weights[None],
-        strengths[[chosen]],
-        standardise=options.standardise,
-        tolerance=FINAL_TOLERANCE,
-        preconditioner=pre,
-    )
+    if options.groups != "none" and codes.max() > 0:
+        weights = group_weights(labels, codes)
+        if options.groups == "dro":
+            shares = _dro_shares(x, labels, codes, weights, options.dro_step, solved)
+            info["domain_weights"] = [round(float(share), 4) for share in shares]
+            weights = weights * (shares * len(shares))[codes]
+    solution = solved(weights)
     info |= {
         "strength": options.strengths[chosen],
         "iterations": int(solution.iterations[0]),
         "objective": float(solution.objective[0]),
     }
     return LinearHead(solution.weight[0], float(solution.bias[0]), info)
+
+
+def group_weights(labels: npt.NDArray[np.int8], domains: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Weights that give both classes the same sum, and within a class every domain that has it; shape (n,), sum n.
+
+    >>> group_weights(np.array([0, 0, 0, 1], np.int8), np.array([0, 0, 1, 0])).tolist()
+    [0.5, 0.5, 1.0, 2.0]
+    """
+    cell = domains * 2 + (labels == 1)
+    sizes = np.bincount(cell, minlength=2 * int(domains.max()) + 2).astype(np.float64)
+    having = np.array([np.count_nonzero(sizes[0::2]), np.count_nonzero(sizes[1::2])], dtype=np.float64)
+    weights = len(labels) / (np.count_nonzero(having) * having[(labels == 1).astype(np.int64)] * sizes[cell])
+    return weights.astype(np.float64)
+
+
+def _dro_shares(
+    x: npt.NDArray[np.float32], labels: npt.NDArray[np.int8], domains: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float64], step: float, solved: Callable[[npt.NDArray[np.float64]], Solution],
+) -> npt.NDArray[np.float64]:  # fmt: skip
+    """Mean over the rounds of group DRO of the domains' weights, which sum to 1."""
+    count = int(domains.max()) + 1
+    shares, total = np.full(count, 1 / count), np.zeros(count)
+    sums = np.bincount(domains, weights, minlength=count)
+    for _ in range(ROUNDS):
+        solution = solved(weights * (shares * count)[domains])
+        logits = x.astype(np.float64) @ solution.weight[0] + solution.bias[0]
+        losses = np.bincount(domains, weights * log_loss(logits, labels.astype(np.float64)), minlength=count) / sums
+        shares = shares * np.exp(step * losses)
+        shares /= shares.sum()
+        total += shares
+    return total / ROUNDS
 
 
 def _inner_scores(

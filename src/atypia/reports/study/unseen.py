@@ -21,7 +21,9 @@ SHOWN: Final = (*WITH_INTERVAL, *WITHOUT)
 
 def unseen_table(found: Findings, title: str) -> Table:
     """One line per row and left-out domain; then their mean, the lowest value of each metric, and the gain."""
+    several = len({one.place for one in found.unseen}) > 1
     columns = [
+        *([Column("crops")] if several else []),
         Column("model"), Column("left out", "left_out"), Column("figures", "n", "right"),
         Column("positives", "n_positive", "right"), Column("cases", "n_cases", "right"),
         Column("models", "n_models", "right"), Column("threshold", align="right"),
@@ -33,9 +35,10 @@ def unseen_table(found: Findings, title: str) -> Table:
     rows: list[list[Value]] = []
     for one in found.unseen:
         label = found.series[one.series].label
+        first = [found.places[one.place].dataset] if several else []
         for domain in one.domains:
             row: list[Value] = [
-                label, domain.name, domain.n, domain.n_positive, domain.n_cases, domain.n_models, domain.threshold,
+                *first, label, domain.name, domain.n, domain.n_positive, domain.n_cases, domain.n_models, domain.threshold,
             ]  # fmt: skip
             for name in WITH_INTERVAL:
                 row += [domain.values[name].estimate, interval_text(domain.values[name])]
@@ -44,8 +47,9 @@ def unseen_table(found: Findings, title: str) -> Table:
         summaries = [("mean", one.mean), ("worst", lowest)]
         if one.reference is not None:
             summaries.append((f"mean, minus that of {found.series[one.reference].label}", one.gain))
-        rows += [_summary(label, words, values) for words, values in summaries]
+        rows += [[*first, *_summary(label, words, values)] for words, values in summaries]
     notes = [
+        *(["crops: the left-out figures as they are, or under a fixed change of their crops"] if several else []),
         "each domain is scored by models that never saw it, at their own thresholds; with several "
         "seeds: the mean of the models' values",
         "95 % interval over the cases of a domain; for the mean, over the cases of all domains. It states how results "

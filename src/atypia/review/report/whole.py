@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base.errors import AbsentError, AtypiaError
+from atypia.inference.bundles.bundle import Bundle
 from atypia.inference.bundles.decision import DEFAULT_THRESHOLD
 from atypia.inference.results import CALLED_REFUSED
 from atypia.reports.case.whole import WholeRate, whole_rate
@@ -29,9 +30,7 @@ def errors_of(figures: ReviewFigures, model: str | Path | None = None) -> KnownE
         figures: The figures.
         model: Where that model is; None: only shipped models are found, by their name.
     """
-    from atypia.inference.bundles.bundle import MODEL_FILE, load_bundle
     from atypia.inference.bundles.left_out import errors_at
-    from atypia.inference.classifier import find_model
     from atypia.workflows.predict import AVERAGED
 
     names = figures.models
@@ -39,23 +38,36 @@ def errors_of(figures: ReviewFigures, model: str | Path | None = None) -> KnownE
         return KnownErrors(None, None, NO_MODEL)
     if "+" in names[0]:
         return KnownErrors(None, None, AVERAGED)
-    absent = KnownErrors(None, None, f"the model {names[0]} is not at hand; name its folder with --model")
-    for place in (model, names[0]):
-        if place is None:
-            continue
+    found = model_of(figures, model)
+    if isinstance(found, str):
+        return KnownErrors(None, None, found)
+    return errors_at(replace(found[1].decision, threshold=figures.threshold))
+
+
+def model_of(figures: ReviewFigures, model: str | Path | None = None) -> tuple[str, Bundle] | str:
+    """The model whose calls are reviewed, as commands take it, and its bundle; or why it is not at hand.
+
+    Args:
+        figures: The figures, with calls of one model.
+        model: Where it may be; None: only shipped models are found, by their name.
+    """
+    from atypia.inference.bundles.bundle import MODEL_FILE, load_bundle
+    from atypia.inference.classifier import find_model
+
+    (name,) = figures.models
+    for place in (model, name):
         try:
-            path = find_model(place)
+            path = None if place is None else find_model(place)
+            if path is None or not (path / MODEL_FILE).is_file():
+                continue
+            bundle = load_bundle(path)
         except AbsentError:
             continue
-        if not (path / MODEL_FILE).is_file():
-            continue
-        try:
-            bundle = load_bundle(path)
-            if bundle.name == names[0]:
-                return errors_at(replace(bundle.decision, threshold=figures.threshold))
         except AtypiaError as error:
-            return KnownErrors(None, None, str(error))
-    return absent
+            return str(error)
+        if bundle.name == name:
+            return str(place), bundle
+    return f"the model {name} is not at hand; name its folder with --model"
 
 
 def whole_of(

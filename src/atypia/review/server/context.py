@@ -16,6 +16,7 @@ from atypia.review.figures.figures import ReviewFigures
 from atypia.review.figures.learning import LabelErrors, label_errors
 from atypia.review.media.crops import CropPictures
 from atypia.review.media.slides import OpenSlides
+from atypia.review.report.calibration import NextCommand, next_command
 from atypia.review.report.final import CaseReport, make_report
 from atypia.review.report.whole import errors_of, whole_of
 from atypia.review.server.monitoring import Counters
@@ -83,6 +84,11 @@ class Review:
     def whole_rate(self, rater: str | None) -> WholeRate | None:
         """The rate of all figures; see :func:`atypia.review.report.whole.whole_of`."""
         return whole_of(self.figures, self.intake.decision_state, self._model_errors, rater)
+
+    def next_command(self) -> NextCommand:
+        """The command that calibrates the model with the decisions."""
+        model = None if self.predictor is None else self.predictor.model
+        return next_command(self.figures, self.intake.decision_state, model)
 
     def report(self) -> CaseReport:
         """The report of the decisions so far; see :func:`atypia.review.report.final.make_report`."""

@@ -156,6 +156,16 @@ class WholeRateReply(BaseModel):
     notes: list[str]
 
 
+class NextCommandReply(BaseModel):
+    """The command that calibrates the model with the decided figures."""
+
+    command: str
+    file: str = Field(description="Name under which the page saves the decided figures")
+    atypical: int
+    normal: int
+    notes: list[str]
+
+
 class Rates(BaseModel):
     """The rate of all figures; null without a model's probabilities."""
 

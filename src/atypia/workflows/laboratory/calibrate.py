@@ -48,7 +48,16 @@ from atypia.statistics.labelling import spread_over_scores
 from atypia.statistics.laboratories import Classes, LaboratoryPrior, class_scores
 from atypia.statistics.metrics import UndefinedMetricWarning
 from atypia.statistics.resampling import PredictedLabels
-from atypia.workflows.laboratory.own_figures import ScoredOwnFigures, made_from, scored, with_decisions, without_copies
+from atypia.workflows.laboratory.own_figures import (
+    Cases,
+    ScoredOwnFigures,
+    labelled,
+    made_from,
+    scored,
+    with_cases,
+    with_decisions,
+    without_copies,
+)
 from atypia.workflows.laboratory.told import interval_values, outcome_text, table_text
 
 DECIDED: Final = ("balanced_accuracy", "sensitivity", "specificity")
@@ -159,6 +168,7 @@ def calibrate(
     out: str | Path | None = None,
     *,
     decisions: str | Path | None = None,
+    cases: Cases = "given",
     prior: str | Path | None = None,
     runtime: str | None = None,
     allow: Iterable[str] = (),
@@ -174,6 +184,7 @@ def calibrate(
             ``image`` and ``label`` (and ``case_id``, ``mpp``), the review page's ``manifest.parquet``.
         out: Folder of the calibrated model, which must not exist; None: nothing is written.
         decisions: The review page's ``decisions.csv``, for the labels of figures of ``on``.
+        cases: ``given``: those of the data; ``folder``: where a figure has none, the folder of its crop.
         prior: Folder of a training with protocol ``lodo``, whose left-out laboratories tell how much laboratories
             differ, in place of what the model says of that or the default.
         runtime: What runs the network; None for the first that is there, as for ``atypia predict``.
@@ -196,14 +207,22 @@ def calibrate(
     if out is not None:
         check_new(Path(out))
     opened = _opened(model, runtime)
-    manifest, notes = on if isinstance(on, Manifest) else open_data(on, root), []
+    manifest, notes = on if isinstance(on, Manifest) else open_data(labelled(on), root), []
     if decisions is not None:
         manifest, said = with_decisions(manifest, Path(decisions))
         notes += said
+    manifest, said = with_cases(manifest, cases)
+    notes += said
     _ = manifest.labels  # every figure needs one
     manifest, said = without_copies(manifest)
     notes += said
-    checked = check_set(open_target(opened.folder), manifest, tuple(allow), progress)
+    target = open_target(opened.folder)
+    checked = check_set(target, manifest, tuple(allow), progress)
+    if target.manifest is None:
+        notes.append(
+            f"whether {opened.bundle.name} was trained on these figures is told by the names of data sets alone: its "
+            "training figures are not stored with it"
+        )
     notes += [text for text in checked.warnings if "images cannot be used" not in text]
     own = scored(manifest, opened.classifier, progress)
     notes += own.notes

@@ -6,8 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from os import PathLike
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +24,11 @@ from atypia.data.sources.layouts import class_label
 from atypia.data.textfiles import read_table
 from atypia.inference.bundles.bundle import Bundle
 from atypia.inference.classifier import Classifier
+from atypia.inference.results import is_results
 
 RATER, DECISION = "rater", "decision"
 """Columns of the review page's ``decisions.csv``, beside the figure's id."""
+Cases = Literal["given", "folder"]
 NO_VOTES: Final = ("", "unsure", "not-mitosis")
 MOST_SHOWN: Final = 3
 
@@ -112,6 +115,63 @@ def with_decisions(manifest: Manifest, path: Path) -> tuple[Manifest, tuple[str,
     for one, label in zip(manifest.take(np.array(rows)).table.to_pylist(), labels, strict=True):
         found.append({**one, r.LABEL: label, r.SOFT_LABEL: None, r.VOTES: None, r.N_RATERS: None})
     return Manifest.from_rows(found, manifest.name, manifest.task, manifest.root, manifest.notes), tuple(notes)
+
+
+def labelled(on: str | PathLike[str]) -> str | PathLike[str]:
+    """What was named as labelled figures, where it is not a file of a review or of predictions by mistake.
+
+    Raises:
+        InputError: It holds decisions without crops, or calls without labels.
+    """
+    path = Path(on)
+    if not path.is_file() or path.suffix.lower() not in (".csv", ".parquet"):
+        return on
+    if path.suffix.lower() == ".csv":
+        columns = list(read_table(path).columns)
+    else:
+        import pyarrow.parquet as pq
+
+        columns = pq.read_schema(path).names
+    if r.FIGURE_ID in columns and DECISION in columns and r.IMAGE not in columns:
+        fix = "export «Decided figures» under Files on the review page and name that file; or name the reviewed crops "
+        raise InputError(must("on", "labelled figures with their crops", f"{path}, the decisions of a review",
+                              f"{fix}with --on and this file with --decisions"))  # fmt: skip
+    if is_results(columns):
+        fix = f"decide figures with `atypia serve {path}`, then export «Decided figures» under Files and name that file"
+        raise InputError(must("on", "labelled figures", f"{path}, results of `atypia predict`", fix))
+    return on
+
+
+def with_cases(manifest: Manifest, cases: Cases) -> tuple[Manifest, tuple[str, ...]]:
+    """The figures with their cases, and a note where none is known.
+
+    Args:
+        manifest: The figures.
+        cases: ``given``, or ``folder``: a crop without a case is of the case that its folder is named after.
+
+    Raises:
+        InputError: All crops are in one folder.
+    """
+    known = len(manifest) - manifest.table[r.CASE_ID].null_count
+    if cases == "given":
+        if known or len(manifest) < 2:
+            return manifest, ()
+        return manifest, (
+            "no case is known: each figure counts as a case of its own, so intervals are too narrow where cases have several; "
+            "fix: a column case_id, or --cases folder where each case has a folder",
+        )
+    rows = manifest.table.to_pylist()
+    folders = {str(Path(row[r.IMAGE]).parent) for row in rows if row[r.CASE_ID] is None}
+    if not known and len(folders) < 2:
+        fix = "leave the option out, or put the crops of each case into a folder"
+        raise InputError(must("cases", "folders of two cases or more", "crops in one folder", fix))
+    short = {folder: Path(folder).name for folder in folders}
+    names = short if len(set(short.values())) == len(folders) else {folder: folder for folder in folders}
+    found = [
+        row if row[r.CASE_ID] is not None else {**row, r.CASE_ID: names[str(Path(row[r.IMAGE]).parent)]} for row in rows
+    ]
+    made = Manifest.from_rows(found, manifest.name, manifest.task, manifest.root, manifest.notes)
+    return made, (f"cases of {len(rows) - known} figures are the {len(folders)} folders of their crops",)
 
 
 def without_copies(manifest: Manifest) -> tuple[Manifest, tuple[str, ...]]:

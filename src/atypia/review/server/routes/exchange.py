@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
@@ -14,7 +15,7 @@ from atypia.review.decisions.exchange import decisions_csv, decisions_geojson, l
 from atypia.review.decisions.manifest import decision_manifest
 from atypia.review.server.context import Open, Review
 from atypia.review.server.routes.figures import RaterQuery
-from atypia.review.server.schemas import MAX_ID, Imported
+from atypia.review.server.schemas import MAX_ID, Imported, NextCommandReply
 
 router = APIRouter(tags=["exchange"])
 ExportName = Literal[
@@ -63,6 +64,12 @@ def _made(review: Review, name: str, rater: str | None, slide: int | None, decid
     taught = decision_manifest(review.figures, review.intake.decision_state, review.slides, decided)
     with TemporaryDirectory() as folder:
         return taught.manifest.save(Path(folder) / name).read_bytes()
+
+
+@router.get("/calibration")
+def calibration(review: Open) -> NextCommandReply:
+    """The command that calibrates the model with the decided figures, and what is missing for it."""
+    return NextCommandReply(**asdict(review.next_command()))
 
 
 @router.post("/imports")

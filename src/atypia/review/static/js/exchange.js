@@ -33,14 +33,14 @@ const EXPORTS = [
 const fileName = (address) => address.split("?")[0];
 
 // Not a plain link, because a link would save an error message under the name of the file.
-async function download(address, result) {
+async function download(address, result, name = fileName(address)) {
   result.textContent = "Preparing the file …";
   try {
     const blob = await fetchFile(`/exports/${address}`);
     const local = URL.createObjectURL(blob);
-    h("a", { href: local, download: fileName(address) }).click();
+    h("a", { href: local, download: name }).click();
     setTimeout(() => URL.revokeObjectURL(local), 60000);
-    result.textContent = `${fileName(address)} was saved.`;
+    result.textContent = `${name} was saved.`;
   } catch (error) {
     if (!(error instanceof RefusedError) && !(error instanceof OfflineError)) throw error;
     result.textContent = `The file is not available: ${error.message}`;
@@ -65,7 +65,7 @@ export class ExchangeView {
   }
 
   #show() {
-    fill(this.body, this.#exports(), this.#imports(), this.#predict());
+    fill(this.body, this.#exports(), !store.blind && this.#calibrate(), this.#imports(), this.#predict());
   }
 
   #exports() {
@@ -100,6 +100,39 @@ export class ExchangeView {
         ),
         store.session.has.slides && h("label", { class: "slide-choice" }, "Slide for QuPath ", slide), result),
     );
+  }
+
+  /** The next command, with the name of the file that the button saves. */
+  #calibrate() {
+    const box = h("div", { class: "box" }, h("p", { class: "faint" }, "Counting …"));
+    this.#fillCalibration(box);
+    return h("section", { "aria-labelledby": "f-calibrate" },
+      h("h2", { id: "f-calibrate" }, "Calibrate the model on these decisions"), box);
+  }
+
+  async #fillCalibration(box) {
+    try {
+      const next = await get("/calibration");
+      const result = h("output", { class: "result", role: "status" });
+      const save = () => download("manifest.parquet?decided=true", result, next.file);
+      const copy = async () => {
+        await navigator.clipboard.writeText(next.command);
+        result.textContent = "The command was copied.";
+      };
+      fill(box,
+        h("p", {}, h("b", {}, `${whole(next.atypical)} atypical and ${whole(next.normal)} normal figures`),
+          " are decided. Save them, and run the command in the folder of the file; it says how good the model is here, and adjusts its threshold as far as they justify it."),
+        next.notes.length > 0 && h("ul", { class: "faint" }, next.notes.map((text) => h("li", {}, text))),
+        h("pre", { class: "command" }, h("code", {}, next.command)),
+        h("div", { class: "line-up" },
+          h("button", { type: "button", class: "primary", disabled: next.atypical + next.normal === 0, on: { click: save } }, `Save ${next.file}`),
+          navigator.clipboard && h("button", { type: "button", on: { click: copy } }, "Copy the command"),
+          h("a", { href: "#next" }, "Figures that are most useful to decide")),
+        result);
+    } catch (error) {
+      if (!(error instanceof RefusedError) && !(error instanceof OfflineError)) throw error;
+      fill(box, h("p", { class: "faint" }, `The command could not be made: ${error.message}`));
+    }
   }
 
   async #offerSlides(select) {

@@ -83,7 +83,7 @@ def _amounts(crop: Pixels) -> Floats | None:
     density = -np.log((crop.reshape(-1, 3).astype(np.float64) + 1) / LIGHT)
     stained = density[(density >= LEAST_DENSITY).all(axis=1)]
     stains = _stains(stained) if len(stained) >= FEWEST_STAINED else None
-    return None if stains is None else np.linalg.lstsq(stains, density.T, rcond=None)[0]
+    return None if stains is None else np.asarray(np.linalg.lstsq(stains, density.T, rcond=None)[0], dtype=np.float64)
 
 
 def _stains(stained: Floats) -> Floats | None:

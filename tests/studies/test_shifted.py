@@ -78,7 +78,7 @@ def test_the_report_has_mean_and_worst_of_both(studied: tuple[Plan, Path]) -> No
         assert worst is not None and worst.values["auroc"].estimate <= one.mean["auroc"].estimate
     table = unseen_table(found, "shifted")
     assert table.columns[0].title == "crops"
-    rows = [dict(zip([c.key for c in table.columns], row, strict=True)) for row in table.rows]
+    rows = [dict(zip([c.name for c in table.columns], row, strict=True)) for row in table.rows]
     assert sum(row["left_out"] == "worst" for row in rows) == 4
     assert {str(row["crops"]).endswith(SHIFT) for row in rows} == {True, False}
     assert any("minus that of plain" in str(row["left_out"]) for row in rows)

@@ -64,5 +64,5 @@ def test_a_store_under_a_change(tmp_path: Path) -> None:
     batches = [crops for _, crops in changed.batches(np.array([5, 0]), 1)]
     assert np.array_equal(batches[0][0], changed.crops[5]) and np.array_equal(batches[1][0], changed.crops[0])
     assert changed.crops[np.array([], np.int64)].shape == (0, 32, 32, 3)
-    with pytest.raises(InputError, match=r"shift.*must be one of .*blur.*got 'fog'"):
+    with pytest.raises(InputError, match=r"`shift` must be one of .*blur.*fog"):
         shifted_store(replace(store), "fog")

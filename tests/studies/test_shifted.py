@@ -89,13 +89,13 @@ def test_one_training_set_and_known_changes_only(tmp_path: Path) -> None:
     assert shifted_set(manifest, "blur").fingerprint != shifted_set(manifest, "jpeg").fingerprint
     two = {"train": [{"phantom": {"n": 24}}, {"phantom": {"n": 24, "seed": 1}}], "shifts": ["blur"]}
     base = {"name": "s", "summary": "x", "protocol": {"name": "lodo"}, "models": [{"recipe": "probe"}]}
-    with pytest.raises(InputError, match=r"data.train must be one set where `shifts` are given, got 2 sets"):
+    with pytest.raises(InputError, match=r"`data.train` must be one set where `shifts` are given, got 2 sets"):
         planned_shifts(StudyConfig.model_validate({**base, "data": two}).data, manifest, tmp_path)
-    with pytest.raises(ValueError, match=r"shift must be one of .*got 'fog'"):
+    with pytest.raises(ValueError, match=r"`shift` must be one of .*fog"):
         StudyConfig.model_validate({**base, "data": {"train": "x", "shifts": ["fog"]}})
     assert copied_view("view-0.75") == 0.75
     for wrong in ("view-0", "view-2", "view-x"):
-        with pytest.raises(ValueError, match=r"copies must be view-SHARE"):
+        with pytest.raises(ValueError, match=r"`copies` must be view-SHARE"):
             copied_view(wrong)
 
 

@@ -20,6 +20,7 @@ from atypia.statistics.intervals import Interval
 from atypia.training.recipe import load_recipe
 from atypia.training.train import train
 from atypia.training.trainer import TrainingRequest
+from atypia.workflows.laboratory import adapt as workflow
 from atypia.workflows.laboratory.adapt import ADAPTED, CV, REPORT, _reason, adapt, between, drift, mean_of
 
 TINY = ("backbone=tiny-vit", "epochs=1", "batch_size=16", "geometry.out_px=64", "input_px=64", "view=1.0", "ema=null",
@@ -84,6 +85,16 @@ def test_what_is_better_is_taken_and_what_forgets_is_not() -> None:
         _reason(interval(0.03, 0.01), 0.5, {"balanced_accuracy": interval(-0.02, -0.03)}) or ""
     )
     assert _reason(interval(0.03, 0.01), 0.5, {"balanced_accuracy": interval(-0.005, -0.03)}) is None
+
+
+def test_a_rendered_set_to_keep_needs_no_images_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow, "RENDERED", 8)
+    monkeypatch.setattr(workflow, "cache_root", lambda: tmp_path)
+    rendered = workflow.set_to_keep(workflow.PHANTOM)
+    assert len(rendered) == 8 and set(rendered.labels.tolist()) == {0, 1}
+    assert workflow.set_to_keep(workflow.PHANTOM).fingerprint == rendered.fingerprint, "made once"
+    path = saved(rendered.take(np.arange(3)), tmp_path)
+    assert len(workflow.set_to_keep(path)) == 3, "any other name is a data set"
 
 
 def test_what_cannot_be_adapted_is_refused(first: Path, phantom: Manifest, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.artifacts import write_json
 from atypia.base.errors import InputError, must
+from atypia.base.paths import cache_root
 from atypia.base.process.progress import Progress, silent
 from atypia.data.crops.store import CropStore, open_store
 from atypia.data.images.geometry import CropGeometry
@@ -55,6 +56,10 @@ SHARES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the tuned weights; 0 is the initial model."""
 LEVEL: Final = 0.8
 """The new weights are taken where the interval of this level of the gain in balanced accuracy lies above 0."""
+PHANTOM: Final = "phantom"
+"""Name of the rendered set to keep, which every machine can make."""
+RENDERED: Final = 240
+"""Its figures, of four made-up laboratories."""
 MOST_FORGOTTEN: Final = 0.01
 """Balanced accuracy that may be lost on the set that is to be kept."""
 LEAST: Final = 10
@@ -113,7 +118,8 @@ class Adaptation:
             lines += table_text(("set to keep", "difference"), ("balanced_accuracy", "auroc"), (self.forgotten,))
         else:
             lines.append(
-                "what it forgets elsewhere was not measured: name a labelled set of other laboratories with --keep"
+                "what it forgets elsewhere was not measured: name a labelled set of other laboratories with --keep, or "
+                f"--keep {PHANTOM} where none is at hand"
             )
         lines.append(f"adapted: {self.out}" if self.kept is None else f"kept as it was: {self.kept}")
         return "\n".join(lines)
@@ -161,7 +167,8 @@ def adapt(
         out: Folder: ``cross-validation/`` (the folds, continued by the same call), ``adaptation.json``, ``bundle/``.
         folds: Parts of the cases, from 2.
         overrides: Changes of the recipe ``adapt``, ``key=value``.
-        keep: Labelled data of other laboratories on which no more than :data:`MOST_FORGOTTEN` may be lost.
+        keep: Labelled data of other laboratories on which no more than :data:`MOST_FORGOTTEN` may be lost; :data:`PHANTOM`
+            for rendered figures, where no images of other laboratories are at hand.
         seed: Of folds, training and intervals.
         allow: Leakage findings that are named as exceptions.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -251,7 +258,7 @@ def _judged(
     share = _best_share(found, parts, manifest.labels)
     final = between(begin.bundle, mean_of(tuned), share)
     gain = _differences(labels, two, one, cases, METRICS, job.seed)
-    forgotten = {} if keep is None else _forgotten(begin, final, open_data(keep, root), job)
+    forgotten = {} if keep is None else _forgotten(begin, final, set_to_keep(keep, root, progress), job)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UndefinedMetricWarning)
         before, after = (metric_intervals(labels, p, cases, METRICS, Bootstrap(seed=job.seed)) for p in (one, two))
@@ -278,6 +285,15 @@ def _judged(
         replace(final, name=f"{begin.bundle.name}-adapted", training={**final.training, ADAPTED: facts}).save(out)
     write_json(job.out.parent / REPORT, report.as_dict())
     return report
+
+
+def set_to_keep(keep: str, root: Path | None = None, progress: Progress = silent) -> Manifest:
+    """The labelled figures on which nothing may be lost; rendered ones lie in the cache."""
+    if keep != PHANTOM:
+        return open_data(keep, root)
+    from atypia.data.phantom.dataset import write_phantom
+
+    return write_phantom(cache_root() / PHANTOM / f"keep-{RENDERED}", RENDERED, progress=progress)
 
 
 def _reason(sure: Interval, share: float, forgotten: Mapping[str, Interval]) -> str | None:

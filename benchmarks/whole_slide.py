@@ -116,7 +116,7 @@ def points_on_tissue() -> np.ndarray:
 
 def write_points(path: Path, places: np.ndarray) -> Path:
     """A table of points."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("x_px", "y_px"), *places.tolist()])
     return path
 

@@ -14,7 +14,7 @@ from atypia.base.errors import DataError, InputError, must
 from atypia.base.process.cores import core_count
 from atypia.inference.bundles.integrity import ExportedNetwork
 from atypia.inference.runtimes.exported import Floats, in_batches, opened_network, settings
-from atypia.inference.runtimes.providers import AUTO, CPU, PROCESSOR, Place, in_integers, place_of
+from atypia.inference.runtimes.providers import AUTO, CPU, PROCESSOR, ComputePlace, in_integers, place_of
 
 BATCH: Final = 8
 """Crops that pass at once: what a layer gives for so few stays in the processor's cache, some 8 % faster than for 32."""
@@ -82,7 +82,7 @@ class OnnxRuntime:
         return np.asarray(logits), np.asarray(features)
 
 
-def _started(place: Place, asked: str, running: Sequence[str]) -> Place:
+def _started(place: ComputePlace, asked: str, running: Sequence[str]) -> ComputePlace:
     """The place that a session really has: onnxruntime goes on without a provider that does not start.
 
     Raises:
@@ -93,7 +93,7 @@ def _started(place: Place, asked: str, running: Sequence[str]) -> Place:
     fix = f"install the libraries that onnxruntime's {place.providers[0]} needs (its messages name them)"
     if asked != AUTO:
         raise InputError(must("device", "one that starts on this machine", asked, f"{fix}, or leave it out"))
-    return Place(CPU, (PROCESSOR,), f"onnxruntime's {place.providers[0]} did not start", f"for the GPU: {fix}")
+    return ComputePlace(CPU, (PROCESSOR,), f"onnxruntime's {place.providers[0]} did not start", f"for the GPU: {fix}")
 
 
 def _session(network: ExportedNetwork, options: Any, providers: Sequence[str]) -> Any:

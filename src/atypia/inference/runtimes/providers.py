@@ -35,7 +35,7 @@ _FLOATS: Final = (
 
 
 @dataclass(frozen=True)
-class Place:
+class ComputePlace:
     """Where a network is computed.
 
     Attributes:
@@ -61,7 +61,7 @@ def gpu_seen() -> bool:
     return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
 
 
-def place_of(device: str, available: Sequence[str], integers: bool, gpu: bool | None = None) -> Place:
+def place_of(device: str, available: Sequence[str], integers: bool, gpu: bool | None = None) -> ComputePlace:
     """Where to compute.
 
     Args:
@@ -82,7 +82,7 @@ def place_of(device: str, available: Sequence[str], integers: bool, gpu: bool | 
         fix = "leave it out for the best there is"
         raise InputError(must("device", f"one of {', '.join(PREDICT_DEVICES)}", device, fix))
     if device == CPU:
-        return Place(CPU, (PROCESSOR,), "asked for")
+        return ComputePlace(CPU, (PROCESSOR,), "asked for")
     if device in PROVIDERS:
         if PROVIDERS[device] not in available:
             known = ", ".join([CPU, *(name for name, provider in PROVIDERS.items() if provider in available)])
@@ -92,15 +92,15 @@ def place_of(device: str, available: Sequence[str], integers: bool, gpu: bool | 
         if integers:
             expected = "cpu for a network in 8-bit integers, whose products onnxruntime computes on processors only"
             raise InputError(must("device", expected, device, _FLOATS))
-        return Place(device, (PROVIDERS[device], PROCESSOR), "asked for")
+        return ComputePlace(device, (PROVIDERS[device], PROCESSOR), "asked for")
     cuda = PROVIDERS["cuda"] in available
     there = (gpu_seen() if gpu is None else gpu) or cuda
     if integers:
         why = "8-bit integers, whose products onnxruntime computes on processors only"
-        return Place(CPU, (PROCESSOR,), why, f"for the GPU: {_FLOATS}" if there else "")
+        return ComputePlace(CPU, (PROCESSOR,), why, f"for the GPU: {_FLOATS}" if there else "")
     if cuda:
-        return Place("cuda", (PROVIDERS["cuda"], PROCESSOR), "the installed onnxruntime can use a GPU")
+        return ComputePlace("cuda", (PROVIDERS["cuda"], PROCESSOR), "the installed onnxruntime can use a GPU")
     if there:
         why = "there is a GPU, but the installed onnxruntime is for processors only"
-        return Place(CPU, (PROCESSOR,), why, f"for the GPU: {_INSTALL['cuda']}")
-    return Place(CPU, (PROCESSOR,), "no GPU was found")
+        return ComputePlace(CPU, (PROCESSOR,), why, f"for the GPU: {_INSTALL['cuda']}")
+    return ComputePlace(CPU, (PROCESSOR,), "no GPU was found")

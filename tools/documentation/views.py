@@ -141,7 +141,8 @@ def _lowest(metric: str) -> Callable[[], str]:
     def text() -> str:
         rows = [row for row in read("model/left-out").rows if row["figures"]]
         row = min(rows, key=lambda row: float(row[metric]))
-        return f"{' | '.join(row['laboratory'].split(' | ')[:2])} ({float(row[metric]):.3f})".replace("|", "at")
+        named = row["laboratory"].split(" | ")[:-2]  # without species and tumour
+        return f"{', '.join(named)} ({float(row[metric]):.3f})"
 
     return text
 

@@ -20,7 +20,7 @@ from atypia.studies import ledger
 ROOT = Path(__file__).parents[2]
 WINDOWS_LIKE = Path(__file__).with_name("windows_like.py")
 FILES = sorted(path for folder in ("src", "tools", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
-ELSEWHERE = {"os", "Image", "tarfile", "archive", "kind", "self"}
+ELSEWHERE = {"os", "Image", "tarfile", "archive", "kind", "self", "maker"}
 """Owners of an `open` that gives bytes, or no file at all."""
 
 

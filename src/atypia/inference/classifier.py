@@ -339,15 +339,9 @@ def _closed(member: Member) -> _Closed:
     if member.path is None:
         fix = "open it from a bundle with Classifier.load"
         raise InputError(must("classifier", "opened from files to be pickled", f"{member.name}, made in memory", fix))
-    device = str(getattr(member.runtime, "device", "auto"))
-    return _Closed(
-        member.name,
-        member.path,
-        member.runtime.name,
-        _fingerprint(member.runtime),
-        member.decision,
-        device.partition(":")[0],
-    )
+    runtime = member.runtime
+    device = str(getattr(runtime, "device", "auto")).partition(":")[0]
+    return _Closed(member.name, member.path, runtime.name, _fingerprint(runtime), member.decision, device)
 
 
 def _opened_again(closed: Sequence[_Closed], tta: bool) -> Classifier:

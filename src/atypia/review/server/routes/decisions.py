@@ -13,23 +13,17 @@ from atypia.review.decisions.consensus import consensus_report
 from atypia.review.decisions.listing import described, progress
 from atypia.review.decisions.log import Event
 from atypia.review.decisions.words import tags_of
+from atypia.review.server.bodies import MAX_ID, NewArbitration, NewAssignment, NewDecision, NewDecisions, NewRater, Undo
 from atypia.review.server.context import Open, Review
 from atypia.review.server.routes.figures import RaterQuery
 from atypia.review.server.schemas import (
-    MAX_ID,
     Consensus,
     DecisionReply,
     FigureList,
     LogEntry,
-    NewArbitration,
-    NewAssignment,
-    NewDecision,
-    NewDecisions,
-    NewRater,
     Rater,
     Rates,
     Several,
-    Undo,
     Undone,
     UndoneFigure,
     WholeRateReply,

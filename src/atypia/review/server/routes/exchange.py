@@ -13,9 +13,10 @@ from fastapi.responses import Response
 from atypia.review.decisions.checks import checked_name
 from atypia.review.decisions.exchange import decisions_csv, decisions_geojson, log_csv, read_decisions
 from atypia.review.decisions.manifest import decision_manifest
+from atypia.review.server.bodies import MAX_ID
 from atypia.review.server.context import Open, Review
 from atypia.review.server.routes.figures import RaterQuery
-from atypia.review.server.schemas import MAX_ID, Imported, NextCommandReply
+from atypia.review.server.schemas import Imported, NextCommandReply
 
 router = APIRouter(tags=["exchange"])
 ExportName = Literal[

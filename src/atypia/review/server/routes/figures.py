@@ -12,8 +12,9 @@ from atypia.review.decisions.listing import FigureQuery, SortName, described, se
 from atypia.review.decisions.words import NO_DECISION, DecisionName
 from atypia.review.figures.learning import calibration_queue, label_error_queue, value_queue
 from atypia.review.media.crops import MAX_AROUND, MAX_PX, ViewName
+from atypia.review.server.bodies import MAX_ID, NewFigure
 from atypia.review.server.context import Open
-from atypia.review.server.schemas import MAX_ID, Figure, FigurePage, NewFigure, QueueReply
+from atypia.review.server.schemas import Figure, FigurePage, QueueReply
 
 router = APIRouter(tags=["figures"])
 

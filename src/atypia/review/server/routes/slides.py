@@ -13,9 +13,10 @@ from fastapi.responses import JSONResponse, Response
 from atypia.base.errors import DataError
 from atypia.review.figures.figures import FIELD_PX, FIELD_UM
 from atypia.review.media.slides import dzi
+from atypia.review.server.bodies import MAX_ID
 from atypia.review.server.context import Open
 from atypia.review.server.routes.figures import Blind, RaterQuery
-from atypia.review.server.schemas import MAX_ID, SlideEntry, SlideFigure
+from atypia.review.server.schemas import SlideEntry, SlideFigure
 
 router = APIRouter(tags=["slides"])
 PATIENCE_S = 2.0

@@ -239,7 +239,7 @@ def test_openapi_is_complete(figures: ReviewFigures, client) -> None:
         "/health", "/metrics", "/session", "/figures", "/figures/{index}", "/figures/{index}/crop", "/raters",
         "/decisions", "/decisions/several", "/decisions/undo", "/assignments", "/consensus", "/arbitration", "/queue", "/slides", "/slides/{slide}.dzi",
         "/slides/{slide}_files/{level}/{column}_{row}.jpeg", "/slides/{slide}/figures", "/exports/{name}", "/imports",
-        "/predict",
+        "/predict", "/rates", "/calibration",
     }  # fmt: skip
     assert set(described["paths"]) == paths
     assert all("description" in one for path in described["paths"].values() for one in path.values())

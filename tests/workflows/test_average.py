@@ -18,7 +18,7 @@ from atypia.inference.bundles.decision import fit_decision
 from atypia.inference.bundles.left_out import LEFT_OUT_KEY
 from atypia.inference.bundles.training_look import LOOK_KEY
 from atypia.inference.classifier import Classifier
-from atypia.inference.export.average import average_bundles
+from atypia.inference.export.average import LAST_LAYER, average_bundles, rescaled
 from atypia.inference.networks import load_network
 from atypia.inference.runtimes.torch_runtime import TorchRuntime
 from atypia.splits.protocol import make_split
@@ -54,12 +54,18 @@ def test_the_weights_are_the_mean_and_the_decision_is_of_laboratories_left_out(
     folds = [load_bundle(run / runs.BUNDLE) for run in runs.run_folders(labs)]
     assert len(folds) == len(made.members) == 2 and made.bundle.name == "mean"
     saved = load_bundle(made.out)
-    parts = [load_network(one).state_dict() for one in folds]
+    parts, scale = [load_network(one).state_dict() for one in folds], saved.training["logit_scale"]
     for key, value in load_network(saved).state_dict().items():
         expected = (parts[0][key].double() + parts[1][key].double()) / 2
+        if key in LAST_LAYER:
+            expected = scale["factor"] * expected + (scale["offset"] if key.endswith("bias") else 0.0)
         np.testing.assert_allclose(value.numpy(), expected.numpy(), rtol=1e-6, atol=1e-7)
 
     crops = open_store(phantom, saved.geometry).crops
+    every = np.ascontiguousarray(crops[np.arange(len(phantom))])
+    mean = np.mean([TorchRuntime(one).run(every)[0] for one in folds], axis=0)
+    # The decision was fitted on the members' logits: the average's are on their scale, on all figures (fewer than 512).
+    np.testing.assert_allclose(np.polyfit(TorchRuntime(saved).run(every)[0], mean, 1), (1, 0), atol=2e-3)
     split, held, labels = make_split("lodo", phantom, 0), [], []
     for fold in split.folds:
         rows = phantom.rows_of(fold.test)
@@ -105,3 +111,13 @@ def test_what_has_no_mean_is_refused(labs: Path, phantom: Manifest, tmp_path: Pa
     elsewhere = trained(phantom.take(np.arange(100)), tmp_path / "fewer")
     with pytest.raises(DataError, match="trained on other figures"):
         average([labs, elsewhere], tmp_path / "mean")
+
+
+def test_an_average_that_ranks_otherwise_than_its_members_is_refused(labs: Path) -> None:
+    bundle = load_bundle(runs.run_folders(labs)[0] / runs.BUNDLE)
+    z = np.linspace(-1, 1, 9)
+    changed, scale = rescaled(bundle, z, 3 * z + 0.5)
+    assert (scale.factor, scale.offset, scale.correlation) == pytest.approx((3, 0.5, 1))
+    np.testing.assert_allclose(changed.tensors["head.weight"], 3 * bundle.tensors["head.weight"], rtol=1e-6)
+    with pytest.raises(InputError, match="began at the same weights"):
+        rescaled(bundle, z, -z)

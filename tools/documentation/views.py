@@ -21,9 +21,9 @@ HOLD_OUT: Final = "ami-br, hold-out"
 ATNORM: Final = "atnorm-br, all"
 SETS: Final = {HOLD_OUT: ("AMi-Br hold-out", "ami-br"), ATNORM: ("AtNorM-Br", "atnorm-br")}
 METRICS: Final = {"balanced_accuracy": "BA", "auroc": "AUROC"}
-GOALS: Final = {(HOLD_OUT, "balanced_accuracy"): 0.85, (HOLD_OUT, "auroc"): 0.93,
-                (ATNORM, "balanced_accuracy"): 0.83, (ATNORM, "auroc"): 0.90}  # fmt: skip
-"""Set before the first model that ships was trained."""
+GOALS: Final = {(HOLD_OUT, "balanced_accuracy"): 0.87, (HOLD_OUT, "auroc"): 0.945,
+                (ATNORM, "balanced_accuracy"): 0.84, (ATNORM, "auroc"): 0.915}  # fmt: skip
+"""Set before the networks of the model that ships were trained."""
 _TABLE: Final = re.compile(r"(<!-- data: ([\w/-]+) -->\n).*?(\n<!-- /data -->)", re.DOTALL)
 _VALUE: Final = re.compile(r"(<!-- value: ([\w -]+) -->).*?(<!-- /value -->)", re.DOTALL)
 
@@ -37,7 +37,7 @@ def headline() -> str:
     """The shipped model's twin on the test sets, beside the best published results."""
     lines = [
         [
-            "`atypia-amibr` on a test set, one forward pass, threshold from out-of-fold figures",
+            "`atypia-amibr` on a test set, one forward pass, threshold from laboratories that were left out",
             "BA",
             "AUROC",
             "best published single models: BA, AUROC",

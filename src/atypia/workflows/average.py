@@ -11,7 +11,7 @@ scored by the classifier that never saw it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.errors import DataError, InputError, must
 from atypia.base.process.progress import Progress, silent
+from atypia.base.seeds import generator
 from atypia.data.audit.contamination import PARTS_KEY, published_parts
 from atypia.data.crops.store import open_store
 from atypia.data.manifest import Manifest
@@ -33,12 +34,14 @@ from atypia.inference.bundles.left_out import LEFT_OUT_KEY, LeftOutRecord, recor
 from atypia.inference.bundles.novelty import fit_novelty
 from atypia.inference.bundles.training_look import LOOK_KEY
 from atypia.inference.classifier import Classifier
-from atypia.inference.export.average import average_bundles
+from atypia.inference.export.average import average_bundles, rescaled
 from atypia.inference.export.derived import check_new
 from atypia.inference.predictions import read_predictions
 from atypia.splits.split import Split
 from atypia.workflows.laboratory.drift import training_look
 
+SCALED_ON: Final = 512
+"""Figures on which the scale of the average's logits is measured."""
 PARTS: Final = (runs.TEST, runs.VALIDATION)
 AVERAGE: Final = "average"
 """Recipe that an averaged bundle's facts name; what it is an average of stands under ``of``."""
@@ -155,7 +158,11 @@ def average(
         [TorchRuntime(one.bundle).run_rows(store.crops, mine, progress)[0] for one, mine in pairs]
     ).astype(np.float64)
     rows = np.concatenate(own)
-    features = TorchRuntime(plain).run_rows(store.crops, usable, progress)[1]
+    own_logits, features = TorchRuntime(plain).run_rows(store.crops, usable, progress)
+    compared = generator(0, "logit scale").permutation(len(usable))[:SCALED_ON]
+    logits = [TorchRuntime(one.bundle).run_rows(store.crops, usable[compared], progress)[0] for one in members]
+    wanted = np.stack(logits).astype(np.float64).mean(axis=0)
+    plain, scale = rescaled(plain, own_logits[compared].astype(np.float64), wanted)
     novelty = _novelty_held_out(features, usable, labels, manifest, members)
     decision = fit_decision(
         held, labels[rows], features, labels[usable], None,
@@ -169,7 +176,7 @@ def average(
         prior, why = _prior(given)
         notes += [why] if prior is None else []
         facts |= {} if prior is None else {LABORATORIES_KEY: prior}
-    training = _facts(manifest, members, part, len(usable))
+    training = {**_facts(manifest, members, part, len(usable)), "logit_scale": asdict(scale)}
     bundle = replace(plain, decision=replace(decision, fitted=facts), training=training)
     if any(domain is not None for domain in manifest.table[r.DOMAIN].to_pylist()):
         words = f"{len(usable):,} figures of {manifest.name}"

@@ -1,15 +1,16 @@
 """One network whose weights are the mean of several of one architecture, which began at the same weights.
 
 Networks that were tuned from one start lie close together: the mean of their weights gives about what the mean of their
-logits gives, at the cost of one (Wortsman et al. 2022, «Model soups», arXiv 2203.05482). The mean of classifiers that
+logits gives, at the cost of one (Wortsman et al. 2022, «Model soups», arXiv 2203.05482), but on a smaller scale: what the
+networks learned each in its own way is divided by their number. :func:`rescaled` undoes this. The mean of classifiers that
 began elsewhere is worth nothing, and nothing here can tell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +20,27 @@ from atypia.inference.bundles.bundle import FULL, PROBE, Bundle
 from atypia.inference.bundles.decision import Decision
 from atypia.inference.export.compact import whole
 
+LEAST_CORRELATION: Final = 0.5
+"""Of an average's logits with the mean of its members', below which it is no classifier."""
+LAST_LAYER: Final = ("head.weight", "head.bias")
+"""Tensors of the linear layer that gives the logit."""
 STATISTICS = ("running_mean", "running_var")
 """Last part of the names of a batch norm's tensors that are measured on crops, and not learned."""
+
+
+@dataclass(frozen=True)
+class LogitScale:
+    """The line by which an average's logits became ``factor · logit + offset``.
+
+    Attributes:
+        factor: About the number of members where they share little, 1 where they are equal.
+        offset: In units of the logit.
+        correlation: Of the average's logits with the mean of the members'.
+    """
+
+    factor: float
+    offset: float
+    correlation: float
 
 
 def average_bundles(bundles: Sequence[Bundle], decision: Decision, name: str) -> Bundle:
@@ -68,6 +88,40 @@ def average_bundles(bundles: Sequence[Bundle], decision: Decision, name: str) ->
             total[key] = total[key] + value.astype(np.float64) if key in total else value.astype(np.float64)
     tensors = {key: (value / len(bundles)).astype(np.float32) for key, value in total.items()}
     return replace(full, name=name, decision=decision, adaptation=FULL, tensors=tensors, training={})
+
+
+def rescaled(
+    bundle: Bundle, own: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]
+) -> tuple[Bundle, LogitScale]:
+    """The network with the last layer changed so that its logits are, by least squares, on the scale of others.
+
+    Args:
+        bundle: An averaged network.
+        own: Its logits of some figures, shape (n,).
+        wanted: What they are to be like: the mean of the members' logits of the same figures, shape (n,).
+
+    Returns:
+        The network, and the line.
+
+    Raises:
+        InputError: The logits do not rise together, so that the average is worth nothing.
+    """
+    factor, offset = (float(value) for value in np.polyfit(own, wanted, 1))
+    correlation = float(np.corrcoef(own, wanted)[0, 1])
+    if not (factor > 0 and correlation >= LEAST_CORRELATION):
+        expected = (
+            f"networks whose average ranks figures as they do (correlation of logits at least {LEAST_CORRELATION:g})"
+        )
+        raise InputError(
+            must("bundles", expected, f"{correlation:.2f}", "average networks that began at the same weights")
+        )
+    weight, bias = (bundle.tensors[key].astype(np.float64) for key in LAST_LAYER)
+    changed = dict(
+        zip(
+            LAST_LAYER, ((factor * weight).astype(np.float32), (factor * bias + offset).astype(np.float32)), strict=True
+        )
+    )
+    return replace(bundle, tensors={**bundle.tensors, **changed}), LogitScale(factor, offset, correlation)
 
 
 def _difference(one: Bundle, other: Bundle) -> str:

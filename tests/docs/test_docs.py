@@ -94,6 +94,8 @@ def verbs(group: Any = None) -> Iterator[Any]:
             yield command
 
 
+SHELL = {"cd", "curl", "export", "git", "ln", "pip", "python", "python3", "source"}
+"""Commands of others that a page may show."""
 COMMANDS = [(named(page), line) for page in PAGES for line in console_lines(page.read_text("utf-8"))]
 EXAMPLES = [
     (f"help of {command.name}", line) for command in verbs() for line in re.findall(r"`(atypia [^`]+)`", command.epilog)
@@ -112,7 +114,7 @@ def test_a_command_that_is_shown_exists(where: str, line: str) -> None:
         case "pytest":
             assert all((ROOT / word.partition("::")[0]).exists() for word in words[1:] if word.startswith("tests/"))
         case _:
-            assert words[0] in {"git", "cd", "curl", "pip", "python", "python3", "export", "source"}, f"{where}: {line}"
+            assert words[0] in SHELL, f"{where}: {line}"
 
 
 def test_there_are_commands_to_check() -> None:

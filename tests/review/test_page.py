@@ -92,6 +92,8 @@ def test_blind_mode_hides_what_the_model_and_others_say(serving: Callable[..., S
     for index in range(80):
         site.review.intake.decide("Ben", index, "atypical", "Ben's note")
     page = site.gallery()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
     site.choose("Ada")
     assert page.locator(".card .says .symbol").count() > 0
     answers: list[Any] = []
@@ -110,6 +112,8 @@ def test_blind_mode_hides_what_the_model_and_others_say(serving: Callable[..., S
         or not page.locator("summary", has_text="Call").is_visible()
     )
 
+    assert any("/rates" in url for url in asked), "it is fetched where it is shown"
+    asked.clear()
     page.keyboard.press("Enter")
     page.locator("dialog.large .facts").first.wait_for()
     assert page.locator("dialog.large h3", has_text=re.compile("Model|Others")).count() == 0
@@ -120,10 +124,16 @@ def test_blind_mode_hides_what_the_model_and_others_say(serving: Callable[..., S
         site.visit(view)
         page.get_by_role("heading", name="Hidden in blind mode").wait_for()
         page.keyboard.press("a")  # must decide nothing unseen
+    site.visit("files")
+    page.get_by_role("heading", name="Export").wait_for()
+    assert page.get_by_role("heading", name="Calibrate the model").count() == 0
     site.visit("queue")
     page.locator(".card .crop.loaded").first.wait_for()
     assert page.locator(".card .says .number").count() == 0
     site.settle()
+    assert page.locator(".tally").count() == 1 and page.locator(".tally .whole").count() == 0
+    telling = re.compile(r"/(rates|calibration|consensus|arbitration)(\?|$)")
+    assert asked and not [url for url in asked if telling.search(url)], "what is hidden is not fetched either"
     page.reload()
     page.locator("#tools button[aria-pressed=true]").wait_for()  # reloading does not lift the veil
     decision_state = site.review.intake.decision_state

@@ -30,7 +30,7 @@ COMPANIONS = {
     "google": "protobuf: its error, where onnx is there",
     "h11": "uvicorn brings it",
     "markupsafe": "Jinja2 brings it",
-    "pandas": "`to_pandas` says what to install",
+    "pandas": "`to_pandas` says what to install; croma brings it",
     "pydantic_core": "Pydantic brings it",
     "starlette": "FastAPI brings it",
     "tiatoolbox": "a detector of somebody's own installation",
@@ -68,19 +68,22 @@ def imported(folder: str) -> set[str]:
     return found
 
 
+def owners_of(modules: set[str]) -> dict[str, set[str]]:
+    """The packages of modules; of one that is not installed, the package of its name."""
+    places = packages_distributions()
+    return {module: {plain(owner) for owner in places.get(module, [module])} for module in modules}
+
+
 def test_every_package_that_is_asked_for_is_used() -> None:
     modules = set().union(*(imported(name) for name in ("src", "tests", "tools", "benchmarks", "notebooks")))
-    places = packages_distributions()
-    used = {plain(owner) for module in modules for owner in places.get(module, ())}
+    used = set().union(*owners_of(modules).values())
     unused = (CORE | EXTRAS | DEV) - used - set(UNSEEN)
     assert not unused
     assert not set(UNSEEN) & used and set(UNSEEN) <= CORE | EXTRAS | DEV
 
 
 def test_the_package_imports_only_what_it_asks_for() -> None:
-    places = packages_distributions()
-    own = {"atypia", *sys.stdlib_module_names}
-    owners = {module: {plain(owner) for owner in places.get(module, ())} for module in imported("src") - own}
+    owners = owners_of(imported("src") - {"atypia", *sys.stdlib_module_names})
     assert {module for module, found in owners.items() if not found & (CORE | EXTRAS)} <= set(COMPANIONS)
 
 

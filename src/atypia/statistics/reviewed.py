@@ -108,7 +108,7 @@ def reviewed_rate(counts: ReviewedCounts, errors: ErrorRates, confidence: float 
     >>> errors = ErrorRates(0.8, 0.9, (0.3, 0.3))
     >>> found = reviewed_rate(ReviewedCounts(5, 35, (15, 85), (7, 53)), errors)  # 40 of 100 figures decided
     >>> round(found.rate, 3), round(found.low, 2), round(found.high, 2)
-    (0.089, 0.04, 0.24)
+    (0.086, 0.03, 0.21)
     """
     if not 0 < confidence < 1:
         raise InputError(must("confidence", "between 0 and 1", confidence, "pass 0.95"))

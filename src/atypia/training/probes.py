@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from inspect import Parameter, signature
+from typing import Any
 
 import numpy as np
 
@@ -93,7 +95,7 @@ class ProbeTrainer:
             self.job.seed,
             self.options,
             progress,
-            np.tile(domains, times),
+            **({"domains": np.tile(domains, times)} if _takes_domains(self.probe.fit_folds) else {}),
         )
         seconds = time.perf_counter() - started
         for fold, head in zip(folds, heads, strict=True):
@@ -124,3 +126,9 @@ class ProbeTrainer:
                 parameters=head.weight.size + 1,
                 prepared=self.preparation,
             )
+
+
+def _takes_domains(method: Callable[..., Any]) -> bool:
+    # A plug-in may define `fit_folds` as it was before figures had domains there.
+    parameters = signature(method).parameters
+    return "domains" in parameters or any(one.kind is Parameter.VAR_KEYWORD for one in parameters.values())

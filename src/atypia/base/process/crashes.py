@@ -10,7 +10,6 @@ import os
 import platform
 import re
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -106,10 +105,8 @@ def write_stderr(text: str) -> None:
 
 
 def _folder() -> Path:
-    try:
-        from atypia.base.paths import log_root
-    except ImportError:  # the challenge container has no platformdirs
-        return Path(tempfile.gettempdir()) / "atypia-log"
+    from atypia.base.paths import log_root
+
     return log_root()
 
 

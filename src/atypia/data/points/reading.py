@@ -136,7 +136,7 @@ def _chosen(path: Path, wanted: PointFormat | None, kind: str, content: Any) -> 
         return wanted
     if not fitting:
         looks, fix = looks_like(kind, content)
-        raise DataError(must(path.name, f"one of {', '.join(POINT_FORMATS)}", looks, fix))
+        raise DataError(must(path.name, f"one of {', '.join(sorted(POINT_FORMATS))}", looks, fix))
     known = [entry for entry in fitting if not entry.general] or fitting
     if len(known) > 1:  # a plug-in's format, beside another
         names = " and ".join(entry.name for entry in known)

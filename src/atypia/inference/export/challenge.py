@@ -25,7 +25,7 @@ SLUG: Final = "stacked-histopathology-roi-cropouts"
 """The interface's name of the input."""
 ANSWER_FILE: Final = "multiple-mitotic-figure-classification.json"
 """The interface's name of the answer."""
-PACKAGES: Final = ("filelock", "numpy", "onnxruntime", "pillow", "safetensors")
+PACKAGES: Final = ("filelock", "numpy", "onnxruntime", "pillow", "platformdirs", "safetensors")
 """Distributions that predicting from a stack imports; a test compares them with what is imported."""
 MODEL_FOLDER: Final = "model"
 ENTRY_FILE: Final = "inference.py"

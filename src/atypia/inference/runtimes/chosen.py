@@ -36,9 +36,9 @@ def kept_choice(model: Path, packages: Iterable[str]) -> str | None:
         model: A bundle's folder or an exported file.
         packages: Import names of the installed runtimes.
     """
-    if not choice_folder().is_dir():
-        return None  # the usual case costs one look
     try:
+        if not choice_folder().is_dir():
+            return None  # the usual case costs one look
         found = json.loads(read_regular(_file(model, packages), MOST_BYTES))
     except (OSError, ValueError):
         return None

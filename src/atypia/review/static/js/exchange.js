@@ -127,7 +127,7 @@ export class ExchangeView {
         h("div", { class: "line-up" },
           h("button", { type: "button", class: "primary", disabled: next.atypical + next.normal === 0, on: { click: save } }, `Save ${next.file}`),
           navigator.clipboard && h("button", { type: "button", on: { click: copy } }, "Copy the command"),
-          h("a", { href: "#next" }, "Figures that are most useful to decide")),
+          h("a", { href: "#queue?kind=calibration" }, "Figures that are most useful to decide")),
         result);
     } catch (error) {
       if (!(error instanceof RefusedError) && !(error instanceof OfflineError)) throw error;

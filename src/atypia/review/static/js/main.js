@@ -51,6 +51,7 @@ function go() {
   if (route.get("blind") === "1") store.setBlind(true);
   const name = offered().includes(route.view) ? route.view : "gallery";
   forgetRoute();
+  if (name !== route.view) history.replaceState(null, "", routeHash(name));
   if (large.isOpen) {
     large.onclose = () => {};
     large.close();

@@ -26,10 +26,15 @@ export function routeHash(view, parameters = {}) {
 
 let timer = 0;
 
-/** Writes the state into the URL without a new history entry. Writes are bundled because browsers limit their rate. */
+/**
+ * Writes the state into the URL without a new history entry. Writes are bundled because browsers limit their rate.
+ * Once a link has named another view, the old one writes nothing: the page would stay there.
+ */
 export function replaceRoute(view, parameters) {
   clearTimeout(timer);
-  timer = setTimeout(() => history.replaceState(null, "", routeHash(view, parameters)), 120);
+  timer = setTimeout(() => {
+    if (readRoute().view === view) history.replaceState(null, "", routeHash(view, parameters));
+  }, 120);
 }
 
 /** Drops a waiting write: another view is now shown. */

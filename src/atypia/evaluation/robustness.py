@@ -123,7 +123,7 @@ def encoder_robustness(
         warnings.filterwarnings("ignore", ".*RI/MaRI", RuntimeWarning)  # it is among the indices
         ri = RI.compute(values[rows], frame, k_candidates=K, **how)
         mari = MaRI.compute(values[rows], frame, k_candidates=K, **how)
-        margin = CRoMa.compute(values[rows], frame, **how)
+        margin: Any = CRoMa.compute(values[rows], frame, **how)  # one result, as no list of values of k is given
     used = len(np.unique(rows))
     return EncoderRobustness(
         used, len(values) - used, len(set(where[rows].tolist())), len(pairs),

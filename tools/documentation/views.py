@@ -59,7 +59,7 @@ def goals() -> str:
         reached, best = float(read("model/tests").one(test_set=part)[metric]), published_best(dataset, metric)
         text = f"{reached:.3f}"
         size = BACKBONES[best.backbone].params_m if best.backbone else None
-        lines.append([f"{title}, {METRICS[metric]}", f"{goal:.2f}", f"**{text}**" if round(reached, 3) >= goal else text,
+        lines.append([f"{title}, {METRICS[metric]}", f"{goal:g}", f"**{text}**" if round(reached, 3) >= goal else text,
                       f"{best.value:.4f} ({best.model}{f', {size:.0f} M parameters' if size else ''})"])  # fmt: skip
     return markdown(lines, ["---"] * 4)
 

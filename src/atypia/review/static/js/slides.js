@@ -216,9 +216,15 @@ export class SlidesView {
   }
 
   async #reread() {
+    this.#decided = null;
     try {
       await this.#read();
+      const decided = this.#decided; // while the figures were being read
       if (this.#current !== null) this.#select(this.#current, false, false);
+      if (decided) {
+        this.#decided = decided;
+        this.#showSide();
+      }
     } catch (error) {
       if (!isTrouble(error)) throw error;
       this.#slide = null;

@@ -20,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from atypia.base.process.cores import core_count
+from atypia.base.process.cores import core_count, processor_name
 from atypia.base.version import VERSION
 
 ROOT: Final = Path(__file__).parents[2]
@@ -87,23 +87,13 @@ def run_of(pairs: dict[str, list[float]], others: float | None) -> Run:
         datetime.now(UTC).date().isoformat(),
         _git("rev-parse", "--short", "HEAD"),
         bool(_git("status", "--porcelain", "--untracked-files=no")),
-        processor(),
+        processor_name(),
         core_count(),
         round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         None if others is None else round(others, 3),
         {"python": platform.python_version(), "atypia": VERSION, **_versions()},
         pairs,
     )
-
-
-def processor() -> str:
-    """Model of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
 
 
 @contextmanager

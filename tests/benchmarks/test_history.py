@@ -15,6 +15,7 @@ from benchmarks.measuring import history, page, turns
 from benchmarks.measuring.history import QUIET, Run, append, load, run_of, watched
 from benchmarks.measuring.slower import compare
 
+from atypia.base.process.cores import processor_name
 from benchmarks import __main__ as command
 
 RATIOS, PAIRS, EARLIER, HISTORIES = 12, 5, 3, 100
@@ -134,7 +135,7 @@ def test_what_others_take_is_told_apart_from_what_the_benchmark_takes() -> None:
             pass
     run = run_of({"x": [1.0]}, found.get("others"))
     assert run.others is None or 0 <= run.others <= 1
-    assert run.machine == (history.processor(), run.cores) and run.memory_gib >= 1
+    assert run.machine == (processor_name(), run.cores) and run.memory_gib >= 1
 
 
 def test_turns_alternate_and_pairs_are_yardstick_over_own() -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from atypia.cli.shared.console import bars, keeps, note, show_json, warn
-from atypia.cli.shared.options import Json
+from atypia.cli.shared.options import Json, Magnification, Mpp, MppFrom
 
 EXAMPLE = "Example: `atypia detect case.svs --model mitoses/fold-1/bundle --out figures.geojson`"
 QUALITY = "How good it is"
@@ -47,16 +47,9 @@ def register(app: typer.Typer) -> None:
         min_score: Annotated[
             float | None, typer.Option(help="Least score. Default: the detector's own.", show_default=False)
         ] = None,
-        mpp: Annotated[
-            float | None, typer.Option(help="µm/px, if the files do not state it.", show_default=False)
-        ] = None,
-        magnification: Annotated[
-            float | None, typer.Option(help="Instead of --mpp: 40 is 0.25 µm/px, 20 is 0.5.", show_default=False)
-        ] = None,
-        mpp_from: Annotated[
-            str,
-            typer.Option(help="Value to use if µm/px differ: given, openslide, ome, scn, imagej, tiff or dpi."),
-        ] = "auto",
+        mpp: Mpp = None,
+        magnification: Magnification = None,
+        mpp_from: MppFrom = "auto",
         form: Annotated[str, typer.Option(help="Form of the files in a folder: geojson or csv.")] = "geojson",
         against: Annotated[
             Path | None,

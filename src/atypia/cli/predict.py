@@ -9,7 +9,7 @@ import typer
 
 from atypia.base.extras import NETWORKS, require
 from atypia.cli.shared.console import bars, counted, keeps, note, show_json, warn
-from atypia.cli.shared.options import Json
+from atypia.cli.shared.options import Json, Magnification, Mpp, MppFrom
 
 if TYPE_CHECKING:
     from atypia.data.points.base import BoxFormat
@@ -51,16 +51,9 @@ def register(app: typer.Typer) -> None:
                 show_default=False,
             ),
         ] = None,
-        mpp: Annotated[
-            float | None, typer.Option(help="µm/px, if the files do not state it.", show_default=False)
-        ] = None,
-        magnification: Annotated[
-            float | None, typer.Option(help="Instead of --mpp: 40 is 0.25 µm/px, 20 is 0.5.", show_default=False)
-        ] = None,
-        mpp_from: Annotated[
-            str,
-            typer.Option(help="Value to use if µm/px differ: given, openslide, ome, scn, imagej, tiff or dpi."),
-        ] = "auto",
+        mpp: Mpp = None,
+        magnification: Magnification = None,
+        mpp_from: MppFrom = "auto",
         origin: Annotated[
             str,
             typer.Option(help="Origin of points: the slide's canvas (as in OpenSlide) or its bounds (as in QuPath)."),

@@ -6,10 +6,12 @@ they have: a plan carries on which id of today each of them is (:attr:`atypia.st
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 from atypia.base.artifacts import fingerprint
+from atypia.base.errors import AtypiaError
 from atypia.base.records import LABEL
 from atypia.data.manifest import Manifest
 from atypia.splits.split import Fold, Split
@@ -35,6 +37,13 @@ class IdentifiedTraining(Protocol):
     def weights_sha256(self) -> str | None: ...
     @property
     def synthetic(self) -> Mapping[str, Any] | None: ...
+
+
+class DividedTraining(IdentifiedTraining, Protocol):
+    """A cell with the name of its split's file."""
+
+    @property
+    def split(self) -> str: ...
 
 
 def fold_identity(fold: Fold) -> str:
@@ -109,3 +118,28 @@ def is_first(recipe: Mapping[str, Any]) -> bool:
         InputError: The recipe is not valid, or not any more.
     """
     return fit_version(parse_recipe(recipe, "a recipe that is kept")) == FIRST_VERSION
+
+
+def ids_of_first(
+    runs: Iterable[tuple[DividedTraining, str, str]], allow: Sequence[str], splits: Path
+) -> dict[str, str]:
+    """Runs of a plan of version 0.1, from its stored values: current id to that version's; without those that changed since.
+
+    Args:
+        runs: For each the cell, the fold's name, and the id in the plan.
+        allow: Allowed leakage findings.
+        splits: Folder of the plan's splits.
+    """
+    found: dict[str, str] = {}
+    figures: dict[str, dict[str, str]] = {}
+    for training, fold, first in runs:
+        try:
+            if training.split not in figures:
+                split = Split.load(splits / f"{training.split}.json")
+                figures[training.split] = {one.name: fold_identity(one) for one in split.folds}
+            content = figures[training.split][fold]
+            if is_first(training.recipe) and first_run_id(training, allow, fold, content) == first:
+                found[run_id(training, allow, fold, content)] = first
+        except (AtypiaError, KeyError):
+            continue  # can no longer be requested
+    return found

@@ -23,7 +23,7 @@ from atypia.splits.protocol import make_split
 from atypia.splits.split import Split
 from atypia.studies import files
 from atypia.studies.datasets import open_set
-from atypia.studies.identity import PlannedFold, first_run_id, fold_identity, is_first, planned_folds, run_id
+from atypia.studies.identity import PlannedFold, first_run_id, ids_of_first, is_first, planned_folds, run_id
 from atypia.studies.schema import DataConfig, Sized
 from atypia.studies.shifted import planned_shifts
 from atypia.studies.trainings import RequestedTraining, requested_trainings
@@ -384,22 +384,7 @@ def known_ids(out: Path) -> dict[str, str]:
         is_of_today = KNOWN in read_json(out / files.PLAN)
     except AtypiaError:
         return {}
-    return dict(plan.known) if is_of_today else _ids_of_first(plan, out)
-
-
-def _ids_of_first(plan: Plan, out: Path) -> dict[str, str]:
-    """The same for a plan of version 0.1, from its stored values."""
-    found: dict[str, str] = {}
-    figures: dict[str, dict[str, str]] = {}
-    for run in plan.runs:
-        training = plan.trainings[run.training]
-        try:
-            if training.split not in figures:
-                split = Split.load(out / files.SPLITS / f"{training.split}.json")
-                figures[training.split] = {fold.name: fold_identity(fold) for fold in split.folds}
-            content = figures[training.split][run.fold]
-            if is_first(training.recipe) and first_run_id(training, plan.allow, run.fold, content) == run.id:
-                found[run_id(training, plan.allow, run.fold, content)] = run.id
-        except (AtypiaError, KeyError):
-            continue  # can no longer be requested
-    return found
+    if is_of_today:
+        return dict(plan.known)
+    asked = [(plan.trainings[run.training], run.fold, run.id) for run in plan.runs]
+    return ids_of_first(asked, plan.allow, out / files.SPLITS)

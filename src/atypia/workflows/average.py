@@ -152,17 +152,18 @@ def average(
     usable = np.flatnonzero(store.usable)
     labels = np.array([-1 if label is None else label for label in manifest.table[r.LABEL].to_pylist()])
     own = [np.array([place[figure] for figure in one.ids]) for one in members]
-    pairs = zip(members, own, strict=True)
-    # The network's logits: a member's own predictions may be calibrated already.
-    held = np.concatenate(
-        [TorchRuntime(one.bundle).run_rows(store.crops, mine, progress)[0] for one, mine in pairs]
-    ).astype(np.float64)
-    rows = np.concatenate(own)
-    own_logits, features = TorchRuntime(plain).run_rows(store.crops, usable, progress)
     compared = generator(0, "logit scale").permutation(len(usable))[:SCALED_ON]
-    logits = [TorchRuntime(one.bundle).run_rows(store.crops, usable[compared], progress)[0] for one in members]
-    wanted = np.stack(logits).astype(np.float64).mean(axis=0)
-    plain, scale = rescaled(plain, own_logits[compared].astype(np.float64), wanted)
+    # The networks' logits: a member's own predictions may be calibrated already.
+    held_parts, compared_parts = [], []
+    for one, mine in zip(members, own, strict=True):
+        network = TorchRuntime(one.bundle)
+        held_parts.append(network.run_rows(store.crops, mine, progress)[0])
+        compared_parts.append(network.run_rows(store.crops, usable[compared], progress)[0])
+    held = np.concatenate(held_parts).astype(np.float64)
+    rows = np.concatenate(own)
+    averaged, features = TorchRuntime(plain).run_rows(store.crops, usable, progress)
+    wanted = np.stack(compared_parts).astype(np.float64).mean(axis=0)
+    plain, scale = rescaled(plain, averaged[compared].astype(np.float64), wanted)
     novelty = _novelty_held_out(features, usable, labels, manifest, members)
     decision = fit_decision(
         held, labels[rows], features, labels[usable], None,

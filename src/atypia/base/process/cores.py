@@ -1,9 +1,11 @@
-"""Number of cores that this process may use, and the names of devices for networks."""
+"""What this process computes on: number of cores, the processor's name, names of devices for networks, memory used."""
 
 from __future__ import annotations
 
 import os
+import platform
 import sys
+from pathlib import Path
 from typing import Final
 
 DEVICES: Final = ("auto", "cpu", "cuda")
@@ -15,6 +17,16 @@ def core_count() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def processor_name() -> str:
+    """What the processor calls itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())
 
 
 def peak_memory() -> dict[str, int | str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from atypia.cli.shared.console import bars, note, show_json
-from atypia.cli.shared.options import Json
+from atypia.cli.shared.options import Json, Mpp
 
 EXAMPLE = "Example: `atypia drift cases/case-1 cases/case-2 --out drift`"
 
@@ -32,9 +32,7 @@ def register(app: typer.Typer) -> None:
             Path | None,
             typer.Option(help="Figures on slides; or a folder with one file per slide.", show_default=False),
         ] = None,
-        mpp: Annotated[
-            float | None, typer.Option(help="µm/px, if the files do not state it.", show_default=False)
-        ] = None,
+        mpp: Mpp = None,
         as_json: Json = False,
     ) -> None:
         """Report whether cases look like the training laboratories: colour, sharpness, scale, novelty, scores."""

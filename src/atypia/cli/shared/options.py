@@ -42,6 +42,13 @@ DropRepeats = Annotated[
         show_default=False,
     ),
 ]
+Mpp = Annotated[float | None, typer.Option(help="µm/px, if the files do not state it.", show_default=False)]
+Magnification = Annotated[
+    float | None, typer.Option(help="Instead of --mpp: 40 is 0.25 µm/px, 20 is 0.5.", show_default=False)
+]
+MppFrom = Annotated[
+    str, typer.Option(help="Value to use if µm/px differ: given, openslide, ome, scn, imagej, tiff or dpi.")
+]
 Where = Annotated[
     list[str] | None,
     typer.Option(

@@ -7,7 +7,6 @@ other it does not count. It lies in the cache (kind ``runtimes``), and only :fun
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Iterable
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +16,7 @@ from typing import Any, Final
 from atypia.base.artifacts import canonical_json, write_json
 from atypia.base.files.regularfiles import read_regular
 from atypia.base.paths import cache_root
-from atypia.base.process.cores import core_count
+from atypia.base.process.cores import core_count, processor_name
 from atypia.inference.bundles.integrity import CONFIG_FILE
 
 KIND: Final = "runtimes"
@@ -57,16 +56,6 @@ def keep_choice(model: Path, packages: Iterable[str], runtime: str, measured: It
 def forget_choice(model: Path, packages: Iterable[str]) -> None:
     """Removes the choice for a model, if there is one."""
     _file(model, packages).unlink(missing_ok=True)
-
-
-def processor_name() -> str:
-    """What the processor calls itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.machine())
 
 
 def _machine(packages: Iterable[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from atypia.base import records as r
 from atypia.base import runs
-from atypia.base.errors import DataError
+from atypia.base.errors import DataError, InputError, must
 from atypia.base.process.progress import Progress, silent
 from atypia.data.audit.findings import ERROR
 from atypia.data.audit.pairs import pair_findings
@@ -127,3 +127,16 @@ def trained_on(folder: Path, bundle: Bundle) -> Manifest | None:
 def intended_classes(made: Manifest, ids: Sequence[str]) -> npt.NDArray[np.int64]:
     """The intended class of each of these crops, shape (n,)."""
     return made.take(made.rows_of(ids)).table[r.LABEL].to_numpy().astype(np.int64)
+
+
+def intended_probability(judgements: Sequence[Judgement], made: Manifest) -> npt.NDArray[np.float64]:
+    """Mean probability of the intended class over classifiers, shape (n,); 0 if no classifier could read the crop."""
+    if not judgements:
+        raise InputError(must("min_p", "asked for with a classifier", "none", "pass --bundle DIR"))
+    sums, counts = np.zeros(len(made)), np.zeros(len(made))
+    for one in judgements:
+        rows = made.rows_of(one.ids)
+        labels = intended_classes(made, one.ids)
+        sums[rows] += np.where(labels == 1, one.p, 1 - one.p)
+        counts[rows] += 1
+    return sums / np.maximum(counts, 1)

@@ -22,7 +22,7 @@ from atypia.data.audit.provenance import generator_records
 from atypia.data.crops.store import CropStore, open_store
 from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import Manifest
-from atypia.synthesis.measures.fidelity import Judgement, intended_classes, score_with_classifiers
+from atypia.synthesis.measures.fidelity import Judgement, intended_classes, intended_probability, score_with_classifiers
 from atypia.synthesis.measures.memorisation import Memorisation, memorisation
 from atypia.synthesis.measures.quality import frechet_distance, kernel_distance, overlap
 from atypia.synthesis.sheets import SCORED, save_sheet, score_sheet
@@ -352,16 +352,3 @@ def kept_rows(score: GeneratedScore, made: Manifest, drop_copies: bool, min_p: f
     if not 0 <= min_p <= 1:
         raise InputError(must("min_p", "between 0 and 1", min_p, "for instance 0.5"))
     return kept & (intended_probability(score.judgements, made) >= min_p)
-
-
-def intended_probability(judgements: Sequence[Judgement], made: Manifest) -> npt.NDArray[np.float64]:
-    """Mean probability of the intended class over classifiers, shape (n,); 0 if no classifier could read the crop."""
-    if not judgements:
-        raise InputError(must("min_p", "asked for with a classifier", "none", "pass --bundle DIR"))
-    sums, counts = np.zeros(len(made)), np.zeros(len(made))
-    for one in judgements:
-        rows = made.rows_of(one.ids)
-        labels = intended_classes(made, one.ids)
-        sums[rows] += np.where(labels == 1, one.p, 1 - one.p)
-        counts[rows] += 1
-    return sums / np.maximum(counts, 1)

@@ -23,7 +23,7 @@ from atypia.base.errors import InputError, must
 from atypia.data.audit.provenance import SEEN_NAME, seen_table
 from atypia.data.manifest import JUDGED_SCHEMA, Manifest
 from atypia.data.sources.opening import MANIFEST_NAME
-from atypia.synthesis.measures.fidelity import Judgement
+from atypia.synthesis.measures.fidelity import Judgement, intended_probability
 
 
 def write_subset(
@@ -65,7 +65,10 @@ def write_subset(
     mark = saw.fingerprint if saw is not None else None
     table = part.table.set_column(column, part.table.schema.field(column), pa.array([mark] * len(part), pa.string()))
     if judges:
-        table = _with_judged(table, judges)
+        p = intended_probability(judges, made)[kept]
+        if r.JUDGED_P in table.column_names:
+            table = table.drop_columns([r.JUDGED_P])
+        table = table.append_column(JUDGED_SCHEMA.field(r.JUDGED_P), pa.array(p, pa.float64()))
     folder = folder.resolve()
     picked = replace(part, table=table, root=folder, notes=(*made.notes, why))
     with disk_errors(folder), atomic_folder(folder) as new:
@@ -77,17 +80,6 @@ def write_subset(
             saw.save(new / SEEN_NAME)
         replace(picked, root=new).save(new / MANIFEST_NAME)
     return Manifest.load(folder / MANIFEST_NAME)
-
-
-def _with_judged(table: pa.Table, judges: Sequence[Judgement]) -> pa.Table:
-    """The table with the probability of the intended class, the mean over the judges, as its last column."""
-    ids, labels = table[r.FIGURE_ID].to_pylist(), table[r.LABEL].to_pylist()
-    known = [dict(zip(one.ids, one.p.tolist(), strict=True)) for one in judges]
-    p = [float(np.mean([one[figure] if label == 1 else 1 - one[figure] for one in known if figure in one]))
-         if any(figure in one for one in known) else None for figure, label in zip(ids, labels, strict=True)]  # fmt: skip
-    if r.JUDGED_P in table.column_names:
-        table = table.drop_columns([r.JUDGED_P])
-    return table.append_column(JUDGED_SCHEMA.field(r.JUDGED_P), pa.array(p, pa.float64()))
 
 
 def reason(kept: npt.NDArray[np.bool_], drop_copies: bool, min_p: float | None, judge: str = "") -> str:

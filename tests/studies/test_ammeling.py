@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from tests.fixtures.published import REGION_PX, write_regions
 
 from atypia.base import runs
 from atypia.base.errors import InputError, LeakageError
@@ -23,7 +23,7 @@ from atypia.studies import files
 from atypia.training.epochs.patches import Patches
 from atypia.workflows.studies.study import plan_study, report_study, run_study
 
-REGIONS, FIGURES, WIDTH, HEIGHT = 10, 12, 300, 300
+REGIONS, FIGURES = 10, 12
 DRAWS, EPOCHS = 16, 4
 SMALL = {"epochs": EPOCHS, "sampler.draws": DRAWS, "patches.places": 40, "optimiser.lr": 0.003}
 MODELS = [
@@ -39,30 +39,18 @@ CHANGES = [
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """MIDOG 2022's layout: PNG regions and COCO-like JSON; mitotic figures are dark discs, look-alikes pale ones."""
+    """MIDOG 2022's layout, ten regions with twelve figures each, one of them beyond its border."""
     root = tmp_path_factory.mktemp("root")
     folder = root / "MIDOG2022"
-    folder.mkdir()
     rng = np.random.default_rng(2)
-    images, annotations = [], []
-    down, across = np.mgrid[:HEIGHT, :WIDTH]
-    for number in range(1, REGIONS + 1):
-        pixels = np.full((HEIGHT, WIDTH, 3), (214, 170, 204), float) + rng.normal(0, 10, (HEIGHT, WIDTH, 3))
-        places = rng.uniform((20, 20), (WIDTH - 20, HEIGHT - 20), (FIGURES, 2))
+
+    def drawn(number: int, rng: np.random.Generator) -> list[tuple[float, float, bool]]:
+        places = rng.uniform(20, REGION_PX - 20, (FIGURES, 2))
         if number == 3:
             places[0] = (200, -5)  # beyond the border, as two look-alikes of the published table
-        for k, (x, y) in enumerate(places.tolist()):
-            mitotic = k % 3 == 1
-            disc = (across - x) ** 2 + (down - y) ** 2 < (16 if mitotic else 8) ** 2
-            pixels[disc] -= 150 if mitotic else 60
-            annotations.append({"id": len(annotations), "image_id": number, "category_id": 1 if mitotic else 2,
-                                "bbox": [x - 25, y - 25, x + 25, y + 25]})  # fmt: skip
-        name = f"{number:03d}.png"
-        images.append({"id": number, "file_name": name, "width": WIDTH, "height": HEIGHT})
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name)
-    categories = [{"id": 1, "name": "mitotic figure"}, {"id": 2, "name": "hard negative"}]
-    text = json.dumps({"images": images, "categories": categories, "annotations": annotations})
-    (folder / "MIDOG2022_training_png.json").write_text(text, "utf-8")
+        return [(x, y, k % 3 == 1) for k, (x, y) in enumerate(places.tolist())]
+
+    write_regions(folder, [(number, rng) for number in range(1, REGIONS + 1)], drawn)
     source = SOURCES["midog2022"]
     fewer = replace(source, expected=Expected(REGIONS * FIGURES, REGIONS * FIGURES // 3, cases=REGIONS))
     with pytest.MonkeyPatch.context() as patched:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 from tests.fixtures.layouts import cmc
+from tests.fixtures.published import figure
 
 from atypia.base import records as r
 from atypia.base import runs
@@ -38,14 +39,6 @@ GENERATOR = {
     **{f"{stage}.{part}": {"epochs": 2, "batch_size": 8, "lr": 0.003}
        for stage in ("pretrain", "finetune") for part in ("autoencoder", "denoiser")},
 }  # fmt: skip
-
-
-def figure(rng: np.random.Generator, atypical: bool) -> np.ndarray[Any, Any]:
-    """One dark band is normal, two are atypical."""
-    crop = 190 + rng.normal(0, 12, (SIDE, SIDE, 3))
-    for row in (44, 84) if atypical else (64,):
-        crop[row - 8 : row + 8, 32:96] -= 110
-    return np.clip(crop, 0, 255).astype(np.uint8)
 
 
 def write_midog25(folder: Path) -> None:

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -60,23 +60,9 @@ def imitate() -> None:
     warnings.filterwarnings("error", category=EncodingWarning, module=r"atypia\..*")
 
 
-def run(commands: Sequence[Sequence[str]]) -> int:
-    """Runs commands one after the other until one fails; its exit code, or 0."""
-    from atypia.cli.main import main
-
-    for words in commands:
-        sys.argv = ["atypia", *words]
-        try:
-            main()
-        except SystemExit as end:
-            if end.code:
-                return int(end.code)
-    return 0
-
-
 if __name__ in ("__main__", "__mp_main__"):  # also in the processes that are spawned
     imitate()
 if __name__ == "__main__":
-    from core_only import chain
+    from core_only import chain, run
 
     sys.exit(run(chain(sys.argv[1:])))

@@ -1,9 +1,8 @@
 """Speed and memory, in one command: ``python -m benchmarks [NAME …] [--record]``.
 
-Each module here has ``measure() -> dict`` (figures for scripts) and ``main()`` (the same for
-people; it returns them too). Figures are medians of several runs, and ratios of things measured in the same run:
-absolute times depend on the machine, ratios much less. ``["pairs"]`` are the ratios that are kept: name to the values of
-each round, more is faster.
+Each module here has ``measure() -> dict``, and ``lines(found)`` where its figures need more words than their names.
+Figures are medians of several runs, and ratios of things measured in the same run: absolute times depend on the machine,
+ratios much less. ``["pairs"]`` are the ratios that are kept: name to the values of each round, more is faster.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from pkgutil import iter_modules
 
 from benchmarks.measuring import page
 from benchmarks.measuring.history import append, load, run_of, watched
+from benchmarks.measuring.running import run
 
 FOLDER = Path(__file__).parent
 
@@ -49,7 +49,7 @@ def main() -> int:
     with watched() as machine:
         for name in asked:
             print(f"== {name}", flush=True)
-            pairs |= import_module(f"benchmarks.{name}").main().get("pairs", {})
+            pairs |= run(import_module(f"benchmarks.{name}")).get("pairs", {})
             print()
     if given.record:
         record(pairs, machine.get("others"))
@@ -58,14 +58,14 @@ def main() -> int:
 
 def record(pairs: dict[str, list[float]], others: float | None) -> None:
     """Adds a run to the history, writes its page anew, and prints what became slower."""
-    earlier, run = load(), run_of(pairs, others)
+    earlier, measured = load(), run_of(pairs, others)
     if not pairs:
         print("nothing to record: these benchmarks have no ratio")
         return
-    append(run)
+    append(measured)
     page.write()
-    print(f"recorded: {len(pairs)} ratios at {run.commit}, in benchmarks/history.jsonl and docs/results/speed.md")
-    print(page.verdict(run, earlier))
+    print(f"recorded: {len(pairs)} ratios at {measured.commit}, in benchmarks/history.jsonl and docs/results/speed.md")
+    print(page.verdict(measured, earlier))
 
 
 if __name__ == "__main__":

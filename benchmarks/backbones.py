@@ -14,6 +14,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -58,17 +59,15 @@ def measure(pairs: int = PAIRS, cases: tuple[tuple[str, int, int], ...] = CASES)
     return found
 
 
-def main() -> dict[str, Any]:
-    """Prints what :func:`measure` finds, and returns it."""
-    found = measure()
-    print(f"{found['cores']} cores, load before {found['load_before']:.2f}")
+def lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """What people read."""
+    yield f"{found['cores']} cores, load before {found['load_before']:.2f}"
     for name, one in found["backbones"].items():
-        print(
+        yield (
             f"{name} at {one['input_px']} px: {one['crops_per_s']:.0f} crops/s, a plain loop {one['loop_per_s']:.0f} "
             f"(ratio {one['ratio']:.2f}); {one['cpu_ms_per_crop']:.1f} ms of processor time a crop; "
             f"opened again in {one['reopen_ms']:.1f} ms"
         )
-    return found
 
 
 def _case(name: str, side: int, count: int, pairs: int) -> dict[str, Any]:
@@ -118,7 +117,3 @@ def _seconds(work: Any) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
-
-
-if __name__ == "__main__":
-    main()

@@ -44,17 +44,5 @@ def measure(rounds: int = ROUNDS) -> dict[str, Any]:
     }
 
 
-def main() -> dict[str, Any]:
-    """Prints the figures, and returns them."""
-    found = measure()
-    for name, value in found.items():
-        print(f"{name}: {value}")
-    return found
-
-
 def _python(code: str, *words: str) -> None:
     subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True)
-
-
-if __name__ == "__main__":
-    main()

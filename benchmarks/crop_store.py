@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +60,16 @@ def measure(pairs: int = PAIRS, counts: tuple[int, ...] = MEMORY_COUNTS) -> dict
         return {**_speed(base, pairs), "memory": [_memory(base, count) for count in counts]}
 
 
-def main() -> dict[str, Any]:
-    """Prints what :func:`measure` finds, and returns it."""
-    found = measure()
-    print(f"crop store from {found['crops']:,} {found['data']} crops on {found['cores']} cores")
-    print(f"  load before         {found['load_before']:.1f}")
-    print(f"  plain Pillow loop   {found['loop_s']:.2f} s")
-    print(f"  build               {found['build_s']:.2f} s")
-    print(f"  ratio               {found['ratio']:.2f} ({found['ratio_least']:.2f} to {found['ratio_greatest']:.2f})")
-    print(f"  open again          {found['open_ms']:.1f} ms")
+def lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """What people read."""
+    yield f"crop store from {found['crops']:,} {found['data']} crops on {found['cores']} cores"
+    yield f"  load before         {found['load_before']:.1f}"
+    yield f"  plain Pillow loop   {found['loop_s']:.2f} s"
+    yield f"  build               {found['build_s']:.2f} s"
+    yield f"  ratio               {found['ratio']:.2f} ({found['ratio_least']:.2f} to {found['ratio_greatest']:.2f})"
+    yield f"  open again          {found['open_ms']:.1f} ms"
     for row in found["memory"]:
-        print(f"  {row['crops']:>6,} crops, {row['store_mb']:,.0f} MB: peak memory + {row['added_mb']:.0f} MB")
-    return found
+        yield f"  {row['crops']:>6,} crops, {row['store_mb']:,.0f} MB: peak memory + {row['added_mb']:.0f} MB"
 
 
 def _speed(base: Path, pairs: int) -> dict[str, Any]:
@@ -150,7 +149,6 @@ def _memory(base: Path, count: int) -> dict[str, float]:
         sys.executable,
         "-m",
         "benchmarks.crop_store",
-        "--child",
         str(base / f"{count}.parquet"),
         str(base / f"store-{count}"),
     ]
@@ -177,8 +175,5 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-if __name__ == "__main__":
-    if sys.argv[1:2] == ["--child"]:
-        _child(Path(sys.argv[2]), Path(sys.argv[3]))
-    else:
-        main()
+if __name__ == "__main__":  # the process whose memory is measured
+    _child(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -55,12 +56,10 @@ def measure(pairs: int = PAIRS) -> dict[str, Any]:
     return {"layouts": found, "pairs": kept}
 
 
-def main() -> dict[str, Any]:
-    """Prints the figures for people, and returns them."""
-    measured = measure()
-    for name, one in measured["layouts"].items():
-        print(
+def lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """What people read."""
+    for name, one in found["layouts"].items():
+        yield (
             f"{name}: {one['seconds']:.2f} s, {one['ratio']:.1f} times sorting {SORTED:,} numbers; "
             f"{one['figures']:,} figures, at most {one['at_most']:,}"
         )
-    return measured

@@ -99,15 +99,3 @@ def measure() -> dict[str, Any]:
             )
         },
     }
-
-
-def main() -> dict[str, Any]:
-    """Prints the figures, and returns them."""
-    found = measure()
-    for name, value in found.items():
-        print(f"{name:28} {value}")
-    return found
-
-
-if __name__ == "__main__":
-    main()

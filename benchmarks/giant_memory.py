@@ -79,15 +79,3 @@ def measure() -> dict[str, Any]:
                 label = f"peak_gb {name} weights{', checkpointing' if checkpointing else ''}"
                 found[label] = round(peak(dtype, checkpointing), 2)
     return found
-
-
-def main() -> dict[str, Any]:
-    """Prints the figures, and returns them."""
-    found = measure()
-    for name, value in found.items():
-        print(f"{name}: {value}")
-    return found
-
-
-if __name__ == "__main__":
-    main()

@@ -18,7 +18,6 @@ operators, 1.06 by the class token's last block, so 2.9 to 3.0 times the plain l
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
@@ -194,14 +193,3 @@ def _copied(file: Path, folder: Path) -> Path:
     if not copy.exists():
         copy.write_bytes(file.read_bytes())
     return copy
-
-
-def main() -> dict[str, Any]:
-    """Prints the figures, and returns them."""
-    found = measure()
-    print(json.dumps(found, indent=2))
-    return found
-
-
-if __name__ == "__main__":
-    main()

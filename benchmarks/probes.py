@@ -33,7 +33,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,32 +73,30 @@ def measure(warm_runs: int = WARM_RUNS) -> dict[str, Any]:
                 os.environ.pop(key, None) if value is None else os.environ.update({key: value})
 
 
-def main() -> dict[str, Any]:
-    """Prints what :func:`measure` finds, and returns it."""
-    got = measure()
-    print(f"{BACKBONE} on {got['data']}: {got['crops']:,} crops, {got['folds']} folds, {got['dim']} features a crop")
-    print(f"load before: {got['load_before']:.1f}")
+def lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """What people read."""
+    yield f"{BACKBONE} on {found['data']}: {found['crops']:,} crops, {found['folds']} folds, {found['dim']} features a crop"
+    yield f"load before: {found['load_before']:.1f}"
     for state in ("cold", "warm"):
-        print(
-            f"  {state}: train {got[f'{state}_train_s']:.1f} s + evaluate {got[f'{state}_evaluate_s']:.1f} s "
-            f"= {got[f'{state}_s']:.1f} s ({got[f'{state}_cpu_s']:.1f} s of processor time)"
+        yield (
+            f"  {state}: train {found[f'{state}_train_s']:.1f} s + evaluate {found[f'{state}_evaluate_s']:.1f} s "
+            f"= {found[f'{state}_s']:.1f} s ({found[f'{state}_cpu_s']:.1f} s of processor time)"
         )
-    print(
-        f"  probes of all folds on stored features: {got['fit_s']:.2f} s ({got['fit_cpu_s']:.2f} s of processor time)"
+    yield (
+        f"  probes of all folds on stored features: {found['fit_s']:.2f} s ({found['fit_cpu_s']:.2f} s of processor time)"
     )
-    print(f"  frozen forward pass: {1000 * got['forward_cpu_s']:.2f} ms of processor time a crop, measured")
-    print(f"  × {got['crops']:,} crops + probes: {got['once_cpu_s']:,.1f} s")
-    print(
-        f"  × {got['training_crops']:,} training crops of all folds × {PUBLISHED_EPOCHS} epochs: "
-        f"{got['every_epoch_cpu_s']:,.0f} s (multiplied, not run)"
+    yield f"  frozen forward pass: {1000 * found['forward_cpu_s']:.2f} ms of processor time a crop, measured"
+    yield f"  × {found['crops']:,} crops + probes: {found['once_cpu_s']:,.1f} s"
+    yield (
+        f"  × {found['training_crops']:,} training crops of all folds × {PUBLISHED_EPOCHS} epochs: "
+        f"{found['every_epoch_cpu_s']:,.0f} s (multiplied, not run)"
     )
-    print(f"  work ratio: {got['work_ratio']:.0f}")
-    print(
-        f"  solver: {1000 * got['solve_cpu_s']:.1f} ms a problem ({got['solved']} together), scikit-learn "
-        f"{1000 * got['sklearn_cpu_s']:.1f} ms ({got['sklearn_solved']} one by one): ratio {got['solver_ratio']:.1f}; "
-        f"greatest difference of objectives {got['objective_gap']:.1e}"
+    yield f"  work ratio: {found['work_ratio']:.0f}"
+    yield (
+        f"  solver: {1000 * found['solve_cpu_s']:.1f} ms a problem ({found['solved']} together), scikit-learn "
+        f"{1000 * found['sklearn_cpu_s']:.1f} ms ({found['sklearn_solved']} one by one): ratio {found['solver_ratio']:.1f}; "
+        f"greatest difference of objectives {found['objective_gap']:.1e}"
     )
-    return got
 
 
 def _data(base: Path) -> tuple[str, str, str]:
@@ -245,7 +243,3 @@ def _timed(work: Callable[[], Any]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
-
-
-if __name__ == "__main__":
-    main()

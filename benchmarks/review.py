@@ -257,14 +257,3 @@ def measure(figures: int = FIGURES, seconds: float = SECONDS, slides: Path | Non
         times = tiles(folder)
         found |= {"tiles": len(times), "tile_p50_ms": percentile(times, 50), "tile_p95_ms": percentile(times, 95)}
     return found
-
-
-def main() -> dict[str, Any]:
-    """Prints the figures, and returns them."""
-    found = measure()
-    print(json.dumps(found, indent=2))
-    return found
-
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,6 @@ Predicted before the first run: plan 1 s, load and status 0.5 s, report 12 s a m
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -140,14 +139,3 @@ def measure() -> dict[str, Any]:
             "report_s_per_million": round(reported / (REPORTED * FIGURES) * 1e6, 1),
             **large_report(),
         }
-
-
-def main() -> dict[str, Any]:
-    """Prints the figures, and returns them."""
-    found = measure()
-    print(json.dumps(found, indent=2))
-    return found
-
-
-if __name__ == "__main__":
-    main()

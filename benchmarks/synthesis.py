@@ -20,7 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -221,14 +221,13 @@ def measure() -> dict[str, Any]:
     return found
 
 
-def main() -> dict[str, Any]:
-    """Prints what :func:`measure` finds, and returns it."""
-    measured = measure()
-    found = dict(measured)
-    print(f"load before {found.pop('load_before'):.1f}, {found.pop('threads')} threads")
-    for name, about in found.pop("sizes").items():
-        print(f"  {name:8s} " + ", ".join(f"{key} {value}" for key, value in about.items()))
-    for row in found.pop("memory", ()):
-        print(f"  {row['crops']:>6,} crops: peak memory + {row['added_mb']:.0f} MB")
-    for name, about in found.items():
-        print(f"  {name}: " + ", ".join(f"{key} {value}" for key, value in about.items()))
+def lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """What people read."""
+    left = dict(found)
+    yield f"load before {left.pop('load_before'):.1f}, {left.pop('threads')} threads"
+    for name, about in left.pop("sizes").items():
+        yield f"  {name:8s} " + ", ".join(f"{key} {value}" for key, value in about.items())
+    for row in left.pop("memory", ()):
+        yield f"  {row['crops']:>6,} crops: peak memory + {row['added_mb']:.0f} MB"
+    for name, about in left.items():
+        yield f"  {name}: " + ", ".join(f"{key} {value}" for key, value in about.items())

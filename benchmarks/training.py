@@ -173,7 +173,14 @@ def _ms(times: turns.Seconds, images: int) -> dict[str, float]:
     return {name: 1e3 * seconds / images for name, seconds in turns.medians(times).items()}
 
 
-def measure(device: str = "cpu", plain: bool = True, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+def measure() -> dict[str, Any]:
+    """The cases on a GPU where there is one; else on the processor, with the floor under other settings and where a step's time goes."""
+    if torch.cuda.is_available():
+        return cases("cuda")
+    return {**cases(), "floor, relative to the recipe's own settings": variants(), "profile": profile()}
+
+
+def cases(device: str = "cpu", plain: bool = True, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
     """Milliseconds an image and ratios, for each case."""
     manifest = data()
     kept: dict[str, list[float]] = {}
@@ -261,20 +268,3 @@ def profile() -> dict[str, list[str]]:
             whole = sum(event.self_cpu_time_total for event in events)
             found[name] = [f"{e.key} {100 * e.self_cpu_time_total / whole:.0f} %" for e in events[:8]]
     return found
-
-
-def main() -> dict[str, Any]:
-    """Prints the figures, and returns them."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = measure(device)
-    for case, line in found.items():
-        print(case, line)
-    if device == "cpu":
-        print("time of the floor relative to the recipe's own settings:", variants())
-        for case, shares in profile().items():
-            print(f"profile of {case}:", "; ".join(shares))
-    return found
-
-
-if __name__ == "__main__":
-    main()

@@ -128,15 +128,3 @@ def write_crops(slide: Path, places: np.ndarray, folder: Path) -> Path:
         for number, (x, y) in enumerate(places.tolist()):
             Image.fromarray(opened.read(x, y, FIELD_PX)).save(folder / f"{number:05}.png")
     return folder
-
-
-def main() -> dict[str, Any]:
-    """Prints the figures, and returns them."""
-    found = measure()
-    for name, value in found.items():
-        print(f"{name}: {value}")
-    return found
-
-
-if __name__ == "__main__":
-    main()

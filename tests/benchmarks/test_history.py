@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from benchmarks.measuring import history, page, turns
 from benchmarks.measuring.history import QUIET, Run, append, load, run_of, watched
+from benchmarks.measuring.running import run
 from benchmarks.measuring.slower import compare
 
 from atypia.base.process.cores import processor_name
@@ -133,9 +136,9 @@ def test_what_others_take_is_told_apart_from_what_the_benchmark_takes() -> None:
         until = time.process_time() + 0.3
         while time.process_time() < until:
             pass
-    run = run_of({"x": [1.0]}, found.get("others"))
-    assert run.others is None or 0 <= run.others <= 1
-    assert run.machine == (processor_name(), run.cores) and run.memory_gib >= 1
+    line = run_of({"x": [1.0]}, found.get("others"))
+    assert line.others is None or 0 <= line.others <= 1
+    assert line.machine == (processor_name(), line.cores) and line.memory_gib >= 1
 
 
 def test_turns_alternate_and_pairs_are_yardstick_over_own() -> None:
@@ -148,3 +151,22 @@ def test_turns_alternate_and_pairs_are_yardstick_over_own() -> None:
 def test_every_benchmark_can_be_named() -> None:
     assert {"predict", "commands", "density"} <= set(command.names())
     assert "measuring" not in command.names() and "memory" not in command.names()
+
+
+@pytest.mark.parametrize("name", command.names())
+def test_a_benchmark_has_what_the_command_asks_for(name: str) -> None:
+    tree = ast.parse((command.FOLDER / f"{name}.py").read_text("utf-8"))
+    defined = {node.name: node.args for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert len(defined["measure"].args) == len(defined["measure"].defaults)  # it can be called without any
+    assert "lines" not in defined or len(defined["lines"].args) == 1
+
+
+def test_figures_are_said_and_returned(capsys: pytest.CaptureFixture[str]) -> None:
+    found = {"crops": 2, "speed": {"own_s": 0.5}, "pairs": {"x": [1.0, 2.0]}}
+    plain = ModuleType("plain")
+    plain.__dict__["measure"] = lambda: found
+    assert run(plain) is found
+    assert capsys.readouterr().out == "crops: 2\nspeed:\n  own_s: 0.5\npairs:\n  x: 1.0, 2.0\n"
+    plain.__dict__["lines"] = lambda given: [f"{given['crops']} crops"]
+    assert run(plain) is found
+    assert capsys.readouterr().out == "2 crops\n"

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -45,15 +47,28 @@ def main() -> int:
         print(page.table())
     if given.write or given.history:
         return 0
-    pairs: dict[str, list[float]] = {}
     with watched() as machine:
-        for name in asked:
-            print(f"== {name}", flush=True)
-            pairs |= run(import_module(f"benchmarks.{name}")).get("pairs", {})
-            print()
+        pairs, failed = measured(asked)
     if given.record:
         record(pairs, machine.get("others"))
-    return 0
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def measured(asked: Iterable[str]) -> tuple[dict[str, list[float]], list[str]]:
+    """The ratios of these benchmarks, and the names of those that failed; one that fails costs the others nothing."""
+    pairs: dict[str, list[float]] = {}
+    failed = []
+    for name in asked:
+        print(f"== {name}", flush=True)
+        try:
+            pairs |= run(import_module(f"benchmarks.{name}")).get("pairs", {})
+        except Exception:  # noqa: BLE001 - whatever it is, the others go on, and the exit says it
+            traceback.print_exc()
+            failed.append(name)
+        print()
+    return pairs, failed
 
 
 def record(pairs: dict[str, list[float]], others: float | None) -> None:

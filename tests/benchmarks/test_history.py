@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import subprocess
 import time
@@ -115,6 +114,29 @@ def test_a_run_is_recorded_and_names_what_became_slower(
 
 
 _write: Callable[..., None] = page.write
+
+
+def test_a_benchmark_that_fails_costs_the_others_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> dict[str, object]:
+        raise ValueError("no such file")
+
+    def module(name: str) -> ModuleType:
+        made = ModuleType(name)
+        made.__dict__["measure"] = measures[name.removeprefix("benchmarks.")]
+        return made
+
+    measures = {"a": lambda: {"pairs": {"x": [2.0]}}, "b": fails, "c": dict, "d": lambda: {"pairs": {"y": [1.0]}}}
+    kept: list[dict[str, list[float]]] = []
+    monkeypatch.setattr(command, "names", lambda: list(measures))
+    monkeypatch.setattr(command, "import_module", module)
+    monkeypatch.setattr(command, "record", lambda pairs, others: kept.append(pairs))
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--record"])
+    assert command.main() == 1
+    assert kept == [{"x": [2.0], "y": [1.0]}]
+    said = capsys.readouterr().err
+    assert "ValueError: no such file" in said and said.endswith("failed: b\n")
 
 
 def test_the_page_shows_the_history() -> None:

@@ -48,7 +48,7 @@ def table(runs: Sequence[Run] | None = None) -> str:
             about.append(f"{said}; medians alone, copied from {run.source}")
             continue
         kept = ", ".join(f"{key} {value}" for key, value in run.versions.items())
-        taken = "not known" if run.others is None else f"{run.others:.0%}".replace("%", " %")
+        taken = "an unknown part" if run.others is None else f"{run.others:.0%}".replace("%", " %")
         about.append(f"{said}; other programs took {taken} of the processor; {kept}")
     return "\n".join([*lines, "", *(f"- {line}." for line in about)])
 
@@ -132,8 +132,12 @@ def _panel(axes: Axes, runs: Sequence[Run], name: str) -> None:
 
 def _head(run: Run) -> str:
     what = run.commit or "several commits"
-    notes = [*(["changed files"] if run.changed else []), *(["busy machine"] if run.busy and not run.source else [])]
+    notes = [*(["changed files"] if run.changed else []), *([_busy(run)] if run.busy and not run.source else [])]
     return f"{run.date}, {', '.join([what, *notes])}" + (", from this page" if run.source else "")
+
+
+def _busy(run: Run) -> str:
+    return "load not known" if run.others is None else "busy machine"
 
 
 def _cell(values: Sequence[float]) -> str:

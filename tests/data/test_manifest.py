@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atypia.base import records as r
-from atypia.base.errors import DataError
+from atypia.base.errors import AbsentError, DataError
+from atypia.data.crops.store import images_absent, open_store
+from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import SCHEMA, Manifest, domain_name
 
 
@@ -185,6 +187,18 @@ def test_pooling_keeps_rows_and_makes_image_paths_absolute(tmp_path: Path) -> No
     images = [pooled.root / image for image in pooled.table[r.IMAGE].to_pylist()]
     assert images == [tmp_path / "a/crops/0.png", tmp_path / "a/crops/1.png", tmp_path / "b/crops/7.png"]
     assert Manifest.concat([first]) is first
+    assert images_absent(pooled) == ""
+
+
+def test_a_pool_lacks_its_images_where_one_set_does(tmp_path: Path) -> None:
+    there, bare = Manifest.from_rows(rows(2), "one", root=tmp_path), Manifest.from_rows([row(7)], "two")
+    pooled = Manifest.concat([there, bare])
+    assert pooled.root is None and pooled.notes == ("the images of two are not at hand, only the table",)
+    assert images_absent(pooled).startswith(
+        "one+two: its images are not available, only its table (the images of two are not at hand, only the table); fix: "
+    )
+    with pytest.raises(AbsentError, match="the images of two are not at hand"):
+        open_store(pooled, CropGeometry(16))
 
 
 def test_pooling_refuses_two_tasks_and_a_figure_twice(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
 
 from atypia.base.errors import InputError
+from atypia.base.process.progress import silent
 from atypia.methods.catalogue import PROBES
 from atypia.methods.head import FeatureRows
-from atypia.methods.probes.atypia import AtypiaOptions, inner_folds
+from atypia.methods.probes.atypia import AtypiaOptions, AtypiaProbe, inner_folds
 
 PROBE = PROBES["atypia"]
 
@@ -206,3 +207,21 @@ def test_options_out_of_range_are_refused(options):
 
 def test_strengths_are_sorted():
     assert AtypiaOptions(strengths=(1.0, 0.1)).strengths == (0.1, 1.0)
+
+
+class OfAPlugIn(AtypiaProbe):
+    """Derived as it was before figures had domains in `fit_folds`."""
+
+    name = "of-a-plug-in"
+
+    def fit_folds(self, features, labels, cases, folds, seed, options, progress=silent):
+        return super().fit_folds(features, labels, cases, folds, seed, options, progress)
+
+
+def test_a_derived_probe_that_is_given_no_domains_cannot_weigh_them():
+    assert OfAPlugIn().parse_options({}).groups == "none"
+    for groups in ("balanced", "dro"):
+        assert PROBE.parse_options({"groups": groups}).groups == groups
+        expected = rf"`options.groups` must be none for probe of-a-plug-in.*got {groups}; fix: give its `fit_folds` a parameter"
+        with pytest.raises(InputError, match=expected):
+            OfAPlugIn().parse_options({"groups": groups})

@@ -166,7 +166,22 @@ def test_what_is_missing_is_told_and_the_rest_is_planned(small_csv: Path, tmp_pa
     assert plan.absent_tests == {"gone": "gone is not on this machine; fix: get it"}
     bare = make_plan(load_study(str(file)).sized("smoke"), out, opener=lambda d: replace(fake(d), root=None))
     assert bare.to_do() == []
-    assert all("its images are not on this machine" in text for text in bare.lacking())
+    assert all("its images are not available" in text for text in bare.lacking())
+
+
+def test_each_missing_set_is_told_and_rows_differ_though_what_makes_their_figures_is_missing(tmp_path: Path) -> None:
+    def opener(data: DataConfig) -> Manifest:
+        if data.open == "ccmct+cmc":
+            raise AbsentError("cmc is not on this machine; fix: get it")
+        return replace(fake(data), root=None)
+
+    plan = make_plan(load_study("benito-synthetic").sized("full"), tmp_path, opener=opener)
+    assert len(plan.runs) == len({run.id for run in plan.runs}) == 4 * 5
+    lacking = {text: labels for text, labels in plan.lacking().items() if not text.startswith("weights of")}
+    generated = ["ConvNeXt-S · real and synthetic", "Lunit ViT-S · real and synthetic"]
+    assert lacking.pop("cmc is not on this machine; fix: get it") == generated
+    ((crops, labels),) = lacking.items()
+    assert crops.startswith("midog25-atypical: its images are not available") and len(labels) == 4
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from atypia.data.phantom.dataset import write_phantom
 from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.bundles.decision import fit_decision
 from atypia.inference.bundles.left_out import LEFT_OUT_KEY
-from atypia.inference.bundles.training_look import LOOK_KEY
+from atypia.inference.bundles.training_look import LOOK_KEY, look_of
 from atypia.inference.classifier import Classifier
 from atypia.inference.export.average import LAST_LAYER, average_bundles, rescaled
 from atypia.inference.networks import load_network
@@ -26,6 +26,7 @@ from atypia.training.recipe import load_recipe
 from atypia.training.train import train
 from atypia.training.trainer import TrainingRequest
 from atypia.workflows.average import average
+from atypia.workflows.laboratory.drift import training_look
 
 SMALL = ("epochs=1", "batch_size=16", "geometry.out_px=64", "input_px=64", "sampler.draws=48")
 
@@ -83,6 +84,29 @@ def test_the_weights_are_the_mean_and_the_decision_is_of_laboratories_left_out(
     assert Classifier.load(made.out, runtime="torch").threshold == saved.threshold
     with pytest.raises(InputError, match="a folder that does not exist yet"):
         average([labs], made.out)
+
+
+def test_each_network_sees_each_figure_once_and_the_look_is_that_of_the_saved_classifier(
+    labs: Path, phantom: Manifest, tmp_path: Path
+) -> None:
+    scored: list[int] = []
+    run = TorchRuntime.run
+
+    def counted(runtime: TorchRuntime, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        scored.append(len(crops))
+        return run(runtime, crops)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(TorchRuntime, "run", counted)
+        made = average([labs], tmp_path / "mean")
+    # The average once; the members their own parts, which are all figures together, and those that the scale is measured on.
+    assert sum(scored) == len(phantom) * (1 + 1 + len(made.members))
+    saved = Classifier.load(made.out, runtime="torch")
+    look, measured = look_of(saved.members[0].decision), training_look(phantom, saved, "all")
+    assert look is not None and look.figures == measured.figures and look.ranges.keys() == measured.ranges.keys()
+    for measure, by_laboratory in measured.ranges.items():
+        for name, one in by_laboratory.items():
+            np.testing.assert_allclose(look.ranges[measure][name].figures, one.figures, rtol=2e-3, atol=2e-3)
 
 
 def test_the_mean_of_equal_classifiers_is_the_classifier(labs: Path) -> None:

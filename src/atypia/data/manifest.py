@@ -88,6 +88,7 @@ SCHEMAS = (SCHEMA, SYNTHETIC_SCHEMA, JUDGED_SCHEMA)
 """Each with all columns of the one before; a table has the first one that holds all of its values."""
 
 METADATA_KEY = b"atypia"
+NOT_AT_HAND = "not at hand, only the table"
 _DESCRIBING = frozenset({r.CASE_ID, r.SLIDE_ID, r.PART, *r.DOMAIN_PARTS, r.DOMAIN})
 
 
@@ -269,6 +270,8 @@ class Manifest:
     def concat(manifests: Sequence[Manifest]) -> Manifest:
         """Rows of several manifests as one, images given by absolute paths.
 
+        Where the images of one are not available, those of the pool are not, and a note says of which.
+
         Raises:
             DataError: Tasks differ, or a figure id occurs twice.
         """
@@ -279,9 +282,13 @@ class Manifest:
         tables = [m.table if m.root is None else _absolute(m) for m in manifests]
         name = "+".join(m.name for m in manifests)
         notes = tuple(note for m in manifests for note in m.notes)
+        bare = [m.name for m in manifests if m.root is None]
+        if 0 < len(bare) < len(manifests):
+            notes = (*notes, f"the images of {', '.join(bare)} are {NOT_AT_HAND}")
         pooled = Manifest(
-            pa.concat_tables(tables, promote_options="default"), name, manifests[0].task, Path("/"), notes
-        )
+            pa.concat_tables(tables, promote_options="default"), name, manifests[0].task,
+            None if bare else Path("/"), notes,
+        )  # fmt: skip
         pooled.validate()
         return pooled
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import Parameter, signature
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -154,6 +155,16 @@ class Probe(Generic[O]):
             progress: Told about folds or epochs.
         """
         raise NotImplementedError(f"{type(self).__name__} must define fit")
+
+
+def takes_domains(method: Callable[..., Any]) -> bool:
+    """Whether a probe's ``fit_folds`` is given the figures' domains: one of a plug-in may be as it was before there were any.
+
+    >>> takes_domains(Probe().fit_folds)
+    True
+    """
+    parameters = signature(method).parameters
+    return "domains" in parameters or any(one.kind is Parameter.VAR_KEYWORD for one in parameters.values())
 
 
 def check_folds(

@@ -16,6 +16,7 @@ from atypia.base.artifacts import fingerprint, read_json, write_json
 from atypia.base.config import parse
 from atypia.base.errors import AbsentError, AtypiaError, InputError, WorkError
 from atypia.base.process.progress import Progress, silent
+from atypia.data.crops.store import images_absent
 from atypia.data.manifest import Manifest
 from atypia.splits.catalogue import PROTOCOLS
 from atypia.splits.leakage import check_split
@@ -55,7 +56,7 @@ class PlannedTraining:
         split: Key of the split file; empty without one.
         seed: Master seed.
         weights_sha256: Checksum of the backbone's weights; None if none are used.
-        lacks: Why it cannot be trained here, with the remedy; empty if it can.
+        lacks: Why it cannot be trained here, with the remedies, one a line; empty if it can.
         synthetic: Generated figures that are added, as :func:`atypia.studies.synthetic.planned_values` gives them; None
             for none.
         positives: Share of the positives of each training part that is used.
@@ -148,8 +149,9 @@ class Plan:
         """Missing requirements, and the labels of the cells that need them."""
         found: dict[str, list[str]] = {}
         for training in self.trainings:
-            if training.lacks and training.label not in found.setdefault(training.lacks, []):
-                found[training.lacks].append(training.label)
+            for reason in training.lacks.splitlines():
+                if training.label not in found.setdefault(reason, []):
+                    found[reason].append(training.label)
         return found
 
     def save(self, out: Path) -> Path:
@@ -280,12 +282,10 @@ class _Maker:
             lacks=missing,
         )
         training = self.with_synthetic(training, requested)
+        if absent := self.absent(requested.data):
+            training = _lacking(training, absent)
         if isinstance(opened, str):
-            return replace(training, lacks=opened)
-        if opened.root is None:
-            remedy = "fetch them with `atypia data get` or `atypia data import`, or set --root"
-            missing = f"{opened.name}: its images are not on this machine, only its table; fix: {remedy}"
-            training = replace(training, lacks=missing)
+            return training
         check_field(requested.recipe, opened, f"geometry of «{requested.label}»")
         split = self.split_key(opened, requested.seed, requested.positives)
         check_folds(requested.recipe, [(one.name, one.sizes[1], one.val_classes) for one in self._divided[split]])
@@ -298,12 +298,16 @@ class _Maker:
             return training
         from atypia.studies.synthetic import planned_values
 
-        pretrain = self.open(requested.synthetic.pretrain) if requested.synthetic.pretrain is not None else None
-        if isinstance(pretrain, str):
-            return replace(training, lacks=pretrain)
-        return replace(
-            training, synthetic=planned_values(requested.synthetic, pretrain.fingerprint if pretrain else None)
-        )
+        data = requested.synthetic.pretrain
+        pretrain = None if data is None else self.open(data)
+        known = pretrain.fingerprint if isinstance(pretrain, Manifest) else None
+        training = replace(training, synthetic=planned_values(requested.synthetic, known))
+        return training if data is None else _lacking(training, self.absent(data))
+
+    def absent(self, data: DataConfig) -> str:
+        """Why a data set cannot be trained on here, with the remedy; empty if it can."""
+        opened = self.open(data)
+        return opened if isinstance(opened, str) else images_absent(opened)
 
     def weights(self, requested: RequestedTraining) -> tuple[str | None, str]:
         """Checksum of a recipe's weights, and what is missing."""
@@ -367,11 +371,15 @@ class _Maker:
             opened = self.open(data)
             if isinstance(opened, str):
                 absent[data.shown] = opened
-            elif opened.root is None:
-                absent[opened.name] = "its images are not on this machine, only its table"
+            elif missing := images_absent(opened):
+                absent[opened.name] = missing
             else:
                 here[opened.fingerprint] = opened.name
         return here, absent
+
+
+def _lacking(training: PlannedTraining, reason: str) -> PlannedTraining:
+    return replace(training, lacks="\n".join(text for text in (training.lacks, reason) if text))
 
 
 def known_ids(out: Path) -> dict[str, str]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from inspect import Parameter, signature
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +18,7 @@ from atypia.data.crops.store import CropStore
 from atypia.inference.bundles.bundle import PROBE, Bundle, probe_tensors
 from atypia.inference.bundles.decision import Decision
 from atypia.methods.catalogue import PROBES
-from atypia.methods.head import FeatureRows
+from atypia.methods.head import FeatureRows, takes_domains
 from atypia.splits.split import Fold
 from atypia.training.schema import ProbeRecipe, copied_view
 from atypia.training.trainer import TrainedFold, TrainingRequest, stored_labels
@@ -95,7 +93,7 @@ class ProbeTrainer:
             self.job.seed,
             self.options,
             progress,
-            **({"domains": np.tile(domains, times)} if _takes_domains(self.probe.fit_folds) else {}),
+            **({"domains": np.tile(domains, times)} if takes_domains(self.probe.fit_folds) else {}),
         )
         seconds = time.perf_counter() - started
         for fold, head in zip(folds, heads, strict=True):
@@ -126,9 +124,3 @@ class ProbeTrainer:
                 parameters=head.weight.size + 1,
                 prepared=self.preparation,
             )
-
-
-def _takes_domains(method: Callable[..., Any]) -> bool:
-    # A plug-in may define `fit_folds` as it was before figures had domains there.
-    parameters = signature(method).parameters
-    return "domains" in parameters or any(one.kind is Parameter.VAR_KEYWORD for one in parameters.values())

@@ -10,7 +10,7 @@ scored by the classifier that never saw it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -24,24 +24,24 @@ from atypia.base.errors import DataError, InputError, must
 from atypia.base.process.progress import Progress, silent
 from atypia.base.seeds import generator
 from atypia.data.audit.contamination import PARTS_KEY, published_parts
-from atypia.data.crops.store import open_store
+from atypia.data.crops.store import CropStore, open_store
 from atypia.data.manifest import Manifest
 from atypia.evaluation.laboratories import left_out, prior_of
 from atypia.inference.bundles.bundle import Bundle, load_bundle
-from atypia.inference.bundles.decision import DEFAULT_COVERAGE, fit_decision
+from atypia.inference.bundles.decision import DEFAULT_COVERAGE, Decision, Verdicts, fit_decision
 from atypia.inference.bundles.laboratory import LABORATORIES_KEY, prior_as_dict
 from atypia.inference.bundles.left_out import LEFT_OUT_KEY, LeftOutRecord, recorded
 from atypia.inference.bundles.novelty import fit_novelty
-from atypia.inference.bundles.training_look import LOOK_KEY
-from atypia.inference.classifier import Classifier
+from atypia.inference.bundles.training_look import LOOK_KEY, look_at
 from atypia.inference.export.average import average_bundles, rescaled
 from atypia.inference.export.derived import check_new
 from atypia.inference.predictions import read_predictions
 from atypia.splits.split import Split
-from atypia.workflows.laboratory.drift import training_look
 
 SCALED_ON: Final = 512
 """Figures on which the scale of the average's logits is measured."""
+ROWS_READ: Final = 512
+"""Stored crops that are read at once."""
 PARTS: Final = (runs.TEST, runs.VALIDATION)
 AVERAGE: Final = "average"
 """Recipe that an averaged bundle's facts name; what it is an average of stands under ``of``."""
@@ -181,7 +181,8 @@ def average(
     bundle = replace(plain, decision=replace(decision, fitted=facts), training=training)
     if any(domain is not None for domain in manifest.table[r.DOMAIN].to_pylist()):
         words = f"{len(usable):,} figures of {manifest.name}"
-        look = training_look(manifest, _opened(bundle), words, progress)
+        logits = scale.factor * averaged.astype(np.float64) + scale.offset
+        look = look_at(manifest.take(usable), _judged(store, usable, decision, logits, features), words)
         facts = {**facts, LOOK_KEY: look.as_dict()}
         bundle = replace(bundle, decision=replace(decision, fitted=facts))
     bundle.save(folder)
@@ -218,12 +219,17 @@ def _members(folders: list[Path], part: str) -> tuple[Manifest, list[_Member]]:
     return manifest, members
 
 
-def _opened(bundle: Bundle) -> Classifier:
-    """A classifier that is not saved yet."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        return Classifier.load(bundle.save(Path(folder) / "bundle"), runtime="torch")
+def _judged(
+    store: CropStore,
+    rows: npt.NDArray[np.intp],
+    decision: Decision,
+    logits: npt.NDArray[np.float64],
+    features: npt.NDArray[np.float32],
+) -> Iterator[tuple[npt.NDArray[np.uint8], Verdicts]]:
+    """Crops of these rows, a piece at a time, and what the decision makes of their logits (n,) and features (n, d)."""
+    for start in range(0, len(rows), ROWS_READ):
+        piece = slice(start, start + ROWS_READ)
+        yield np.ascontiguousarray(store.crops[rows[piece]]), decision.apply(logits[piece], features[piece])
 
 
 def _novelty_held_out(

@@ -48,7 +48,7 @@ from atypia.data.crops.cutting import (
     quarantine_state,
 )
 from atypia.data.images.geometry import CropGeometry
-from atypia.data.manifest import Manifest
+from atypia.data.manifest import NOT_AT_HAND, Manifest
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -156,7 +156,7 @@ def open_store(
         build_store(folder, manifest, geometry, workers or core_count(), progress or silent)
 
     if manifest.root is None and not is_valid(path):
-        raise _absent(manifest)
+        raise AbsentError(images_absent(manifest))
     return _opened(build_once(path, is_valid, build, private=True), geometry)
 
 
@@ -172,15 +172,21 @@ def _unhashed_files(manifest: Manifest) -> list[list[Any]]:
     if unhashed.num_rows == 0:
         return []
     if manifest.root is None:
-        raise _absent(manifest)
+        raise AbsentError(images_absent(manifest))
     return file_states(manifest.root, sorted(unhashed[r.IMAGE].unique().to_pylist()))
 
 
-def _absent(manifest: Manifest) -> AbsentError:
-    return AbsentError(
-        f"{manifest.name}: its images are not available, only its table; "
-        f"fix: fetch them with `atypia data get` or `atypia data import`, or set --root"
-    )
+def images_absent(manifest: Manifest) -> str:
+    """Why a set's images cannot be read, with the remedy; empty if they are there.
+
+    >>> images_absent(Manifest.from_rows([{"figure_id": "a", "dataset": "mine", "image": "a.png", "label": 1}], "mine"))
+    'mine: its images are not available, only its table; fix: fetch them with `atypia data get` or `atypia data import`, or set --root'
+    """
+    if manifest.root is not None:
+        return ""
+    some = next((f" ({note})" for note in manifest.notes if note.endswith(NOT_AT_HAND)), "")
+    remedy = "fetch them with `atypia data get` or `atypia data import`, or set --root"
+    return f"{manifest.name}: its images are not available, only its table{some}; fix: {remedy}"
 
 
 def _is_valid(folder: Path, manifest: Manifest, geometry: CropGeometry) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +14,16 @@ from atypia.base.errors import InputError, must
 from atypia.base.process.progress import Progress
 from atypia.base.seeds import generator
 from atypia.methods.catalogue import PROBES
-from atypia.methods.head import FeatureRows, LinearHead, Probe, ProbeData, Rows, balanced_weights, log_loss
+from atypia.methods.head import (
+    FeatureRows,
+    LinearHead,
+    Probe,
+    ProbeData,
+    Rows,
+    balanced_weights,
+    log_loss,
+    takes_domains,
+)
 from atypia.methods.logistic import Preconditioner, Solution, solve
 from atypia.methods.parallel import map_threads
 
@@ -68,6 +77,20 @@ class AtypiaProbe(Probe[AtypiaOptions]):
 
     name = "atypia"
     options_model = AtypiaOptions
+
+    def parse_options(self, options: Mapping[str, Any]) -> AtypiaOptions:
+        """See :meth:`atypia.methods.head.Probe.parse_options`.
+
+        Raises:
+            InputError: Also where domains are to be weighed and ``fit_folds``, of a plug-in that derives from this probe, is
+                given none.
+        """
+        parsed = super().parse_options(options)
+        if parsed.groups != "none" and not takes_domains(self.fit_folds):
+            expected = f"none for probe {self.name}, whose `fit_folds` takes no domains"
+            fix = "give its `fit_folds` a parameter `domains` and pass it on"
+            raise InputError(must("options.groups", expected, parsed.groups, fix))
+        return parsed
 
     def fit(self, data: ProbeData, options: AtypiaOptions, progress: Progress) -> list[LinearHead]:
         """See :meth:`atypia.methods.head.Probe.fit`."""

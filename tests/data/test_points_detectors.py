@@ -142,10 +142,23 @@ def test_scores_select(slide: Path) -> None:
         slide_points(slide, bare, min_score=0.5)
 
 
+def measured(x: float, y: float, score: float | None) -> dict[str, Any]:
+    """A detection of QuPath, as StarDist makes it there."""
+    found = {} if score is None else {"Detection probability": score}
+    shape = {"type": "Point", "coordinates": [x, y]}
+    return {
+        "type": "Feature",
+        "geometry": shape,
+        "properties": {"objectType": "detection", "measurements": found},
+    }
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
         ("a.csv", "x,y,Confidence\n10,20,0.9\n30,40,\n50,60,0.2\n"),
+        ("b.csv", "x;y;Detection probability\n10,0;20,0;0,9\n30,5;40,0;\n50,0;60,0;0,2\n"),
+        ("c.geojson", [measured(10, 20, 0.9), measured(30, 40, None), measured(50, 60, 0.2)]),
         ("a.json", [{"x": 10, "y": 20, "prob": 0.9}, {"x": 30, "y": 40}, {"x": 50, "y": 60, "prob": 0.2}]),
     ],
 )

@@ -155,6 +155,19 @@ def test_image_sizes_decide(tmp_path: Path) -> None:
     assert centres(tmp_path, coco(boxes, width=1000, height=1000)) == [(625.0, 45.0)]
 
 
+def test_results_of_detectors_are_of_one_image(tmp_path: Path) -> None:
+    found = [
+        {"image_id": 5, "category_id": 1, "bbox": [100, 200, 40, 40], "score": 0.9},
+        {"image_id": 5, "category_id": 2, "bbox": [600, 20, 40, 60], "score": 0.4},
+    ]
+    points = read_points(wrote(tmp_path, found, "found.json"))
+    assert list(zip(points.x_px.tolist(), points.y_px.tolist(), strict=True)) == [(120.0, 220.0), (620.0, 50.0)]
+    assert points.classes == ["1", "2"] and points.images is None
+    assert points.scores is not None and points.scores.tolist() == [0.9, 0.4]
+    with pytest.raises(DataError, match=r"must be of one image, got 2 images, .*; fix: save one file a slide, or add"):
+        read_points(wrote(tmp_path, [*found, {**found[0], "image_id": 6}], "found.json"))
+
+
 def test_ambiguous_boxes_are_refused_until_told(tmp_path: Path) -> None:
     content = coco([[10, 20, 50, 60]])
     with pytest.raises(DataError, match=r"cannot be determined .*; fix: pass --box-format xywh or --box-format xyxy"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,16 +14,19 @@ from atypia.base.errors import InputError, must
 
 SCORES: Final = ("probability", "prob", "score", "confidence", "conf", "detection_probability", "type_prob")
 """Names of scores in files, in plain spelling, the first that is there counts."""
+_SPACES: Final = re.compile(r"[\s_-]+")
 
 
 def as_score(value: Any) -> float:
-    """A score as a number; NaN where it is none.
+    """A score as a number, in a text also with a decimal comma; NaN where it is none.
 
-    >>> as_score("0.75"), as_score(None), as_score(True)
-    (0.75, nan, nan)
+    >>> as_score("0.75"), as_score("0,75"), as_score(None), as_score(True)
+    (0.75, 0.75, nan, nan)
     """
     if value is None or isinstance(value, bool):
         return math.nan
+    if isinstance(value, str) and "." not in value:
+        value = value.replace(",", ".", 1)
     try:
         found = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -31,12 +35,12 @@ def as_score(value: Any) -> float:
 
 
 def score_in(values: Mapping[str, Any]) -> Any:
-    """The score among named values, in any case of letters; None if there is none.
+    """The score among named values, in any case of letters, with spaces or without; None if there is none.
 
-    >>> score_in({"type": "mitosis", "Probability": 0.5})
-    0.5
+    >>> score_in({"type": "mitosis", "Probability": 0.5}), score_in({"Detection probability": 0.25})
+    (0.5, 0.25)
     """
-    plain = {str(name).strip().casefold(): value for name, value in values.items()}
+    plain = {_SPACES.sub("_", str(name).strip().casefold()): value for name, value in values.items()}
     return next((plain[name] for name in SCORES if plain.get(name) is not None), None)
 
 

@@ -2,7 +2,8 @@
 
 Both have the same keys and nothing in the file states which one is used, so ``auto`` decides by what most
 boxes allow (:func:`atypia.data.points.boxes.decide`). Where nothing decides, the file is refused until
-``box_format`` says it. A box that is flat, swapped or damaged is left out by name.
+``box_format`` says it. A box that is flat, swapped or damaged is left out by name. COCO's results, which detectors write (a
+list of boxes with ``image_id`` and ``score``), do not name images and are read where they are of one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from atypia.base import records as r
-from atypia.base.errors import DataError
+from atypia.base.errors import DataError, must
 from atypia.data.points.base import POINT_FORMATS, Collector, Mark, PointFormat, PointReading, Points
 from atypia.data.points.boxes import AUTO, XYWH, XYXY, decide, shape_of
 from atypia.data.points.classes import class_key, class_name
@@ -33,13 +34,15 @@ def read(content: Any, reading: PointReading) -> Points:
             it cannot be determined what a box's numbers are, or as :meth:`Collector.points`.
     """
     name = reading.path.name
+    content = _whole(content, name) if isinstance(content, list) else content
     try:
         images = {image["id"]: image for image in content["images"]}
         classes = {entry["id"]: entry["name"] for entry in content.get("categories") or ()}
         notes = list(content["annotations"])
         if not notes:
             return Collector(reading).points()
-        slides = [str(images[note["image_id"]]["file_name"]) for note in notes]
+        files = [images[note["image_id"]]["file_name"] for note in notes]
+        slides = [None if file is None else str(file) for file in files]
         named = [classes.get(note.get("category_id")) for note in notes]
         boxes = np.array([_numbers(note["bbox"]) for note in notes], dtype=np.float64)
     except KeyError as error:
@@ -76,6 +79,21 @@ def read(content: Any, reading: PointReading) -> Points:
     return collector.points()
 
 
+def _whole(results: list[Any], name: str) -> dict[str, Any]:
+    """COCO's results in the form of its annotations; images have no name, and classes are numbers."""
+    notes = [note if isinstance(note, dict) else {} for note in results]
+    images, classes = ({str(note.get(key)): note.get(key) for note in notes} for key in ("image_id", "category_id"))
+    if len(images) > 1:
+        got = f"{len(images):,} images, which it gives as numbers"
+        fix = "save one file a slide, or add COCO's `images` (the results are its `annotations`)"
+        raise DataError(must(f"{name}: COCO's results", "of one image", got, fix))
+    return {
+        "images": [{"id": image, "file_name": None} for image in images.values()],
+        "categories": [{"id": one, "name": text} for text, one in classes.items() if one is not None],
+        "annotations": notes,
+    }
+
+
 def _numbers(sides: Any) -> list[float]:
     """Four numbers of a box; NaN if there are not four."""
     if not isinstance(sides, list | tuple) or len(sides) != 4:
@@ -98,7 +116,9 @@ def _positive(value: Any) -> float:
 
 
 def _takes(content: Any) -> bool:
+    if isinstance(content, list):
+        return bool(content) and isinstance(content[0], dict) and {"image_id", "bbox"} <= content[0].keys()
     return isinstance(content, dict) and isinstance(content.get("annotations"), list) and "images" in content
 
 
-POINT_FORMATS.add("coco", PointFormat("coco", "json", "COCO, and the annotations of the MIDOG sets", _takes, read))
+POINT_FORMATS.add("coco", PointFormat("coco", "json", "COCO, also its results, and the annotations of the MIDOG sets", _takes, read))

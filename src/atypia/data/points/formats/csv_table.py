@@ -181,6 +181,8 @@ def _no_positions(table: TextTable, corner: c.FoundColumns | None) -> str:
         fix = "add the columns width and height, or name them x and y if they are centres"
         return f"{name}: {names} are a corner of a box and its size is not there; fix: {fix}"
     there = ", ".join(column for column in table.columns if column) or "none with a name"
+    if {c.plain(column) for column in table.columns} >= {"slide", "points"}:
+        return f"{name} is a list of slides, not of points; fix: pass it as --slides, with a folder as --out"
     return (
         f"{name}: no columns of positions; there are: {there}; "
         f"fix: name them `{r.X_PX}` and `{r.Y_PX}`, or xmin, ymin, xmax, ymax"

@@ -95,6 +95,17 @@ def test_table_of_one_slide_has_one_row() -> None:
     assert row[6:8] == list(exact_interval(1, 4))
 
 
+def test_text_fits_its_width_and_names_are_whole() -> None:
+    long = "a-slide-with-a-name-of-forty-characters.svs"
+    summary = summarise([results([0.9, 0.1], image=long), results([0.1], image="b.svs")])
+    for width in (80, 100):
+        lines = summary.to_text(width).splitlines()
+        assert max(map(len, lines)) <= width and long in " ".join(lines)
+    wide, narrow = (summary.to_text(width).splitlines() for width in (160, 80))
+    assert narrow[4:6] == [long, "        2       2        0         1  0.500  0.013  0.987          0"]
+    assert any(line.startswith(f"{long}  ") for line in wide), "in one line where there is room"
+
+
 def test_no_figures_is_undefined_not_zero() -> None:
     summary = summarise([])
     assert math.isnan(summary.total.rate)

@@ -15,7 +15,7 @@ from PIL import Image
 from atypia.base.errors import InputError
 from atypia.data.tissue.areas import MaskedArea
 from atypia.inference.bundles.bundle import load_bundle
-from atypia.reports.case.density import FieldSize, field_size
+from atypia.reports.case.density import TWO_MM2, FieldSize, field_size
 from atypia.workflows.case.density import DensityOptions, slide_density
 from atypia.workflows.predict import PredictedCase, predict_crops
 from atypia.workflows.slides.jobs import SlideJob, SlideSettings
@@ -147,6 +147,23 @@ def test_hotspots_of_all_and_of_atypical_figures_differ() -> None:
     assert near.hotspot is not None and (near.hotspot.left_px, near.hotspot.top_px) == (0.0, 0.0), "stays on the slide"
     none = slide_density("a", x[:0], y[:0], atypical[:0], area, MPP, FIELD)
     assert none.hotspot is None and none.figures == 0 and none.per_mm2(0) == 0
+
+
+def test_a_field_that_is_larger_than_the_slide_is_cut_to_it() -> None:
+    area = MaskedArea(np.ones((100, 100), bool), 10.0, MPP, "tissue")
+    place = np.array([100.0, 900.0])
+    found = slide_density("a", place, place, np.array([True, False]), area, MPP, TWO_MM2, size=(1000, 1000))
+    spot = found.hotspot
+    assert spot is not None and (spot.left_px, spot.top_px, spot.width_px, spot.height_px) == (0, 0, 1000, 1000)
+    assert spot.figures == 2 and spot.area_mm2 == pytest.approx(1.0)
+    said = found.sentences("a")
+    assert (
+        sum(line.startswith("Hotspot of 2 mm² with most figures, and with most atypical ones: 2") for line in said) == 1
+    )
+    assert said[-1] == "The whole slide is smaller than the field of 2 mm², which holds all of it."
+    flat = slide_density("a", place, place * 0.1, np.array([True, False]), area, MPP, TWO_MM2, size=(5000, 100))
+    assert flat.hotspot is not None and (flat.hotspot.top_px, flat.hotspot.height_px) == (0, 100)
+    assert "-" not in " ".join(found.sentences("a") + flat.sentences("a"))
 
 
 @pytest.mark.parametrize(

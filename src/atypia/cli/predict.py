@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from atypia.base.extras import NETWORKS, require
-from atypia.cli.shared.console import bars, counted, keeps, note, show_json, warn
+from atypia.cli.shared.console import bars, counted, keeps, note, show_json, warn, width
 from atypia.cli.shared.options import Json, Magnification, Mpp, MppFrom
 
 if TYPE_CHECKING:
@@ -191,6 +191,7 @@ def register(app: typer.Typer) -> None:
         from atypia.inference.classifier import SHIPPED, Classifier
         from atypia.inference.requests import Request
         from atypia.reports.case.density import field_size
+        from atypia.reports.drawing.tables import TEXT_WIDTH
         from atypia.workflows.case.density import DensityOptions
         from atypia.workflows.case.overlays import FiguresToExplain
         from atypia.workflows.predict import old_form_warnings, predict_request
@@ -260,7 +261,7 @@ def register(app: typer.Typer) -> None:
         if as_json:
             show_json(found.summary.as_dict())
         else:
-            print(found.summary.to_text())
+            print(found.summary.to_text(min(TEXT_WIDTH, width())))
         for written in found.files:
             note(f"file: {written}")
         total = found.summary.total

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from atypia.cli.shared.console import bars, note, show_json
+from atypia.cli.shared.console import bars, note, show_json, width
 from atypia.cli.shared.options import Json, Mpp
 
 EXAMPLE = "Example: `atypia drift cases/case-1 cases/case-2 --out drift`"
@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
         if as_json:
             show_json(found.as_dict())
         else:
-            print(found.table().to_text())
+            print(found.table().to_text(width()))
             for case in found.cases:
                 print(found.sentence(case.name))
         for path in written:

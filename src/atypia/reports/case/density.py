@@ -73,15 +73,24 @@ def field_size(text: str) -> FieldSize:
     return FieldSize(mm2, words)
 
 
+def three_digits(value: float) -> str:
+    """A number with three digits, without an exponent and never with fewer digits before the point.
+
+    >>> three_digits(1628.664), three_digits(87.84), three_digits(0.003067)
+    ('1,629', '87.8', '0.00307')
+    """
+    return f"{value:,.0f}" if 100 <= abs(value) < math.inf else f"{value:.3g}"
+
+
 @dataclass(frozen=True)
 class Hotspot:
-    """The field that holds most figures, of all or of the atypical ones.
+    """The field that holds most figures, of all or of the atypical ones, as far as it lies on the slide.
 
     Attributes:
         left_px: Its left side, in level-0 pixels, counted as the points.
         top_px: Its upper side.
-        width_px: Its width.
-        height_px: Its height.
+        width_px: Its width; less than the field's on a smaller slide.
+        height_px: Its height; likewise.
         figures: Figures in it.
         atypical: Of these, the atypical ones.
         area_mm2: The part of it that is tissue, or in the given region.
@@ -139,16 +148,20 @@ class SlideDensity:
         if self.area_mm2 <= 0:
             return [f"{name}: no tissue was found, and no density is given. {' '.join(self.notes)}".strip()]
         low, high = poisson_interval(self.figures, self.area_mm2)
+        rates = [three_digits(self.per_mm2(count)) for count in (self.figures, self.atypical)]
         lines = [
-            f"{name}: {self.figures:,} figures on {self.area_mm2:.3g} mm² ({self.area_source}): {self.per_mm2(self.figures):.3g} per mm² "
-            f"({100 * CONFIDENCE:.0f} % interval {low:.3g} to {high:.3g}), of them {self.atypical:,} atypical: "
-            f"{self.per_mm2(self.atypical):.3g} per mm²."
+            f"{name}: {self.figures:,} figures on {three_digits(self.area_mm2)} mm² ({self.area_source}): {rates[0]} per mm² "
+            f"({100 * CONFIDENCE:.0f} % interval {three_digits(low)} to {three_digits(high)}), of them {self.atypical:,} atypical: "
+            f"{rates[1]} per mm²."
         ]
-        for title, spot in (("most figures", self.hotspot), ("most atypical figures", self.atypical_hotspot)):
+        spots = [("most figures", self.hotspot), ("most atypical figures", self.atypical_hotspot)]
+        if self.hotspot is not None and self.hotspot == self.atypical_hotspot:
+            spots = [("most figures, and with most atypical ones", self.hotspot)]
+        for title, spot in spots:
             if spot is not None:
                 lines.append(
                     f"Hotspot of {self.field.words} with {title}: {spot.figures:,} figures, {spot.atypical:,} atypical, "
-                    f"on {spot.area_mm2:.3g} mm², at x {spot.left_px:,.0f} to {spot.left_px + spot.width_px:,.0f}, "
+                    f"on {three_digits(spot.area_mm2)} mm², at x {spot.left_px:,.0f} to {spot.left_px + spot.width_px:,.0f}, "
                     f"y {spot.top_px:,.0f} to {spot.top_px + spot.height_px:,.0f} px."
                 )
         return [*lines, *self.notes]

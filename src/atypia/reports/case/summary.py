@@ -236,12 +236,23 @@ class CaseSummary:
         """:meth:`as_dict` as indented JSON, with a final newline."""
         return json.dumps(self.as_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
-    def to_text(self) -> str:
-        """The table and its notes as plain text; columns that would continue below are in the files, and names are whole."""
+    def to_text(self, width: int = TEXT_WIDTH) -> str:
+        """The table and its notes as plain text of a width; further columns are in the files, and names are never broken.
+
+        Where name and numbers are wider together, each name has a line of its own.
+        """
         whole = self.table()
         shown = Table(whole.heading, whole.columns[:SHOWN_COLUMNS], [row[:SHOWN_COLUMNS] for row in whole.rows])
-        text = shown.to_text(TEXT_WIDTH + max((len(str(row[0])) for row in shown.rows), default=0))
-        return f"{text}\n{wrapped_notes(whole.notes)}\n" if whole.notes else text
+        text = shown.to_text(width + max((len(str(row[0])) for row in shown.rows), default=0))
+        if max(len(line) for line in text.splitlines()) > width:
+            head, rule, *rows = (
+                Table("", shown.columns[1:], [row[1:] for row in shown.rows]).to_text(10 * width).splitlines()
+            )
+            named = [
+                line for row, numbers in zip(shown.rows, rows, strict=True) for line in (str(row[0]), f"  {numbers}")
+            ]
+            text = "\n".join([shown.heading, "", f"  {head}", f"  {rule}", *named]) + "\n"
+        return f"{text}\n{wrapped_notes(whole.notes, width)}\n" if whole.notes else text
 
     def sentence(self) -> str:
         """The result in one line.

@@ -14,7 +14,7 @@ from atypia.base import records as r
 from atypia.base.errors import InputError, must
 from atypia.base.process.progress import Progress, silent
 from atypia.inference import results as res
-from atypia.reports.case.density import TWO_MM2, WHOLE, FieldSize, Hotspot, SlideDensity
+from atypia.reports.case.density import TWO_MM2, WHOLE, FieldSize, Hotspot, SlideDensity, three_digits
 from atypia.statistics.confusion import FloatArray
 from atypia.statistics.density import densest_window
 
@@ -245,8 +245,10 @@ def slide_density(
             f"{_of(unclassified)} figures were refused by the classifier: they count as figures, and not as atypical."
         )
     mm2 = area.mm2
-    if 0 < mm2 < size_of_field.mm2:
-        told.append(f"The area ({mm2:.3g} mm²) is smaller than the field of {size_of_field.words}.")
+    if size is not None and all(side * mpp <= um for side, um in zip(size, size_of_field.sides_um, strict=True)):
+        told.append(f"The whole slide is smaller than the field of {size_of_field.words}, which holds all of it.")
+    elif 0 < mm2 < size_of_field.mm2:
+        told.append(f"The area ({three_digits(mm2)} mm²) is smaller than the field of {size_of_field.words}.")
     spots = [_hotspot(x_px, y_px, atypical, only, area, mpp, size_of_field, size) for only in (False, True)]
     if any(spot is not None and not spot.exact for spot in spots):
         told.append("Figures lie so evenly that another field may hold some more.")
@@ -256,7 +258,7 @@ def slide_density(
     ]
     partly = {spot for spot in moved if spot is not None and spot.area_mm2 < WHOLE * min(size_of_field.mm2, mm2)}
     told.extend(
-        f"Of the hotspot at x {spot.left_px:,.0f}, y {spot.top_px:,.0f} px {spot.area_mm2:.3g} mm² lie within the area."
+        f"Of the hotspot at x {spot.left_px:,.0f}, y {spot.top_px:,.0f} px {three_digits(spot.area_mm2)} mm² lie within the area."
         for spot in sorted(partly, key=lambda spot: (spot.left_px, spot.top_px))
     )
     drawing: Mapping[str, Any] = {}
@@ -289,8 +291,12 @@ def _hotspot(
             _within(start, side, whole) for start, side, whole in zip((left, top), (width, height), size, strict=True)
         )
     inside = (x >= left) & (x <= left + width) & (y >= top) & (y <= top + height)
-    part = area.mm2_within((left, top, left + width, top + height))
     counts = int(inside.sum()), int((inside & atypical).sum())
+    if size is not None:  # on a slide that is smaller than the field, what there is of it
+        right, bottom = min(left + width, size[0]), min(top + height, size[1])
+        left, top = max(left, 0.0), max(top, 0.0)
+        width, height = right - left, bottom - top
+    part = area.mm2_within((left, top, left + width, top + height))
     return Hotspot(left, top, width, height, *counts, part, best.at_most == best.count)
 
 

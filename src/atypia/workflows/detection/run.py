@@ -22,6 +22,7 @@ from atypia.data.points.classes import ALL, wanted_figures
 from atypia.data.slides.origins import zero_of
 from atypia.data.slides.readers import open_slide
 from atypia.data.slides.slidecrops import SlideReading, slide_points
+from atypia.reports.case.density import three_digits
 from atypia.statistics.detection import RADIUS_UM, DetectionQuality, SlideHits, detection_quality, match_detections
 from atypia.workflows.detection.detector import DETECTORS, Detections, Detector, DetectRequest, known_mpp
 from atypia.workflows.detection.files import FORMS, FoundOn, form_of, write_detections
@@ -99,7 +100,11 @@ class Detected:
         lines = []
         for number, one in enumerate(self.slides):
             found = one.found
-            by_area = "" if not found.mm2 else f", {len(found) / found.mm2:.3g} per mm² of {found.mm2:.3g} mm²"
+            by_area = (
+                ""
+                if not found.mm2
+                else f", {three_digits(len(found) / found.mm2)} per mm² of {three_digits(found.mm2)} mm²"
+            )
             line = (
                 f"{one.slide.name}: {len(found):,} detections with a score of at least {found.min_score:.3g}{by_area}"
             )

@@ -121,4 +121,6 @@ def _takes(content: Any) -> bool:
     return isinstance(content, dict) and isinstance(content.get("annotations"), list) and "images" in content
 
 
-POINT_FORMATS.add("coco", PointFormat("coco", "json", "COCO, also its results, and the annotations of the MIDOG sets", _takes, read))
+POINT_FORMATS.add(
+    "coco", PointFormat("coco", "json", "COCO, also its results, and the annotations of the MIDOG sets", _takes, read)
+)

@@ -25,8 +25,11 @@ from packaging.version import InvalidVersion, Version
 
 ROOT: Final = Path(__file__).parents[1]
 NEEDED: Final = (
-    "atypia/models/atypia/model.onnx",
-    "atypia/models/atypia/model.safetensors",
+    *(
+        f"atypia/models/{model}/{name}"
+        for model in ("atypia", "atypia-amibr")
+        for name in ("card.md", "config.json", "model.onnx", "model.safetensors")
+    ),
     "atypia/py.typed",
     "atypia/recipes/atypia.yaml",
 )
@@ -138,12 +141,16 @@ def wheel_faults(wheel: Path, version: str) -> list[str]:
     if str(about.version) != version or about.license_expression != "Apache-2.0" or not about.description:
         found.append(f"{wheel.name}: version, licence and description must be there")
     found += [f"{wheel.name}: {name} is not in it" for name in NEEDED if name not in names]
-    found += [
-        f"{wheel.name}: {name} must not be in it" for name in names if not name.startswith(("atypia/", "atypia-"))
-    ]
+    found += [f"{wheel.name}: {name} must not be in it" for name in names if not _of_use(name)]
     if wheel.stat().st_size > MOST_BYTES:
         found.append(f"{wheel.name}: must have at most {MOST_BYTES / 1e6:.0f} MB, got {wheel.stat().st_size / 1e6:.0f}")
     return found
+
+
+def _of_use(name: str) -> bool:
+    """Whether a file belongs into a wheel: of the package, and neither hidden (locks, caches) nor compiled."""
+    hidden = any(part.startswith(".") for part in name.split("/"))
+    return name.startswith(("atypia/", "atypia-")) and not hidden and not name.endswith((".pyc", ".lock", ".part"))
 
 
 def source_faults(source: Path, known: set[str]) -> list[str]:

@@ -78,14 +78,19 @@ def on_tissue(row: int, column: int, down: int = 1) -> bool:
     return side / 4 <= row + 0.5 < 3 * side / 4 and side / 4 <= column + 0.5 < 3 * side / 4
 
 
-def write_giant(path: Path) -> Path:
-    """The slide."""
+def tissue_tiles() -> tuple[list[np.ndarray], np.ndarray]:
+    """Different tiles of rendered tissue, each (256, 256, 3), and the colour of the glass beside it, (3,)."""
     plan = plan_region(0, DOMAINS["rose"], 0, 0.12, 100, 100)
     pixels = np.concatenate(list(Region(plan).bands()))
     starts = range(MARGIN_PX, plan.height_px - MARGIN_PX - TILE_PX + 1, TILE_PX)
     looks = [pixels[top : top + TILE_PX, left : left + TILE_PX] for top in starts
              for left in range(MARGIN_PX, plan.width_px - MARGIN_PX - TILE_PX + 1, TILE_PX)][:LOOKS]  # fmt: skip
-    glass = pixels[:1, :1].mean((0, 1))
+    return looks, pixels[:1, :1].mean((0, 1))
+
+
+def write_giant(path: Path) -> Path:
+    """The slide."""
+    looks, glass = tissue_tiles()
     with path.open("wb") as file:
         tiff, down = TiledTiff(file, MPP, False), 1
         while True:

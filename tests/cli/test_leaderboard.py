@@ -41,11 +41,17 @@ def test_a_file_becomes_a_row_of_ones_own(atypia: Callable[..., Any], scored: Pa
     shown = atypia("leaderboard", "show", "--on", str(small_csv), "--json")
     (table,) = json.loads(shown.out)
     assert [row["model"] for row in table["rows"]] == ["ours"]
+    text = atypia("leaderboard", "show", "--on", str(small_csv)).out
+    assert "ours: threshold 0.500; trained on not declared; leakage checked: nothing to compare" in text
+    assert "checked: metrics" in text and "rater:" not in text and "published:" not in text
 
 
 def test_published_rows_are_there_from_the_start(atypia: Callable[..., Any], tmp_path: Path) -> None:
     ended = atypia("leaderboard", "show", "--write", tmp_path / "board.md", "--on", "atnorm-br")
-    assert ended.code == 0 and "Virchow2 · lora" in ended.out
+    assert (
+        ended.code == 0 and "Virchow2 · lora" in ended.out and "published rows: Banerjee et al., Table 3" in ended.out
+    )
+    assert any(line.split()[-2:] == ["±", "0.012"] for line in ended.out.splitlines()), "no number is wrapped"
     assert "Banerjee et al." in (tmp_path / "board.md").read_text("utf-8")
     assert atypia("leaderboard", "show", "--write", tmp_path / "board.md").code == 2
     refused = atypia("leaderboard", "show", "--on", "nothing")

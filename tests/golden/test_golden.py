@@ -155,7 +155,7 @@ def test_an_old_generator_draws_what_it_drew(golden: Path, tmp_path: Path) -> No
 def test_old_generated_crops_are_added_to_a_training(golden: Path, atypia: Callable[..., str]) -> None:
     said = atypia("train", "recipe/probe.yaml", "--data", CROPS, "--protocol", "kfold", "--protocol-set", "folds=2",
                   "--fold", "fold-1", "--add-data", "samples", "--out", "new/added")  # fmt: skip
-    assert "1 folds trained" in said
+    assert "1 fold trained" in said
 
 
 @every_version

@@ -71,7 +71,7 @@ def test_the_folds_of_an_old_training_are_kept(golden: Path, atypia: Callable[..
 def test_an_old_training_that_is_not_complete_continues(golden: Path, atypia: Callable[..., str]) -> None:
     before = stamps(golden / "training/lora/fold-1")
     said = atypia("train", "recipe/lora.yaml", *REQUEST, "--out", "training/lora")
-    assert "1 folds trained, 1 kept" in said
+    assert "1 fold trained, 1 kept" in said
     assert stamps(golden / "training/lora/fold-1") == before
     assert "0 folds trained, 2 kept" in atypia("train", "recipe/lora.yaml", *REQUEST, "--out", "training/lora")
 

@@ -119,6 +119,35 @@ def test_domains_are_rows_and_the_worst_is_named() -> None:
     assert benchmark_table(found, BA).rows[0][2] == 826
 
 
+def test_domains_are_in_order_and_shown_without_what_all_share() -> None:
+    first, second = "Aperio CS2 | B | human | breast", "Aperio XT | A | human | breast"
+    found = summary(
+        row(1, 0.6, part="val", domain=second),
+        row(1, 0.7, domain=second),
+        row(1, 0.5, part="val", domain=first),
+        row(1, 0.55, domain=first),
+        row(1, 0.8, domain=second, **VIT),
+    )
+    table = benchmark_table(found, BA, domains=True)
+    place = [column.name for column in table.columns].index("domain")
+    assert [(line[place - 1], line[place]) for line in table.rows] == [
+        ("validation", first),
+        ("validation", second),
+        ("test", first),
+        ("test", second),
+        ("test", second),
+    ]
+    text, csv = table.render("text"), table.render("csv")
+    assert (
+        "Aperio CS2 | B " in text
+        and "Aperio XT | A " in text
+        and "| human" not in text.partition("\n\n")[2].partition("\n\n")[0]
+    )
+    assert "domains are shown without what all share: human | breast" in table.notes
+    assert "worst BA of EfficientNet-Lite0 on ami-br (test): 0.550 on Aperio CS2 | B" in table.notes
+    assert csv.count(first) == 2 and csv.count(second) == 3
+
+
 def test_nothing_to_show_is_said() -> None:
     assert benchmark_table(summary(row(1, 0.6)), BA, domains=True).notes == ["no domain is known"]
     assert benchmark_table(summary(row(1, 0.6)).slice(0, 0), BA).notes == ["no results"]

@@ -39,7 +39,7 @@ def show(
     ] = None,
 ) -> None:
     """Show who reached what on a test set: rows that were checked here, beside published ones."""
-    from atypia.workflows.leaderboard import leaderboard_table
+    from atypia.workflows.leaderboard import leaderboard_table, narrow
     from atypia.workflows.tables import table_files
 
     files = table_files(formats or [])
@@ -52,7 +52,7 @@ def show(
     if as_json:
         show_json([as_dict(table) for table in tables])
     else:
-        print("\n".join(table.to_text(width()) for table in tables), end="")
+        print("\n".join(narrow(table).to_text(width()) for table in tables), end="")
     for path in files:
         write_table(tables[0], path)
         note(f"file: {path}")

@@ -198,8 +198,9 @@ def register(root: typer.Typer) -> None:
         for text in report.warnings:
             warn(text)
         note(f"paper: {report.page} (page), {report.markdown} (all tables)")
-        plots = [path for path in report.files if path.suffix == ".svg"]
-        note(f"files: {report.page.parent}/ (each table as .md, .csv, .tex; {len(plots)} plots as .svg and .png)")
+        n = sum(path.suffix == ".svg" for path in report.files)
+        plots = f"; {n} {'plot' if n == 1 else 'plots'} as .svg and .png" if n else ""
+        note(f"files: {report.page.parent}/ (each table as .md, .csv, .tex{plots})")
 
 
 def _print_plan(found: PlannedStudy) -> None:

@@ -136,7 +136,7 @@ def register(app: typer.Typer) -> None:
             )
         for warning in trained.warnings:
             warn(warning)
-        note(f"{len(trained.trained)} folds trained, {trained.kept} kept, in {trained.seconds:.1f} s")
+        note(f"{trained.summary}, in {trained.seconds:.1f} s")
         show_results(trained.table(), as_json)
         note(f"files: {out}/ (one folder a fold; split.json, results.parquet)")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -175,7 +175,41 @@ def leaderboard_table(on: str, metric: str = "balanced_accuracy", file: Path | N
         "rater: a rater's votes against the majority of the others, where they have one; models are scored by the majority of all.",
         "published: mean ± sd over fold models as papers report it, or one result; each at the paper's own threshold.",
     ]
-    return Table(f"{board_set.title}{counts}", columns, [line for _, line in rows], notes)
+    kinds = {f"{line[1]}:" for _, line in rows}
+    said = [note for note in notes if note.split(maxsplit=1)[0] in kinds]
+    return Table(f"{board_set.title}{counts}", columns, [line for _, line in rows], said)
+
+
+def narrow(table: Table) -> Table:
+    """A leaderboard that fits on a terminal: numbers as columns, thresholds and sources as notes.
+
+    Args:
+        table: Of :func:`leaderboard_table`.
+
+    >>> [column.title for column in narrow(leaderboard_table("atnorm-br")).columns]
+    ['model', 'row', 'BA', 'AUROC', 'Sens.', 'Spec.']
+    """
+    from atypia.reports.drawing.tables import Table
+
+    names = [column.title for column in table.columns]
+    kept = names.index("Spec.") + 1
+    columns = [replace(column, align="right") if n > 1 else column for n, column in enumerate(table.columns[:kept])]
+    notes: list[str] = []
+    sources: dict[str, list[str]] = {}
+    for row in table.rows:
+        model, kind, threshold, source, leakage = (str(row[place] or "") for place in (0, 1, *range(kept, len(names))))
+        if kind == PUBLISHED:
+            sources.setdefault(source, []).append(model)
+        elif source or threshold:
+            said = (
+                f"threshold {threshold}",
+                f"trained on {source or '–'}",
+                f"leakage checked: {leakage or '–'}",
+            )
+            notes.append(f"{model}: {'; '.join(said)}")
+    for source, models in sources.items():
+        notes.append(f"published rows: {source}" if len(sources) == 1 else f"{source}: {'; '.join(models)}")
+    return Table(table.title, columns, [row[:kept] for row in table.rows], [*table.notes, *notes])
 
 
 def _published(on: str) -> list[tuple[dict[str, float], list[Value]]]:

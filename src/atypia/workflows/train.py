@@ -72,7 +72,13 @@ class TrainedFolds(FolderResults):
 
     def __repr__(self) -> str:
         warned = f", {len(self.warnings)} warnings" if self.warnings else ""
-        return f"<TrainedFolds: {len(self.trained)} folds trained, {self.kept} kept{warned}; in {self.out}>"
+        return f"<TrainedFolds: {self.summary}{warned}; in {self.out}>"
+
+    @property
+    def summary(self) -> str:
+        """How many folds were trained and kept, in words."""
+        n = len(self.trained)
+        return f"{n} {'fold' if n == 1 else 'folds'} trained, {self.kept} kept"
 
 
 def train(

@@ -1,10 +1,10 @@
-"""Names of images in shared files: pages, summaries and annotations show no folders of this machine."""
+"""Names as people are shown them: images without the folders of this machine, domains without what all of them share."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 
@@ -69,3 +69,14 @@ def short_names(images: Iterable[str]) -> dict[str, str]:
         free = (end for end in ends if tails[end] == 1 and end not in others)
         shown[image] = image if image in others else next(free, "/".join(folders))
     return shown
+
+
+def short_domains(domains: Sequence[str]) -> dict[str, str]:
+    """Names of domains without the parts that all of them share.
+
+    >>> short_domains(["A | human | breast", "B | human | breast"])
+    {'A | human | breast': 'A', 'B | human | breast': 'B'}
+    """
+    parts = {domain: domain.split(" | ") for domain in domains}
+    shared = set.intersection(*(set(names) for names in parts.values())) if len(parts) > 1 else set()
+    return {domain: " | ".join(n for n in names if n not in shared) or domain for domain, names in parts.items()}

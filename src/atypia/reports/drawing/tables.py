@@ -19,8 +19,8 @@ import json
 import math
 import textwrap
 import unicodedata
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -47,6 +47,7 @@ class Column:
         best: Which value is marked as best: ``max``, ``min`` or none.
         spread: Whether the values are :class:`Spread`, so that CSV has two columns.
         sd: Name of the spread in CSV; include the ddof.
+        shown: What people are shown in place of a value, in text, Markdown and LaTeX; CSV and JSON have the value.
     """
 
     title: str
@@ -56,6 +57,7 @@ class Column:
     best: Literal["max", "min"] | None = None
     spread: bool = False
     sd: str = "sd"
+    shown: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
 
     @property
     def name(self) -> str:
@@ -65,7 +67,7 @@ class Column:
 
 @dataclass(frozen=True, repr=False)
 class Table:
-    """A table, independent of its formatat.
+    """A table, independent of its format.
 
     Attributes:
         title: One line; may be empty.
@@ -174,7 +176,8 @@ def _cells(table: Table, mark: Callable[[str, bool], str], escape: Callable[[str
     best = table.best()
     lines = [[escape(format_value(column.title)) for column in table.columns]]
     for i, row in enumerate(table.rows):
-        texts = [escape(format_value(value, column.digits)) for value, column in zip(row, table.columns, strict=True)]
+        shown = [column.shown.get(str(value), value) for value, column in zip(row, table.columns, strict=True)]
+        texts = [escape(format_value(value, c.digits)) for value, c in zip(shown, table.columns, strict=True)]
         lines.append([mark(text, (i, j) in best) for j, text in enumerate(texts)])
     return lines
 

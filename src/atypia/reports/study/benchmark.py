@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ from atypia.base import runs
 from atypia.base.errors import InputError, must
 from atypia.evaluation import rows as e
 from atypia.evaluation.summary import AggregatedMetric, SummaryRow, by_domain, overall, pivot, worst_domains
+from atypia.reports.drawing.names import short_domains
 from atypia.reports.drawing.tables import Column, Table
 from atypia.reports.drawing.values import Spread, Value, format_value
 from atypia.statistics.metrics import METRICS
@@ -67,7 +68,7 @@ def benchmark_table(
         InputError: A metric is unknown, or the summary mixes values of ddof.
     """
     chosen = [METRICS[name] for name in metrics]
-    rows = pivot(by_domain(summary) if domains else overall(summary))
+    rows = _in_order(pivot(by_domain(summary))) if domains else pivot(overall(summary))
     ddofs = {row.ddof for row in rows}
     if len(ddofs) > 1:
         raise InputError(must("ddof", "one value in a table", sorted(ddofs), "summarise all rows alike"))
@@ -75,12 +76,13 @@ def benchmark_table(
     described = _telling(rows)
     models = sorted({str(row.subject[e.MODEL]) for row in rows})
     counts = sorted({_runs(row) for row in rows})
+    short = short_domains(sorted({name for row in rows if (name := row.subject[r.DOMAIN])}))
     columns = [
         *([Column("model", e.MODEL)] if len(models) != 1 else []),
         *(Column(DESCRIBED[name], name) for name in described),
         Column("data set", r.DATASET),
         Column("part", r.PART),
-        *([Column("domain", r.DOMAIN)] if domains else []),
+        *([Column("domain", r.DOMAIN, shown=short)] if domains else []),
         *([Column("runs", "n_runs", "right")] if len(counts) > 1 else []),
         Column("figures", e.N, "right"),
         Column("positive", e.N_POSITIVE, "right"),
@@ -112,10 +114,19 @@ def benchmark_table(
     ]
     notes = _notes(rows, counts, ddof) if rows else ["no domain is known" if domains and len(summary) else "no results"]
     if domains and metrics:
-        notes += _worst_notes(summary, metrics[0])
+        notes += [*_shared_note(short), *_worst_notes(summary, metrics[0], short)]
     within = ["data set", "part", *(["domain"] if domains else [])]
     title = title if title is not None else (models[0] if len(models) == 1 else "Results")
     return Table(title, columns, laid_out, notes, tuple(dict.fromkeys(warnings)), within)
+
+
+def _in_order(rows: list[SummaryRow]) -> list[SummaryRow]:
+    """The rows of single domains by data set and part, as these come first, then by domain; models of a domain together."""
+    places = list(dict.fromkeys((row.subject[r.DATASET], row.subject[r.PART]) for row in rows))
+    place = {key: number for number, key in enumerate(places)}
+    return sorted(
+        rows, key=lambda row: (place[row.subject[r.DATASET], row.subject[r.PART]], row.subject[r.DOMAIN] or "")
+    )
 
 
 def _telling(rows: Sequence[SummaryRow]) -> list[str]:
@@ -162,11 +173,18 @@ def _notes(rows: Sequence[SummaryRow], counts: Sequence[int], ddof: int) -> list
     return notes
 
 
-def _worst_notes(summary: pa.Table, metric: str) -> list[str]:
+def _shared_note(short: Mapping[str, str]) -> list[str]:
+    """What the shown names of domains leave out, where they do."""
+    first, shown = next(iter(short.items()), ("", ""))
+    shared = [part for part in first.split(" | ") if part not in shown.split(" | ")]
+    return [f"domains are shown without what all share: {' | '.join(shared)}"] if shared else []
+
+
+def _worst_notes(summary: pa.Table, metric: str, short: Mapping[str, str]) -> list[str]:
     of_metric = METRICS[metric]
     return [
         f"worst {of_metric.short} of {row.subject[e.MODEL]} on {row.subject[r.DATASET]}"
         f"{f' ({_part(row.subject[r.PART])})' if row.subject[r.PART] else ''}: "
-        f"{format_value(row.cells[metric].mean)} on {row.subject[r.DOMAIN]}"
+        f"{format_value(row.cells[metric].mean)} on {short.get(str(row.subject[r.DOMAIN]), row.subject[r.DOMAIN])}"
         for row in pivot(worst_domains(summary, metric))
     ]

@@ -7,10 +7,11 @@ from collections.abc import Collection
 from typing import Final
 
 from atypia.evaluation import rows as e
+from atypia.reports.drawing.names import short_domains
 from atypia.reports.drawing.plots import HeatMap, padded_range
 from atypia.reports.drawing.tables import Table
 from atypia.reports.drawing.values import Spread
-from atypia.reports.study.plots import BA, metric_title, shortened, slug
+from atypia.reports.study.plots import BA, metric_title, slug
 
 MOST_MODELS: Final = 6
 
@@ -40,7 +41,7 @@ def heat_maps(table: Table | None, metric: str = BA, every: bool = False) -> lis
         cells = values[model, dataset]
         trained = sorted({one for one, _ in cells})
         tested = sorted({other for _, other in cells})
-        short = shortened(sorted({*trained, *tested}))
+        short = short_domains(sorted({*trained, *tested}))
         name = f"{model}, {dataset}" if len(datasets) > 1 else model
         charts.append(
             HeatMap(

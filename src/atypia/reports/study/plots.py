@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from typing import Final
 
 from atypia.base import runs
+from atypia.reports.drawing.names import short_domains
 from atypia.reports.drawing.plots import (
     MOST_SERIES,
     ConfusionPlot,
@@ -94,7 +94,7 @@ def domain_forest(found: Findings, place: int) -> ForestPlot | None:
     scores = [score for score in drawn_scores(found, place) if score.domains]
     of_score = dict(zip((score.series for score in drawn_scores(found, place)), place_tones(found, place), strict=True))
     names = list(dict.fromkeys(one.domain for score in scores for one in score.domains))
-    short = shortened(names)
+    short = short_domains(names)
     if len(names) < 2:
         return None
     rows = []
@@ -281,17 +281,6 @@ def metric_title(metric: str) -> str:
     """A metric at the beginning of a title."""
     words = metric_words(metric)
     return words[:1].upper() + words[1:]
-
-
-def shortened(domains: Sequence[str]) -> dict[str, str]:
-    """Names of domains without the parts that all of them share.
-
-    >>> shortened(["A | human | breast", "B | human | breast"])
-    {'A | human | breast': 'A', 'B | human | breast': 'B'}
-    """
-    parts = {domain: domain.split(" | ") for domain in domains}
-    shared = set.intersection(*(set(names) for names in parts.values())) if len(parts) > 1 else set()
-    return {domain: " | ".join(n for n in names if n not in shared) or domain for domain, names in parts.items()}
 
 
 def _key(found: Findings, place: int) -> str:

@@ -235,7 +235,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_folder_holds_all_that_the_image_needs(folder: Path) -> None:
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert files == {"Dockerfile", "README.md", "requirements.txt", "inference.py", "model/model.onnx", wheel_name()}
+    example = {"example/inputs.json", f"example/{DEFAULT_FOLDER}/rendered.tiff"}
+    code = {"Dockerfile", "README.md", "requirements.txt", "inference.py", "model/model.onnx", wheel_name()}
+    assert files == code | example
 
     docker = (folder / "Dockerfile").read_text("utf-8")
     for source in re.findall(r"^COPY (.+) \S+$", docker, re.MULTILINE):
@@ -249,6 +251,18 @@ def test_the_folder_holds_all_that_the_image_needs(folder: Path) -> None:
     assert (folder / "requirements.txt").read_text("utf-8").splitlines() == [f"{p}=={version(p)}" for p in PACKAGES]
     readme = (folder / "README.md").read_text("utf-8")
     assert "atypia-my-model-1" in readme and "0.6" in readme and "not a medical device" in readme
+
+
+def test_the_readme_s_command_answers_the_example(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(shutil.copytree(folder, tmp_path / "container"))
+    (command,) = re.findall(
+        r"^\$ python -m atypia\.challenge (.+)$", Path("README.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert main(command.split()) == 0
+    said = json.loads((tmp_path / "answer" / ANSWER_FILE).read_text("utf-8"))
+    assert len(said) == 8 and len({entry["confidence"] for entry in said}) == 8
 
 
 def test_the_entry_point_runs_from_the_wheel_with_the_pinned_packages_alone(

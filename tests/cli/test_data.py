@@ -83,7 +83,8 @@ def test_info_counts(atypia: Run, small_csv: Path) -> None:
     # Of figures 0 to 79 every third is positive; cases of ten alternate between the domains.
     positive = [sum(i % 3 == 0 for i in range(80) if i // 10 % 2 == domain) for domain in (0, 1)]
     assert told["domains"] == [
-        {"domain": f"scanner {d}", "positive": positive[d], "negative": 40 - positive[d]} for d in (0, 1)
+        {"domain": f"scanner {d}", "positive": positive[d], "negative": 40 - positive[d], "unlabelled": 0}
+        for d in (0, 1)
     ]
     lines = atypia("data", "info", small_csv).out
     assert "80 figures" in lines and "8 cases" in lines and "published parts: " in lines
@@ -100,8 +101,10 @@ def test_info_tells_votes_and_unlabelled_figures(atypia: Run, paint: Callable[..
     assert (told["positive"], told["negative"], told["unlabelled"]) == (1, 2, 1)
     assert told["raters"] == 3
     assert told["agreement"] == pytest.approx(1 / 3)  # of three figures with two votes or more, the first
-    assert told["domains"] == [{"domain": "unknown", "positive": 1, "negative": 2}]
-    assert "1 figures without a label" in atypia("data", "info", table).out
+    assert told["domains"] == [{"domain": "unknown", "positive": 1, "negative": 2, "unlabelled": 1}]
+    shown = atypia("data", "info", table).out
+    assert "1 figures without a label" in shown and "no label" in shown.splitlines()[2]
+    assert ["unknown", "4", "1", "1", "2", "33.3"] in [line.split() for line in shown.splitlines()]
 
 
 def test_info_writes_a_figure_and_a_sheet(atypia: Run, small_csv: Path, tmp_path: Path) -> None:

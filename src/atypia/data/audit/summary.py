@@ -25,7 +25,7 @@ def summarise(manifest: Manifest) -> dict[str, Any]:
     Returns:
         ``name, task, figures, positive, negative, unlabelled, cases, slides, classes, parts,
         raters, agreement`` (share of figures with two or more votes on which all raters agree;
-        None without such figures), ``domains`` (a list with ``domain, positive, negative``),
+        None without such figures), ``domains`` (a list with ``domain, positive, negative, unlabelled``),
         ``fingerprint`` and ``notes``.
     """
     t = manifest.table
@@ -33,9 +33,7 @@ def summarise(manifest: Manifest) -> dict[str, Any]:
     domains = t[r.DOMAIN].to_pylist()
     counts: dict[str, list[int]] = {}
     for domain, label in zip(domains, labels, strict=True):
-        pair = counts.setdefault(domain or "unknown", [0, 0])
-        if label is not None:
-            pair[label] += 1
+        counts.setdefault(domain or "unknown", [0, 0, 0])[2 if label is None else label] += 1
     votes = [[v for v in given if v is not None] for given in t[r.VOTES].to_pylist() if given is not None]
     several = [given for given in votes if len(given) > 1]
     parts = t[r.PART].value_counts().to_pylist()
@@ -53,7 +51,8 @@ def summarise(manifest: Manifest) -> dict[str, Any]:
         "raters": max((len(given) for given in votes), default=0),
         "agreement": sum(len(set(given)) == 1 for given in several) / len(several) if several else None,
         "domains": [
-            {"domain": domain, "negative": pair[0], "positive": pair[1]} for domain, pair in sorted(counts.items())
+            {"domain": domain, "negative": negative, "positive": positive, "unlabelled": unlabelled}
+            for domain, (negative, positive, unlabelled) in sorted(counts.items())
         ],
         "images": manifest.root is not None,
         "fingerprint": manifest.fingerprint,

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from atypia.base.artifacts import atomic_folder
+from atypia.base.artifacts import atomic_folder, write_json
 from atypia.base.version import VERSION
 from atypia.inference.export.openvino import check_replaceable
 from atypia.inference.runtimes.catalogue import ONNX_FILE
@@ -29,7 +29,11 @@ PACKAGES: Final = ("filelock", "numpy", "onnxruntime", "pillow", "platformdirs",
 """Distributions that predicting from a stack imports; a test compares them with what is imported."""
 MODEL_FOLDER: Final = "model"
 ENTRY_FILE: Final = "inference.py"
-FILES: Final = ("Dockerfile", "README.md", "requirements.txt", ENTRY_FILE, MODEL_FOLDER)
+EXAMPLE_FOLDER: Final = "example"
+EXAMPLE_PAGES: Final = 8
+EXAMPLE_PX: Final = 128
+EXAMPLE_SEVERITY: Final = 0.9
+FILES: Final = ("Dockerfile", "README.md", "requirements.txt", ENTRY_FILE, MODEL_FOLDER, EXAMPLE_FOLDER)
 LIGHT_BYTES: Final = 200_000_000
 COPIES: Final = 2
 """A network's bytes are held as they were compared with their hash, and once more as the runtime lays them out."""
@@ -78,21 +82,22 @@ Reads `/input/inputs.json` and one multi-page TIFF below `/input/images/{slug}/`
 `/output/{answer}`: for each page, in order, its class (`normal` or `atypical`) and the
 probability of *atypical* as `confidence`{mean}. A figure is called atypical where that reaches {threshold:.4g}.
 
-Build, try and save the image:
+Build, try and save the image, in this folder; `{example}/` is an input of {pages} rendered figures, which stand for no patient:
 
 ```console
 $ docker build --tag {tag} .
-$ docker run --rm --network none --volume "$PWD/test/input:/input:ro" --volume "$PWD/test/output:/output" {tag}
+$ mkdir -m 777 ../answer
+$ docker run --rm --network none --volume "$PWD/{example}:/input:ro" --volume "$PWD/../answer:/output" {tag}
 $ docker save {tag} | gzip > {tag}.tar.gz
 ```
 
-The container runs as a user without rights, who must be able to write the output folder; it needs no network,
-no GPU and about {memory} of memory.
+The container runs as a user without rights, who must be able to write the output folder (hence `-m 777`); it needs no
+network, no GPU and about {memory} of memory.
 
 The same without Docker, where `atypia` is installed:
 
 ```console
-$ python -m atypia.challenge --input test/input --output test/output {options}
+$ python -m atypia.challenge --input {example} --output ../answer {options}
 ```
 
 Exit codes: 0 done; 1 work that failed; 2 input that cannot be used. The reason is on standard error, and no
@@ -133,6 +138,7 @@ def write_challenge(
             "python": ".".join(platform.python_version_tuple()[:2]), "wheel": wheel, "model": MODEL_FOLDER,
             "entry": ENTRY_FILE, "name": name, "threshold": threshold, "slug": SLUG, "answer": ANSWER_FILE, "tag": tag,
             "models": json.dumps(models), "options": " ".join(f"--model {shlex.quote(model)}" for model in models),
+            "example": EXAMPLE_FOLDER, "pages": EXAMPLE_PAGES,
             "mean": f", the mean of {len(models)} networks" if members else "",
             "memory": f"{1 + math.ceil(COPIES * size / 1e9) if size > LIGHT_BYTES else 1} GB",
         }  # fmt: skip
@@ -140,7 +146,23 @@ def write_challenge(
         (part / ENTRY_FILE).write_text(ENTRY.format(**facts), "utf-8")
         (part / "README.md").write_text(README.format(**facts), "utf-8")
         (part / "requirements.txt").write_text(requirements(), "utf-8")
+        write_example(part / EXAMPLE_FOLDER)
         write_wheel(part / wheel)
+    return folder
+
+
+def write_example(folder: Path) -> Path:
+    """Writes an input as the challenge mounts it, of rendered figures: a stack of crops and ``inputs.json``."""
+    from PIL import Image
+
+    from atypia.inference.runtimes.graph import rendered_crops
+
+    place = f"images/{SLUG}"
+    interface = {"slug": SLUG, "kind": "Image", "super_kind": "Image", "relative_path": place}
+    (folder / place).mkdir(parents=True)
+    write_json(folder / "inputs.json", [{"interface": interface}])
+    pages = [Image.fromarray(crop) for crop in rendered_crops(EXAMPLE_PX, EXAMPLE_PAGES, EXAMPLE_SEVERITY)]
+    pages[0].save(folder / place / "rendered.tiff", save_all=True, append_images=pages[1:])
     return folder
 
 

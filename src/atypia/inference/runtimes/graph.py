@@ -272,14 +272,24 @@ def sample_crops(side_px: int, count: int = 8) -> npt.NDArray[np.uint8]:
     Returns:
         RGB, shape (count, side_px, side_px, 3), the same at every call.
     """
+    random = generator(0, "export", "random").integers(0, 256, (count - count // 2, side_px, side_px, 3), np.uint8)
+    return np.concatenate([random, rendered_crops(side_px, count // 2)]) if count > 1 else random
+
+
+def rendered_crops(side_px: int, count: int, severity: float = 0.5) -> npt.NDArray[np.uint8]:
+    """Rendered figures, normal and tripolar in turn.
+
+    Returns:
+        RGB, shape (count, side_px, side_px, 3), the same at every call; count at least 1.
+    """
     from atypia.data.images.geometry import resize
     from atypia.data.phantom.domains import DOMAINS
     from atypia.data.phantom.render import render_crop
 
-    random = generator(0, "export", "random").integers(0, 256, (count - count // 2, side_px, side_px, 3), np.uint8)
     domains = list(DOMAINS.values())
-    rendered = [
-        resize(render_crop(domains[i % len(domains)], ("metaphase", "tripolar")[i % 2], 0.5, 0, i), side_px)
-        for i in range(count // 2)
-    ]
-    return np.concatenate([random, np.stack(rendered)]) if rendered else random
+    return np.stack(
+        [
+            resize(render_crop(domains[i % len(domains)], ("metaphase", "tripolar")[i % 2], severity, 0, i), side_px)
+            for i in range(count)
+        ]
+    )

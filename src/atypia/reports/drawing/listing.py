@@ -21,34 +21,35 @@ def columns_table(titles: Sequence[str], rows: Sequence[Sequence[Value]]) -> Tab
 def summary_table(summary: Mapping[str, Any]) -> Table:
     """Counts of a data set by domain (see :func:`atypia.data.audit.summary.summarise`)."""
     negative, positive = summary["classes"]
+    total = {"domain": "all", **{key: summary[key] for key in ("positive", "negative", "unlabelled")}}
+    unlabelled = summary["unlabelled"] > 0
     rows: list[list[Value]] = []
-    for domain in summary["domains"]:
-        figures = domain["positive"] + domain["negative"]
-        share = domain["positive"] / figures if figures else float("nan")
-        rows.append([domain["domain"], figures, domain["positive"], domain["negative"], 100 * share])
-    total = summary["positive"] + summary["negative"]
-    share = summary["positive"] / total if total else float("nan")
-    rows.append(["all", total, summary["positive"], summary["negative"], 100 * share])
+    for one in [*summary["domains"], total]:
+        labelled = one["positive"] + one["negative"]
+        share = 100 * one["positive"] / labelled if labelled else float("nan")
+        without = [one["unlabelled"]] if unlabelled else []
+        rows.append([one["domain"], labelled + one["unlabelled"], *without, one["positive"], one["negative"], share])
     columns = [
         Column("domain"),
         Column("figures", align="right"),
+        *([Column("no label", align="right")] if unlabelled else []),
         Column(positive, align="right"),
         Column(negative, align="right"),
         Column(f"% {positive}", align="right", digits=1),
     ]
-    return Table(f"{summary['name']}: {summary['figures']} figures", columns, rows, _facts(summary))
+    return Table(f"{summary['name']}: {summary['figures']:,} figures", columns, rows, _facts(summary))
 
 
 def _facts(summary: Mapping[str, Any]) -> list[str]:
     facts = []
     if summary["cases"]:
-        facts.append(f"{summary['cases']} cases, {summary['slides']} slides")
+        facts.append(f"{summary['cases']:,} cases, {summary['slides']:,} slides")
     if summary["parts"]:
-        facts.append("published parts: " + ", ".join(f"{part} {n}" for part, n in summary["parts"].items()))
+        facts.append("published parts: " + ", ".join(f"{part} {n:,}" for part, n in summary["parts"].items()))
     if summary["agreement"] is not None:
         facts.append(f"up to {summary['raters']} raters, unanimous on {100 * summary['agreement']:.1f} %")
     if summary["unlabelled"]:
-        facts.append(f"{summary['unlabelled']} figures without a label")
+        facts.append(f"{summary['unlabelled']:,} figures without a label")
     if not summary["images"]:
         facts.append("only the table is available, not the images")
     return [*facts, *summary["notes"]]

@@ -57,7 +57,7 @@ def test_poolings_follow_their_definition() -> None:
     assert torch.allclose(cls, tokens[:, 0])
 
 
-def test_register_tokens_are_left_out_of_the_mean() -> None:
+def test_register_tokens_are_left_out_of_the_mean_unless_asked_for() -> None:
     from dataclasses import replace
 
     from atypia.backbones.build import Encoder
@@ -67,11 +67,17 @@ def test_register_tokens_are_left_out_of_the_mean() -> None:
     with torch.inference_mode():
         tokens = encoder.net.forward_features(images(160))
         got = encoder(images(160))
+        rest = Encoder(encoder.net, replace(entry, pooling="cls+rest"), 160)(images(160))
     assert tokens.shape[1] == 1 + 3 + 100
     assert torch.allclose(got[:, 64:], tokens[:, 4:].mean(1), atol=1e-6)
+    # As Ammeling et al. probe Virchow2: they are in the mean.
+    assert torch.allclose(rest[:, 64:], tokens[:, 1:].mean(1), atol=1e-6)
+    assert torch.equal(rest[:, :64], got[:, :64]) and not torch.allclose(rest, got, atol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "pooling", "dim"), [("virchow2", "cls", 1280), ("uni", "cls+mean", 2048)])
+@pytest.mark.parametrize(
+    ("name", "pooling", "dim"), [("virchow2", "cls", 1280), ("uni", "cls+mean", 2048), ("virchow2", "cls+rest", 2560)]
+)
 def test_feature_dimension_under_another_pooling(name: str, pooling: Any, dim: int) -> None:
     assert feature_dim(BACKBONES[name], pooling) == dim
 

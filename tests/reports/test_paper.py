@@ -121,6 +121,15 @@ def test_data_sets_that_the_paper_does_not_have_are_columns_of_their_own() -> No
     assert titles[-2:] == ["phantom BA", "phantom AUROC"] and "AtNorM-MD AUROC" in titles
 
 
+def test_doubts_stand_where_own_rows_do_and_what_has_no_number_is_named() -> None:
+    found = tables("giedziun", [own_study()])
+    assert not found["1"].warnings and not found["domains"].warnings and found["costs"].warnings == ("1 run is open",)
+    assert tables("banerjee", [own_study()])["3"].warnings == ("1 run is open",)
+    items = {item.number: item for item in paper_items("giedziun", [own_study()])}
+    assert (items["domains"].short, items["domains"].heading) == ("Domains", "Results by domain left out")
+    assert items["1"].heading.startswith("Table 1: ")
+
+
 def test_all_curves_are_drawn() -> None:
     figure = next(
         item for item in paper_items("banerjee", [own_study(findings=findings(17, scores=drawn(17)))], figure="2")
@@ -205,6 +214,8 @@ def test_a_difference_ends_with_its_reason() -> None:
 def test_the_document_has_a_line_for_each_part() -> None:
     text = document({"atey": [PaperDeparture("CBAM", "it is | other", "atey")]})
     assert text.count("\n| ") == len(paper_text("atey").parts) + 1
+    opened = document({"atey": [PaperDeparture("Not given by the paper", "Atypia's own: epochs 60", "atey")]})
+    assert opened.splitlines()[-1] == "| Not given by the paper | `recipes/atey.yaml` | Atypia's own: epochs 60 |"
     assert "| CBAM | `methods/attention.py` | It is \\| other (`atey`) |" in text
 
 

@@ -21,6 +21,7 @@ from atypia.methods.samplers.pseudo_epoch import PseudoEpoch
 from atypia.splits.split import Split
 from atypia.studies import files
 from atypia.training.epochs.patches import Patches
+from atypia.training.recipe import load_recipe
 from atypia.workflows.studies.study import plan_study, report_study, run_study
 
 REGIONS, FIGURES = 10, 12
@@ -157,6 +158,22 @@ def test_the_learning_curve_is_the_table_s(ran: tuple[Any, Watched]) -> None:
             assert value == pytest.approx(np.mean(own)) and value - low == pytest.approx(np.std(own))
     text = report.table.render("markdown")
     assert "end-to-end" in text and "40 % of the data" in text and "100 % of the data" in text
+
+
+def test_published_code_prepares_some_models_in_its_own_way() -> None:
+    """By model: ImageNet's statistics, the class token of Virchow in LoRA, what the probes pool."""
+    end_to_end, lora, probe = (f"{name}-as-published" for name in ("ammeling-e2e", "ammeling-lora", "probe-ammeling"))
+    asked = {
+        (end_to_end, "resnet50-tv2"): (None, None), (end_to_end, "vit-b16-in21k"): ("imagenet", None),
+        (end_to_end, "vit-h14"): ("imagenet", None), (lora, "virchow"): (None, "cls"), (lora, "virchow2"): (None, "cls"),
+        (lora, "uni"): (None, None), (probe, "virchow"): (None, None), (probe, "virchow2"): (None, "cls+rest"),
+        (probe, "vit-h14"): (None, "cls+mean"), (probe, "h-optimus-0"): (None, None),
+    }  # fmt: skip
+    for (name, backbone), expected in asked.items():
+        recipe = load_recipe(name, [f"backbone={backbone}"])[1]
+        assert (recipe.normalisation, recipe.pooling) == expected, (name, backbone)
+        text = load_recipe(name.removesuffix("-as-published"), [f"backbone={backbone}"])[1]
+        assert (text.normalisation, text.pooling) == (None, None)
 
 
 def test_the_plan_refuses_what_no_run_could_do(root: Path, tmp_path: Path) -> None:

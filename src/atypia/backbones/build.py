@@ -64,7 +64,8 @@ class Encoder(nn.Module):
         classes = tokens[:, 0]
         if self.pooling == "cls":
             return classes
-        prefix = int(self.net.num_prefix_tokens)  # pyright: ignore[reportArgumentType]
+        registers = self.pooling == "cls+mean"  # which are left out
+        prefix = int(self.net.num_prefix_tokens) if registers else 1  # pyright: ignore[reportArgumentType]
         return torch.cat([classes, tokens[:, prefix:].mean(1)], dim=1)
 
 

@@ -16,11 +16,12 @@ IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 HALF: Final = (0.5, 0.5, 0.5)
 
-Pooling = Literal["cls", "cls+mean", "avg"]
+Pooling = Literal["cls", "cls+mean", "cls+rest", "avg"]
 """How tokens or feature maps are reduced to one vector.
 
 ``cls``: the class token after the last norm. ``cls+mean``: the class token concatenated with the mean of
-the patch tokens, without register tokens (twice the width). ``avg``: the network's own global average
+the patch tokens, without register tokens (twice the width). ``cls+rest``: with the mean of all other tokens, register tokens
+too. ``avg``: the network's own global average
 pooling (convolutional networks, Swin).
 """
 

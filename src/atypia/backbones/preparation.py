@@ -21,6 +21,10 @@ STATISTICS: Final[Mapping[str, tuple[Channels, Channels]]] = {
 """Named means and standard deviations of RGB in [0, 1]."""
 
 
+WITH_MEAN: Final = ("cls+mean", "cls+rest")
+"""Poolings of twice the width."""
+
+
 @dataclass(frozen=True)
 class Preparation:
     """What differs from a catalogue entry; each part None (``view``: 1) where nothing does.
@@ -90,10 +94,10 @@ def feature_dim(entry: Backbone, pooling: Pooling) -> int:
         InputError: The backbone does not support that pooling.
     """
     if pooling not in get_args(Pooling) or (pooling == "avg") != (entry.pooling == "avg"):
-        choices = "avg" if entry.pooling == "avg" else "cls or cls+mean"
+        choices = "avg" if entry.pooling == "avg" else "cls, cls+mean or cls+rest"
         raise InputError(must("pooling", f"{choices} for {entry.name}", pooling, f"omit it to use {entry.pooling}"))
-    width = entry.feature_dim // (2 if entry.pooling == "cls+mean" else 1)
-    return width * (2 if pooling == "cls+mean" else 1)
+    width = entry.feature_dim // (2 if entry.pooling in WITH_MEAN else 1)
+    return width * (2 if pooling in WITH_MEAN else 1)
 
 
 def seen_px(side_px: int, view: float) -> int:

@@ -53,8 +53,8 @@ class RecipeBase(StrictModel):
         view: Share of the crop's side that the backbone sees, from its middle; rotations, shifts and
             scales take what they show from the whole crop.
         normalisation: ``imagenet``, ``half`` (0.5 and 0.5), or ``mean`` and ``std``; None: of the backbone's weights.
-        pooling: ``cls`` (class token), ``cls+mean`` (with the mean of the patch tokens) or, of a network without
-            tokens, ``avg``; None: the catalogue's.
+        pooling: ``cls`` (class token), ``cls+mean`` (with the mean of the patch tokens), ``cls+rest`` (with the mean of all
+            other tokens, registers too) or, of a network without tokens, ``avg``; None: the catalogue's.
         threshold: Decision threshold on the probability of the positive class.
         decision: What is fitted on the validation fold; None: nothing, the threshold is used as given.
     """

@@ -52,9 +52,18 @@ class PaperItem:
         return f"{self.kind}-{self.number}".lower().replace(" ", "-")
 
     @property
+    def short(self) -> str:
+        """Its number, or the word that stands for it.
+
+        >>> PaperItem("table", "3", "Results").short, PaperItem("table", "costs", "Seconds").short
+        ('Table 3', 'Costs')
+        """
+        return f"{self.kind.capitalize()} {self.number}" if self.number[:1].isdigit() else self.number.capitalize()
+
+    @property
     def heading(self) -> str:
-        """Its number and title."""
-        return f"{self.kind.capitalize()} {self.number}: {self.title}"
+        """Its number and title; the title alone of what the paper does not number."""
+        return f"{self.short}: {self.title}" if self.number[:1].isdigit() else self.title
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,7 @@ def beside(
         ours: Own rows; those without a partner stand at the end of their group.
         first: Heading of the first column.
         notes: What a reader must know.
-        warnings: Reasons to doubt the numbers.
+        warnings: Reasons to doubt own numbers; shown where there are some.
         sections: Whether a line names each group.
     """
     rest = list(ours)
@@ -119,7 +128,12 @@ def beside(
     ]
     keys = [f"{source}/{line.group}" for source, line in placed]
     return Table(
-        title, [*head, *(column for _, column in columns)], rows, notes, tuple(dict.fromkeys(warnings)), groups=keys
+        title,
+        [*head, *(column for _, column in columns)],
+        rows,
+        notes,
+        tuple(dict.fromkeys(warnings)) if own else (),
+        groups=keys,
     )
 
 
@@ -204,5 +218,6 @@ def cost_item(own: Sequence[OwnStudy]) -> PaperItem:
         "memory of `process`: of the whole process, which may have done other runs before; of `cuda`: of the GPU",
     ]
     missing = [] if own else ["no paper prints seconds or memory; give `--study DIR` for those of your own runs"]
-    tables = [Table("costs of one's own runs", columns, rows, notes)] if rows else []
+    warnings = tuple(dict.fromkeys(text for study in own for text in study.warnings))
+    tables = [Table("costs of one's own runs", columns, rows, notes, warnings)] if rows else []
     return PaperItem("table", "costs", "Parameters trained, seconds, memory", tables, notes=missing)

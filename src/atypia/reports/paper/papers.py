@@ -19,6 +19,8 @@ _ITEMS: Final[Mapping[str, Callable[[Sequence[OwnStudy]], list[PaperItem]]]] = {
     module.NAME: module.items for module in (banerjee, ammeling, giedziun, benito, atey, balezo)
 }
 DIFFERS: Final = "differs"
+NOT_GIVEN: Final = "Not given by the paper"
+"""Part of the values that a paper leaves open."""
 
 
 def paper_items(
@@ -83,6 +85,9 @@ def document(departures: Mapping[str, Sequence[PaperDeparture]]) -> str:
             texts = [*([part.text] if part.text else []), *dict.fromkeys(said.get(part.name, ()))]
             where = ", ".join(place if place.startswith("`") or place == "–" else f"`{place}`" for place in part.where)
             lines.append(f"| {part.name} | {where} | {_cell(texts)} |")
+        for one in (one for one in of_paper if one.part == NOT_GIVEN):
+            where = ", ".join(f"`recipes/{recipe}.yaml`" for recipe in one.source.split(", "))
+            lines += [f"| {NOT_GIVEN} | {where} | {_cell([one.text])} |"]
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 

@@ -94,7 +94,7 @@ def _page(name: str, items: Sequence[PaperItem], differs: Table, own: Sequence[O
             "items": [
                 {
                     "key": item.name,
-                    "short": f"{item.kind.capitalize()} {item.number}",
+                    "short": item.short,
                     "heading": item.heading,
                     "tables": [table_html(table, top=len(table.rows), own=OURS) for table in item.tables],
                     "plots": [_drawn(plot) for plot in item.plots],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from markupsafe import Markup, escape
@@ -46,18 +47,23 @@ def notes_html(notes: Sequence[str]) -> Markup:
     """Notes as a list; empty without any."""
     if not notes:
         return Markup("")
-    items = "".join(f"<li>{escape(format_value(note))}</li>" for note in notes)
+    items = "".join(f"<li>{_with_code(format_value(note))}</li>" for note in notes)
     return Markup(f'<ul class="notes">{items}</ul>')  # noqa: S704 - escaped above
 
 
 def _cell(value: Value, digits: int, number: bool, first: bool, best: bool) -> str:
-    text = escape(format_value(value, digits))
+    text = _with_code(format_value(value, digits))
     tag, kind = ('th scope="row"', "th") if first else ("td", "td")
     attributes = ' class="number"' if number else ""
     key = _key(value)
     if key:
         attributes += f' data-v="{key}"'
     return f"<{tag}{attributes}>{f'<b>{text}</b>' if best else text}</{kind}>"
+
+
+def _with_code(text: str) -> str:
+    """Escaped text, what stands between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
 
 
 def _key(value: Value) -> str:

@@ -114,6 +114,7 @@ def departures(name: str, plans: Sequence[Plan] = ()) -> list[PaperDeparture]:
     """
     from atypia.evaluation.papers import shipped_notes
     from atypia.reports.paper.own import PaperDeparture
+    from atypia.reports.paper.papers import NOT_GIVEN
 
     notes = {source: one for source, one in shipped_notes().items() if one.of == name}
     found: list[PaperDeparture] = []
@@ -126,7 +127,7 @@ def departures(name: str, plans: Sequence[Plan] = ()) -> list[PaperDeparture]:
             from atypia.evaluation.papers import value_at
 
             given = ", ".join(f"{key} {value_at(values, key)}" for key in one.open)
-            found.append(PaperDeparture("Not given by the paper", f"Atypia's own: {given}", source))
+            found.append(PaperDeparture(NOT_GIVEN, f"Atypia's own: {given}", source))
     # One line for what several recipes say alike.
     merged: dict[tuple[str, str], list[str]] = {}
     for one in found:

@@ -25,7 +25,9 @@ found = atypia.calibrate("atypia", mine, "my-lab")
 print(found.to_text())
 
 # %% [markdown]
-# The table compares on cases that were left out of the fit. Nothing is written where the figures are no reason to.
+# The table compares on cases that were left out of the fit. The threshold moves where its shift is larger than the uncertainty of the shift, unless balanced accuracy on
+# these cases falls by more than chance explains; so a small difference below zero can stand beside a threshold that moves. Its interval says how little is known. Nothing is
+# written where the figures are no reason to.
 #
 # ## On cases that came later
 
@@ -40,6 +42,10 @@ for model in ("atypia", *([found.out] if found.out else [])):
     print(f"   {dict(said.counts)}")
 
 # %% [markdown]
+# After a calibration the number of *uncertain* calls may rise steeply while balanced accuracy stays. Its prediction sets promise that of each class only a small share is called
+# the other class *in this laboratory*; a model that tells rendered figures apart poorly can keep this promise only by leaving many calls open. Balanced accuracy goes
+# by the threshold and does not show it.
+#
 # ## With fewer figures
 #
 # What ten or fifty figures are reason to, by the same rule:

@@ -57,6 +57,11 @@ print(
 print(f"corrected {corrected['rate']:.2f}  [{corrected['rate_low']:.2f}, {corrected['rate_high']:.2f}]")
 
 # %% [markdown]
+# The count of the raw rate goes by the threshold alone, so it holds *uncertain* figures too and can be larger than the number of calls *atypical*. The
+# corrected rate is the mean of the probabilities; its interval comes from the count and from the errors in laboratories that were left out. Where the rate lies at
+# an end of its interval, the two disagree: the case is unlike the training's laboratories, as rendered figures are, and neither number should be trusted much
+# ([the rate](../rate.md)).
+#
 # ## Was it right?
 #
 # The phantom set knows its truth. On real cases this is what a review, or a [calibration](calibrate.md), is for.

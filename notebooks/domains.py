@@ -42,7 +42,7 @@ for domain, found in rows.items():
     shown = "   ".join(f"{place} {one.estimate:.2f} [{one.low:.2f}, {one.high:.2f}]" for place, one in found.items())
     print(f"{domain.split('|')[1].strip():22} {shown}")
 worst = min((one["away"].estimate, name) for name, one in rows.items() if one["away"].estimate == one["away"].estimate)
-print("worst away:", worst)
+print(f"worst away: {worst[1].split('|')[1].strip()}, AUROC {worst[0]:.2f}")
 
 # %%
 import matplotlib.pyplot as plt
@@ -64,7 +64,7 @@ axis.legend(frameon=False)
 #
 # ## What can be done about it
 #
-# A method against domain shift is one more row on the same split, compared figure by figure: here the probe is held back more strongly.
+# A method against domain shift is one more row on the same split, compared figure by figure: here stronger regularisation of the probe.
 
 # %%
 strong = atypia.load_recipe("probe", {"options.strengths": [10.0]}, backbone="efficientnet-lite0")

@@ -16,9 +16,16 @@ if _TYPE_CHECKING:
     from atypia.statistics import casestats as casestats
     from atypia.statistics import confusion as confusion
     from atypia.statistics import delong as delong
+    from atypia.statistics import density as density
+    from atypia.statistics import detection as detection
+    from atypia.statistics import drift as drift
     from atypia.statistics import intervals as intervals
+    from atypia.statistics import labelling as labelling
+    from atypia.statistics import laboratories as laboratories
     from atypia.statistics import metrics as metrics
+    from atypia.statistics import rates as rates
     from atypia.statistics import resampling as resampling
+    from atypia.statistics import reviewed as reviewed
     from atypia.statistics.differences import comparison as comparison
     from atypia.statistics.differences import crossvalidation as crossvalidation
     from atypia.statistics.differences import groups as groups
@@ -33,13 +40,20 @@ __all__ = [
     "confusion",
     "crossvalidation",
     "delong",
+    "density",
+    "detection",
+    "drift",
     "groups",
     "intervals",
+    "labelling",
+    "laboratories",
     "metrics",
     "multiple",
     "paired",
     "ranks",
+    "rates",
     "resampling",
+    "reviewed",
 ]
 _DIFFERENCES = frozenset({"comparison", "crossvalidation", "groups", "multiple", "paired", "ranks"})
 

@@ -13,6 +13,7 @@ import pytest
 import typer
 
 from atypia.cli.main import app
+from atypia.studies.files import shipped_studies
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -171,6 +172,18 @@ def test_links_to_files_resolve(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_a_page_names_no_path_of_a_machine(page: Path) -> None:
     assert not re.search(r"(?<![\w.])/(?:home|root|tmp|work|Users)/\w", page.read_text("utf-8"))
+
+
+def test_the_page_of_studies_names_each_that_ships_and_no_other() -> None:
+    table = (
+        (ROOT / "docs" / "studies.md").read_text("utf-8").partition("| study | what | source |")[2].partition("\n\n")[0]
+    )
+    named_there = {
+        name
+        for line in table.splitlines()
+        for name in re.findall(r"`([\w-]+)`", line.split("|")[1] if "|" in line else "")
+    }
+    assert named_there == set(shipped_studies())
 
 
 # Long tests -----------------------------------------------------------------------------------

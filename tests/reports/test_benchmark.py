@@ -103,6 +103,8 @@ def test_undefined_metrics_are_shown_and_explained() -> None:
     text = benchmark_table(summary(row(1, math.nan), row(2, 0.7)), BA).render("text")
     assert "n/a\n" in text
     assert "n/a: undefined in at least one run, because a class is absent" in text
+    hidden = benchmark_table(summary(row(1, 0.6), row(1, math.nan, metric="precision")), BA)
+    assert not any(note.startswith("n/a") for note in hidden.notes), "of a metric that the table does not show"
 
 
 def test_a_metric_that_was_not_computed_is_empty() -> None:

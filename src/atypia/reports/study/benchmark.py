@@ -112,7 +112,11 @@ def benchmark_table(
         ]
         for row in rows
     ]
-    notes = _notes(rows, counts, ddof) if rows else ["no domain is known" if domains and len(summary) else "no results"]
+    notes = (
+        _notes(rows, counts, ddof, metrics)
+        if rows
+        else ["no domain is known" if domains and len(summary) else "no results"]
+    )
     if domains and metrics:
         notes += [*_shared_note(short), *_worst_notes(summary, metrics[0], short)]
     within = ["data set", "part", *(["domain"] if domains else [])]
@@ -154,7 +158,7 @@ def _spread(cell: AggregatedMetric | None) -> Value:
     return None if cell is None else Spread(cell.mean, cell.sd)
 
 
-def _notes(rows: Sequence[SummaryRow], counts: Sequence[int], ddof: int) -> list[str]:
+def _notes(rows: Sequence[SummaryRow], counts: Sequence[int], ddof: int, metrics: Sequence[str]) -> list[str]:
     facts: list[str] = []
     if counts[-1] > 1:
         kind = "sample" if ddof else "population"
@@ -168,7 +172,7 @@ def _notes(rows: Sequence[SummaryRow], counts: Sequence[int], ddof: int) -> list
         if len(values) == 1 and (value := values.pop()) is not None:
             facts.append(f"{word} {value}")
     notes = ["; ".join(facts)]
-    if any(math.isnan(cell.mean) for row in rows for cell in row.cells.values()):
+    if any(math.isnan(row.cells[name].mean) for row in rows for name in metrics if name in row.cells):
         notes.append("n/a: undefined in at least one run, because a class is absent or never decided")
     return notes
 

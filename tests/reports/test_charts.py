@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from atypia.base.errors import AbsentError
 from atypia.reports.drawing import plot_files as chart_files
+from atypia.reports.drawing.names import short_domains
 from atypia.reports.drawing.plot_svg import forest_svg, line_plot_svg
 from atypia.reports.drawing.plots import (
     ConfusionPlot,
@@ -34,7 +35,6 @@ from atypia.reports.study.plots import (
     domain_forest,
     learning_plots,
     rank_forests,
-    shortened,
     tones,
 )
 
@@ -102,6 +102,17 @@ def test_forest_is_well_formed_and_says_undefined() -> None:
     assert len([node for node in root.iter("line") if node.get("class") == "bar"]) == 1
 
 
+def test_long_labels_of_a_forest_stay_inside_it() -> None:
+    name = (
+        "3DHistech Pannoramic Scan II | VMU Vienna | canine | soft tissue sarcoma, a name that is longer than the plot"
+    )
+    rows = [ForestRow(label, "52 of 131 atypical, 5 cases", [PlottedEstimate(0.5, 0.4, 0.6)]) for label in (name, "B")]
+    root = ElementTree.fromstring(str(forest_svg(ForestPlot("f", "t", "x", ["a"], [0], rows, (0.3, 0.9), []))))
+    labels = [node for node in root.iter("text") if node.find("tspan") is not None]
+    assert all(len(node.text or "") <= 64 for node in labels) and "…" in (labels[0].text or "")
+    assert [node.find("tspan").get("x") for node in labels] == ["14", "14"]  # pyright: ignore[reportOptionalMemberAccess]
+
+
 def test_files_are_drawn_once_and_only_where_they_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[str] = []
     draw = chart_files.draw
@@ -144,7 +155,7 @@ def test_a_row_keeps_its_colour_on_all_places() -> None:
     forest = domain_forest(found, 0)
     assert forest is not None
     assert [row.label for row in forest.rows] == ["scanner 0", "scanner 1", "all figures"]
-    assert shortened(["only"]) == {"only": "only"}
+    assert short_domains(["only"]) == {"only": "only"}
     assert len({one.key for one in all_plots(found)}) == len(all_plots(found)) == 12
 
 

@@ -28,7 +28,7 @@ from atypia.reports.drawing.values import format_value
 CHART_WIDTH, CHART_HEIGHT = 340, 330
 FOREST_WIDTH: Final = 400
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 40
-LABEL_HEIGHT, POINT_HEIGHT, ROW_GAP = 16, 12, 9
+LABEL_HEIGHT, DETAIL_HEIGHT, POINT_HEIGHT, ROW_GAP = 16, 13, 12, 9
 HEAT_CHARACTERS, WIDE_CHARACTERS = 24, 64
 SHAPES: Final = (
     "M-3.2 0a3.2 3.2 0 1 0 6.4 0a3.2 3.2 0 1 0 -6.4 0z",
@@ -87,11 +87,14 @@ def line_plot_svg(chart: LinePlot) -> Markup:
 
 
 def forest_svg(forest: ForestPlot) -> Markup:
-    """Estimates with intervals: each row's label above its points, so that it fits a narrow screen."""
+    """Estimates with intervals: each row's label above its points, its size below a long label, so that it fits a narrow screen."""
     low, high = forest.x_range
     left, width = 14, FOREST_WIDTH - 28
     series = len(forest.names)
-    step = LABEL_HEIGHT + POINT_HEIGHT * series + ROW_GAP
+    long = any(len(row.label) + len(row.detail) > WIDE_CHARACTERS for row in forest.rows)
+    label_height = LABEL_HEIGHT + (DETAIL_HEIGHT if long else 0)
+    labels = fitted(dict.fromkeys(row.label for row in forest.rows), WIDE_CHARACTERS)
+    step = label_height + POINT_HEIGHT * series + ROW_GAP
     head = 8 + (14 if forest.lines else 0)
     bottom = head + step * len(forest.rows)
 
@@ -112,12 +115,13 @@ def forest_svg(forest: ForestPlot) -> Markup:
         top = head + step * number
         if number:
             parts.append(_line("rule", 0, top + 1, FOREST_WIDTH, top + 1))
+        below = f'x="{left}" dy="{DETAIL_HEIGHT}"' if long else 'dx="6"'
         parts.append(
-            f'<text class="label" x="{left}" y="{top + 13}">{escape(format_value(row.label))}'
-            f'<tspan class="detail" dx="6">{escape(format_value(row.detail))}</tspan></text>'
+            f'<text class="label" x="{left}" y="{top + 13}">{escape(labels[row.label])}'
+            f'<tspan class="detail" {below}>{escape(format_value(row.detail))}</tspan></text>'
         )
         for place, point in enumerate(row.points):
-            y = top + LABEL_HEIGHT + POINT_HEIGHT * (place + 0.5)
+            y = top + label_height + POINT_HEIGHT * (place + 0.5)
             parts += _point(forest.tones[place], forest.names[place], point, y, across, left)
     parts.append(f'<path class="axis" d="M{left} {bottom}H{left + width}"/>')
     parts.append(_text(left + width / 2, bottom + 31, forest.x_label) + "</svg>")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from atypia.base.errors import InputError
+from atypia.base.errors import DataError, InputError
 from atypia.cli.main import app
 from atypia.reports.case.reviewed import FINAL, FIXED, report_schema
 from atypia.review.decisions.intake import DecisionIntake
@@ -105,6 +105,23 @@ def test_the_command(reviewed: tuple[Opening, Path], tmp_path: Path, figures: Re
         report_review(opening, tmp_path / "none.sqlite")
     with pytest.raises(InputError, match=r"figures of .* must be"):
         report_review(Opening((figures.source,)), path)
+
+
+def test_area_and_field_are_those_asked_for(reviewed: tuple[Opening, Path], tmp_path: Path) -> None:
+    (opening, path), run = reviewed, CliRunner().invoke
+    corners = [[0, 0], [400, 0], [400, 900], [0, 900], [0, 0]]
+    drawn = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [corners]}, "properties": {}}
+    (tmp_path / "tumour.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [drawn]}))
+    words = ["report", *opening.what, "--decisions", str(path), "--slides", str(opening.slides), "--json"]
+    asked = run(app, [*words, "--region", str(tmp_path / "tumour.geojson"), "--field", "10xd0.04"])
+    assert asked.exit_code == 0, asked.output
+    (area,) = json.loads(asked.stdout)["density"]
+    # In the two left columns of six, of four figures each, and the one that Ada added.
+    assert (area["figures"], area["atypical"]) == (9, 2)
+    assert area["area_mm2"] == pytest.approx(400 * 900 * 0.0625e-6)
+    assert area["field"]["words"] == "10 fields of 0.04 mm diameter (0.0126 mm²)"
+    gone = run(app, [*words, "--region", str(tmp_path / "none.geojson")])
+    assert isinstance(gone.exception, DataError), "what was asked for is not left out"
 
 
 def test_the_server_gives_the_same_report(reviewed: tuple[Opening, Path], reviewing: Callable[..., Client]) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from atypia.base.extras import NETWORKS, require
 from atypia.cli.shared.console import bars, counted, keeps, note, show_json, warn, width
-from atypia.cli.shared.options import Json, Magnification, Mpp, MppFrom
+from atypia.cli.shared.options import DENSITY_PANEL, Field, Json, Magnification, Mpp, MppFrom, Region, RegionClass
 
 if TYPE_CHECKING:
     from atypia.data.points.base import BoxFormat
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 EXAMPLE = "Example: `atypia predict case.svs --points mitoses.geojson --out calls.geojson --page case.html`"
 SLIDES = "Many slides"
-DENSITY = "Figures by area"
 
 
 def register(app: typer.Typer) -> None:
@@ -130,30 +129,13 @@ def register(app: typer.Typer) -> None:
         batch_size: Annotated[int, typer.Option(min=1, help="Crops per batch.")] = 64,
         density: Annotated[
             bool,
-            typer.Option("--density", help="Figures per mm² of tissue, and the hotspot.", rich_help_panel=DENSITY),
+            typer.Option(
+                "--density", help="Figures per mm² of tissue, and the hotspot.", rich_help_panel=DENSITY_PANEL
+            ),
         ] = False,
-        region: Annotated[
-            Path | None,
-            typer.Option(
-                help="GeoJSON of the area to count in, instead of all tissue.",
-                show_default=False,
-                rich_help_panel=DENSITY,
-            ),
-        ] = None,
-        region_class: Annotated[
-            list[str] | None,
-            typer.Option(
-                help="Which regions of that file; may be repeated.", show_default=False, rich_help_panel=DENSITY
-            ),
-        ] = None,
-        field: Annotated[
-            str | None,
-            typer.Option(
-                help="Field of the hotspot: 2 (mm²), 10x0.237 (ten fields of 0.237 mm²), 10xd0.55 (of 0.55 mm diameter). Default: 2.",
-                show_default=False,
-                rich_help_panel=DENSITY,
-            ),
-        ] = None,
+        region: Region = None,
+        region_class: RegionClass = None,
+        field: Field = None,
         slides: Annotated[
             Path | None,
             typer.Option(

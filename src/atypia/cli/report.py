@@ -9,7 +9,7 @@ import typer
 
 from atypia.base.errors import InputError, must
 from atypia.cli.shared.console import bars, note, show_json
-from atypia.cli.shared.options import Json, Root
+from atypia.cli.shared.options import Field, Json, Region, RegionClass, Root
 
 EXAMPLE = "Example: `atypia report case/results.parquet --decisions board.sqlite --slides slides --out report`"
 
@@ -48,6 +48,9 @@ def register(app: typer.Typer) -> None:
                 show_default=False,
             ),
         ] = None,
+        field: Field = None,
+        region: Region = None,
+        region_class: RegionClass = None,
         schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of report.json.")] = False,
         as_json: Json = False,
         root: Root = None,
@@ -60,11 +63,15 @@ def register(app: typer.Typer) -> None:
             return
         if not case and data is None:
             raise InputError(must("CASE", "what was reviewed", "nothing", "atypia report RESULTS --decisions FILE"))
+        from atypia.reports.case.density import field_size
         from atypia.review.figures.opening import Opening
         from atypia.review.report.final import report_review
+        from atypia.workflows.case.density import DensityOptions
 
+        by_area = DensityOptions(region, tuple(region_class or ()), field_size(field or "2"))
         with bars() as progress:
-            found = report_review(Opening(tuple(case or ()), data, slides, root), decisions, title, progress, model)
+            opening = Opening(tuple(case or ()), data, slides, root)
+            found = report_review(opening, decisions, title, progress, model, by_area)
         if as_json:
             show_json(found.case.as_dict())
         else:

@@ -49,6 +49,29 @@ Magnification = Annotated[
 MppFrom = Annotated[
     str, typer.Option(help="Value to use if µm/px differ: given, openslide, ome, scn, imagej, tiff or dpi.")
 ]
+DENSITY_PANEL = "Figures by area"
+Field = Annotated[
+    str | None,
+    typer.Option(
+        help="Field of the hotspot: 2 (mm²), 10x0.237 (ten fields of 0.237 mm²), 10xd0.55 (of 0.55 mm diameter). Default: 2.",
+        show_default=False,
+        rich_help_panel=DENSITY_PANEL,
+    ),
+]
+Region = Annotated[
+    Path | None,
+    typer.Option(
+        help="GeoJSON of the area to count in, instead of all tissue.",
+        show_default=False,
+        rich_help_panel=DENSITY_PANEL,
+    ),
+]
+RegionClass = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Which regions of that file; may be repeated.", show_default=False, rich_help_panel=DENSITY_PANEL
+    ),
+]
 Where = Annotated[
     list[str] | None,
     typer.Option(

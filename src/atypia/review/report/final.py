@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from atypia.base.errors import AtypiaError, DataError
+from atypia.base.errors import AtypiaError, DataError, InputError, must
 from atypia.base.process.progress import Progress, silent
 from atypia.reports.case.reviewed import FINAL, PAGE_CROPS, FinalFigure, ReviewedCase, ShownFigure
 from atypia.reports.drawing.names import without_folders
@@ -30,6 +30,9 @@ from atypia.review.media.sizes import finite_or_none, scale
 from atypia.review.media.slides import OpenSlides
 from atypia.review.report.whole import errors_of, whole_of
 from atypia.statistics.rates import KnownErrors
+
+if TYPE_CHECKING:
+    from atypia.workflows.case.density import DensityOptions
 
 CROP_PX: Final = 192
 """Side of the crops on the page, in pixels."""
@@ -63,7 +66,7 @@ class CaseReport:
 
 def report_review(
     asked: Opening, decisions: Path | None = None, title: str | None = None, progress: Progress = silent,
-    model: str | Path | None = None,
+    model: str | Path | None = None, density: DensityOptions | None = None,
 ) -> CaseReport:  # fmt: skip
     """The report of reviewed figures; the decisions file is only read, and may be in use.
 
@@ -73,10 +76,11 @@ def report_review(
         title: Name of the case; None for that of the opened data.
         progress: Told of each crop that is read.
         model: The model whose calls were reviewed, for the rate of all figures; None: a shipped one is found by its name.
+        density: Area and field of the figures by area; None: the tissue, and fields of 2 mm².
 
     Raises:
-        InputError: There is no decisions file, or it belongs to other figures.
-        DataError: Results or decisions are damaged.
+        InputError: There is no decisions file, or it belongs to other figures; a region is given and there are several slides.
+        DataError: Results, decisions or the region are damaged.
 
     Example::
 
@@ -89,7 +93,7 @@ def report_review(
     slides = OpenSlides(found.figures.slides)
     try:
         known = errors_of(found.figures, model)
-        return make_report(found.figures, found.state, found.events, slides, title, progress, known)
+        return make_report(found.figures, found.state, found.events, slides, title, progress, known, density)
     finally:
         slides.close()
 
@@ -97,6 +101,7 @@ def report_review(
 def make_report(
     figures: ReviewFigures, state: DecisionState, events: Sequence[Event], slides: OpenSlides,
     title: str | None = None, progress: Progress = silent, known: KnownErrors | None = None,
+    density: DensityOptions | None = None,
 ) -> CaseReport:  # fmt: skip
     """The report of an open review; see :func:`report_review`.
 
@@ -110,7 +115,7 @@ def make_report(
     times = [event.time for event in events if event.kind in (DECIDED, ARBITRATED, IMPORTED) and event.id not in undone]
     agreement = consensus_report(state)
     notes = list(figures.notes)
-    density = _densities(figures, slides, dict(zip(indices, rows, strict=True)), notes, progress)
+    by_area = _densities(figures, slides, dict(zip(indices, rows, strict=True)), notes, progress, density)
     mpps = [value for index in indices if (value := scale(figures, slides, index)[0]) is not None]
     case = ReviewedCase(
         title=title or figures.title,
@@ -128,7 +133,7 @@ def make_report(
         tags=dict(sorted(Counter(tag for row in rows for tag in row.all_tags()).items())),
         changed=sum(_unlike(figures, index, row.final) for index, row in zip(indices, rows, strict=True)),
         figures=rows,
-        density=density,
+        density=by_area,
         notes=notes,
     )
     order = sorted(zip(indices, rows, strict=True), key=lambda pair: _place(pair[1]))[:PAGE_CROPS]
@@ -179,8 +184,9 @@ def final_figures(figures: ReviewFigures, state: DecisionState, indices: Sequenc
 
 
 def _densities(
-    figures: ReviewFigures, slides: OpenSlides, rows: Mapping[int, FinalFigure], notes: list[str], progress: Progress
-) -> list[dict[str, Any]]:
+    figures: ReviewFigures, slides: OpenSlides, rows: Mapping[int, FinalFigure], notes: list[str], progress: Progress,
+    asked: DensityOptions | None,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Area, figures per mm² and hotspots of each slide, by what its figures are in the end; no mitosis does not count.
 
     What is not known of a slide is added to the notes.
@@ -196,7 +202,10 @@ def _densities(
             by_slide.setdefault(int(figures.slide[index]), []).append(index)
     if len(by_slide) > MOST_SLIDES:
         notes.append(f"Figures by area are given for the first {MOST_SLIDES} of {len(by_slide)} slides.")
-    options = DensityOptions()
+    options = asked or DensityOptions()
+    if options.region is not None and len(by_slide) != 1:
+        got, fix = f"{len(by_slide)} slides with figures", "report each slide with its own"
+        raise InputError(must("--region", "given where figures are of one slide", got, fix))
     for number in sorted(by_slide)[:MOST_SLIDES]:
         path, chosen = figures.slides[number], by_slide[number]
         mpp = next((value for i in chosen if (value := scale(figures, slides, i)[0]) is not None), slides.mpp(number))
@@ -212,6 +221,8 @@ def _densities(
                     mpp_source="results or slide", overview=overview, size=(slide.width_px, slide.height_px),
                 )  # fmt: skip
         except AtypiaError as error:
+            if options.region is not None:  # what was asked for is not left out
+                raise
             notes.append(f"{path.name}: no figures by area ({without_folders(str(error), path)}).")
             continue
         told = one.sentences(path.name)

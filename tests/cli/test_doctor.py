@@ -31,6 +31,19 @@ def test_everything_is_listed_and_what_is_absent_has_a_remedy(atypia: Run) -> No
     assert states["tiny-cnn"] == "ok" and states["uni"] == "absent" and states["ami-br"] == "absent"
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_backbones_are_listed_where_they_can_be_used(atypia: Run, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    from atypia.workflows import installation
+
+    if not there:
+        real = installation.installed
+        monkeypatch.setattr(installation, "installed", lambda name: name != "torch" and real(name))
+    said = atypia("doctor").out
+
+    assert ("tiny-cnn" in said) == there
+    assert (f"{len(BACKBONES)}, for training: listed where PyTorch is installed" in said) != there
+
+
 def test_it_says_what_runs_the_classifier_and_why(atypia: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from atypia.inference.runtimes import providers
 

@@ -151,7 +151,7 @@ def test_a_list_of_slides_with_one_that_fails(
     monkeypatch.setattr(slides, "run_slides", predicted)
     ended = atypia("predict", "--slides", listed, "--model", model, "--out", tmp_path / "cases", "--form", "csv")
     assert asked == [(2, tmp_path / "cases", ("csv",), "local")]
-    assert ended.code == 1 and "gone: cannot be read" in ended.err and "1 slides done, 0 kept, 1 failed" in ended.err
+    assert ended.code == 1 and "gone: cannot be read" in ended.err and "slides: 1 done, 0 kept, 1 failed" in ended.err
 
 
 def batch(ids: list[str]) -> CropBatch:

@@ -67,7 +67,7 @@ def test_slides_that_are_finished_are_kept(tmp_path: Path) -> None:
     assert code == 130 and "stopped; 1 finished slide is kept, the same command continues" in said
     assert len(list(out.glob(f"*/{DONE_FILE}"))) == 1 and "Traceback" not in said
     code, said = run(tmp_path / "home", *command)
-    assert "2 slides done, 1 kept, 0 failed" in said
+    assert "slides: 2 done, 1 kept, 0 failed" in said
 
 
 def test_folds_that_are_complete_are_kept(tmp_path: Path, small_csv: Path) -> None:

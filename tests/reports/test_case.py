@@ -156,6 +156,17 @@ def test_images_and_reasons_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     assert many.reasons["others"] == 5
 
 
+def test_figures_outside_the_slide_are_one_reason() -> None:
+    outside = "`{}` must be inside a.svs (from 0 to below 500), got {}; fix: check the position and its unit"
+    texts = [outside.format("x_px", value) for value in ("-93.7", "1.2e+06", "501")] + [outside.format("y_px", "-4")]
+    summary = summarise([refusals(texts)])
+    assert list(summary.reasons.values()) == [3, 1]
+    assert [note for note in summary.notes if "Refused" in note] == [
+        "Refused, and in no rate: `x_px` must be inside a.svs (from 0 to below 500); fix: check the position and its unit (3); "
+        "`y_px` must be inside a.svs (from 0 to below 500); fix: check the position and its unit (1)."
+    ]
+
+
 @given(st.lists(st.sampled_from(["normal", "atypical", "uncertain", "refused"]), max_size=30), st.integers(1, 7))
 @settings(deadline=None, max_examples=40)
 def test_batches_make_no_difference(calls: list[str], size: int) -> None:

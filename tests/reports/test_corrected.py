@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from atypia.base.errors import InputError
-from atypia.reports.case.corrected import RateCorrection
+from atypia.reports.case.corrected import DISAGREEING, RateCorrection
 from atypia.reports.case.page import CasePage
 from atypia.reports.case.summary import CaseSummary
 from atypia.statistics.rates import ErrorRates, KnownErrors, corrected_rate, expected_rate, likeliest_rate
@@ -45,6 +45,17 @@ def test_counts_and_probabilities_are_corrected() -> None:
     html = page.html().replace("&#39;", "'")
     assert sentence in html and "from two trials" in html and sentence.split(":")[0] in page.summary.to_text()
     assert "which hold where 20 % of the figures are atypical (the given prevalence)" in html
+
+
+def test_estimates_that_disagree_are_named() -> None:
+    agreeing, apart = (CaseSummary(RateCorrection(KNOWN)) for _ in range(2))
+    agreeing.add(results(P))
+    apart.add(results([0.5] * 100))  # all just reach the threshold: counts say nearly all, the mean says few
+    assert not any(note.startswith(DISAGREEING) for note in agreeing.notes)
+    (note,) = (note for note in apart.notes if note.startswith(DISAGREEING))
+    found = json.loads(apart.to_json())["corrected"]
+    assert found["rate_low"] == found["rate"] < corrected_rate(100, 100, ERRORS).low
+    assert "--prevalence" in note and "atypia calibrate" in note
 
 
 def test_it_says_why_there_is_none() -> None:

@@ -58,6 +58,9 @@ def test_it_says_like_and_unlike_and_why(folder: Path, classifier: Classifier, t
         reason.startswith("less sharp: blurred, out of focus or enlarged") for reason in report.reasons("blurred")
     )
     assert report.verdict(ALL) in (MIXED_WORDS, UNLIKE_WORDS)  # the one does not hide the other
+    lines = report.to_text().splitlines()
+    assert lines.count(f"blurred: {UNLIKE_WORDS}") == 1  # the table above does not repeat it
+    assert lines[lines.index(f"blurred: {UNLIKE_WORDS}") + 1] == f"  {report.reasons('blurred')[0]}"
     page, facts = report.write(tmp_path)
     html, found = page.read_text("utf-8"), json.loads(facts.read_text("utf-8"))
     assert UNLIKE_WORDS in html and html.count("<svg") > len(report.measures) and "<script" not in html

@@ -76,7 +76,12 @@ def _print(checks: Sequence[Check]) -> None:
 
     console = Console(highlight=False, width=width())
     marks = {"ok": "[green]ok[/green]", "absent": "[yellow]absent[/yellow]", "fault": "[red]fault[/red]"}
+    training = any(check.name == "torch" and check.state == "ok" for check in checks)
     for area in dict.fromkeys(check.area for check in checks):
+        if area in FOOTNOTES and not training:  # nothing that this installation can use
+            names = sum(check.area == area for check in checks)
+            console.print(f"[bold]{area}[/bold]\n[dim]{names}, for training: listed where PyTorch is installed[/dim]\n")
+            continue
         table = Table(title=area, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True)

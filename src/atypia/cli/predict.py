@@ -218,7 +218,8 @@ def register(app: typer.Typer) -> None:
         )
         if classifier.passes > 1:
             views = ", 8 views" if tta else ""
-            note(f"{classifier.passes} forward passes a crop ({len(classifier.members)} networks{views})")
+            networks = "1 network" if len(classifier.members) == 1 else f"{len(classifier.members)} networks"
+            note(f"{classifier.passes} forward passes a crop ({networks}{views})")
         shown = FiguresToExplain(tuple(figure or ()))
         with bars() as progress:
             found = predict_request(
@@ -277,7 +278,7 @@ def many(
     for outcome in found.outcomes:
         for text in outcome.notes:
             warn(text)
-    note(f"{len(found.done)} slides done, {len(found.kept)} kept, {len(found.failed)} failed")
+    note(f"slides: {len(found.done)} done, {len(found.kept)} kept, {len(found.failed)} failed")
     note(f"files: {out}/slides.csv, and one folder a slide")
     for outcome in found.all_refused:
         warn(f"{outcome.name}: every figure ({outcome.figures:,}) was refused; see `reason` in its results")

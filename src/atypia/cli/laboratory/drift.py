@@ -45,8 +45,6 @@ def register(app: typer.Typer) -> None:
         if as_json:
             show_json(found.as_dict())
         else:
-            print(found.table().to_text(width()))
-            for case in found.cases:
-                print(found.sentence(case.name))
+            print(found.to_text(width()), end="")
         for path in written:
             note(f"file: {path}")

@@ -87,7 +87,7 @@ class Slide(ABC):
             beyond = 0.0 if outside == REFUSED else side_px / 2
             if not (0 <= value < size or -beyond < value < size + beyond):
                 expected = f"inside {self.name} (from {0 - beyond:g} to below {size + beyond:g})"
-                raise DataError(must(axis, expected, value, "check the position and its unit"))
+                raise DataError(must(axis, expected, f"{value:.6g}", "check the position and its unit"))
         if not 1 <= side_px <= MAX_SIDE_PX:
             raise DataError(must("side_px", f"from 1 to {MAX_SIDE_PX}", side_px, "ask for a smaller field"))
         check_field(side_px, self.width_px, self.height_px)

@@ -22,6 +22,7 @@ from atypia.statistics.rates import (
     likeliest_rate,
 )
 
+DISAGREEING: Final = "Estimates that disagree"
 BINS: Final = 2000
 """Of the probabilities, from 0 to 1."""
 
@@ -140,6 +141,13 @@ class RateCorrection:
                 f"Other estimates, less bound to that share but with larger errors: from the counts {100 * found.corrected.rate:.1f} % (Rogan "
                 f"and Gladen), from the probabilities {100 * found.likeliest:.1f} % (likeliest rate, Saerens)."
             )
+            if not found.corrected.low <= found.expected <= found.corrected.high:
+                notes.append(
+                    f"{DISAGREEING}: the mean of the probabilities lies outside the interval that the counts give "
+                    f"({100 * found.corrected.low:.1f} to {100 * found.corrected.high:.1f} %), which was widened to hold it. Either the share "
+                    "of atypical figures is far from that of the training, or these figures are unlike it (look-alikes, a wrong µm/px): "
+                    "check them, name a known share (--prevalence), or measure the model on them (`atypia calibrate`)."
+                )
         return notes
 
 

@@ -16,7 +16,7 @@ from atypia.base.artifacts import atomic_file
 from atypia.reports.drawing.page import render
 from atypia.reports.drawing.plot_svg import forest_svg, swatch
 from atypia.reports.drawing.plots import ForestPlot, ForestRow, PlottedEstimate
-from atypia.reports.drawing.tables import Column, Table
+from atypia.reports.drawing.tables import TEXT_WIDTH, Column, Table
 from atypia.reports.drawing.values import Value, format_value
 from atypia.statistics.drift import FEWEST, LIKE, UNLIKE, MeasureDrift, MeasureRange, departure
 
@@ -126,10 +126,9 @@ class DriftReport:
             f"{one.high:.3g} ({far})"
         )
 
-    def sentence(self, case: str) -> str:
-        """The answer for a case in one line."""
-        reasons = self.reasons(case)
-        return f"{case}: {self.verdict(case)}" + (f" ({'; '.join(reasons)})" if reasons else "")
+    def answer(self, case: str) -> list[str]:
+        """The answer for a case: a line, and one for each measure that is not like the training."""
+        return [f"{case}: {self.verdict(case)}", *(f"  {reason}" for reason in self.reasons(case))]
 
     @property
     def notes(self) -> list[str]:
@@ -152,6 +151,13 @@ class DriftReport:
             distances: list[Value] = [found[name].distance if name in found else None for name in self.measures]
             rows.append([case.name, case.figures, case.refused, *distances, self.verdict(case.name)])
         return Table("Distance from the laboratories of the training", columns, rows, self.notes)
+
+    def to_text(self, width: int = TEXT_WIDTH) -> str:
+        """The table with its notes, and below it the answers, which the table does not repeat."""
+        whole = self.table()
+        shown = Table(whole.heading, whole.columns[:-1], [row[:-1] for row in whole.rows], whole.notes)
+        lines = [line for case in self.cases for line in self.answer(case.name)]
+        return f"{shown.to_text(width)}\n" + "".join(f"{line}\n" for line in lines)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able values; a distance without bound is None."""

@@ -40,6 +40,8 @@ SHOWN_COLUMNS: Final = 9
 MAX_SCALES: Final = 4
 """Largest number of µm/px values listed per image (crops of several sizes have several)."""
 OTHERS: Final = "others"
+AMOUNT: Final = re.compile(r", got -?\d[\d.e+-]*(?=; )")
+"""What differs between figures that are refused for one reason, as a position outside the slide; results keep it."""
 LOOK_ALIKES: Final = (
     "Every figure must be a mitosis: non-mitotic look-alikes are mostly called atypical (by the shipped model 14 of "
     "18 and 41 of 45 dark non-mitotic figures in a trial)."
@@ -61,7 +63,7 @@ class CaseSummary:
         correction: Corrects the rate for the classifier's errors; None: the raw rate alone is given.
         images: Figures by image, in order of first appearance: the slide or region
             of figures with positions, the TIFF stack, or the folder of other crops.
-        reasons: Refused figures by reason, at most :data:`MAX_REASONS` and :data:`OTHERS`.
+        reasons: Refused figures by reason without the amount of each (:data:`AMOUNT`), at most :data:`MAX_REASONS` and :data:`OTHERS`.
         scales: µm/px by image, each with its source and the origin of positions; at most :data:`MAX_SCALES` per image.
         models, thresholds: Names of the classifiers, and their decision thresholds.
         run_by: What computed their networks, where that is known.
@@ -103,7 +105,7 @@ class CaseSummary:
             if scale[1] is not None and len(kept) <= MAX_SCALES:
                 kept[(scale[0], scale[1], scale[2])] = None
             if call == res.CALLED_REFUSED:
-                reason = without_folders(reason, image)
+                reason = AMOUNT.sub("", without_folders(reason, image))
                 known = reason in self.reasons or len(self.reasons) < MAX_REASONS
                 self.reasons[reason if known else OTHERS] += 1
         self.models.update(batch.column(res.MODEL).unique().to_pylist())

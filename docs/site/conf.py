@@ -30,7 +30,7 @@ html_theme_options = {
     "show_toc_level": 2,
     "navigation_depth": 2,
     "collapse_navigation": True,
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
     "article_header_start": ["breadcrumbs"],
     "footer_start": ["research"],
     "footer_end": [],

@@ -60,6 +60,9 @@ def test_links_of_a_page_are_written_anew_for_the_site() -> None:
     text = build.rewritten(ROOT / "CHANGELOG.md", PurePosixPath("project/changelog.md"), places)
     assert "](docs/" not in re.sub(r"`[^`]*`", "", text)
     assert build.rewritten(DOCS / "data.md", PurePosixPath("data.md"), places).startswith("# Data\n")
+    assert build.rewritten(DOCS / "deploy.md", PurePosixPath("deploy.md"), {DOCS / "serve.md": "serve.md"}).count(
+        "([The review server](serve.md#safety))"
+    )  # titles in place of file names
     start = build.rewritten(DOCS / "site" / "index.md", PurePosixPath("index.md"), {DOCS / "phantom.md": "phantom.md"})
     assert "[phantom set](phantom.md)" in start and "[the model that ships]" not in start
 

@@ -98,11 +98,19 @@ def rewritten(path: Path, place: PurePosixPath, places: dict[Path, str]) -> str:
         file = (path.parent / name).resolve()
         if file not in places:
             return f"{mark}[{text}]({target})" if mark else text
+        if text.endswith(".md"):  # a file's name is a link's text on a forge; a reader of the site knows titles
+            text = title_of(file)
         there = os.path.relpath(places[file], place.parent or ".")
         return f"{mark}[{text}]({there}{'#' + anchor if anchor else ''})"
 
     blocks = BLOCK.split(path.read_text("utf-8"))
     return "".join(block if block.startswith("```") else LINK.sub(link, block) for block in blocks)
+
+
+def title_of(page: Path) -> str:
+    """The first heading of a page, up to a colon."""
+    found = re.search(r"^# ([^:\n]+)", page.read_text("utf-8"), re.MULTILINE)
+    return page.name if found is None else found[1].strip()
 
 
 def _citation(page: Path) -> None:

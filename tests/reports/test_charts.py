@@ -103,14 +103,16 @@ def test_forest_is_well_formed_and_says_undefined() -> None:
 
 
 def test_long_labels_of_a_forest_stay_inside_it() -> None:
-    name = (
-        "3DHistech Pannoramic Scan II | VMU Vienna | canine | soft tissue sarcoma, a name that is longer than the plot"
-    )
-    rows = [ForestRow(label, "52 of 131 atypical, 5 cases", [PlottedEstimate(0.5, 0.4, 0.6)]) for label in (name, "B")]
+    named = "3DHistech Pannoramic Scan II | VMU Vienna | canine | soft tissue sarcoma"
+    names = (named, "B", "a name of one part that is longer than the plot is wide, " * 2)
+    rows = [ForestRow(name, "5 of 9", [PlottedEstimate(0.5, 0.4, 0.6)]) for name in names]
     root = ElementTree.fromstring(str(forest_svg(ForestPlot("f", "t", "x", ["a"], [0], rows, (0.3, 0.9), []))))
     labels = [node for node in root.iter("text") if node.find("tspan") is not None]
-    assert all(len(node.text or "") <= 64 for node in labels) and "…" in (labels[0].text or "")
-    assert [node.find("tspan").get("x") for node in labels] == ["14", "14"]  # pyright: ignore[reportOptionalMemberAccess]
+    assert [node.text for node in labels[:2]] == ["3DHistech Pannoramic Scan II | VMU Vienna | canine", "B"]
+    assert all(len(node.text or "") <= 58 for node in labels) and "…" in (labels[2].text or "")
+    below = [span for node in labels for span in node.iter("tspan")]
+    assert [span.text for span in below] == ["soft tissue sarcoma, 5 of 9", "5 of 9", "5 of 9"]
+    assert {span.get("x") for span in below} == {"14"}
 
 
 def test_files_are_drawn_once_and_only_where_they_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

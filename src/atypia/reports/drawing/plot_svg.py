@@ -29,7 +29,7 @@ CHART_WIDTH, CHART_HEIGHT = 340, 330
 FOREST_WIDTH: Final = 400
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 40
 LABEL_HEIGHT, DETAIL_HEIGHT, POINT_HEIGHT, ROW_GAP = 16, 13, 12, 9
-HEAT_CHARACTERS, WIDE_CHARACTERS = 24, 64
+HEAT_CHARACTERS, FOREST_CHARACTERS, WIDE_CHARACTERS = 24, 58, 64
 SHAPES: Final = (
     "M-3.2 0a3.2 3.2 0 1 0 6.4 0a3.2 3.2 0 1 0 -6.4 0z",
     "M-3 -3h6v6h-6z",
@@ -91,9 +91,8 @@ def forest_svg(forest: ForestPlot) -> Markup:
     low, high = forest.x_range
     left, width = 14, FOREST_WIDTH - 28
     series = len(forest.names)
-    long = any(len(row.label) + len(row.detail) > WIDE_CHARACTERS for row in forest.rows)
+    long = any(len(row.label) + len(row.detail) > FOREST_CHARACTERS for row in forest.rows)
     label_height = LABEL_HEIGHT + (DETAIL_HEIGHT if long else 0)
-    labels = fitted(dict.fromkeys(row.label for row in forest.rows), WIDE_CHARACTERS)
     step = label_height + POINT_HEIGHT * series + ROW_GAP
     head = 8 + (14 if forest.lines else 0)
     bottom = head + step * len(forest.rows)
@@ -115,10 +114,11 @@ def forest_svg(forest: ForestPlot) -> Markup:
         top = head + step * number
         if number:
             parts.append(_line("rule", 0, top + 1, FOREST_WIDTH, top + 1))
+        label, detail = _two_lines(row.label, row.detail) if long else (row.label, row.detail)
         below = f'x="{left}" dy="{DETAIL_HEIGHT}"' if long else 'dx="6"'
         parts.append(
-            f'<text class="label" x="{left}" y="{top + 13}">{escape(labels[row.label])}'
-            f'<tspan class="detail" {below}>{escape(format_value(row.detail))}</tspan></text>'
+            f'<text class="label" x="{left}" y="{top + 13}">{escape(format_value(label))}'
+            f'<tspan class="detail" {below}>{escape(format_value(detail))}</tspan></text>'
         )
         for place, point in enumerate(row.points):
             y = top + label_height + POINT_HEIGHT * (place + 0.5)
@@ -126,6 +126,18 @@ def forest_svg(forest: ForestPlot) -> Markup:
     parts.append(f'<path class="axis" d="M{left} {bottom}H{left + width}"/>')
     parts.append(_text(left + width / 2, bottom + 31, forest.x_label) + "</svg>")
     return Markup("".join(parts))  # noqa: S704 - every text in it is escaped above
+
+
+def _two_lines(label: str, detail: str) -> tuple[str, str]:
+    """A row's label and detail, where the label's last parts (``A | B | C``) move to the detail as far as it is too long."""
+    parts = label.split(" | ")
+    kept = len(parts)
+    while kept > 1 and len(" | ".join(parts[:kept])) > FOREST_CHARACTERS:
+        kept -= 1
+    first = " | ".join(parts[:kept])
+    return fitted([first], FOREST_CHARACTERS)[first], ", ".join(
+        text for text in (" | ".join(parts[kept:]), detail) if text
+    )
 
 
 def heat_svg(heat: HeatMap) -> Markup:

@@ -43,7 +43,7 @@ def test_the_loss_of_quantisation_is_said(atypia: Run, asked: list[Any]) -> None
     ended = atypia("export", "b", "--to", "openvino", "--out", "ir", "--int8", "--calibrate", "ami-br", "--root", "r")
 
     assert asked[0][3] == Options(int8=True, calibrate="ami-br", root=Path("r"))
-    assert "static int8 on 300 other figures: balanced accuracy 0.8500 → 0.8350 (loss +0.0150)" in ended.err
+    assert "static int8 on 300 other figures: balanced accuracy 0.8500 → 0.8350 (-0.0150)" in ended.err
     assert "AUROC 0.9300 → 0.9200, 4.00% of the classes changed" in ended.err
     assert "warning: quantisation costs more than a hundredth of balanced accuracy" in ended.err
 

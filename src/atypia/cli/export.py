@@ -57,7 +57,7 @@ def register(app: typer.Typer) -> None:
         if loss is not None:
             note(
                 f"{report.method} int8 on {loss.figures} other figures: balanced accuracy "
-                f"{loss.balanced_accuracy_before:.4f} → {loss.balanced_accuracy:.4f} (loss {loss.lost:+.4f}), "
+                f"{loss.balanced_accuracy_before:.4f} → {loss.balanced_accuracy:.4f} ({-loss.lost:+.4f}), "
                 f"AUROC {loss.auroc_before:.4f} → {loss.auroc:.4f}, {loss.decisions_changed:.2%} of the classes changed"
             )
         for text in export_warnings(report):

@@ -95,7 +95,7 @@ def test_page_of_a_hundred_rows_is_small_and_whole_without_its_script() -> None:
     assert len(text) < 3_000_000
     assert "folded" not in re.sub(r"<(style|script)>.*?</\1>", "", text, flags=re.S)
     assert text.count('data-top="12"') >= 3
-    assert "The best rows by balanced accuracy are drawn, 6 of 100; `--all` draws every one." in text
+    assert "The best rows by balanced accuracy are drawn, 6 of 100; <code>--all</code> draws every one." in text
 
 
 def test_page_of_undefined_values_says_so() -> None:

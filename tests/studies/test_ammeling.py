@@ -30,6 +30,7 @@ SMALL = {"epochs": EPOCHS, "sampler.draws": DRAWS, "patches.places": 40, "optimi
 MODELS = [
     {"recipe": "ammeling-e2e", "backbones": ["tiny-cnn"], "label": "end-to-end", "set": SMALL},
     {"recipe": "probe-ammeling", "backbones": ["tiny-cnn"], "label": "probe"},
+    {"recipe": "ammeling-lora", "backbones": ["tiny-vit"], "label": "LoRA", "set": SMALL},
 ]
 CHANGES = [
     "data.train=[midog2022]",
@@ -96,27 +97,44 @@ def ran(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Watc
 
 def test_every_run_of_the_plan_is_done(ran: tuple[Any, Watched]) -> None:
     done, _ = ran
-    assert len(done.plan.runs) == 2 * 2 * 2 and len(done.done) == 8 and not done.failed, done.reasons
+    assert len(done.plan.runs) == 3 * 2 * 2 and len(done.done) == 12 and not done.failed, done.reasons
     split = Split.load(next((done.folder / files.SPLITS).glob("*.json")))
     assert len({fold.test for fold in split.folds}) == 1 and len({fold.train for fold in split.folds}) == 4
 
 
 def test_each_part_does_its_work_beside_the_others(ran: tuple[Any, Watched]) -> None:
     done, watched = ran
-    draws = 4 * EPOCHS * DRAWS
+    draws = 8 * EPOCHS * DRAWS
     assert watched.random / draws == pytest.approx(0.25, abs=0.09)
     assert watched.negative / draws == pytest.approx(0.5, abs=0.1)
     moves = np.concatenate(watched.moves)
     assert watched.seen == {224} and 20 <= np.abs(moves).max() <= 22
     assert watched.relabelled > 0  # a mitotic figure beside a look-alike, or in a random place
-    losses = []
+    losses = dict[str, list[list[float]]]()
     for folder in done.folder.glob(f"{files.RUNS}/*/*/{runs.METRICS}"):
         lines = [json.loads(line) for line in folder.read_text("utf-8").splitlines()]
         if len(lines) == EPOCHS:
-            losses.append([line["loss_main"] for line in lines])
-            kept = load_bundle(folder.parent / runs.BUNDLE).training["info"]["best_epoch"]
-            assert kept == int(np.argmin([line["val_loss"] for line in lines]))
-    assert len(losses) == 4 and np.mean(losses, axis=0)[-1] < np.mean(losses, axis=0)[0]  # it learns
+            bundle = load_bundle(folder.parent / runs.BUNDLE)
+            losses.setdefault(bundle.adaptation, []).append([line["loss_main"] for line in lines])
+            assert bundle.training["info"]["best_epoch"] == int(np.argmin([line["val_loss"] for line in lines]))
+            rates = [line["lr"] for line in lines]
+            assert max(rates[:2]) > 10 * rates[-1]  # one cycle
+    assert {name: len(found) for name, found in losses.items()} == {"full": 4, "lora": 4}
+    for found in losses.values():
+        assert np.mean(found, axis=0)[-1] < np.mean(found, axis=0)[0]  # it learns
+
+
+def test_lora_trains_adapters_and_the_head_alone(ran: tuple[Any, Watched]) -> None:
+    done, _ = ran
+    bundles = [load_bundle(folder) for folder in done.folder.glob(f"{files.RUNS}/*/*/{runs.BUNDLE}")]
+    adapted = [bundle for bundle in bundles if bundle.adaptation == "lora"]
+    assert len(adapted) == 4
+    for bundle in adapted:
+        assert bundle.network is not None
+        assert [bundle.network[key] for key in ("lora_rank", "lora_alpha", "lora_dropout")] == [16, 16, 0.1]
+        assert all(".lora_" in name or name.startswith("head.") for name in bundle.tensors)
+        changed = [value for name, value in bundle.tensors.items() if ".lora_B" in name]
+        assert changed and all(np.abs(value).max() > 0 for value in changed)  # they begin at zero
 
 
 def test_figures_are_cut_with_the_paper_s_field_and_none_is_dropped(ran: tuple[Any, Watched]) -> None:
@@ -149,7 +167,7 @@ def test_the_learning_curve_is_the_table_s(ran: tuple[Any, Watched]) -> None:
         for row in results.rows.to_pylist()
         if row["metric"] == "auroc" and row["part"] == runs.TEST and row["domain"] is None
     ]
-    assert len(rows) == 8
+    assert len(rows) == 12
     for curve in curves.curves:
         for share, value, low in zip(curve.x, curve.y, curve.low, strict=True):
             own = [row["value"] for row in rows

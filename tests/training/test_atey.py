@@ -57,11 +57,13 @@ class Watched(Loop):
         assert network.neck is not None
         self.neck_start = [value.detach().clone() for value in network.neck.parameters()]
         self.mixed, self.mixed_in_training, self.distances = mixed, list[int](), list[float]()
+        self.averages: list[list[Tensor]] = []
 
     def validate(self) -> dict[str, float]:
         assert self.ema is not None
         pairs = zip(self.network.parameters(), self.ema.network.parameters(), strict=True)
         self.distances.append(max(float((a.detach() - b).abs().max()) for a, b in pairs))
+        self.averages.append([value.detach().clone() for value in self.ema.network.parameters()])
         self.mixed_in_training.append(len(self.mixed))
         found = super().validate()
         assert len(self.mixed) == self.mixed_in_training[-1], "MixStyle acted on validation figures"
@@ -83,8 +85,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Watched, list[dic
     real = mixing.mix_style
 
     def spied(maps: Tensor, *rest: Any) -> Tensor:
-        mixed.append(torch.is_grad_enabled())
-        return real(maps, *rest)
+        found = real(maps, *rest)
+        mixed.append(torch.is_grad_enabled() and not torch.equal(found, maps))
+        return found
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(mixing, "mix_style", spied)
@@ -99,7 +102,9 @@ def test_the_loss_falls_and_the_kept_network_beats_its_first_epoch(trained: Any)
     assert loop.recipe.select.of == "ema" and loop.recipe.select.metric == "auroc"
     first, best = history[0]["val_ema_auroc"], history[kept]["val_ema_auroc"]
     assert kept > 0 and best == loop.best_score and best > max(first, 0.8)
-    assert loop._score(loop.network)["auroc"] == pytest.approx(best)  # what is kept is the average
+    assert loop._score(loop.network)["auroc"] == pytest.approx(best)
+    # What is kept is that epoch's average, which is not the student (see the distances below).
+    assert all(torch.equal(a, b) for a, b in zip(loop.network.parameters(), loop.averages[kept], strict=True))
 
 
 def test_the_teacher_is_an_average_that_teaches(trained: Any) -> None:
@@ -118,7 +123,7 @@ def test_mixstyle_acts_on_the_student_in_training_alone(trained: Any) -> None:
     per_epoch = np.diff([0, *loop.mixed_in_training])
     stages, steps = len(loop.recipe.mixstyle.stages), loop.steps_per_epoch
     assert (per_epoch > 0).all() and (per_epoch < stages * steps).all()  # with probability 0.5
-    assert all(mixed)  # the teacher scores without gradient, and without MixStyle
+    assert all(mixed)  # the teacher scores without gradient, and without MixStyle; the maps of the student change
     assert len(history) == len(per_epoch)
 
 

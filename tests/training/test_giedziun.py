@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -16,9 +16,10 @@ from atypia.data.augment.pipeline import augmentation
 from atypia.inference.crops import Frame
 from atypia.methods.mixing import Mix
 from atypia.methods.network import build_network
+from atypia.methods.ramps import dann_ramp
 from atypia.methods.sampler import Population, hard_mask
 from atypia.methods.term import Batch
-from atypia.methods.terms.adversarial import Adversarial
+from atypia.methods.terms.adversarial import Adversarial, domain_cross_entropy
 from atypia.training.epochs.feed import Feed
 from atypia.training.epochs.loop import FoldPlan, Loop, LoopResult
 from atypia.training.epochs.objective import Objective
@@ -31,7 +32,7 @@ SIDE, COUNT, DOMAINS, BATCH = 32, 96, 3, 16
 
 @dataclass
 class Seen:
-    """What the domain head was given, and what it answered."""
+    """What each step was given, and what the domain head and the loss made of it."""
 
     mixes: list[Mix] = field(default_factory=list)
     unmixed: list[Tensor] = field(default_factory=list)
@@ -39,6 +40,10 @@ class Seen:
     domains: list[Tensor] = field(default_factory=list)
     logits: list[Tensor] = field(default_factory=list)
     values: list[Tensor] = field(default_factory=list)
+    targets: list[Tensor] = field(default_factory=list)
+    classes: list[Tensor] = field(default_factory=list)
+    losses: list[Tensor] = field(default_factory=list)
+    batches: list[Batch] = field(default_factory=list)
 
 
 @dataclass
@@ -86,6 +91,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Together:
 
     def keeping_images(given):  # type: ignore[no-untyped-def]
         seen.unmixed.append(given.images)
+        seen.targets.append(given.targets)
         return mixed(given)
 
     def keeping(batch: Batch) -> Tensor:
@@ -96,6 +102,9 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Together:
         seen.domains.append(batch.domains)
         seen.logits.append(head.linear(batch.out.pooled.float()).detach())
         seen.values.append(value.detach())
+        seen.classes.append(batch.out.logits.detach())
+        seen.losses.append(batch.losses.detach())
+        seen.batches[:] = [batch]
         return value
 
     loop.sampler.draw, objective._mixed, adversary.forward = keeping_draws, keeping_images, keeping
@@ -123,6 +132,46 @@ def test_mixup_acts_on_every_batch(together: Together) -> None:
         assert torch.allclose(image, share * plain + (1 - share) * plain[mix.partner], atol=1e-5)
     shares = torch.stack([mix.share[0] for mix in seen.mixes])
     assert float(((shares > 0.05) & (shares < 0.95)).float().mean()) > 0.2
+
+
+def test_the_loss_is_focal_of_mixed_soft_labels_and_weighs_positives_by_what_was_drawn(together: Together) -> None:
+    seen, train = together.seen, together.loop.plan.train
+    assert sorted({round(float(target), 3) for target in torch.cat(seen.targets)}) == [0, 0.667, 1]
+    weights = []
+    for step, (mix, target, z, losses) in enumerate(
+        zip(seen.mixes, seen.targets, seen.classes, seen.losses, strict=True)
+    ):
+        drawn = train.targets[together.drawn[step // 6]]
+        weights.append(float((len(drawn) - drawn.sum()) / drawn.sum()))
+        y = (mix.share * target + (1 - mix.share) * target[mix.partner]).double()
+        p = torch.sigmoid(z.double())
+        crossed = -(weights[-1] * y * p.log() + (1 - y) * (1 - p).log())
+        missed = 1 - (y * p + (1 - y) * (1 - p))
+        assert torch.allclose(losses.double(), missed**2 * crossed, rtol=1e-3, atol=1e-6)
+    assert len(set(weights)) > 5 and abs(weights[0] - 1) > 0.05  # renewed by epoch
+
+
+def test_rarer_classes_and_rarer_domains_are_drawn_more_often(together: Together) -> None:
+    train, weights = together.loop.plan.train, together.loop.sampler.weights()
+    assert weights is not None
+    of_class, of_domain = np.bincount(train.labels)[train.labels], np.bincount(train.domains)[train.domains]
+    assert len(set(of_class)) == 2 and len(set(of_domain)) > 1
+    expected = 1 / (of_class * of_domain)
+    np.testing.assert_allclose(weights / weights.sum(), expected / expected.sum())
+    drawn = np.concatenate(together.drawn)
+    assert train.labels.mean() == 0.25 and 0.4 < train.labels[drawn].mean() < 0.75
+
+
+def test_the_features_are_turned_against_the_domain_head(together: Together) -> None:
+    adversary, (batch,) = together.loop.objective.terms["adversarial"], together.seen.batches
+    assert isinstance(adversary, Adversarial) and batch.mix is not None
+    pooled = batch.out.pooled.detach().clone().requires_grad_()
+    value = Adversarial.forward(adversary, replace(batch, out=batch.out._replace(pooled=pooled)))
+    (turned,) = torch.autograd.grad(value, pooled)
+    plain = domain_cross_entropy(adversary.head.linear(pooled), batch.domains, batch.mix)
+    (straight,) = torch.autograd.grad(plain, pooled)
+    assert float(F.cosine_similarity(turned.flatten(), straight.flatten(), dim=0)) < -0.999
+    assert float(turned.norm() / straight.norm()) == pytest.approx(dann_ramp(batch.done), rel=1e-3)
 
 
 def test_the_domain_head_learns_both_domains_of_mixed_figures(together: Together) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,25 @@ def test_tags_several_at_once_a_missed_figure_and_the_report(serving: Callable[.
     page.get_by_text("2 of 2 figures atypical by consensus").wait_for()
     pdf = page.pdf(format="A4", prefer_css_page_size=True)
     assert re.findall(rb"/MediaBox\s*\[([^\]]*)\]", pdf)[0].split()[2:] == [b"594.95996", b"841.91998"]
+
+
+@pytest.mark.parametrize("names", [("Ada", "Ben", "Eve"), ("Ada", "Ben", "Eve", "Fay", "Gus", "Hal")])
+def test_decisions_of_many_raters_fit_on_a_card(
+    serving: Callable[..., Site], tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    site = serving(region_of(tmp_path), *names)
+    for at, name in enumerate(names):
+        site.review.intake.decide(name, 0, "atypical" if at % 2 else "normal")
+    page = site.open("#arbitration")
+    site.choose("Ada")
+    card = page.locator(".card", has=page.locator(".opinion")).first
+    card.locator(".crop.loaded").wait_for()
+    shown = [one.bounding_box() for one in card.locator(".opinion").all()]
+    box = card.bounding_box()
+    assert len(shown) == min(len(names), 4) and all(one["x"] + one["width"] <= box["x"] + box["width"] for one in shown)
+    assert all(left["x"] + left["width"] <= right["x"] + 1 for left, right in pairwise(shown))
+    if len(names) > 4:
+        assert card.locator(".opinion").last.inner_text() == "+3"
 
 
 @pytest.mark.parametrize("width", [768, 390])

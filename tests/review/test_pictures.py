@@ -40,11 +40,11 @@ def opened(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
 
 
-def on_slides(folder: Path, *places: tuple[str, float, float]) -> ReviewFigures:
-    """Figures at places of slides."""
+def on_slides(folder: Path, *places: tuple[str, float, float], mpp: float | None = None) -> ReviewFigures:
+    """Figures at places of slides; ``mpp`` as the results state it."""
     lines = [
         {"figure_id": f"f{i}", "image": name, "x_px": x, "y_px": y, "p_atypical": 0.5, "decision": 1,
-         "call": "atypical", "novelty": None, "threshold": 0.5, "reason": None, "model": "m"}
+         "call": "atypical", "novelty": None, "threshold": 0.5, "reason": None, "model": "m", "mpp": mpp}
         for i, (name, x, y) in enumerate(places)
     ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(lines, schema=RESULTS_SCHEMA), folder / "calls.parquet")
@@ -116,6 +116,15 @@ def test_slides_through_the_api(regions: Path, reviewing: Callable) -> None:
     crop = opened(client.http.get("/figures/0/crop").content)
     assert np.array_equal(crop, smooth(600, 300)[86:214, 236:364])
     assert client.get("/figures/0")["width_um"] is None  # the file does not say its µm/px
+
+
+def test_the_scale_of_a_slide_is_that_of_its_results(regions: Path, reviewing: Callable) -> None:
+    """It was given to ``atypia predict``; the file does not state it."""
+    client = reviewing(on_slides(regions, ("region.png", 300.0, 150.0), mpp=0.25), "Ada")
+    (region,) = client.get("/slides")
+    assert region["mpp"] == 0.25
+    (placed,) = client.get(f"/slides/{region['slide']}/figures")
+    assert placed["side_px"] == 128.0 and client.get("/figures/0")["width_um"] == 32.0
 
 
 def test_unreadable_crops_say_why_without_names(small_csv: Path, tmp_path: Path, reviewing: Callable) -> None:

@@ -71,6 +71,8 @@ def test_counts_follow_from_the_decisions(reviewed: tuple[Opening, Path]) -> Non
         "what is no mitosis does not count"
     )
     assert area["hotspot"]["figures"] == 24 and area["field"]["words"] == "2 mm²" and area["drawing"]["boxes"]
+    assert "14 of 24 figures are open: they count as figures, and not as atypical." in area["notes"]
+    assert sum(call == "refused" for *_, call in area["drawing"]["dots"]) == 14, "drawn in grey"
     assert case.changed == 3, "6, 8 and 9 are normal to the model, the added figure is unknown to it"
 
 

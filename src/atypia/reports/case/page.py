@@ -219,6 +219,8 @@ class CasePage:
     def html(self) -> str:
         """The page as HTML."""
         crops = self.chosen()
+        images, scales = ({crop.row[name] for crop in crops} for name in (r.IMAGE, r.MPP))
+        varies = {"image": len(images) > 1, "µm/px": len(scales) > 1}  # what is the same of all stands elsewhere
         total = self.summary.total
         values = {
             "title": self.title,
@@ -239,7 +241,7 @@ class CasePage:
             "ticks": ticks(self.histogram),
             "bins": bin_rows(self.histogram),
             "thresholds": [round(value * 100, 3) for value in sorted(self.summary.thresholds)],
-            "cards": [_card(crop, self.field_um) for crop in crops],
+            "cards": [_card(crop, self.field_um, varies) for crop in crops],
             "choice": self._choice(len(crops)),
         }
         return render("case", values)
@@ -330,7 +332,7 @@ def _data_uri(pixels: npt.NDArray[np.uint8]) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _card(crop: ShownCrop, field_um: float | None) -> dict[str, Any]:
+def _card(crop: ShownCrop, field_um: float | None, varies: Mapping[str, bool]) -> dict[str, Any]:
     row, call = crop.row, crop.row[res.CALL]
     p, novelty = row[r.P_ATYPICAL], row[res.NOVELTY]
     figure = format_value(row[r.FIGURE_ID])
@@ -355,7 +357,7 @@ def _card(crop: ShownCrop, field_um: float | None) -> dict[str, Any]:
         "p_text": "no probability" if p is None else f"{p:.3f}",
         "uncertainty": "" if bits is None else f"{bits:.6g}",
         "novelty": "" if novelty is None else f"{novelty:.6g}",
-        "lines": lines,
+        "lines": [(name, text) for name, text in lines if varies.get(name, True)],
         "alt": f"Crop of figure {figure}: called {call}, {known}",
         "source": _data_uri(crop.pixels),
         "bar": _bar(row, field_um),

@@ -14,7 +14,7 @@ import numpy as np
 
 from atypia.base.errors import AtypiaError, DataError, InputError, must
 from atypia.base.process.progress import Progress, silent
-from atypia.reports.case.reviewed import FINAL, PAGE_CROPS, FinalFigure, ReviewedCase, ShownFigure
+from atypia.reports.case.reviewed import FINAL, OPEN, PAGE_CROPS, FinalFigure, ReviewedCase, ShownFigure
 from atypia.reports.drawing.names import without_folders
 from atypia.review.decisions.consensus import consensus_report
 from atypia.review.decisions.intake import decisions_file
@@ -219,6 +219,7 @@ def _densities(
                     path.name, figures.x_px[chosen], figures.y_px[chosen],
                     np.array([rows[index].final == FINAL[0] for index in chosen]), area, mpp, options.field,
                     mpp_source="results or slide", overview=overview, size=(slide.width_px, slide.height_px),
+                    refused=np.array([rows[index].final in OPEN for index in chosen]), refused_words="are open",
                 )  # fmt: skip
         except AtypiaError as error:
             if options.region is not None:  # what was asked for is not left out

@@ -259,7 +259,10 @@ class Consensus(BaseModel):
 
 
 class SlideEntry(BaseModel):
-    """A slide or region; size is null if the file cannot be read or was not opened yet."""
+    """A slide or region; size is null if the file cannot be read or was not opened yet.
+
+    µm/px are those of the results, else the file's.
+    """
 
     slide: int
     name: str

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MOST_SLIDES: Final = 1000
 OFF_TISSUE: Final = 0.05
 """Share of figures off the tissue from which a note says so."""
+REFUSED: Final = "were refused by the classifier"
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,7 @@ def _area_notes(area: Area) -> tuple[str, ...]:
 def slide_density(
     image: str, x_px: FloatArray, y_px: FloatArray, atypical: Any, area: Area, mpp: float, size_of_field: FieldSize, *,
     mpp_source: str = "given", zero: tuple[float, float] = (0.0, 0.0), refused: Any = None, notes: tuple[str, ...] = (),
-    overview: Overview | None = None, size: tuple[int, int] | None = None,
+    overview: Overview | None = None, size: tuple[int, int] | None = None, refused_words: str = REFUSED,
 ) -> SlideDensity:  # fmt: skip
     """The density of the figures of one slide, and its hotspots.
 
@@ -222,6 +223,7 @@ def slide_density(
         notes: Of the area.
         overview: The slide at low resolution, to be drawn; None for no drawing.
         size: Width and height of the image, px: hotspots stay within it; None for no limit.
+        refused_words: What is said of ``refused`` ones, where they have another meaning.
     """
     from atypia.data.tissue.areas import DrawnArea
 
@@ -241,9 +243,7 @@ def slide_density(
     elif len(held) and float((~held).mean()) >= OFF_TISSUE:
         told.append(f"{_of(~held)} figures lie where no tissue was found, and are counted.")
     if unclassified.any():
-        told.append(
-            f"{_of(unclassified)} figures were refused by the classifier: they count as figures, and not as atypical."
-        )
+        told.append(f"{_of(unclassified)} figures {refused_words}: they count as figures, and not as atypical.")
     mm2 = area.mm2
     if size is not None and all(side * mpp <= um for side, um in zip(size, size_of_field.sides_um, strict=True)):
         told.append(f"The whole slide is smaller than the field of {size_of_field.words}, which holds all of it.")

@@ -11,7 +11,7 @@ from fastapi import APIRouter, HTTPException, Path
 from fastapi.responses import JSONResponse, Response
 
 from atypia.base.errors import DataError
-from atypia.review.figures.figures import FIELD_PX, FIELD_UM
+from atypia.review.figures.figures import FIELD_PX, FIELD_UM, ReviewFigures
 from atypia.review.media.slides import dzi
 from atypia.review.server.bodies import MAX_ID
 from atypia.review.server.context import Open
@@ -31,6 +31,7 @@ def slides(review: Open) -> list[SlideEntry]:
     until = time.monotonic() + PATIENCE_S
     on = review.figures.slide
     counts = np.bincount(on[on >= 0], minlength=len(review.figures.slides))
+    scales = _scales(review.figures)
     found = []
     for number, path in enumerate(review.figures.slides):
         facts, reason = None, None
@@ -44,12 +45,18 @@ def slides(review: Open) -> list[SlideEntry]:
                 name=path.name.encode("utf-8", "backslashreplace").decode(),
                 width_px=None if facts is None else facts.width_px,
                 height_px=None if facts is None else facts.height_px,
-                mpp=None if facts is None else facts.mpp,
+                mpp=scales.get(number, None if facts is None else facts.mpp),
                 figures=int(counts[number]),
                 reason=reason,
             )
         )
     return found
+
+
+def _scales(figures: ReviewFigures) -> dict[int, float]:
+    """µm/px at which figures were cut from slides, by slide, where the results state it: the first figure's counts."""
+    stated = np.flatnonzero((figures.slide >= 0) & figures.cut & np.isfinite(figures.mpp))[::-1]
+    return dict(zip(figures.slide[stated].tolist(), figures.mpp[stated].tolist(), strict=True))
 
 
 @router.get("/slides/{slide}.dzi", response_class=Response, responses={200: {"content": {"application/xml": {}}}})

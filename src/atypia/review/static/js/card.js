@@ -87,6 +87,19 @@ export function showCrop(box, index, view, size) {
   else image.src = source;
 }
 
+/** Most opinions on a card; of more the last place says how many. */
+const MOST_OPINIONS = 4;
+
+function opinions(figure) {
+  const all = Object.entries(figure.others ?? {});
+  const shown = all.length > MOST_OPINIONS ? all.slice(0, MOST_OPINIONS - 1) : all;
+  const rest = all.slice(shown.length).map(([rater, decision]) => `${rater}: ${decisionOf(decision)?.title.toLowerCase() ?? decision}`);
+  return [
+    shown.map(([rater, decision]) => opinion(rater, decision)),
+    rest.length > 0 && h("span", { class: "opinion", title: rest.join(", ") }, `+${rest.length}`),
+  ];
+}
+
 /** An empty card; `updateCard` fills it. */
 export function makeCard() {
   return h(
@@ -131,11 +144,9 @@ export function updateCard(card, figure, how) {
     says,
     figure.call && callSymbol(figure.call, `the model: ${figure.call}`),
     Number.isFinite(figure.p) && h("span", { class: "number", title: "probability of atypical" }, fixed(figure.p, 2)),
-    h(
-      "span", { class: "rest" },
-      Object.entries(figure.others ?? {}).map(([rater, decision]) => opinion(rater, decision))
-    ),
+    h("span", { class: "rest" }, opinions(figure)),
   );
+  says.classList.toggle("many", Object.keys(figure.others ?? {}).length > 2);
   fill(line, typeof how.line === "string" ? h("span", {}, how.line) : how.line);
   line.title = line.textContent;
   card.setAttribute("aria-label", describe(figure));

@@ -5,7 +5,7 @@ import { symbol } from "./card.js";
 import { button, fill, h, icon, stateBox, whole } from "./dom.js";
 import { FigureList } from "./figures.js";
 import { TILES } from "./grid.js";
-import { CALLS, DECISIONS, SORTS, className, sortTitle } from "./names.js";
+import { CALLS, DECISIONS, SORTS, className, shownName, sortTitle } from "./names.js";
 import { outbox } from "./outbox.js";
 import { choiceMenu, legendMenu, lookControls, menu } from "./parts.js";
 import { dress } from "./review.js";
@@ -28,11 +28,20 @@ function shortCase(name) {
   return prefix.length > 4 && name.length > prefix.length ? `…${name.slice(prefix.length)}` : name;
 }
 
+// Where all figures are of one case, its name would say nothing: the figure's number, or its own name.
+function nameOn(figure) {
+  if (figure.case === null) return figure.figure_id;
+  if (store.session.cases.length > 1) return shortCase(figure.case);
+  const id = String(figure.figure_id);
+  const at = id.lastIndexOf("#");
+  return at > 0 ? id.slice(at) : shownName(figure);
+}
+
 function line(figure) {
   const { label } = figure;
   const name = label === null || label === undefined ? null : className(label, store.session.task);
   return [
-    h("span", {}, figure.case === null ? figure.figure_id : shortCase(figure.case)),
+    h("span", {}, nameOn(figure)),
     name && h(
       "span", { class: "label" }, h("span", { class: "word" }, "label "),
       symbol(label === 1 ? "atypical" : "normal", `label ${name}`)

@@ -147,7 +147,7 @@ export class Workspace extends EventTarget {
       h("div", { title: figure.figure_id }, h("strong", {}, shownName(figure))),
       h(
         "div", { class: "faint" }, `${whole(this.grid.position + 1)} of ${whole(this.list.total ?? 0)}`,
-        figure.case ? ` · ${figure.case}` : "", figure.call ? ` · model: ${figure.call}${Number.isFinite(figure.p) ? ` ${fixed(figure.p, 2)}` : ""}` : "",
+        figure.case && !String(figure.figure_id).startsWith(figure.case) ? ` · ${figure.case}` : "", figure.call ? ` · model: ${figure.call}${Number.isFinite(figure.p) ? ` ${fixed(figure.p, 2)}` : ""}` : "",
         figure.assigned?.length ? ` · for ${figure.assigned.join(", ")}` : "", figure.note ? ` · ${figure.note}` : ""
       ),
     ]);

@@ -26,6 +26,13 @@ MODELS = """
 import json, os, sqlite3, sys
 from pathlib import Path
 
+class Store:
+    def __init__(self):
+        raise AttributeError("'sqlite3.Connection' object has no attribute 'enable_load_extension'")
+
+    def __del__(self):
+        self.auto_commit
+
 class NucleusDetector:
     def __init__(self, model, batch_size=8, num_workers=0, weights=None, *, device="cpu", verbose=True):
         self.model, self.weights = model, weights
@@ -35,6 +42,8 @@ class NucleusDetector:
             wsireader_kwargs=None):
         if self.model == "broken":
             raise RuntimeError("CUDA out of memory")
+        if self.model == "no extensions":  # as TIAToolbox's store fails there, and complains once more when it is deleted
+            self.store = Store()
         print("a bar of progress", file=sys.stderr)
         print("something that it prints")
         assert not patch_mode and output_type == "annotationstore" and not Path(save_dir).exists()
@@ -121,6 +130,10 @@ def test_what_goes_wrong_is_said(slide: Path, environment: Path, tmp_path: Path)
         WorkError, match=r"TIAToolbox failed: RuntimeError: CUDA out of memory; fix: see .*tiatoolbox\.log"
     ):
         run(slide, environment, model="broken")
+    with pytest.raises(
+        AbsentError, match=r"`python` must be one with SQLite extensions, .*fix: make the environment with"
+    ):
+        run(slide, environment, model="no extensions")
     with pytest.raises(
         AbsentError, match=r"`tiatoolbox` must be installed in the environment of .*got absent; fix: python -m venv"
     ):

@@ -127,10 +127,16 @@ def _run(python: str, folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _explain(log: Path, python: str, code: int) -> None:
-    lines = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
+    # What Python says of objects that it could not clean up afterwards is not the cause.
+    text = log.read_text("utf-8", "replace").split("Exception ignored in")[0]
+    lines = [line for line in text.splitlines() if line.strip()]
     last = lines[-1].strip() if lines else f"exit code {code}"
     if "No module named 'tiatoolbox'" in last:
         raise AbsentError(must("tiatoolbox", f"installed in the environment of {python}", "absent", INSTALL))
+    if "enable_load_extension" in last:
+        found = "one whose SQLite loads no extensions, so that TIAToolbox cannot write its annotation store"
+        fix = "make the environment with another Python, for instance that of the system or of conda"
+        raise AbsentError(must("python", "one with SQLite extensions", found, fix))
     raise WorkError(f"TIAToolbox failed: {last[:300]}; fix: see {log}")
 
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from atypia.base.artifacts import atomic_file, disk_errors, file_sha256
 from atypia.base.errors import AtypiaError, InputError, must
@@ -125,4 +125,11 @@ def _write_table(out: Path, jobs: Sequence[SlideJob], over: Mapping[str, SlideOu
         for job in jobs:
             if job.name in over:
                 values = asdict(over[job.name])
-                lines.write([" | ".join(v) if isinstance(v := values[name], tuple) else v for name in COLUMNS])
+                lines.write([_cell(values[name]) for name in COLUMNS])
+
+
+def _cell(value: Any) -> Any:
+    """A value in the table: numbers with six decimals, as in other CSV files; several notes in one cell."""
+    if isinstance(value, tuple):
+        return " | ".join(value)
+    return round(value, 6) if isinstance(value, float) else value

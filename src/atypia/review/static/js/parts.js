@@ -199,6 +199,7 @@ export function legendMenu() {
       !store.blind && row(differsTag(), "your decision is another class than the model's"),
       !store.blind && store.session.calls.map((name) => row(callSymbol(name, name), `the model: ${CALLS[name]?.title ?? name}`)),
       !store.blind && store.raters.filter(({ name }) => name !== store.rater).map(({ name }) => row(opinion(name, "atypical"), `decision of ${name}`)),
+      store.session.has.slides && row(h("span", { class: "stripes" }), "beyond the slide's border; the model gets mirrored tissue there"),
     ),
     h("p", { class: "faint" }, "Colours are people's decisions; the model's calls have none. The number beside a call is the probability of atypical."),
   );

@@ -45,7 +45,7 @@ def test_the_rule(scored: ReviewFigures, reviewing: Callable[..., Client]) -> No
     assert (found.decided, found.by_model, found.left_out) == (6, 72, 1)
     assert found.rate == pytest.approx(expected)
     assert (found.rate_low, found.rate_high) == pytest.approx((min(told.low, expected), max(told.high, expected)))
-    assert found.text.startswith("All 78 figures, 72 of them decided by the model alone: ")
+    assert found.text.startswith("All 78 figures, 72 of them decided by the model alone, 1 more decided by nobody: ")
     assert "count as decided" in found.notes[0] and "from five laboratories" in found.notes[1]
     everybody = whole_of(scored, state, KNOWN)
     assert everybody == found, "one rater is the consensus"

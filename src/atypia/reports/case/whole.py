@@ -86,6 +86,8 @@ def whole_rate(
             rate = (counts.atypical + alone * expected_rate(rest, known.prior, known.prior)) / n
             low, high = min(low, rate), max(high, rate)
         told = f"All {n:,} figures, {alone:,} of them decided by the model alone"
+    if left_out:
+        told += f", {left_out:,} more decided by nobody"
     says = not math.isnan(rate)
     span = f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
     text = f"{told}: {100 * rate:.1f} % atypical ({span})." if says else f"{told}: nothing can be said ({span})."

@@ -44,6 +44,8 @@ def folder(pages: Sequence[Image.Image], tmp_path: Path) -> Path:
     for number, page in enumerate(pages):
         page.save(made / f"{number}.png")
     (made / "notes.txt").write_text("no image")
+    for own in ("manifest.parquet", "phantom.json"):  # of a set that Atypia wrote: nothing to warn of
+        (made / own).write_text("")
     return made
 
 

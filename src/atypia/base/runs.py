@@ -15,6 +15,7 @@ from atypia.base.artifacts import fingerprint
 
 TRAINING: Final = "training.json"
 MANIFEST: Final = "manifest.parquet"
+PHANTOM_PARAMETERS: Final = "phantom.json"
 SPLIT: Final = "split.json"
 CONFIG: Final = "config.yaml"
 METRICS: Final = "metrics.jsonl"

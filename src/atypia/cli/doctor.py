@@ -63,9 +63,9 @@ def _tune(model: str, as_json: bool) -> None:
         rate = f"{timing.crops_per_s:.0f} crops/s" if timing.crops_per_s else "does not run it"
         print(f"{timing.runtime}: {rate}{f' ({timing.reason})' if timing.reason else ''}")
     if not found.chosen:
-        warn(f"no runtime that is installed runs {found.model}")
+        warn(f"no runtime that is installed runs {model}")
         raise typer.Exit(1)
-    print(f"{found.chosen} is used for {found.model} on this machine; --runtime NAME overrides it")
+    print(f"{found.chosen} is used for {model} on this machine; --runtime NAME overrides it")
 
 
 FOOTNOTES = {"backbones": "A backbone that is absent here also loads from a local file: --weights FILE."}

@@ -17,6 +17,7 @@ from atypia.base.artifacts import atomic_file, fingerprint, lock, read_json, wri
 from atypia.base.errors import DataError, InputError, must
 from atypia.base.process.cores import core_count
 from atypia.base.process.progress import Progress, silent
+from atypia.base.runs import PHANTOM_PARAMETERS
 from atypia.data.images.pngfiles import whole_png
 from atypia.data.manifest import Manifest
 from atypia.data.phantom import plan
@@ -27,7 +28,7 @@ from atypia.data.phantom.render import render_crop
 
 PHANTOM: Final = "phantom"
 MANIFEST_NAME: Final = "manifest.parquet"
-PARAMETERS_NAME: Final = "phantom.json"
+PARAMETERS_NAME: Final = PHANTOM_PARAMETERS
 CHUNK: Final = 24
 """Figures that a worker renders between two progress reports."""
 SMALL: Final = 60

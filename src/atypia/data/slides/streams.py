@@ -24,6 +24,7 @@ import numpy.typing as npt
 from atypia.base.errors import DataError, InputError, must
 from atypia.base.files.regularfiles import open_regular
 from atypia.base.process.cores import core_count
+from atypia.base.runs import MANIFEST, PHANTOM_PARAMETERS
 from atypia.data.images.decoding import ImageLimits, image_format, read_header, read_rgb
 from atypia.data.images.geometry import CropGeometry
 from atypia.data.slides.cropscale import Sizing
@@ -323,7 +324,7 @@ def _images(source: _Source, skipped: Skipped) -> Iterator[Path]:
         for file in () if "**" in source.given else walk_files(path):
             if _looks_like_image(file):
                 yield file
-            else:
+            elif file.name not in (MANIFEST, PHANTOM_PARAMETERS):  # what Atypia writes beside crops is nobody's image
                 skipped.count += 1
                 skipped.first = skipped.first or _text(str(file))
 

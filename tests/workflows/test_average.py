@@ -109,6 +109,30 @@ def test_each_network_sees_each_figure_once_and_the_look_is_that_of_the_saved_cl
             np.testing.assert_allclose(look.ranges[measure][name].figures, one.figures, rtol=2e-3, atol=2e-3)
 
 
+def test_the_weights_are_of_other_trainings_and_the_first_ones_only_judge(
+    labs: Path, phantom: Manifest, tmp_path: Path
+) -> None:
+    whole = trained(phantom, tmp_path / "whole", "tiny-vit", "lora", "epochs=2")
+    own, made = average([labs], tmp_path / "own"), average([labs], tmp_path / "mean", weights_of=[whole])
+    wider = [load_bundle(run / runs.BUNDLE) for run in runs.run_folders(whole)]
+    assert len(made.members) == len(wider) == 2 and made.decided_by == own.members
+    mean = load_network(average_bundles(wider, wider[0].decision, "mean")).state_dict()
+    saved = load_bundle(made.out)
+    for key, value in load_network(saved).state_dict().items():
+        if key not in LAST_LAYER:
+            np.testing.assert_allclose(value.numpy(), mean[key].numpy(), rtol=1e-6, atol=1e-7)
+    # The decision and the record of laboratories left out are those of the networks that lacked them.
+    assert saved.threshold == own.bundle.threshold and made.records == own.records
+    assert saved.training["decided_by"] == list(own.members) and saved.training["of"] == list(made.members)
+    assert "decided_by" not in own.bundle.training and "other networks, which saw less" in made.to_text()
+    other = trained(phantom, tmp_path / "other", "tiny-vit", "lora", "view=0.5")
+    with pytest.raises(InputError, match="of one architecture"):
+        average([labs], tmp_path / "mixed", weights_of=[other])
+    fewer = trained(phantom.take(np.arange(100)), tmp_path / "fewer")
+    with pytest.raises(DataError, match="trained on other figures"):
+        average([labs], tmp_path / "mixed", weights_of=[fewer])
+
+
 def test_the_mean_of_equal_classifiers_is_the_classifier(labs: Path) -> None:
     one = load_bundle(runs.run_folders(labs)[0] / runs.BUNDLE)
     mean = average_bundles([one, one, one], one.decision, "mean")

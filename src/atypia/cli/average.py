@@ -28,6 +28,14 @@ def register(app: typer.Typer) -> None:
             str,
             typer.Option(help="Part of the folds that the decision is fitted on: test (protocol lodo) or validation."),
         ] = "test",
+        weights_of: Annotated[
+            list[Path] | None,
+            typer.Option(
+                help="Average the weights of these trainings instead, which saw all laboratories; the decision is still of "
+                "the ones named first. May be repeated.",
+                show_default=False,
+            ),
+        ] = None,
         name: Annotated[
             str | None, typer.Option(help="Its name. Default: that of the folder.", show_default=False)
         ] = None,
@@ -35,7 +43,8 @@ def register(app: typer.Typer) -> None:
         """Make one classifier of all folds of a training: the mean of their weights, at the cost of one.
 
         For networks that began at the same weights, as those tuned by one recipe do. Its decision is fitted on figures
-        that each fold did not see: with protocol lodo on laboratories that were left out.
+        that each fold did not see: with protocol lodo on laboratories that were left out. Networks that each lack a laboratory
+        judge best and know least; with --weights-of they only judge.
         """
         require("`atypia average`", *NETWORKS)
         from atypia.base.errors import InputError, must
@@ -44,6 +53,8 @@ def register(app: typer.Typer) -> None:
         if decide_on not in PARTS:
             raise InputError(must("--decide-on", f"one of {', '.join(PARTS)}", decide_on, "test for protocol lodo"))
         with bars() as progress:
-            averaged = run(trainings, out, name=name, part=PARTS[decide_on], progress=progress)
+            averaged = run(
+                trainings, out, weights_of=weights_of or (), name=name, part=PARTS[decide_on], progress=progress
+            )
         print(averaged.to_text())
         note(f"file: {averaged.out}")

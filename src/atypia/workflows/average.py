@@ -33,7 +33,7 @@ from atypia.inference.bundles.laboratory import LABORATORIES_KEY, prior_as_dict
 from atypia.inference.bundles.left_out import LEFT_OUT_KEY, LeftOutRecord, recorded
 from atypia.inference.bundles.novelty import fit_novelty
 from atypia.inference.bundles.training_look import LOOK_KEY, look_at
-from atypia.inference.export.average import average_bundles, rescaled
+from atypia.inference.export.average import average_bundles, check_alike, rescaled
 from atypia.inference.export.derived import check_new
 from atypia.inference.predictions import read_predictions
 from atypia.splits.split import Split
@@ -55,15 +55,17 @@ class AveragedModel:
         out: Its folder.
         bundle: Itself.
         members: The runs whose weights it is the mean of.
-        part: ``test`` or ``val``: which part of the folds its decision was fitted on.
+        decided_by: The runs that its decision and ``records`` are of: the members, or those that lack a laboratory each.
+        part: ``test`` or ``val``: which part of these runs the decision was fitted on.
         figures: Normal and atypical figures of that part.
-        records: What the members gave in laboratories that they were not trained on.
+        records: What these runs gave in laboratories that they were not trained on.
         notes: What it does not record, and why.
     """
 
     out: Path
     bundle: Bundle
     members: tuple[str, ...]
+    decided_by: tuple[str, ...]
     part: str
     figures: tuple[int, int]
     records: tuple[LeftOutRecord, ...]
@@ -82,6 +84,10 @@ class AveragedModel:
             f"decision: threshold {self.bundle.threshold:.3f}, fitted on the {part} parts of the folds: "
             f"{sum(self.figures)} figures ({self.figures[1]} atypical), each scored by a network that did not see it",
         ]
+        if self.decided_by != self.members:
+            lines.append(
+                f"these were scored by {len(self.decided_by)} other networks, which saw less: expect no less of the mean"
+            )
         for one in self.records:
             balanced = (one.sensitivity + one.specificity) / 2
             lines.append(
@@ -105,6 +111,7 @@ def average(
     trainings: Iterable[str | Path],
     out: str | Path,
     *,
+    weights_of: Iterable[str | Path] = (),
     name: str | None = None,
     part: str = runs.TEST,
     calibration: str = "platt",
@@ -116,6 +123,9 @@ def average(
     Args:
         trainings: Output folders of ``atypia train``, of one recipe on the same figures.
         out: The new bundle's folder, which must not exist.
+        weights_of: Other trainings by the same recipe on the same figures, whose weights are averaged in place of these. With
+            ``lodo`` each network of ``trainings`` lacks a laboratory, which it needs to be judged there and misses elsewhere; those of a
+            cross-validation by case know all laboratories. Empty: ``trainings`` give both.
         name: What the classifier is called; None: the name of ``out``.
         part: Part of the folds that the decision is fitted on: ``test`` (of protocol ``lodo``: each laboratory by the
             network that was not trained on it) or ``val`` (of a cross-validation).
@@ -127,7 +137,8 @@ def average(
         The classifier. Besides its decision it records what its members gave in laboratories that were left out, how
         laboratories differ, and how its training looked. Its limit of novelty is the
         0.999 quantile of the averaged network's novelty in each laboratory, by a measure fitted on the other ones; that
-        network was trained on all of them.
+        network was trained on all of them. What ``trainings`` gave in laboratories left out stands for networks that saw
+        less than those of ``weights_of``.
 
     Raises:
         InputError: There are fewer than two runs, they cannot be averaged, ``out`` exists, or two members have a figure
@@ -142,7 +153,10 @@ def average(
     if part not in PARTS:
         raise InputError(must("part", f"one of {', '.join(PARTS)}", part, "test for protocol lodo"))
     manifest, members = _members(given, part)
-    plain = average_bundles([one.bundle for one in members], members[0].bundle.decision, name or folder.name)
+    wider = [Path(one) for one in weights_of]
+    averaged_runs = _members(wider, None, manifest)[1] if wider else members
+    check_alike([one.bundle for one in (*members, *averaged_runs)])
+    plain = average_bundles([one.bundle for one in averaged_runs], members[0].bundle.decision, name or folder.name)
     ids = [figure for one in members for figure in one.ids]
     if len(set(ids)) != len(ids):
         fix = "pass --decide-on val, or trainings whose parts do not overlap"
@@ -177,7 +191,7 @@ def average(
         prior, why = _prior(given)
         notes += [why] if prior is None else []
         facts |= {} if prior is None else {LABORATORIES_KEY: prior}
-    training = {**_facts(manifest, members, part, len(usable)), "logit_scale": asdict(scale)}
+    training = {**_facts(manifest, averaged_runs, members, part, len(usable)), "logit_scale": asdict(scale)}
     bundle = replace(plain, decision=replace(decision, fitted=facts), training=training)
     if any(domain is not None for domain in manifest.table[r.DOMAIN].to_pylist()):
         words = f"{len(usable):,} figures of {manifest.name}"
@@ -187,28 +201,28 @@ def average(
         bundle = replace(bundle, decision=replace(decision, fitted=facts))
     bundle.save(folder)
     atypical = int(labels[rows].sum())
-    names = tuple(one.name for one in members)
-    return AveragedModel(folder, bundle, names, part, (len(rows) - atypical, atypical), tuple(records), tuple(notes))
+    names, decided_by = (tuple(one.name for one in some) for some in (averaged_runs, members))
+    return AveragedModel(
+        folder, bundle, names, decided_by, part, (len(rows) - atypical, atypical), tuple(records), tuple(notes)
+    )
 
 
-def _members(folders: list[Path], part: str) -> tuple[Manifest, list[_Member]]:
-    manifest: Manifest | None = None
+def _members(folders: list[Path], part: str | None, manifest: Manifest | None = None) -> tuple[Manifest, list[_Member]]:
+    """The complete runs of trainings on these figures, and the figures of their part; of none where no part is asked for."""
     members: list[_Member] = []
     for folder in folders:
         if not (folder / runs.TRAINING).is_file():
             raise InputError(must(str(folder), "a folder of `atypia train`", "another", "name its --out folder"))
         mine = Manifest.load(folder / runs.MANIFEST)
         if manifest is not None and mine.fingerprint != manifest.fingerprint:
-            raise DataError(
-                f"{folder} is trained on other figures than {folders[0]}; fix: name trainings of one data set"
-            )
+            raise DataError(f"{folder} is trained on other figures than the rest; fix: name trainings of one data set")
         manifest = manifest or mine
         folds = {fold.name: fold for fold in Split.load(folder / runs.SPLIT).folds}
         for run in runs.run_folders(folder):
             fold = folds[run.name]
             table, _ = read_predictions(run / runs.PREDICTIONS)
             own = table.filter(np.array([one == part for one in table[r.PART].to_pylist()]))
-            if not own.num_rows:
+            if part is not None and not own.num_rows:
                 fix = "pass --decide-on val" if part == runs.TEST else "train with a validation part"
                 raise InputError(must(str(run), f"with a part {part}", "none", fix))
             seen = frozenset((*fold.train, *(fold.val if part == runs.TEST else ())))
@@ -270,11 +284,15 @@ def _prior(trainings: list[Path]) -> tuple[dict[str, Any] | None, str]:
         return None, f"how much laboratories differ is not recorded: {error}"
 
 
-def _facts(manifest: Manifest, members: list[_Member], part: str, figures: int) -> dict[str, Any]:
-    first = members[0].bundle.training
+def _facts(
+    manifest: Manifest, averaged_runs: list[_Member], members: list[_Member], part: str, figures: int
+) -> dict[str, Any]:
+    first = averaged_runs[0].bundle.training
+    apart = {} if averaged_runs is members else {"decided_by": [one.name for one in members]}
     return {
         "recipe": AVERAGE,
-        "of": [one.name for one in members],
+        "of": [one.name for one in averaged_runs],
+        **apart,
         "recipe_of": first.get("recipe"),
         "protocol": first.get("protocol"),
         "decided_on": part,
@@ -282,5 +300,5 @@ def _facts(manifest: Manifest, members: list[_Member], part: str, figures: int) 
         "data_fingerprint": manifest.fingerprint,
         PARTS_KEY: published_parts(manifest),
         "figures": figures,
-        "seeds": sorted({int(one.bundle.training.get("seed", 0)) for one in members}),
+        "seeds": sorted({int(one.bundle.training.get("seed", 0)) for one in (*averaged_runs, *members)}),
     }

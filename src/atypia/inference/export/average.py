@@ -66,15 +66,8 @@ def average_bundles(bundles: Sequence[Bundle], decision: Decision, name: str) ->
     """
     if len(bundles) < 2:
         raise InputError(must("bundles", "at least two", len(bundles), "name more trainings or folds"))
+    check_alike(bundles)
     first = bundles[0]
-    for other in bundles:
-        if other.adaptation == PROBE:
-            fix = "average networks; several probes can be passed to --model together"
-            raise InputError(must(other.name, "a network", PROBE, fix))
-        fault = _difference(first, other)
-        if fault:
-            fix = "average the runs of one recipe"
-            raise InputError(must("bundles", f"of one {fault}", f"another in {other.name} than in {first.name}", fix))
     total: dict[str, npt.NDArray[Any]] = {}
     full = first
     for bundle in bundles:
@@ -88,6 +81,24 @@ def average_bundles(bundles: Sequence[Bundle], decision: Decision, name: str) ->
             total[key] = total[key] + value.astype(np.float64) if key in total else value.astype(np.float64)
     tensors = {key: (value / len(bundles)).astype(np.float32) for key, value in total.items()}
     return replace(full, name=name, decision=decision, adaptation=FULL, tensors=tensors, training={})
+
+
+def check_alike(bundles: Sequence[Bundle]) -> None:
+    """Refuses networks that differ in what an average needs to be equal: architecture, task, crop, weights of the backbone.
+
+    Raises:
+        InputError: One is a probe, or differs from the first; the message says in what.
+    """
+    for other in bundles:
+        if other.adaptation == PROBE:
+            fix = "average networks; several probes can be passed to --model together"
+            raise InputError(must(other.name, "a network", PROBE, fix))
+        fault = _difference(bundles[0], other)
+        if fault:
+            fix = "average the runs of one recipe"
+            raise InputError(
+                must("bundles", f"of one {fault}", f"another in {other.name} than in {bundles[0].name}", fix)
+            )
 
 
 def rescaled(

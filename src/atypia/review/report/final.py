@@ -227,10 +227,6 @@ def _densities(
             notes.append(f"{path.name}: no figures by area ({without_folders(str(error), path)}).")
             continue
         told = one.sentences(path.name)
-        if open_here := sum(rows[index].final in OPEN for index in chosen):
-            told.append(
-                f"{open_here:,} of {len(chosen):,} figures are open: they count as figures, and not as atypical."
-            )
         found.append({**one.as_dict(path.name), "image": path.name, "lines": told, "drawing": one.drawing})
     return found
 

@@ -12,7 +12,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from atypia.base import runs
 from atypia.base.artifacts import write_json
-from atypia.base.errors import InputError
+from atypia.base.errors import InputError, WorkError
 from atypia.data.images.geometry import CropGeometry
 from atypia.inference.bundles.bundle import BIAS, Bundle
 from atypia.inference.bundles.decision import Decision
@@ -269,3 +269,17 @@ def test_the_backbones_that_ship_are_exported(
     assert done.size_bytes / 1e6 == pytest.approx(megabytes, rel=0.05)
     openvino = OpenVinoRuntime(done.path).run(crops)[0]
     np.testing.assert_allclose(openvino, logits, atol=1e-3 * max(1, np.abs(logits).max()))
+
+
+def test_a_graph_in_which_no_matrix_is_found_is_refused(graphs: dict[str, Traced], tmp_path: Path) -> None:
+    model = onnx.ModelProto()
+    model.CopyFrom(graphs[VIT].model)
+    for node in model.graph.node:  # as an exporter writes it that passes each constant through a node of its own
+        if node.op_type == "MatMul":
+            node.input[1] += "_passed"
+    onnx.save(model, tmp_path / "single.onnx")
+    with pytest.raises(
+        WorkError, match=r"nothing of .*single\.onnx was turned into integers.*fix: export without --int8"
+    ):
+        quantise_onnx(tmp_path / "single.onnx", tmp_path / "int8.onnx")
+    assert not (tmp_path / "int8.onnx").exists()

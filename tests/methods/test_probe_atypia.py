@@ -15,7 +15,7 @@ from atypia.base.errors import InputError
 from atypia.base.process.progress import silent
 from atypia.methods.catalogue import PROBES
 from atypia.methods.head import FeatureRows
-from atypia.methods.probes.atypia import AtypiaOptions, AtypiaProbe, inner_folds
+from atypia.methods.probes.atypia import AtypiaOptions, AtypiaProbe, fit_fold, inner_folds
 
 PROBE = PROBES["atypia"]
 
@@ -225,3 +225,16 @@ def test_a_derived_probe_that_is_given_no_domains_cannot_weigh_them():
         expected = rf"`options.groups` must be none for probe of-a-plug-in.*got {groups}; fix: give its `fit_folds` a parameter"
         with pytest.raises(InputError, match=expected):
             OfAPlugIn().parse_options({"groups": groups})
+
+
+@pytest.mark.parametrize("domains", [None, np.array([""] * 40)], ids=["none given", "all unknown"])
+def test_domains_that_nobody_knows_cannot_be_weighed(domains: np.ndarray | None) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.tile(np.array([0, 1], np.int8), 20)
+    cases = np.array([f"case {row // 4}" for row in range(40)])
+    x = rng.normal(size=(40, 3)).astype(np.float32)
+    for groups in ("balanced", "dro"):
+        options = PROBE.parse_options({"groups": groups})
+        with pytest.raises(InputError, match="none where no figure's domain is known, got"):
+            fit_fold(x, labels, cases, (0, "a"), options, domains)
+    assert fit_fold(x, labels, cases, (0, "a"), PROBE.parse_options({}), domains).weight.shape == (3,)

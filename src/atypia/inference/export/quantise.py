@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base.artifacts import atomic_file
-from atypia.base.errors import InputError, must
+from atypia.base.errors import InputError, WorkError, must
 from atypia.inference.bundles.bundle import Bundle
 from atypia.inference.export.onnx import preprocessing, require_export, serialised
 from atypia.inference.export.rows import quantise_rows
@@ -40,6 +40,11 @@ STEM_CONVOLUTIONS: Final = 3
 """First convolutions that are not quantised: stem and first block."""
 CHUNK: Final = 256
 """Crops that are compared at a time, and the most that a data set gives to calibrate on."""
+
+NOTHING_TURNED: Final = (
+    "nothing of {} was turned into integers: its graph shows no layer of the form that is looked for; "
+    "fix: export without --int8, or with the newest PyTorch and onnxscript"
+)
 
 Method = Literal["static", "dynamic"]
 
@@ -86,6 +91,7 @@ def quantise_onnx(source: Path, target: Path, crops: npt.NDArray[np.uint8] | Non
 
     Raises:
         InputError: A convolutional network is given without crops.
+        WorkError: The exporter wrote the network in a form in which no layer is found that can be quantised.
         AbsentError: Packages of the extra ``export`` are not here.
     """
     require_export("onnx", "onnxruntime")
@@ -93,7 +99,8 @@ def quantise_onnx(source: Path, target: Path, crops: npt.NDArray[np.uint8] | Non
 
     model = onnx.load(source)
     if any(node.op_type == "Softmax" for node in model.graph.node):
-        quantise_rows(model, [*_beginning(model, 0), _head(model)])
+        if not quantise_rows(model, [*_beginning(model, 0), _head(model)]):
+            raise WorkError(NOTHING_TURNED.format(source))
         with atomic_file(target) as file:
             file.write(serialised(model))
         return "dynamic"
@@ -114,6 +121,8 @@ def quantise_onnx(source: Path, target: Path, crops: npt.NDArray[np.uint8] | Non
             calibration_providers=["CPUExecutionProvider"],
         )  # fmt: skip
         quantised = onnx.load(written)
+    if not any(node.op_type == "DequantizeLinear" for node in quantised.graph.node):
+        raise WorkError(NOTHING_TURNED.format(source))
     del quantised.graph.value_info[:]
     del quantised.metadata_props[:]
     for key, value in carried.items():

@@ -124,11 +124,14 @@ def fit_fold(
         cases: Shape (n,).
         seed: Master seed, and the fold's key.
         options: Of the probe.
-        domains: Shape (n,); None: all figures are of one.
+        domains: Shape (n,), empty where it is unknown; None: all are unknown.
 
     Raises:
-        InputError: The cases do not allow an inner cross-validation.
+        InputError: The cases do not allow an inner cross-validation, or domains are to be weighed and none is known.
     """
+    if options.groups != "none" and (domains is None or not (domains != "").any()):
+        fix = "give the figures a domain (docs/data.md), or drop groups"
+        raise InputError(must("options.groups", "none where no figure's domain is known", options.groups, fix))
     pre = Preconditioner(x, options.standardise)
     strengths = np.array(options.strengths, dtype=np.float32)
     info: dict[str, Any] = {}

@@ -271,6 +271,34 @@ def test_the_backbones_that_ship_are_exported(
     np.testing.assert_allclose(openvino, logits, atol=1e-3 * max(1, np.abs(logits).max()))
 
 
+def test_matrices_that_an_exporter_leaves_transposed_are_found(graphs: dict[str, Traced], tmp_path: Path) -> None:
+    model = onnx.ModelProto()
+    model.CopyFrom(graphs[VIT].model)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    shared = [node for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in constants]
+    for number, node in enumerate(shared):  # x · Wᵀ, as PyTorch 2.6 writes it
+        tensor = constants[node.input[1]]
+        other = onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).T.copy(), f"other {number}")
+        model.graph.initializer.append(other)
+        node.input[1] = f"turned {number}"
+        place = list(model.graph.node).index(node)
+        model.graph.node.insert(place, onnx.helper.make_node("Transpose", [other.name], [node.input[1]], perm=[1, 0]))
+    used = {name for node in model.graph.node for name in node.input}
+    for name in constants.keys() - used:
+        model.graph.initializer.remove(constants[name])
+    for name, written in (("plain", graphs[VIT].model), ("turned", model)):
+        onnx.save(written, tmp_path / f"{name}.onnx")
+        assert quantise_onnx(tmp_path / f"{name}.onnx", tmp_path / f"{name}.int8.onnx") == "dynamic"
+    crops = random_crops(16, STORED, seed=5)
+    plain, turned = (OnnxRuntime(tmp_path / f"{name}.int8.onnx").run(crops)[0] for name in ("plain", "turned"))
+    np.testing.assert_array_equal(turned, plain)
+    products = [
+        [n.op_type for n in onnx.load(tmp_path / f"{name}.int8.onnx").graph.node].count(PRODUCT)
+        for name in ("plain", "turned")
+    ]
+    assert products[0] == products[1] > 0
+
+
 def test_a_graph_in_which_no_matrix_is_found_is_refused(graphs: dict[str, Traced], tmp_path: Path) -> None:
     model = onnx.ModelProto()
     model.CopyFrom(graphs[VIT].model)

@@ -55,6 +55,7 @@ def quantise_rows(model: ModelProto, outside: Collection[str] = ()) -> int:
     from onnx import helper, numpy_helper
 
     graph = model.graph
+    turn_constants(model)
     constants = {tensor.name: tensor for tensor in graph.initializer}
     nodes: list[NodeProto] = []
     tokens: dict[str, str] = {}
@@ -98,6 +99,22 @@ def quantise_rows(model: ModelProto, outside: Collection[str] = ()) -> int:
     if PRODUCT_DOMAIN not in {known.domain for known in model.opset_import}:
         model.opset_import.append(helper.make_opsetid(PRODUCT_DOMAIN, 1))
     return turned
+
+
+def turn_constants(model: ModelProto) -> None:
+    """Replaces transposed constant matrices by constants, in place: PyTorch before 2.7 writes a linear map as x · Transpose(W)."""
+    from onnx import numpy_helper
+
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer if len(tensor.dims) == 2}
+    turned = [node for node in graph.node if node.op_type == "Transpose" and node.input[0] in constants]
+    for node in turned:
+        matrix = np.ascontiguousarray(numpy_helper.to_array(constants[node.input[0]]).T)
+        graph.initializer.append(numpy_helper.from_array(matrix, node.output[0]))
+        graph.node.remove(node)
+    used = {name for node in graph.node for name in node.input}
+    for name in {node.input[0] for node in turned} - used:
+        graph.initializer.remove(constants[name])
 
 
 def _tokens(source: str, name: str) -> list[NodeProto]:

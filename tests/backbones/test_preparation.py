@@ -110,7 +110,7 @@ def test_a_network_s_saved_architecture_without_them_is_what_it_was() -> None:
     [
         ({"normalisation": "imagnet"}, r"`normalisation"),
         ({"normalisation": {"mean": [0.5] * 3, "std": [0, 1, 1]}}, r"std"),
-        ({"pooling": "mean"}, r"`pooling`: Input should be 'cls', 'cls\+mean' or 'avg', got 'mean'"),
+        ({"pooling": "mean"}, r"`pooling`: Input should be 'cls', 'cls\+mean', 'cls\+rest' or 'avg', got 'mean'"),
         ({"weights": "in1k"}, r"`weights` must be one of tiny-vit's others \(none but its own\), got in1k"),
     ],
 )

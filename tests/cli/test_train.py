@@ -93,9 +93,9 @@ def test_a_saved_split_is_used(atypia: Run, small_csv: Path, tmp_path: Path) -> 
 def test_single_folds(atypia: Run, small_csv: Path, tmp_path: Path) -> None:
     command = ("train", "probe", "--data", small_csv, *TWO, *TINY, "--out", tmp_path / "out")
 
-    assert "1 folds trained, 0 kept" in atypia(*command, "--fold", "fold-2").err
+    assert "1 fold trained, 0 kept" in atypia(*command, "--fold", "fold-2").err
     assert not (tmp_path / "out" / "fold-1").exists()
-    assert "1 folds trained, 1 kept" in atypia(*command).err
+    assert "1 fold trained, 1 kept" in atypia(*command).err
 
 
 # What a user's files can be -------------------------------------------------------------------

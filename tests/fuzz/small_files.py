@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import math
@@ -187,9 +188,10 @@ def _split() -> bytes:
 def _archives() -> list[tuple[str, bytes]]:
     zipped, tarred = io.BytesIO(), io.BytesIO()
     with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a/b.txt", "x" * 200)
-        archive.writestr("c.txt", "y")
-    with tarfile.open(fileobj=tarred, mode="w:gz") as archive:
+        archive.writestr(zipfile.ZipInfo("a/b.txt"), "x" * 200, zipfile.ZIP_DEFLATED)
+        archive.writestr(zipfile.ZipInfo("c.txt"), "y", zipfile.ZIP_DEFLATED)
+    # No time of writing in either: the same bytes at any time.
+    with gzip.GzipFile(fileobj=tarred, mode="wb", mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as archive:
         for name in ("a/b.txt", "c.txt"):
             entry = tarfile.TarInfo(name)
             entry.size = 3

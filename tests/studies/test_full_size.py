@@ -58,8 +58,11 @@ def tiny(recipe: Recipe) -> Recipe:
     values = recipe.model_dump(mode="json")
     side = values["input_px"]
     if values["adaptation"] == "probe":
-        fitting = None if side is None else side - side % 32
-        return parse_recipe({**values, "backbone": "tiny-cnn", "input_px": fitting}, "a recipe")
+        tokens = values["pooling"] not in (None, "avg")
+        fitting = None if side is None else side - side % (16 if tokens else 32)
+        return parse_recipe(
+            {**values, "backbone": "tiny-vit" if tokens else "tiny-cnn", "input_px": fitting}, "a recipe"
+        )
     if values["adaptation"] == "lora":
         values |= {"backbone": "tiny-vit", "input_px": side - side % 16}
     else:

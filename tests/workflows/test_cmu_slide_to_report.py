@@ -67,7 +67,6 @@ def decided(index: int) -> list[str]:
     return kinds[index % len(kinds)]
 
 
-@pytest.mark.slow
 @pytest.mark.real
 def test_made_up_points_become_a_printed_report(
     real_root: Path, tmp_path: Path, atypia: Callable[..., Ended], chromium: Browser, monkeypatch: pytest.MonkeyPatch

@@ -73,14 +73,14 @@ def measured(asked: Iterable[str]) -> tuple[dict[str, list[float]], list[str]]:
 
 def record(pairs: dict[str, list[float]], others: float | None) -> None:
     """Adds a run to the history, writes its page anew, and prints what became slower."""
-    earlier, measured = load(), run_of(pairs, others)
+    earlier, now = load(), run_of(pairs, others)
     if not pairs:
         print("nothing to record: these benchmarks have no ratio")
         return
-    append(measured)
+    append(now)
     page.write()
-    print(f"recorded: {len(pairs)} ratios at {measured.commit}, in benchmarks/history.jsonl and docs/results/speed.md")
-    print(page.verdict(measured, earlier))
+    print(f"recorded: {len(pairs)} ratios at {now.commit}, in benchmarks/history.jsonl and docs/results/speed.md")
+    print(page.verdict(now, earlier))
 
 
 if __name__ == "__main__":

@@ -185,13 +185,7 @@ class Call:
                 os.kill(pid, signal.SIGKILL)
         while marked(mark):
             time.sleep(0.1)
-        return self.complete()
-
-    def complete(self) -> dict[str, tuple[int, int]]:
-        """Slides that are complete: name, and file number and time of their record."""
-        return {
-            path.parent.name: ((about := path.stat()).st_ino, about.st_mtime_ns) for path in self.out.glob(f"*/{DONE}")
-        }
+        return complete(self.out)
 
     def _started(self, mark: str = "") -> subprocess.Popen[str]:
         words = [self.listed, self.model, self.out, self.engine, self.workers]
@@ -201,10 +195,17 @@ class Call:
 
     def _wait(self, process: subprocess.Popen[str], count: int) -> None:
         until = time.monotonic() + LONGEST_S
-        while len(self.complete()) < count:
+        while len(complete(self.out)) < count:
             if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"the call ended, or took too long, with {len(self.complete())} slides of {count}")
+                raise RuntimeError(
+                    f"the call ended, or took too long, with {len(complete(self.out))} slides of {count}"
+                )
             time.sleep(0.2)
+
+
+def complete(out: Path) -> dict[str, tuple[int, int]]:
+    """Slides that are complete: name, and file number and time of their record."""
+    return {path.parent.name: ((about := path.stat()).st_ino, about.st_mtime_ns) for path in out.glob(f"*/{DONE}")}
 
 
 def marked(mark: str) -> list[tuple[int, str]]:
@@ -225,7 +226,7 @@ def check(slides: int, before: dict[str, tuple[int, int]], continued: Counted, o
 
     if (continued.kept, continued.done, continued.failed) != (len(before), slides - len(before), 0):
         raise RuntimeError(f"{len(before)} of {slides} slides were complete; the second call says {continued}")
-    now = {path.parent.name: ((about := path.stat()).st_ino, about.st_mtime_ns) for path in outs[2].glob(f"*/{DONE}")}
+    now = complete(outs[2])
     changed = [name for name, record in before.items() if now[name] != record]
     if changed:
         raise RuntimeError(f"{len(changed)} complete slides were scored again: {changed[:3]}")

@@ -109,7 +109,8 @@ def turn_constants(model: ModelProto) -> None:
     constants = {tensor.name: tensor for tensor in graph.initializer if len(tensor.dims) == 2}
     turned = [node for node in graph.node if node.op_type == "Transpose" and node.input[0] in constants]
     for node in turned:
-        matrix = np.ascontiguousarray(numpy_helper.to_array(constants[node.input[0]]).T)
+        order = next((tuple(one.ints) for one in node.attribute if one.name == "perm"), (1, 0))
+        matrix = np.ascontiguousarray(numpy_helper.to_array(constants[node.input[0]]).transpose(order))
         graph.initializer.append(numpy_helper.from_array(matrix, node.output[0]))
         graph.node.remove(node)
     used = {name for node in graph.node for name in node.input}

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
+from operator import attrgetter
 from pathlib import Path
+from types import FunctionType
+from typing import Any
 
 from tests.studies.small import carried_out, plan_of, values
+from typer.main import get_command
 from typer.testing import CliRunner
 
+from atypia.base.config import read_yaml
 from atypia.cli.main import app
-from atypia.studies.files import load_study
+from atypia.evaluation.papers import paper_text, shipped_notes, value_at
+from atypia.evaluation.published import PAPERS
+from atypia.studies.files import load_study, shipped_studies
 from atypia.studies.plan import Plan
 from atypia.training.identity import recipe_identity
 from atypia.training.recipe import load_recipe
@@ -54,6 +62,11 @@ def test_without_a_study_the_published_numbers_are_there_at_once(tmp_path: Path)
     assert ran.exit_code == 0, ran.output
     found = json.loads(ran.stdout)
     assert set(found) == {"table-1", "differs"}
+    page = (ROOT / "docs" / "papers.md").read_text("utf-8").partition("\n## atey\n")[2].partition("\n## ")[0]
+    rows = paper("atey", out=tmp_path).differs.rows
+    assert len(rows) > 10 and all(
+        str(row[1])[1:] in page for row in rows
+    )  # the box says what the page of the docs says
     refused = CliRunner().invoke(app, ["paper", "atey", "--study", str(tmp_path / "none"), "--out", str(tmp_path)])
     assert refused.exit_code != 0 and "--study" in str(refused.exception)
 
@@ -64,6 +77,57 @@ def test_differences_follow_the_recipes() -> None:
     given = next(one for one in departures("giedziun") if one.part == "Not given by the paper")
     rank = load_recipe("giedziun")[1].model_dump()["lora"]["rank"]
     assert f"lora.rank {rank}" in given.text
+
+
+def check_place(place: str) -> None:
+    """A file or folder of the package, with a name of the module or a key of the YAML file; or a command with its options."""
+    if place.startswith("`"):
+        command: Any = get_command(app)
+        first, *words = place.strip("`").split()
+        assert first == "atypia"
+        for word in words:
+            if word.startswith("--"):
+                assert any(word in parameter.opts for parameter in command.params), place
+            elif hasattr(command, "commands"):
+                command = command.commands[word]
+        return
+    path, _, name = place.partition(":")
+    file = ROOT / "src" / "atypia" / path
+    assert file.exists(), place
+    if not name:
+        return
+    if file.suffix == ".py":
+        module = importlib.import_module(f"atypia.{path.removesuffix('.py').replace('/', '.')}")
+        found = attrgetter(name)(module)
+        if isinstance(found, type | FunctionType):
+            assert found.__module__ == module.__name__, place  # not another module's, imported there
+    else:
+        assert value_at(read_yaml(file), name) is not None, place
+
+
+def test_every_place_that_the_page_names_is_there() -> None:
+    places = {place for name in PAPERS for part in paper_text(name).parts for place in part.where if place != "–"}
+    for place in places:
+        check_place(place)
+    named = {place.partition(":")[0] for place in places}
+    for source, notes in shipped_notes().items():
+        folder = "studies/library" if source in shipped_studies() else "recipes"
+        assert f"{folder}/{source}.yaml" in named, f"no row of {notes.of} names {source}"
+
+
+def test_each_difference_has_a_row_and_depends_on_what_there_is() -> None:
+    """A difference of a part without a row, or with a misspelt key, would be said nowhere."""
+    for source, notes in shipped_notes().items():
+        parts = [part.name for part in paper_text(notes.of).parts]
+        assert len(parts) == len(set(parts))
+        loaded: Any = load_study(source) if source in shipped_studies() else load_recipe(source)[1]
+        values = loaded.model_dump(mode="json")
+        for one in notes.differs:
+            assert one.part in parts, (source, one.part)
+            for key in one.when:
+                assert key.partition(".")[0] in values, (source, key)
+        for key in notes.open:
+            assert value_at(values, key) is not None, (source, key)
 
 
 def test_what_a_recipe_says_of_its_paper_is_no_part_of_it() -> None:

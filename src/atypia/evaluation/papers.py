@@ -65,7 +65,8 @@ class PaperPart(StrictModel):
 
     Attributes:
         name: What it is called; differences name it.
-        where: Files below ``src/atypia``, or commands.
+        where: Files or folders below ``src/atypia``; with a name of the module or a key of the YAML file after a colon
+            (``methods/mixing.py:MixStyle``, ``recipes/atey.yaml:loss``); or commands in backticks; «–» where there is none.
         text: What differs, where no recipe or study is the place to say it; empty: nothing.
     """
 

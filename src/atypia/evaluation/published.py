@@ -57,7 +57,6 @@ class PublishedRow:
 
     Attributes:
         model: Name of the model in the paper.
-        backbone: Corresponding entry of the backbone catalogue; None if there is none.
         backbone: Entry of the backbone catalogue that it is; None where there is none.
         adaptation: ``probe``, ``lora`` or ``full``; None if unknown.
         dataset: Data source, :data:`HIDDEN_TEST` or :data:`FINAL_TEST`.

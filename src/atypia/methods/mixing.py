@@ -81,7 +81,7 @@ def mixup(count: int, alpha: float, generator: torch.Generator | None = None, do
 
     Args:
         count: Batch size b.
-        alpha: α; Giedziun et al. name a standard and a strong setting, here 0.2 and 0.4 (the
+        alpha: α; Giedziun et al. name a standard and a strong setting, here 0.2 and 1.0 (the
             paper gives no values).
         generator: Source of randomness (CPU).
         domains: Domain codes (b,), −1 where unknown, for the domain-aware variant: a partner is

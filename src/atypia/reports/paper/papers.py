@@ -21,6 +21,8 @@ _ITEMS: Final[Mapping[str, Callable[[Sequence[OwnStudy]], list[PaperItem]]]] = {
 DIFFERS: Final = "differs"
 NOT_GIVEN: Final = "Not given by the paper"
 """Part of the values that a paper leaves open."""
+EVERYWHERE: Final = "all"
+"""Source of what differs whatever the recipe and the study."""
 
 
 def paper_items(
@@ -55,10 +57,12 @@ def paper_items(
 
 
 def departures_table(name: str, departures: Sequence[PaperDeparture]) -> Table:
-    """What differs from a paper, by part."""
+    """What differs from a paper, by part: what recipes and studies say, then what holds for all of them."""
     columns = [Column("part"), Column("differs from the paper", "differs"), Column("by")]
-    rows: list[list[Value]] = [[one.part, one.text, one.source] for one in departures]
-    notes = ["generated: from what recipes and studies say of their paper, their values, and the study that was run"]
+    general = [PaperDeparture(part.name, part.text, EVERYWHERE) for part in paper_text(name).parts if part.text]
+    rows: list[list[Value]] = [[one.part, one.text, one.source] for one in [*departures, *general]]
+    notes = ["generated: from what recipes and studies say of their paper, their values, and the study that was run; "
+             f"«{EVERYWHERE}»: whatever the recipe"]  # fmt: skip
     return Table(f"Differs from {PAPERS[name].citation.split(',')[0]}", columns, rows, notes)
 
 

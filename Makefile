@@ -59,10 +59,14 @@ model-amibr: $(LEFT_OUT_AMIBR)  ## its twin by the same recipe, from AMi-Br's pu
 	$(BIN)/python tools/ship.py $(RUNS)/averaged-amibr --name atypia-amibr --data ami-br
 	$(BIN)/python tools/model_report.py --model atypia-amibr --trained $(RUNS)/averaged-amibr --card
 
+# Two workers; a file's tests stay on one, so that what they share is made once. Examples in docstrings, many and small, come
+# last and fill the end up.
+TWICE := -n 2 --dist loadfile --no-loadscope-reorder
+
 test: lint types layers unit  ## lint, types, import layers, tests and doctests
 
 test-all: lint types layers browser site $(READY)  ## the same with the long checks
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest $(TWICE)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -75,7 +79,7 @@ layers: $(READY)
 	$(BIN)/lint-imports --no-logo
 
 unit: $(READY) browser
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/pytest $(TWICE) -m "not slow"
 
 browser:  ## Chromium for the tests of pages, where Debian's packages can be installed; else they are skipped
 	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 \

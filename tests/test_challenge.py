@@ -20,8 +20,10 @@ from PIL import Image
 
 import atypia
 from atypia.base.errors import InputError
-from atypia.challenge import ANSWER_FILE, DEFAULT_FOLDER, SLUG, find_stack, main
+from atypia.challenge import ANSWER_FILE, DEFAULT_FOLDER, SLUG, find_stack, main, run
+from atypia.inference.classifier import MODELS, SHIPPED
 from atypia.inference.export import challenge as container
+from atypia.inference.export import forms
 from atypia.inference.export.challenge import PACKAGES, wheel_name, write_challenge
 
 from .inference.graphs import SIDE, brightness, brightness_logits, random_crops, write_brightness
@@ -293,6 +295,22 @@ def test_the_entry_point_runs_from_the_wheel_with_the_pinned_packages_alone(
     third = {names.get(name, name) for name in imported.split() if not name.startswith("_")}
     assert third == set(PACKAGES)
     assert len(json.loads((tmp_path / "out" / ANSWER_FILE).read_text("utf-8"))) == 70
+
+
+def test_a_model_that_is_stored_in_integers_is_in_the_container_as_it_is(mounted: Path, tmp_path: Path) -> None:
+    """The answers are those of `atypia predict`, in the container too: from the wheel, without torch or onnx."""
+    out = tmp_path / "container"
+    report = forms.export(MODELS / SHIPPED, "challenge", out)
+    assert report.stored and report.as_dict()["stored"] and 0 < report.exported.logit_difference < 0.5
+    kept = {path.name: path.read_bytes() for path in (out / "model").iterdir()}
+    assert kept == {path.name: path.read_bytes() for path in (MODELS / SHIPPED).iterdir() if path.is_file()}
+    here = run(mounted, tmp_path / "here", [MODELS / SHIPPED])
+    ended = subprocess.run(
+        [sys.executable, str(out / "inference.py"), "--input", str(mounted), "--output", str(tmp_path / "out")],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(out / wheel_name())},
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads((tmp_path / "out" / ANSWER_FILE).read_text("utf-8")) == json.loads(here.read_text("utf-8"))
 
 
 def test_folds_of_a_training_are_averaged_by_the_entry_point(mounted: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from atypia.base.errors import DataError, InputError, must
+from atypia.base.errors import DataError, InputError, count_noun, must
 from atypia.base.files.regularfiles import read_regular
 from atypia.base.files.structured import parse_json
 from atypia.base.process.crashes import run_guarded
@@ -120,7 +120,7 @@ def run(source: Path, target: Path, models: Sequence[str | Path] = ()) -> Path:
     path = target / ANSWER_FILE
     write_json(path, answers)
     atypical = sum(answer["class"] == CLASS_NAMES[ATYPICAL_TASK][ATYPICAL] for answer in answers)
-    sys.stderr.write(f"{len(answers)} figures, {atypical} of them atypical: {path}\n")
+    sys.stderr.write(f"{count_noun(len(answers), 'figure')}, {atypical} of them atypical: {path}\n")
     return path
 
 

@@ -68,7 +68,7 @@ def test_kinds_and_age_choose(atypia: Run, filled: Path) -> None:
     for path in (*features.iterdir(), features):
         os.utime(path, (old, old))
     assert "0 entries" in atypia("cache", "clear", "--kind", "crops", "--older-than", 30, "--yes").err
-    assert "1 entries" in atypia("cache", "clear", "--older-than", 30, "--yes").err
+    assert "1 entry" in atypia("cache", "clear", "--older-than", 30, "--yes").err
     rows = listed(atypia)
     assert (rows["features"]["entries"], rows["crops"]["entries"]) == (0, 1)
 

@@ -103,7 +103,7 @@ def test_info_tells_votes_and_unlabelled_figures(atypia: Run, paint: Callable[..
     assert told["agreement"] == pytest.approx(1 / 3)  # of three figures with two votes or more, the first
     assert told["domains"] == [{"domain": "unknown", "positive": 1, "negative": 2, "unlabelled": 1}]
     shown = atypia("data", "info", table).out
-    assert "1 figures without a label" in shown and "no label" in shown.splitlines()[2]
+    assert "1 figure without a label" in shown and "no label" in shown.splitlines()[2]
     assert ["unknown", "4", "1", "1", "2", "33.3"] in [line.split() for line in shown.splitlines()]
 
 

@@ -71,7 +71,8 @@ def test_the_text_names_remedies(atypia: Run) -> None:
     ended = atypia("doctor")
 
     assert ended.code == 0
-    assert "atypia data import atnorm-br --from DIR" in ended.out
+    assert f"{len(SOURCES)} published sets" in ended.out and "atypia data import NAME --from DIR" in ended.out
+    assert "atypia data list" in ended.out and "atnorm-br" not in ended.out
     assert "tiny-cnn" in ended.out and "--weights FILE" in ended.out
 
 

@@ -95,7 +95,7 @@ def test_images_that_cannot_be_read_are_no_success(atypia: Run, training: Path, 
     assert "1 of 40 figures of figures cannot be read and are left out of the results above; fix: repair" in ended.err
 
     accepted = atypia("evaluate", training, "--on", unreadable, "--skip-unreadable")
-    assert accepted.code == 0 and "1 figures left out" in accepted.err
+    assert accepted.code == 0 and "1 figure left out" in accepted.err
 
 
 def test_a_bundle_is_only_read(

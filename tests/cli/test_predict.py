@@ -71,7 +71,7 @@ def test_a_folder_becomes_a_table_and_a_summary(atypia: Run, model: Path, crops:
     assert [row["figure_id"] for row in rows] == ["0.png", "deep/1.png", "deep/2.png", "deep/3.png"]
     for row in rows:
         assert (float(row["p_atypical"]) >= float(row["threshold"])) == (row["decision"] == "1")
-    assert "1 files in folders are no images" in ended.err and "calls.csv" in ended.err
+    assert "1 file in a folder is no image" in ended.err and "calls.csv" in ended.err
     assert "4" in ended.out and "not a medical device" in ended.out
     assert (tmp_path / "case.html").read_text("utf-8").count("data:image/") == 4
 

@@ -149,7 +149,7 @@ def test_a_class_folder(atypia: Run, paint: Callable[..., Path], tmp_path: Path)
     ended = atypia("train", "probe", "--data", tmp_path / "mine", *TWO, *TINY, "--out", tmp_path / "out")
 
     assert ended.code == 0, ended.err
-    assert "1 files are no images or lie in no class folder, first notes.txt" in ended.err
+    assert "1 file is no image or lies in no class folder, first notes.txt" in ended.err
     assert "2 of 79 figures left out because their image cannot be read" in ended.err
     assert "2 figures were left out: their images cannot be used" in ended.err
     assert "have no known case or slide: each counts as a case of its own" in ended.err
@@ -200,7 +200,7 @@ def test_a_column_of_the_user_s_own_is_told(atypia: Run, paint: Callable[..., Pa
     ("files", "words"),
     [
         ({}, "one with a subfolder a class, got no images; fix: arrange it as"),
-        ({"a.png": b"x"}, "1 images outside such folders"),
+        ({"a.png": b"x"}, "1 image outside such folders"),
         ({"atypical/a.png": b"x", "normal/b.png": b""}, "none of the 2 images can be read, the first because"),
         ({"x.csv": b""}, "no images"),
     ],

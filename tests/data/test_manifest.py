@@ -85,9 +85,9 @@ def test_the_domain_is_derived_where_it_is_not_given() -> None:
     [
         ([], "set: no figures; fix: "),
         ([row(0), row(0)], r"set: 1 duplicate figure ids \(f0\); fix: make ids unique"),
-        ([{**row(0), r.FIGURE_ID: None}], "set: 1 rows without `figure_id`"),
-        ([{**row(0), r.IMAGE: None}], "set: 1 rows without `image`"),
-        ([{k: v for k, v in row(0).items() if k != r.DATASET}], "set: 1 rows without `dataset`"),
+        ([{**row(0), r.FIGURE_ID: None}], "set: 1 row without `figure_id`"),
+        ([{**row(0), r.IMAGE: None}], "set: 1 row without `image`"),
+        ([{k: v for k, v in row(0).items() if k != r.DATASET}], "set: 1 row without `dataset`"),
         ([row(0, label=2)], r"`label` must be 0 or 1 \(0 normal, 1 atypical\), got \[2\]"),
         ([row(0, soft_label=1.5)], "`soft_label` must be between 0 and 1, got 1.5"),
         ([row(0, soft_label=float("nan"))], "`soft_label` must be between 0 and 1, got nan"),
@@ -172,7 +172,7 @@ def test_the_fingerprint_is_of_rows_and_task_only(tmp_path: Path) -> None:
 
 
 def test_unknown_ids_are_named() -> None:
-    with pytest.raises(DataError, match="set: 2 figures are not in the manifest, first 'x'"):
+    with pytest.raises(DataError, match="set does not hold 2 figures, first 'x'"):
         Manifest.from_rows(rows(), "set").rows_of(["f0", "x", "y"])
 
 

@@ -192,7 +192,7 @@ def test_many_at_random_places_are_all_kept_and_their_copies_are_not(tmp_path: P
 def test_repeated_ids_get_one_of_their_own(tmp_path: Path) -> None:
     points = on_slide(tmp_path, "figure_id,x,y\na,100,1\na,200,2\nb,300,3\n")
     assert points.ids == ["a", "a~2", "b"]
-    assert points.notes == ("1 figures have the id of another and got a new one (first: 'a', now 'a~2')",)
+    assert points.notes == ("1 figure has the id of another and got a new one (first: 'a', now 'a~2')",)
     by_slide = "figure_id,image,x,y\n1,case.png,5,5\n1,other.png,9,9\n"
     assert on_slide(tmp_path, by_slide).ids == ["1"]
 

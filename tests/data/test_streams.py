@@ -175,7 +175,7 @@ def test_bad_arguments(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(DataError, match=r"no images; fix: name a folder"):
         list(crop_files([tmp_path / "empty"], WHOLE))
     (tmp_path / "empty" / "a.txt").write_text("")
-    with pytest.raises(DataError, match=r"no images \(1 other files, first .*a\.txt\)"):
+    with pytest.raises(DataError, match=r"no images \(1 other file, first .*a\.txt\)"):
         list(crop_files([tmp_path / "empty"], WHOLE))
 
 

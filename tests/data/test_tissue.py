@@ -125,7 +125,7 @@ def test_classes_of_regions_are_not_mixed(tmp_path: Path) -> None:
         read_area(path, painted(), MPP)
     area = read_area(path, painted(), MPP, ["Tumor"])
     assert math.isclose(area.mm2, 100**2 * (MPP / 1000) ** 2)
-    assert area.notes == ("region.geojson: 1 objects that are no regions are not used",)
+    assert area.notes == ("region.geojson: 1 object that is no region is not used",)
 
 
 def test_bad_regions(tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ def test_empty_folder(tmp_path: Path) -> None:
 
 def test_folder_without_classes(tmp_path: Path) -> None:
     crop(tmp_path / "one.png")
-    with pytest.raises(DataError, match="got 1 images outside such folders"):
+    with pytest.raises(DataError, match="got 1 image outside such folders"):
         user.read_folder(tmp_path)
 
 

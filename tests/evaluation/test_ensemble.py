@@ -72,6 +72,8 @@ def test_evaluate_prints_the_ensemble_s_row_beside_the_folds(
         (model, "external"), (f"{model}, ensemble of 2", "external")
     ]  # fmt: skip
     assert [row["n_runs"] for row in rows[-2:]] == [2, 1] and table.title == model
+    text = table.to_text()
+    assert text.count(model) == 1 and "mean of runs" in text and "ensemble of 2" in text
     folds = [read_predictions(path)[0] for path in found.sets[0].predictions]
     assert folds[0][r.FIGURE_ID].equals(folds[1][r.FIGURE_ID])
     p = np.mean([fold[r.P_ATYPICAL].to_numpy() for fold in folds], axis=0)

@@ -215,7 +215,7 @@ def test_quarantined_figures_are_counted(training: Path, paint: Callable[..., Pa
     path.write_bytes(path.read_bytes()[:-300])
     files, warnings = evaluate(open_target(training), open_data(str(table)))
 
-    assert warnings == ["figures: 1 figures left out because their images cannot be read"]
+    assert warnings == ["figures: 1 figure left out because their images cannot be read"]
     assert read_predictions(files[0])[0].num_rows == 39
     assert warnings[0] in collect(training).warnings
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.docs.page_code import run_page
 
 import atypia
 from atypia.base.deprecation import AtypiaDeprecationWarning, warn_deprecated
@@ -98,10 +99,7 @@ def test_the_page_names_every_public_name() -> None:
 @pytest.mark.slow
 def test_the_code_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
-    names: dict[str, object] = {}
-    for number, block in enumerate(blocks):
-        exec(compile(block, f"block {number} of python.md", "exec"), names)
+    names = run_page(PAGE)
     assert repr(names["figures"]).startswith("<Manifest phantom-0: 132 figures")
-    assert len(names["on_slide"]) == 4  # pyright: ignore[reportArgumentType]
+    assert len(names["on_slide"]) == 4
     assert (tmp_path / "calls.csv").is_file() and (tmp_path / "study" / "results.parquet").is_file()

@@ -149,7 +149,7 @@ def test_refused_when_fitting() -> None:
         ((x, y, x[:, 1:]), r"`features` must be of shape \(n, 40\)"),
         ((0 * x + 2, y, x), "`features` must be of figures that differ"),
         ((np.outer(y, np.ones(3)), y, np.ones((2, 3))), "`features` must be different within a class"),
-        ((np.where(x > x.max() - 1e-9, np.nan, x), y, x), "`features` must be finite, got NaN or infinity in 1 rows"),
+        ((np.where(x > x.max() - 1e-9, np.nan, x), y, x), "`features` must be finite, got NaN or infinity in 1 row"),
     )
     for arguments, message in cases:
         given: Any = arguments  # the checker narrows the tuples to what they hold

@@ -84,7 +84,7 @@ def test_check_folds_reads_no_row_outside_the_folds():
     features = np.ones((4, 2))
     features[3] = np.nan
     check_folds(features, np.array([1, 0, 0, 7], dtype=np.int8), [fold([0, 1], [2])])
-    with pytest.raises(InputError, match="NaN or infinity in 1 rows"):
+    with pytest.raises(InputError, match="NaN or infinity in 1 row"):
         check_folds(features, np.array([1, 0, 0, 0], dtype=np.int8), [fold([0, 1], [3])])
 
 

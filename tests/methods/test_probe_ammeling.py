@@ -119,7 +119,7 @@ def test_bad_input_is_refused():
     x, y = sample()
     x[3, 1] = np.inf
     fold = [FeatureRows(np.arange(200), np.array([], np.int64))]
-    with pytest.raises(InputError, match="NaN or infinity in 1 rows"):
+    with pytest.raises(InputError, match="NaN or infinity in 1 row"):
         PROBE.fit_folds(x, y, np.repeat("c", 200), fold, 0, PROBE.parse_options({}))
     with pytest.raises(InputError, match="no positive figure"):
         PROBE.fit_folds(x[:, 2:], np.zeros(200, np.int8), np.repeat("c", 200), fold, 0, PROBE.parse_options({}))

@@ -192,7 +192,7 @@ def test_half_precision_features_and_progress():
 def test_features_that_are_not_finite_are_refused():
     x, y, cases = figures()
     x[5] = np.nan
-    with pytest.raises(InputError, match="NaN or infinity in 1 rows; fix: drop those figures"):
+    with pytest.raises(InputError, match="NaN or infinity in 1 row; fix: drop those figures"):
         PROBE.fit_folds(x, y, cases, by_case(cases), 0, PROBE.parse_options({}))
 
 

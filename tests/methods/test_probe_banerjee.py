@@ -180,7 +180,7 @@ def test_a_fold_does_not_depend_on_the_others_and_the_seed_counts():
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda x, y: x.__setitem__((4, 0), np.nan), "NaN or infinity in 1 rows"),
+        (lambda x, y: x.__setitem__((4, 0), np.nan), "NaN or infinity in 1 row"),
         (lambda x, y: y.__setitem__(slice(None, None, 3), 0), r"`validation part 1` must be of both classes, got 30"),
         (lambda x, y: y.__setitem__(slice(None), 1), "no negative figure"),
     ],

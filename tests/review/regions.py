@@ -17,7 +17,7 @@ SEED = 7
 REGION_PX = (1200, 900)
 
 
-def region_of(tmp_path: Path) -> ReviewFigures:
+def region_of(tmp_path: Path, name: str = "region") -> ReviewFigures:
     """24 figures on a pyramidal TIFF of 0.25 µm/px, in rows from the upper left."""
     tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed (extra slides)")
     width, height = REGION_PX
@@ -34,7 +34,7 @@ def region_of(tmp_path: Path) -> ReviewFigures:
             )  # fmt: skip
     rows = [
         {
-            "figure_id": f"region:{i:02d}", "image": "region.tiff", "x_px": 100.0 + 200 * (i % 6),
+            "figure_id": f"{name}:{i:02d}", "image": "region.tiff", "x_px": 100.0 + 200 * (i % 6),
             "y_px": 120.0 + 200 * (i // 6), "p_atypical": i / 24, "decision": int(i >= 12),
             "call": "atypical" if i >= 12 else "normal", "novelty": None, "threshold": 0.5, "reason": None,
             "model": "probe",

@@ -132,7 +132,7 @@ def test_a_table_whose_label_overrules_its_votes(voted: ReviewFigures) -> None:
     manifest = voted.manifest
     assert manifest is not None
     assert manifest.table["soft_label"].to_pylist() == [2 / 3, 0.0, None]
-    assert any("1 labels differ from the majority" in note for note in manifest.notes)
+    assert any("1 label differs from the majority" in note for note in manifest.notes)
     root = manifest.root
     assert root is not None
     (root / "soft.csv").write_text("image,label,votes,soft_label\na.png,0,1|1|0,0.4\nb.png,,1|1|0,\n")

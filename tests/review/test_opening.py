@@ -62,7 +62,7 @@ def test_results_join_their_data_by_file(small_csv: Path, tmp_path: Path, form: 
     assert figures.label.tolist() == [1, 1, -1]  # rows 9 and 3 are multiples of three; the last is unknown
     assert figures.case.at(0) == "s0-case-0" and figures.case.at(2) is None
     assert figures.threshold == 0.4 and not figures.held_out
-    assert "1 figures are not in" in figures.notes[0]
+    assert "1 figure is not in" in figures.notes[0]
     assert figures.id(2) == "gone, with a comma"
 
 

@@ -93,6 +93,22 @@ def test_decisions_of_many_raters_fit_on_a_card(
         assert card.locator(".opinion").last.inner_text() == "+3"
 
 
+def test_a_telephone_s_large_view_cuts_a_long_name_before_the_number(
+    serving: Callable[..., Site], tmp_path: Path
+) -> None:
+    figures = region_of(tmp_path, "A7-2026-0113-core-biopsy-left-upper-quadrant-level-3")
+    site = serving(figures, viewport={"width": 390, "height": 844}, has_touch=True)
+    page = site.gallery("#gallery?sort=index&desc=0")
+    page.keyboard.press("Enter")
+    head, tail = page.locator("dialog.large h2 span").all()
+    assert head.inner_text() + tail.inner_text() == figures.id(0) and tail.inner_text().endswith("level-3:00")
+    assert head.evaluate("one => one.scrollWidth > one.clientWidth"), "it is too long for this screen"
+    title, box = page.locator("dialog.large h2").bounding_box(), tail.bounding_box()
+    assert box["x"] + box["width"] <= title["x"] + title["width"] + 1 <= 390
+    place = page.locator("dialog.large header .number")
+    assert place.inner_text() == "1 of 24" and place.bounding_box()["y"] >= box["y"] + box["height"] - 1
+
+
 @pytest.mark.parametrize("width", [768, 390])
 def test_small_screens_are_usable(serving: Callable[..., Site], tmp_path: Path, width: int) -> None:
     site = serving(region_of(tmp_path), "Ada", viewport={"width": width, "height": 844}, has_touch=True)

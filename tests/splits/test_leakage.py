@@ -78,7 +78,7 @@ def test_unknown_cases_are_grouped_by_slide_or_stand_alone():
 
 def test_figures_placed_twice_or_unknown_cannot_be_allowed():
     everything = [CASE_ACROSS_PARTS, IDENTICAL_ACROSS_PARTS]
-    with pytest.raises(LeakageError, match=r"1 figures placed twice, first 'a1' in train and test.*cannot be allowed"):
+    with pytest.raises(LeakageError, match=r"1 figure placed twice, first 'a1' in train and test.*cannot be allowed"):
         check_split(split(("a1 a2", "b1", "a1")), manifest(), allow=everything)
     with pytest.raises(LeakageError, match="placed twice, first 'b1' in val and val"):
         check_split(split(("a1 a2", "b1 b1", "")), manifest(), allow=everything)

@@ -136,7 +136,7 @@ def test_figures_of_unknown_domain_are_used_nowhere(make):
         split = make_split(name, manifest)
         placed = {figure for fold in split.folds for figure in (*fold.train, *fold.val, *fold.test)}
         assert placed == set(manifest.ids) - set(unknown)
-        assert f"{len(unknown)} figures with unknown domain were left out" in split.warnings
+        assert f"left out because their domain is unknown: {len(unknown)} figures" in split.warnings
 
 
 def test_a_case_that_spans_domains_is_not_divided(make):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+
+from tests.docs.page_code import run_page
 
 import atypia
 
@@ -39,8 +40,6 @@ def test_the_names_that_the_pages_give_are_there() -> None:
 
 
 def test_the_example_of_the_page_runs() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "statistics.md").read_text("utf-8"), re.DOTALL)
-    names: dict[str, Any] = {}
-    exec(compile(code, "docs/statistics.md", "exec"), names)
+    names = run_page(ROOT / "docs" / "statistics.md")
     found = names["difference_intervals"](names["labels"], names["first"], names["second"], names["cases"], ["auroc"])
     assert found["auroc"].n_cases == 30 and 0 < found["auroc"].estimate < 0.1

@@ -321,7 +321,7 @@ def test_quarantined_figures_are_counted_and_not_scored(paint: Callable[..., Pat
     truncate(tmp_path / "set/s0-004.png")
     trained = fit(table, tmp_path / "out")
 
-    assert any("1 figures were left out" in w and "s0-004" in w for w in trained.warnings)
+    assert any("1 figure was left out" in w and "s0-004" in w for w in trained.warnings)
     scored = {figure for run in trained.folds for figure in probabilities(run)}
     assert len(scored) == 79 and "s0-004" not in scored
 

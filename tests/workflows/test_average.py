@@ -124,7 +124,7 @@ def test_the_weights_are_of_other_trainings_and_the_first_ones_only_judge(
     # The decision and the record of laboratories left out are those of the networks that lacked them.
     assert saved.threshold == own.bundle.threshold and made.records == own.records
     assert saved.training["decided_by"] == list(own.members) and saved.training["of"] == list(made.members)
-    assert "decided_by" not in own.bundle.training and "other networks, which saw less" in made.to_text()
+    assert "decided_by" not in own.bundle.training and "other networks, trained on less" in made.to_text()
     other = trained(phantom, tmp_path / "other", "tiny-vit", "lora", "view=0.5")
     with pytest.raises(InputError, match="of one architecture"):
         average([labs], tmp_path / "mixed", weights_of=[other])

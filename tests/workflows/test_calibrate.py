@@ -101,7 +101,7 @@ def test_what_is_no_evidence_is_refused_or_left_out(shown, tmp_path: Path) -> No
         *rows[2:],
     ]
     found = calibrate(MODEL, str(table(tmp_path / "copies.csv", copies)))
-    assert any("1 figures left out: their images are copies" in note for note in found.notes)
+    assert any("1 figure left out: their images are copies" in note for note in found.notes)
 
 
 def test_a_crop_whose_file_contradicts_its_size_is_left_out_as_in_predict(shown, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_rows_are_those_of_the_file_in_the_order_of_the_input(model: Path, folde
     assert [row["figure_id"] for row in written] == found.rows["figure_id"].to_pylist()
     assert [float(row["p_atypical"]) for row in written] == [round(p, 6) for p in found.rows["p_atypical"].to_pylist()]
     assert found.summary.total.figures == 5 and found.files == (tmp_path / "calls.csv", tmp_path / "case.json")
-    assert "1 files in folders are no images" in found.warnings[0]
+    assert "1 file in a folder is no image" in found.warnings[0]
     assert repr(found) == "<PredictedCase: 5 figures, 0 of them refused; by probe-tiny-cnn-fold-1>"
 
 
@@ -96,7 +96,7 @@ def test_a_list_of_slides_gives_what_each_slide_gives_alone(
     first, second = tmp_path / "alone.csv", tmp_path / "out" / "case" / "results.csv"
     assert first.read_text("utf-8").replace(",given,", ",given by --mpp,") == second.read_text("utf-8")
     again = predict_slides([SlideJob(slide, points)], tmp_path / "out", settings, engine="inline")
-    assert len(again.kept) == 1 and repr(again).startswith("<PredictedSlides: 1 slides, 0 done, 1 kept, 0 failed")
+    assert len(again.kept) == 1 and repr(again).startswith("<PredictedSlides: 1 slide, 0 done, 1 kept, 0 failed")
 
 
 def test_the_table_of_slides_has_the_corrected_rates(

@@ -196,6 +196,13 @@ def test_what_changed_is_repeated(run: Any, tmp_path: Path, settings: SlideSetti
     assert "one.svs cannot be read: No such file" in table(tmp_path / "out")[0]["reason"]
 
 
+def test_a_slide_that_is_not_there_is_named_and_not_its_points(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "points").mkdir()
+    (tmp_path / "points" / "other.csv").write_text(POINTS)
+    assert run([SlideJob(tmp_path / "one.svs", tmp_path / "points")]) == {"one": FAILED}
+    assert "one.svs cannot be read: No such file" in table(tmp_path / "out")[0]["reason"]
+
+
 def test_points_in_a_folder_and_the_files_of_mirax_count(run: Any, tmp_path: Path) -> None:
     folder = tmp_path / "slides"
     (folder / "one").mkdir(parents=True)

@@ -65,6 +65,22 @@ def _shortened(text: str) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:half]} … {text[-half:]}"
 
 
+def count_noun(number: int, one: str, several: str = "") -> str:
+    """A number with its noun, for messages and tables.
+
+    Args:
+        number: How many.
+        one: What one is, with whatever else of the sentence depends on the number.
+        several: The same of several; empty: ``one`` with an s.
+
+    >>> count_noun(1, "error"), count_noun(1200, "error")
+    ('1 error', '1,200 errors')
+    >>> count_noun(2, "entry is", "entries are")
+    '2 entries are'
+    """
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
 def must(name: str, expected: str, got: object, fix: str) -> str:
     """Formats an error message in the standard form.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from atypia.base.errors import count_noun
 from atypia.cli.shared.console import note, show_json, warn, width
 from atypia.cli.shared.options import Json
 
@@ -66,13 +67,17 @@ def clear(
     if found and not yes:
         if not sys.stdin.isatty():
             raise InputError(must("--yes", "given where nobody can be asked", "no answer", "say --yes"))
-        typer.confirm(f"Delete {len(found):,} entries, {megabytes(size)} MB?", abort=True, err=True)
+        typer.confirm(
+            f"Delete {count_noun(len(found), 'entry', 'entries')}, {megabytes(size)} MB?", abort=True, err=True
+        )
     gone, left = delete_entries(found)
     for entry in left:
         warn(f"{entry.path} is in use and was kept")
     if as_json:
         show_json({"deleted": _facts(gone), "in_use": _facts(left)})
-    note(f"{len(gone):,} entries deleted, {megabytes(sum(entry.size_bytes for entry in gone))} MB")
+    note(
+        f"{count_noun(len(gone), 'entry', 'entries')} deleted, {megabytes(sum(entry.size_bytes for entry in gone))} MB"
+    )
 
 
 def megabytes(size: int) -> str:

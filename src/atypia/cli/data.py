@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from atypia.base.errors import count_noun
 from atypia.cli.shared.console import bars, keeps, note, show_json, warn, width
 from atypia.cli.shared.options import DropOverlap, DropRepeats, Json, Labels, ProtocolSet, Root, Seed, Where
 
@@ -42,7 +43,7 @@ def get(names: Annotated[list[str], typer.Argument(help="Names of sources.")], r
     for name in names:
         with bars() as progress:
             manifest = get_source(name, root, progress)
-        note(f"{name}: {len(manifest)} figures")
+        note(f"{name}: {count_noun(len(manifest), 'figure')}")
 
 
 @app.command("import", epilog="Example: `atypia data import ami-br --from AMi-Br_Benchmark`")
@@ -60,7 +61,7 @@ def import_source(
         found = run(name, folder, root, progress)
     for text in found.manifest.notes:
         note(text)
-    note(f"{name}: {len(found.manifest)} figures in {found.folder}")
+    note(f"{name}: {count_noun(len(found.manifest), 'figure')} in {found.folder}")
 
 
 @app.command("info", epilog="Example: `atypia data info ami-br --figure counts.svg --sheet crops.png`")
@@ -202,7 +203,7 @@ def sample(
         warn(text)
     rows = [[name, got, there] for name, (got, there) in drawn.counts.items()]
     print(columns_table([by, "drawn", "of"], rows).to_text(width()), end="")
-    note(f"{drawn.figures} figures of {drawn.cases} cases, without labels: {out}")
+    note(f"{count_noun(drawn.figures, 'figure')} of {count_noun(drawn.cases, 'case')}, without labels: {out}")
     note(f"rate them: atypia serve {out} --blind --rater NAME")
 
 

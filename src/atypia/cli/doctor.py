@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from atypia.base.errors import count_noun
 from atypia.cli.shared.console import bars, show_json, warn, width
 from atypia.cli.shared.options import Json, Root
 
@@ -68,6 +69,8 @@ def _tune(model: str, as_json: bool) -> None:
     print(f"{found.chosen} is used for {model} on this machine; --runtime NAME overrides it")
 
 
+DATA = "data"
+ABSENT_DATA = "atypia data list names them; atypia data get NAME, or atypia data import NAME --from DIR, brings one"
 FOOTNOTES = {"backbones": "A backbone that is absent here also loads from a local file: --weights FILE."}
 
 
@@ -86,11 +89,17 @@ def _print(checks: Sequence[Check]) -> None:
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold")
-        for check in (c for c in checks if c.area == area):
+        absent = [check.name for check in checks if check.area == area and check.state == "absent"]
+        shown = [check for check in checks if check.area == area and not (area == DATA and check.name in absent)]
+        for check in shown:
             detail = escape(check.detail)
             if check.remedy and area not in FOOTNOTES:
                 detail += f"\n[dim]→ {escape(check.remedy)}[/dim]"
             table.add_row(marks[check.state], check.name, detail)
+        if area == DATA and absent:
+            table.add_row(
+                marks["absent"], "", f"{count_noun(len(absent), 'published set')}\n[dim]→ {ABSENT_DATA}[/dim]"
+            )
         console.print(table)
         if area in FOOTNOTES:
             console.print(f"[dim]{FOOTNOTES[area]}[/dim]")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from atypia.base.errors import count_noun
 from atypia.cli.shared.console import note, show_json, warn
 from atypia.cli.shared.options import Json, Root
 
@@ -40,7 +41,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Export a classifier with its preprocessing to formats that run without torch.
 
-        The exported network is compared with torch before it is written.
+        The exported network is compared with torch before it is written. A container of a model that is stored in 8-bit
+        integers, as those that ship, holds that network as it is.
         """
         from atypia.workflows.export import export_model, export_warnings
 
@@ -52,11 +54,13 @@ def register(app: typer.Typer) -> None:
             f"{report.form}: {exported.path} ({exported.size_bytes / 1e6:.1f} MB); largest difference from torch "
             f"{exported.logit_difference:.1e} (logits), {exported.feature_difference:.1e} (features)"
         )
+        if report.stored:
+            note("the network is the model's own in 8-bit integers, as it is stored: the answers of `atypia predict`")
         if report.members:
             note(f"{len(report.members)} networks, whose probabilities are averaged: {', '.join(report.members)}")
         if loss is not None:
             note(
-                f"{report.method} int8 on {loss.figures} other figures: balanced accuracy "
+                f"{report.method} int8 on {count_noun(loss.figures, 'other figure')}: balanced accuracy "
                 f"{loss.balanced_accuracy_before:.4f} → {loss.balanced_accuracy:.4f} ({-loss.lost:+.4f}), "
                 f"AUROC {loss.auroc_before:.4f} → {loss.auroc:.4f}, {loss.decisions_changed:.2%} of the classes changed"
             )

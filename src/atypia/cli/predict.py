@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from atypia.base.errors import count_noun
 from atypia.base.extras import NETWORKS, require
 from atypia.cli.shared.console import bars, counted, keeps, note, show_json, warn, width
 from atypia.cli.shared.options import DENSITY_PANEL, Field, Json, Magnification, Mpp, MppFrom, Region, RegionClass
@@ -218,8 +219,8 @@ def register(app: typer.Typer) -> None:
         )
         if classifier.passes > 1:
             views = ", 8 views" if tta else ""
-            networks = "1 network" if len(classifier.members) == 1 else f"{len(classifier.members)} networks"
-            note(f"{classifier.passes} forward passes a crop ({networks}{views})")
+            networks = count_noun(len(classifier.members), "network")
+            note(f"{count_noun(classifier.passes, 'forward pass', 'forward passes')} a crop ({networks}{views})")
         shown = FiguresToExplain(tuple(figure or ()))
         with bars() as progress:
             found = predict_request(
@@ -240,7 +241,7 @@ def register(app: typer.Typer) -> None:
             warn(text)
         if explain is not None:
             for path in models:
-                note(f"{len(shown.write_overlays(path, explain))} overlays in {explain}/ ({path})")
+                note(f"{count_noun(len(shown.write_overlays(path, explain)), 'overlay')} in {explain}/ ({path})")
         if as_json:
             show_json(found.summary.as_dict())
         else:

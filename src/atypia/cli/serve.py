@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atypia.base.errors import InputError, must
+from atypia.base.errors import InputError, count_noun, must
 from atypia.cli.shared.console import note
 from atypia.cli.shared.options import Root
 
@@ -111,7 +111,8 @@ def rescued(old: Path | None, new: Path | None, opening: Opening) -> None:
         raise InputError(must("--rescue and --to", "given together", got, "atypia serve WHAT --rescue OLD --to NEW"))
     named = bool(opening.what) or opening.data is not None
     found = rescue(old, new, open_figures(opening) if named else None)
-    print(f"{found.events} events of {found.raters} raters copied, {found.lost} lost, {found.undone} undoings left out")
+    copied = f"{count_noun(found.events, 'event')} of {count_noun(found.raters, 'rater')} copied"
+    print(f"{copied}, {found.lost} lost, {count_noun(found.undone, 'undoing')} left out")
     for line in found.notes:
         note(line)
     note(f"open it with: atypia serve WHAT --decisions {new}")

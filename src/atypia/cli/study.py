@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from atypia.base.errors import count_noun
 from atypia.cli.shared.console import bars, counted, keeps, note, show_json, warn, width
 from atypia.cli.shared.options import Device, Json, Root
 
@@ -116,14 +117,14 @@ def run(
             progress=progress,
         )
     note(
-        f"{len(ran.done)} runs done, {len(ran.kept)} kept, {len(ran.failed)} failed, "
+        f"{count_noun(len(ran.done), 'run')} done, {len(ran.kept)} kept, {len(ran.failed)} failed, "
         f"in {time.perf_counter() - started:.1f} s"
     )
     if ran.done or ran.kept:
         _show_report(ran.report(), planned.folder, as_json)
     if ran.failed:
         raise WorkError(
-            f"{len(ran.failed)} runs failed: {ran.reasons}; fix: see the report, then run again with --retry"
+            f"{count_noun(len(ran.failed), 'run')} failed: {ran.reasons}; fix: see the report, then run again with --retry"
         )
 
 
@@ -199,7 +200,7 @@ def register(root: typer.Typer) -> None:
             warn(text)
         note(f"paper: {report.page} (page), {report.markdown} (all tables)")
         n = sum(path.suffix == ".svg" for path in report.files)
-        plots = f"; {n} {'plot' if n == 1 else 'plots'} as .svg and .png" if n else ""
+        plots = f"; {count_noun(n, 'plot')} as .svg and .png" if n else ""
         note(f"files: {report.page.parent}/ (each table as .md, .csv, .tex{plots})")
 
 
@@ -223,12 +224,12 @@ def _print_plan(found: PlannedStudy) -> None:
     table = columns_table(["row", "adaptation", "backbone", "trained on", "seeds", "runs", "here"], rows)
     print(table.to_text(width()), end="")
     distinct = len({one.id for one in planned.runs})
-    print(f"\n{planned.name}, {planned.size}: {len(planned.runs)} runs, {distinct} different, "
+    print(f"\n{planned.name}, {planned.size}: {count_noun(len(planned.runs), 'run')}, {distinct} different, "
           f"{len(planned.to_do())} can be done here")  # fmt: skip
     if planned.tests:
         print(f"tested on: {', '.join(planned.tests.values())}")
     for text, labels in planned.lacking().items():
-        print(f"lacking for {len(labels)} rows: {text}")
+        print(f"lacking for {count_noun(len(labels), 'row')}: {text}")
     for name, text in planned.absent_tests.items():
         print(f"not tested on {name}: {text}")
 
@@ -260,7 +261,7 @@ def _print_status(opened: PlannedStudy) -> None:
     for label, fold, run, reason in found.failures:
         print(f"failed: {label}, {fold} ({run}): {reason}")
     for text, labels in found.lacking.items():
-        print(f"lacking for {len(labels)} rows: {text}")
+        print(f"lacking for {count_noun(len(labels), 'row')}: {text}")
     for name, text in found.absent_tests.items():
         print(f"not tested on {name}: {text}")
 

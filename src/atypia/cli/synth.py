@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from atypia.base.errors import count_noun
 from atypia.cli.shared.console import bars, keeps, note, show_json, warn, width
 from atypia.cli.shared.options import Allow, Device, Json, Overrides, ProtocolSet, Root, Seed, SplitFile
 
@@ -79,7 +80,7 @@ def train(
         )
     for warning in made.warnings:
         warn(warning)
-    note(f"{len(made.trained)} generators trained, {made.kept} kept, in {made.seconds:.1f} s")
+    note(f"{count_noun(len(made.trained), 'generator')} trained, {made.kept} kept, in {made.seconds:.1f} s")
     note(f"files: {out}/ (one folder a generator; sheets/ shows what each can do)")
 
 
@@ -122,7 +123,7 @@ def sample(
     with bars() as progress:
         for made in sample_generators(generator, out, wanted, device, progress):
             written.append(made.as_dict())
-            note(f"{len(made.manifest):,} crops in {made.folder} ({made.seconds:.1f} s)")
+            note(f"{count_noun(len(made.manifest), 'crop')} in {made.folder} ({made.seconds:.1f} s)")
     if as_json:
         show_json(written)
 

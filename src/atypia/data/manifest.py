@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from atypia.base import records as r
 from atypia.base.artifacts import atomic_file, fingerprint
-from atypia.base.errors import DataError, must
+from atypia.base.errors import DataError, count_noun, must
 from atypia.base.files.regularfiles import open_regular
 from atypia.base.files.structured import parse_json
 from atypia.base.files.table_hash import content_hashes
@@ -104,7 +104,7 @@ class Manifest:
         notes: Facts for reports, for instance how many files were quarantined and why.
 
     >>> Manifest.from_rows([{"figure_id": "a", "dataset": "mine", "image": "a.png", "label": 1}], "mine")
-    <Manifest mine: 1 figures (1 atypical), 0 cases, 0 domains, images not at hand>
+    <Manifest mine: 1 figure (1 atypical), 0 cases, 0 domains, images not at hand>
     """
 
     table: pa.Table
@@ -160,7 +160,7 @@ class Manifest:
             raise DataError(f"{self.name}: no figures; fix: check the folder or table that it was read from")
         for column in (r.FIGURE_ID, r.DATASET, r.IMAGE):
             if t[column].null_count:
-                raise DataError(f"{self.name}: {t[column].null_count} rows without `{column}`")
+                raise DataError(f"{self.name}: {count_noun(t[column].null_count, 'row')} without `{column}`")
         counts = pc.value_counts(t[r.FIGURE_ID])  # pyright: ignore[reportAttributeAccessIssue]
         repeated = [c["values"] for c in counts.to_pylist() if c["counts"] > 1]
         if repeated:
@@ -195,8 +195,8 @@ class Manifest:
                  if counts[label]]  # fmt: skip
         cases = len(set(self.table[r.CASE_ID].drop_null().to_pylist()))
         domains = len(set(self.table[r.DOMAIN].drop_null().to_pylist()))
-        where = "" if self.root is not None else ", images not at hand"
-        return f"<Manifest {self.name}: {len(self):,} figures ({', '.join(parts)}), {cases:,} cases, {domains} domains{where}>"
+        figures, *of = map(count_noun, (len(self), cases, domains), ("figure", "case", "domain"))
+        return f"<Manifest {self.name}: {figures} ({', '.join(parts)}), {', '.join(of)}{', images not at hand' if self.root is None else ''}>"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -259,7 +259,7 @@ class Manifest:
         wanted = list(figure_ids)
         absent = [i for i in wanted if i not in index]
         if absent:
-            raise DataError(f"{self.name}: {len(absent)} figures are not in the manifest, first {absent[0]!r}")
+            raise DataError(f"{self.name} does not hold {count_noun(len(absent), 'figure')}, first {absent[0]!r}")
         return np.fromiter((index[i] for i in wanted), dtype=np.int64, count=len(wanted))
 
     @cached_property

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from atypia.base import records as r
-from atypia.base.errors import DataError, InputError, must
+from atypia.base.errors import DataError, InputError, count_noun, must
 from atypia.data.audit.contamination import datasets, known_contamination, known_overlap, matching_positions
 from atypia.data.audit.duplicates import file_copies
-from atypia.data.audit.findings import AuditFinding, count_noun
+from atypia.data.audit.findings import AuditFinding
 from atypia.data.manifest import Manifest
 from atypia.data.sources.layouts import majority
 from atypia.data.sources.opening import open_data, parts_of

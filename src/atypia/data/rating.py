@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from atypia.base import records as r
-from atypia.base.errors import InputError, must
+from atypia.base.errors import InputError, count_noun, must
 from atypia.base.seeds import generator
 from atypia.data.manifest import Manifest
 
@@ -86,7 +86,7 @@ def draw_for_rating(
         rows += [found[place] for place in chosen.tolist()]
         counts[group] = (len(chosen), len(found))
         if len(found) < each:
-            warnings.append(f"{group}: all {len(found)} figures, {each} were asked for")
+            warnings.append(f"{group}: all {count_noun(len(found), 'figure')}, {each} were asked for")
     rows.sort(key=lambda row: manifest.ids[row])
     order = generator(seed, "rating order").permutation(len(rows))
     drawn = manifest.take([rows[place] for place in order.tolist()])

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from atypia.base import runs
 from atypia.base.artifacts import lock
-from atypia.base.errors import AbsentError, AtypiaError, InputError, must
+from atypia.base.errors import AbsentError, AtypiaError, InputError, count_noun, must
 from atypia.base.process.progress import Progress, silent
 from atypia.data.audit.findings import AuditFinding, raise_leakage
 from atypia.data.audit.report import check_pair, check_pair_names
@@ -117,7 +117,7 @@ def check_set(target: Target, manifest: Manifest, allow: Iterable[str] = (), pro
     warnings = [*(f"{manifest.name}: {text}" for text in manifest.notes), *warnings]
     if store.quarantined:
         warnings.append(
-            f"{manifest.name}: {len(store.quarantined)} figures left out because their images cannot be read"
+            f"{manifest.name}: {count_noun(len(store.quarantined), 'figure')} left out because their images cannot be read"
         )
     return CheckedSet(store, tuple(warnings))
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from atypia.base import records as r
-from atypia.base.errors import InputError, must
+from atypia.base.errors import InputError, count_noun, must
 from atypia.inference.bundles.conformal import CLASSES
 from atypia.inference.bundles.decision import CALLS, REFUSED, UNCERTAIN
 from atypia.inference.results import CALL, NOVELTY, REASON
@@ -384,7 +384,7 @@ class Predictions:
         said = rows + ", ".join(f"{count:,} {call}" for call, count in self.counts.items())
         labelled = int((self.labels >= 0).sum())
         known = f"; {labelled:,} labelled" if labelled else ""
-        figures = "1 figure" if n == 1 else f"{n:,} figures"
+        figures = count_noun(n, "figure")
         return f"<Predictions of {figures}{by}{': ' + said if said else ''}{known}>"
 
 

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from atypia.base.errors import InputError, must
+from atypia.base.errors import InputError, count_noun, must
 from atypia.data.points.base import BoxFormat, Points
 from atypia.data.slides.dicom import dicom_series
 from atypia.data.slides.expected import FiguresToCome, count_images
@@ -118,8 +118,8 @@ class StreamNotes:
     def warnings(self) -> list[str]:
         """Notes for the user, in words."""
         left = self.skipped
-        words = f"{left.count} files in folders are no images and were left out (first: {left.first})"
-        return [*([words] if left.count else []), *self.notes]
+        words = "file in a folder is no image and was left out", "files in folders are no images and were left out"
+        return [*([f"{count_noun(left.count, *words)} (first: {left.first})"] if left.count else []), *self.notes]
 
 
 def open_stream(request: Request, classifier: SeesField, told: StreamNotes) -> Iterator[CropBatch | Refusal]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from atypia.base.artifacts import fingerprint
 from atypia.base.config import StrictModel, parse
-from atypia.base.errors import InputError, must
+from atypia.base.errors import InputError, count_noun, must
 from atypia.base.process.progress import Progress, silent
 
 Floats = npt.NDArray[np.float64]
@@ -183,7 +183,9 @@ def check_folds(
     used = np.unique(np.concatenate([np.concatenate([fold.train, fold.val]) for fold in folds]))
     bad = int(np.count_nonzero(~np.isfinite(features[used]).all(axis=1)))
     if bad:
-        raise InputError(must("features", "finite", f"NaN or infinity in {bad} rows", "drop those figures"))
+        raise InputError(
+            must("features", "finite", f"NaN or infinity in {count_noun(bad, 'row')}", "drop those figures")
+        )
     if not np.isin(labels[used], (0, 1)).all():
         raise InputError(must("labels", "0 or 1", np.unique(labels[used]).tolist(), "drop figures without a label"))
     for number, fold in enumerate(folds, start=1):

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from atypia.base.errors import InputError, WorkError, must
+from atypia.base.errors import InputError, WorkError, count_noun, must
 from atypia.methods.head import Floats
 
 Array = npt.NDArray[Any]
@@ -349,7 +349,7 @@ def _check(features: Array, labels: Array, weights: Array, strengths: Array) -> 
         raise InputError(must("strengths", f"{len(weights)} positive numbers", strengths.tolist(), "use 1e-3 to 1e3"))
     if not bool(np.isfinite(features).all()):
         bad = int(np.count_nonzero(~np.isfinite(features).all(axis=1)))
-        raise InputError(must("features", "finite", f"NaN or infinity in {bad} rows", "drop those rows"))
+        raise InputError(must("features", "finite", f"NaN or infinity in {count_noun(bad, 'row')}", "drop those rows"))
     for name, label in (("positive", 1), ("negative", 0)):
         lacking = np.flatnonzero((weights[:, labels == label] > 0).sum(1) == 0)
         if len(lacking):

@@ -13,7 +13,7 @@ from itertools import chain, combinations
 import numpy as np
 import numpy.typing as npt
 
-from atypia.base.errors import LeakageError, must
+from atypia.base.errors import LeakageError, count_noun, must
 from atypia.data.manifest import Manifest
 from atypia.splits.split import PARTS, Fold, Split
 
@@ -173,7 +173,7 @@ def _check_placement(split: Split, manifest: Manifest) -> None:
                 must(
                     f"split {split.protocol}, {fold.name}",
                     f"made of the figures of {manifest.name}",
-                    f"{len(unknown):,} unknown figures, first {unknown[0]!r}",
+                    f"{count_noun(len(unknown), 'unknown figure')}, first {unknown[0]!r}",
                     "make a new split from this data",
                 )
             )
@@ -189,7 +189,7 @@ def _raise_twice(split: Split, fold: Fold) -> None:
         must(
             f"split {split.protocol}, {fold.name}",
             "one that places every figure at most once",
-            f"{len(twice):,} figures placed twice, first {twice[0]!r} in {' and '.join(where)}",
+            f"{count_noun(len(twice), 'figure')} placed twice, first {twice[0]!r} in {' and '.join(where)}",
             "make a new split; this cannot be allowed",
         )
     )

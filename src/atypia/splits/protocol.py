@@ -8,7 +8,7 @@ import numpy as np
 
 from atypia.base import records as r
 from atypia.base.config import parse
-from atypia.base.errors import InputError, must
+from atypia.base.errors import InputError, count_noun, must
 from atypia.data.manifest import Manifest
 from atypia.splits.catalogue import PROTOCOLS, Division, FoldRows, Protocol
 from atypia.splits.figures import LabelledFigures, Rows
@@ -92,7 +92,9 @@ def _check_trainable(protocol: Protocol, fold: FoldRows, figures: LabelledFigure
 def _about_figures(figures: LabelledFigures) -> list[str]:
     warnings = []
     if figures.left_out:
-        warnings.append(f"{figures.left_out:,} figures without a label were left out of the split")
+        warnings.append(
+            f"{count_noun(figures.left_out, 'figure without a label was', 'figures without a label were')} left out of the split"
+        )
     if figures.without_case:
         warnings.append(
             f"{figures.without_case:,} of {len(figures):,} figures have no known case or slide: "

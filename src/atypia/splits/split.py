@@ -19,7 +19,7 @@ import numpy as np
 from atypia.base import records as r
 from atypia.base.artifacts import canonical_json, fingerprint, read_json, write_json
 from atypia.base.config import StrictModel, parse
-from atypia.base.errors import DataError, InputError, WorkError, must
+from atypia.base.errors import DataError, InputError, WorkError, count_noun, must
 from atypia.data.manifest import Manifest
 
 FORMAT = "atypia split 1"
@@ -101,9 +101,13 @@ class Split:
     def __repr__(self) -> str:
         params = ", ".join(f"{name}={value}" for name, value in self.params.items())
         shown = [f"  {fold!r}" for fold in self.folds[:SHOWN_FOLDS]]
-        more = [f"  … and {len(self.folds) - SHOWN_FOLDS} more folds"] if len(self.folds) > SHOWN_FOLDS else []
+        more = (
+            [f"  … and {count_noun(len(self.folds) - SHOWN_FOLDS, 'more fold')}"]
+            if len(self.folds) > SHOWN_FOLDS
+            else []
+        )
         warned = [f"  warning: {text}" for text in self.warnings[:SHOWN_FOLDS]]
-        head = f"<Split {self.protocol}({params}), seed {self.seed}: {len(self.folds)} folds>"
+        head = f"<Split {self.protocol}({params}), seed {self.seed}: {count_noun(len(self.folds), 'fold')}>"
         return "\n".join([head, *shown, *more, *warned])
 
     @property

@@ -15,9 +15,9 @@ from typing import Final
 import numpy as np
 
 from atypia.base import records as r
-from atypia.base.errors import InputError, must
+from atypia.base.errors import InputError, count_noun, must
 from atypia.base.seeds import derive_seed, generator
-from atypia.data.audit.findings import count_noun, raise_leakage
+from atypia.data.audit.findings import raise_leakage
 from atypia.data.audit.pairs import measured_findings, pair_findings
 from atypia.data.manifest import Manifest
 from atypia.splits.split import Fold, Split, count_positives

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from atypia.base import records as r
 from atypia.base import runs
-from atypia.base.errors import DataError, InputError, must
+from atypia.base.errors import DataError, InputError, count_noun, must
 from atypia.data.crops.store import CropStore
 from atypia.data.images.appearance import LEAST_PX
 from atypia.evaluation.laboratories import left_out, left_out_records, prior_of
@@ -70,7 +70,7 @@ def fit_run_decision(
         found = out_of_fold(Path(config.out_of_fold), bundle, job, store, config.of)
         strangers = set(found.rows.tolist()) - set(train.tolist())
         if strangers:
-            said = f"{len(strangers)} figures beside the training part of {fold.name}"
+            said = f"{count_noun(len(strangers), 'figure')} beside the training part of {fold.name}"
             raise InputError(must("decision.out_of_fold", "a cross-validation of that part", said, "name another"))
         val, logits, held_out = found.rows, found.logits, found.novelty
         unseen = found.laboratories if config.of == "test" else ()

@@ -27,7 +27,7 @@ from atypia.backbones.weights import require
 from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.artifacts import atomic_folder, environment, lock, read_json, write_json
-from atypia.base.errors import AtypiaError, InputError, must
+from atypia.base.errors import AtypiaError, InputError, count_noun, must
 from atypia.base.process.cores import DEVICES, peak_memory
 from atypia.base.process.progress import Progress, silent
 from atypia.data.audit.report import check_training, identical_groups
@@ -182,7 +182,9 @@ def _quarantine_note(store: CropStore) -> list[str]:
     if not store.quarantined:
         return []
     figure, reason = next(iter(store.quarantined.items()))
-    return [f"{len(store.quarantined)} figures were left out: their images cannot be used (first {figure}: {reason})"]
+    return [
+        f"{count_noun(len(store.quarantined), 'figure was', 'figures were')} left out: their images cannot be used (first {figure}: {reason})"
+    ]
 
 
 def _is_saved(manifest: Manifest, path: Path) -> bool:

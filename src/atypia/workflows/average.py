@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from atypia.base import records as r
 from atypia.base import runs
-from atypia.base.errors import DataError, InputError, must
+from atypia.base.errors import DataError, InputError, count_noun, must
 from atypia.base.process.progress import Progress, silent
 from atypia.base.seeds import generator
 from atypia.data.audit.contamination import PARTS_KEY, published_parts
@@ -72,9 +72,7 @@ class AveragedModel:
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return (
-            f"<AveragedModel {self.bundle.name}: {len(self.members)} networks, threshold {self.bundle.threshold:.3f}>"
-        )
+        return f"<AveragedModel {self.bundle.name}: {count_noun(len(self.members), 'network')}, threshold {self.bundle.threshold:.3f}>"
 
     def to_text(self) -> str:
         """What a person reads."""
@@ -82,16 +80,16 @@ class AveragedModel:
         lines = [
             f"{self.bundle.name}: the mean of {len(self.members)} networks",
             f"decision: threshold {self.bundle.threshold:.3f}, fitted on the {part} parts of the folds: "
-            f"{sum(self.figures)} figures ({self.figures[1]} atypical), each scored by a network that did not see it",
+            f"{count_noun(sum(self.figures), 'figure')} ({self.figures[1]} atypical), each scored by a network that did not see it",
         ]
         if self.decided_by != self.members:
             lines.append(
-                f"these were scored by {len(self.decided_by)} other networks, which saw less: expect no less of the mean"
+                f"these were scored by {count_noun(len(self.decided_by), 'other network')}, trained on less: expect no less of the mean"
             )
         for one in self.records:
             balanced = (one.sensitivity + one.specificity) / 2
             lines.append(
-                f"{one.laboratory}: {one.atypical + one.normal} figures ({one.atypical} atypical), sensitivity "
+                f"{one.laboratory}: {count_noun(one.atypical + one.normal, 'figure')} ({one.atypical} atypical), sensitivity "
                 f"{one.sensitivity:.3f}, specificity {one.specificity:.3f}, balanced accuracy {balanced:.3f}"
             )
         return "\n".join((*lines, *self.notes))

@@ -15,7 +15,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from atypia.base.errors import InputError, must
+from atypia.base.errors import InputError, count_noun, must
 
 if TYPE_CHECKING:
     from atypia.evaluation.board.rows import BoardRow
@@ -45,7 +45,7 @@ class AddedRow:
         row = self.row
         ba, auroc = (_interval(*row.ends(metric)) for metric in ("balanced_accuracy", "auroc"))
         return (
-            f"{row.name} on {row.test_set}: {row.figures} figures, {row.atypical} atypical; balanced accuracy {ba} at "
+            f"{row.name} on {row.test_set}: {count_noun(row.figures, 'figure')}, {row.atypical} atypical; balanced accuracy {ba} at "
             f"{row.threshold:.3f}, AUROC {auroc}; intervals over {row.intervals_over}; trained on: {row.trained_on} ({row.leakage})"
         )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from atypia.base import records as r
 from atypia.base import runs
-from atypia.base.errors import InputError, must
+from atypia.base.errors import InputError, count_noun, must
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -144,7 +144,7 @@ class OpenedResults(FolderResults):
         return self._about
 
     def __repr__(self) -> str:
-        return f"<Results of {self._name}: {len(runs.prediction_files(self.out))} prediction files in {self.out}>"
+        return f"<Results of {self._name}: {count_noun(len(runs.prediction_files(self.out)), 'prediction file')} in {self.out}>"
 
 
 def open_results(folder: str | PathLike[str], about: str | PathLike[str] | None = None) -> OpenedResults:

@@ -15,7 +15,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atypia.base.errors import InputError, must
+from atypia.base.errors import InputError, count_noun, must
 from atypia.base.extras import NETWORKS, require
 from atypia.base.process.progress import Progress, silent
 from atypia.base.runs import BUNDLE
@@ -71,14 +71,14 @@ class TrainedFolds(FolderResults):
         return Classifier.load((self.folds[0] if fold is None else known[fold]) / BUNDLE, **options)
 
     def __repr__(self) -> str:
-        warned = f", {len(self.warnings)} warnings" if self.warnings else ""
+        warned = f", {count_noun(len(self.warnings), 'warning')}" if self.warnings else ""
         return f"<TrainedFolds: {self.summary}{warned}; in {self.out}>"
 
     @property
     def summary(self) -> str:
         """How many folds were trained and kept, in words."""
         n = len(self.trained)
-        return f"{n} {'fold' if n == 1 else 'folds'} trained, {self.kept} kept"
+        return f"{count_noun(n, 'fold')} trained, {self.kept} kept"
 
 
 def train(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from atypia.base.errors import count_noun
 from atypia.cli.shared.console import bars, note, show_json, warn
 from atypia.cli.shared.options import Allow, Json, Root, Seed
 
@@ -69,7 +70,7 @@ def register(app: typer.Typer) -> None:
             with bars() as progress:
                 count = choose(model, on, propose, out, runtime=runtime, root=root, progress=progress)
             note(
-                f"file: {out} ({count} figures); fill in `label`, then: atypia calibrate {model} --on {out} --out my-lab"
+                f"file: {out} ({count_noun(count, 'figure')}); fill in `label`, then: atypia calibrate {model} --on {out} --out my-lab"
             )
             return
         with bars() as progress:

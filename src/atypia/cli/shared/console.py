@@ -17,6 +17,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from atypia.base.errors import count_noun
 from atypia.base.process.progress import Progress as ProgressCallback
 
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -82,9 +83,9 @@ def counted(folder: Path, done: str, one: str, several: str, begun: str = "") ->
 
         complete = there(done)
         checkpoints = sum(complete.isdisjoint((path, *path.parents)) for path in there(begun)) if begun else 0
-        said = [f"{len(complete):,} {one if len(complete) == 1 else several}"] if complete else []
+        said = [f"{count_noun(len(complete), one, several)}"] if complete else []
         if checkpoints:
-            said.append(f"{checkpoints:,} {'checkpoint' if checkpoints == 1 else 'checkpoints'}")
+            said.append(f"{count_noun(checkpoints, 'checkpoint')}")
         if not said:
             return f"no {one} is there yet"
         return f"{' and '.join(said)} {'is' if len(complete) + checkpoints == 1 else 'are'} kept"

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base import records as r
-from atypia.base.errors import AtypiaError
-from atypia.data.audit.findings import AuditFinding, count_noun
+from atypia.base.errors import AtypiaError, count_noun
+from atypia.data.audit.findings import AuditFinding
 from atypia.data.manifest import Manifest
 
 POSITION_TOLERANCE_PX = 1.0

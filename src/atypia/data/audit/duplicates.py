@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base import records as r
+from atypia.base.errors import count_noun
 from atypia.base.process.progress import Progress, silent
 from atypia.data.audit import hashes
-from atypia.data.audit.findings import AuditFinding, count_noun
+from atypia.data.audit.findings import AuditFinding
 from atypia.data.manifest import Manifest
 
 IDENTICAL: Final = "identical"

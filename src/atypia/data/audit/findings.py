@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from atypia.base.errors import LeakageError
+from atypia.base.errors import LeakageError, count_noun
 
 ERROR: Final = "error"
 WARNING: Final = "warning"
@@ -136,7 +136,7 @@ class AuditReport:
         lines = []
         for one in self.sets:
             pixels = "with images" if one["images"] else "labels only"
-            lines.append(f"{one['name']}: {one['figures']:,} figures, {pixels}")
+            lines.append(f"{one['name']}: {count_noun(one['figures'], 'figure')}, {pixels}")
         for finding in self.findings:
             lines += ["", f"{finding.severity.upper()} {finding.code}", f"  {finding.message}"]
             if finding.figures:
@@ -184,12 +184,3 @@ def list_figures(figures: Sequence[str]) -> str:
     """
     more = f" and {len(figures) - SHOWN:,} more" if len(figures) > SHOWN else ""
     return ", ".join(figures[:SHOWN]) + more
-
-
-def count_noun(number: int, noun: str) -> str:
-    """A number with its noun.
-
-    >>> count_noun(1, "error"), count_noun(1200, "error")
-    ('1 error', '1,200 errors')
-    """
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

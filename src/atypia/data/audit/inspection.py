@@ -10,8 +10,8 @@ from pathlib import Path
 
 from atypia.base import records as r
 from atypia.base.artifacts import file_sha256
-from atypia.base.errors import DataError
-from atypia.data.audit.findings import AuditFinding, count_noun
+from atypia.base.errors import DataError, count_noun
+from atypia.data.audit.findings import AuditFinding
 from atypia.data.manifest import Manifest
 
 RGB = "RGB"

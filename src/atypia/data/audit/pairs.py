@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from atypia.base import records as r
+from atypia.base.errors import count_noun
 from atypia.data.audit.contamination import datasets, known_contamination
 from atypia.data.audit.duplicates import Pixels, across_findings, case_scope, file_copies, find_copies
-from atypia.data.audit.findings import ERROR, AuditFinding, count_noun
+from atypia.data.audit.findings import ERROR, AuditFinding
 from atypia.data.audit.provenance import generator_records
 from atypia.data.manifest import Manifest
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from atypia.base import records as r
-from atypia.base.errors import AbsentError, DataError, InputError
+from atypia.base.errors import AbsentError, DataError, InputError, count_noun
 from atypia.base.process.progress import Progress, silent
 from atypia.data.audit.contamination import datasets, known_contamination, named_contamination
 from atypia.data.audit.duplicates import (
@@ -30,7 +30,7 @@ from atypia.data.audit.duplicates import (
     part_findings,
     within_findings,
 )
-from atypia.data.audit.findings import AuditFinding, AuditReport, by_severity, count_noun, raise_leakage
+from atypia.data.audit.findings import AuditFinding, AuditReport, by_severity, raise_leakage
 from atypia.data.audit.inspection import image_findings, table_findings
 from atypia.data.audit.pairs import generator_findings, measured_findings, pair_findings, shared_rows
 from atypia.data.manifest import Manifest

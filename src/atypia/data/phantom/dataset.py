@@ -69,7 +69,7 @@ def write_phantom(
 
     >>> from pathlib import Path
     >>> write_phantom(Path("phantom"), 4, workers=1)
-    <Manifest phantom-0: 4 figures (1 atypical, 3 normal), 1 cases, 1 domains>
+    <Manifest phantom-0: 4 figures (1 atypical, 3 normal), 1 case, 1 domain>
     """
     chosen = _chosen(domains)
     if n < 1:

@@ -66,7 +66,7 @@ def write_phantom_slides(
         WorkError: The disk is full or cannot be written.
 
     >>> write_phantom_slides(Path("slides"), 1, 0.05, figures_per_mm2=60, domains=["rose"])
-    <Manifest phantom-slides-0: 5 figures (3 mitotic, 2 look-alike), 1 cases, 1 domains>
+    <Manifest phantom-slides-0: 5 figures (3 mitotic, 2 look-alike), 1 case, 1 domain>
     """
     if n < 1:
         raise InputError(must("n", "at least 1", n, "pass -n 4"))

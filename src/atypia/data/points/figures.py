@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from atypia.base.errors import InputError
+from atypia.base.errors import InputError, count_noun
 from atypia.data.points.base import NO_MARK, Mark, Points, Scale
 from atypia.data.points.classes import class_key, is_derived
 from atypia.data.points.names import SHOWN_NAMES
@@ -166,7 +166,7 @@ def without_repeats(points: Points, scale: Scale, agree: Callable[[str, str], bo
     row, into = next(iter(first.items()))
     shown = f"{points.ids[row]!r} is {points.ids[into]!r}"
     notes = [
-        f"{len(first):,} {'figure is' if len(first) == 1 else 'figures are'} in the file twice and counted once (first: {shown})"
+        f"{count_noun(len(first), 'figure is', 'figures are')} in the file twice and counted once (first: {shown})"
     ]
     if conflicts:
         at, both = conflicts[0]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from atypia.base.errors import count_noun
+
 
 def settled_ids(ids: list[str], images: Sequence[str | None]) -> tuple[list[str], list[str]]:
     """Makes ids unique per slide: repeated ones become ``id~2``, with a note."""
@@ -23,4 +25,5 @@ def settled_ids(ids: list[str], images: Sequence[str | None]) -> tuple[list[str]
         kept.append(own)
     first = next(iter(again))[1]
     count = sum(own != figure for own, figure in zip(kept, ids, strict=True))
-    return kept, [f"{count:,} figures have the id of another and got a new one (first: {first!r}, now '{first}~2')"]
+    figures = count_noun(count, "figure has", "figures have")
+    return kept, [f"{figures} the id of another and got a new one (first: {first!r}, now '{first}~2')"]

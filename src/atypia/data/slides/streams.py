@@ -21,7 +21,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from atypia.base.errors import DataError, InputError, must
+from atypia.base.errors import DataError, InputError, count_noun, must
 from atypia.base.files.regularfiles import open_regular
 from atypia.base.process.cores import core_count
 from atypia.base.runs import MANIFEST, PHANTOM_PARAMETERS
@@ -304,7 +304,7 @@ def _named(sources: Sequence[_Source], skipped: Skipped) -> Iterator[_File]:
             yield _File(figure, _text(str(path)), path)
     if not any_image:
         shown = ", ".join(source.given for source in sources[:3])
-        more = f" ({skipped.count} other files, first {skipped.first})" if skipped.count else ""
+        more = f" ({count_noun(skipped.count, 'other file')}, first {skipped.first})" if skipped.count else ""
         raise DataError(f"{shown}: no images{more}; fix: name a folder with PNG, JPEG or TIFF files")
 
 

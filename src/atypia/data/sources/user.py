@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from atypia.base import records as r
-from atypia.base.errors import DataError, must
+from atypia.base.errors import DataError, count_noun, must
 from atypia.data.domains import domain_columns
 from atypia.data.manifest import SCHEMA, Manifest
 from atypia.data.sources.layouts import (
@@ -94,7 +94,9 @@ def read_csv(path: Path, task: str = r.ATYPICAL_TASK) -> Manifest:
     notes = [*table.notes, *([f"ignored columns: {', '.join(ignored)}"] if ignored else [])]
     decided = sum(_settled_against_votes(row) for row in rows)
     if decided:
-        notes.append(f"{decided} labels differ from the majority of their votes: the soft label is the label")
+        notes.append(
+            f"{count_noun(decided, 'label differs', 'labels differ')} from the majority of their votes: the soft label is the label"
+        )
     return _finish(rows, root, path.stem, task, notes)
 
 
@@ -116,7 +118,7 @@ def read_folder(folder: Path, task: str = r.ATYPICAL_TASK) -> Manifest:
     crops, others = class_crops(folder, task)
     if not crops:
         loose = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in others)
-        found = f"{loose} images outside such folders" if loose else "no images"
+        found = f"{count_noun(loose, 'image')} outside such folders" if loose else "no images"
         words = f"{folder}/{r.CLASS_NAMES[task][1]}/*.png and {folder}/{r.CLASS_NAMES[task][0]}/*.png"
         raise DataError(f"{folder}: {must('folder', 'one with a subfolder a class', found, f'arrange it as {words}')}")
     rows: list[dict[str, Any]] = []
@@ -131,7 +133,8 @@ def read_folder(folder: Path, task: str = r.ATYPICAL_TASK) -> Manifest:
             }
         )
     make_unique(rows)
-    notes = [f"{len(others)} files are no images or lie in no class folder, first {others[0].name}"] if others else []
+    words = "file is no image or lies in no class folder", "files are no images or lie in no class folder"
+    notes = [f"{count_noun(len(others), *words)}, first {others[0].name}"] if others else []
     return _finish(rows, folder, folder.name, task, notes)
 
 
@@ -145,7 +148,7 @@ def _finish(rows: list[dict[str, Any]], root: Path, name: str, task: str, notes:
         if len(bad) == len(rows):
             raise DataError(f"{name}: none of the {len(rows)} images can be read, the first because: {first}")
         notes.append(
-            f"{len(bad)} of {len(rows)} figures left out because their image cannot be read; the first: {first}"
+            f"{len(bad)} of {count_noun(len(rows), 'figure')} left out because their image cannot be read; the first: {first}"
         )
     return Manifest.from_rows([row for i, row in enumerate(rows) if i not in bad], name, task, root, notes)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from atypia.base.errors import DataError, InputError, must
+from atypia.base.errors import DataError, InputError, count_noun, must
 from atypia.base.files.regularfiles import read_regular
 from atypia.base.files.structured import parse_json
 from atypia.data.points.base import BOUNDS, DEFAULT_POINT_LIMITS
@@ -143,9 +143,11 @@ def read_area(
         fix = "check that it is of this slide, and its unit"
         raise DataError(must(f"{path.name}", f"regions on {slide.name}", "none within the image", fix))
     count = int(mask.sum())
-    source = f"{count} region{'' if count == 1 else 's'} of {path.name}"
+    source = f"{count_noun(count, 'region')} of {path.name}"
     if left_out:
-        notes.append(f"{path.name}: {left_out} objects that are no regions are not used")
+        notes.append(
+            f"{path.name}: {count_noun(left_out, 'object that is no region is', 'objects that are no regions are')} not used"
+        )
     return DrawnArea(whole, mpp, source, tuple(notes))
 
 

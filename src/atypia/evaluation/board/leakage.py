@@ -11,7 +11,7 @@ import numpy as np
 
 from atypia.base import records as r
 from atypia.base import runs
-from atypia.base.errors import AbsentError, InputError, LeakageError
+from atypia.base.errors import AbsentError, InputError, LeakageError, count_noun
 from atypia.base.files.regularfiles import read_regular
 from atypia.base.files.structured import parse_json
 from atypia.data.audit.contamination import PARTS_KEY, known_overlap
@@ -152,8 +152,16 @@ def _check_declared(
         }
         shared = sorted(ids & set(scores.ids))
         cases = sorted(set(scores.cases or ()) & {str(case) for case in train.column(r.CASE_ID) if case is not None})
-        errors = [f"{len(shared)} figures of the test set are in {reference}"] if shared else []
-        errors += [f"{len(cases)} cases of the test set are in {reference}"] if cases else []
+        errors = (
+            [f"{count_noun(len(shared), 'figure of the test set is in', 'figures of the test set are in')} {reference}"]
+            if shared
+            else []
+        )
+        errors += (
+            [f"{count_noun(len(cases), 'case of the test set is in', 'cases of the test set are in')} {reference}"]
+            if cases
+            else []
+        )
         overlaps = [known_overlap(str(source), board_set.name) for source in set(train.column(r.DATASET))]
         errors += [overlap.words for overlap in overlaps if overlap is not None]
         how = "no figure or case id in common" if scores.cases else "no figure id in common"
@@ -164,7 +172,7 @@ def _check_declared(
         )
     # A path would tell about the machine; name, number and fingerprint tell about the figures.
     named = Path(reference).name if Path(reference).exists() else reference
-    return f"{named} ({len(train)} figures, {train.fingerprint[:12]})", how
+    return f"{named} ({count_noun(len(train), 'figure')}, {train.fingerprint[:12]})", how
 
 
 def _training_figures(reference: str, root: Path | None) -> Manifest | None:

@@ -26,7 +26,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from atypia.base.errors import InputError, must
+from atypia.base.errors import InputError, count_noun, must
 from atypia.inference.bundles.calibration import Floats
 from atypia.statistics.confusion import check_binary
 
@@ -207,7 +207,7 @@ def _pieces(features: Array, dimension: int) -> Iterator[Floats]:
         rows = features[start : start + ROWS].astype(np.float64)
         wrong = int(np.count_nonzero(~np.isfinite(rows).all(axis=1)))
         if wrong:
-            got = f"NaN or infinity in {wrong} rows"
+            got = f"NaN or infinity in {count_noun(wrong, 'row')}"
             raise InputError(must("features", "finite", got, "find out which figure or model gave it"))
         yield rows
 

@@ -17,6 +17,8 @@ from atypia.inference.classifier import MODELS
 from atypia.inference.export.onnx import Exported, export_onnx
 from atypia.inference.export.openvino import folder_bytes
 from atypia.inference.export.quantise import Method, QuantisationLoss, calibrate_and_quantise
+from atypia.inference.runtimes.catalogue import ONNX_FILE
+from atypia.inference.runtimes.providers import in_integers
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,11 @@ class Options:
     weights_file: Path | None = None
     root: Path | None = None
 
+    @property
+    def as_it_is(self) -> bool:
+        """Whether nothing is asked for that a stored network may not have."""
+        return not self.half and not self.int8 and self.weights_file is None
+
 
 @dataclass(frozen=True)
 class Report:
@@ -49,6 +56,7 @@ class Report:
         loss: What that costs; None if it was not.
         members: Names of the folds that were exported together; none for one classifier.
         stain: Normalisation of colours that crops have before they enter the network; None for none.
+        stored: Whether the network is the bundle's own in 8-bit integers, as it is stored: not made anew, not quantised.
     """
 
     form: str
@@ -57,6 +65,7 @@ class Report:
     loss: QuantisationLoss | None = None
     members: tuple[str, ...] = ()
     stain: str | None = None
+    stored: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; NaN, where the data lack a class, becomes null."""
@@ -72,6 +81,7 @@ class Report:
             "loss": loss,
             **({"members": list(self.members)} if self.members else {}),
             **({"stain": self.stain} if self.stain else {}),
+            **({"stored": True} if self.stored else {}),
         }
 
 
@@ -87,6 +97,8 @@ class Form:
         from_onnx: Writes it from the bytes of an ONNX network that carries its configuration.
         several: Writes it from the folds of a training, by name, whose probabilities are averaged; takes the training's
             name second. None if the form holds one classifier.
+        stored: Writes it from a bundle's folder whose own network is in 8-bit integers, with that network as it is. None
+            if the form always holds a network made anew.
     """
 
     name: str
@@ -95,10 +107,16 @@ class Form:
     direct: Callable[[Bundle, Path, Options], Exported]
     from_onnx: Callable[[bytes, Bundle, Path], None]
     several: Callable[[Mapping[str, Bundle], str, Path, Options], Exported] | None = None
+    stored: Callable[[Path, Bundle, Path], Exported] | None = None
 
 
 FORMS: Registry[Form] = Registry("form of export", "atypia.inference.export.entries", "exports")
 """Every form, by name; adding one means adding a module to ``entries/``."""
+
+
+def stored_in_integers(folder: Path) -> bool:
+    """Whether a bundle's own network, of which its configuration holds the hash, computes in 8-bit integers."""
+    return ONNX_FILE in hashed_names(folder) and in_integers((folder / ONNX_FILE).read_bytes())
 
 
 def _check_apart(folder: Path, out: Path) -> None:
@@ -135,7 +153,10 @@ def export(folder: Path, form: str, out: Path, options: Options = Options()) -> 
     folds = _folds(folder)
     if len(folds) > 1:
         return _several(folder, folds, chosen, out, options)
-    bundle = load_bundle(next(iter(folds.values()), folder))
+    source = next(iter(folds.values()), folder)
+    bundle = load_bundle(source)
+    if chosen.stored is not None and options.as_it_is and stored_in_integers(source):
+        return Report(form, chosen.stored(source, bundle, out), stain=bundle.geometry.stain, stored=True)
     if not options.int8:
         return Report(form, chosen.direct(bundle, out, options), stain=bundle.geometry.stain)
     assert options.calibrate is not None

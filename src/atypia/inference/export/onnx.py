@@ -78,14 +78,21 @@ class Traced:
 
     def differences(self, run: Callable[[npt.NDArray[np.uint8]], tuple[Floats, Floats]]) -> tuple[float, float]:
         """Largest differences of another runtime's logits and features, in one batch and one by one."""
-        together = run(self.crops)
-        alone = [run(self.crops[i : i + 1]) for i in range(2)]
-        pairs = [(together, (self.logits, self.features))]
-        pairs += [(alone[i], (self.logits[i : i + 1], self.features[i : i + 1])) for i in range(2)]
-        return (
-            max(_difference(got[0], want[0], 1.0) for got, want in pairs),
-            max(_difference(got[1], want[1], float(np.finfo(np.float32).tiny)) for got, want in pairs),
-        )
+        return _differences((self.logits, self.features), self.crops, run)
+
+
+def _differences(
+    torch_s: tuple[Floats, Floats],
+    crops: npt.NDArray[np.uint8],
+    run: Callable[[npt.NDArray[np.uint8]], tuple[Floats, Floats]],
+) -> tuple[float, float]:
+    together = run(crops)
+    alone = [run(crops[i : i + 1]) for i in range(2)]
+    pairs = [(together, torch_s), *((alone[i], (torch_s[0][i : i + 1], torch_s[1][i : i + 1])) for i in range(2))]
+    return (
+        max(_difference(got[0], want[0], 1.0) for got, want in pairs),
+        max(_difference(got[1], want[1], float(np.finfo(np.float32).tiny)) for got, want in pairs),
+    )
 
 
 def export_onnx(
@@ -159,6 +166,21 @@ def check_differences(
             f"in its features, more than {allowed:g}; fix: " + ("export without --half" if half else "predict by torch")
         )
     return differences
+
+
+def differences_from_torch(
+    bundle: Bundle, run: Callable[[npt.NDArray[np.uint8]], tuple[Floats, Floats]]
+) -> tuple[float, float]:
+    """Largest differences of a runtime's logits and features from torch's, as :class:`Exported` states them."""
+    import torch
+
+    from atypia.inference.runtimes.graph import deployable, sample_crops
+
+    module = deployable(bundle)
+    crops = sample_crops(module.side_px)
+    with torch.inference_mode():
+        logits, features = module(torch.from_numpy(crops))
+    return _differences((logits.numpy(), features.numpy()), crops, run)
 
 
 def trace(bundle: Bundle, weights_file: Path | None = None, half: bool = False, one_file: bool = True) -> Traced:

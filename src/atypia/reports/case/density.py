@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dataclasses import field as with_default
 from typing import Any, Final
 
-from atypia.base.errors import InputError, must
+from atypia.base.errors import InputError, count_noun, must
 from atypia.reports.drawing.tables import Column, Value
 from atypia.statistics.density import CONFIDENCE, poisson_interval
 
@@ -64,7 +64,7 @@ def field_size(text: str) -> FieldSize:
             count, size = int(several[1]), float(several[3])
             mm2 = count * (math.pi * (size / 2) ** 2 if several[2] else size)
             shown = f"{size:g} mm diameter" if several[2] else f"{size:g} mm²"
-            words = f"{count} fields of {shown} ({mm2:.3g} mm²)"
+            words = f"{count_noun(count, 'field')} of {shown} ({mm2:.3g} mm²)"
     except ValueError:
         mm2, words = math.nan, ""
     if not LEAST_MM2 <= mm2 <= MOST_MM2:
@@ -150,7 +150,7 @@ class SlideDensity:
         low, high = poisson_interval(self.figures, self.area_mm2)
         rates = [three_digits(self.per_mm2(count)) for count in (self.figures, self.atypical)]
         lines = [
-            f"{name}: {self.figures:,} figures on {three_digits(self.area_mm2)} mm² ({self.area_source}): {rates[0]} per mm² "
+            f"{name}: {count_noun(self.figures, 'figure')} on {three_digits(self.area_mm2)} mm² ({self.area_source}): {rates[0]} per mm² "
             f"({100 * CONFIDENCE:.0f} % interval {three_digits(low)} to {three_digits(high)}), of them {self.atypical:,} atypical: "
             f"{rates[1]} per mm²."
         ]
@@ -160,7 +160,7 @@ class SlideDensity:
         for title, spot in spots:
             if spot is not None:
                 lines.append(
-                    f"Hotspot of {self.field.words} with {title}: {spot.figures:,} figures, {spot.atypical:,} atypical, "
+                    f"Hotspot of {self.field.words} with {title}: {count_noun(spot.figures, 'figure')}, {spot.atypical:,} atypical, "
                     f"on {three_digits(spot.area_mm2)} mm², at x {spot.left_px:,.0f} to {spot.left_px + spot.width_px:,.0f}, "
                     f"y {spot.top_px:,.0f} to {spot.top_px + spot.height_px:,.0f} px."
                 )

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base.artifacts import atomic_file
+from atypia.base.errors import count_noun
 from atypia.reports.drawing.page import render
 from atypia.reports.drawing.plot_svg import forest_svg, swatch
 from atypia.reports.drawing.plots import ForestPlot, ForestRow, PlottedEstimate
@@ -212,7 +213,11 @@ class DriftReport:
             one = self.departures[case.name][name]
             mark = "like" if one.like else "unlike" if one.unlike else "at the edge"
             rows.append(
-                ForestRow(case.name, f"{one.figures:,} figures, {mark}", [PlottedEstimate(middle, low, high), None])
+                ForestRow(
+                    case.name,
+                    f"{count_noun(one.figures, 'figure')}, {mark}",
+                    [PlottedEstimate(middle, low, high), None],
+                )
             )
             ends += [low, high]
         span = (max(ends) - min(ends)) or 1.0

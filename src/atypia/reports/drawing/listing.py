@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from atypia.base.errors import count_noun
 from atypia.reports.drawing.tables import Column, Table
 from atypia.reports.drawing.values import Value
 
@@ -37,19 +38,19 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
         Column(negative, align="right"),
         Column(f"% {positive}", align="right", digits=1),
     ]
-    return Table(f"{summary['name']}: {summary['figures']:,} figures", columns, rows, _facts(summary))
+    return Table(f"{summary['name']}: {count_noun(summary['figures'], 'figure')}", columns, rows, _facts(summary))
 
 
 def _facts(summary: Mapping[str, Any]) -> list[str]:
     facts = []
     if summary["cases"]:
-        facts.append(f"{summary['cases']:,} cases, {summary['slides']:,} slides")
+        facts.append(f"{count_noun(summary['cases'], 'case')}, {count_noun(summary['slides'], 'slide')}")
     if summary["parts"]:
         facts.append("published parts: " + ", ".join(f"{part} {n:,}" for part, n in summary["parts"].items()))
     if summary["agreement"] is not None:
-        facts.append(f"up to {summary['raters']} raters, unanimous on {100 * summary['agreement']:.1f} %")
+        facts.append(f"up to {count_noun(summary['raters'], 'rater')}, unanimous on {100 * summary['agreement']:.1f} %")
     if summary["unlabelled"]:
-        facts.append(f"{summary['unlabelled']:,} figures without a label")
+        facts.append(f"{count_noun(summary['unlabelled'], 'figure')} without a label")
     if not summary["images"]:
         facts.append("only the table is available, not the images")
     return [*facts, *summary["notes"]]

@@ -78,7 +78,7 @@ def benchmark_table(
     counts = sorted({_runs(row) for row in rows})
     short = short_domains(sorted({name for row in rows if (name := row.subject[r.DOMAIN])}))
     columns = [
-        *([Column("model", e.MODEL)] if len(models) != 1 else []),
+        *([Column("model", e.MODEL, shown=_beside_title(title, models))] if len(models) != 1 else []),
         *(Column(DESCRIBED[name], name) for name in described),
         Column("data set", r.DATASET),
         Column("part", r.PART),
@@ -122,6 +122,17 @@ def benchmark_table(
     within = ["data set", "part", *(["domain"] if domains else [])]
     title = title if title is not None else (models[0] if len(models) == 1 else "Results")
     return Table(title, columns, laid_out, notes, tuple(dict.fromkeys(warnings)), within)
+
+
+def _beside_title(title: str | None, models: Sequence[str]) -> dict[str, str]:
+    """Names of models without that of the table, where one of them is its subject and the others are made of it.
+
+    >>> _beside_title("probe", ["probe", "probe, ensemble of 2"])
+    {'probe': 'mean of runs', 'probe, ensemble of 2': 'ensemble of 2'}
+    """
+    if title not in models or not all(name == title or name.startswith(f"{title}, ") for name in models):
+        return {}
+    return {name: "mean of runs" if name == title else name.removeprefix(f"{title}, ") for name in models}
 
 
 def _in_order(rows: list[SummaryRow]) -> list[SummaryRow]:

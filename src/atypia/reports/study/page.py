@@ -13,6 +13,7 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from atypia.base import runs
+from atypia.base.errors import count_noun
 from atypia.reports.drawing.page import render
 from atypia.reports.drawing.plot_svg import forest_svg, heat_svg, line_plot_svg, swatch
 from atypia.reports.drawing.tables import Column, Table
@@ -120,7 +121,7 @@ def _place(found: Findings, place: int) -> dict[str, Any]:
     at, scores = found.places[place], drawn_scores(found, place)
     negative, positive = at.classes
     share = f"{at.n_positive / at.n:.1%}" if at.n else "n/a"
-    cases = f"{at.n_cases:,} cases" if at.n_known else "cases unknown"
+    cases = f"{count_noun(at.n_cases, 'case')}" if at.n_known else "cases unknown"
     forest = domain_forest(found, place)
     charts = curve_plots(found, place)
     rows = found.at(place)
@@ -133,7 +134,7 @@ def _place(found: Findings, place: int) -> dict[str, Any]:
     return {
         "key": f"on-{slug(place_name(at))}",
         "name": place_name(at),
-        "sizes": f"{at.n:,} figures, {at.n_positive:,} {positive} ({share}), {cases}.",
+        "sizes": f"{count_noun(at.n, 'figure')}, {at.n_positive:,} {positive} ({share}), {cases}.",
         "table": table_html(place_table(found, place)),
         "charts": [{"title": title, "svg": line_plot_svg(chart)} for title, chart in zip(CURVES, charts, strict=False)],
         "legend": _legend(found, scores, place_tones(found, place)),
@@ -190,7 +191,7 @@ def _gallery(found: Findings, gallery: Gallery) -> dict[str, Any]:
         if crops:
             groups.append(
                 {
-                    "title": f"Labelled {label}, decided {called}: {count:,} figures"
+                    "title": f"Labelled {label}, decided {called}: {count_noun(count, 'figure')}"
                     + (f", the {len(crops)} most confident of them." if count > len(crops) else "."),
                     "crops": [_crop(crop, gallery, positive) for crop in crops],
                 }
@@ -298,7 +299,7 @@ def _blocks(tables: Mapping[str, Table], names: Sequence[str], folded: bool = Fa
             continue
         title = table.title or table.subject
         body = table_html(_bounded(table, name))
-        count = f"{_capital(title)} ({len(table.rows):,} rows)"
+        count = f"{_capital(title)} ({count_noun(len(table.rows), 'row')})"
         # The tables above already contain the intervals.
         blocks.append(_block(body, folded=count) if folded or name == INTERVALS else _block(body, _capital(title)))
     return blocks
@@ -321,7 +322,7 @@ def _bounded(table: Table, name: str) -> Table:
     rows = [[row[i] for i in kept] for row in table.rows[:MOST_ROWS]]
     notes = list(table.notes)
     if len(table.rows) > MOST_ROWS:
-        notes.append(f"the first {MOST_ROWS:,} of {len(table.rows):,} rows; {name}.csv has all")
+        notes.append(f"the first {MOST_ROWS:,} of {count_noun(len(table.rows), 'row')}; {name}.csv has all")
     within = [title for title in table.best_within if title in {column.title for column in columns}]
     return Table(table.title, columns, rows, notes, (), within)
 
@@ -347,7 +348,10 @@ def _environments(about: StudyAbout) -> Table:
     """Versions, one column per environment, to show differences between runs."""
     shown_ones = about.environments[:6]
     names = list(dict.fromkeys(name for versions, _ in shown_ones for name in versions))
-    columns = [Column("what"), *(Column(f"{count:,} runs", f"runs_{i}") for i, (_, count) in enumerate(shown_ones))]
+    columns = [
+        Column("what"),
+        *(Column(f"{count_noun(count, 'run')}", f"runs_{i}") for i, (_, count) in enumerate(shown_ones)),
+    ]
     rows = [[name, *(versions.get(name) for versions, _ in shown_ones)] for name in names]
     notes = [] if len(about.environments) <= 6 else [f"{len(about.environments) - 6} more environments are not shown"]
     return Table("", columns, rows, notes)

@@ -7,6 +7,7 @@ import re
 from typing import Final
 
 from atypia.base import runs
+from atypia.base.errors import count_noun
 from atypia.reports.drawing.names import short_domains
 from atypia.reports.drawing.plots import (
     MOST_SERIES,
@@ -188,7 +189,7 @@ def effect_forest(found: Findings) -> ForestPlot | None:
         points = [_point(of_level[place].value) if place in of_level else None for place in places]
         level, reference = (ADAPTATION_WORDS.get(name, name) for name in key[1:])
         pairs = max(one.n_pairs for one in of_level.values())
-        counted = f"{pairs} pairs" if pairs > 1 else "1 pair"
+        counted = count_noun(pairs, "pair")
         rows.append(ForestRow(f"{level} less {reference}", f"{key[0]}, {counted}", points))
     if not rows:
         return None

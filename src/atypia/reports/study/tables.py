@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from atypia.base import records as r
 from atypia.base.artifacts import atomic_file
+from atypia.base.errors import count_noun
 from atypia.evaluation import rows as e
 from atypia.evaluation.summary import by_domain, summarise
 from atypia.reports.drawing.tables import Column, Table, write_table
@@ -113,7 +114,7 @@ def write_study(tables: Mapping[str, Table], out: Path, failures: str = "") -> P
     parts = [
         table.render("markdown")
         if len(table.rows) <= LONG
-        else f"**{table.heading}**: {len(table.rows):,} rows, {name}.md\n"
+        else f"**{table.heading}**: {count_noun(len(table.rows), 'row')}, {name}.md\n"
         for name, table in tables.items()
     ]
     if failures:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 
 from atypia.base import runs
+from atypia.base.errors import count_noun
 from atypia.reports.drawing.values import format_value
 from atypia.reports.study.plots import metric_words
 from atypia.reports.study.statistics import ADAPTATION_WORDS, as_best, interval_text, p_said, place_name
@@ -25,7 +26,7 @@ def progress_sentence(about: StudyAbout) -> str:
     """Progress of the study."""
     total = sum(count for state, count in about.counts.items() if state != "lacking")
     done = about.counts.get("done", 0)
-    rows = f"{about.n_rows:,} {'row' if about.n_rows == 1 else 'rows'}"
+    rows = f"{count_noun(about.n_rows, 'row')}"
     text = f"{done:,} of {total:,} runs are complete ({rows}; protocol {about.protocol}; {duration_text(about.seconds)} of work)."
     others = [
         f"{count:,} {state}" for state, count in about.counts.items() if count and state not in ("done", "lacking")
@@ -43,7 +44,7 @@ def place_sentences(found: Findings, place: int) -> list[str]:
     if not scores or math.isnan(scores[0].value(found.metric)):
         return []
     best = scores[0]
-    sizes = f"{at.n:,} figures, {at.n_positive:,} {at.classes[1]}, {_cases(found, place)}"
+    sizes = f"{count_noun(at.n, 'figure')}, {at.n_positive:,} {at.classes[1]}, {_cases(found, place)}"
     value = best.interval(BA)
     lead = "the best row is" if len(scores) > 1 else "there is one row,"
     text = (
@@ -157,7 +158,7 @@ def duration_text(seconds: float) -> str:
 
 def _cases(found: Findings, place: int) -> str:
     at = found.places[place]
-    return f"{at.n_cases:,} cases" if at.n_known else "cases unknown"
+    return f"{count_noun(at.n_cases, 'case')}" if at.n_known else "cases unknown"
 
 
 def _bracket(text: str) -> str:

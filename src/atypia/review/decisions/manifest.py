@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base import records as r
-from atypia.base.errors import InputError, must
+from atypia.base.errors import InputError, count_noun, must
 from atypia.data.manifest import Manifest
 from atypia.data.sources.layouts import add_image_facts
 from atypia.review.decisions.listing import scale
@@ -98,7 +98,7 @@ def decision_manifest(
     had = figures.label[decided]
     changed = int(np.count_nonzero((had != UNKNOWN_LABEL) & (had != labels[decided])))
     names = [name for column, name in enumerate(decision_state.raters) if voted[column]]
-    notes = [f"labels of {len(decided)} figures by review, {changed} of them changed"]
+    notes = [f"labels of {count_noun(len(decided), 'figure')} by review, {changed} of them changed"]
     if names:
         notes.append(f"the last {len(names)} votes are from: {', '.join(names)}")
     notes += _left_out(codes, figures)
@@ -113,7 +113,7 @@ def _left_out(codes: npt.NDArray[np.int8], figures: ReviewFigures) -> list[str]:
         "reviewers call it no mitosis": int(np.count_nonzero(codes == code_of(IS_NOT_MITOSIS))),
         "it has no label": int(np.count_nonzero((codes == NO_DECISION) & (figures.label == UNKNOWN_LABEL))),
     }
-    return [f"left out because {why}: {count} figures" for why, count in counts.items() if count]
+    return [f"left out because {why}: {count_noun(count, 'figure')}" for why, count in counts.items() if count]
 
 
 def _own_width(figures: ReviewFigures) -> int:
@@ -151,5 +151,5 @@ def _absolute(rows: list[dict[str, Any]], figures: ReviewFigures, chosen: npt.ND
         row[r.IMAGE] = path.resolve().relative_to(root).as_posix()
     bad = add_image_facts([row for row in rows if row.get(r.SHA256) is None], root)
     if bad:
-        raise InputError(f"{len(bad)} images cannot be read; the first: {bad[0][1]}")
+        raise InputError(f"{count_noun(len(bad), 'image')} cannot be read; the first: {bad[0][1]}")
     return root

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from atypia.base.artifacts import lock
-from atypia.base.errors import InputError, LockedError, WorkError, must
+from atypia.base.errors import InputError, LockedError, WorkError, count_noun, must
 from atypia.review.decisions.log import DecisionLog, Event, fault_of, is_decisions_file
 from atypia.review.decisions.schema import SCHEMA_VERSION, log_columns
 from atypia.review.decisions.sqlite_recovery import Row, recovered_rows
@@ -199,12 +199,14 @@ def _notes(
     known = dict(joined)
     found = [name for name in times if name not in known]
     lines = [
-        lost and f"{lost} events are lost: their decisions are not in the new file",
+        lost
+        and f"{count_noun(lost, 'event is lost: its decision is', 'events are lost: their decisions are')} not in the new file",
         strangers and f"{len(strangers)} of them name figures that were not opened: {named(strangers)}",
         undone
-        and f"{len(undone)} undo events are left out because the events that they undo are lost; check: {named(undone)}",
-        blurred and f"{len(blurred)} notes lost characters: {named(blurred)}",
-        found and f"{len(found)} raters were lost and restored from their events: {', '.join(found[:SHOWN])}",
+        and f"left out because what they undo is lost: {count_noun(len(undone), 'undo event')}; check: {named(undone)}",
+        blurred and f"{count_noun(len(blurred), 'note')} lost characters: {named(blurred)}",
+        found
+        and f"{count_noun(len(found), 'rater was', 'raters were')} lost and restored from their events: {', '.join(found[:SHOWN])}",
         "changed letters inside names or notes cannot be detected; compare with a backup copy if there is one",
     ]
     return tuple(line for line in lines if line)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from atypia.base import records as r
-from atypia.base.errors import AbsentError, DataError
+from atypia.base.errors import AbsentError, DataError, count_noun
 from atypia.data.manifest import Manifest
 from atypia.data.points.base import BOUNDS
 from atypia.data.points.names import match
@@ -73,7 +73,9 @@ def from_manifest(
         threshold, of_several = one_threshold(scored.thresholds)
         notes += of_several
         if scored.unknown:
-            notes.append(f"{scored.unknown} predictions are of figures that are not in {manifest.name}")
+            notes.append(
+                f"{count_noun(scored.unknown, 'prediction is of a figure that is', 'predictions are of figures that are')} not in {manifest.name}"
+            )
     return replace(
         _unclassified(manifest.name, source, t, places),
         slides=files,
@@ -214,7 +216,7 @@ def _with_data(figures: ReviewFigures, manifest: Manifest) -> ReviewFigures:
         raise DataError(f"no figure of {figures.source} is in {manifest.name}; fix: {fix}")
     picked = manifest.table.take(pa.Array.from_buffers(pa.int64(), len(rows), _optional(rows, known)))
     missing = int(np.count_nonzero(~known))
-    notes = (f"{missing} figures are not in {manifest.name}",) if missing else ()
+    notes = (f"{count_noun(missing, 'figure is', 'figures are')} not in {manifest.name}",) if missing else ()
     return replace(
         figures,
         title=manifest.name,

@@ -9,6 +9,7 @@ from numpy.random import Generator
 from pydantic import Field
 
 from atypia.base.config import StrictModel
+from atypia.base.errors import count_noun
 from atypia.base.seeds import generator
 from atypia.splits.catalogue import GROUPED, NO_ROWS, Division, FoldRows, Protocol, add
 from atypia.splits.figures import LabelledFigures, Rows
@@ -70,7 +71,13 @@ def final(figures: LabelledFigures, options: FinalOptions, seed: int) -> Divisio
         InputError: No published parts.
     """
     train, test, neither = figures.part_rows()
-    notes = (f"{neither:,} figures outside the published parts were left out",) if neither else ()
+    notes = (
+        (
+            f"{count_noun(neither, 'figure outside the published parts was', 'figures outside the published parts were')} left out",
+        )
+        if neither
+        else ()
+    )
     return Division([FoldRows("all", train, NO_ROWS, test)], notes)
 
 
@@ -84,7 +91,13 @@ def official(figures: LabelledFigures, options: OfficialOptions, seed: int) -> D
     equal = (1 / options.folds,) * options.folds
     parts = _place(figures, train, equal, generator(seed, "official"), options.balance_domains)
     folds = [FoldRows(f"fold-{k + 1}", train[parts != k], train[parts == k], test) for k in range(options.folds)]
-    warnings = (f"{neither:,} figures outside the published parts were left out",) if neither else ()
+    warnings = (
+        (
+            f"{count_noun(neither, 'figure outside the published parts was', 'figures outside the published parts were')} left out",
+        )
+        if neither
+        else ()
+    )
     return Division(folds, warnings)
 
 

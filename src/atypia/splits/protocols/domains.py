@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from atypia.base import records as r
 from atypia.base.config import StrictModel
-from atypia.base.errors import InputError, must
+from atypia.base.errors import InputError, count_noun, must
 from atypia.base.runs import DEVICES
 from atypia.base.seeds import generator
 from atypia.splits.catalogue import GROUPED, Division, FoldRows, Protocol, add
@@ -149,7 +149,7 @@ def known_domains(figures: LabelledFigures, column: str) -> tuple[dict[str, Rows
             )
         )
     unknown = sum(value is None for value in values)
-    warnings = [f"{unknown:,} figures with unknown {column} were left out"] if unknown else []
+    warnings = [f"left out because their {column} is unknown: {count_noun(unknown, 'figure')}"] if unknown else []
     array = np.array(["" if value is None else value for value in values], dtype=str)
     known = np.array([value is not None for value in values])
     return {name: np.flatnonzero(known & (array == name)) for name in names}, warnings
@@ -189,7 +189,7 @@ def _numbers(figures: LabelledFigures, domains: dict[str, Rows]) -> Rows:
 
 
 def _spanning(domain: str, dropped: int, where: str) -> str:
-    return f"{dropped:,} figures of other domains share a case with {domain!r} and were left out of {where}"
+    return f"{count_noun(dropped, 'figure')} of other domains left out of {where}: in cases that {domain!r} has figures of too"
 
 
 add(

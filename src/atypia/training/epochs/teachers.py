@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from atypia.backbones.catalogue import Backbone
 from atypia.base import runs
-from atypia.base.errors import DataError, InputError, must
+from atypia.base.errors import DataError, InputError, count_noun, must
 from atypia.data.audit.findings import AuditFinding, list_figures
 from atypia.data.manifest import Manifest
 from atypia.inference.bundles.bundle import Bundle, load_bundle
@@ -115,8 +115,6 @@ def leakage_of_teachers(
             continue
         shared = sorted(measured & set(trained.train))
         if shared:
-            said = (
-                f"{path} was trained on {len(shared)} figures that {fold.name} is measured on ({list_figures(shared)})"
-            )
+            said = f"{path} was trained on {count_noun(len(shared), 'figure')} that {fold.name} is measured on ({list_figures(shared)})"
             found.append(AuditFinding("teacher-across-parts", said, tuple(shared)))
     return found

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from atypia.base.config import parse, with_overrides
-from atypia.base.errors import InputError, must
+from atypia.base.errors import InputError, count_noun, must
 from atypia.base.process.progress import Progress, silent
 from atypia.data.points.classes import ALL, wanted_figures
 from atypia.data.slides.origins import zero_of
@@ -105,12 +105,10 @@ class Detected:
                 if not found.mm2
                 else f", {three_digits(len(found) / found.mm2)} per mm² of {three_digits(found.mm2)} mm²"
             )
-            line = (
-                f"{one.slide.name}: {len(found):,} detections with a score of at least {found.min_score:.3g}{by_area}"
-            )
+            line = f"{one.slide.name}: {count_noun(len(found), 'detection')} with a score of at least {found.min_score:.3g}{by_area}"
             if self.hits:
                 hits, false, missed = self.hits[number].counts(found.min_score)
-                line += f"; {hits:,} hits, {false:,} false, {missed:,} missed"
+                line += f"; {count_noun(hits, 'hit')}, {false:,} false, {missed:,} missed"
             lines.append(line)
         return "\n".join([*lines, *([] if self.quality is None else [quality_text(self.quality)])])
 
@@ -289,7 +287,7 @@ def quality_text(quality: DetectionQuality) -> str:
     if interval is not None and interval.low == interval.low:
         ends = f" ({interval.level:.0%} interval over slides {interval.low:.3f} to {interval.high:.3f})"
     at = ", ".join(f"{one:.2f} at {rate:g}" for rate, one in zip(quality.rates, quality.sensitivities, strict=True))
-    slides = "1 slide" if quality.slides == 1 else f"{quality.slides} slides"
+    slides = count_noun(quality.slides, "slide")
     return (
         f"F1 {quality.f1:.3f}{ends} on {slides}: precision {quality.precision:.3f}, recall {quality.recall:.3f}\n"
         f"FROC {quality.froc:.3f}, the mean of recall {at} false detections per mm²"

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.artifacts import write_json
-from atypia.base.errors import InputError, must
+from atypia.base.errors import InputError, count_noun, must
 from atypia.base.paths import cache_root
 from atypia.base.process.progress import Progress, silent
 from atypia.data.crops.store import CropStore, open_store
@@ -108,7 +108,7 @@ class Adaptation:
         """What a person reads."""
         normal, atypical = self.figures
         lines = [
-            f"{self.model} adapted to {self.data}: {normal + atypical} figures ({atypical} atypical), {self.cases} cases",
+            f"{self.model} adapted to {self.data}: {count_noun(normal + atypical, 'figure')} ({atypical} atypical), {count_noun(self.cases, 'case')}",
             *table_text(
                 ("cases left out", "as it was", "adapted", "difference"), METRICS, (self.before, self.after, self.gain)
             ),

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.artifacts import atomic_file
-from atypia.base.errors import DataError, InputError, must
+from atypia.base.errors import DataError, InputError, count_noun, must
 from atypia.base.files.spreadsheet import CsvLines
 from atypia.base.process.progress import Progress, silent
 from atypia.base.seeds import generator
@@ -110,14 +110,17 @@ class CalibratedModel:
         return self.result.changed
 
     def __repr__(self) -> str:
-        count, done = sum(self.figures), "a new decision" if self.changed else "as it was"
-        said = f"{self.model} on {self.data}: {count} figures ({self.figures[1]} atypical), {self.cases} cases, {done}"
-        return f"<CalibratedModel {said}>"
+        return f"<CalibratedModel {self._subject()}, {'a new decision' if self.changed else 'as it was'}>"
+
+    def _subject(self) -> str:
+        given = (
+            f"{count_noun(sum(self.figures), 'figure')} ({self.figures[1]} atypical), {count_noun(self.cases, 'case')}"
+        )
+        return f"{self.model} on {self.data}: {given}"
 
     def to_text(self) -> str:
         """What a person reads."""
-        normal, atypical = self.figures
-        lines = [f"{self.model} on {self.data}: {normal + atypical} figures ({atypical} atypical), {self.cases} cases"]
+        lines = [self._subject()]
         if self.before:
             titles = ("", "as it is", "calibrated, on cases left out", "difference")
             lines += table_text(titles, METRICS, (self.before, self.after, self.gain))

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base import records as r
-from atypia.base.errors import DataError, InputError, must
+from atypia.base.errors import DataError, InputError, count_noun, must
 from atypia.base.process.progress import Progress, silent
 from atypia.base.version import VERSION
 from atypia.data.crops.store import CropStore, open_store
@@ -105,12 +105,14 @@ def with_decisions(manifest: Manifest, path: Path) -> tuple[Manifest, tuple[str,
     if not rows:
         fix = "name with --on what was reviewed"
         raise DataError(must(path.name, f"decisions on figures of {manifest.name}", "none", fix))
-    notes = [f"labels of {len(rows)} figures by the decisions in {path.name}"]
+    notes = [f"labels of {count_noun(len(rows), 'figure')} by the decisions in {path.name}"]
     if ties:
-        notes.append(f"{ties} figures left out on which reviewers are evenly split")
+        notes.append(f"{count_noun(ties, 'figure')} left out on which reviewers are evenly split")
     strangers = len(set(votes) - set(manifest.ids))
     if strangers:
-        notes.append(f"{strangers} figures of {path.name} are not in {manifest.name}")
+        notes.append(
+            f"{count_noun(strangers, 'figure')} of {path.name} {'is' if strangers == 1 else 'are'} not in {manifest.name}"
+        )
     found = []
     for one, label in zip(manifest.take(np.array(rows)).table.to_pylist(), labels, strict=True):
         found.append({**one, r.LABEL: label, r.SOFT_LABEL: None, r.VOTES: None, r.N_RATERS: None})
@@ -171,7 +173,9 @@ def with_cases(manifest: Manifest, cases: Cases) -> tuple[Manifest, tuple[str, .
         row if row[r.CASE_ID] is not None else {**row, r.CASE_ID: names[str(Path(row[r.IMAGE]).parent)]} for row in rows
     ]
     made = Manifest.from_rows(found, manifest.name, manifest.task, manifest.root, manifest.notes)
-    return made, (f"cases of {len(rows) - known} figures are the {len(folders)} folders of their crops",)
+    return made, (
+        f"cases of {count_noun(len(rows) - known, 'figure')} are the {count_noun(len(folders), 'folder')} of their crops",
+    )
 
 
 def without_copies(manifest: Manifest) -> tuple[Manifest, tuple[str, ...]]:
@@ -189,9 +193,9 @@ def without_copies(manifest: Manifest) -> tuple[Manifest, tuple[str, ...]]:
     keep = [rows[0] for rows in groups.values() if len({labels[i] for i in rows}) == 1]
     conflicting = sum(len(rows) for rows in groups.values() if len({labels[i] for i in rows}) > 1)
     copies = len(keys) - len(keep) - conflicting
-    notes = [f"{copies} figures left out: their images are copies of others'"] if copies else []
+    notes = [f"{count_noun(copies, 'figure')} left out: their images are copies of others'"] if copies else []
     if conflicting:
-        notes.append(f"{conflicting} figures left out: the same image with different labels")
+        notes.append(f"{count_noun(conflicting, 'figure')} left out: the same image with different labels")
     if not keep:
         raise DataError(f"{manifest.name}: all figures are copies with different labels; fix: correct the labels")
     return (manifest if len(keep) == len(keys) else manifest.take(np.array(sorted(keep)))), tuple(notes)

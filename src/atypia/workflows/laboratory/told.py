@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from atypia.base.errors import count_noun
 from atypia.inference.bundles.laboratory import CONTRADICTED, MOVED, NO_EVIDENCE, NOT_TOLD_APART, Calibrated
 from atypia.statistics.intervals import Interval
 
@@ -45,8 +46,8 @@ def interval_values(found: Mapping[str, Interval]) -> dict[str, list[float | Non
 
 def counted(normal: int, atypical: int) -> str:
     """«3 more atypical figures and 2 more normal ones»."""
-    one = f"{atypical} more atypical figure{'s' * (atypical != 1)}" if atypical else ""
-    other = f"{normal} more normal figure{'s' * (normal != 1)}" if normal else ""
+    one = count_noun(atypical, "more atypical figure") if atypical else ""
+    other = count_noun(normal, "more normal figure") if normal else ""
     return " and ".join(text for text in (one, other) if text)
 
 

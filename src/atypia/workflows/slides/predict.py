@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from atypia.base.errors import InputError, must
+from atypia.base.errors import InputError, count_noun, must
 from atypia.base.process.progress import Progress, silent
 from atypia.reports.case.density import density_cells, field_size
 from atypia.workflows.case.density import DensityOptions
@@ -110,7 +110,7 @@ class PredictedSlides:
 
     def __repr__(self) -> str:
         counts = f"{len(self.done)} done, {len(self.kept)} kept, {len(self.failed)} failed"
-        return f"<PredictedSlides: {len(self.outcomes)} slides, {counts}; in {self.out}>"
+        return f"<PredictedSlides: {count_noun(len(self.outcomes), 'slide')}, {counts}; in {self.out}>"
 
 
 def predict_slides(
@@ -153,7 +153,7 @@ def predict_slides(
     >>> _ = Path("points.csv").write_text("x,y\\n100,100\\n150,90\\n")
     >>> found = predict_slides(jobs, "calls", engine="inline")
     >>> found
-    <PredictedSlides: 1 slides, 1 done, 0 kept, 0 failed; in calls>
+    <PredictedSlides: 1 slide, 1 done, 0 kept, 0 failed; in calls>
     >>> found.predictions("region").calls
     ['refused', 'refused']
     """

@@ -231,12 +231,12 @@ def slide_inputs(job: SlideJob, hashes: dict[Path, str]) -> dict[str, Any]:
         InputError: The folder of points has no file for the slide, or several.
     """
     try:
+        slide = slide_evidence(slide_file(job.slide))  # first: points of a slide that is not there are not missing
         file = points_file(job.points, job.slide) if job.points.is_dir() else job.points
         if file not in hashes:
             hashes[file] = file_sha256(file)
         own = {"mpp": job.mpp, "mpp_from": job.mpp_from, "origin": job.origin, "offset_px": job.offset_px}
         beside = {"beside": job.beside} if job.beside else {}
-        slide = slide_evidence(slide_file(job.slide))
         return {"slide": slide, "points": {file.name: hashes[file]}, **own, **beside}
     except OSError as error:
         shown = error.filename or job.slide

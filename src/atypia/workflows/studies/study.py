@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from atypia.base import runs
+from atypia.base.errors import count_noun
 from atypia.base.extras import NETWORKS, require
 from atypia.base.process.progress import Progress, silent
 from atypia.studies import files
@@ -65,7 +66,7 @@ class PlannedStudy(StudyFolderResults):
         return study_status(self.plan, self.folder)
 
     def __repr__(self) -> str:
-        return f"<PlannedStudy {self.plan.name}, {self.plan.size}: {len(self.plan.runs)} runs; in {self.folder}>"
+        return f"<PlannedStudy {self.plan.name}, {self.plan.size}: {count_noun(len(self.plan.runs), 'run')}; in {self.folder}>"
 
 
 @dataclass(frozen=True, repr=False)
@@ -131,7 +132,7 @@ class StudyReport:
     warnings: tuple[str, ...]
 
     def __repr__(self) -> str:
-        return f"<StudyReport: {len(self.tables)} tables, {len(self.plots)} plots; {self.page}>"
+        return f"<StudyReport: {count_noun(len(self.tables), 'table')}, {count_noun(len(self.plots), 'plot')}; {self.page}>"
 
 
 def study_folder(
@@ -325,7 +326,7 @@ def doubts_of(found: Status) -> list[str]:
     """What is missing in the tables, and why."""
     open_runs = found.counts["pending"] + found.counts["running"]
     return [
-        *([f"{open_runs} runs are not complete yet"] if open_runs else []),
+        *([f"{count_noun(open_runs, 'run is', 'runs are')} not complete yet"] if open_runs else []),
         *(f"failed: {label}, {fold} ({run}): {reason}" for label, fold, run, reason in found.failures),
         *(f"left out: {', '.join(labels)}: {text}" for text, labels in found.lacking.items()),
         *(f"not tested on {name}: {text}" for name, text in found.absent_tests.items()),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from atypia.base import records as r
-from atypia.base.errors import DataError
+from atypia.base.errors import DataError, count_noun
 from atypia.data.domains import midog_case, midog_slides, tupac_columns
 from atypia.data.sources.catalogue import Expected, RemoteFile, Source, SourceContents, add
 from atypia.data.sources.layouts import class_crops, existing_paths, natural
@@ -72,9 +72,11 @@ def read(folder: Path) -> SourceContents:
 
     there = {row[r.FIGURE_ID] for row in rows}
     lost = [figure for figure in training if figure not in there]
-    hints = [f"{TRAINING} names {len(lost)} figures without a crop, first {lost[0]}.png"] if lost else []
+    hints = [f"{TRAINING} names {count_noun(len(lost), 'figure')} without a crop, first {lost[0]}.png"] if lost else []
     blind = sum(row[r.FIGURE_ID] not in known for row in rows)
-    notes = [f"{blind} figures without slide, votes and phases: the table of all figures, AMI-BR.csv, is not there"]
+    notes = [
+        f"{count_noun(blind, 'figure')} without slide, votes and phases: the table of all figures, AMI-BR.csv, is not there"
+    ]
     return SourceContents(rows, root, tuple(notes if blind else ()), tuple(hints), positions)
 
 

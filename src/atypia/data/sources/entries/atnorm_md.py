@@ -6,7 +6,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from atypia.base import records as r
-from atypia.base.errors import DataError, must
+from atypia.base.errors import DataError, count_noun, must
 from atypia.data.sources.catalogue import Expected, RemoteFile, Source, SourceContents, add
 from atypia.data.sources.layouts import class_label, first_existing, published_crops
 from atypia.data.textfiles import TextTable, read_table
@@ -32,13 +32,15 @@ def read(folder: Path) -> SourceContents:
         row[r.VOTES] = votes.get(PurePosixPath(row[r.IMAGE]).stem)
     silent = sum(row[r.VOTES] is None for row in rows)
     if silent:
-        notes.append(f"{silent} crops without votes in {path.name}")
+        notes.append(f"{count_noun(silent, 'crop')} without votes in {path.name}")
     stems = {PurePosixPath(row[r.IMAGE]).stem for row in rows}
     lost = [stem for stem in votes if stem not in stems]
-    hints = [f"{path.name} names {len(lost)} figures without a crop, first {lost[0]}"] if lost else []
+    hints = [f"{path.name} names {count_noun(len(lost), 'figure')} without a crop, first {lost[0]}"] if lost else []
     against = sum(majority.get(PurePosixPath(row[r.IMAGE]).stem, row[r.LABEL]) != row[r.LABEL] for row in rows)
     if against:
-        notes.append(f"{against} crops lie in another class folder than {path.name} says; the folder's label is used")
+        notes.append(
+            f"{count_noun(against, 'crop lies', 'crops lie')} in another class folder than {path.name} says; the folder's label is used"
+        )
     return SourceContents(rows, root, tuple(notes), tuple(hints))
 
 

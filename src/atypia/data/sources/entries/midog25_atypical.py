@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from atypia.base import records as r
-from atypia.base.errors import DataError, must
+from atypia.base.errors import DataError, count_noun, must
 from atypia.data.domains import SCANNER_MPP, domain_columns, midog_case
 from atypia.data.sources.catalogue import Expected, Source, SourceContents, add
 from atypia.data.sources.layouts import class_label, first_existing, majority, natural
@@ -62,7 +62,9 @@ def read(folder: Path) -> SourceContents:
     notes = []
     against = sum(majority(row[r.VOTES]) not in (None, row[r.LABEL]) for row in rows)
     if against:
-        notes.append(f"{against} published labels are not the majority of their votes, which --labels votes takes")
+        notes.append(
+            f"{count_noun(against, 'published label is', 'published labels are')} not the majority of their votes, which --labels votes takes"
+        )
     if root is None:
         notes.append("labels only: the crops are not there")
     return SourceContents(rows, root, tuple(notes), positions=positions)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from atypia.base import records as r
-from atypia.base.errors import DataError, must
+from atypia.base.errors import DataError, count_noun, must
 from atypia.data.sources.catalogue import Expected, Source, SourceContents, add
 from atypia.data.sources.entries.ccmct import SLIDES as CCMCT_SLIDES
 from atypia.data.sources.layouts import class_label, first_existing, make_unique
@@ -55,10 +55,12 @@ def read(folder: Path) -> SourceContents:
     notes = []
     if repeated:
         notes.append(
-            f"{len(repeated)} crops are listed twice (first {repeated[0]}); the second mention of each has ~2 in its id"
+            f"{count_noun(len(repeated), 'crop is', 'crops are')} listed twice (first {repeated[0]}); the second mention of each has ~2 in its id"
         )
     if other:
-        notes.append(f"{other} rows with another label than AMF or NMF were left out")
+        notes.append(
+            f"{count_noun(other, 'row with another label than AMF or NMF was', 'rows with another label than AMF or NMF were')} left out"
+        )
     first = rows[0][r.IMAGE] if rows else ""
     root = next((folder / sub for sub in IMAGES if first and (folder / sub / first).is_file()), None)
     if root is None:

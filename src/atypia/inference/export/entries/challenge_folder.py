@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from atypia.inference.bundles.bundle import Bundle
+from atypia.inference.bundles.integrity import CONFIG_FILE, hashed_names
 from atypia.inference.classifier import Classifier
 from atypia.inference.export.challenge import replaceable, write_challenge
 from atypia.inference.export.forms import FORMS, Form, Options
-from atypia.inference.export.onnx import Exported, export_onnx
+from atypia.inference.export.onnx import Exported, differences_from_torch, export_onnx
 from atypia.inference.export.openvino import check_replaceable, folder_bytes
-from atypia.inference.runtimes.catalogue import ONNX_FILE
+from atypia.inference.runtimes.catalogue import ONNX_FILE, open_runtime
 
 
 def check(out: Path) -> None:
@@ -27,6 +29,18 @@ def direct(bundle: Bundle, out: Path, options: Options) -> Exported:
         exported = export_onnx(bundle, folder / ONNX_FILE, options.half, options.weights_file)
         write_challenge(folder, bundle.name, bundle.threshold, out)
     return Exported(out, folder_bytes(out), exported.logit_difference, exported.feature_difference)
+
+
+def stored(source: Path, bundle: Bundle, out: Path) -> Exported:
+    """Puts a bundle into a container as it is, with its network in 8-bit integers: the answers of `atypia predict`."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
+        folder.mkdir()
+        for name in (CONFIG_FILE, *sorted(hashed_names(source))):
+            shutil.copyfile(source / name, folder / name)
+        differences = differences_from_torch(bundle, open_runtime(folder, "onnx").run)
+        write_challenge(folder, bundle.name, bundle.threshold, out)
+    return Exported(out, folder_bytes(out), *differences)
 
 
 def several(bundles: Mapping[str, Bundle], name: str, out: Path, options: Options) -> Exported:
@@ -48,4 +62,6 @@ def from_onnx(network: bytes, bundle: Bundle, out: Path) -> None:
     write_challenge(network, bundle.name, bundle.threshold, out)
 
 
-FORMS.add("challenge", Form("challenge", "a container for MIDOG 2025, track 2", check, direct, from_onnx, several))
+FORMS.add(
+    "challenge", Form("challenge", "a container for MIDOG 2025, track 2", check, direct, from_onnx, several, stored)
+)

@@ -3,7 +3,7 @@
 import { describe } from "./card.js";
 import { button, fill, h, whole } from "./dom.js";
 import { decisionButtons, lookControls, modelSection, noteSection, opinionsSection, originSection, tagSection } from "./parts.js";
-import { shownName } from "./names.js";
+import { nameParts, shownName } from "./names.js";
 import { Scope } from "./scope.js";
 import { store } from "./store.js";
 
@@ -74,7 +74,8 @@ export class LargeView {
       this.title.textContent = "Loading …";
       return;
     }
-    this.title.textContent = shownName(figure);
+    const [head, tail] = nameParts(shownName(figure));
+    fill(this.title, h("span", {}, head), h("span", {}, tail));
     this.title.title = figure.figure_id;
     this.scope.show(figure, store.preferences.stain, `Crop of ${describe(figure)}`);
     const { settles } = this.#cursor;

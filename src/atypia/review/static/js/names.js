@@ -68,6 +68,11 @@ export const shownName = (figure) => {
   return UUID.test(name) ? `figure ${name.slice(0, 8)}` : name;
 };
 
+const TAIL = 14;
+
+/** A name in two parts, where it may be cut to fit: the end of a long one, which tells figures of a slide apart, stays. */
+export const nameParts = (name) => (name.length > 2 * TAIL ? [name.slice(0, -TAIL), name.slice(-TAIL)] : [name, ""]);
+
 /** Short name of a rater, different for each: as few letters as that needs. */
 export function initials(rater, raters) {
   const others = raters.filter((name) => name !== rater);

@@ -148,7 +148,7 @@ def test_text_that_is_not_utf8(whole: Path, figures: ReviewFigures, tmp_path: Pa
     with pytest.raises(DamagedError, match="UTF-8"):
         DecisionIntake(whole, figures)
     found = rescue(whole, tmp_path / "new.sqlite")
-    assert found.lost == 0 and any("notes lost characters" in line for line in found.notes)
+    assert found.lost == 0 and any("1 note lost characters" in line for line in found.notes)
 
 
 def test_lost_figures_need_the_data(whole: Path, figures: ReviewFigures, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_figures_placed_twice_or_unknown_cannot_be_allowed():
         check_split(split(("a1 a2", "b1", "a1")), manifest(), allow=everything)
     with pytest.raises(LeakageError, match="placed twice, first 'b1' in val and val"):
         check_split(split(("a1 a2", "b1 b1", "")), manifest(), allow=everything)
-    with pytest.raises(LeakageError, match="1 unknown figures, first 'x9'; fix: make a new split"):
+    with pytest.raises(LeakageError, match="1 unknown figure, first 'x9'; fix: make a new split"):
         check_split(split(("a1 a2", "x9", "")), manifest(), allow=everything)
 
 

@@ -189,7 +189,7 @@ def _numbers(figures: LabelledFigures, domains: dict[str, Rows]) -> Rows:
 
 
 def _spanning(domain: str, dropped: int, where: str) -> str:
-    return f"{count_noun(dropped, 'figure')} of other domains left out of {where}: in cases that {domain!r} has figures of too"
+    return f"left out of {where} because they share a case with {domain!r}: {count_noun(dropped, 'figure')} of other domains"
 
 
 add(

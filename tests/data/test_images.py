@@ -107,6 +107,14 @@ def test_sixteen_bit_keeps_the_high_byte(tmp_path: Path) -> None:
         assert read_header(path).mode == mode
 
 
+def test_sixteen_bits_of_which_a_camera_uses_fewer_are_refused() -> None:
+    camera = np.linspace(0, 4095, 12).astype(np.uint16)
+    words = r"16-bit samples reach up to 65,535, got none above 4,095; fix: .*4,095 for 12 bits"
+    for samples in (camera.reshape(3, 4), camera.reshape(2, 2, 3)):
+        with pytest.raises(DataError, match=words):
+            read_rgb(png16(samples))
+
+
 def test_cmyk_is_converted() -> None:
     cmyk = Image.fromarray(np.array([[[0, 255, 255, 0], [0, 0, 0, 255]]], np.uint8), "CMYK")
     assert read_rgb(encoded(cmyk, "TIFF")).tolist() == [[[255, 0, 0], [0, 0, 0]]]

@@ -220,6 +220,19 @@ def test_quarantined_figures_are_counted(training: Path, paint: Callable[..., Pa
     assert warnings[0] in collect(training).warnings
 
 
+def test_crops_of_another_field_than_the_model_s_are_told(training: Path) -> None:
+    bundle = replace(open_target(training).bundles[0][1], name="mine", field_um=8.0)
+    row = {r.DATASET: "d", r.LABEL: 1, r.WIDTH_PX: 32, r.HEIGHT_PX: 40}
+    scales = (0.25, 0.26, None, 0.5)
+    rows = [row | {r.FIGURE_ID: f"{n}", r.IMAGE: f"{n}.png", r.MPP: mpp} for n, mpp in enumerate(scales)]
+    (said,) = external.other_fields(bundle, Manifest.from_rows(rows, "theirs"))
+    assert said.startswith(
+        "theirs: by their µm/px 1 crop shows a field of 16 µm, and mine was trained on 8 µm; they are"
+    )
+    assert external.other_fields(bundle, Manifest.from_rows(rows[:3], "theirs")) == []
+    assert external.other_fields(replace(bundle, field_um=None), Manifest.from_rows(rows, "theirs")) == []
+
+
 def test_training_images_that_are_gone_do_not_stop_an_evaluation(
     training: Path, other: Manifest, tmp_path: Path
 ) -> None:

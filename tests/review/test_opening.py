@@ -66,6 +66,25 @@ def test_results_join_their_data_by_file(small_csv: Path, tmp_path: Path, form: 
     assert figures.id(2) == "gone, with a comma"
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("call", "Atypical ", r"`call` must be normal or atypical or .*, got 'Atypical ' for b; fix: predict again"),
+        ("p_atypical", 1.5, "`p_atypical` must be from 0 to 1, got 1.5 for b"),
+        ("p_atypical", float("nan"), "`p_atypical` must be known of a figure that is called, got nan for b"),
+        ("p_atypical", None, "`p_atypical` must be known of a figure that is called, got None for b"),
+        ("decision", 0, "`decision` must be 1 where the probability reaches the threshold, else 0, got 0 for b"),
+        ("p_atypical", 0.1, "`decision` must be 1 where the probability reaches the threshold, else 0, got 1 for b"),
+    ],
+)
+def test_results_that_were_changed_by_hand_are_refused(column: str, value: object, words: str, tmp_path: Path) -> None:
+    rows = results_table([("a", "a.png", 0.1), ("b", "b.png", 0.9), ("c", "c.png", None)]).to_pylist()
+    rows[1][column] = value
+    pq.write_table(pa.Table.from_pylist(rows, schema=RESULTS_SCHEMA), tmp_path / "calls.parquet")
+    with pytest.raises(DataError, match=rf"^calls\.parquet: {words}"):
+        open_figures(Opening((str(tmp_path / "calls.parquet"),)))
+
+
 def test_results_of_several_slides_get_unique_ids(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

@@ -62,6 +62,15 @@ def test_rows_are_those_of_the_file_in_the_order_of_the_input(model: Path, folde
     assert repr(found) == "<PredictedCase: 5 figures, 0 of them refused; by probe-tiny-cnn-fold-1>"
 
 
+def test_images_without_colour_are_counted(model: Path, folder: Path, pages: Sequence[Image.Image]) -> None:
+    said = "; the figures that models are trained on are in colour"
+    assert not any(said in text for text in predict_crops(folder, model).warnings)
+    pages[2].convert("L").save(folder / "2.png")
+    assert f"1 image is grey (first: 2.png){said}" in predict_crops(folder, model).warnings
+    pages[3].convert("L").convert("RGB").save(folder / "3.png")
+    assert f"2 images are grey (first: 2.png){said}" in predict_crops(folder, model).warnings
+
+
 def test_rows_are_held_only_where_they_are_asked_for(model: Path, folder: Path) -> None:
     found = predict_request(Request((str(folder),)), Classifier.load(model))
     assert found.rows is None and found.summary.total.scored == 5

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.artifacts import lock
 from atypia.base.errors import AbsentError, AtypiaError, InputError, count_noun, must
@@ -24,6 +25,9 @@ from atypia.inference.classifier import named_model
 from atypia.inference.predict import check_task, score
 from atypia.inference.predictions import predictions_table, read_predictions, write_predictions
 from atypia.splits.split import Split
+
+SAME_FIELD: Final = 0.05
+"""Fields that differ by no more than this share are one: µm/px are stated with few digits."""
 
 
 @dataclass(frozen=True)
@@ -114,12 +118,30 @@ def check_set(target: Target, manifest: Manifest, allow: Iterable[str] = (), pro
     else:
         warnings = [*_check_same_data(first, manifest, allow),
                     *check_pair_names(str(first.training.get("data", "")), manifest, allow=allow)]  # fmt: skip
-    warnings = [*(f"{manifest.name}: {text}" for text in manifest.notes), *warnings]
+    warnings = [*(f"{manifest.name}: {text}" for text in manifest.notes), *other_fields(first, manifest), *warnings]
     if store.quarantined:
         warnings.append(
             f"{manifest.name}: {count_noun(len(store.quarantined), 'figure')} left out because their images cannot be read"
         )
     return CheckedSet(store, tuple(warnings))
+
+
+def other_fields(bundle: Bundle, manifest: Manifest) -> list[str]:
+    """A warning where crops, which are scored whole, show by their µm/px another field than the model was trained on."""
+    table = manifest.table
+    mpp, width, height = (table[name].to_numpy().astype(np.float64) for name in (r.MPP, r.WIDTH_PX, r.HEIGHT_PX))
+    shown = mpp * np.minimum(width, height)
+    shown = shown[np.isfinite(shown) & ~table[r.X_PX].is_valid().to_numpy()]
+    if not bundle.geometry.is_whole or bundle.field_um is None or not len(shown):
+        return []
+    apart = shown[np.abs(shown / bundle.field_um - 1) > SAME_FIELD]
+    if not len(apart):
+        return []
+    crops = count_noun(len(apart), "crop shows", "crops show")
+    return [
+        f"{manifest.name}: by their µm/px {crops} a field of {np.median(apart):.3g} µm, and {bundle.name} was trained on "
+        f"{bundle.field_um:g} µm; they are scored whole, where `atypia predict` and `atypia calibrate` cut the model's field"
+    ]
 
 
 def evaluate(

@@ -214,7 +214,7 @@ def _stream(
             left -= len(inputs)
             told.expected.add(count_images(inputs), left == 0)
             stream = crop_files(inputs, whole, batch_size=size, skipped=told.skipped, **size_of)
-            before = yield from numbered(stream, before)
+            before = yield from numbered(_grey_told(stream, told), before)
             continue
         for given in inputs:
             left -= 1
@@ -228,6 +228,20 @@ def _stream(
                 geometry, log = classifier.slide_geometry, SlideLog(told.notes, told.bounds)
                 stream = slide_crops(given, points, geometry, batch_size=size, reading=request.reading, log=log)
             before = yield from numbered(stream, before)
+
+
+def _grey_told(stream: Iterator[CropBatch | Refusal], told: StreamNotes) -> Iterator[CropBatch | Refusal]:
+    """The same stream; images without colour, which no model is trained on, are counted in a note at its end."""
+    found: list[str] = []
+    for item in stream:
+        if isinstance(item, CropBatch):
+            red, green, blue = (item.crops[..., channel] for channel in range(3))
+            grey = ((red == green) & (green == blue)).all(axis=(1, 2))
+            found += [item.ids[row] for row in grey.nonzero()[0]]
+        yield item
+    if found:
+        images = count_noun(len(found), "image is", "images are")
+        told.notes.append(f"{images} grey (first: {found[0]}); the figures that models are trained on are in colour")
 
 
 def numbered(stream: Iterator[CropBatch | Refusal], before: int) -> Generator[CropBatch | Refusal, None, int]:

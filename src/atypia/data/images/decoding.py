@@ -7,7 +7,7 @@ RGB, YCbCr                             8-bit RGB as it is
 grey (L)                               the same value three times
 palette (P), CMYK                      converted (CMYK without its colour profile)
 with transparency (RGBA, LA, a key)    composited over white, the colour of empty glass
-16 bits per sample                       the high byte of each sample
+16 bits per sample                       the high byte of each sample; refused if all are dark, as those of 12-bit cameras are
 bilevel, 32-bit, float, CIELAB         refused: no H&E image is stored this way, and any scaling would be a guess
 several pages                          refused unless the caller selects a page
 PNG with wrong checksums                refused: its pixels are not those that were saved
@@ -50,6 +50,8 @@ _MAGIC = (
 )
 # A decoder stops once it has all pixels, so a file truncated in its last bytes would pass.
 _ENDINGS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
+_DARK = 64
+"""All 16-bit samples below this high byte: 14 bits or fewer are used, and no H&E image is so dark."""
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 _MODES = {
@@ -314,6 +316,16 @@ def _full_mode(image: Image.Image) -> str:
 
 
 def _to_rgb(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
+    deep = _full_mode(image).endswith(";16")
+    pixels = _converted(image, name)
+    if deep and pixels.max(initial=0) < _DARK:
+        got = f"none above {256 * int(pixels.max(initial=0)) + 255:,}"
+        fix = "save it as 8-bit RGB PNG, divided by the range that its camera uses (4,095 for 12 bits)"
+        raise DataError(must(name, "an image whose 16-bit samples reach up to 65,535", got, fix))
+    return pixels
+
+
+def _converted(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
     mode = image.mode
     if mode in _SIXTEEN_BIT:
         high = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)

@@ -73,9 +73,8 @@ def from_manifest(
         threshold, of_several = one_threshold(scored.thresholds)
         notes += of_several
         if scored.unknown:
-            notes.append(
-                f"{count_noun(scored.unknown, 'prediction is of a figure that is', 'predictions are of figures that are')} not in {manifest.name}"
-            )
+            words = "prediction is of a figure that is", "predictions are of figures that are"
+            notes.append(f"{count_noun(scored.unknown, *words)} not in {manifest.name}")
     return replace(
         _unclassified(manifest.name, source, t, places),
         slides=files,

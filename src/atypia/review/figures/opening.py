@@ -8,26 +8,30 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from atypia.base import records as r
 from atypia.base import runs
-from atypia.base.errors import DataError, InputError, must
+from atypia.base.errors import DataError, InputError, brief, must
 from atypia.base.files.regularfiles import open_regular
 from atypia.base.files.spreadsheet import unescape_formula
 from atypia.data.manifest import Manifest
 from atypia.data.sources.opening import open_data
+from atypia.inference.bundles.decision import CALLS
 from atypia.inference.predictions import PREDICTIONS_SCHEMA
-from atypia.inference.results import CALL, RESULTS_SCHEMA, is_results, with_all_columns
+from atypia.inference.results import CALL, CALLED_REFUSED, RESULTS_SCHEMA, is_results, with_all_columns
 from atypia.review.figures import scores
-from atypia.review.figures.figures import ReviewFigures
+from atypia.review.figures.figures import ReviewFigures, coded, floats
 from atypia.review.figures.from_json import JSON_RESULTS, read_json_results
 from atypia.review.figures.from_tables import from_manifest, from_results
 
 STUDY: Final = "plan.json"
 MANY: Final = "slides.csv"
 RESULTS_NAME: Final = "results.parquet"
+ROUNDING: Final = 1e-4
+"""Probabilities this near to their threshold may lie on its other side in a file of rounded numbers."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +132,32 @@ def read_results(path: Path) -> pa.Table:
     """Reads results of ``atypia predict``: CSV, Parquet, JSON, JSON lines or GeoJSON.
 
     Raises:
-        DataError: The file is damaged or contains something else.
+        DataError: The file is damaged or contains something else; or a figure's values cannot be, as after a change by hand.
     """
+    table = _read(path)
+    p, threshold, decided = (floats(table[name]) for name in (r.P_ATYPICAL, r.THRESHOLD, r.DECISION))
+    calls, known = coded(table[CALL]), ~np.isnan(p)
+    strange = [name for name in calls.names if name not in CALLS]
+    apart = np.abs(p - threshold) > ROUNDING
+    for wrong, column, expected in (
+        (calls.mask(strange), CALL, " or ".join(CALLS)),
+        (known & ~((p >= 0) & (p <= 1)), r.P_ATYPICAL, "from 0 to 1"),
+        (~known & ~calls.mask((CALLED_REFUSED,)), r.P_ATYPICAL, "known of a figure that is called"),
+        (
+            known & apart & (decided != (p >= threshold)),
+            r.DECISION,
+            "1 where the probability reaches the threshold, else 0",
+        ),
+    ):
+        if wrong.any():
+            at = int(np.flatnonzero(wrong)[0])
+            got = f"{brief(table[column][at].as_py())} for {table[r.FIGURE_ID][at].as_py()}"
+            fix = "predict again, or undo the change of this file"
+            raise DataError(f"{path.name}: {must(column, expected, got, fix)}")
+    return table
+
+
+def _read(path: Path) -> pa.Table:
     try:
         if path.suffix.lower() in JSON_RESULTS:
             return read_json_results(path)

@@ -230,6 +230,18 @@ def test_a_stop_says_what_is_kept(atypia: Callable[..., Any], monkeypatch: pytes
     assert "stopped; no finished slide is there yet, the same command continues" in ended.err
 
 
+def test_a_review_that_is_stopped_lost_nothing(atypia: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def serve(_: object, ready: Callable[[str, Path], None]) -> None:
+        ready("http://127.0.0.1:1/", Path("decisions.sqlite"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("atypia.review.server.serving.serve", serve)
+    ended = atypia("serve", "mine.csv", "--no-open")
+
+    assert ended.code == 130 and ended.out == "http://127.0.0.1:1/\n"
+    assert "stopped; all decisions are kept, the same command continues" in ended.err
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437", "utf-8"])
 def test_output_takes_every_code_page(encoding: str) -> None:
     commands = [("--help",), ("predict", "--help"), ("data", "list"), ("data", "list", "--json")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atypia.base.errors import InputError, count_noun, must
-from atypia.cli.shared.console import note
+from atypia.cli.shared.console import keeps, note
 from atypia.cli.shared.options import Root
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def register(app: typer.Typer) -> None:
             print(address, flush=True)
             note(f"decisions: {file}")
             note("stop with Ctrl-C; every decision is already on disk")
+            keeps("all decisions")
             if not no_open:
                 import threading
                 import webbrowser

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from atypia.reports.drawing.plot_files import write_plots
+from atypia.reports.drawing.plot_files import draw, write_plots
 from atypia.reports.drawing.plot_svg import heat_svg
 from atypia.reports.drawing.tables import Column, Table
 from atypia.reports.drawing.values import Spread
@@ -50,6 +51,19 @@ def test_no_two_names_of_rows_or_columns_read_alike() -> None:
     svg = str(heat_svg(replace(heat, rows=names, columns=names)))
     labels = re.findall(r'text-anchor="(?:start|end)">([^<]+)</text>', svg)
     assert len(labels) == 7 and len(set(labels)) == 7
+
+
+def test_ten_columns_do_not_run_into_each_other() -> None:
+    names = [f"3D Histech | VMU Vienna | canine | tumour {number}" for number in range(10)]
+    (heat,) = heat_maps(table())
+    heat = replace(heat, rows=names, columns=names, values=[[0.5] * 10] * 10)
+    box = re.search(r'viewBox="0 0 (\d+) ', str(heat_svg(heat)))
+    cells = re.findall(r'<rect class="heat" x="([\d.]+)"', str(heat_svg(heat)))[:10]
+    assert box is not None and float(cells[1]) - float(cells[0]) >= 30 and float(cells[-1]) + 28 <= int(box[1])
+    figure = draw(heat)
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+    assert all(one.x1 < other.x0 for one, other in pairwise(boxes)) and min(one.y0 for one in boxes) > 0
 
 
 def test_it_is_drawn_on_the_page_and_as_files(tmp_path: Path) -> None:

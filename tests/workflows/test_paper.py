@@ -67,6 +67,9 @@ def test_without_a_study_the_published_numbers_are_there_at_once(tmp_path: Path)
     assert len(rows) > 10 and all(
         str(row[1])[1:] in page for row in rows
     )  # the box says what the page of the docs says
+    order = [part.name for part in paper_text("atey").parts]
+    places = [order.index(str(row[0])) for row in rows if row[0] in order]
+    assert places == sorted(places)
     refused = CliRunner().invoke(app, ["paper", "atey", "--study", str(tmp_path / "none"), "--out", str(tmp_path)])
     assert refused.exit_code != 0 and "--study" in str(refused.exception)
 

@@ -31,12 +31,14 @@ from atypia.reports.drawing.values import format_value
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Increased when the same plot is drawn differently."""
 DRAWN: Final = ".drawn.json"
 """File with the content hashes of drawn plots, so that unchanged ones are not drawn again."""
 DASHES: Final = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1)), (0, (8, 2)), (0, (1, 1)))
 LABEL_CHARACTERS, LEGEND_CHARACTERS, WRAPPED_CHARACTERS = 48, 84, 96
+MOST_LEVEL: Final = 6
+"""Of a heat map's columns whose names stand level beneath."""
 
 
 def write_plots(charts: Iterable[Drawing], folder: Path) -> list[Path]:
@@ -87,7 +89,7 @@ def _draw_chart(chart: LinePlot) -> Figure:
     from matplotlib.figure import Figure
 
     square = chart.diagonal or not chart.log_x
-    legend = 0.55 + 0.19 * len(chart.curves)
+    legend = 0.58 + 0.17 * len(chart.curves)
     height = (4.4 if square else 3.0) + legend
     figure = Figure(figsize=(5.0, height) if square else (WIDTH_INCHES, height))
     axis = figure.subplots()
@@ -195,7 +197,9 @@ def _draw_confusions(chart: ConfusionPlot) -> Figure:
 def _draw_heat(heat: HeatMap) -> Figure:
     from matplotlib.figure import Figure
 
-    inches = 1.9 + 0.42 * len(heat.rows)
+    upright = len(heat.columns) > MOST_LEVEL  # names side by side would run into each other
+    below = 2.0 if upright else 1.1
+    inches = 0.8 + below + 0.42 * len(heat.rows)
     figure = Figure(figsize=(WIDTH_INCHES, inches))
     axis = figure.subplots()
     shades = np.array([[heat.strength(value) for value in line] for line in heat.values])
@@ -204,13 +208,14 @@ def _draw_heat(heat: HeatMap) -> Figure:
         value = heat.values[i][j]
         axis.text(j, i, "n/a" if math.isnan(value) else f"{value:.3f}", ha="center", va="center", color=INK, fontsize=8)
     names = fitted([*heat.rows, *heat.columns], WRAPPED_CHARACTERS)
-    axis.set_xticks(range(len(heat.columns)), [textwrap.fill(names[n], 16) for n in heat.columns], fontsize=6.5)
+    of_column = [textwrap.fill(names[n], 24 if upright else 16) for n in heat.columns]
+    axis.set_xticks(range(len(heat.columns)), of_column, fontsize=6.5, rotation=90 if upright else 0)
     axis.set_yticks(range(len(heat.rows)), [textwrap.fill(names[n], 32) for n in heat.rows], fontsize=7)
     axis.tick_params(length=0)
     axis.set_xlabel(heat.column_title)
     axis.set_ylabel(heat.row_title)
     axis.set_title(format_value(heat.title), loc="left", wrap=True)
-    figure.subplots_adjust(left=0.3, right=0.98, top=1 - 0.4 / inches, bottom=1.1 / inches)
+    figure.subplots_adjust(left=0.3, right=0.98, top=1 - 0.4 / inches, bottom=below / inches)
     return figure
 
 

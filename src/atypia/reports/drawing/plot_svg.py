@@ -29,6 +29,8 @@ CHART_WIDTH, CHART_HEIGHT = 340, 330
 FOREST_WIDTH: Final = 400
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 40
 LABEL_HEIGHT, DETAIL_HEIGHT, POINT_HEIGHT, ROW_GAP = 16, 13, 12, 9
+CELL_WIDTH: Final = 30
+"""Of a heat map, at least: its values have four characters."""
 HEAT_CHARACTERS, FOREST_CHARACTERS, WIDE_CHARACTERS = 24, 58, 64
 SHAPES: Final = (
     "M-3.2 0a3.2 3.2 0 1 0 6.4 0a3.2 3.2 0 1 0 -6.4 0z",
@@ -150,14 +152,17 @@ def heat_svg(heat: HeatMap) -> Markup:
     long = any(len(name) > HEAT_CHARACTERS for name in names)
     labels: list[str] = [*numbers, *(name for name in names if long and name not in numbers)]
     numbers |= {name: numbers.get(name, labels.index(name) + 1) for name in labels}
-    left, side = 148, min(46.0, (FOREST_WIDTH - 152) / max(1, len(heat.columns)))
+    left, most = 148, max(1, len(heat.columns))
+    width = max(FOREST_WIDTH, left + 4 + CELL_WIDTH * most)
+    side = min(46.0, (width - left - 4) / most)
     height = 26.0
     bottom = 20 + height * len(heat.rows)
-    parts = [_open(FOREST_WIDTH, bottom + 22 + 14 * len(labels), heat.title)]
+    parts = [_open(width, bottom + 22 + 14 * len(labels), heat.title)]
     parts += [_text(left + side * (j + 0.5), 14, str(j + 1)) for j, _ in enumerate(heat.columns)]
     for i, (name, values) in enumerate(zip(names, heat.values, strict=True)):
         y = 20 + height * i
-        short = f"{numbers[name]}  {name[: HEAT_CHARACTERS - 4]}…" if len(name) > HEAT_CHARACTERS else name
+        cut = name[: HEAT_CHARACTERS - 5 - len(str(numbers[name]))]
+        short = f"{numbers[name]}  {cut}…" if len(name) > HEAT_CHARACTERS else name
         short = short if not long or len(name) > HEAT_CHARACTERS else f"{numbers[name]}  {name}"
         parts.append(f"<g><title>{escape(name)}</title>{_text(left - 6, y + height / 2 + 4, short, 'end')}</g>")
         for j, value in enumerate(values):

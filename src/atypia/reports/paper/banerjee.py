@@ -114,9 +114,9 @@ def _printed_p() -> list[list[Value]]:
 
 
 def _p(tests: Sequence[GroupTest], by_fold: bool) -> str:
-    """The p-value of one unit, in words; two and more digits as in the paper."""
+    """The p-value of one unit, with the digits and in the form of the printed ones: 2.91e-8."""
     p = next((test.outcome.p for test in tests if (test.unit == BY_FOLD) == by_fold), math.nan)
-    return "n/a" if math.isnan(p) else f"{p:.2e}" if p < 0.001 else f"{p:.2f}"
+    return "n/a" if math.isnan(p) else f"{p:.2e}".replace("e-0", "e-") if p < 0.001 else f"{p:.2f}"
 
 
 def _figure_2(own: Sequence[OwnStudy]) -> PaperItem:

@@ -57,10 +57,14 @@ def paper_items(
 
 
 def departures_table(name: str, departures: Sequence[PaperDeparture]) -> Table:
-    """What differs from a paper, by part: what recipes and studies say, then what holds for all of them."""
+    """What differs from a paper, by part: what recipes and studies say, and what holds for all of them."""
     columns = [Column("part"), Column("differs from the paper", "differs"), Column("by")]
-    general = [PaperDeparture(part.name, part.text, EVERYWHERE) for part in paper_text(name).parts if part.text]
-    rows: list[list[Value]] = [[one.part, one.text, one.source] for one in [*departures, *general]]
+    parts = paper_text(name).parts
+    general = [PaperDeparture(part.name, part.text, EVERYWHERE) for part in parts if part.text]
+    # What a study changes, then the parts in the paper's order, then what the paper leaves open.
+    place = {NOT_GIVEN: len(parts), **{part.name: number for number, part in enumerate(parts)}}
+    found = sorted([*departures, *general], key=lambda one: place.get(one.part, -1))
+    rows: list[list[Value]] = [[one.part, one.text, one.source] for one in found]
     notes = ["generated: from what recipes and studies say of their paper, their values, and the study that was run; "
              f"«{EVERYWHERE}»: whatever the recipe"]  # fmt: skip
     return Table(f"Differs from {PAPERS[name].citation.split(',')[0]}", columns, rows, notes)

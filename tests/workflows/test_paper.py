@@ -120,6 +120,7 @@ def test_every_place_that_the_page_names_is_there() -> None:
 
 def test_each_difference_has_a_row_and_depends_on_what_there_is() -> None:
     """A difference of a part without a row, or with a misspelt key, would be said nowhere."""
+    assert {notes.of for notes in shipped_notes().values()} == set(PAPERS)
     for source, notes in shipped_notes().items():
         parts = [part.name for part in paper_text(notes.of).parts]
         assert len(parts) == len(set(parts))

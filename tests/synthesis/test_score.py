@@ -128,6 +128,17 @@ def test_fidelity_is_judged_by_real_crops_of_other_folds(samples: Manifest, toys
     assert check_generated(split, pooled) == []
 
 
+def test_what_is_too_few_to_be_measured_is_said() -> None:
+    sides = {"training": None, "other": None}
+    values = {
+        "set": "made", "features": "tiny-cnn at 64 px", "real": "toys", "notes": [], "classes": {"atypical": sides},
+        "figures": {"generated": 4, "training": 20, "other": 0}, "memorisation": None, "label_fidelity": [],
+    }  # fmt: skip
+    text = score_text(values)
+    assert text.count("No distances of atypical to real figures (training): at least 12 of each are needed.") == 1
+    assert "(other)" not in text and "Copies were not looked for: that needs training figures of two cases" in text
+
+
 def test_bad_scores(samples: Manifest, toys: Path) -> None:
     real = open_data(str(toys))
     with pytest.raises(InputError, match="must be a set of generated crops, got real figures"):

@@ -33,6 +33,8 @@ SCORE, TABLE, SHEET = "score.json", "score.md", "score.png"
 SIDE_PX: Final = 128
 """Side, in pixels, to which generated and real crops are resized for the features."""
 NEIGHBOURS: Final = 5
+FEWEST: Final = 2 * (NEIGHBOURS + 1)
+"""Least figures of each of two sets that are compared: half of them must have that many neighbours."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ def _vectors(store: CropStore, backbone: str, progress: Progress) -> tuple[npt.N
 def _compared(real: npt.NDArray[np.float64], made: npt.NDArray[np.float64], seed: int) -> dict[str, Any] | None:
     """All distances between two sets, and between halves of the real one; None if there are too few figures."""
     n = min(len(real), len(made))
-    if n < 2 * (NEIGHBOURS + 1):
+    if n < FEWEST:
         return None
     rng = generator(seed, "score")
     own, other = real[rng.permutation(len(real))[:n]], made[rng.permutation(len(made))[:n]]
@@ -271,6 +273,13 @@ def score_text(values: dict[str, Any]) -> str:
     """The score as Markdown."""
     lines = [f"# {values['set']}", "", f"Features: {values['features']}. Real: {values['real']}.", ""]
     lines += [line for note in values["notes"] for line in (f"Note: {note}.", "")]
+    lines += [
+        line
+        for name, sides in values["classes"].items()
+        for side, found in sides.items()
+        if found is None and (side == "training" or values["figures"][side])
+        for line in (f"No distances of {name} to real figures ({side}): at least {FEWEST} of each are needed.", "")
+    ]
     lines += ["| class | against | figures | FID | KID | precision | recall | density | coverage |"]
     lines += ["|---|---|---|---|---|---|---|---|---|"]
     for name, sides in values["classes"].items():
@@ -281,7 +290,9 @@ def score_text(values: dict[str, Any]) -> str:
             lines.append(_line(name, f"real, {side}, half", found["half"]))
             lines.append(_line("real", f"real, {side}, halves", found["real_halves"]))
     memory = values["memorisation"]
-    if memory is not None:
+    if memory is None:
+        lines += ["", "Copies were not looked for: that needs training figures of two cases or more."]
+    else:
         q = "q0.5"
         lines += [
             "",

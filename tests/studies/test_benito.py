@@ -16,9 +16,14 @@ from PIL import Image
 from tests.fixtures.layouts import cmc
 from tests.fixtures.published import figure
 
+from atypia.backbones.catalogue import BACKBONES, IMAGENET_MEAN, IMAGENET_STD
 from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.artifacts import read_json
+from atypia.data.augment.colour import Jitter
+from atypia.data.augment.pipeline import augmentation
+from atypia.data.augment.spatial import Affine, Flip
+from atypia.data.augment.texture import Sharpness
 from atypia.data.manifest import Manifest
 from atypia.data.sources.catalogue import SOURCES, Expected
 from atypia.engines.tasks import Setup
@@ -29,12 +34,12 @@ from atypia.studies.run import run_study
 from atypia.synthesis.generator import Generator, load_generator
 from atypia.training.recipe import load_recipe
 
-SIDE, CASES, PER_CASE = 128, 7, 6
-MITOSES = 12
+SIDE, CASES, PER_CASE = 128, 6, 4
+MITOSES = 8
 """On each of the two pretraining slides, beside as many look-alikes."""
-ADDED, EPOCHS = 24, 6
+ADDED, EPOCHS = 12, 6
 GENERATOR = {
-    "autoencoder.channels": [8, 8, 8, 16], "autoencoder.layers": 1, "autoencoder.groups": 4, "autoencoder.attention": False,
+    "autoencoder.channels": [4, 4, 4, 8], "autoencoder.layers": 1, "autoencoder.groups": 4, "autoencoder.attention": False,
     "denoiser.layers": 1, "denoiser.heads": 2, "denoiser.head_dim": 16, "diffusion.steps": 20, "sheet_every": 0,
     **{f"{stage}.{part}": {"epochs": 2, "batch_size": 8, "lr": 0.003}
        for stage in ("pretrain", "finetune") for part in ("autoencoder", "denoiser")},
@@ -111,7 +116,7 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walked]:
     small = {"benito-convnext": "tiny-cnn", "benito-lunit": "tiny-vit"}
     for row in values["models"]:
         epochs = EPOCHS if row["recipe"] == "benito-convnext" else 1
-        row |= {"backbones": [small[row["recipe"]]], "set": {"epochs": epochs, "batch_size": 12, "optimiser.lr": 3e-3}}
+        row |= {"backbones": [small[row["recipe"]]], "set": {"epochs": epochs, "batch_size": 8, "optimiser.lr": 3e-3}}
     (folder / "small.yaml").write_text(yaml.safe_dump(values), "utf-8")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("ATYPIA_HOME", str(folder / "home"))
@@ -145,6 +150,13 @@ def test_the_plan_is_the_paper_s(walked: Walked) -> None:
         recipe: Any = load_recipe(name)[1]
         assert (recipe.input_px, recipe.optimiser.name, recipe.optimiser.lr) == (side, "nadam", rate)
         assert (recipe.epochs, recipe.batch_size, recipe.schedule.restart_epochs) == (25, 16, 5)
+        assert (recipe.loss.name, recipe.loss.positive_weight, recipe.sampler.name) == ("bce", 1.0, "uniform")
+        assert recipe.normalisation is None and recipe.select.metric == "auroc" and recipe.select.best
+        pipeline = augmentation(recipe.augment)
+        assert pipeline.spatial == (Flip(0.5, 0.5), Affine(30, (0.95, 1.25), 0.05))
+        assert pipeline.photometric == (Jitter(0.15, 0.15, 0.15, 0.05), Sharpness((0.25, 0.25), 0.5))
+    convnext = BACKBONES["convnext-s"]
+    assert (convnext.mean, convnext.std) == (IMAGENET_MEAN, IMAGENET_STD)
 
 
 def test_the_unlabelled_stage_learns_from_mitoses_of_both_sets_alone(walked: Walked) -> None:

@@ -40,7 +40,7 @@ def test_recipe_trains_scores_and_reloads(name: str, phantom: Manifest, tmp_path
         "geometry.out_px=64",
         "sampler.draws=48",
     ]
-    if shipped.patches is not None:  # of slides; see tests/training/test_ammeling.py
+    if shipped.patches is not None:  # of slides; see tests/studies/test_ammeling.py
         changes += ["geometry.side_px=null", "patches=null", "view=1.0", "sampler.random_share=0"]
     if shipped.classifiers:
         changes += ["terms.distillation.teachers=[]"]  # the moving average teaches where no other training is there

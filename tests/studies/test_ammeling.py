@@ -14,6 +14,10 @@ from tests.fixtures.published import REGION_PX, write_regions
 
 from atypia.base import runs
 from atypia.base.errors import InputError, LeakageError
+from atypia.data.augment.colour import Jitter
+from atypia.data.augment.pipeline import Pipeline
+from atypia.data.augment.spatial import Affine, Flip
+from atypia.data.augment.texture import Blur
 from atypia.data.sources.catalogue import SOURCES, Expected
 from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.predictions import read_predictions
@@ -67,8 +71,9 @@ class Watched:
     """What was drawn in the trainings of a study."""
 
     def __init__(self, patched: pytest.MonkeyPatch) -> None:
-        self.random, self.negative, self.moves, self.relabelled, self.seen = 0, 0, list[np.ndarray](), 0, set[int]()
-        drawn, draw = PseudoEpoch.drawn, Patches.draw
+        self.random, self.negative, self.relabelled, self.seen = 0, 0, 0, set[int]()
+        self.moves, self.shown, self.pipelines = list[np.ndarray](), list[np.ndarray](), set[Pipeline]()
+        drawn, draw, augmented = PseudoEpoch.drawn, Patches.draw, Pipeline.__call__
 
         def kinds(sampler: PseudoEpoch, rng: np.random.Generator) -> np.ndarray:
             found = drawn(sampler, rng)
@@ -84,6 +89,12 @@ class Watched:
             self.seen.add(of.seen_px)
             return moves, targets
 
+        def shows(pipeline: Pipeline, images: Any, generator: Any, seen: Any = None, moves: Any = None) -> Any:
+            self.pipelines.add(pipeline)
+            self.shown += [] if moves is None else [moves.numpy()]
+            return augmented(pipeline, images, generator, seen, moves)
+
+        patched.setattr(Pipeline, "__call__", shows)
         patched.setattr(PseudoEpoch, "drawn", kinds)
         patched.setattr(Patches, "draw", patches)
 
@@ -113,6 +124,10 @@ def test_each_part_does_its_work_beside_the_others(ran: tuple[Any, Watched]) -> 
     moves = np.concatenate(watched.moves)
     assert watched.seen == {224} and 20 <= np.abs(moves).max() <= 22
     assert watched.relabelled > 0  # a mitotic figure beside a look-alike, or in a random place
+    assert np.array_equal(np.concatenate(watched.shown), moves)  # the tissue that is seen is the one that has the label
+    (pipeline,) = watched.pipelines  # of end-to-end and LoRA alike, with the strengths of the published code
+    assert pipeline.spatial == (Flip(0.5, 0.5), Affine(180, probability=0.5)) and pipeline.fill == "reflect"
+    assert pipeline.photometric == (Jitter(0.1, 0.1, 0.1, 0.1, 0.5), Blur((0.1, 1.0), 0.1))
     losses = dict[str, list[list[float]]]()
     for folder in done.folder.glob(f"{files.RUNS}/*/*/{runs.METRICS}"):
         lines = [json.loads(line) for line in folder.read_text("utf-8").splitlines()]

@@ -222,8 +222,9 @@ def main() -> None:
     else:
         left_out_table(asked.model, facts | {"wall_time": f"{time.perf_counter() - began:.0f} s"})
     if asked.card:
-        members = bundle.training.get("of", [])
-        card = (CARDS / f"{asked.model}.md").read_text("utf-8").replace("@COUNT@", str(len(members)))
+        card = (CARDS / f"{asked.model}.md").read_text("utf-8")
+        for said, key in (("@COUNT@", "of"), ("@JUDGES@", "decided_by")):
+            card = card.replace(said, str(len(bundle.training[key])))
         before, _, after = card.split(MARK)
         (model / CARD_FILE).write_text(f"{before}{card_tables(asked.model)}\n{after}", "utf-8")
         write_hashes(model)

@@ -43,8 +43,8 @@ OTHERS: Final = "others"
 AMOUNT: Final = re.compile(r", got -?\d[\d.e+-]*(?=; )")
 """What differs between figures that are refused for one reason, as a position outside the slide; results keep it."""
 LOOK_ALIKES: Final = (
-    "Every figure must be a mitosis: non-mitotic look-alikes are mostly called atypical (by the shipped model 14 of "
-    "18 and 41 of 45 dark non-mitotic figures in a trial)."
+    "Every figure must be a mitosis: non-mitotic look-alikes are mostly called atypical (by an earlier shipped "
+    "model 14 of 18 and 41 of 45 dark non-mitotic figures, in two trials)."
 )
 STACKS: Final = (".tif", ".tiff")
 """Files that may contain many crops, whose figures are then their pages; other crops are counted by folder."""

@@ -43,8 +43,10 @@ def test_it_fits_the_repository_and_says_what_it_is() -> None:
     assert load_bundle(MODELS / TESTED).name == TESTED and load_bundle(MODELS / TESTED).training["data"] == "ami-br"
     bundle = load_bundle(FOLDER)
     assert bundle.name == SHIPPED and bundle.field_um == pytest.approx(32.0)
-    assert bundle.training["data"] == "ami-br+atnorm-br" and bundle.training["protocol"] == "lodo"
-    assert len(bundle.decision.fitted[LEFT_OUT_KEY]) == len(bundle.training["of"])  # each network, its laboratory
+    facts = bundle.training
+    assert facts["data"] == "ami-br+atnorm-br" and facts["decided_on"] == "test" and len(facts["of"]) > 1
+    assert len(bundle.decision.fitted[LEFT_OUT_KEY]) == len(facts["decided_by"])  # each that judges lacks a laboratory
+    assert not set(facts["of"]) & set(facts["decided_by"])
     assert look_of(bundle.decision) is not None
     assert bundle.decision.conformal is not None and bundle.decision.novelty is not None
     assert 0 < bundle.threshold < 1 and set(bundle.decision.points) >= {"balanced", "sensitivity-0.90"}

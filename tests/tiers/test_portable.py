@@ -194,8 +194,8 @@ def test_predictions_on_a_machine_like_windows(windows: Callable[..., Any], crop
     strange = crops / "Пациент 7 – ½ 患者"
     (crops / "atypical").rename(strange)
     ended = windows(
-        *("data", "phantom", "--out", "many", "-n", "60", "--")  # as many as are drawn in processes,
-        * ("predict", crops, "--out", "calls.csv", "--page", "case.html", "--"),
+        *("data", "phantom", "--out", "many", "-n", "60", "--"),  # as many as are drawn in processes
+        *("predict", crops, "--out", "calls.csv", "--page", "case.html", "--"),
         *("data", "audit", "many", "--"),
         *("doctor",),
     )

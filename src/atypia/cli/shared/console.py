@@ -83,9 +83,9 @@ def counted(folder: Path, done: str, one: str, several: str, begun: str = "") ->
 
         complete = there(done)
         checkpoints = sum(complete.isdisjoint((path, *path.parents)) for path in there(begun)) if begun else 0
-        said = [f"{count_noun(len(complete), one, several)}"] if complete else []
+        said = [count_noun(len(complete), one, several)] if complete else []
         if checkpoints:
-            said.append(f"{count_noun(checkpoints, 'checkpoint')}")
+            said.append(count_noun(checkpoints, "checkpoint"))
         if not said:
             return f"no {one} is there yet"
         return f"{' and '.join(said)} {'is' if len(complete) + checkpoints == 1 else 'are'} kept"

@@ -121,7 +121,7 @@ def _place(found: Findings, place: int) -> dict[str, Any]:
     at, scores = found.places[place], drawn_scores(found, place)
     negative, positive = at.classes
     share = f"{at.n_positive / at.n:.1%}" if at.n else "n/a"
-    cases = f"{count_noun(at.n_cases, 'case')}" if at.n_known else "cases unknown"
+    cases = count_noun(at.n_cases, "case") if at.n_known else "cases unknown"
     forest = domain_forest(found, place)
     charts = curve_plots(found, place)
     rows = found.at(place)
@@ -350,7 +350,7 @@ def _environments(about: StudyAbout) -> Table:
     names = list(dict.fromkeys(name for versions, _ in shown_ones for name in versions))
     columns = [
         Column("what"),
-        *(Column(f"{count_noun(count, 'run')}", f"runs_{i}") for i, (_, count) in enumerate(shown_ones)),
+        *(Column(count_noun(count, "run"), f"runs_{i}") for i, (_, count) in enumerate(shown_ones)),
     ]
     rows = [[name, *(versions.get(name) for versions, _ in shown_ones)] for name in names]
     notes = [] if len(about.environments) <= 6 else [f"{len(about.environments) - 6} more environments are not shown"]

@@ -26,7 +26,7 @@ def progress_sentence(about: StudyAbout) -> str:
     """Progress of the study."""
     total = sum(count for state, count in about.counts.items() if state != "lacking")
     done = about.counts.get("done", 0)
-    rows = f"{count_noun(about.n_rows, 'row')}"
+    rows = count_noun(about.n_rows, "row")
     text = f"{done:,} of {total:,} runs are complete ({rows}; protocol {about.protocol}; {duration_text(about.seconds)} of work)."
     others = [
         f"{count:,} {state}" for state, count in about.counts.items() if count and state not in ("done", "lacking")
@@ -158,7 +158,7 @@ def duration_text(seconds: float) -> str:
 
 def _cases(found: Findings, place: int) -> str:
     at = found.places[place]
-    return f"{count_noun(at.n_cases, 'case')}" if at.n_known else "cases unknown"
+    return count_noun(at.n_cases, "case") if at.n_known else "cases unknown"
 
 
 def _bracket(text: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base import records as r
-from atypia.base.errors import InputError, must
+from atypia.base.errors import InputError, count_noun, must
 from atypia.data.manifest import Manifest
 
 Rows = npt.NDArray[np.int64]
@@ -112,3 +112,9 @@ class LabelledFigures:
                 )
             )
         return train, test, len(self) - len(train) - len(test)
+
+
+def outside_parts(neither: int) -> tuple[str, ...]:
+    """The note on figures that are in none of the published parts; empty where all are in one."""
+    words = "figure outside the published parts was", "figures outside the published parts were"
+    return (f"{count_noun(neither, *words)} left out",) if neither else ()

@@ -82,13 +82,13 @@ class Traced:
 
 
 def _differences(
-    torch_s: tuple[Floats, Floats],
+    expected: tuple[Floats, Floats],
     crops: npt.NDArray[np.uint8],
     run: Callable[[npt.NDArray[np.uint8]], tuple[Floats, Floats]],
 ) -> tuple[float, float]:
     together = run(crops)
     alone = [run(crops[i : i + 1]) for i in range(2)]
-    pairs = [(together, torch_s), *((alone[i], (torch_s[0][i : i + 1], torch_s[1][i : i + 1])) for i in range(2))]
+    pairs = [(together, expected), *((alone[i], (expected[0][i : i + 1], expected[1][i : i + 1])) for i in range(2))]
     return (
         max(_difference(got[0], want[0], 1.0) for got, want in pairs),
         max(_difference(got[1], want[1], float(np.finfo(np.float32).tiny)) for got, want in pairs),

@@ -9,10 +9,9 @@ from numpy.random import Generator
 from pydantic import Field
 
 from atypia.base.config import StrictModel
-from atypia.base.errors import count_noun
 from atypia.base.seeds import generator
 from atypia.splits.catalogue import GROUPED, NO_ROWS, Division, FoldRows, Protocol, add
-from atypia.splits.figures import LabelledFigures, Rows
+from atypia.splits.figures import LabelledFigures, Rows, outside_parts
 from atypia.splits.grouping import allocate
 
 
@@ -71,14 +70,7 @@ def final(figures: LabelledFigures, options: FinalOptions, seed: int) -> Divisio
         InputError: No published parts.
     """
     train, test, neither = figures.part_rows()
-    notes = (
-        (
-            f"{count_noun(neither, 'figure outside the published parts was', 'figures outside the published parts were')} left out",
-        )
-        if neither
-        else ()
-    )
-    return Division([FoldRows("all", train, NO_ROWS, test)], notes)
+    return Division([FoldRows("all", train, NO_ROWS, test)], outside_parts(neither))
 
 
 def official(figures: LabelledFigures, options: OfficialOptions, seed: int) -> Division:
@@ -91,14 +83,7 @@ def official(figures: LabelledFigures, options: OfficialOptions, seed: int) -> D
     equal = (1 / options.folds,) * options.folds
     parts = _place(figures, train, equal, generator(seed, "official"), options.balance_domains)
     folds = [FoldRows(f"fold-{k + 1}", train[parts != k], train[parts == k], test) for k in range(options.folds)]
-    warnings = (
-        (
-            f"{count_noun(neither, 'figure outside the published parts was', 'figures outside the published parts were')} left out",
-        )
-        if neither
-        else ()
-    )
-    return Division(folds, warnings)
+    return Division(folds, outside_parts(neither))
 
 
 def kfold(figures: LabelledFigures, options: KFoldOptions, seed: int) -> Division:

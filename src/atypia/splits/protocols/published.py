@@ -11,10 +11,10 @@ from pydantic import Field
 
 from atypia.base import records as r
 from atypia.base.config import StrictModel
-from atypia.base.errors import InputError, count_noun, must
+from atypia.base.errors import InputError, must
 from atypia.base.seeds import generator
 from atypia.splits.catalogue import Division, FoldRows, Protocol, add
-from atypia.splits.figures import LabelledFigures, Rows
+from atypia.splits.figures import LabelledFigures, Rows, outside_parts
 from atypia.splits.foldnames import domain_fold, fraction_fold
 from atypia.splits.grouping import ranking
 from atypia.splits.leakage import CASE_ACROSS_PARTS
@@ -77,14 +77,7 @@ def banerjee(figures: LabelledFigures, options: BanerjeeSplitOptions, seed: int)
         )
     parts = stratified_group_folds(figures.labels[train], slides, 5, seed)
     folds = [FoldRows(f"fold-{k + 1}", train[parts != k], train[parts == k], test) for k in range(5)]
-    return Division(
-        folds,
-        (
-            f"{count_noun(neither, 'figure outside the published parts was', 'figures outside the published parts were')} left out",
-        )
-        if neither
-        else (),
-    )
+    return Division(folds, outside_parts(neither))
 
 
 def stratified_group_folds(

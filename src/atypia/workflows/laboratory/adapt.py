@@ -25,7 +25,7 @@ import numpy.typing as npt
 from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.artifacts import write_json
-from atypia.base.errors import InputError, count_noun, must
+from atypia.base.errors import InputError, must
 from atypia.base.paths import cache_root
 from atypia.base.process.progress import Progress, silent
 from atypia.data.crops.store import CropStore, open_store
@@ -49,7 +49,7 @@ from atypia.training.recipe import load_recipe
 from atypia.training.train import train
 from atypia.training.trainer import TrainingRequest
 from atypia.workflows.laboratory.own_figures import made_from, readable, without_copies
-from atypia.workflows.laboratory.told import interval_values, table_text
+from atypia.workflows.laboratory.told import given, interval_values, table_text
 
 METRICS: Final = ("balanced_accuracy", "sensitivity", "specificity", "auroc")
 SHARES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -106,9 +106,8 @@ class Adaptation:
 
     def to_text(self) -> str:
         """What a person reads."""
-        normal, atypical = self.figures
         lines = [
-            f"{self.model} adapted to {self.data}: {count_noun(normal + atypical, 'figure')} ({atypical} atypical), {count_noun(self.cases, 'case')}",
+            f"{self.model} adapted to {self.data}: {given(self.figures, self.cases)}",
             *table_text(
                 ("cases left out", "as it was", "adapted", "difference"), METRICS, (self.before, self.after, self.gain)
             ),

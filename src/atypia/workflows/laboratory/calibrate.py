@@ -22,7 +22,7 @@ import numpy.typing as npt
 from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.artifacts import atomic_file
-from atypia.base.errors import DataError, InputError, count_noun, must
+from atypia.base.errors import DataError, InputError, must
 from atypia.base.files.spreadsheet import CsvLines
 from atypia.base.process.progress import Progress, silent
 from atypia.base.seeds import generator
@@ -58,7 +58,7 @@ from atypia.workflows.laboratory.own_figures import (
     with_decisions,
     without_copies,
 )
-from atypia.workflows.laboratory.told import interval_values, outcome_text, table_text
+from atypia.workflows.laboratory.told import given, interval_values, outcome_text, table_text
 
 DECIDED: Final = ("balanced_accuracy", "sensitivity", "specificity")
 METRICS: Final = (*DECIDED, "auroc")
@@ -113,10 +113,7 @@ class CalibratedModel:
         return f"<CalibratedModel {self._subject()}, {'a new decision' if self.changed else 'as it was'}>"
 
     def _subject(self) -> str:
-        given = (
-            f"{count_noun(sum(self.figures), 'figure')} ({self.figures[1]} atypical), {count_noun(self.cases, 'case')}"
-        )
-        return f"{self.model} on {self.data}: {given}"
+        return f"{self.model} on {self.data}: {given(self.figures, self.cases)}"
 
     def to_text(self) -> str:
         """What a person reads."""

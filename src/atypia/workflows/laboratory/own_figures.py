@@ -110,9 +110,8 @@ def with_decisions(manifest: Manifest, path: Path) -> tuple[Manifest, tuple[str,
         notes.append(f"{count_noun(ties, 'figure')} left out on which reviewers are evenly split")
     strangers = len(set(votes) - set(manifest.ids))
     if strangers:
-        notes.append(
-            f"{count_noun(strangers, 'figure')} of {path.name} {'is' if strangers == 1 else 'are'} not in {manifest.name}"
-        )
+        words = f"figure of {path.name} is", f"figures of {path.name} are"
+        notes.append(f"{count_noun(strangers, *words)} not in {manifest.name}")
     found = []
     for one, label in zip(manifest.take(np.array(rows)).table.to_pylist(), labels, strict=True):
         found.append({**one, r.LABEL: label, r.SOFT_LABEL: None, r.VOTES: None, r.N_RATERS: None})

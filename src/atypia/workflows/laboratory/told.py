@@ -44,6 +44,11 @@ def interval_values(found: Mapping[str, Interval]) -> dict[str, list[float | Non
     return {name: [None if value != value else value for value in values] for name, values in ends.items()}
 
 
+def given(figures: tuple[int, int], cases: int) -> str:
+    """«48 figures (16 atypical), 8 cases», of normal and atypical figures."""
+    return f"{count_noun(sum(figures), 'figure')} ({figures[1]} atypical), {count_noun(cases, 'case')}"
+
+
 def counted(normal: int, atypical: int) -> str:
     """«3 more atypical figures and 2 more normal ones»."""
     one = count_noun(atypical, "more atypical figure") if atypical else ""

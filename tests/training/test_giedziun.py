@@ -32,7 +32,7 @@ SIDE, COUNT, DOMAINS, BATCH = 32, 96, 3, 16
 
 @dataclass
 class Seen:
-    """What each step was given, and what the domain head and the loss made of it."""
+    """What each step was given, and what the terms and the loss made of it."""
 
     mixes: list[Mix] = field(default_factory=list)
     unmixed: list[Tensor] = field(default_factory=list)
@@ -44,6 +44,8 @@ class Seen:
     classes: list[Tensor] = field(default_factory=list)
     losses: list[Tensor] = field(default_factory=list)
     batches: list[Batch] = field(default_factory=list)
+    contrasts: list[tuple[Batch, float]] = field(default_factory=list)
+    parts: list[dict[str, float]] = field(default_factory=list)
 
 
 @dataclass
@@ -53,11 +55,14 @@ class Together:
     seen: Seen
     drawn: list[np.ndarray]
     head_before: Tensor
+    start: dict[str, Tensor]
+    epochs: list[dict[str, Tensor]]
+    difficulties: list[tuple[np.ndarray, np.ndarray]]
 
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> Together:
-    """Crops whose contrast tells the class and whose tint tells the domain, trained on for ten epochs."""
+    """Crops whose contrast tells the class and whose tint tells the domain, trained on for ten epochs; the last scores worst."""
     changes = ["backbone=tiny-vit", f"input_px={SIDE}", "epochs=10", f"batch_size={BATCH}", "optimiser.lr=0.01",
                "sampler.draws=96", "select.patience=null"]  # fmt: skip
     recipe = load_recipe("giedziun", changes)[1]
@@ -107,21 +112,74 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Together:
         seen.batches[:] = [batch]
         return value
 
+    contrastive, step, validate, mine_them = objective.terms["contrastive"], loop.step, loop.validate, loop.mine
+    contrast = contrastive.forward
+    epochs, difficulties = list[dict[str, Tensor]](), list[tuple[np.ndarray, np.ndarray]]()
+
+    def contrasting(batch: Batch) -> Tensor:
+        value = contrast(batch)
+        seen.contrasts.append((batch, float(value.detach())))
+        return value
+
+    def stepping(picked: np.ndarray, number: int) -> dict[str, Tensor]:
+        found = step(picked, number)
+        seen.parts.append({key: float(value) for key, value in found.items()})
+        return found
+
+    def ends_worst() -> dict[str, float]:
+        epochs.append(loop.network.trained_state())
+        found, last = validate(), loop.epoch == recipe.epochs - 1
+        return found | {"val_balanced_accuracy": found["val_balanced_accuracy"] - last}
+
+    def mining() -> None:
+        mine_them()
+        p = feed.probabilities(loop.network, population.rows, None)
+        assert loop.sampler.difficulty is not None
+        difficulties.append((loop.sampler.difficulty.copy(), np.abs(p - population.targets)))
+
     loop.sampler.draw, objective._mixed, adversary.forward = keeping_draws, keeping_images, keeping
+    contrastive.forward, loop.step, loop.validate, loop.mine = contrasting, stepping, ends_worst, mining
     before = head.linear.weight.detach().clone()
+    start = {key: value.detach().clone() for key, value in network.state_dict().items()}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         outcome = loop.run(lambda done, total, what: None)
     finally:
         torch.set_num_threads(threads)
-    return Together(outcome, loop, seen, drawn, before)
+    return Together(outcome, loop, seen, drawn, before, start, epochs, difficulties)
 
 
 def test_the_loss_falls_and_the_classes_are_told_apart(together: Together) -> None:
     first, last = together.outcome.history[0], together.outcome.history[-1]
     assert last["loss_main"] < 0.7 * first["loss_main"]
     assert max(line["val_auroc"] for line in together.outcome.history) > 0.9
+    for parts in together.seen.parts:
+        expected = parts["loss_main"] + 0.1 * parts["loss_adversarial"] + 0.5 * parts["loss_contrastive"]
+        assert parts["loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_adapters_and_the_new_layers_alone_are_trained_by_a_rate_that_rises_and_falls(together: Together) -> None:
+    loop, network = together.loop, together.loop.network
+    moved = {name for name, value in network.state_dict().items() if not torch.equal(value, together.start[name])}
+    assert all(".lora_" in name or name.startswith(("head.", "hidden.")) for name in moved)
+    assert {name.split(".lora_")[0].split(".", 4)[4] for name in moved if ".lora_" in name} == {
+        "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"
+    }  # fmt: skip
+    assert {name for name in moved if ".lora_" not in name} == {f"{layer}.{kind}" for layer in ("head", "hidden.0.1") for kind in ("weight", "bias")}  # fmt: skip
+    assert network.head.in_features == 256 and network.head_dropout.p == 0.2
+    assert type(loop.optimiser) is torch.optim.AdamW
+    assert {group["weight_decay"] for group in loop.optimiser.param_groups} == {0.01}
+    rates = [line["lr"] for line in together.outcome.history]
+    assert rates[0] == pytest.approx(0.01) and rates == sorted(rates, reverse=True) and rates[-1] < 1e-4
+
+
+def test_the_best_epoch_by_balanced_accuracy_is_kept(together: Together) -> None:
+    scores = [line["val_balanced_accuracy"] for line in together.outcome.history]
+    kept = together.outcome.best_epoch
+    assert kept == scores.index(max(scores)) < len(scores) - 1
+    state = together.outcome.network.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in together.epochs[kept].items())
 
 
 def test_mixup_acts_on_every_batch(together: Together) -> None:
@@ -131,7 +189,10 @@ def test_mixup_acts_on_every_batch(together: Together) -> None:
         share = mix.share[:, None, None, None]
         assert torch.allclose(image, share * plain + (1 - share) * plain[mix.partner], atol=1e-5)
     shares = torch.stack([mix.share[0] for mix in seen.mixes])
-    assert float(((shares > 0.05) & (shares < 0.95)).float().mean()) > 0.2
+    assert 0.2 < float(((shares > 0.05) & (shares < 0.95)).float().mean()) < 0.65  # 0.42 of Beta(0.2, 0.2)
+    plain = together.loop.plan.feed.plain_batch(together.loop.plan.train.rows[together.drawn[0][:BATCH]])
+    assert float((seen.unmixed[0] - plain).abs().mean()) > 0.05  # and augmented before
+    assert together.loop.plan.feed.augment == augmentation("medium")
 
 
 def test_the_loss_is_focal_of_mixed_soft_labels_and_weighs_positives_by_what_was_drawn(together: Together) -> None:
@@ -200,6 +261,31 @@ def test_mining_changes_what_is_drawn(together: Together) -> None:
     mined, unmined = sampler.drawn(rng[0]), rng[1].choice(64, 96, p=plain / plain.sum())
     assert (mined != unmined).any()
     assert len(together.drawn) == 10 and all(len(draw) == 96 for draw in together.drawn)
+    assert len(together.difficulties) == 10
+    for found, by_hand in together.difficulties:  # after each epoch, by the network as it is then
+        np.testing.assert_allclose(found, by_hand, atol=1e-6)
+
+
+def test_the_contrastive_loss_is_of_mined_pairs_of_the_hidden_layer(together: Together) -> None:
+    fewer = 0
+    for batch, value in together.seen.contrasts[::6]:
+        assert batch.mix is not None and batch.out.hidden.shape == (BATCH, 256)
+        classes = (batch.targets >= 0.5).long()
+        z = F.normalize(batch.out.hidden.detach().double(), dim=1)
+        losses = []
+        for a, of_anchor in enumerate((z @ z.T).tolist()):
+            same = [j for j in range(BATCH) if j != a and classes[j] == classes[a]]
+            others = [j for j in range(BATCH) if classes[j] != classes[a]]
+            if not same or not others:
+                continue
+            near = [j for j in same if of_anchor[j] < max(of_anchor[k] for k in others) + 0.1]
+            far = [j for j in others if of_anchor[j] > min(of_anchor[k] for k in same) - 0.1]
+            fewer += len(near) + len(far) < BATCH - 1
+            if near:
+                total = math.log(sum(math.exp(of_anchor[j] / 0.1) for j in near + far))
+                losses.append(sum(total - of_anchor[j] / 0.1 for j in near) / len(near))
+        assert value == pytest.approx(np.mean(losses) if losses else 0, rel=1e-3, abs=1e-5)
+    assert fewer > 0  # easy pairs are left out
 
 
 def test_the_contrastive_loss_falls_below_that_of_equal_similarities(together: Together) -> None:

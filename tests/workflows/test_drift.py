@@ -15,7 +15,7 @@ from atypia.base.errors import InputError
 from atypia.data.phantom.dataset import write_phantom
 from atypia.inference.bundles.training_look import LOOK_KEY, look_of, measured_look
 from atypia.inference.classifier import Classifier, Member
-from atypia.reports.case.drift import ALL, EDGE_WORDS, FEW_WORDS, LIKE_WORDS, MIXED_WORDS, UNLIKE_WORDS
+from atypia.reports.case.drift import ALL, EDGE_WORDS, FEW_WORDS, LIKE_WORDS, MIXED_WORDS, NONE_WORDS, UNLIKE_WORDS
 from atypia.workflows.laboratory.drift import case_names, drift, training_look
 
 MODEL = "atypia-amibr"
@@ -57,7 +57,7 @@ def test_it_says_like_and_unlike_and_why(folder: Path, classifier: Classifier, t
     assert any(
         reason.startswith("less sharp: blurred, out of focus or enlarged") for reason in report.reasons("blurred")
     )
-    assert report.verdict(ALL) in (MIXED_WORDS, UNLIKE_WORDS)  # the one does not hide the other
+    assert report.verdict(ALL) in (MIXED_WORDS, NONE_WORDS, UNLIKE_WORDS)  # the one does not hide the other
     lines = report.to_text().splitlines()
     assert lines.count(f"blurred: {UNLIKE_WORDS}") == 1  # the table above does not repeat it
     assert lines[lines.index(f"blurred: {UNLIKE_WORDS}") + 1] == f"  {report.reasons('blurred')[0]}"
@@ -77,6 +77,27 @@ def test_few_figures_say_nothing(folder: Path, classifier: Classifier, tmp_path:
     assert report.verdict("few") == FEW_WORDS and report.plots() == []
 
 
+def test_figures_that_cannot_be_read_are_counted_with_their_reasons(
+    folder: Path, classifier: Classifier, tmp_path: Path
+) -> None:
+    names = [case(folder, "whole"), str(tmp_path / "cut"), str(tmp_path / "gone")]
+    for name, kept in (("cut", 10), ("gone", 0)):
+        (tmp_path / name).mkdir()
+        for number, path in enumerate(sorted((folder / "phantom").rglob("*.png"))[:12]):
+            content = path.read_bytes()
+            (tmp_path / name / path.name).write_bytes(content if number < kept else content[: len(content) // 2])
+    report = drift(names, classifier)
+    assert [(one.figures, one.unread) for one in report.cases] == [(20, 0), (10, 2), (0, 12), (30, 14)]
+    assert report.verdict("gone") == NONE_WORDS and report.verdict("cut") not in (NONE_WORDS, FEW_WORDS)
+    assert any(note.startswith("cut: 2 figures could not be read and count nowhere: ") for note in report.notes)
+    assert any(note.startswith("gone: 12 figures could not be read") and "(12)" in note for note in report.notes)
+    assert "whole, cut: µm/px is assumed (32 µm field); --mpp or --magnification overrides this." in report.notes
+    assert [one["unread"] for one in report.as_dict()["cases"]] == [0, 2, 12, 14]
+    assert "unread" in report.to_text() and "unread" not in drift(names[:1], classifier).to_text()
+    small = drift(names[:1], classifier, mpp=0.05)
+    assert small.verdict("whole") == NONE_WORDS and "check the µm/px" in small.to_text(1000)
+
+
 def test_what_cannot_be_compared_is_refused(folder: Path) -> None:
     (member,) = Classifier.load(MODEL).members
     facts = {key: value for key, value in member.decision.fitted.items() if key != LOOK_KEY}
@@ -85,7 +106,10 @@ def test_what_cannot_be_compared_is_refused(folder: Path) -> None:
         InputError, match=r"model.*must be one whose training's look is recorded, got atypia-amibr, which does not"
     ):
         drift(folder, unrecorded)
-    with pytest.raises(InputError, match=r"cases.*must be of different names, got a twice"):
-        case_names(["x/a", "y/a"])
+    with pytest.raises(InputError, match=r"cases.*must be different from each other, got x/a twice"):
+        case_names(["x/a", "y/../x/a"])
+    with pytest.raises(InputError, match=r"cases.*must be different.*got one that is called 'all cases together'"):
+        case_names([f"x/{ALL}"])
+    assert case_names(["x/a", "y/a", "b/"]) == ["x/a", "y/a", "b"]
     with pytest.raises(InputError, match=r"laboratories.*must be known of some figures"):
         measured_look([None], [None], {"darkness": np.array([math.nan])}, "nothing")

@@ -10,7 +10,23 @@ import typer
 from atypia.base.errors import count_noun
 from atypia.base.extras import NETWORKS, require
 from atypia.cli.shared.console import bars, counted, keeps, note, show_json, warn, width
-from atypia.cli.shared.options import DENSITY_PANEL, Field, Json, Magnification, Mpp, MppFrom, Region, RegionClass
+from atypia.cli.shared.options import (
+    DENSITY_PANEL,
+    BoxForm,
+    Classes,
+    Field,
+    Json,
+    Magnification,
+    MinScore,
+    Mpp,
+    MppFrom,
+    Offset,
+    Origin,
+    PointFormat,
+    Region,
+    RegionClass,
+    Unit,
+)
 
 if TYPE_CHECKING:
     from atypia.data.points.base import BoxFormat
@@ -54,16 +70,8 @@ def register(app: typer.Typer) -> None:
         mpp: Mpp = None,
         magnification: Magnification = None,
         mpp_from: MppFrom = "auto",
-        origin: Annotated[
-            str,
-            typer.Option(help="Origin of points: the slide's canvas (as in OpenSlide) or its bounds (as in QuPath)."),
-        ] = "auto",
-        offset: Annotated[
-            str | None,
-            typer.Option(
-                help="X,Y: pixels added to points, for slides that were converted and cropped.", show_default=False
-            ),
-        ] = None,
+        origin: Origin = "auto",
+        offset: Offset = None,
         at: Annotated[
             str | None,
             typer.Option(help="Operating point of the model, for instance sensitivity-0.90.", show_default=False),
@@ -105,25 +113,11 @@ def register(app: typer.Typer) -> None:
             list[str] | None,
             typer.Option(help="Explain this figure; may be repeated. Default: the most probable.", show_default=False),
         ] = None,
-        classes: Annotated[
-            list[str] | None,
-            typer.Option(
-                "--class",
-                help="Only points of this class and classes derived from it; may be repeated. all: every class.",
-                show_default=False,
-            ),
-        ] = None,
-        min_score: Annotated[
-            float | None,
-            typer.Option(help="Only points to which a detector gave at least this score.", show_default=False),
-        ] = None,
-        unit: Annotated[
-            str, typer.Option(help="Unit of points: px (of full resolution), um, mm, or the µm of one pixel (0.5).")
-        ] = "auto",
-        point_format: Annotated[str | None, typer.Option(help="Format of the points.", show_default=False)] = None,
-        box_format: Annotated[
-            str, typer.Option(help="Numbers of boxes: auto, xywh (corner), xyxy or cxcywh (centre).")
-        ] = "auto",
+        classes: Classes = None,
+        min_score: MinScore = None,
+        unit: Unit = "auto",
+        point_format: PointFormat = None,
+        box_format: BoxForm = "auto",
         fields: Annotated[
             bool, typer.Option("--fields", help="GeoJSON: squares of the field instead of points.")
         ] = False,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from atypia.base.errors import InputError, must
+from atypia.base.files.regularfiles import check_folder
 from atypia.cli.shared.console import bars, note, show_json
 from atypia.cli.shared.options import Field, Json, Region, RegionClass, Root
 
@@ -63,6 +64,7 @@ def register(app: typer.Typer) -> None:
             return
         if not case and data is None:
             raise InputError(must("CASE", "what was reviewed", "nothing", "atypia report RESULTS --decisions FILE"))
+        check_folder(out)
         from atypia.reports.case.density import field_size
         from atypia.review.figures.opening import Opening
         from atypia.review.report.final import report_review

@@ -13,7 +13,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from atypia.base.errors import DataError, must
+from atypia.base.errors import DataError, InputError, must
 
 _KINDS: Final = (
     (stat.S_ISFIFO, "a named pipe"),
@@ -48,6 +48,24 @@ def check_regular(path: str | Path) -> os.stat_result:
     except ValueError:  # Python's own check, before the system call
         raise OSError(errno.EINVAL, "its name holds a zero byte", str(path)) from None
     return _checked(found, path)
+
+
+def check_folder(path: Path | None, option: str = "--out") -> None:
+    """Checks, before any work, that a folder for files can be made: nothing else has its name.
+
+    Args:
+        path: The folder, there or not; None is taken.
+        option: How it was named, for the message.
+
+    Raises:
+        InputError: It is a file, or lies in one.
+    """
+    if path is None:
+        return
+    for part in (path, *path.parents):
+        if part.exists() and not part.is_dir():
+            got = f"the file {path}" if part == path else f"{path} below the file {part}"
+            raise InputError(must(option, "a folder", got, "choose another name"))
 
 
 def open_regular(path: str | Path, *, buffering: int = -1) -> BinaryIO:

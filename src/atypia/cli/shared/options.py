@@ -49,6 +49,29 @@ Magnification = Annotated[
 MppFrom = Annotated[
     str, typer.Option(help="Value to use if µm/px differ: given, openslide, ome, scn, imagej, tiff or dpi.")
 ]
+Origin = Annotated[
+    str, typer.Option(help="Origin of points: the slide's canvas (as in OpenSlide) or its bounds (as in QuPath).")
+]
+Offset = Annotated[
+    str | None,
+    typer.Option(help="X,Y: pixels added to points, for slides that were converted and cropped.", show_default=False),
+]
+Classes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class",
+        help="Only points of this class and classes derived from it; may be repeated. all: every class.",
+        show_default=False,
+    ),
+]
+MinScore = Annotated[
+    float | None, typer.Option(help="Only points to which a detector gave at least this score.", show_default=False)
+]
+Unit = Annotated[
+    str, typer.Option(help="Unit of points: px (of full resolution), um, mm, or the µm of one pixel (0.5).")
+]
+PointFormat = Annotated[str | None, typer.Option(help="Format of the points.", show_default=False)]
+BoxForm = Annotated[str, typer.Option(help="Numbers of boxes: auto, xywh (corner), xyxy or cxcywh (centre).")]
 DENSITY_PANEL = "Figures by area"
 Field = Annotated[
     str | None,

@@ -172,7 +172,14 @@ def check_field(side_px: int, width_px: int, height_px: int) -> None:
         raise DataError(must("image", f"at least {MIN_SIDE_PX} px wide and high", got, "leave it out"))
     if side_px > MAX_REFLECTION * smaller:
         expected = f"at most {MAX_REFLECTION} times the image's shorter side ({smaller} px)"
-        raise DataError(must("field", expected, f"{side_px} px", "ask for a smaller side_um or side_px"))
+        raise DataError(
+            must(
+                "field",
+                expected,
+                f"{side_px} px",
+                "check the µm/px, give larger images, or a smaller field (side_um, side_px)",
+            )
+        )
 
 
 def start_px(centre: float, side_px: int) -> int:

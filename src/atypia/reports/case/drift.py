@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from atypia.base.artifacts import atomic_file
+from atypia.base.artifacts import atomic_file, disk_errors
 from atypia.base.errors import count_noun
 from atypia.reports.drawing.page import render
 from atypia.reports.drawing.plot_svg import forest_svg, swatch
@@ -25,9 +26,12 @@ LIKE_WORDS: Final = "like the training data"
 EDGE_WORDS: Final = "at the edge of the training data"
 UNLIKE_WORDS: Final = "unlike the training data: calibrate first"
 MIXED_WORDS: Final = "some cases are unlike the training data: calibrate first"
+NONE_WORDS: Final = "no figure could be read"
 FEW_WORDS: Final = f"too few figures to say ({FEWEST} are needed)"
 ALL: Final = "all cases together"
 SERIES: Final = ("figures: median, 5 to 95 %", "medians of cases: middle, lowest to highest")
+MOST_REASONS: Final = 4
+"""Reasons that are written out of figures of a case that could not be read."""
 MOST_ROWS: Final = 12
 """Cases in a plot: those farthest away."""
 SIDES: Final[Mapping[str, tuple[str, str]]] = {
@@ -60,12 +64,21 @@ class CaseMeasures:
         figures: Number of its figures that could be read.
         refused: Of these, those that the classifier refused.
         values: By measure, each of shape (figures,); NaN where a figure has none.
+        reasons: Why further figures could not be read, with their numbers.
+        notes: What was assumed, decided or left out on the way, in words.
     """
 
     name: str
     figures: int
     refused: int
     values: Mapping[str, npt.NDArray[np.float64]]
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def unread(self) -> int:
+        """Number of figures that could not be read, and are in no measure."""
+        return sum(self.reasons.values())
 
 
 class DriftReport:
@@ -103,10 +116,10 @@ class DriftReport:
         """Those that are known of a case, in the order of the titles."""
 
     def verdict(self, case: str) -> str:
-        """In words: like, at the edge, unlike, or too few figures; of all cases together, whether any is unlike."""
+        """In words: like, at the edge, unlike, too few figures, or none; of all cases together, whether any is unlike."""
         found = self.departures[case].values()
         if not found:
-            return FEW_WORDS
+            return FEW_WORDS if any(one.figures for one in self.cases if one.name == case) else NONE_WORDS
         if any(one.unlike for one in found):
             return UNLIKE_WORDS
         # Cases that depart to different sides would hide each other.
@@ -133,8 +146,9 @@ class DriftReport:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know."""
+        """What a reader must know: first of single cases, then of all."""
         return [
+            *self._case_notes(),
             f"Compared with {self.source}. A case's median is compared with the medians of the training's cases: distance 0 "
             f"within their range, else in standard deviations between cases; up to {LIKE:g} like, from {UNLIKE:g} unlike.",
             "Like the training data is no proof that the answers are right; unlike is no proof that they are wrong. "
@@ -142,15 +156,40 @@ class DriftReport:
             f"Model: {self.model}. Research use only; not a medical device.",
         ]
 
+    def _case_notes(self) -> list[str]:
+        """What is told of cases, once where several share it."""
+        told: dict[str, list[str]] = {}
+        for case in self.cases:
+            if case.name == ALL:
+                continue
+            if case.unread:
+                why = "; ".join(
+                    f"{reason} ({count:,})"
+                    for reason, count in sorted(case.reasons.items(), key=lambda pair: -pair[1])[:MOST_REASONS]
+                )
+                more = (
+                    f"; and other reasons (`atypia predict {case.name}` tells each)"
+                    if len(case.reasons) > MOST_REASONS
+                    else ""
+                )
+                count = count_noun(case.unread, "figure")
+                told.setdefault(f"{count} could not be read and count nowhere: {why}{more}", []).append(case.name)
+            for note in case.notes:
+                told.setdefault(note, []).append(case.name)
+        return [f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}: {text}." for text, names in told.items()]
+
     def table(self) -> Table:
         """One row a case, with the distance of each measure."""
+        unread = any(case.unread for case in self.cases)
         columns = [Column("case"), Column("figures", align="right"), Column("refused", align="right")]
+        columns += [Column("unread", align="right")] if unread else []
         columns += [Column(name, align="right", digits=1) for name in self.measures] + [Column("verdict")]
         rows: list[list[Value]] = []
         for case in self.cases:
             found = self.departures[case.name]
             distances: list[Value] = [found[name].distance if name in found else None for name in self.measures]
-            rows.append([case.name, case.figures, case.refused, *distances, self.verdict(case.name)])
+            counts: list[Value] = [case.figures, case.refused, *([case.unread] if unread else [])]
+            rows.append([case.name, *counts, *distances, self.verdict(case.name)])
         return Table("Distance from the laboratories of the training", columns, rows, self.notes)
 
     def to_text(self, width: int = TEXT_WIDTH) -> str:
@@ -170,6 +209,8 @@ class DriftReport:
                     "case": case.name,
                     "figures": case.figures,
                     "refused": case.refused,
+                    "unread": case.unread,
+                    "unread_reasons": dict(case.reasons),
                     "verdict": self.verdict(case.name),
                     "reasons": self.reasons(case.name),
                     "measures": {
@@ -257,7 +298,8 @@ class DriftReport:
 
     def write(self, folder: Path) -> list[Path]:
         """Writes ``drift.html`` and ``drift.json`` into a folder, atomically."""
-        folder.mkdir(parents=True, exist_ok=True)
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         paths = []
         for name, text in (
             ("drift.html", self.html()),
@@ -272,4 +314,8 @@ class DriftReport:
 def _together(cases: Sequence[CaseMeasures]) -> CaseMeasures:
     names = dict.fromkeys(name for case in cases for name in case.values)
     values = {name: np.concatenate([case.values[name] for case in cases if name in case.values]) for name in names}
-    return CaseMeasures(ALL, sum(case.figures for case in cases), sum(case.refused for case in cases), values)
+    figures, refused = sum(case.figures for case in cases), sum(case.refused for case in cases)
+    reasons: Counter[str] = Counter()
+    for case in cases:
+        reasons.update(case.reasons)
+    return CaseMeasures(ALL, figures, refused, values, reasons)

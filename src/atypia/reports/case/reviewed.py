@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from atypia.base.artifacts import atomic_file
+from atypia.base.artifacts import atomic_file, disk_errors
 from atypia.base.files.spreadsheet import CsvLines
 from atypia.base.version import VERSION
 from atypia.reports.case.whole import WholeRate
@@ -244,7 +244,8 @@ class ReviewedCase:
         Raises:
             WorkError: They cannot be written.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         texts = {"html": self.html(crops), "json": self.to_json(), "csv": self.to_csv()}
         written = []
         for suffix, text in texts.items():

@@ -25,7 +25,7 @@ from atypia.data.slides.readas import ASSUMED
 from atypia.inference import results as res
 from atypia.reports.case.counts import CONFIDENCE, Counts
 from atypia.reports.case.density import SlideDensity, add_density_columns
-from atypia.reports.drawing.names import short_names, without_folders
+from atypia.reports.drawing.names import common_reason, short_names
 from atypia.reports.drawing.tables import TEXT_WIDTH, Column, Table, wrapped_notes
 from atypia.reports.drawing.values import Value
 
@@ -40,8 +40,6 @@ SHOWN_COLUMNS: Final = 9
 MAX_SCALES: Final = 4
 """Largest number of µm/px values listed per image (crops of several sizes have several)."""
 OTHERS: Final = "others"
-AMOUNT: Final = re.compile(r", got -?\d[\d.e+-]*(?=; )")
-"""What differs between figures that are refused for one reason, as a position outside the slide; results keep it."""
 LOOK_ALIKES: Final = (
     "Every figure must be a mitosis: non-mitotic look-alikes are mostly called atypical (by an earlier shipped "
     "model 14 of 18 and 41 of 45 dark non-mitotic figures, in two trials)."
@@ -63,7 +61,7 @@ class CaseSummary:
         correction: Corrects the rate for the classifier's errors; None: the raw rate alone is given.
         images: Figures by image, in order of first appearance: the slide or region
             of figures with positions, the TIFF stack, or the folder of other crops.
-        reasons: Refused figures by reason without the amount of each (:data:`AMOUNT`), at most :data:`MAX_REASONS` and :data:`OTHERS`.
+        reasons: Refused figures by reason without what differs between figures (:func:`common_reason`), at most :data:`MAX_REASONS` and :data:`OTHERS`.
         scales: µm/px by image, each with its source and the origin of positions; at most :data:`MAX_SCALES` per image.
         models, thresholds: Names of the classifiers, and their decision thresholds.
         run_by: What computed their networks, where that is known.
@@ -105,7 +103,7 @@ class CaseSummary:
             if scale[1] is not None and len(kept) <= MAX_SCALES:
                 kept[(scale[0], scale[1], scale[2])] = None
             if call == res.CALLED_REFUSED:
-                reason = AMOUNT.sub("", without_folders(reason, image))
+                reason = common_reason(reason, image)
                 known = reason in self.reasons or len(self.reasons) < MAX_REASONS
                 self.reasons[reason if known else OTHERS] += 1
         self.models.update(batch.column(res.MODEL).unique().to_pylist())
@@ -169,7 +167,7 @@ class CaseSummary:
             few, more = scales[:MAX_SCALES], " and others" if len(scales) > MAX_SCALES else ""
             sizes = "; ".join(f"{mpp:.4g}, {source}" for mpp, source, _ in few if mpp is not None) + more
             origins = sorted({origin for *_, origin in few if origin})
-            what = images[0] if len(images) == 1 else f"{len(images)} images, as {images[0]}"
+            what = images[0] if len(images) == 1 else f"{images[0]} and {len(images) - 1:,} more"
             words = f"; positions are relative to the slide's {' and '.join(origins)}" if origins else ""
             guess = "; --mpp or --magnification overrides this" if ASSUMED in sizes else ""
             notes.append(f"µm/px of {what}: {sizes}{words}{guess}.")

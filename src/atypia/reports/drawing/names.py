@@ -6,6 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Final
+
+AMOUNT: Final = re.compile(r", got -?\d[\d.e+-]*(?=; )")
+"""What differs between figures that are refused for one reason, as a position outside the slide; results keep it."""
 
 
 def is_absolute(image: str) -> bool:
@@ -46,6 +50,24 @@ def without_folders(text: str, image: str | Path) -> str:
             text = re.sub(rf"{re.escape(folder)}[/\\]", "", text)
             text = re.sub(rf"{re.escape(folder)}(?![\w.-])", "(its folder)", text)
     return text
+
+
+def common_reason(reason: str, image: str) -> str:
+    """A reason of refusal without what differs between figures: the image's name and the amount that was found.
+
+    Args:
+        reason: Of one figure.
+        image: The file or slide that it came from, as the user named it.
+
+    >>> common_reason("crops/1.png is truncated: its end is missing; fix: copy it again", "crops/1.png")
+    'image is truncated: its end is missing; fix: copy it again'
+    >>> common_reason("`x_px` must be on the slide, got -3.5; fix: leave it out", "a.svs")
+    '`x_px` must be on the slide; fix: leave it out'
+    """
+    text = without_folders(reason, image)
+    for form in dict.fromkeys((image, file_name(image))):
+        text = re.sub(rf"(?<![\w./\\-]){re.escape(form)}(?![\w/\\-])", "image", text)
+    return AMOUNT.sub("", text)
 
 
 def short_names(images: Iterable[str]) -> dict[str, str]:

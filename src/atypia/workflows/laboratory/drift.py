@@ -12,6 +12,8 @@ The classifier must record how its training's figures look; :func:`training_look
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -36,7 +38,8 @@ from atypia.inference.bundles.training_look import (
 )
 from atypia.inference.classifier import SHIPPED, Classifier
 from atypia.inference.requests import Request, StreamNotes, open_stream
-from atypia.reports.case.drift import CaseMeasures, DriftReport
+from atypia.reports.case.drift import ALL, CaseMeasures, DriftReport
+from atypia.reports.drawing.names import common_reason, short_names
 
 if TYPE_CHECKING:
     from atypia.data.manifest import Manifest
@@ -65,8 +68,8 @@ def drift(
         progress: Told how many figures are measured.
 
     Raises:
-        InputError: An input does not exist, two cases have one name, or the classifier does not record how its
-            training's figures look.
+        InputError: An input does not exist or is given twice, or the classifier does not record how its training's
+            figures look.
         DataError: An input cannot be read.
         AbsentError: The model, or what runs it, is not here.
     """
@@ -93,47 +96,64 @@ def drift_of(request: Request, classifier: Classifier, progress: Progress = sile
     found: list[CaseMeasures] = []
     for name, given in zip(names, request.inputs, strict=True):
         progress(len(found), len(names), "cases")
-        found.append(measured(name, replace(request, inputs=(given,)), classifier))
+        others = tuple(other for other in request.inputs if other != given)  # a file of points may be of all
+        found.append(measured(name, replace(request, inputs=(given,), beside=others), classifier))
     progress(len(found), len(names), "cases")
     return DriftReport(found, look.ranges, TITLES, classifier.name, look.source)
 
 
 def case_names(inputs: Sequence[str]) -> list[str]:
-    """Names of cases: the last part of each input.
+    """Names of cases: the last part of each input, with as many folders as tell it from the others.
 
     Raises:
-        InputError: Two are alike.
+        InputError: One is given twice.
+
+    >>> case_names(["2024/a/crops", "2024/b/crops", "c.svs"])
+    ['a/crops', 'b/crops', 'c.svs']
     """
-    names = [Path(given).name or str(given) for given in inputs]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(must("cases", "of different names", f"{name} twice", "rename a folder, or ask one by one"))
-    return names
+    paths = [os.path.normpath(Path(given).absolute()) for given in inputs]
+    for path, given in zip(paths, inputs, strict=True):
+        if paths.count(path) > 1 or Path(path).name == ALL:
+            got = f"{given} twice" if paths.count(path) > 1 else f"one that is called {ALL!r}"
+            raise InputError(must("cases", "different from each other", got, "name each once, or rename the folder"))
+    shown = short_names(paths)
+    return [shown[path] for path in paths]
 
 
 def measured(name: str, request: Request, classifier: Classifier) -> CaseMeasures:
-    """Measures the figures of a case; those without a readable crop are passed over.
+    """Measures the figures of a case; those without a readable crop are counted with their reasons.
 
     Raises:
-        DataError: No figure could be read.
+        DataError: The case cannot be read.
     """
     from atypia.inference.bundles.decision import REFUSED
 
     pieces: dict[str, list[Floats]] = {}
     refused = 0
-    for item in classifier.judged_crops(open_stream(request, classifier, StreamNotes())):
+    reasons: Counter[str] = Counter()
+    assumed: dict[str, None] = {}
+    told = StreamNotes()
+    for item in classifier.judged_crops(open_stream(request, classifier, told)):
         if not isinstance(item, tuple):
+            reasons[common_reason(item.reason, item.image)] += 1
             continue
         crops, verdicts = item
         refused += verdicts.call.count(REFUSED)
         # An assumed µm/px is the model's own and tells nothing.
-        known = [one.mpp if one.mpp_source and not one.mpp_source.startswith(ASSUMED) else np.nan
-                 for one in crops.read_as]  # fmt: skip
+        sources = [one.mpp_source or "" for one in crops.read_as]
+        assumed |= dict.fromkeys(source for source in sources if source.startswith(ASSUMED))
+        known = [
+            np.nan if not source or source.startswith(ASSUMED) else one.mpp
+            for source, one in zip(sources, crops.read_as, strict=True)
+        ]
         scale = np.array(known or [np.nan] * len(crops), dtype=np.float64)
         for kind, values in {**appearance(crops.crops), **model_measures(verdicts), r.MPP: scale}.items():
             pieces.setdefault(kind, []).append(values)
     values = {kind: np.concatenate(parts) for kind, parts in pieces.items()}
-    return CaseMeasures(name, len(values[r.MPP]) if values else 0, refused, values)
+    notes = [f"µm/px is {source}; --mpp or --magnification overrides this" for source in assumed]
+    notes += [note.removeprefix(f"{request.inputs[0]}: ") for note in told.warnings()]
+    figures = len(values[r.MPP]) if values else 0
+    return CaseMeasures(name, figures, refused, values, reasons, tuple(notes))
 
 
 def training_look(manifest: Manifest, classifier: Classifier, source: str, progress: Progress = silent) -> TrainingLook:

@@ -29,6 +29,22 @@ class Variants:
         return self.views * (1 + self.stains)
 
 
+@dataclass(frozen=True)
+class RenderedSet:
+    """A phantom set that a term learns from beside the figures.
+
+    Attributes:
+        figures: How many figures.
+        seed: Of the set; sets of different seeds share no figure.
+        task: What is told about a figure: ``phases``, normal phases and forms of atypia one by one, or ``classes``,
+            normal and atypical.
+    """
+
+    figures: int
+    seed: int
+    task: Literal["phases", "classes"]
+
+
 class TermOptions(StrictModel):
     """Options that every term has; a term adds its own.
 
@@ -48,6 +64,11 @@ class TermOptions(StrictModel):
     @property
     def variants(self) -> Variants | None:
         """The variants of each figure that these classifiers score once; None: they score every batch."""
+        return None
+
+    @property
+    def rendered(self) -> RenderedSet | None:
+        """The rendered figures that the term needs; None: none."""
         return None
 
     def version(self, mixes: bool) -> int:

@@ -41,9 +41,25 @@ ALIGNED: Final = "aligned maps"
 SECOND: Final = "second view"
 TEACHER: Final = "moving average or teachers"
 MODULES: Final = "own modules"
-NEEDS: Final = (DOMAINS, HIDDEN, ALIGNED, SECOND, TEACHER, MODULES)
+RENDERED: Final = "rendered figures"
+NEEDS: Final = (DOMAINS, HIDDEN, ALIGNED, SECOND, TEACHER, MODULES, RENDERED)
 """What a term may need. ``domains``: training figures of at least two domains; ``second view``: the loop augments each
-batch twice. The others are always available and are declared for the reader."""
+batch twice; ``rendered figures``: those that the term's options ask for are rendered once. The others are always available and are declared for the reader."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Rendered figures that a term may draw at each step.
+
+    Attributes:
+        categories: What a figure can be, by code; more than one.
+        draw: Gives, for a seed and a count b, normalised crops (b, 3, h, w), cut and augmented as the training figures
+            are, and their categories (b,), int64; both on the device of the training. Each category of the set is
+            drawn equally often.
+    """
+
+    categories: tuple[str, ...]
+    draw: Callable[[int, int], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -56,12 +72,14 @@ class Setting:
         teachers: The networks of the classifiers that the term's options name; none where ``answers`` are given.
         answers: Logits of these classifiers for each row of the data, shape (n,), NaN for rows that are not
             trained on; None if they score each batch.
+        rendered: The rendered figures that the term's options ask for; None where they ask for none.
     """
 
     features: int
     domains: int
     teachers: Sequence[nn.Module] = ()
     answers: Tensor | None = None
+    rendered: Rendered | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +100,7 @@ class Batch:
         average: The moving average of the network; None if none is kept.
         second: The network's output for another augmentation of the same figures; None unless a term needs it.
         rows: Rows of the figures in the data, shape (b,), int64, before mixing; None if not known.
+        network: The network, for a term that scores further images; None if not known.
     """
 
     images: Tensor
@@ -97,6 +116,7 @@ class Batch:
     average: nn.Module | None = None
     second: Output | None = None
     rows: Tensor | None = None
+    network: Callable[[Tensor], Output] | None = None
 
 
 class Term(nn.Module, ABC, Generic[O]):

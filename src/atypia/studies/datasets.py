@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from atypia.base.artifacts import fingerprint
-from atypia.base.paths import cache_root
 from atypia.base.process.progress import Progress, silent
 from atypia.data.manifest import Manifest
 from atypia.data.pools import Picked, open_figures, taken_where
-from atypia.studies.schema import DataConfig, PhantomConfig
+from atypia.studies.schema import DataConfig
 
 
 def open_set(data: DataConfig, root: Path | None = None, progress: Progress = silent) -> Manifest:
@@ -28,7 +26,10 @@ def open_set(data: DataConfig, root: Path | None = None, progress: Progress = si
     """
     picked = Picked(data.drop_overlap, data.drop_repeats, data.labels, data.where)
     if data.phantom:
-        manifest = taken_where(_phantom(data.phantom, progress), data.where)
+        from atypia.data.phantom.dataset import cached_phantom
+
+        wanted = data.phantom
+        manifest = taken_where(cached_phantom(wanted.n, wanted.seed, wanted.domains, progress=progress), data.where)
     else:
         manifest = open_figures(str(data.open), root, picked)
     if data.name:
@@ -37,11 +38,3 @@ def open_set(data: DataConfig, root: Path | None = None, progress: Progress = si
         picked = "; ".join(f"{column} {' or '.join(values)}" for column, values in data.where.items())
         return replace(manifest, name=f"{manifest.name} ({picked})")
     return manifest
-
-
-def _phantom(wanted: PhantomConfig, progress: Progress) -> Manifest:
-    from atypia.data.phantom.dataset import write_phantom
-
-    key = fingerprint("study-phantom", wanted.model_dump(mode="json"))[:16]
-    folder = cache_root() / "phantom" / f"{wanted.n}-{wanted.seed}-{key}"
-    return write_phantom(folder, wanted.n, wanted.seed, list(wanted.domains) or None, progress=progress)

@@ -35,6 +35,7 @@ from atypia.training.epochs.answers import Figures, mean_answers
 from atypia.training.epochs.feed import Feed
 from atypia.training.epochs.loop import FoldPlan, LoopResult, run_fold
 from atypia.training.epochs.objective import IDLE, Objective
+from atypia.training.epochs.rendered import RenderedCrops, leakage_of_rendered, rendered_crops
 from atypia.training.epochs.teachers import as_teachers, leakage_of_teachers, load_teachers, teacher_paths
 from atypia.training.parts import FoldParts
 from atypia.training.schema import NetworkRecipe
@@ -142,7 +143,7 @@ class NetworkTrainer:
         job: What is asked for.
         recipe: The job's recipe.
         store: The crops of the job's manifest.
-        progress: Told about crops of random places.
+        progress: Told about crops of random places, and of rendered figures.
     """
 
     def __init__(
@@ -157,6 +158,11 @@ class NetworkTrainer:
             locate(recipe.backbone, job.weights_file).sha256 if recipe.pretrained and recipe.init is None else None
         )
         self.begins_with = None if recipe.init is None else beginning(recipe.init, self.spec)
+        self.rendered: dict[str, RenderedCrops] = {
+            term.name: rendered_crops(term.rendered, recipe, job.manifest, progress)
+            for term in recipe.terms
+            if term.rendered is not None
+        }
         self._teachers: dict[str, list[Bundle]] = {}
 
     def teachers(self, fold: Fold) -> list[Bundle]:
@@ -187,18 +193,28 @@ class NetworkTrainer:
         return self.teachers(fold)[first : first + len(term.classifiers)]
 
     def inputs(self, fold: Fold) -> str:
-        """Fingerprint of crops, backbone weights and teachers."""
+        """Fingerprint of crops, also rendered ones, backbone weights and teachers."""
         parts = [self.store.fingerprint, self.weights_sha256, [t.fingerprint for t in self.teachers(fold)]]
         begins = [] if self.begins_with is None else [self.begins_with.fingerprint]
-        return fingerprint(*parts, *begins, *self.parts.fingerprints)
+        made = [crops.store.fingerprint for crops in self.rendered.values()]
+        return fingerprint(*parts, *begins, *self.parts.fingerprints, *made)
 
     def check(self, folds: Sequence[Fold]) -> list[str]:
-        """Refuses teachers that were trained on validation or test figures of their student; warns about soft labels."""
+        """Refuses teachers that were trained on figures that their student is measured on, and rendered figures that are
+        among these; warns about soft labels, and where rendered figures differ from the crops."""
         findings: list[AuditFinding] = []
         for fold in folds:
             paths = teacher_paths(self.recipe.classifiers, fold)
             findings += leakage_of_teachers(paths, self.teachers(fold), fold, self.job.manifest)
         warnings = raise_leakage(findings, self.job.allow, f"distilling on {self.job.manifest.name}")
+        shared = [
+            finding
+            for crops in self.rendered.values()
+            for fold in folds
+            for finding in leakage_of_rendered(crops.manifest, fold, self.job.manifest)
+        ]
+        warnings += raise_leakage(shared, self.job.allow, f"rendered figures beside {self.job.manifest.name}")
+        warnings += [said for crops in self.rendered.values() for said in crops.warnings]
         return [*warnings, *(against_labels(self.job.manifest) if self.recipe.loss.soft_labels else ())]
 
     def fit(self, folds: Sequence[Fold], run_ids: Mapping[str, str], progress: Progress) -> Iterator[TrainedFold]:
@@ -219,13 +235,17 @@ class NetworkTrainer:
         counts = network.parameter_counts()
         entry = self.spec.entry
         frame = Frame(self.spec.input_px, recipe.view)
+        made = {
+            name: crops.fed(Feed(crops.store.crops, entry, frame, self.augment, self.device, recipe.channels_last))
+            for name, crops in self.rendered.items()
+        }
         feed = Feed(self.parts.crops, entry, frame, self.augment, self.device, recipe.channels_last)
         val, val_labels, val_moves = self.parts.validation(fold, seed)
         check_validation(recipe, fold.name, len(val), len(np.unique(val_labels)))
         scoring = [one for term in recipe.terms if term.variants is None for one in self._of_term(fold, term)]
         objective = Objective(
             recipe, network.encoder.feature_dim, domains, as_teachers(scoring, entry),
-            derive_seed(seed, "objective"), self.answers(fold, progress),
+            derive_seed(seed, "objective"), self.answers(fold, progress), made,
         )  # fmt: skip
         plan = FoldPlan(
             fold.name, recipe, feed, population, val, val_labels, self.parts.ids, seed, job.out / fold.name, run_id,

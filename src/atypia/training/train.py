@@ -24,7 +24,6 @@ import pyarrow.parquet as pq
 import yaml
 
 from atypia.backbones.weights import require
-from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.artifacts import atomic_folder, environment, lock, read_json, write_json
 from atypia.base.errors import AtypiaError, InputError, count_noun, must
@@ -32,7 +31,6 @@ from atypia.base.process.cores import DEVICES, peak_memory
 from atypia.base.process.progress import Progress, silent
 from atypia.data.audit.report import check_training, identical_groups
 from atypia.data.crops.store import CropStore, open_store
-from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import METADATA_KEY, Manifest
 from atypia.inference.bundles.bundle import Bundle, load_bundle
 from atypia.inference.bundles.decision import Decision
@@ -45,7 +43,7 @@ from atypia.training.identity import request, resumed_request, run_id
 from atypia.training.origins import packages_of
 from atypia.training.possible import check_field, check_options
 from atypia.training.schema import ProbeRecipe, Recipe
-from atypia.training.trainer import TrainedFold, Trainer, TrainingRequest
+from atypia.training.trainer import TrainedFold, Trainer, TrainingRequest, field_um
 
 WAIT_S: Final = 7 * 24 * 3600.0
 """How long a training waits for another one of the same fold: as long as a training may take."""
@@ -268,19 +266,6 @@ def _write_run(
                                      "seconds": round(fitted.seconds, 3),
                                      "parameters_trained": fitted.parameters,
                                      **peak_memory()})  # fmt: skip
-
-
-def field_um(manifest: Manifest, geometry: CropGeometry) -> float | None:
-    """Side of the field that crops of these figures show, in µm: the median; None if no µm/px is known."""
-    if geometry.side_um is not None:
-        return geometry.side_um
-    sides = []
-    for figure in manifest.table.select([r.MPP, r.WIDTH_PX, r.HEIGHT_PX]).to_pylist():
-        known = [figure[r.WIDTH_PX], figure[r.HEIGHT_PX]]
-        side = geometry.side_px or (min(known) if None not in known else None)
-        if figure[r.MPP] is not None and side is not None:
-            sides.append(figure[r.MPP] * side)
-    return round(float(np.median(sides)), 4) if sides else None
 
 
 def _predictions(manifest: Manifest, fitted: TrainedFold, decision: Decision, run_id: str) -> pa.Table:

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.backbones.preparation import AS_CATALOGUED, Preparation
+from atypia.base import records as r
 from atypia.base.process.progress import Progress
-from atypia.base.records import LABEL
+from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import Manifest
 from atypia.splits.split import Fold, Split
 from atypia.training.schema import Recipe
@@ -102,4 +103,17 @@ class Trainer(Protocol):
 
 def stored_labels(manifest: Manifest) -> npt.NDArray[np.int8]:
     """Labels of all rows of a store; a row without one is 0 and in no fold, so never read."""
-    return np.array([label or 0 for label in manifest.table[LABEL].to_pylist()], dtype=np.int8)
+    return np.array([label or 0 for label in manifest.table[r.LABEL].to_pylist()], dtype=np.int8)
+
+
+def field_um(manifest: Manifest, geometry: CropGeometry) -> float | None:
+    """Side of the field that crops of these figures show, in µm: the median; None if no µm/px is known."""
+    if geometry.side_um is not None:
+        return geometry.side_um
+    sides = []
+    for figure in manifest.table.select([r.MPP, r.WIDTH_PX, r.HEIGHT_PX]).to_pylist():
+        known = [figure[r.WIDTH_PX], figure[r.HEIGHT_PX]]
+        side = geometry.side_px or (min(known) if None not in known else None)
+        if figure[r.MPP] is not None and side is not None:
+            sides.append(figure[r.MPP] * side)
+    return round(float(np.median(sides)), 4) if sides else None

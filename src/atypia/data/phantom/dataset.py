@@ -15,6 +15,7 @@ from PIL import Image
 from atypia.base import records as r
 from atypia.base.artifacts import atomic_file, fingerprint, lock, read_json, write_json
 from atypia.base.errors import DataError, InputError, must
+from atypia.base.paths import cache_root
 from atypia.base.process.cores import core_count
 from atypia.base.process.progress import Progress, silent
 from atypia.base.runs import PHANTOM_PARAMETERS
@@ -92,6 +93,38 @@ def write_phantom(
         manifest = Manifest.from_rows(rows, f"{PHANTOM}-{seed}", root=folder, notes=(_note(parameters),))
         manifest.save(folder / MANIFEST_NAME)
         return manifest
+
+
+def cached_phantom(
+    n: int, seed: int = 0, domains: Sequence[str] = (), workers: int | None = None, progress: Progress = silent
+) -> Manifest:
+    """A phantom set in the cache, rendered at the first call.
+
+    Args:
+        n: Number of figures, ≥ 1.
+        seed: Seed of the set.
+        domains: Names of its domains; empty for all.
+        workers: Processes; None for one per core.
+        progress: Receives progress: images present.
+
+    Raises:
+        InputError, WorkError: As :func:`write_phantom`.
+    """
+    key = fingerprint("study-phantom", {"n": n, "seed": seed, "domains": list(domains)})[:16]
+    return write_phantom(
+        cache_root() / PHANTOM / f"{n}-{seed}-{key}", n, seed, list(domains) or None, workers, progress
+    )
+
+
+def phantom_kinds(n: int, seed: int = 0, domains: Sequence[str | PhantomDomain] | None = None) -> dict[str, str]:
+    """The morphology that each figure of a phantom set shows, by figure id: known from the rendering, not by votes.
+
+    Args as :func:`write_phantom`.
+
+    >>> phantom_kinds(2)
+    {'phantom-0-rose-000000': 'anaphase', 'phantom-0-rose-000001': 'telophase'}
+    """
+    return {_name(figure, seed): figure.kind for figure in plan_figures(n, seed, _chosen(domains))}
 
 
 def _chosen(domains: Sequence[str | PhantomDomain] | None) -> list[PhantomDomain]:

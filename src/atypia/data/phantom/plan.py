@@ -88,6 +88,15 @@ class PhantomFigure:
         """The majority of the votes, 1 = atypical."""
         return r.ATYPICAL if 2 * sum(self.votes) > len(self.votes) else r.NORMAL
 
+    @property
+    def kind(self) -> str:
+        """The morphology that the picture shows: its own, or its counterpart's where it is less than half developed.
+
+        It is known from the rendering; the votes scatter around it.
+        """
+        shown = MORPHOLOGIES[self.morphology]
+        return shown.name if (self.severity >= 0.5) == shown.atypical else shown.counterpart
+
     @cached_property
     def phases(self) -> tuple[str, ...]:
         """The phase named by each rater."""

@@ -17,7 +17,7 @@ from atypia.methods.catalogue import LOSSES, TERMS
 from atypia.methods.loss import domain_weights, mean, smoothed
 from atypia.methods.mixing import Mix, mixup
 from atypia.methods.network import Output
-from atypia.methods.term import DOMAINS, SECOND, Batch, Setting, Term
+from atypia.methods.term import DOMAINS, SECOND, Batch, Rendered, Setting, Term
 from atypia.training.schema import NetworkRecipe
 
 IDLE: Final = "idle_"
@@ -58,6 +58,7 @@ class Objective:
         seed: Of the initial draws.
         answers: By the name of a term whose classifiers scored the figures beforehand: their logits for each row, as
             :attr:`atypia.methods.term.Setting.answers`.
+        rendered: By the name of a term that learns from rendered figures: these.
 
     Raises:
         InputError: A term that needs domains with fewer than two.
@@ -71,6 +72,7 @@ class Objective:
         teachers: Sequence[nn.Module] = (),
         seed: int = 0,
         answers: Mapping[str, Tensor] | None = None,
+        rendered: Mapping[str, Rendered] | None = None,
     ) -> None:
         self.recipe = recipe
         self.loss = LOSSES[recipe.loss.name](recipe.loss)
@@ -98,7 +100,8 @@ class Objective:
             told = None if options.variants is None or answers is None else answers[options.name]
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                self.terms[options.name] = TERMS[options.name](options, Setting(features, domains, own, told))
+                setting = Setting(features, domains, own, told, (rendered or {}).get(options.name))
+                self.terms[options.name] = TERMS[options.name](options, setting)
         self.modules_trained = nn.ModuleDict(self.terms)
         self.wants_second = any(SECOND in term.needs for term in self.terms.values())
 
@@ -149,6 +152,7 @@ class Objective:
             average=None if ema is None else ema.network,
             second=None if given.second is None else network(given.second),
             rows=given.rows,
+            network=network,
         )
         parts, idle = {"main": mean(batch.losses, self._weights(given.domains, mix))}, dict[str, Tensor]()
         total = parts["main"]

@@ -17,7 +17,7 @@ from atypia.methods.averaging import EMA
 from atypia.methods.catalogue import TERMS, losses_table, samplers_table, terms_table
 from atypia.methods.network import Output
 from atypia.methods.options import TermOptions
-from atypia.methods.term import DOMAINS, NEEDS, SECOND, Batch, Term
+from atypia.methods.term import DOMAINS, NEEDS, SECOND, Batch, Rendered, Term
 from atypia.methods.terms.adversarial import AdversarialOptions
 from atypia.splits.split import Fold
 from atypia.training.epochs.objective import Objective, StepInput
@@ -122,6 +122,12 @@ def as_terms(values: dict[str, Any]) -> dict[str, Any]:
     return {**{key: value for key, value in values.items() if key not in OLD_TERMS}, "terms": terms}
 
 
+def drawn(seed: int, count: int) -> tuple[Tensor, Tensor]:
+    """Rendered figures of two categories."""
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 3, 2, 2, generator=draw), torch.arange(count) % 2
+
+
 def measured(recipe: NetworkRecipe) -> dict[str, float]:
     network = Small()
     ema = EMA(network, 0.9)
@@ -130,7 +136,7 @@ def measured(recipe: NetworkRecipe) -> dict[str, float]:
         for parameter in network.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=draw))
     ema.update(network)
-    objective = Objective(recipe, 6, 3, (), 11)
+    objective = Objective(recipe, 6, 3, (), 11, rendered={"phantom": Rendered(("a", "b"), drawn)})
     objective.start_epoch(1, 2.5)
     images = torch.randn(9, 3, 2, 2, generator=draw)
     targets = torch.tensor([0.0, 1, 0.25, 1, 0, 1, 0, 0.75, 1])

@@ -154,6 +154,18 @@ class ProbeRecipe(RecipeBase):
     options: dict[str, Any] = Field(default_factory=dict)
     copies: tuple[str, ...] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_terms(cls, values: Any) -> Any:
+        """Says why a probe takes no terms, where a list of its keys would not."""
+        if isinstance(values, Mapping) and values.get("terms"):
+            said = must(
+                "terms", "absent where features are frozen, as no term could change them", "some",
+                "adaptation: lora (or full) with a network's recipe, or drop them",
+            )  # fmt: skip
+            raise PydanticCustomError(CHOSEN, "{text}", {"text": said})
+        return values
+
     @field_validator("copies")
     @classmethod
     def _known_copies(cls, names: tuple[str, ...]) -> tuple[str, ...]:

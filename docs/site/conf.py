@@ -6,7 +6,7 @@ project = "Atypia"
 author = "The Atypia authors"
 version = release = os.environ["ATYPIA_DOCS_VERSION"]
 
-extensions = ["myst_parser", "sphinx_design", "sphinx_copybutton"]
+extensions = ["myst_parser", "sphinx_design", "sphinx_copybutton", "documentation.table_numbers"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
 root_doc = "index"

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 import write_docs
-from documentation import build, docstrings, interface, links
+from documentation import build, docstrings, interface, links, table_numbers
 
 import atypia
 
@@ -81,6 +81,21 @@ def test_faulty_links_and_requests_to_others_are_found(tmp_path: Path) -> None:
         "a.html: https://example.org/x.png: loaded from another server",
         "s.css: https://example.org/f.woff: loaded from another server",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("0.864 [0.839, 0.892]", ["0.864 [0.839, 0.892]"]),
+        ("BA -0.010 [−0.028, +0.000], 29 %.", ["-0.010 [−0.028, +0.000]", "29 %"]),
+        ("10,000 slides, 2025.10.16", ["10,000", "2025.10.16"]),
+        ("ViT-S/14, fold-1, v0.1", []),
+    ],
+)
+def test_numbers_of_tables_are_marked_as_wholes(text: str, numbers: list[str]) -> None:
+    parts = list(table_numbers.parts(text))
+    assert [part for part, number in parts if number] == numbers and "".join(part for part, _ in parts) == text
+    assert ".number { white-space: nowrap; }" in (DOCS / "site/_static/atypia.css").read_text("utf-8")
 
 
 def test_navigation_names_pages_that_exist() -> None:

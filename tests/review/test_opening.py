@@ -247,6 +247,23 @@ def test_figures_are_drawn_where_they_were_read(tmp_path: Path, suffix: str) -> 
     assert figures.in_qupath(0, (1000.0, 600.0)) == (400.0, 300.0)
 
 
+def test_results_that_a_spreadsheet_changed_are_no_table_of_figures(tmp_path: Path) -> None:
+    path = tmp_path / "calls.csv"
+    pacsv.write_csv(results_table([("a", "s.svs", 0.9)], (400.0, 300.0)), path)
+    text = path.read_text("utf-8")
+    for changed, encoding, got in (
+        (text.replace("p_atypical", "probability"), "utf-8", "without p_atypical"),
+        (text.replace("figure_id", "id").replace("call", "Urteil"), "utf-8", "without call, figure_id"),
+        (text.replace(",", ";"), "utf-8", "not separated by commas"),
+        (text.replace(",", "\t"), "utf-16", "not separated by commas"),
+    ):
+        path.write_text(changed, encoding)
+        with pytest.raises(DataError, match=rf"calls.csv. must be results as .* got a table .*{got}.*predict again"):
+            kind_of(str(path))
+    path.write_text("figure_id,image,label,threshold\na,a.png,1,0.5\n", "utf-8")
+    assert kind_of(str(path)) == "data"
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_results_of_older_versions_are_opened(tmp_path: Path, suffix: str) -> None:
     older = results_table([("a", "s.svs", 0.9)], (400.0, 300.0)).drop_columns(list(LATER_COLUMNS))

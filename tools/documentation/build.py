@@ -44,7 +44,8 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
     stage(source)
     command = ["-m", "sphinx", "-b", "html", "-W", "--keep-going", "-q", "-j", "auto", "-d", str(out / "doctrees")]
-    environment = os.environ | {"ATYPIA_DOCS_VERSION": version}
+    tools = os.pathsep.join([str(ROOT / "tools"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"ATYPIA_DOCS_VERSION": version, "PYTHONPATH": tools}
     done = subprocess.run([sys.executable, *command, str(source), str(html)], env=environment, check=False)
     if done.returncode:
         raise SystemExit(f"the site was not built: see the warnings above (Sphinx: {done.returncode})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -21,13 +22,27 @@ from atypia.data.manifest import Manifest
 from atypia.data.sources.opening import open_data
 from atypia.inference.bundles.decision import CALLS
 from atypia.inference.predictions import PREDICTIONS_SCHEMA
-from atypia.inference.results import CALL, CALLED_REFUSED, RESULTS_SCHEMA, is_results, with_all_columns
+from atypia.inference.results import (
+    CALL,
+    CALLED_REFUSED,
+    MODEL,
+    MPP_SOURCE,
+    NOVELTY,
+    REASON,
+    RESULTS_SCHEMA,
+    is_results,
+    with_all_columns,
+)
 from atypia.review.figures import scores
 from atypia.review.figures.figures import ReviewFigures, coded, floats
 from atypia.review.figures.from_json import JSON_RESULTS, read_json_results
 from atypia.review.figures.from_tables import from_manifest, from_results
 
 STUDY: Final = "plan.json"
+OF_RESULTS: Final = frozenset({r.P_ATYPICAL, CALL, NOVELTY, r.THRESHOLD, REASON, MODEL, MPP_SOURCE})
+"""Columns of results that no table of figures has."""
+MOST_SHARED: Final = 3
+"""From this many of them on a table is one of results."""
 MANY: Final = "slides.csv"
 RESULTS_NAME: Final = "results.parquet"
 ROUNDING: Final = 1e-4
@@ -102,15 +117,30 @@ def kind_of(reference: str) -> str:
             return "results"
         return "predictions" if names == PREDICTIONS_SCHEMA.names else "data"
     if suffix == ".csv" and path.is_file():
-        with open(path, encoding="utf-8-sig", errors="replace") as file:
-            header = file.readline(4096)
-        return (
-            "results"
-            if {r.FIGURE_ID, r.P_ATYPICAL, CALL} <= set(header.strip().replace('"', "").split(","))
-            else "data"
-        )
+        return _kind_of_table(path)
     if suffix in JSON_RESULTS and path.is_file():
         return "results"
+    return "data"
+
+
+def _kind_of_table(path: Path) -> str:
+    """``results`` or ``data``, by the titles of a CSV.
+
+    Raises:
+        DataError: They are those of results, but changed: opened as data, the model's calls would be lost without a word.
+    """
+    with open_regular(path) as file:
+        header = file.readline(4096).replace(b"\0", b"").decode("utf-8-sig", errors="replace")
+    header = header.strip("\ufffd \r\n")  # what is left of UTF-16's mark
+    titles = {title.strip().strip('"') for title in header.split(",")}
+    if {r.FIGURE_ID, r.P_ATYPICAL, CALL} <= titles:
+        return "results"
+    names = {title.strip().strip('"') for title in re.split("[,;\t]", header)}
+    if len(names & OF_RESULTS) >= MOST_SHARED:
+        lacks = sorted({r.FIGURE_ID, r.P_ATYPICAL, CALL} - names)
+        got = f"a table without {', '.join(lacks)}" if lacks else "a table that is not separated by commas"
+        fix = "name the file as `atypia predict` wrote it, or predict again"
+        raise DataError(must(path.name, "results as `atypia predict` writes them, or a table of figures", got, fix))
     return "data"
 
 

@@ -121,6 +121,23 @@ def test_a_folder_of_points(tmp_path: Path) -> None:
         points_file(tmp_path, "/x/c.svs")
 
 
+def test_zarr_folders_of_points_are_files_and_of_images_are_none(tmp_path: Path) -> None:
+    for folder in ("d.zarr", "p2/HE.zarr"):
+        for array in ("x", "y"):
+            (tmp_path / folder / array).mkdir(parents=True)
+            (tmp_path / folder / array / "zarr.json").touch()
+        (tmp_path / folder / "zarr.json").touch()
+    (tmp_path / "image.zarr" / "0").mkdir(parents=True)
+    (tmp_path / "image.zarr" / ".zgroup").touch()
+    (tmp_path / "image.zarr" / "0" / "e.json").touch()
+    assert points_file(tmp_path / "d.zarr", "/x/d.svs") == tmp_path / "d.zarr"
+    assert points_file(tmp_path, "/x/d.svs") == tmp_path / "d.zarr"
+    assert points_file(tmp_path, "/x/p2/HE.svs") == tmp_path / "p2/HE.zarr"
+    for name in ("zarr", "image", "e"):
+        with pytest.raises(InputError, match=rf"must be a file named {name}\.geojson"):
+            points_file(tmp_path, f"/x/{name}.svs")
+
+
 @pytest.mark.parametrize("names", [("a.geojson", "a.svs.geojson"), ("a.geojson", "a.csv")])
 def test_two_files_for_a_slide_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
     for name in names:

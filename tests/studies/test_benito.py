@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 from tests.fixtures.layouts import cmc
 from tests.fixtures.published import figure
+from torch import Tensor
 
 from atypia.backbones.catalogue import BACKBONES, IMAGENET_MEAN, IMAGENET_STD
 from atypia.base import records as r
@@ -24,14 +27,20 @@ from atypia.data.augment.colour import Jitter
 from atypia.data.augment.pipeline import augmentation
 from atypia.data.augment.spatial import Affine, Flip
 from atypia.data.augment.texture import Sharpness
+from atypia.data.crops.store import open_store
+from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import Manifest
 from atypia.data.sources.catalogue import SOURCES, Expected
 from atypia.engines.tasks import Setup
+from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.predictions import read_predictions
 from atypia.studies.files import load_study, shipped_studies
 from atypia.studies.plan import Plan, make_plan
 from atypia.studies.run import run_study
-from atypia.synthesis.generator import Generator, load_generator
+from atypia.synthesis.generator import Generator, GeneratorSampler, load_generator
+from atypia.synthesis.model.diffusion import SamplingConfig
+from atypia.synthesis.model.pixels import crops_to_images
+from atypia.training.epochs.loop import Loop
 from atypia.training.recipe import load_recipe
 
 SIDE, CASES, PER_CASE = 128, 6, 4
@@ -85,6 +94,15 @@ def write_pretraining(ccmct: Path, other: Path) -> None:
 
 
 @dataclass(frozen=True)
+class Training:
+    """Kind of optimiser and figures of a training, and the network's tensors as each epoch was validated."""
+
+    optimiser: str
+    figures: set[str]
+    states: list[dict[str, Tensor]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Walked:
     """The first fold of the study, carried out.
 
@@ -93,12 +111,17 @@ class Walked:
         folders: Run folder of each row's first fold.
         pretrained: The unlabelled stage.
         generator: The fold's.
+        seen: What each run's training was, by run id.
     """
 
     plan: Plan
     folders: dict[str, Path]
     pretrained: Generator
     generator: Generator
+    seen: dict[str, Training]
+
+    def training(self, row: str) -> Training:
+        return self.seen[self.folders[row].parent.name]
 
     def history(self, row: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.folders[row] / runs.METRICS).read_text("utf-8").splitlines()]
@@ -124,6 +147,17 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walked]:
         patched.setenv("ATYPIA_DATA", str(root))
         for name in ("midog25-atypical", "ccmct", "cmc"):
             patched.setitem(SOURCES._entries, name, replace(SOURCES[name], expected=Expected()))
+        seen, validate = dict[str, Training](), Loop.validate
+
+        def ends_worst(loop: Loop) -> dict[str, float]:
+            """As always, but the last of several epochs scores worst, so that another one is to be kept."""
+            figures = {loop.plan.ids[row] for row in loop.plan.train.rows}
+            own = Training(type(loop.optimiser).__name__, figures)
+            seen.setdefault(loop.plan.folder.parent.name, own).states.append(loop.network.trained_state())
+            found, last = validate(loop), 1 < loop.recipe.epochs == loop.epoch + 1
+            return found | {"val_auroc": found["val_auroc"] - last}
+
+        patched.setattr(Loop, "validate", ends_worst)
         plan = make_plan(load_study(str(folder / "small.yaml")).sized("full"), folder / "out")
         first = replace(plan, runs=tuple(run for run in plan.runs if run.fold == "fold-1"))
         first.save(folder / "out")
@@ -135,7 +169,7 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walked]:
         made = [load_generator(path.parent) for path in (cache / "synthesis").glob("*/*/generator.json")]
         (pretrained,) = [one for one in made if not one.facts.labelled]
         (generator,) = [one for one in made if one.facts.labelled]
-        yield Walked(plan, folders, pretrained, generator)
+        yield Walked(plan, folders, pretrained, generator, seen)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -183,6 +217,29 @@ def test_the_fold_s_generator_begins_there_and_saw_its_training_part_alone(walke
             assert losses[-1] < losses[0], (made.facts.labelled, part)
 
 
+def test_crops_are_decoded_at_the_scale_of_the_fold_s_latents(walked: Walked) -> None:
+    sampler = GeneratorSampler(walked.generator, torch.device("cpu"), SamplingConfig(steps=2))
+    folder = walked.folders["ConvNeXt-S · real only"]
+    train = read_json(folder / "split.json")["folds"][0]["train"]
+    manifest = Manifest.load(folder.parent / runs.MANIFEST)
+    store = open_store(manifest.take(manifest.rows_of(train)), CropGeometry(side_px=SIDE, out_px=SIDE))
+    with torch.no_grad():
+        images = crops_to_images(np.array(store.crops), torch.device("cpu"))
+        posterior = sampler.autoencoder.encode(images).latent_dist
+        drawn = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=torch.manual_seed(0))
+    channels = drawn.transpose(0, 1).flatten(1)
+    assert torch.allclose(sampler.shift.flatten(), channels.mean(1), atol=0.1 * float(channels.std()))
+    assert torch.allclose(sampler.scale.flatten(), channels.std(1), rtol=0.1)
+    given: list[Tensor] = []
+    decode = sampler.autoencoder.decode
+    sampler.autoencoder.decode = lambda latents: given.append(latents) or decode(latents)
+    latents = torch.zeros(2, *drawn.shape[1:])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("atypia.synthesis.generator.draw_latents", lambda *_: latents)
+        sampler.draw([1, 1], [0, 1])
+    assert torch.allclose(given[0], sampler.shift.expand_as(latents))
+
+
 @pytest.mark.parametrize("model", ["ConvNeXt-S", "Lunit ViT-S"])
 def test_so_many_generated_positives_are_trained_with_and_none_is_measured(walked: Walked, model: str) -> None:
     real, both = (walked.folders[f"{model} · {row}"] for row in ("real only", "real and synthetic"))
@@ -195,6 +252,8 @@ def test_so_many_generated_positives_are_trained_with_and_none_is_measured(walke
     assert set(rows.table[r.GENERATOR].to_pylist()) == {walked.generator.fingerprint}
     table, _ = read_predictions(both / runs.PREDICTIONS)
     assert set(table[r.FIGURE_ID].to_pylist()) == set(split["val"])
+    for row, part in (("real only", split), ("real and synthetic", other)):
+        assert walked.training(f"{model} · {row}").figures == set(part["train"])
 
 
 @pytest.mark.parametrize("row", ["real only", "real and synthetic"])
@@ -203,8 +262,12 @@ def test_the_classifier_learns_by_restarts_and_keeps_its_best_auroc(walked: Walk
     assert len(lines) == EPOCHS and lines[-1]["loss"] < 0.8 * lines[0]["loss"]
     rates = [line["lr"] for line in lines]
     assert rates[0] > rates[1] > rates[2] > rates[3] and rates[4] == 3e-3 > rates[5]  # begun again after five epochs
-    scores = [line["val_auroc"] for line in lines]
-    table, _ = read_predictions(walked.folders[f"ConvNeXt-S · {row}"] / runs.PREDICTIONS)
-    from sklearn.metrics import roc_auc_score
-
+    trained, scores = walked.training(f"ConvNeXt-S · {row}"), [line["val_auroc"] for line in lines]
+    assert trained.optimiser == "NAdam" and len(trained.states) == EPOCHS
+    folder, kept = walked.folders[f"ConvNeXt-S · {row}"], int(np.argmax(scores))
+    assert kept < EPOCHS - 1
+    bundle = load_bundle(folder / runs.BUNDLE)
+    for name, value in trained.states[kept].items():
+        np.testing.assert_allclose(bundle.tensors[name], value.numpy(), atol=1e-6)
+    table, _ = read_predictions(folder / runs.PREDICTIONS)
     assert roc_auc_score(table[r.LABEL], table[r.P_ATYPICAL]) == pytest.approx(max(scores), abs=1e-6)

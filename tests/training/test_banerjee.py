@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from peft.tuners.lora import Linear as LoraLinear
 
 from atypia.backbones.preparation import STATISTICS
 from atypia.training.networks import network_spec
@@ -59,10 +60,14 @@ def test_the_best_epoch_by_balanced_accuracy_is_kept(which: str, request: pytest
     scores = [line["val_balanced_accuracy"] for line in found.result.history]
     assert found.result.best_score == max(scores)
     assert found.result.best_epoch == scores.index(max(scores))  # the first of equals: strictly greater
+    assert found.keeps_its_best()
+    assert type(found.loop.optimiser) is torch.optim.Adam
+    assert {group["weight_decay"] for group in found.loop.optimiser.param_groups} == {1e-5}
 
 
 def test_the_rate_is_halved_when_the_score_stays_for_more_than_three_epochs(end_to_end: Walk) -> None:
     schedule, optimiser = end_to_end.loop.schedule, end_to_end.loop.optimiser
+    assert schedule.best == end_to_end.result.best_score  # each epoch was told
     rates = []
     for score in [2.0, 0.5, 0.5, 0.5, 0.5, 0.5]:
         schedule.end_epoch(score)
@@ -84,6 +89,8 @@ def test_baselines_are_normalised_with_imagenet_s_statistics_and_corners_are_bla
     assert 0.05 < float(dark.float().mean()) < 0.95
     assert float(plain.min()) > float(black.max()) + 0.3  # no crop itself is black
     assert all(given.images.min() >= black.min() - 1e-4 for given in end_to_end.inputs)
+    first = feed.plain_batch(end_to_end.loop.plan.train.rows[end_to_end.drawn[0][:8]])
+    assert float((end_to_end.inputs[0].images - first).abs().mean()) > 0.05  # trained on augmented
 
 
 def test_the_pipeline_flips_left_and_right_alone(end_to_end: Walk) -> None:
@@ -100,7 +107,11 @@ def test_adapters_of_attention_and_mlp_and_the_head_alone_are_trained(lora: Walk
     parts = {name.split(".lora_")[0].split(".", 4)[4] for name in moved if ".lora_" in name}
     assert parts == {"attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"}
     a = next(value for name, value in state.items() if ".lora_A" in name)
-    assert a.shape[0] == 8 and lora.loop.network.spec.lora_alpha == 16 and lora.loop.network.spec.lora_dropout == 0.3
+    assert a.shape[0] == 8
+    adapters = [module for module in lora.loop.network.modules() if isinstance(module, LoraLinear)]
+    assert len(adapters) == len({name.split(".lora_")[0] for name in moved if ".lora_" in name})
+    for adapter in adapters:
+        assert adapter.scaling["default"] == 16 / 8 and adapter.lora_dropout["default"].p == 0.3  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_the_class_token_alone_is_classified(lora: Walk) -> None:

@@ -69,6 +69,7 @@ def test_the_loss_falls_and_the_classes_are_told_apart(walked: Walk) -> None:
     history = walked.result.history
     assert history[-1]["loss_main"] < 0.8 * history[0]["loss_main"]
     assert max(line["val_auroc"] for line in history) > 0.9
+    assert walked.keeps_its_best()
 
 
 def test_only_query_and_value_and_the_head_are_trained(walked: Walk) -> None:

@@ -37,6 +37,7 @@ class Walk:
         drawn: Positions drawn in each epoch.
         inputs: What each step was given.
         crops: The crops, shape (n, s, s, 3).
+        states: The trained tensors as each epoch was validated.
     """
 
     recipe: NetworkRecipe
@@ -46,6 +47,13 @@ class Walk:
     drawn: list[npt.NDArray[np.int64]] = field(default_factory=list)
     inputs: list[StepInput] = field(default_factory=list)
     crops: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 1, 1, 3), np.uint8))
+    states: list[dict[str, Tensor]] = field(default_factory=list)
+
+    def keeps_its_best(self) -> bool:
+        """Whether the network that is left has the weights of the best epoch, which is not the last one."""
+        state, best = self.result.network.state_dict(), self.result.best_epoch
+        kept = all(torch.equal(state[name], value) for name, value in self.states[best].items())
+        return kept and best < self.recipe.epochs - 1
 
 
 def crops_of(
@@ -62,7 +70,7 @@ def crops_of(
 
 
 def walk(name: str, changes: list[str], folder: Path, crop_px: int, domains: npt.NDArray[np.int64]) -> Walk:
-    """Trains a shipped recipe with changes on crops of made-up figures.
+    """Trains a shipped recipe with changes on crops of made-up figures; the last of several epochs scores worst.
 
     Args:
         name: Of the recipe.
@@ -88,7 +96,8 @@ def walk(name: str, changes: list[str], folder: Path, crop_px: int, domains: npt
     start = {key: value.detach().clone() for key, value in loop.network.state_dict().items()}
     drawn: list[npt.NDArray[np.int64]] = []
     inputs: list[StepInput] = []
-    draw, mixed = loop.sampler.draw, objective._mixed
+    states: list[dict[str, Tensor]] = []
+    draw, mixed, validate = loop.sampler.draw, objective._mixed, loop.validate
 
     def keeping_draws(epoch: int) -> npt.NDArray[np.int64]:
         drawn.append(draw(epoch))
@@ -98,11 +107,16 @@ def walk(name: str, changes: list[str], folder: Path, crop_px: int, domains: npt
         inputs.append(given)
         return mixed(given)
 
-    loop.sampler.draw, objective._mixed = keeping_draws, keeping_inputs
+    def ends_worst() -> dict[str, float]:
+        states.append(loop.network.trained_state())
+        found, last = validate(), 1 < recipe.epochs == loop.epoch + 1
+        return found | {key: found[key] - last for key in ("val_auroc", "val_balanced_accuracy")}
+
+    loop.sampler.draw, objective._mixed, loop.validate = keeping_draws, keeping_inputs, ends_worst
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         result = loop.run(silent)
     finally:
         torch.set_num_threads(threads)
-    return Walk(recipe, loop, result, start, drawn, inputs, crops)
+    return Walk(recipe, loop, result, start, drawn, inputs, crops, states)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from atypia.base import runs
 from atypia.base.errors import DataError, InputError
 from atypia.base.runs import safe_name
 from atypia.workflows.slides.jobs import SlideJob, distinct, read_jobs
+from atypia.workflows.slides.tasks import slide_inputs
+
+ZARR = Path(__file__).parents[1] / "fixtures/detectors/detections.zarr"
 
 
 def test_names_are_told_apart_and_do_not_depend_on_order() -> None:
@@ -64,3 +68,17 @@ def test_lists_of_slides(tmp_path: Path) -> None:
     listed.write_text("slide,points\n")
     with pytest.raises(DataError, match="lists no slide"):
         read_jobs(listed)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_zarr_folder_is_the_points_of_a_slide_and_no_folder_of_them(tmp_path: Path, alone: bool) -> None:
+    slide, points = tmp_path / "case.svs", tmp_path / "points" / "case.zarr"
+    slide.write_text("a slide")
+    shutil.copytree(ZARR, points)
+    job = SlideJob(slide, points if alone else points.parent)
+    first = slide_inputs(job, {})["points"]
+    assert list(first) == ["case.zarr"] and slide_inputs(job, {})["points"] == first
+    chunk = next(file for file in sorted((points / "x").rglob("*")) if file.is_file())
+    chunk.write_bytes(chunk.read_bytes() + b"1")
+    changed = slide_inputs(job, {})["points"]
+    assert list(changed) == ["case.zarr"] and changed != first  # so that results of before are not kept

@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from atypia.base.errors import DataError, InputError, must
+from atypia.data.points.zarrfolders import PLACES, arrays_in, is_zarr
 
 IMAGE_SUFFIXES: Final = (
     ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".czi", ".png",
@@ -125,15 +126,25 @@ def matching(slide: str | Path, names: Sequence[str], beside: Sequence[str | Pat
     return [same[name] for name in names], found
 
 
-def points_file(folder: Path, slide: str | Path) -> Path:
-    """The file of points of a slide: ``NAME.geojson`` or ``NAME.EXT.geojson`` (or ``.csv`` …), in a folder.
+def points_file(points: Path, slide: str | Path) -> Path:
+    """The file of points of a slide: ``NAME.geojson`` or ``NAME.EXT.geojson`` (or ``.csv`` …) where a folder is given.
 
     Files at the top of the folder take precedence over those in folders below, where the path counts as for names in tables.
+    A Zarr folder that holds points counts as a file.
+
+    Args:
+        points: A file or a Zarr folder, which is given back; or a folder of such.
+        slide: The slide's path.
 
     Raises:
         InputError: There is none, or several; lists them.
     """
-    top = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    if not points.is_dir() or is_zarr(points):
+        return points
+    folder = points
+    top = sorted(
+        path.name for path in folder.iterdir() if (path.is_file() or _holds(path)) and not path.name.startswith(".")
+    )
     for listed in (lambda: top, lambda: _below(folder)):
         found = _of_slide(slide, listed())
         if len(found) > 1:
@@ -169,8 +180,17 @@ def _points_suffix(file: str) -> str | None:
 
 
 def _below(folder: Path) -> list[str]:
-    found = [Path(at, name).relative_to(folder).as_posix() for at, _, names in walk(folder) for name in names]
-    return sorted(found)
+    found: list[Path] = []
+    for at, folders, names in walk(folder):
+        zarr = [name for name in folders if is_zarr(Path(at, name))]
+        folders[:] = [name for name in folders if name not in zarr]  # their files are parts of arrays
+        found += [Path(at, name) for name in (*names, *(name for name in zarr if _holds(Path(at, name))))]
+    return sorted(path.relative_to(folder).as_posix() for path in found)
+
+
+def _holds(path: Path) -> bool:
+    """Whether a path is a Zarr folder with points, not with an image."""
+    return is_zarr(path) and arrays_in(path).issuperset(PLACES)
 
 
 Rank = tuple[int, int, int]

@@ -19,7 +19,6 @@ from atypia.data.points.figures import figures_on
 from atypia.data.points.names import points_file
 from atypia.data.points.reading import check_mpp, read_scaled
 from atypia.data.points.units import AUTO_UNIT
-from atypia.data.points.zarrfolders import is_zarr
 from atypia.data.slides.advice import advice, is_glass
 from atypia.data.slides.origins import AUTO, NO_OFFSET, Zero, check_origin, zero_of
 from atypia.data.slides.readas import ReadAs
@@ -171,9 +170,7 @@ def slide_points(
         InputError: The points are of several classes and none is named; or the folder has no file for the slide, or
             several.
     """
-    file = Path(points_path)
-    if file.is_dir() and not is_zarr(file):
-        file = points_file(file, slide_path)
+    file = points_file(Path(points_path), slide_path)
     how = reading or SlideReading()
     how = how if mpp is None else replace(how, mpp=mpp)
     how.check()

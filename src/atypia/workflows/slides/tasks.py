@@ -15,6 +15,7 @@ from atypia.base.artifacts import atomic_folder, file_sha256, fingerprint, lock,
 from atypia.base.errors import AtypiaError, DataError, WorkError
 from atypia.base.process.progress import Progress, silent
 from atypia.data.points.names import points_file
+from atypia.data.points.zarrfolders import arrays_fingerprint, is_zarr
 from atypia.data.slides.evidence import slide_evidence
 from atypia.data.slides.readers import slide_file
 from atypia.engines.tasks import Work
@@ -232,9 +233,9 @@ def slide_inputs(job: SlideJob, hashes: dict[Path, str]) -> dict[str, Any]:
     """
     try:
         slide = slide_evidence(slide_file(job.slide))  # first: points of a slide that is not there are not missing
-        file = points_file(job.points, job.slide) if job.points.is_dir() else job.points
+        file = points_file(job.points, job.slide)
         if file not in hashes:
-            hashes[file] = file_sha256(file)
+            hashes[file] = arrays_fingerprint(file) if is_zarr(file) else file_sha256(file)
         own = {"mpp": job.mpp, "mpp_from": job.mpp_from, "origin": job.origin, "offset_px": job.offset_px}
         beside = {"beside": job.beside} if job.beside else {}
         return {"slide": slide, "points": {file.name: hashes[file]}, **own, **beside}

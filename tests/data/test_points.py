@@ -160,7 +160,7 @@ def test_exact_table(tmp_path: Path) -> None:
     assert points.images == ["s.tiff"] * 4
     assert points.classes == ["AMF", "AMF", "AMF", "NMF"]
     assert points.sizes_px is not None and points.sizes_px[0].tolist() == [20.0, 40.0]
-    assert points.notes == ("left out: 1 deleted lines", "left out: 1 lines without a shape")
+    assert points.notes == ("left out: 1 deleted line", "left out: 1 line without a shape")
 
 
 @pytest.mark.parametrize("vector", ["[1, 2]", "box", '{""a1"": 1, ""b1"": 2}', '{""x1"": ""a"", ""y1"": 2}'])

@@ -332,8 +332,8 @@ def test_imagescope(tmp_path: Path) -> None:
     assert points.ids == ["1-1", "2-1", "2-2"]
     assert points.classes == ["Mitosis", "Other", "Other"]
     assert points.notes == (
-        "left out: 1 arrows, rulers and lines, which are not at one place",
-        "left out: 1 negative regions",
+        "left out: 1 arrow, ruler or line, which is not at one place",
+        "left out: 1 negative region",
     )
 
 
@@ -344,7 +344,7 @@ def test_ndpa_counts_from_the_middle_of_the_glass(tmp_path: Path) -> None:
     assert places(points) == [(4320.0, 1920.0), (3924.0, 2024.0), (3932.0, 2026.0)]
     assert points.sizes_px is not None and points.sizes_px[0].tolist() == [40.0, 40.0]
     assert points.ids == ["1", "2", "3"] and set(points.classes or []) == {"mitosis"}
-    assert points.notes == ("left out: 1 rulers, lines and annotations without a position",)
+    assert points.notes == ("left out: 1 ruler, line or annotation without a position",)
     with pytest.raises(
         DataError, match=r"centre of the glass, which only the NDPI slide states; fix: give the .ndpi file"
     ):

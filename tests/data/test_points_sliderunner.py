@@ -62,9 +62,9 @@ def test_annotations(tmp_path: Path) -> None:
     assert points.classes == ["mitotic figure", None, "mitotic figure", "mitotic figure"]
     assert points.sizes_px is not None and points.sizes_px[3].tolist() == [50.0, 50.0]
     assert sorted(points.notes) == [
-        "left out: 1 annotations without a position",
-        "left out: 1 deleted annotations",
-        "left out: 1 labels of whole images",
+        "left out: 1 annotation without a position",
+        "left out: 1 deleted annotation",
+        "left out: 1 label of a whole image",
         "left out: `mitotic figure`, a shape of 9000 × 9000 px: a region, not a figure"
         " (µm/px is unknown: objects larger than 400 px are treated as regions)",
     ]

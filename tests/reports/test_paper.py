@@ -178,6 +178,32 @@ AUROC in per cent; mean ± population sd (ddof 0) over the folds
     )
 
 
+def test_own_folds_stand_in_benitos_first_table_in_order_with_mean_and_population_sd() -> None:
+    study = own_study("convnext-s")
+    rows = []
+    for model, values in (("ConvNeXt-S · real only", (0.91, 0.95, 0.92, 0.97, 0.9)),
+                          ("ConvNeXt-S · real and synthetic", (0.93, 0.94, 0.9, 0.96, 0.92))):  # fmt: skip
+        first = study.results.rows.slice(0, 1).to_pylist()[0] | {"model": model, "metric": "auroc"}
+        rows += [
+            first | {"fold": f"fold-{n}", "value": value, "run_id": f"{model}{n}"} for n, value in enumerate(values, 1)
+        ]
+    rows.reverse()
+    table = tables(
+        "benito", [replace(study, results=replace(study.results, rows=pa.Table.from_pylist(rows, e.RESULTS_SCHEMA)))]
+    )["1"]
+    shown = [(str(row[0]), str(row[1]), row[2:]) for row in table.rows]
+    names = [(of, name) for of, name, _ in shown]
+    for name, theirs, values, mean, sd in (
+        ("ConvNeXt-S · real only, on ami-br", "ConvNeXt-Small (real)", [91, 95, 92, 97, 90], 93, 2.607681),
+        ("ConvNeXt-S · real and synthetic, on ami-br", "ConvNeXt-Small (real+synth)", [93, 94, 90, 96, 92], 93, 2),
+    ):
+        at = names.index((OURS, name))
+        assert names[at - 1] == ("paper", theirs)
+        *folds, spread = shown[at][2]
+        assert folds == pytest.approx(values) and isinstance(spread, Spread)
+        assert (spread.mean, spread.sd) == (pytest.approx(mean), pytest.approx(sd, abs=1e-6))
+
+
 def test_bold_is_within_each_group_as_the_paper_prints_it() -> None:
     table = tables("banerjee")["3"]
     bold = {(str(table.rows[i][0]), table.columns[j].title) for i, j in table.best()}

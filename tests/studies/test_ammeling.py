@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import log_loss
 from tests.fixtures.published import REGION_PX, write_regions
 
+from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.errors import InputError, LeakageError
 from atypia.data.augment.colour import Jitter
@@ -134,7 +136,12 @@ def test_each_part_does_its_work_beside_the_others(ran: tuple[Any, Watched]) -> 
         if len(lines) == EPOCHS:
             bundle = load_bundle(folder.parent / runs.BUNDLE)
             losses.setdefault(bundle.adaptation, []).append([line["loss_main"] for line in lines])
-            assert bundle.training["info"]["best_epoch"] == int(np.argmin([line["val_loss"] for line in lines]))
+            scores = [line["val_loss"] for line in lines]
+            assert bundle.training["info"]["best_epoch"] == int(np.argmin(scores))
+            table, _ = read_predictions(folder.parent / runs.PREDICTIONS)
+            p, y, part = (table[name].to_numpy() for name in (r.P_ATYPICAL, r.LABEL, r.PART))
+            kept = log_loss(y[part == runs.VALIDATION], p[part == runs.VALIDATION], labels=[0, 1])
+            assert kept == pytest.approx(min(scores), rel=1e-3)  # the weights of that epoch are those that are left
             rates = [line["lr"] for line in lines]
             assert max(rates[:2]) > 10 * rates[-1]  # one cycle
     assert {name: len(found) for name, found in losses.items()} == {"full": 4, "lora": 4}

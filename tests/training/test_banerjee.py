@@ -10,9 +10,14 @@ import torch
 from peft.tuners.lora import Linear as LoraLinear
 
 from atypia.backbones.preparation import STATISTICS
+from atypia.data.phantom.dataset import write_phantom
+from atypia.splits.protocol import make_split
+from atypia.training import networks
 from atypia.training.networks import network_spec
 from atypia.training.recipe import load_recipe, shipped_recipes
 from atypia.training.schema import NetworkRecipe, ProbeRecipe
+from atypia.training.train import train
+from atypia.training.trainer import TrainingRequest
 
 from .walking import TRAIN, VAL, Walk, walk
 
@@ -155,6 +160,28 @@ def test_the_published_probe_and_baselines() -> None:
         rates[backbone] = (recipe.pretrained, recipe.optimiser.lr)
         assert network_spec(recipe).entry.mean == STATISTICS["imagenet"][0]
     assert rates == {"efficientnetv2-m": (False, 5e-5), "vit-l16": (True, 1e-4), "swin-b": (True, 1e-4)}
+
+
+class Built(Exception):
+    """Instead of a network."""
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_a_baseline_begins_as_its_recipe_says(
+    pretrained: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(spec: object, file: object, wanted: bool, seed: int) -> None:
+        raise Built(f"pretrained: {wanted}")
+
+    monkeypatch.setattr(networks, "build_network", build)
+    changes = [*SMALL, "backbone=tiny-cnn", f"pretrained={str(pretrained).lower()}"]
+    recipe, manifest = (
+        load_recipe("banerjee-e2e-as-published", changes)[1],
+        write_phantom(tmp_path / "set", 48, workers=1),
+    )
+    split = make_split("kfold", manifest, 0, folds=2)
+    with pytest.raises(Built, match=f"pretrained: {pretrained}"):
+        train(TrainingRequest("baseline", recipe, manifest, split, tmp_path / "run", folds=("fold-1",)))
 
 
 @pytest.mark.parametrize(

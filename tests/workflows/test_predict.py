@@ -69,6 +69,14 @@ def test_images_without_colour_are_counted(model: Path, folder: Path, pages: Seq
     assert f"1 image is grey (first: 2.png){said}" in predict_crops(folder, model).warnings
     pages[3].convert("L").convert("RGB").save(folder / "3.png")
     assert f"2 images are grey (first: 2.png){said}" in predict_crops(folder, model).warnings
+    stack = folder / "stack.tif"
+    mixed = [pages[0], pages[2].convert("L"), pages[1], pages[3].convert("L").convert("RGB")]
+    for several, found in (
+        (mixed, "2 images are grey (first: stack.tif#2)"),
+        (mixed[1:2], "1 image is grey (first: stack.tif#1)"),
+    ):
+        several[0].save(stack, save_all=True, append_images=several[1:])
+        assert [text for text in predict_crops(stack, model).warnings if said in text] == [found + said]
 
 
 def test_rows_are_held_only_where_they_are_asked_for(model: Path, folder: Path) -> None:

@@ -152,6 +152,6 @@ def test_selected_objects_are_exported_alone(slide: Path, tmp_path: Path) -> Non
     objects = [{"id": one, "class": None, "positions": [place]} for one, place in zip(IDS, PLACES, strict=True)]
     case = {"slide": str(slide), "kind": "detection", "selected": [IDS[1]], "objects": objects}
     said, _ = in_qupath(tmp_path, "export", case)
-    assert "1 objects written" in said
+    assert "1 object written" in said
     (feature,) = json.loads((tmp_path / "out" / "case 1.scn.geojson").read_text())["features"]
     assert feature["id"] == IDS[1]

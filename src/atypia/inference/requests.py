@@ -220,7 +220,8 @@ def _stream(
             left -= 1
             if kind == STACK:
                 told.expected.add(page_count(given), left == 0)
-                stream = stack_pages(given, whole, batch_size=size, notes=told.notes, **size_of)
+                pages = stack_pages(given, whole, batch_size=size, notes=told.notes, **size_of)
+                stream = _grey_told(pages, told)
             else:
                 points = points_of(given, request)
                 told.notes.extend(f"{given}: {note}" for note in points.notes)

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
-from atypia.base.errors import DataError, InputError, must
+from atypia.base.errors import DataError, InputError, count_noun, must
 from atypia.base.registry import Registry
 from atypia.data.points.classes import class_name, wanted_figures
 from atypia.data.points.ids import settled_ids
@@ -282,7 +282,7 @@ class Collector:
     classes: list[str | None] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
-    skipped: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[tuple[str, str]] = field(default_factory=Counter)
     refused: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     origin: str | None = None
@@ -326,9 +326,9 @@ class Collector:
         self.marks.append(mark)
         self.scores.append(as_score(score))
 
-    def skip(self, what: str) -> None:
-        """Counts a skipped object, named so that it can follow a number («regions»)."""
-        self.skipped[what] += 1
+    def skip(self, one: str, several: str = "", count: int = 1) -> None:
+        """Counts skipped objects, by what :func:`atypia.base.errors.count_noun` calls one and several of them."""
+        self.skipped[one, several] += count
 
     def refuse(self, what: str) -> None:
         """Skips one damaged figure, with a description («annotation 3, a box of 0 × 50 px»)."""
@@ -341,7 +341,7 @@ class Collector:
             DataError: No figures; positions are fractions of the image; only some figures name their slide.
         """
         name = self.reading.path.name
-        notes = [f"left out: {count:,} {what}" for what, count in self.skipped.items()]
+        notes = [f"left out: {count_noun(count, *what)}" for what, count in self.skipped.items()]
         if self.refused:
             more = f", and {len(self.refused) - SHOWN_NAMES:,} more" if len(self.refused) > SHOWN_NAMES else ""
             notes.append(f"left out: {'; '.join(self.refused[:SHOWN_NAMES])}{more}")

@@ -138,10 +138,6 @@ def stack_pages(
     figures = _grey_figures(path, chain)
     if figures is not None and notes is not None:
         notes.append(f"{path}: its {len(chain.offsets)} grey pages are R, G and B of {len(figures)} figures")
-    elif notes is not None and _is_grey(path, chain):
-        notes.append(
-            f"{path}: its {len(chain.offsets)} pages are grey; the figures that models are trained on are in colour"
-        )
     assumed = assumed_um if geometry.side_um is None else geometry.side_um
 
     sizing = Sizing(mpp, mpp_from, given_as, assumed)

@@ -85,9 +85,11 @@ if (!added.isEmpty())
     addObjects(added)
 fireHierarchyUpdate()
 def total = counts.values().sum() ?: 0
-println 'Atypia: ' + total + ' figures: ' + CALLS.keySet().collect { counts[it] + ' ' + it }.join(', ')
+println 'Atypia: ' + counted(total, 'figure', 'figures') + ': ' + CALLS.keySet().collect { counts[it] + ' ' + it }.join(', ')
 if (!added.isEmpty())
-    println 'Atypia: ' + added.size() + ' of them are new detections at positions of points annotations'
+    println 'Atypia: ' + counted(added.size(), 'of them is a new detection at a position of a points annotation',
+                                 'of them are new detections at positions of points annotations')
 def silent = figures.size() - (total - added.size())
 if (added.isEmpty() && silent > 0)
-    println 'Atypia: ' + silent + ' objects were not taken as figures (regions, or positions beyond the slide); see the lines above'
+    println 'Atypia: ' + counted(silent, 'object was not taken as a figure (a region, or a position beyond the slide)',
+                                 'objects were not taken as figures (regions, or positions beyond the slide)') + '; see the lines above'

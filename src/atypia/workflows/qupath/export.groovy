@@ -18,4 +18,4 @@ def server = getCurrentServer()
 def name = server.getMetadata().getName().replaceAll('[\\\\/:*?"<>|]', '_')
 def file = buildFilePath(folder, name + '.geojson')
 exportObjectsToGeoJson(figures, file, 'FEATURE_COLLECTION')
-println 'Atypia: ' + figures.size() + ' objects written to ' + file
+println 'Atypia: ' + counted(figures.size(), 'object', 'objects') + ' written to ' + file

@@ -8,3 +8,4 @@ if (!CLASSES.isEmpty())
 if (figures.isEmpty())
     throw new IllegalStateException('No figures: select objects, or make detections or point annotations' +
         (CLASSES.isEmpty() ? '' : ', of the classes ' + CLASSES))
+def counted = { number, one, several -> number + ' ' + (number == 1 ? one : several) }

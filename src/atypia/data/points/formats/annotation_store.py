@@ -58,7 +58,7 @@ def _add(collector: Collector, where: str, row: tuple[Any, ...]) -> None:
     named = next((values[name] for name in _CLASS_NAMES if values.get(name) is not None), None)
     shape = _shape(geometry, float(x), float(y), where)
     if shape is None:
-        collector.skip("lines")
+        collector.skip("line")
         return
     mark = Mark(form=None if shape[2] != shape[2] else "outline")
     collector.add(where, shape, None if key is None else str(key), None, named, mark, score_in(values))

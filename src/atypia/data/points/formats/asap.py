@@ -35,12 +35,12 @@ def read(root: Element, reading: PointReading) -> Points:
         )
         named = None if group == _NO_GROUP else group
         if not len(vertices):
-            collector.skip("annotations without a position")
+            collector.skip("annotation without a position", "annotations without a position")
         elif kind in _POINTS or len(vertices) == 1:
             for x, y in vertices.tolist():
                 collector.add(where, dot(x, y), None, None, named, Mark(name=name))
         elif len(vertices) == 2 and kind != "Rectangle":
-            collector.skip("lines")
+            collector.skip("line")
         else:
             drawn = kind == "Rectangle"
             shape = (

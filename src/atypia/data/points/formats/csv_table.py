@@ -71,13 +71,16 @@ def read(table: TextTable, reading: PointReading) -> Points:
         drawn = object_kind(row[kind]) if kind else ""
         form = row[roi].casefold() if roi else ""
         if drawn in _NOT_FIGURES:
-            collector.skip("tiles, cores and other objects that are no figures")
+            collector.skip(
+                "tile, core or other object that is no figure", "tiles, cores and other objects that are no figures"
+            )
             continue
         if form in _LINES:
-            collector.skip("lines")
+            collector.skip("line")
             continue
         if form == "points" and count and row[count] not in ("", "1", "1.0"):
-            collector.skip("sets of several points, of which the table has the middle only (export them as GeoJSON)")
+            middle = "of which the table has the middle only (export them as GeoJSON)"
+            collector.skip(f"set of several points, {middle}", f"sets of several points, {middle}")
             continue
         found = shape(row, where)
         if isinstance(found, str):

@@ -40,11 +40,11 @@ def read(table: TextTable, reading: PointReading) -> Points:
     for row, line in zip(table.rows, table.lines, strict=True):
         where = f"{table.path.name}, line {line}"
         if deleted is not None and row[deleted].casefold() in _TRUE:
-            collector.skip("deleted lines")
+            collector.skip("deleted line")
             continue
         shape = _shape(row[vector], where)
         if shape is None:
-            collector.skip("lines without a shape")
+            collector.skip("line without a shape", "lines without a shape")
             continue
         own, on, called = (row[column] if column else None for column in (figure, image, named))
         collector.add(where, shape, own, on, called)

@@ -92,15 +92,17 @@ def _add(collector: Collector, feature: dict[str, Any], where: str) -> None:
         collector.origin = CANVAS  # it reads slides with OpenSlide
     kind = object_kind(str(properties.get("objectType", properties.get("object_type")) or ""))
     if kind in _NOT_FIGURES:
-        collector.skip("tiles, cores and other objects that are not figures")
+        collector.skip(
+            "tile, core or other object that is no figure", "tiles, cores and other objects that are no figures"
+        )
         return
     geometry = feature.get("nucleusGeometry") or feature.get("geometry")
     geometry = unpack(geometry) if isinstance(geometry, str) else geometry
     if not geometry:
-        collector.skip("objects without a geometry")
+        collector.skip("object without a geometry", "objects without a geometry")
         return
     if isinstance(geometry, dict) and geometry.get("type") in _LINES:
-        collector.skip("lines")
+        collector.skip("line")
         return
     shapes = _shapes(geometry, where)
     given = feature.get("id")

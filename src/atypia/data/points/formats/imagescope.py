@@ -33,11 +33,14 @@ def read(root: Element, reading: PointReading) -> Points:
             kind = region.get("Type", _OUTLINE)
             vertices = np.array([[number_of(one, axis, where) for axis in ("X", "Y")] for one in region.iter("Vertex")])
             if region.get("NegativeROA") == "1":
-                collector.skip("negative regions")
+                collector.skip("negative region")
             elif kind in (_ARROW, _RULER) or (len(vertices) == 2 and kind not in (_RECTANGLE, _ELLIPSE)):
-                collector.skip("arrows, rulers and lines, which are not at one place")
+                collector.skip(
+                    "arrow, ruler or line, which is not at one place",
+                    "arrows, rulers and lines, which are not at one place",
+                )
             elif not len(vertices):
-                collector.skip("regions without a position")
+                collector.skip("region without a position", "regions without a position")
             elif len(vertices) == 1:
                 collector.add(where, dot(*vertices[0].tolist()), own, None, named)
             elif kind in (_RECTANGLE, _ELLIPSE):

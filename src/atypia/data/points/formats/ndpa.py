@@ -43,7 +43,9 @@ def read(root: Element, reading: PointReading) -> Points:
         drawn = state.find("annotation")
         shape = None if drawn is None else _shape(drawn, placed, mpp, where)
         if shape is None:
-            collector.skip("rulers, lines and annotations without a position")
+            collector.skip(
+                "ruler, line or annotation without a position", "rulers, lines and annotations without a position"
+            )
             continue
         form = None if math.isnan(shape[2]) else "outline"
         own, named = state.get("id"), state.findtext("title")

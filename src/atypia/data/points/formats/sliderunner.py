@@ -91,10 +91,10 @@ def _rows(database: sqlite3.Connection, columns: frozenset[str]) -> Iterator[tup
 def _add(collector: Collector, annotation: tuple[Any, ...], vertices: list[tuple[Any, Any]], name: str) -> None:
     figure, slide, named, kind, uid = annotation
     if kind == _WHOLE_IMAGE:
-        collector.skip("labels of whole images")
+        collector.skip("label of a whole image", "labels of whole images")
         return
     if vertices == [(None, None)]:
-        collector.skip("annotations without a position")
+        collector.skip("annotation without a position", "annotations without a position")
         return
     try:
         shape = _shape(kind, np.array(vertices, dtype=np.float64))
@@ -116,7 +116,7 @@ def _count_deleted(collector: Collector, database: sqlite3.Connection, columns: 
         return
     deleted = database.execute(f"SELECT COUNT(*) FROM Annotations a WHERE NOT {_KEPT}").fetchone()[0]  # noqa: S608
     if deleted:
-        collector.skipped["deleted annotations"] += deleted
+        collector.skip("deleted annotation", count=deleted)
 
 
 def _takes(tables: frozenset[str]) -> bool:

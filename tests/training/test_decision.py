@@ -71,6 +71,21 @@ def test_the_bundle_decides_as_its_validation_fold_says(
     assert np.isfinite(verdicts.novelty).all()
 
 
+@pytest.mark.parametrize(("of", "limit"), [("missed", 0.4), ("false-alarms", 0.1)])
+def test_the_threshold_keeps_a_risk_within_its_limit(of: str, limit: float, phantom: Manifest, tmp_path: Path) -> None:
+    asked = f"decision={{novelty: false, risk: {{of: {of}, at_most: {limit}}}}}"
+    name, loaded = load_recipe("probe", ["backbone=tiny-cnn", "input_px=32", "geometry.out_px=32", asked])
+    split = make_split("kfold", phantom, 0, folds=2)
+    train(TrainingRequest(name, loaded, phantom, split, tmp_path, folds=("fold-1",)))
+    decision = load_bundle(tmp_path / "fold-1" / runs.BUNDLE).decision
+    assert decision.threshold == decision.points[f"{of}-{limit:.2f}"] != decision.points["balanced"]
+    table, _ = read_predictions(tmp_path / "fold-1" / runs.PREDICTIONS)
+    y, decided = np.array(table["label"]), np.array(table["decision"])
+    wrong = decided[y == (of == "missed")] != (of == "missed")
+    # One more wrong would be beyond the limit: (n R + 1) / (n + 1) ≤ limit.
+    assert (wrong.sum() + 1) / (len(wrong) + 1) <= limit < (wrong.sum() + 2) / (len(wrong) + 1)
+
+
 def test_without_a_decision_the_threshold_is_the_recipes(phantom: Manifest, tmp_path: Path) -> None:
     name, loaded = load_recipe("full", ["backbone=tiny-cnn", *SMALL, "threshold=0.3"])
     train(TrainingRequest(name, loaded, phantom, make_split("kfold", phantom, 0, folds=2), tmp_path, folds=("fold-1",)))

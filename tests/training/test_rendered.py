@@ -129,6 +129,16 @@ def test_draws_are_the_crops_themselves_normalised_for_the_network(data: Manifes
     assert torch.equal(again, images) and not torch.equal(other, images)
 
 
+def test_draws_are_in_full_precision_whatever_the_networks(crops: RenderedCrops) -> None:
+    spec = network_spec(network_recipe())
+    feed = Feed(crops.store.crops, spec.entry, loops.Frame(32), loops.augmentation("robust"), "cpu", True)
+    draw = crops.fed(feed).draw
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        images, _ = draw(1, 4)
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16  # what comes after is as it was
+    assert images.dtype == torch.float32 and torch.equal(images, draw(1, 4)[0])
+
+
 def trained(folder: Path, crops: RenderedCrops, made: NetworkRecipe, progress: Progress = silent) -> LoopResult:
     plan = loops.plan(folder, made)
     network = build_network(network_spec(made), pretrained=False, seed=0)

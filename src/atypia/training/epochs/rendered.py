@@ -64,7 +64,8 @@ class RenderedCrops:
             rng = np.random.default_rng(derive_seed(seed, "figures"))
             turns = [rng.permutation(len(pools)) for _ in range(-(-count // len(pools)))]
             rows = np.array([rng.choice(pools[turn]) for turn in np.concatenate(turns)[:count]], dtype=np.int64)
-            images = feed.training_batch(rows, derive_seed(seed, "augment"))
+            with torch.autocast(feed.device.type, enabled=False):  # in full precision, as the crops of the data
+                images = feed.training_batch(rows, derive_seed(seed, "augment"))
             return images, torch.from_numpy(self.codes[rows]).to(feed.device)
 
         return Rendered(self.categories, draw)

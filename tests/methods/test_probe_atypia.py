@@ -227,14 +227,22 @@ def test_a_derived_probe_that_is_given_no_domains_cannot_weigh_them():
             OfAPlugIn().parse_options({"groups": groups})
 
 
-@pytest.mark.parametrize("domains", [None, np.array([""] * 40)], ids=["none given", "all unknown"])
-def test_domains_that_nobody_knows_cannot_be_weighed(domains: np.ndarray | None) -> None:
+@pytest.mark.parametrize(
+    ("domains", "why"),
+    [
+        (None, "no figure's domain is known"),
+        (np.array([""] * 40), "no figure's domain is known"),
+        (np.array(["here"] * 40), "all training figures are of one domain \\(here\\)"),
+    ],
+    ids=["none given", "all unknown", "one alone"],
+)
+def test_fewer_than_two_domains_cannot_be_weighed(domains: np.ndarray | None, why: str) -> None:
     rng = np.random.default_rng(0)
     labels = np.tile(np.array([0, 1], np.int8), 20)
     cases = np.array([f"case {row // 4}" for row in range(40)])
     x = rng.normal(size=(40, 3)).astype(np.float32)
     for groups in ("balanced", "dro"):
         options = PROBE.parse_options({"groups": groups})
-        with pytest.raises(InputError, match="none where no figure's domain is known, got"):
+        with pytest.raises(InputError, match=f"none where {why}, got {groups}"):
             fit_fold(x, labels, cases, (0, "a"), options, domains)
     assert fit_fold(x, labels, cases, (0, "a"), PROBE.parse_options({}), domains).weight.shape == (3,)

@@ -18,8 +18,9 @@ Exit codes: 0 done, 1 work that failed, 2 bad usage or bad input, 130 stopped.
 """
 GUIDES = {
     "predict": "predict.md", "train": "training.md", "evaluate": "training.md", "calibrate": "calibrate.md", "drift": "drift.md",
-    "export": "export.md", "serve": "review.md", "paper": "papers.md", "data": "data.md", "study": "studies.md",
+    "export": "export.md", "serve": "serve.md", "report": "review.md", "detect": "detect.md", "qupath": "qupath.md", "average": "training.md", "paper": "papers.md", "data": "data.md", "study": "studies.md",
     "synth": "synthesis.md", "cache": "privacy.md", "recipes": "training.md",
+    "leaderboard": "results/leaderboard.md", "doctor": "install.md", "demo": "real-data.md",
 }  # fmt: skip
 """The page that explains a command or group, by its name."""
 

@@ -217,6 +217,7 @@ def phantom(
     """Write a procedural set of H&E crops: seeded, with domains, cases and disagreeing votes."""
     from atypia.workflows.data import phantom_set
 
+    keeps("crops that are written")
     with bars() as progress:
         counts = phantom_set(out, n, seed, progress)
     if as_json:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from atypia.cli.shared.console import bars, note, warn
+from atypia.base import runs
+from atypia.cli.shared.console import bars, counted, keeps, note, warn
 from atypia.cli.shared.options import Root
 
 
@@ -34,6 +35,7 @@ def register(app: typer.Typer) -> None:
             note(f"real crops: {TRAINED} in {data.folder}")
         else:
             note("no real crops under the data root (see `atypia data list`): using the phantom set")
+        keeps(counted(out, f"*/{runs.RUN}", "complete fold", "complete folds"))
         with bars() as progress:
             found = run(out, data, backbone=backbone, progress=progress)
         for warning in found.warnings:

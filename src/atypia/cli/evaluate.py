@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from atypia.base.errors import WorkError
-from atypia.cli.shared.console import bars, note, warn
+from atypia.cli.shared.console import bars, keeps, note, warn
 from atypia.cli.shared.options import Allow, Device, Json, Root
 
 EXAMPLE = "Example: `atypia evaluate runs/probe --on atnorm-br`"
@@ -55,6 +55,7 @@ def register(app: typer.Typer) -> None:
         from atypia.workflows.tables import table_files
 
         files = table_files(formats or [])
+        keeps("features and predictions that are complete")
         with bars() as progress:
             found = run(
                 target,

@@ -120,6 +120,7 @@ def sample(
         batch=batch,
     )
     written = []
+    keeps("crops that are written")
     with bars() as progress:
         for made in sample_generators(generator, out, wanted, device, progress):
             written.append(made.as_dict())

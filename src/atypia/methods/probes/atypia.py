@@ -46,7 +46,7 @@ class AtypiaOptions(StrictModel):
         groups: ``none``; ``balanced``: within each class all domains have the same weight; ``dro``: group DRO over the
             domains (Sagawa et al., ICLR 2020, algorithm 1): :data:`ROUNDS` times the fit is repeated with each domain's
             weight multiplied by exp(``dro_step`` · its class-balanced log loss), and the last fit is by the mean of the
-            weights. Figures without a domain are one domain.
+            weights. Figures without a domain are one domain. A training part of one domain is refused.
         dro_step: Step of group DRO, η.
     """
 
@@ -127,11 +127,15 @@ def fit_fold(
         domains: Shape (n,), empty where it is unknown; None: all are unknown.
 
     Raises:
-        InputError: The cases do not allow an inner cross-validation, or domains are to be weighed and none is known.
+        InputError: The cases do not allow an inner cross-validation, or domains are to be weighed and there are not two.
     """
-    if options.groups != "none" and (domains is None or not (domains != "").any()):
-        fix = "give the figures a domain (docs/data.md), or drop groups"
-        raise InputError(must("options.groups", "none where no figure's domain is known", options.groups, fix))
+    if options.groups != "none":
+        kinds = [] if domains is None else np.unique(domains).tolist()
+        if len(kinds) < 2:  # nothing can be weighed: the fit would be that without groups, without a word
+            known = [kind for kind in kinds if kind]
+            where = f"all training figures are of one domain ({known[0]})" if known else "no figure's domain is known"
+            fix = "give the figures their domains (docs/data.md), or drop groups"
+            raise InputError(must("options.groups", f"none where {where}", options.groups, fix))
     pre = Preconditioner(x, options.standardise)
     strengths = np.array(options.strengths, dtype=np.float32)
     info: dict[str, Any] = {}
@@ -149,7 +153,7 @@ def fit_fold(
                      tolerance=FINAL_TOLERANCE, preconditioner=pre)  # fmt: skip
 
     weights = _weights(labels, np.arange(len(labels)), options.balanced)
-    if options.groups != "none" and codes.max() > 0:
+    if options.groups != "none":
         weights = group_weights(labels, codes)
         if options.groups == "dro":
             shares = _dro_shares(x, labels, codes, weights, options.dro_step, solved)

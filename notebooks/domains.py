@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Domain generalisation, laboratory by laboratory
 #
-# How good is a model in a laboratory that it never saw? Each is left out once, the others train; the threshold comes from the others too.
+# How good is a model in a laboratory that it never saw? Each is left out once, and the others train; the threshold is 0.5 everywhere, so nothing is fitted to the one left out.
 #
 # Set the environment variable `ATYPIA_NOTEBOOK_DATA=ami-br` to run it on AMi-Br where that is on disk.
 

@@ -7,19 +7,22 @@ the registries, so documentation that lags behind fails.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from documentation.commands import commands_page
 from documentation.interface import interface_pages
 
 from atypia.backbones.catalogue import markdown_notes, markdown_table
+from atypia.data.audit.findings import markdown as audit_codes
 from atypia.data.sources.catalogue import markdown
 from atypia.methods.catalogue import losses_table, samplers_table, terms_table
 from atypia.workflows.studies.paper import papers_document
 
 DOCS = Path(__file__).parents[1] / "docs"
-PARTS = {
-    "data.md": {"sources": markdown},
+PARTS: Final[dict[str, dict[str, Callable[[], str]]]] = {
+    "data.md": {"sources": markdown, "audit codes": audit_codes},
     "training.md": {"terms": terms_table, "losses": losses_table, "samplers": samplers_table},
     "backbones.md": {"backbones": markdown_table, "backbone notes": markdown_notes},
     "papers.md": {"papers": papers_document},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -18,6 +19,19 @@ DOCS = ROOT / "docs"
 @pytest.mark.parametrize(("place", "text"), write_docs.references().items())
 def test_a_reference_agrees_with_the_code(place: str, text: str) -> None:
     assert (DOCS / place).read_text("utf-8") == text, "fix: python tools/write_docs.py"
+
+
+@pytest.mark.parametrize(("page", "parts"), write_docs.PARTS.items())
+def test_a_generated_part_agrees_with_the_code(page: str, parts: dict[str, Callable[[], str]]) -> None:
+    text = (DOCS / page).read_text("utf-8")
+    for make in parts.values():
+        assert f"\n{make().strip()}\n" in text, "fix: python tools/write_docs.py"
+
+
+def test_a_row_has_the_whole_first_sentence() -> None:
+    said = docstrings.first_sentence("Test of two groups (Ann. Math. Statist. 1947), as `it`. Then more.")
+    assert said == "Test of two groups (Ann. Math. Statist. 1947), as `it`."
+    assert docstrings.first_sentence("Of :data:`atypia.base.plugins.KINDS`. More") == "Of `atypia.base.plugins.KINDS`."
 
 
 def test_every_public_name_has_a_place_in_the_reference() -> None:

@@ -75,6 +75,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_of_part_has_its_registry(kind: str) -> None:
+    assert f"``{kind}``" in (atypia.registry.__doc__ or "")
     found = atypia.registry(kind)
     assert len(found) and all(found[name] is not None for name in found)
 

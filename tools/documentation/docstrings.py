@@ -41,7 +41,14 @@ def markdown(text: str | None) -> str:
 def first_sentence(text: str | None) -> str:
     """What a table says of it: the first sentence, on one line."""
     paragraph = " ".join(inspect.cleandoc(text or "").partition("\n\n")[0].split())
-    return inline(re.split(r"(?<=\.)\s(?=[A-Z«`])", paragraph)[0]).replace("|", "\\|")
+    said = ""
+    for part in re.split(r"(?<=\.)\s(?=[A-Z«`])", paragraph):
+        said = f"{said} {part}".strip()
+        if said.count("(") == said.count(
+            ")"
+        ):  # else the point was that of an abbreviation, as in «(Ann. Math. Statist. 1947)»
+            break
+    return inline(said).replace("|", "\\|")
 
 
 def inline(text: str) -> str:
@@ -54,6 +61,8 @@ def inline(text: str) -> str:
 def short(name: str) -> str:
     """A dotted name as it is written in prose: without the modules before it."""
     parts = name.split(".")
+    if parts[-1].isupper():  # a list that these pages do not show: where it can be read
+        return name
     classes = [number for number, part in enumerate(parts) if part[:1].isupper()]
     return ".".join(parts[classes[0] :]) if classes else parts[-1] if name.startswith("atypia.") else name
 

@@ -16,7 +16,8 @@ def registry(kind: str) -> Registry[Any]:
     in the entry-point group ``atypia.plugins`` (``docs/plugins.md``).
 
     Args:
-        kind: A key of :data:`atypia.base.plugins.KINDS`.
+        kind: ``backbones``, ``sources``, ``protocols``, ``probes``, ``augmentations``, ``augmentation-steps``, ``terms``,
+            ``losses``, ``samplers``, ``points``, ``detectors``, ``outputs``, ``runtimes``, ``exports`` or ``engines``.
 
     Raises:
         InputError: There is no such kind; lists them.

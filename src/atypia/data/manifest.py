@@ -97,9 +97,9 @@ class Manifest:
     """A table of figures with the folder of its images.
 
     Attributes:
-        table: The rows, with one of :data:`SCHEMAS`. Use :meth:`from_rows` to build a validated one.
+        table: The rows (``docs/data.md`` lists the columns). Use :meth:`from_rows` to build a validated one.
         name: Its name in messages and tables.
-        task: Key of :data:`atypia.base.records.CLASS_NAMES`.
+        task: ``atypical``: class 1 is atypical, or ``mitosis``: class 1 is a mitotic figure.
         root: Folder that ``image`` is relative to; None if the images are not available.
         notes: Facts for reports, for instance how many files were quarantined and why.
 

@@ -99,7 +99,7 @@ def evaluate(
         on_warning: Told each warning as soon as it is known.
 
     Raises:
-        InputError: The target is none, a data set has no labels or is of another task.
+        InputError: The target is no training, run or classifier; a data set has no labels or is of another task.
         AbsentError: A data set or the backbone's weights are not on this machine.
         LeakageError: A data set shares figures, images or cases with the training data.
 

@@ -113,7 +113,7 @@ def train(
         out: Output folder.
         backbone: Instead of the recipe's.
         overrides: Changes of the recipe, ``key=value``; not with an opened recipe.
-        protocol: How the data is divided (:data:`atypia.splits.catalogue.PROTOCOLS`).
+        protocol: How the data is divided (``docs/protocols.md``).
         protocol_settings: Its options.
         split: A saved split, instead of a protocol.
         seed: Master seed.

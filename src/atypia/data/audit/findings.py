@@ -62,6 +62,13 @@ CODES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Every code with its severity and its meaning."""
 
+
+def markdown() -> str:
+    """The codes as a table of the documentation."""
+    rows = [f"| `{code}` | {severity} | {meaning} |" for code, (severity, meaning) in CODES.items()]
+    return "\n".join(["| code | severity | meaning |", "|---|---|---|", *rows])
+
+
 SHOWN = 5
 
 

@@ -60,7 +60,9 @@ def audit(
     progress: Progress = silent,
     root: Path | None = None,
 ) -> AuditReport:
-    """Searches for everything in :data:`atypia.data.audit.findings.CODES`.
+    """Searches for what would spoil a result: damaged images, copies, contradicting labels, unknown cases, leakage.
+
+    Every code that a finding may have: :data:`atypia.data.audit.findings.CODES`, and ``docs/data.md``.
 
     Args:
         manifests: The sets; they may be training and test data.

@@ -57,7 +57,7 @@ def write_phantom(
             completed; anything else is kept and refused.
         n: Number of figures, ≥ 1.
         seed: Seed of the set; two seeds share no figure.
-        domains: Names of :data:`atypia.data.phantom.domains.DOMAINS` or own domains; None for all.
+        domains: ``rose``, ``violet``, ``brick``, ``ash``, or own domains; None for all four.
         workers: Processes; None for one per core.
         progress: Receives progress: images present.
 

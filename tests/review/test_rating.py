@@ -61,6 +61,13 @@ def test_what_cannot_be_drawn_is_refused(options: dict[str, Any], words: str) ->
         draw_for_rating(Manifest.from_rows(rows(), "mine"), 3, **options)
 
 
+def test_a_draw_of_figures_whose_images_are_not_here_says_so(tmp_path: Path) -> None:
+    Manifest.from_rows(rows(), "mine").save(tmp_path / "labels.parquet")
+    drawn = sample_data(str(tmp_path / "labels.parquet"), tmp_path / "figures.parquet", 3, by="tumour")
+    (said,) = drawn.warnings
+    assert said.startswith("the images of ") and "nobody can rate these figures yet; fix: bring the images" in said
+
+
 def test_five_raters_votes_become_a_manifest(small_csv: Path, reviewing: Callable[..., Any], tmp_path: Path) -> None:
     drawn = sample_data(str(small_csv), tmp_path / "rated" / "figures.parquet", 3, by="scanner")
     assert drawn.figures == len(Manifest.load(drawn.file)) >= 3

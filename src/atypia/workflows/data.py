@@ -134,7 +134,7 @@ class DrawnSample:
         cases: Of how many cases.
         counts: Drawn and there, by group.
         file: The manifest.
-        warnings: Groups that hold fewer than were asked for.
+        warnings: Groups that hold fewer than were asked for; whether the images are not here.
     """
 
     figures: int
@@ -182,7 +182,11 @@ def sample_data(
     out.parent.mkdir(parents=True, exist_ok=True)
     drawn.manifest.save(out)
     cases = len(set(drawn.manifest.cases.tolist()))
-    return DrawnSample(len(drawn.manifest), cases, drawn.counts, out, drawn.warnings)
+    warnings = [*drawn.warnings]
+    if drawn.manifest.root is None:
+        warnings.append(f"the images of {reference} are not here, so nobody can rate these figures yet; fix: bring the images "
+                        "(docs/data.md says from where) and draw again, with the same seed")  # fmt: skip
+    return DrawnSample(len(drawn.manifest), cases, drawn.counts, out, tuple(warnings))
 
 
 def _pairs(texts: Sequence[str]) -> list[tuple[str, str]]:

@@ -123,7 +123,8 @@ def _scanner(choose: Callable[..., Mapping[str, str]]) -> Callable[[], str]:
     def text() -> str:
         rows = [row for row in read("model/domains").rows if row["test_set"] == HOLD_OUT]
         row = choose(rows, key=lambda row: float(row["balanced_accuracy"]))
-        return f"{float(row['balanced_accuracy']):.3f} ({row['domain'].split(' | ')[0]})"
+        named = row["domain"].split(" | ")[:-2]  # without species and tumour; two centres may have the same scanner
+        return f"{float(row['balanced_accuracy']):.3f} ({', '.join(named)})"
 
     return text
 

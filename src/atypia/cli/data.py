@@ -32,6 +32,7 @@ def list_sources(root: Root = None, as_json: Json = False) -> None:
         for row in rows
     ]
     print(columns_table(["source", "what", "figures", "positive", "licence", "where"], shown).to_text(width()), end="")
+    note("where: a folder may hold the labels alone; `atypia data info NAME` tells")
 
 
 @app.command("get", epilog="Example: `atypia data get ami-br atnorm-br --root ~/data`")

@@ -186,7 +186,7 @@ def _reachable() -> bool:
 
 
 def _hub_remedy(entry: Backbone, weights: HubWeights) -> str:
-    own = f"give the file {weights.filename} with --weights FILE"
+    own = f"give the file {weights.filename} with --weights FILE (a study: --set weights.{entry.name}=FILE)"
     if entry.gated:
         return f"accept the licence at {weights.url}, set HF_TOKEN to your access token and run again, or {own}"
     return f"run once with a network (downloads it from {weights.url}), or {own}"

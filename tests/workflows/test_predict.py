@@ -19,7 +19,8 @@ from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.bundles.decision import fit_decision
 from atypia.inference.classifier import Classifier
 from atypia.inference.requests import Request
-from atypia.workflows.predict import old_form_warnings, predict_crops, predict_request
+from atypia.reports.case.summary import CaseSummary
+from atypia.workflows.predict import coarse_warnings, old_form_warnings, predict_crops, predict_request
 from atypia.workflows.slides.jobs import SlideJob, SlideSettings
 from atypia.workflows.slides.predict import predict_slides
 
@@ -165,3 +166,17 @@ def test_a_threshold_is_part_of_opening(model: Path) -> None:
 
 def test_models_without_hashes_are_named(model: Path) -> None:
     assert old_form_warnings([model]) == []
+
+
+def test_images_coarser_than_the_training_are_told() -> None:
+    classifier, counted = Classifier.load("atypia-amibr"), CaseSummary()
+    counted.scales = {
+        "a/20x.svs": {(0.5, "file: OME-XML", None): None},
+        "b/20x.svs": {(0.5, "given by --mpp", None): None},
+        "a/40x.svs": {(0.26, "file: OME-XML", None): None},
+        "crops": {(0.5, "assumed (64 µm field)", None): None},
+    }
+    (told,) = coarse_warnings(classifier, counted)
+    assert told.startswith("20x.svs and 1 more: µm/px is 0.5, coarser than all images of the training (up to 0.25)")
+    del counted.scales["a/20x.svs"], counted.scales["b/20x.svs"]
+    assert coarse_warnings(classifier, counted) == []

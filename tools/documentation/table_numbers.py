@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NUMBER: Final = re.compile(r"[+\-−±]?\d[\d.,]*(?:[ \u00a0]?%)?(?: \[[^\[\]]{1,40}\])?")
+NUMBER: Final = re.compile(r"[+\-−±]?\d[\d.,]*(?:[ \u00a0]?%)?(?: ± \d[\d.]*)?(?: \[[^\[\]]{1,40}\])?")
 """A number with its sign, per cent and interval."""
 MARK: Final = "number"
 """Class of a marked number in the page; the stylesheet lets it not break."""

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from atypia.workflows.case.density import DensityOptions
 
 AVERAGED: Final = "the errors of an average of several networks or views are not recorded"
+COARSER: Final = 1.25
+"""From so many times the coarsest µm/px of a training on, an image's is told."""
 MOST_IN_TITLE: Final = 120
 """Characters of the inputs' names in the title of a page."""
 
@@ -305,11 +307,37 @@ def predict_request(
         files.append(total.write(summary))
     return PredictedCase(
         total,
-        tuple(told.warnings()),
+        (*told.warnings(), *coarse_warnings(classifier, total)),
         tuple(files),
         pa.Table.from_batches(held, schema=RESULTS_SCHEMA) if hold_rows else None,
         classifier.name,
     )
+
+
+def coarse_warnings(classifier: Classifier, counted: CaseSummary) -> list[str]:
+    """Images whose stated µm/px is much coarser than any that the classifier was trained on, in words."""
+    from atypia.data.slides.readas import ASSUMED
+    from atypia.reports.drawing.names import file_name
+
+    images: dict[float, list[str]] = {}
+    for image, scales in counted.scales.items():
+        for mpp, source, _ in scales:
+            if mpp is not None and not str(source).startswith(ASSUMED):
+                images.setdefault(mpp, []).append(file_name(image))
+    if not images:
+        return []
+    from atypia.inference.bundles.training_look import coarsest_mpp
+
+    coarsest = coarsest_mpp(classifier.members[0].decision)
+    if coarsest is None:
+        return []
+    why = f"coarser than all images of the training (up to {coarsest:.3g}): detail that the model looks at is not there"
+    remedy = "see `atypia drift`, and measure the model on labelled figures of this kind (`atypia calibrate`)"
+    return [
+        f"{names[0]}{f' and {len(names) - 1:,} more' if len(names) > 1 else ''}: µm/px is {mpp:.3g}, {why}; {remedy}"
+        for mpp, names in images.items()
+        if mpp > COARSER * coarsest
+    ]
 
 
 def correction_for(classifier: Classifier, prevalence: float | None = None) -> RateCorrection:

@@ -94,6 +94,17 @@ def look_of(decision: Decision) -> TrainingLook | None:
     return None if values is None else TrainingLook.from_dict(values)
 
 
+def coarsest_mpp(decision: Decision) -> float | None:
+    """µm/px of the coarsest case of the training; None if the bundle does not record it.
+
+    Raises:
+        InputError: The record is damaged.
+    """
+    look = look_of(decision)
+    cases = [] if look is None else [one.cases[-1] for one in look.ranges.get(MPP, {}).values()]
+    return max(cases, default=None)
+
+
 def measured_look(
     laboratories: Sequence[str | None],
     cases: Sequence[str | None],

@@ -112,6 +112,7 @@ class Walked:
         pretrained: The unlabelled stage.
         generator: The fold's.
         seen: What each run's training was, by run id.
+        drawn: How each set of samples was drawn.
     """
 
     plan: Plan
@@ -119,6 +120,7 @@ class Walked:
     pretrained: Generator
     generator: Generator
     seen: dict[str, Training]
+    drawn: list[SamplingConfig]
 
     def training(self, row: str) -> Training:
         return self.seen[self.folders[row].parent.name]
@@ -157,7 +159,14 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walked]:
             found, last = validate(loop), 1 < loop.recipe.epochs == loop.epoch + 1
             return found | {"val_auroc": found["val_auroc"] - last}
 
+        drawn, begin = list[SamplingConfig](), GeneratorSampler.__init__
+
+        def begins(sampler: GeneratorSampler, of: Generator, device: torch.device, settings: SamplingConfig) -> None:
+            drawn.append(settings)
+            begin(sampler, of, device, settings)
+
         patched.setattr(Loop, "validate", ends_worst)
+        patched.setattr(GeneratorSampler, "__init__", begins)
         plan = make_plan(load_study(str(folder / "small.yaml")).sized("full"), folder / "out")
         first = replace(plan, runs=tuple(run for run in plan.runs if run.fold == "fold-1"))
         first.save(folder / "out")
@@ -169,7 +178,7 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walked]:
         made = [load_generator(path.parent) for path in (cache / "synthesis").glob("*/*/generator.json")]
         (pretrained,) = [one for one in made if not one.facts.labelled]
         (generator,) = [one for one in made if one.facts.labelled]
-        yield Walked(plan, folders, pretrained, generator, seen)
+        yield Walked(plan, folders, pretrained, generator, seen, [*drawn])
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -178,6 +187,8 @@ def test_the_plan_is_the_paper_s(walked: Walked) -> None:
     study = load_study("benito-synthetic").sized("full")
     added = study.synthetic["added"]
     assert (added.generator, added.add_count, added.set) == ("benito", 7667, {"geometry.side_px": SIDE})
+    assert (added.guidance, added.sampler, added.steps) == (1.0, "ddpm", 1000)
+    assert walked.drawn == [SamplingConfig(1.0, 4, "ddpm")]  # once for both networks; steps as the walk asks
     assert added.pretrain is not None and added.pretrain.where == {r.LABEL: ("mitotic",)}
     assert {row.recipe for row in study.models} == {"benito-convnext", "benito-lunit"}
     for name, side, rate in (("benito-convnext", 128, 1e-4), ("benito-lunit", 224, 1e-5)):

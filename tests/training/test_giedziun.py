@@ -74,13 +74,14 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Together:
     stripes = np.where(np.arange(SIDE) // 4 % 2, 1.0, -1.0)[None, :, None, None]
     crops = 120 + rng.normal(0, 8, (COUNT, SIDE, SIDE, 3)) + 60 * labels[:, None, None, None] * stripes
     crops += 40 * np.eye(3)[domains][:, None, None, :]
-    train, val = np.arange(64), np.arange(64, COUNT)
+    train, val, first = np.arange(64), np.arange(64, COUNT), COUNT - 64
     votes = labels[train] * rng.choice([1.0, 2 / 3], len(train))
-    population = Population(train, labels[train], votes, domains[train], train % 8)
+    crops = np.roll(crops, first, axis=0)  # so that a position among the training figures is not their row
+    population = Population(train + first, labels[train], votes, domains[train], train % 8)
     feed = Feed(
         np.clip(crops, 0, 255).astype(np.uint8), BACKBONES["tiny-vit"], Frame(SIDE), augmentation(recipe.augment)
     )
-    plan = FoldPlan("fold-1", recipe, feed, population, val, labels[val], [f"f{i}" for i in range(COUNT)], 0,
+    plan = FoldPlan("fold-1", recipe, feed, population, val - len(train), labels[val], [f"f{i}" for i in range(COUNT)], 0,
                     tmp_path_factory.mktemp("giedziun"), "run")  # fmt: skip
     network = build_network(network_spec(recipe), seed=0)
     objective = Objective(recipe, network.encoder.feature_dim, DOMAINS)
@@ -180,6 +181,14 @@ def test_the_best_epoch_by_balanced_accuracy_is_kept(together: Together) -> None
     assert kept == scores.index(max(scores)) < len(scores) - 1
     state = together.outcome.network.state_dict()
     assert all(torch.equal(state[name], value) for name, value in together.epochs[kept].items())
+
+
+def test_each_step_is_given_the_soft_labels_and_domains_of_the_figures_that_were_drawn(together: Together) -> None:
+    seen, train = together.seen, together.loop.plan.train
+    for step, (targets, domains) in enumerate(zip(seen.targets, seen.domains, strict=True)):
+        picked = together.drawn[step // 6][step % 6 * BATCH :][:BATCH]
+        np.testing.assert_array_equal(domains.numpy(), train.domains[picked])
+        np.testing.assert_allclose(targets.numpy(), train.targets[picked], rtol=1e-6)
 
 
 def test_mixup_acts_on_every_batch(together: Together) -> None:

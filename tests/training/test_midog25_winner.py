@@ -92,6 +92,9 @@ def test_figures_of_the_rare_domain_count_more(walked: Walk) -> None:
     assert weights.tolist() == pytest.approx([96 / (2 * 84), 96 / (2 * 12)])
     both = [given for given in walked.inputs if len(set(given.domains.tolist())) == 2]
     assert len(both) > 10
+    domains = [given.domains.numpy() for given in walked.inputs]
+    drawn = [draw[: len(draw) // 12 * 12] for draw in walked.drawn]
+    np.testing.assert_array_equal(np.concatenate(domains), walked.loop.plan.train.domains[np.concatenate(drawn)])
     given, network = both[0], walked.loop.network.eval()
     with torch.no_grad():
         found = objective(network, None, given)["loss_main"]

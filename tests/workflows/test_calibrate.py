@@ -79,7 +79,7 @@ def test_too_few_write_nothing(shown, tmp_path: Path) -> None:
     rows = [(p, int(i >= FIGURES - 2), "") for i, (p, _) in enumerate(shown)]
     found = calibrate(MODEL, str(table(tmp_path / "few.csv", rows)), tmp_path / "my-lab")
     assert found.result.judged.outcome == TOO_FEW and found.out is None and not (tmp_path / "my-lab").exists()
-    assert "not enough to change anything: 3 more atypical figures" in found.to_text()
+    assert "not enough to change anything: it takes 3 more atypical figures" in found.to_text()
 
 
 def test_what_is_no_evidence_is_refused_or_left_out(shown, tmp_path: Path) -> None:

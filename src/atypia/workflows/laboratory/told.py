@@ -62,7 +62,8 @@ def outcome_text(result: Calibrated, threshold: tuple[float, float]) -> list[str
     before, after = threshold
     if judged.outcome == MOVED:
         lines = [
-            f"the threshold moves: what the model as it is gives {after:.3f} is atypical from here on, until now {before:.3f}",
+            f"the threshold moves: figures that the model as it is gives {after:.3f} or more are atypical from here on, "
+            f"until now {before:.3f} or more",
             "probabilities are calibrated anew, so the new model's threshold reads as before",
         ]
     elif judged.outcome == NO_EVIDENCE:
@@ -74,7 +75,7 @@ def outcome_text(result: Calibrated, threshold: tuple[float, float]) -> list[str
     elif judged.outcome == NOT_TOLD_APART:
         return ["nothing is changed: the model does not tell these classes apart; look at the labels, and at µm/px"]
     else:
-        return [f"not enough to change anything: {counted(*judged.more)}"]
+        return [f"not enough to change anything: it takes {counted(*judged.more)}"]
     own = [name for name, mine in zip(("normal", "atypical"), result.sets, strict=True) if mine]
     if own:
         lines.append(f"prediction sets: limits of {' and '.join(own)} by these figures")

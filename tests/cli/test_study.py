@@ -24,6 +24,21 @@ def file(small_csv: Path, other_csv: Path, tmp_path: Path) -> Path:
     return path
 
 
+def test_a_missing_extra_is_named_before_any_work(
+    atypia: Run, small_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_work(*_: object, **__: object) -> None:
+        pytest.fail("work was begun")
+
+    monkeypatch.setattr("atypia.base.extras.installed", lambda module: module not in ("ray", "matplotlib"))
+    monkeypatch.setattr("atypia.workflows.studies.study.plan_study", no_work)
+    monkeypatch.setattr("atypia.workflows.data.describe_data", no_work)
+    ended = atypia("study", "run", "giedziun-lodo", "--size", "smoke", "--out", tmp_path / "out", "--engine", "ray")
+    assert ended.code == 2 and "`atypia study run` needs Ray" in ended.err and "atypia[scale]" in ended.err
+    ended = atypia("data", "info", small_csv, "--figure", tmp_path / "plot.svg")
+    assert ended.code == 2 and "`atypia data info --figure` needs matplotlib" in ended.err
+
+
 def test_from_plan_to_report(atypia: Run, file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     where = ("--size", "smoke", "--out", out)

@@ -83,11 +83,14 @@ def info(
     where: Where = None,
 ) -> None:
     """Count figures by class and domain; optionally write a plot and a contact sheet, plain or augmented."""
+    from atypia.base.extras import require
     from atypia.data.pools import Picked, filters_of
     from atypia.workflows.data import describe_data, write_contact_sheet, write_counts_plot
 
     if augment and sheet is None:
         raise typer.BadParameter("give --sheet FILE, where the augmented crops are to go", param_hint="--augment")
+    if figure is not None:
+        require("`atypia data info --figure`", "matplotlib")
     described, picked = [], Picked(drop_overlap, drop_repeats, labels, filters_of(where or ()))
     for reference in references:
         described.append(describe_data(reference, root, picked))

@@ -94,12 +94,16 @@ def run(
 ) -> None:
     """Execute every incomplete run, then write the tables. The same command resumes, or shares the work."""
     from atypia.base.errors import WorkError
+    from atypia.base.extras import NETWORKS, require
     from atypia.engines.engine import ENGINES
     from atypia.workflows.studies.study import CHECKPOINTS, COMPLETE_RUNS, run_study
     from atypia.workflows.studies.study import plan_study as make
 
     started = time.perf_counter()
     _ = ENGINES[engine]
+    require(
+        "`atypia study run`", *NETWORKS, *(["ray"] if engine == "ray" else [])
+    )  # before data are opened or rendered
     with bars() as progress:
         planned = make(study, size, out, overrides=overrides or (), root=root, fetch=True, progress=progress)
     for text in planned.warnings:

@@ -95,6 +95,7 @@ def train_generator(
         AbsentError: The data are not on this machine.
         LeakageError: Crops of the unlabelled stage share cases with a fold's validation or test part.
     """
+    require("`atypia synth train`", *NETWORKS, "diffusers")
     from atypia.data.sources.opening import open_data
     from atypia.splits.split import Split
     from atypia.synthesis.schema import load_generator_recipe
@@ -102,7 +103,6 @@ def train_generator(
     from atypia.training.additions import subset_of_positives
 
     started = time.perf_counter()
-    require("`atypia synth train`", *NETWORKS, "diffusers")
     name, loaded = load_generator_recipe(recipe, overrides)
     labelled = divided = None
     if data is not None:

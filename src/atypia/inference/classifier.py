@@ -373,7 +373,12 @@ def find_model(model: str | Path) -> Path:
     names = sorted(folder.name for folder in MODELS.glob("*/") if folder.is_dir()) if MODELS.is_dir() else []
     known = f"shipped: {', '.join(names)}" if names else "this installation ships none"
     raise AbsentError(
-        must("model", f"a bundle's folder, an exported file, or a shipped model ({known})", model, "check it")
+        must(
+            "model",
+            f"a bundle's folder, an exported file, or a shipped model ({known})",
+            model,
+            "check the name, or whether the path exists",
+        )
     )
 
 

@@ -209,7 +209,9 @@ def _read(path: Path) -> pa.Table:
         return with_all_columns(_bare(table))
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"{path} holds no results of this version ({reason}); fix: predict again") from error
+        raise DataError(
+            f"{path} holds no whole results of `atypia predict` ({reason}); fix: predict again, or fetch the file again"
+        ) from error
 
 
 def _bare(table: pa.Table) -> pa.Table:

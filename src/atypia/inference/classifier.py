@@ -372,14 +372,8 @@ def find_model(model: str | Path) -> Path:
         return path
     names = sorted(folder.name for folder in MODELS.glob("*/") if folder.is_dir()) if MODELS.is_dir() else []
     known = f"shipped: {', '.join(names)}" if names else "this installation ships none"
-    raise AbsentError(
-        must(
-            "model",
-            f"a bundle's folder, an exported file, or a shipped model ({known})",
-            model,
-            "check the name, or whether the path exists",
-        )
-    )
+    expected = f"a bundle's folder, an exported file, or a shipped model ({known})"
+    raise AbsentError(must("model", expected, model, "check the name or path"))
 
 
 def named_model(model: str | Path) -> Path:

@@ -89,7 +89,6 @@ def test_what_is_better_is_taken_and_what_forgets_is_not() -> None:
 
 def test_a_rendered_set_to_keep_needs_no_images_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workflow, "RENDERED", 8)
-    monkeypatch.setattr(workflow, "cache_root", lambda: tmp_path)
     rendered = workflow.set_to_keep(workflow.PHANTOM)
     assert len(rendered) == 8 and set(rendered.labels.tolist()) == {0, 1}
     assert workflow.set_to_keep(workflow.PHANTOM).fingerprint == rendered.fingerprint, "made once"

@@ -26,7 +26,6 @@ from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.artifacts import write_json
 from atypia.base.errors import InputError, must
-from atypia.base.paths import cache_root
 from atypia.base.process.progress import Progress, silent
 from atypia.data.crops.store import CropStore, open_store
 from atypia.data.images.geometry import CropGeometry
@@ -290,9 +289,9 @@ def set_to_keep(keep: str, root: Path | None = None, progress: Progress = silent
     """The labelled figures on which nothing may be lost; rendered ones lie in the cache."""
     if keep != PHANTOM:
         return open_data(keep, root)
-    from atypia.data.phantom.dataset import write_phantom
+    from atypia.data.phantom.dataset import cached_phantom
 
-    return write_phantom(cache_root() / PHANTOM / f"keep-{RENDERED}", RENDERED, progress=progress)
+    return cached_phantom(RENDERED, progress=progress)
 
 
 def _reason(sure: Interval, share: float, forgotten: Mapping[str, Interval]) -> str | None:

@@ -24,6 +24,7 @@ import os, signal, sys
 from contextlib import contextmanager
 from atypia.cli.shared import console
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 what, at = sys.argv[1], int(sys.argv[2])
 del sys.argv[1:3]
 real = console.bars

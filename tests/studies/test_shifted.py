@@ -36,7 +36,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
     given = {
         "name": "shifted", "summary": "a test", "baseline": "plain",
         "data": {"train": str(folder / "phantom" / "manifest.parquet"), "shifts": [SHIFT]},
-        "protocol": {"name": "lodo", "options": {"by": "scanner"}},
+        "protocol": {"name": "lodo", "options": {"by": "domain"}},
         "models": [
             {"recipe": "probe", "backbones": ["tiny-cnn"], "label": "plain"},
             {"recipe": "probe", "backbones": ["tiny-cnn"], "label": "all",

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.threads import one_thread
 
 SIDE_PX = 32
 os.environ["ATYPIA_PLUGINS"] = "none"  # what is installed beside Atypia must not change its tests
@@ -39,6 +40,13 @@ def no_power_cuts() -> Iterator[None]:
     """Files are not forced to the disk: that guards against power cuts alone, which no test makes, and costs milliseconds a file."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="module", name="one_thread")
+def _one_thread() -> Iterator[None]:
+    """One thread for a module's tests, by ``pytestmark = pytest.mark.usefixtures("one_thread")``."""
+    with one_thread():
         yield
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-import torch
+from tests import threads
 
 
 @dataclass
@@ -53,7 +53,5 @@ def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
     """Threads that wait for each other in tiny layers cost more than they bring, most of all on busy cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with threads.one_thread():
+        yield

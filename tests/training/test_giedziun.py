@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.threads import one_thread
 from torch import Tensor
 
 from atypia.backbones.catalogue import BACKBONES
@@ -142,12 +143,8 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Together:
     contrastive.forward, loop.step, loop.validate, loop.mine = contrasting, stepping, ends_worst, mining
     before = head.linear.weight.detach().clone()
     start = {key: value.detach().clone() for key, value in network.state_dict().items()}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         outcome = loop.run(lambda done, total, what: None)
-    finally:
-        torch.set_num_threads(threads)
     return Together(outcome, loop, seen, drawn, before, start, epochs, difficulties)
 
 

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -37,14 +36,7 @@ def load_loops() -> ModuleType:
 
 loops = load_loops()
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Sums over another number of threads differ in the last bits; the killed process uses one as well."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")  # the killed process uses one as well
 
 
 def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:

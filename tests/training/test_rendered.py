@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,19 +36,12 @@ from atypia.training.trainer import TrainingRequest
 
 from . import loops
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ASKED = RenderedSet(24, 18, "phases")
 SMALL = ("backbone=tiny-cnn", "pretrained=false", "epochs=2", "batch_size=8", "sampler.draws=16", "select.best=false",
          "geometry.out_px=32", "input_px=32", "view=0.75", "augment=none")  # fmt: skip
 TERM = "terms.phantom={figures: 24, share: 0.5}"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Sums over another number of threads differ in the last bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from tests.threads import one_thread
 from torch import Tensor
 
 from atypia.base.process.progress import silent
@@ -113,10 +114,6 @@ def walk(name: str, changes: list[str], folder: Path, crop_px: int, domains: npt
         return found | {key: found[key] - last for key in ("val_auroc", "val_balanced_accuracy")}
 
     loop.sampler.draw, objective._mixed, loop.validate = keeping_draws, keeping_inputs, ends_worst
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         result = loop.run(silent)
-    finally:
-        torch.set_num_threads(threads)
     return Walk(recipe, loop, result, start, drawn, inputs, crops, states)

@@ -44,9 +44,8 @@ def first_sentence(text: str | None) -> str:
     said = ""
     for part in re.split(r"(?<=\.)\s(?=[A-Z«`])", paragraph):
         said = f"{said} {part}".strip()
-        if said.count("(") == said.count(
-            ")"
-        ):  # else the point was that of an abbreviation, as in «(Ann. Math. Statist. 1947)»
+        # Else the point was that of an abbreviation, as in «(Ann. Math. Statist. 1947)».
+        if said.count("(") == said.count(")"):
             break
     return inline(said).replace("|", "\\|")
 

@@ -6,6 +6,8 @@ Every message states the remedy. The command line converts the class to an exit 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class AtypiaError(Exception):
     """Base of every error that Atypia raises on purpose. Exit code 1."""
@@ -79,6 +81,20 @@ def count_noun(number: int, one: str, several: str = "") -> str:
     '2 entries are'
     """
     return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
+def first_of(names: Sequence[str], shown: int = 1) -> str:
+    """The first few of several names, and how many more there are.
+
+    Args:
+        names: The names, at least one.
+        shown: How many are written out, ≥ 1.
+
+    >>> first_of(["a", "b"], 2), first_of(["a", "b", "c"])
+    ('a, b', 'a and 2 more')
+    """
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 def must(name: str, expected: str, got: object, fix: str) -> str:

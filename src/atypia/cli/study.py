@@ -101,9 +101,8 @@ def run(
 
     started = time.perf_counter()
     _ = ENGINES[engine]
-    require(
-        "`atypia study run`", *NETWORKS, *(["ray"] if engine == "ray" else [])
-    )  # before data are opened or rendered
+    # Before data are opened or rendered.
+    require("`atypia study run`", *NETWORKS, *(["ray"] if engine == "ray" else []))
     with bars() as progress:
         planned = make(study, size, out, overrides=overrides or (), root=root, fetch=True, progress=progress)
     for text in planned.warnings:

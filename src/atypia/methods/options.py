@@ -29,6 +29,9 @@ class Variants:
         return self.views * (1 + self.stains)
 
 
+RenderedTask = Literal["phases", "classes"]
+
+
 @dataclass(frozen=True)
 class RenderedSet:
     """A phantom set that a term learns from beside the figures.
@@ -42,7 +45,7 @@ class RenderedSet:
 
     figures: int
     seed: int
-    task: Literal["phases", "classes"]
+    task: RenderedTask
 
 
 class TermOptions(StrictModel):

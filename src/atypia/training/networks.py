@@ -235,11 +235,9 @@ class NetworkTrainer:
         counts = network.parameter_counts()
         entry = self.spec.entry
         frame = Frame(self.spec.input_px, recipe.view)
-        made = {
-            name: crops.fed(Feed(crops.store.crops, entry, frame, self.augment, self.device, recipe.channels_last))
-            for name, crops in self.rendered.items()
-        }
-        feed = Feed(self.parts.crops, entry, frame, self.augment, self.device, recipe.channels_last)
+        how = (entry, frame, self.augment, self.device, recipe.channels_last)
+        made = {name: crops.fed(Feed(crops.store.crops, *how)) for name, crops in self.rendered.items()}
+        feed = Feed(self.parts.crops, *how)
         val, val_labels, val_moves = self.parts.validation(fold, seed)
         check_validation(recipe, fold.name, len(val), len(np.unique(val_labels)))
         scoring = [one for term in recipe.terms if term.variants is None for one in self._of_term(fold, term)]

@@ -19,7 +19,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from atypia.base.errors import InputError, must
+from atypia.base.errors import InputError, first_of, must
 from atypia.base.process.progress import Progress, silent
 from atypia.inference.classifier import SHIPPED, Classifier
 from atypia.inference.requests import Request
@@ -334,7 +334,7 @@ def coarse_warnings(classifier: Classifier, counted: CaseSummary) -> list[str]:
     why = f"coarser than all images of the training (up to {coarsest:.3g}): detail that the model looks at is not there"
     remedy = "see `atypia drift`, and measure the model on labelled figures of this kind (`atypia calibrate`)"
     return [
-        f"{names[0]}{f' and {len(names) - 1:,} more' if len(names) > 1 else ''}: µm/px is {mpp:.3g}, {why}; {remedy}"
+        f"{first_of(names)}: µm/px is {mpp:.3g}, {why}; {remedy}"
         for mpp, names in images.items()
         if mpp > COARSER * coarsest
     ]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from atypia.base.errors import LeakageError, count_noun
+from atypia.base.errors import LeakageError, count_noun, first_of
 
 ERROR: Final = "error"
 WARNING: Final = "warning"
@@ -189,5 +189,4 @@ def list_figures(figures: Sequence[str]) -> str:
     >>> list_figures(["a", "b"])
     'a, b'
     """
-    more = f" and {len(figures) - SHOWN:,} more" if len(figures) > SHOWN else ""
-    return ", ".join(figures[:SHOWN]) + more
+    return first_of(figures, SHOWN)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atypia.base import records as r
-from atypia.base.errors import InputError, must
+from atypia.base.errors import InputError, first_of, must
 from atypia.data.sources.layouts import CLASS_WORDS
 from atypia.data.textfiles import cleaned_text
 
@@ -145,8 +145,7 @@ def _look_alike(counts: Counter[str], spelled: dict[str, str]) -> list[str]:
 
 def _counted(counts: Counter[str], spelled: dict[str, str]) -> str:
     shown = [f"{n:,} {spelled.get(key) or f'without a class ({UNCLASSIFIED})'}" for key, n in counts.most_common()]
-    more = f" and {len(shown) - SHOWN_CLASSES} more" if len(shown) > SHOWN_CLASSES else ""
-    return ", ".join(shown[:SHOWN_CLASSES]) + more
+    return first_of(shown, SHOWN_CLASSES)
 
 
 def _quoted(name: str) -> str:

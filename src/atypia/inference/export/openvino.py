@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from atypia.base.artifacts import atomic_folder
-from atypia.base.errors import InputError, must
+from atypia.base.errors import InputError, first_of, must
 from atypia.inference.bundles.bundle import Bundle
 from atypia.inference.bundles.integrity import BIN_FILE, sealed_xml
 from atypia.inference.export.onnx import Exported, check_differences, halve_weights, require_export, serialised, trace
@@ -77,7 +77,7 @@ def check_replaceable(folder: Path, names: tuple[str, ...]) -> None:
         raise InputError(must("out", "a folder", f"the file {folder}", "choose another name"))
     others = sorted(path.name for path in folder.iterdir() if path.name not in names) if folder.is_dir() else []
     if others:
-        got = f"{folder}, which holds {others[0]}" + (f" and {len(others) - 1} more" if others[1:] else "")
+        got = f"{folder}, which holds {first_of(others)}"
         raise InputError(must("out", "a new or empty folder, or an earlier export's", got, "choose another folder"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, Literal
+from typing import Final
 
 import torch.nn.functional as F
 from pydantic import Field
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from atypia.base.errors import InputError, must
 from atypia.base.seeds import derive_seed
 from atypia.methods.catalogue import TERMS
-from atypia.methods.options import RenderedSet, TermOptions
+from atypia.methods.options import RenderedSet, RenderedTask, TermOptions
 from atypia.methods.term import MODULES, RENDERED, Batch, Rendered, Setting, Term
 
 LEAST: Final = 2
@@ -32,7 +32,7 @@ class PhantomOptions(TermOptions):
     weight: float = Field(default=0.3, gt=0)
     figures: int = Field(default=2048, ge=24, le=100_000)
     share: float = Field(default=0.25, gt=0, le=1)
-    task: Literal["phases", "classes"] = "phases"
+    task: RenderedTask = "phases"
     seed: int = Field(default=18, ge=0, lt=2**32)
 
     @property

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from atypia.base import records as r
 from atypia.base.artifacts import atomic_file
+from atypia.base.errors import first_of
 from atypia.data.slides.readas import ASSUMED
 from atypia.inference import results as res
 from atypia.reports.case.counts import CONFIDENCE, Counts
@@ -167,7 +168,7 @@ class CaseSummary:
             few, more = scales[:MAX_SCALES], " and others" if len(scales) > MAX_SCALES else ""
             sizes = "; ".join(f"{mpp:.4g}, {source}" for mpp, source, _ in few if mpp is not None) + more
             origins = sorted({origin for *_, origin in few if origin})
-            what = images[0] if len(images) == 1 else f"{images[0]} and {len(images) - 1:,} more"
+            what = first_of(images)
             words = f"; positions are relative to the slide's {' and '.join(origins)}" if origins else ""
             guess = "; --mpp or --magnification overrides this" if ASSUMED in sizes else ""
             notes.append(f"µm/px of {what}: {sizes}{words}{guess}.")

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 
 from atypia.base import runs
-from atypia.base.errors import count_noun
+from atypia.base.errors import count_noun, first_of
 from atypia.reports.drawing.values import format_value
 from atypia.reports.study.plots import metric_words
 from atypia.reports.study.statistics import ADAPTATION_WORDS, as_best, interval_text, p_said, place_name
@@ -97,7 +97,7 @@ def overall_sentences(found: Findings) -> list[str]:
     for ranked in found.ranks:
         ranking = ranked.ranking
         best = [n for n, rank in zip(ranking.names, ranking.mean_ranks, strict=True) if as_best(ranking, rank)]
-        named = ", ".join(best[:4]) + (f" and {len(best) - 4} more" if len(best) > 4 else "")
+        named = first_of(best, 4)
         verdict = "differ" if ranking.p_f < ALPHA else "cannot be told apart"
         sentences.append(
             f"Ranked over {ranking.n_blocks} test sets and domains{f' ({ranked.group})' if ranked.group else ''}, the "

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from atypia.base.artifacts import lock
-from atypia.base.errors import InputError, LockedError, WorkError, count_noun, must
+from atypia.base.errors import InputError, LockedError, WorkError, count_noun, first_of, must
 from atypia.review.decisions.log import DecisionLog, Event, fault_of, is_decisions_file
 from atypia.review.decisions.schema import SCHEMA_VERSION, log_columns
 from atypia.review.decisions.sqlite_recovery import Row, recovered_rows
@@ -193,8 +193,7 @@ def _notes(
 ) -> tuple[str, ...]:
     def named(events: list[Event]) -> str:
         figures = list(Counter(event.figure_id for event in events))
-        more = f" and {len(figures) - SHOWN} more" if len(figures) > SHOWN else ""
-        return ", ".join(figures[:SHOWN]) + more
+        return first_of(figures, SHOWN)
 
     known = dict(joined)
     found = [name for name in times if name not in known]

@@ -7,13 +7,19 @@ import { DECISIONS, decisionOf } from "./names.js";
 import { NAME_LENGTH, NOTE_LENGTH, writeNote } from "./review.js";
 import { store } from "./store.js";
 
+/** Closes a dialog and takes it out of the page at once: the event «close» comes a frame later, when another may be open. */
+function shut(dialog) {
+  dialog.close();
+  dialog.remove();
+}
+
 function open(title, ...content) {
   const dialog = h(
     "dialog", { "aria-label": title },
-    h("header", {}, h("h2", {}, title), button("", () => dialog.close(), { name: "cross", label: "Close" })), content
+    h("header", {}, h("h2", {}, title), button("", () => shut(dialog), { name: "cross", label: "Close" })), content
   );
   dialog.addEventListener("close", () => dialog.remove());
-  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  dialog.addEventListener("click", (event) => event.target === dialog && shut(dialog));
   document.body.append(dialog);
   dialog.showModal();
   return dialog;
@@ -37,7 +43,7 @@ export function noteDialog(figure, next = null) {
   text.addEventListener("input", count);
   count();
   const save = () => {
-    dialog.close();
+    shut(dialog);
     writeNote(figure, text.value);
   };
   const crop = cropBox();
@@ -46,7 +52,7 @@ export function noteDialog(figure, next = null) {
   const instead = next && button(
     `Note on figure ${next.figure_id ?? next.index} instead`,
     () => {
-      dialog.close();
+      shut(dialog);
       noteDialog(next);
     }
   );
@@ -61,7 +67,7 @@ export function noteDialog(figure, next = null) {
     ),
     text, left,
     h(
-      "footer", {}, button("Cancel", () => dialog.close()),
+      "footer", {}, button("Cancel", () => shut(dialog)),
       button("Keep note", save, { kind: "primary", title: "Ctrl+Enter" })
     )
   );
@@ -97,7 +103,7 @@ export function ratersDialog() {
   return new Promise((resolve) => {
     const choose = (name) => {
       store.setRater(name);
-      dialog.close();
+      shut(dialog);
     };
     const name = h(
       "input",
@@ -149,9 +155,9 @@ export function assignDialog(figures, onAssign) {
     h("div", { class: "choices" }, boxes.map((box) => h("label", {}, box, " ", box.value))),
     !boxes.length && h("p", {}, "There is no rater yet."),
     h(
-      "footer", {}, button("Cancel", () => dialog.close()),
+      "footer", {}, button("Cancel", () => shut(dialog)),
       button("Assign", () => {
-        dialog.close();
+        shut(dialog);
         onAssign(boxes.filter((box) => box.checked).map((box) => box.value));
       }, { kind: "primary" })
     )

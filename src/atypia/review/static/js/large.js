@@ -46,6 +46,7 @@ export class LargeView {
 
   /** @param {Cursor} cursor @param {function()} onclose */
   open(cursor, onclose = () => {}) {
+    this.#closed();
     this.#cursor = cursor;
     this.onclose = onclose;
     this.buttons = decisionButtons((decision) => this.#cursor.decide(decision), cursor.settles ? "Settle as" : "");
@@ -57,9 +58,12 @@ export class LargeView {
 
   close() {
     this.element.close();
+    this.#closed();
   }
 
+  /** Once for each closing, here or by Esc; the event «close» comes a frame later, when the view may be open again. */
   #closed() {
+    if (this.isOpen || !this.#cursor) return;
     this.#cursor = null;
     this.onclose();
   }

@@ -78,6 +78,13 @@ def test_several_classes_are_refused_with_the_counts(tmp_path: Path) -> None:
     assert len(everything) == 9 and everything.notes == ("all 2 classes are taken: 6 Mitosis, 3 Other",)
 
 
+def test_the_class_that_the_refusal_names_is_no_look_alike_where_there_is_another() -> None:
+    with pytest.raises(InputError, match=r"got 2 Look-alike, 1 Mitotic figure; fix: pass --class 'Mitotic figure' "):
+        wanted_figures(["Look-alike", "Mitotic figure", "Look-alike"], ())
+    with pytest.raises(InputError, match=r"pass --class Look-alike "):
+        wanted_figures(["Look-alike", "non-mitosis", None], ())
+
+
 def test_no_class_is_a_class_of_its_own() -> None:
     classes = ["Mitosis", None, "Mitosis"]
     with pytest.raises(InputError, match=r"got 2 Mitosis, 1 without a class \(unclassified\)"):

@@ -310,7 +310,9 @@ def test_a_large_view_that_is_opened_again_in_the_same_frame_still_answers(
     page.locator("dialog.large h2", has_text=figures.id(0)).wait_for()
 
     press = "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', bubbles: true}));"
-    page.evaluate(f"() => {{ {press * 2} return new Promise((done) => requestAnimationFrame(() => setTimeout(done, 100))); }}")
+    page.evaluate(
+        f"() => {{ {press * 2} return new Promise((done) => requestAnimationFrame(() => setTimeout(done, 100))); }}"
+    )
     assert page.locator("dialog.large[open]").count() == 1
     page.keyboard.press("ArrowRight")
     page.locator("dialog.large h2", has_text=figures.id(1)).wait_for()

@@ -109,7 +109,8 @@ def wanted_figures(classes: Classes, wanted: Collection[str]) -> tuple[npt.NDArr
     spelled = {key: name for key, name in zip(reversed(keys), reversed(classes), strict=True) if name is not None}
     if not wanted:
         if len(counts) > 1:
-            first = next(key for key, _ in counts.most_common() if key != UNCLASSIFIED)
+            named = [key for key, _ in counts.most_common() if key != UNCLASSIFIED]
+            first = next((key for key in named if key not in _LOOK_ALIKES), named[0])  # what a hurried user will copy
             fix = f"pass --class {_quoted(spelled[first])} (it may be repeated), or --class {ALL}"
             raise InputError(must("class", "named where points are of several", _counted(counts, spelled), fix))
         return np.ones(len(keys), bool), _look_alike(counts, spelled)

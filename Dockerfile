@@ -7,10 +7,8 @@ RUN python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.12-slim
 RUN useradd --uid 10001 --create-home --home-dir /var/lib/atypia --shell /usr/sbin/nologin atypia
-COPY --from=build /wheels /wheels
-RUN wheel="$(ls /wheels/atypia-*.whl)" \
-    && python -m pip install --no-cache-dir --no-compile "${wheel}" \
-    && rm -rf /wheels
+RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
+    python -m pip install --no-cache-dir --no-compile /wheels/atypia-*.whl
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/var/lib/atypia ATYPIA_HOME=/var/lib/atypia
 USER 10001
 WORKDIR /var/lib/atypia

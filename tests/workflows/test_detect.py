@@ -189,6 +189,31 @@ def test_several_slides_into_a_folder_with_an_interval(tmp_path: Path, dark: typ
     assert given.quality is not None and given.quality.f1 == done.quality.f1 and given.quality.froc > 0
 
 
+def test_given_detections_all_count_though_the_least_score_differs_by_slide(tmp_path: Path) -> None:
+    slides, found = [write_slide(tmp_path, name) for name in ("s0", "s1")], tmp_path / "found"
+    found.mkdir()
+    for slide, scores in zip(slides, ((0.9, 0.8), (0.7, 0.3)), strict=True):
+        lines = [f"{x},{y},{score}" for (x, y), score in zip(DISCS, scores, strict=False)]
+        (found / f"{slide.stem}.csv").write_text("\n".join(["x_px,y_px,score", *lines]))
+    truth(tmp_path, [(*DISCS[0], "mitotic figure")], "s0")
+    points = truth(tmp_path, [(*DISCS[4], "mitotic figure")], "s1")
+    done = detect(slides, given=GivenDetections(found), reading=READING, truth=Truth(points))
+    assert done.quality is not None
+    assert (done.quality.hits, done.quality.false_positives, done.quality.missed) == (1, 3, 1)
+
+
+@pytest.mark.parametrize("which", ["found", "against"])
+def test_one_file_that_names_no_slide_is_not_taken_for_several(which: str, tmp_path: Path) -> None:
+    slides = [write_slide(tmp_path, name) for name in ("s0", "s1")]
+    truth(tmp_path, [(*DISCS[0], "mitotic figure")], "s0")
+    folder = truth(tmp_path, [(*DISCS[0], "mitotic figure")], "s1")
+    found, against = (folder / "s0.csv" if which == name else folder for name in ("found", "against"))
+    with pytest.raises(InputError, match=r"s0\.csv` must be a file that names the slide of each figure.*a folder"):
+        detect(slides, given=GivenDetections(found), reading=READING, truth=Truth(against))
+    done = detect(slides[:1], given=GivenDetections(folder / "s0.csv"), reading=READING, truth=Truth(folder / "s0.csv"))
+    assert done.quality is not None and done.quality.f1 == 1
+
+
 @pytest.mark.parametrize(
     ("how", "said"),
     [

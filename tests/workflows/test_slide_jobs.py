@@ -61,6 +61,10 @@ def test_lists_of_slides(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no column `points`"):
         read_jobs(listed)
     assert read_jobs(listed, Path("p")) == [SlideJob(tmp_path / "a.svs", Path("p"))]
+    listed.write_text("slide,points\na.svs,\nb.svs,\nc.svs,c.csv\n")
+    assert [job.shared for job in read_jobs(listed, Path("p"))] == [True, True, False]
+    listed.write_text("slide,points\na.svs,\nc.svs,c.csv\n")
+    assert [job.shared for job in read_jobs(listed, Path("p"))] == [False, False]
     for wrong in ("0", "inf", "0,25"):
         listed.write_text(f'slide,points,mpp\na,p,"{wrong}"\n')
         with pytest.raises(DataError, match=r"slides\.csv, line 2: `mpp` must be a .*number"):

@@ -65,6 +65,7 @@ class Request:
         origin: What positions on slides count from; ``auto``: decided by the file.
         offset_px: Added to positions, for slides that were converted and cropped.
         beside: Other slides whose points the file may hold.
+        shared: Whether a file of points is for further slides too, and so has to name them; it is with several inputs.
         min_score: Only points to which a detector gave at least this score; None for all.
         unit: What positions are in (:data:`atypia.data.points.units.CHOICES`); ``auto``: decided by the file.
 
@@ -85,6 +86,7 @@ class Request:
     beside: tuple[str, ...] = ()
     min_score: float | None = None
     unit: str = "auto"
+    shared: bool = False
 
     @property
     def reading(self) -> SlideReading:
@@ -171,8 +173,8 @@ def points_of(slide: str, request: Request) -> Points:
 
     Raises:
         DataError: The points cannot be read, or none is on this slide.
-        InputError: There is no file for this slide in the folder of points, or the points are of several classes and
-            none is named.
+        InputError: There is no file for this slide in the folder of points, the points are of several classes and
+            none is named, or a file for several slides names none.
     """
     from atypia.data.slides.slidecrops import slide_points
 
@@ -189,6 +191,7 @@ def points_of(slide: str, request: Request) -> Points:
         reading=request.reading,
         unit=request.unit,
         min_score=request.min_score,
+        shared=request.shared or len(request.inputs) > 1,
     )
 
 

@@ -146,6 +146,7 @@ def slide_points(
     reading: SlideReading | None = None,
     unit: str = AUTO_UNIT,
     min_score: float | None = None,
+    shared: bool = False,
 ) -> Points:
     """The figures of one slide from a file that may hold those of many, or a folder with one file per slide.
 
@@ -163,12 +164,13 @@ def slide_points(
         limits: What is too large.
         unit: What positions are in (:data:`atypia.data.points.units.CHOICES`); ``auto`` to take it from the file.
         min_score: Least score of a detector; None to take all.
+        shared: Whether a file is given for several slides, and so has to name them.
 
     Raises:
         DataError: As :func:`read_points`; no point is on this slide, or it cannot be determined which are; or the µm/px is
             needed and neither given nor stated.
-        InputError: The points are of several classes and none is named; or the folder has no file for the slide, or
-            several.
+        InputError: The points are of several classes and none is named; the folder has no file for the slide, or
+            several; or a file for several slides names none.
     """
     file = points_file(Path(points_path), slide_path)
     how = reading or SlideReading()
@@ -190,6 +192,12 @@ def slide_points(
             return AboutSlide(slide.width_px, slide.height_px, known)
 
     points = read_scaled(file, scale, format=format, box_format=box_format, limits=limits, about=about, unit=unit)
+    if shared and points.images is None and file == Path(points_path):
+        # Else the figures of one slide would be looked for on all of them.
+        fix = "name a folder with one file per slide, or give one slide at a time"
+        raise InputError(
+            must(file.name, "a file that names the slide of each figure, for several slides", "no slide's name", fix)
+        )
     return figures_on(points.on_image(slide_path, beside), scale, classes, min_score)
 
 

@@ -169,7 +169,8 @@ def detect(
         progress(len(paths), len(paths), SLIDES)
     figures.check(hits)
     standing = [] if given is not None else [f"{entry.name} is {entry.standing}"]
-    quality = detection_quality(hits, found[0].found.min_score) if hits else None
+    # Where each slide has a least score of its own (that of the detections that were given), all of them count.
+    quality = detection_quality(hits, min(one.found.min_score for one in found)) if hits else None
     return Detected(
         tuple(found), tuple(file for of_one in files for file in of_one), quality, tuple(hits), (*standing, *notes)
     )
@@ -204,7 +205,9 @@ def _files(slides: Sequence[Path], out: Sequence[Path], form: str) -> list[list[
 def _given(
     given: GivenDetections, path: Path, beside: Sequence[Path], reading: SlideReading, min_score: float | None
 ) -> Detections:
-    points = slide_points(path, given.points, classes=given.classes, beside=beside, reading=reading)
+    points = slide_points(
+        path, given.points, classes=given.classes, beside=beside, reading=reading, shared=bool(beside)
+    )
     if points.scores is None or np.isnan(points.scores).any():
         scores = np.ones(len(points))
         notes = (f"{given.points.name}: not all detections have scores, which are not used",)
@@ -226,7 +229,9 @@ class _Truths:
     def of(self, path: Path) -> Points:
         assert self.truth is not None
         beside = [other for other in self.slides if other != path]
-        points = slide_points(path, self.truth.points, classes=[ALL], beside=beside, reading=self.reading)
+        points = slide_points(
+            path, self.truth.points, classes=[ALL], beside=beside, reading=self.reading, shared=bool(beside)
+        )
         classes = points.classes or [None] * len(points)
         try:
             taken, _ = wanted_figures(classes, self.truth.classes)

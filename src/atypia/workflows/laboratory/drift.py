@@ -97,7 +97,8 @@ def drift_of(request: Request, classifier: Classifier, progress: Progress = sile
     for name, given in zip(names, request.inputs, strict=True):
         progress(len(found), len(names), "cases")
         others = tuple(other for other in request.inputs if other != given)  # a file of points may be of all
-        found.append(measured(name, replace(request, inputs=(given,), beside=others), classifier))
+        one = replace(request, inputs=(given,), beside=others, shared=len(names) > 1)
+        found.append(measured(name, one, classifier))
     progress(len(found), len(names), "cases")
     return DriftReport(found, look.ranges, TITLES, classifier.name, look.source)
 

@@ -42,6 +42,7 @@ class SlideJob:
         origin: What positions on it count from; empty for the settings'.
         offset_px: Added to positions on it; None for the settings'.
         beside: Other slides of the list that are named alike, whose points the file may hold.
+        shared: Whether ``points`` was given once for several slides: a file then has to name them.
     """
 
     slide: Path
@@ -52,6 +53,7 @@ class SlideJob:
     origin: str = ""
     offset_px: tuple[float, float] | None = None
     beside: tuple[str, ...] = ()
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ class SlideSettings:
             offset_px=self.offset_px if job.offset_px is None else job.offset_px,
             min_score=self.min_score,
             unit=self.unit,
+            shared=job.shared,
         )
 
 
@@ -208,7 +211,7 @@ def read_jobs(path: Path, points: Path | None = None) -> list[SlideJob]:
     """
     table = read_table(path)
     table.require(_SLIDE, *(() if points else (_POINTS,)))
-    jobs = []
+    jobs, without = [], sum(not cleaned_text(row.get(_POINTS)) for row in table.rows)
     for row, line in zip(table.rows, table.lines, strict=True):
         slide, own, name = (cleaned_text(row.get(column)) for column in (_SLIDE, _POINTS, _NAME))
         if not slide or not (own or points):
@@ -222,7 +225,8 @@ def read_jobs(path: Path, points: Path | None = None) -> list[SlideJob]:
             offset = offset_of(row[_OFFSET]) if row.get(_OFFSET) else None
         except InputError as error:
             raise DataError(f"{path.name}, line {line}: {error}") from error
-        jobs.append(SlideJob(path.parent / slide, chosen, name or "", mpp, mpp_from, origin, offset))
+        shared = not own and without > 1
+        jobs.append(SlideJob(path.parent / slide, chosen, name or "", mpp, mpp_from, origin, offset, shared=shared))
     if not jobs:
         raise DataError(f"{path.name} lists no slide; fix: write one line a slide")
     return jobs

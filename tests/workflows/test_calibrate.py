@@ -20,6 +20,7 @@ from atypia.inference.classifier import Classifier
 from atypia.inference.export.derived import with_metadata
 from atypia.inference.runtimes.torch_runtime import TorchRuntime
 from atypia.workflows.laboratory.calibrate import CALIBRATED, calibrate, propose
+from atypia.workflows.laboratory.own_figures import with_decisions
 
 FIGURES = 48
 MODEL = "atypia-amibr"
@@ -126,6 +127,16 @@ def test_reviewers_decisions_give_labels(shown, tmp_path: Path) -> None:
     found = calibrate(MODEL, str(data), decisions=decisions)
     assert sum(found.figures) == FIGURES - 1, "an even split is no label"
     assert any("evenly split" in note for note in found.notes) and any("not in review" in n for n in found.notes)
+
+
+def test_decisions_on_results_of_a_folder_are_found_by_file(shown, tmp_path: Path) -> None:
+    data = table(tmp_path / "review.csv", [(p, "", f"c{i}") for i, (p, _) in enumerate(shown)])
+    with (tmp_path / "decisions.csv").open("w", newline="") as file:
+        words = [(Path(p).name, ("normal", "atypical")[i % 2]) for i, (p, _) in enumerate(shown)]
+        csv.writer(file).writerows([("figure_id", "decision"), *words, ("elsewhere.png", "normal")])
+    found, notes = with_decisions(open_data(str(data)), tmp_path / "decisions.csv")
+    assert found.table["label"].to_pylist() == [i % 2 for i in range(len(shown))]
+    assert any("1 figure of decisions.csv is not in review" in note for note in notes)
 
 
 def test_proposed_figures_are_spread_and_tell_no_opinion(shown, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -65,6 +65,9 @@ def made_from(bundle: Bundle, manifest: Manifest) -> dict[str, Any]:
 def with_decisions(manifest: Manifest, path: Path) -> tuple[Manifest, tuple[str, ...]]:
     """The figures on which reviewers decided, with their majority as label.
 
+    Decisions on results of ``atypia predict FOLDER`` name a crop by its file, with its suffix: so a figure is found by its id, else
+    by the end of its image's path where only one ends so.
+
     Args:
         manifest: The figures that were reviewed.
         path: The review page's ``decisions.csv``: ``figure_id, decision`` and, where there are several, ``rater``.
@@ -94,6 +97,7 @@ def with_decisions(manifest: Manifest, path: Path) -> tuple[Manifest, tuple[str,
             fix = "correct the cell, or export decisions.csv anew"
             raise DataError(f"{path.name}, line {line}: {must(DECISION, 'a class', repr(word[:40]), fix)}")
         votes[figure][label] += 1
+    votes = _by_id(votes, manifest)
     rows, labels, ties = [], [], 0
     for row, figure in enumerate(manifest.ids):
         count = votes.get(figure, Counter())
@@ -116,6 +120,21 @@ def with_decisions(manifest: Manifest, path: Path) -> tuple[Manifest, tuple[str,
     for one, label in zip(manifest.take(np.array(rows)).table.to_pylist(), labels, strict=True):
         found.append({**one, r.LABEL: label, r.SOFT_LABEL: None, r.VOTES: None, r.N_RATERS: None})
     return Manifest.from_rows(found, manifest.name, manifest.task, manifest.root, manifest.notes), tuple(notes)
+
+
+def _by_id(votes: Mapping[str, Counter[int]], manifest: Manifest) -> dict[str, Counter[int]]:
+    """The votes by the figures' ids, where those are told; others keep their names."""
+    ids = set(manifest.ids)
+    files: dict[str, list[tuple[str, tuple[str, ...]]]] = defaultdict(list)
+    for figure, image in zip(manifest.ids, manifest.table[r.IMAGE].to_pylist(), strict=True):
+        place = PurePath(image)
+        files[place.name].append((figure, place.parts))
+    found: dict[str, Counter[int]] = defaultdict(Counter)
+    for name, count in votes.items():
+        parts = PurePath(name).parts
+        ending = [one for one, place in files[parts[-1]] if place[-len(parts) :] == parts] if parts else []
+        found[ending[0] if name not in ids and len(ending) == 1 else name] += count
+    return found
 
 
 def labelled(on: str | PathLike[str]) -> str | PathLike[str]:

@@ -120,7 +120,8 @@ def read_folder(folder: Path, task: str = r.ATYPICAL_TASK) -> Manifest:
         loose = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in others)
         found = f"{count_noun(loose, 'image')} outside such folders" if loose else "no images"
         words = f"{folder}/{r.CLASS_NAMES[task][1]}/*.png and {folder}/{r.CLASS_NAMES[task][0]}/*.png"
-        raise DataError(f"{folder}: {must('folder', 'one with a subfolder a class', found, f'arrange it as {words}')}")
+        fix = f"arrange it as {words}; where classes are not known, name a table with a column `image`"
+        raise DataError(f"{folder}: {must('folder', 'one with a subfolder a class', found, fix)}")
     rows: list[dict[str, Any]] = []
     for path, label in crops:
         relative = path.relative_to(folder)

@@ -100,7 +100,8 @@ def decision_manifest(
     names = [name for column, name in enumerate(decision_state.raters) if voted[column]]
     notes = [f"labels of {count_noun(len(decided), 'figure')} by review, {changed} of them changed"]
     if names:
-        notes.append(f"the last {len(names)} votes are from: {', '.join(names)}")
+        last = "the last vote is" if len(names) == 1 else f"the last {len(names)} votes are"
+        notes.append(f"{last} from: {', '.join(names)}")
     notes += _left_out(codes, figures)
     manifest = Manifest.from_rows(rows, f"{figures.title} (reviewed)", root=root, notes=notes)
     return DecisionManifest(manifest, len(decided), changed)

@@ -114,6 +114,7 @@ def tables(classifier: Classifier, tests: list[Scored], facts: dict[str, str]) -
                  for domain in sorted(set(domains.tolist()))]  # fmt: skip
     columns = [Shown(title="domain", cell="{domain}"), FIGURES, *INTERVALS]
     write("model/domains", columns, rows, of="metrics by scanner and centre", **facts)
+    agreement_table(tests, facts)
     decision = classifier.members[0].decision
     rows = []
     for test, every in zip(tests, everything, strict=True):
@@ -139,6 +140,19 @@ def tables(classifier: Classifier, tests: list[Scored], facts: dict[str, str]) -
                Shown(title="atypical: called normal", cell="{atypical_wrong:.3f}"),
                Shown(title="refused", cell="{refused:.4f}")]  # fmt: skip
     write("model/uncertain", columns, rows, of="uncertain and refused figures, and errors of certain calls", **facts)
+
+
+def agreement_table(tests: list[Scored], facts: dict[str, str]) -> None:
+    """Writes the metrics on figures on which all raters agree, and on the others; of sets with several raters."""
+    rows = []
+    for test in tests:
+        if not (np.array(test.manifest.column(r.N_RATERS)) > 1).all():
+            continue
+        alike = np.isin(test.manifest.column(r.SOFT_LABEL), (0.0, 1.0))
+        for title, chosen in (("agree", alike), ("do not", ~alike)):
+            rows.append({"test_set": test.name, "raters": title, **measured(test, chosen)})
+    columns = [TEST_SET, Shown(title="raters", cell="{raters}"), FIGURES, *INTERVALS]
+    write("model/agreement", columns, rows, of="metrics by whether all raters agree", **facts)
 
 
 def left_out_table(model: str, facts: dict[str, str]) -> None:

@@ -18,6 +18,7 @@ from PIL import Image
 from tests.fixtures.slides import gradient, write_scn
 
 from atypia.base.errors import InputError
+from atypia.base.extras import installed
 from atypia.data.slides.streams import CropBatch
 from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.bundles.decision import Verdicts
@@ -127,7 +128,11 @@ def test_several_models_cost_is_said_and_the_threshold_decides(
         (["--at", "sensitivity-0.90"], "`operating point` must be one of the model's"),
         (["--coverage", "0.9"], "`coverage` must be left out"),
         (["--runtime", "tensorrt"], "unknown runtime 'tensorrt'"),
-        (["--engine", "ray"], "go with --slides"),
+        pytest.param(
+            ["--engine", "ray"],
+            "go with --slides",
+            marks=pytest.mark.skipif(not installed("ray"), reason="needs atypia[scale]"),
+        ),
         (["--slides", "list.csv"], "give --out FOLDER"),
         (["--threshold", "2"], "threshold"),
     ],

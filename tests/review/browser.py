@@ -44,10 +44,12 @@ class Site:
         self.page.locator("#tabs a").first.wait_for()
         return self.page
 
-    def gallery(self, hash_: str = "") -> Page:
-        """Opens the gallery and waits for its figures."""
+    def gallery(self, hash_: str = "", rater: str = "") -> Page:
+        """Opens the gallery, waits for its figures, and chooses a rater where one is named."""
         page = self.open(hash_)
         page.locator(".card .crop.loaded").first.wait_for()
+        if rater:
+            self.choose(rater)
         return page
 
     def choose(self, name: str) -> None:

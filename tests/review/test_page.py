@@ -144,8 +144,7 @@ def test_blind_mode_hides_what_the_model_and_others_say(serving: Callable[..., S
 def test_a_note_is_text_and_nothing_else(serving: Callable[..., Site], figures: ReviewFigures) -> None:
     text = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"> two poles?"
     site = serving(figures, "Ada")
-    page = site.gallery()
-    site.choose("Ada")
+    page = site.gallery(rater="Ada")
     page.keyboard.press("n")
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("t")
@@ -169,8 +168,7 @@ def test_a_note_right_after_a_decision_is_of_the_figure_decided(
     serving: Callable[..., Site], figures: ReviewFigures
 ) -> None:
     site = serving(figures, "Ada")
-    page = site.gallery()
-    site.choose("Ada")
+    page = site.gallery(rater="Ada")
     note = lambda index: site.review.intake.decision_state.note("Ada", index)  # noqa: E731
 
     page.keyboard.press("a")
@@ -223,8 +221,7 @@ def test_an_unsent_decision_outlasts_a_reload(serving: Callable[..., Site], figu
     site.expected = ["Failed to load resource", "ERR_FAILED"]
     gone = [True]
     site.page.route("**/decisions", lambda route: route.abort() if gone else route.continue_())
-    page = site.gallery()
-    site.choose("Ada")
+    page = site.gallery(rater="Ada")
     page.keyboard.press("a")
     page.locator("#banner", has_text="1 entry waits").wait_for()
     page.locator(".card.decided.is-atypical").wait_for()
@@ -246,8 +243,7 @@ def test_an_unsent_decision_outlasts_a_reload(serving: Callable[..., Site], figu
 def test_a_decision_in_another_window_is_not_overwritten(serving: Callable[..., Site], figures: ReviewFigures) -> None:
     site = serving(figures, "Ada")
     site.expected = ["409"]
-    page = site.gallery()
-    site.choose("Ada")
+    page = site.gallery(rater="Ada")
     site.review.intake.decide("Ada", 0, "unsure")
     page.keyboard.press("a")
     page.locator(".toast.problem", has_text="decided elsewhere").wait_for()
@@ -286,8 +282,7 @@ def test_the_address_holds_the_state(serving: Callable[..., Site], scored: Revie
 
 def test_import_of_another_raters_file(serving: Callable[..., Site], figures: ReviewFigures) -> None:
     site = serving(figures, "Ada")
-    page = site.gallery()
-    site.choose("Ada")
+    page = site.gallery(rater="Ada")
     site.visit("files")
     rows = [f"{figures.id(0)},atypical,seen elsewhere", f"{figures.id(1)},normal,", "nobody's figure,normal,"]
     data = "\n".join(["figure_id,decision,note", *rows]).encode()
@@ -304,8 +299,7 @@ def test_a_large_view_that_is_opened_again_in_the_same_frame_still_answers(
     serving: Callable[..., Site], figures: ReviewFigures
 ) -> None:
     site = serving(figures, "Ada")
-    page = site.gallery()
-    site.choose("Ada")
+    page = site.gallery(rater="Ada")
     page.keyboard.press("Enter")
     page.locator("dialog.large h2", has_text=figures.id(0)).wait_for()
 

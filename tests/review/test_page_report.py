@@ -17,8 +17,7 @@ from .regions import region_of
 def test_tags_several_at_once_a_missed_figure_and_the_report(serving: Callable[..., Site], tmp_path: Path) -> None:
     figures = region_of(tmp_path)
     site = serving(figures, "Ada", "Ben")
-    page = site.gallery("#gallery?sort=index&desc=0")
-    site.choose("Ada")
+    page = site.gallery("#gallery?sort=index&desc=0", rater="Ada")
     state = site.review.intake.decision_state
 
     page.keyboard.press("a")  # the model says normal
@@ -112,8 +111,7 @@ def test_a_telephone_s_large_view_cuts_a_long_name_before_the_number(
 @pytest.mark.parametrize("width", [768, 390])
 def test_small_screens_are_usable(serving: Callable[..., Site], tmp_path: Path, width: int) -> None:
     site = serving(region_of(tmp_path), "Ada", viewport={"width": width, "height": 844}, has_touch=True)
-    page = site.gallery()
-    site.choose("Ada")
+    page = site.gallery(rater="Ada")
     page.locator(".deciding").get_by_role("button", name=re.compile("^Atypical")).tap()
     site.until(lambda: "1 / 24" in page.locator(".rater").inner_text())
     grid = page.locator(".grid").bounding_box()

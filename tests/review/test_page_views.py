@@ -64,8 +64,7 @@ def test_every_module_is_asked_for_at_once() -> None:
 
 def test_large_view(serving: Callable[..., Site], phantom_folder: Path) -> None:
     site = serving(open_figures(Opening((str(phantom_folder / "manifest.parquet"),))), "Ada")
-    page = site.gallery()
-    site.choose("Ada")
+    page = site.gallery(rater="Ada")
     page.keyboard.press(" ")
     image = page.locator("dialog.large .scope img")
     image.wait_for()
@@ -147,8 +146,7 @@ def test_slide_view(serving: Callable[..., Site], region: ReviewFigures) -> None
 
 def test_a_hundred_thousand_figures(serving: Callable[..., Site], many: ReviewFigures) -> None:
     site = serving(many, "Ada")
-    page = site.gallery("#gallery?sort=index&desc=0&undecided=1")
-    site.choose("Ada")
+    page = site.gallery("#gallery?sort=index&desc=0&undecided=1", rater="Ada")
     assert page.locator("[role=status]", has_text="100,000 figures").count() == 1
     cards = page.locator(".card:not([hidden])")
     assert cards.count() < 150, "only what is near the screen is in the document"
@@ -180,8 +178,7 @@ def test_every_view_fits_and_is_readable(
     site = serving(region, "Ada", "Ben", viewport={"width": width, "height": 1024}, color_scheme=scheme)
     site.review.intake.decide("Ada", 0, "atypical")
     site.review.intake.decide("Ben", 0, "normal")
-    page = site.gallery()
-    site.choose("Ada")
+    page = site.gallery(rater="Ada")
     for view in ("gallery", "slides", "queue", "arbitration", "consensus", "files"):
         site.visit(view)
         page.locator(f"#tabs a[aria-current=page][href='#{view}']").wait_for()

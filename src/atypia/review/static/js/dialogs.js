@@ -7,19 +7,15 @@ import { DECISIONS, decisionOf } from "./names.js";
 import { NAME_LENGTH, NOTE_LENGTH, writeNote } from "./review.js";
 import { store } from "./store.js";
 
-/** Closes a dialog and takes it out of the page at once: the event «close» comes a frame later, when another may be open. */
-function shut(dialog) {
-  dialog.close();
-  dialog.remove();
-}
-
 function open(title, ...content) {
+  // The event «close» comes a frame after a dialog was closed, by whatever means: until then two would have the same names.
+  for (const closed of document.querySelectorAll("dialog.brief:not([open])")) closed.remove();
   const dialog = h(
-    "dialog", { "aria-label": title },
-    h("header", {}, h("h2", {}, title), button("", () => shut(dialog), { name: "cross", label: "Close" })), content
+    "dialog", { class: "brief", "aria-label": title },
+    h("header", {}, h("h2", {}, title), button("", () => dialog.close(), { name: "cross", label: "Close" })), content
   );
   dialog.addEventListener("close", () => dialog.remove());
-  dialog.addEventListener("click", (event) => event.target === dialog && shut(dialog));
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
   document.body.append(dialog);
   dialog.showModal();
   return dialog;
@@ -43,7 +39,7 @@ export function noteDialog(figure, next = null) {
   text.addEventListener("input", count);
   count();
   const save = () => {
-    shut(dialog);
+    dialog.close();
     writeNote(figure, text.value);
   };
   const crop = cropBox();
@@ -52,7 +48,7 @@ export function noteDialog(figure, next = null) {
   const instead = next && button(
     `Note on figure ${next.figure_id ?? next.index} instead`,
     () => {
-      shut(dialog);
+      dialog.close();
       noteDialog(next);
     }
   );
@@ -67,7 +63,7 @@ export function noteDialog(figure, next = null) {
     ),
     text, left,
     h(
-      "footer", {}, button("Cancel", () => shut(dialog)),
+      "footer", {}, button("Cancel", () => dialog.close()),
       button("Keep note", save, { kind: "primary", title: "Ctrl+Enter" })
     )
   );
@@ -103,7 +99,7 @@ export function ratersDialog() {
   return new Promise((resolve) => {
     const choose = (name) => {
       store.setRater(name);
-      shut(dialog);
+      dialog.close();
     };
     const name = h(
       "input",
@@ -155,9 +151,9 @@ export function assignDialog(figures, onAssign) {
     h("div", { class: "choices" }, boxes.map((box) => h("label", {}, box, " ", box.value))),
     !boxes.length && h("p", {}, "There is no rater yet."),
     h(
-      "footer", {}, button("Cancel", () => shut(dialog)),
+      "footer", {}, button("Cancel", () => dialog.close()),
       button("Assign", () => {
-        shut(dialog);
+        dialog.close();
         onAssign(boxes.filter((box) => box.checked).map((box) => box.value));
       }, { kind: "primary" })
     )

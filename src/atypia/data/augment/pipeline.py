@@ -14,6 +14,7 @@ from atypia.data.augment import colour as c
 from atypia.data.augment import spatial as s
 from atypia.data.augment import texture as t
 from atypia.data.augment.options import Fill, StepOptions
+from atypia.data.augment.restaining import StainMix
 from atypia.data.augment.steps import STEPS
 
 PhotometricStep = Callable[[Tensor, torch.Generator], Tensor]
@@ -150,6 +151,7 @@ _add("atey", Pipeline("resized crop, flips, turns, perspective, photometric suit
 
 _add("stain", Pipeline("flips, turns and stain jitter in optical density",
      (_flips, _turns), (c.StainJitter(0.2, 0.02),)))  # fmt: skip
+_add("stain-bank", Pipeline("stain vectors mixed with those of a bank", (), (StainMix(),)))
 _add("robust", Pipeline("any rotation, scale, stain jitter, colour jitter, light blur",
      (_flips, s.Affine(180, (0.9, 1.15), 0.05)),
      (c.StainJitter(0.25, 0.03, 0.8), c.Jitter(0.15, 0.15, 0.15, 0.03, 0.7), t.Blur((0.1, 1.2), 0.2))))  # fmt: skip

@@ -104,6 +104,17 @@ def test_each_paper_is_written_and_no_two_rows_read_alike(name: str, tmp_path: P
     assert "mine · LoRA" in text and "1 run is open" in text
 
 
+def test_tables_of_an_earlier_run_do_not_stay_beside_another_page(tmp_path: Path) -> None:
+    differs, out = departures_table("banerjee", []), tmp_path / "page"
+    _ = write_paper("banerjee", paper_items("banerjee", [own_study()]), differs, [own_study()], out)
+    mine = out / "table-mine.md"
+    mine.write_text("kept")
+    assert (out / "table-1.csv").exists() and (out / "table-costs.tex").exists()
+    written = write_paper("banerjee", paper_items("banerjee", table="3"), differs, [], out)
+    left = {path.name for path in out.iterdir() if path.stem.startswith(("table", "differs"))} - {mine.name}
+    assert left == {path.name for path in written.files} and mine.read_text() == "kept"
+
+
 def test_own_rows_stand_beneath_the_same_backbone_or_at_the_end_of_their_group() -> None:
     table = tables("banerjee", [own_study()])["3"]
     names = [(row[0], row[1]) for row in table.rows]

@@ -19,7 +19,7 @@ from atypia.reports.drawing.plots import Drawing, ForestPlot, HeatMap, LinePlot
 from atypia.reports.drawing.tables import Table, write_table
 from atypia.reports.paper.beside import PaperItem
 from atypia.reports.paper.own import OURS, OwnStudy
-from atypia.reports.paper.papers import DIFFERS
+from atypia.reports.paper.papers import DIFFERS, paper_items
 from atypia.reports.study.html import notes_html, table_html
 
 PAGE: Final = "index.html"
@@ -48,7 +48,7 @@ class WrittenPaper:
 def write_paper(
     name: str, items: Sequence[PaperItem], differs: Table, own: Sequence[OwnStudy], out: Path
 ) -> WrittenPaper:
-    """Writes a paper's items; what is there already is replaced.
+    """Writes a paper's items; what is there already is replaced, and tables of an earlier run that this one has not are removed.
 
     Args:
         name: The paper.
@@ -64,6 +64,9 @@ def write_paper(
     files = [
         write_table(table, out / f"{stem}{suffix}") for stem, table in [*tables, (DIFFERS, differs)] for suffix in FORMS
     ]
+    for stem in {item.name for item in paper_items(name)} - {stem for stem, _ in tables}:
+        for suffix in FORMS:  # of other studies, perhaps; the page shows none of it
+            (out / f"{stem}{suffix}").unlink(missing_ok=True)
     parts = [f"# {PAPERS[name].citation}\n"]
     for item in items:
         parts.append(f"## {item.heading}\n")

@@ -60,17 +60,19 @@ def test_a_score_tells_distances_and_copies(copied: Manifest, toys: Path, tmp_pa
     assert pair["figure"] == copied.ids[-1] and pair["copy"]
     assert pair["training_figure"] in set(generator_records(copied)[0].seen.ids)  # pyright: ignore[reportOptionalMemberAccess]
 
-    report, table = write_score(score, tmp_path / "report")
+    report, table, picture = write_score(score, tmp_path / "report")
     assert json.loads(report.read_text())["set"] == copied.name
     assert table.read_text() == score_text(values)
     assert "Copies of training crops: " in table.read_text()
     assert f"Note: {copied.notes[0]}." in table.read_text()
-    with Image.open(tmp_path / "report" / "score.png") as sheet:
+    with Image.open(picture) as sheet:
         shown = np.asarray(sheet)
     # Ten columns would not do: of the atypical class eight training figures are there, and of the others fewer made.
     columns = min(8, int((copied.labels == 0).sum()), int((copied.labels == 1).sum()))
     assert shown.shape[1] > columns * 128 and shown.shape[0] > 6 * 128, "both classes and the nearest pairs"
     assert shown.shape[1] < (columns + 1) * 160
+
+    assert len(write_score(replace(score, sheet=None), picture.parent)) == 2 and not picture.exists()
 
     kept = kept_rows(score, copied, drop_copies=True, min_p=None)
     assert not kept[-1] and kept.sum() == 16 - score.copies.sum()

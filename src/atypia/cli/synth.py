@@ -176,7 +176,8 @@ def score(
         print(found.text, end="")
     if found.kept:
         note(f"{found.kept}: {found.folder}")
-    note(f"report: {found.files[1]}, {found.files[0]}")
+    report, text, *picture = found.files
+    note(f"report: {', '.join(str(path) for path in (text, report, *picture))}")
 
 
 @app.command("recipes", epilog="Example: `atypia synth recipes`")

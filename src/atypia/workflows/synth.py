@@ -218,14 +218,14 @@ class ScoredSamples:
     Attributes:
         values: The measures, JSON-able.
         text: The same, for people.
-        files: The report: JSON and text.
+        files: The report: JSON, text, and a picture of crops if there is one.
         kept: Which crops passed, and why the others did not; empty if none were to be kept.
         folder: Where those that passed are; None if none were to be kept.
     """
 
     values: dict[str, Any]
     text: str
-    files: tuple[Path, Path]
+    files: tuple[Path, ...]
     kept: str = ""
     folder: Path | None = None
 
@@ -274,14 +274,14 @@ def score_samples(
         )
     made, real = open_samples(samples), open_data(data, root)
     found = score_set(ScoreJob(made, real, backbone, tuple(bundles), seed), progress)
-    first, second = write_score(found, out or samples)
+    files = write_score(found, out or samples)
     why = ""
     if keep is not None:
         kept = kept_rows(found, made, drop_copies, min_p)
         why = reason(kept, drop_copies, min_p)
         judges = found.judgements if min_p is not None else ()
         write_subset(made, kept, found.seen, judges, keep, why)
-    return ScoredSamples(found.values, score_text(found.values), (first, second), why, keep)
+    return ScoredSamples(found.values, score_text(found.values), files, why, keep)
 
 
 @dataclass(frozen=True)

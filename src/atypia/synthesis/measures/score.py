@@ -255,8 +255,11 @@ def _told(
     return {**memory.as_dict(), "nearest_pairs": pairs}
 
 
-def write_score(score: GeneratedScore, folder: Path) -> tuple[Path, Path]:
-    """Writes ``score.json``, ``score.md`` and ``score.png``, which shows crops of the data.
+def write_score(score: GeneratedScore, folder: Path) -> tuple[Path, ...]:
+    """Writes ``score.json``, ``score.md`` and, where there is a picture, ``score.png``, which shows crops of the data.
+
+    Returns:
+        The files, in this order.
 
     Raises:
         WorkError: The disk is full or cannot be written.
@@ -264,9 +267,11 @@ def write_score(score: GeneratedScore, folder: Path) -> tuple[Path, Path]:
     write_json(folder / SCORE, _plain(score.values))
     with atomic_file(folder / TABLE, "w") as file:
         file.write(score_text(score.values))
-    if score.sheet is not None:
-        save_sheet(score.sheet, folder / SHEET)
-    return folder / SCORE, folder / TABLE
+    if score.sheet is None:
+        (folder / SHEET).unlink(missing_ok=True)  # of an earlier score
+        return folder / SCORE, folder / TABLE
+    save_sheet(score.sheet, folder / SHEET)
+    return folder / SCORE, folder / TABLE, folder / SHEET
 
 
 def score_text(values: dict[str, Any]) -> str:

@@ -308,4 +308,4 @@ def test_a_read_only_output(atypia: Run, small_csv: Path, tmp_path: Path, monkey
     ended = atypia("train", "probe", "--data", small_csv, *TWO, *TINY, "--out", tmp_path / "out")
 
     assert ended.code == 1
-    assert "Read-only file system; fix: choose a folder that can be written (--out" in ended.err
+    assert "Read-only file system; fix: choose a folder that can be written (of the cache: $ATYPIA_CACHE)" in ended.err

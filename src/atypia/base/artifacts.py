@@ -335,9 +335,9 @@ def disk_errors(path: Path) -> Iterator[None]:
         remedies = {
             errno.ENOSPC: "free some space, or choose another folder",
             errno.EDQUOT: "free some space, or choose another folder",
-            errno.EROFS: "choose a folder that can be written (--out, $ATYPIA_CACHE)",
-            errno.EACCES: "choose a folder that you may write (--out, $ATYPIA_CACHE)",
-            errno.EPERM: "choose a folder that you may write (--out, $ATYPIA_CACHE)",
+            errno.EROFS: "choose a folder that can be written (of the cache: $ATYPIA_CACHE)",
+            errno.EACCES: "choose a folder that you may write (of the cache: $ATYPIA_CACHE)",
+            errno.EPERM: "choose a folder that you may write (of the cache: $ATYPIA_CACHE)",
             errno.ENOTDIR: "choose a folder; a file is in the way",
             errno.EEXIST: "choose another name; a file is in the way",
             errno.EISDIR: "choose the name of a file; a folder is in the way",

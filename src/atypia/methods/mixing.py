@@ -70,6 +70,10 @@ class Mix:
         share = self.share.to(images.device, images.dtype)[:, None, None, None]
         return torch.lerp(images[self.partner.to(images.device)], images, share)
 
+    def shares(self, shares: Tensor) -> Tensor:
+        """Mixes shares (b, k) of k categories."""
+        return torch.lerp(shares[self.partner.to(shares.device)], shares, self.share.to(shares)[:, None])
+
     def targets(self, targets: Tensor) -> Tensor:
         """Mixes targets (b,) in [0, 1]."""
         share = self.share.to(targets.device, targets.dtype)

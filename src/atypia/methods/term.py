@@ -42,9 +42,11 @@ SECOND: Final = "second view"
 TEACHER: Final = "moving average or teachers"
 MODULES: Final = "own modules"
 RENDERED: Final = "rendered figures"
-NEEDS: Final = (DOMAINS, HIDDEN, ALIGNED, SECOND, TEACHER, MODULES, RENDERED)
+PHASES: Final = "phases of raters"
+NEEDS: Final = (DOMAINS, HIDDEN, ALIGNED, SECOND, TEACHER, MODULES, RENDERED, PHASES)
 """What a term may need. ``domains``: training figures of at least two domains; ``second view``: the loop augments each
-batch twice; ``rendered figures``: those that the term's options ask for are rendered once. The others are always available and are declared for the reader."""
+batch twice; ``rendered figures``: those that the term's options ask for are rendered once; ``phases of raters``: figures of at
+least two phases. The others are always available and are declared for the reader."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,20 @@ class Rendered:
 
 
 @dataclass(frozen=True)
+class NamedPhases:
+    """Phases, and forms of atypia, that raters named.
+
+    Attributes:
+        names: Every one that is named, more than one.
+        shares: Share of a figure's raters that named each, for each row of the data, shape (n, k), float32; NaN for rows
+            without a phase.
+    """
+
+    names: tuple[str, ...]
+    shares: Tensor
+
+
+@dataclass(frozen=True)
 class Setting:
     """What the constructor of a term is given.
 
@@ -73,6 +89,7 @@ class Setting:
         answers: Logits of these classifiers for each row of the data, shape (n,), NaN for rows that are not
             trained on; None if they score each batch.
         rendered: The rendered figures that the term's options ask for; None where they ask for none.
+        phases: Phases of the data's figures; None where the term's options do not ask for them.
     """
 
     features: int
@@ -80,6 +97,7 @@ class Setting:
     teachers: Sequence[nn.Module] = ()
     answers: Tensor | None = None
     rendered: Rendered | None = None
+    phases: NamedPhases | None = None
 
 
 @dataclass(frozen=True)

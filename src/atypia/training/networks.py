@@ -30,11 +30,13 @@ from atypia.inference.export.compact import whole
 from atypia.inference.networks import device_of
 from atypia.methods.network import NetworkSpec, build_network, check_spec
 from atypia.methods.options import TermOptions
+from atypia.methods.term import NamedPhases
 from atypia.splits.split import Fold
 from atypia.training.epochs.answers import Figures, mean_answers
 from atypia.training.epochs.feed import Feed
 from atypia.training.epochs.loop import FoldPlan, LoopResult, run_fold
 from atypia.training.epochs.objective import IDLE, Objective
+from atypia.training.epochs.phases import phases_of
 from atypia.training.epochs.rendered import RenderedCrops, leakage_of_rendered, rendered_crops
 from atypia.training.epochs.teachers import as_teachers, leakage_of_teachers, load_teachers, teacher_paths
 from atypia.training.parts import FoldParts
@@ -186,6 +188,12 @@ class NetworkTrainer:
             if term.variants is not None
         }
 
+    def phases(self, fold: Fold) -> NamedPhases | None:
+        """Phases of a fold's training figures, where a term of the recipe learns from them."""
+        if not any(term.phases for term in self.recipe.terms):
+            return None
+        return phases_of(self.job.manifest, self.job.manifest.rows_of(fold.train), len(self.parts.ids))
+
     def _of_term(self, fold: Fold, term: TermOptions) -> list[Bundle]:
         """The teachers of one term."""
         before = self.recipe.terms[: self.recipe.terms.index(term)]
@@ -243,7 +251,7 @@ class NetworkTrainer:
         scoring = [one for term in recipe.terms if term.variants is None for one in self._of_term(fold, term)]
         objective = Objective(
             recipe, network.encoder.feature_dim, domains, as_teachers(scoring, entry),
-            derive_seed(seed, "objective"), self.answers(fold, progress), made,
+            derive_seed(seed, "objective"), self.answers(fold, progress), made, self.phases(fold),
         )  # fmt: skip
         plan = FoldPlan(
             fold.name, recipe, feed, population, val, val_labels, self.parts.ids, seed, job.out / fold.name, run_id,

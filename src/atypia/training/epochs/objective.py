@@ -17,7 +17,7 @@ from atypia.methods.catalogue import LOSSES, TERMS
 from atypia.methods.loss import domain_weights, mean, smoothed
 from atypia.methods.mixing import Mix, mixup
 from atypia.methods.network import Output
-from atypia.methods.term import DOMAINS, SECOND, Batch, Rendered, Setting, Term
+from atypia.methods.term import DOMAINS, SECOND, Batch, NamedPhases, Rendered, Setting, Term
 from atypia.training.schema import NetworkRecipe
 
 IDLE: Final = "idle_"
@@ -59,6 +59,7 @@ class Objective:
         answers: By the name of a term whose classifiers scored the figures beforehand: their logits for each row, as
             :attr:`atypia.methods.term.Setting.answers`.
         rendered: By the name of a term that learns from rendered figures: these.
+        phases: Of the data's figures, for terms that learn from them.
 
     Raises:
         InputError: A term that needs domains with fewer than two.
@@ -73,6 +74,7 @@ class Objective:
         seed: int = 0,
         answers: Mapping[str, Tensor] | None = None,
         rendered: Mapping[str, Rendered] | None = None,
+        phases: NamedPhases | None = None,
     ) -> None:
         self.recipe = recipe
         self.loss = LOSSES[recipe.loss.name](recipe.loss)
@@ -100,7 +102,8 @@ class Objective:
             told = None if options.variants is None or answers is None else answers[options.name]
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                setting = Setting(features, domains, own, told, (rendered or {}).get(options.name))
+                named = phases if options.phases else None
+                setting = Setting(features, domains, own, told, (rendered or {}).get(options.name), named)
                 self.terms[options.name] = TERMS[options.name](options, setting)
         self.modules_trained = nn.ModuleDict(self.terms)
         self.wants_second = any(SECOND in term.needs for term in self.terms.values())

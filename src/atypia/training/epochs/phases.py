@@ -32,7 +32,7 @@ def phases_of(manifest: Manifest, rows: npt.NDArray[np.int64], count: int) -> Na
         got = ", ".join(names) or "none"
         raise InputError(
             must(f"figures of {manifest.name} for the term phases", "of at least two phases that raters named", got,
-                 "drop the term (terms.phases=null), or take figures with phases, such as ami-br")
+                 "drop the term (terms.phases=null), or give a column `phase`, such as metaphase|ring")
         )  # fmt: skip
     shares = torch.full((count, len(names)), torch.nan)
     for row, one in zip(rows.tolist(), counts, strict=True):

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -145,7 +146,7 @@ def main() -> None:
     if not asked.write:
         sys.stdout.write("\n".join(found.values()))
         return
-    facts = {"seed": "0", "date": datetime.now(UTC).date().isoformat(), "origin": "written by the command",
+    facts: dict[str, Any] = {"seed": "0", "date": datetime.now(UTC).date().isoformat(), "origin": "written by the command",
              "command": f"python tools/adaptation.py {' '.join(map(str, asked.runs))} --write", **facts_of(asked.runs)}  # fmt: skip
     for name, text in found.items():
         columns, rows = take(text)

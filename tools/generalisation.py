@@ -170,7 +170,10 @@ def by_seed(results: Sequence[Result], variant: str, measure_name: str) -> npt.N
     """Mean over the unseen domains, one value a seed, in the order of the seeds."""
     seeds = sorted({x.seed for x in results})
     return np.array(
-        [np.mean([getattr(x, measure_name) for x in results if x.variant == variant and x.seed == s]) for s in seeds]
+        [
+            float(np.mean([getattr(x, measure_name) for x in results if x.variant == variant and x.seed == s]))
+            for s in seeds
+        ]
     )
 
 

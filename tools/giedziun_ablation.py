@@ -153,7 +153,7 @@ def trained(figures: Manifest, features: np.ndarray, terms: list[dict[str, Any]]
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--root", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
     asked = parser.parse_args()

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -102,7 +103,7 @@ def number(value: float, digits: int = 6) -> str:
     return "" if np.isnan(value) else f"{value:.{digits}f}"
 
 
-def tables(classifier: Classifier, tests: list[Scored], facts: dict[str, str]) -> None:
+def tables(classifier: Classifier, tests: list[Scored], facts: dict[str, Any]) -> None:
     """Writes everything that the page and the card say in numbers."""
     everything = [np.ones(len(test.manifest), dtype=bool) for test in tests]
     rows = [{"test_set": test.name, **measured(test, every)} for test, every in zip(tests, everything, strict=True)]
@@ -142,7 +143,7 @@ def tables(classifier: Classifier, tests: list[Scored], facts: dict[str, str]) -
     write("model/uncertain", columns, rows, of="uncertain and refused figures, and errors of certain calls", **facts)
 
 
-def agreement_table(tests: list[Scored], facts: dict[str, str]) -> None:
+def agreement_table(tests: list[Scored], facts: dict[str, Any]) -> None:
     """Writes the metrics on figures on which all raters agree, and on the others; of sets with several raters."""
     rows = []
     for test in tests:
@@ -155,7 +156,7 @@ def agreement_table(tests: list[Scored], facts: dict[str, str]) -> None:
     write("model/agreement", columns, rows, of="metrics by whether all raters agree", **facts)
 
 
-def left_out_table(model: str, facts: dict[str, str]) -> None:
+def left_out_table(model: str, facts: dict[str, Any]) -> None:
     """Writes what the members gave in laboratories that each was not trained on, at the model's threshold."""
     bundle = load_bundle(find_model(model))
     rows = []
@@ -175,7 +176,7 @@ def left_out_table(model: str, facts: dict[str, str]) -> None:
     write("model/left-out", columns, rows, of="laboratories left out of one member's training each", **facts)
 
 
-def rounding(classifier: Classifier, trained: Path, tests: list[Scored], facts: dict[str, str]) -> None:
+def rounding(classifier: Classifier, trained: Path, tests: list[Scored], facts: dict[str, Any]) -> None:
     """Writes what the model's storage and arithmetic in 8-bit integers cost, against the bundle that was trained."""
     before, after = TorchRuntime(load_bundle(trained)), classifier.members[0].runtime
     rows = []

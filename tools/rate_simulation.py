@@ -27,17 +27,11 @@ from scipy.special import ndtr, ndtri
 
 from atypia import __version__
 from atypia.base.seeds import generator
-from atypia.evaluation.laboratories import LeftOut, left_out
+from atypia.evaluation.laboratories import LeftOutLaboratory, left_out
 from atypia.inference.bundles.decision import Decision, fit_decision
 from atypia.inference.bundles.left_out import LEFT_OUT_KEY, errors_at, recorded
-from atypia.statistics.rates import (
-    CorrectedRate,
-    ErrorRates,
-    KnownErrors,
-    corrected_rate,
-    expected_rate,
-    likeliest_rate,
-)
+from atypia.statistics.error_rates import ErrorRates, KnownErrors
+from atypia.statistics.rates import CorrectedRate, corrected_rate, expected_rate, likeliest_rate
 
 RATES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
 SIZES = (20, 60, 200)
@@ -108,7 +102,7 @@ def simulated(cases: int, seed: int) -> Iterator[str]:
                 )
 
 
-def measured(labs: Sequence[LeftOut]) -> Iterator[str]:
+def measured(labs: Sequence[LeftOutLaboratory]) -> Iterator[str]:
     """Rows by laboratory and by size of the case; cases of all trainings that left the laboratory out."""
     decisions = {lab.run: fit_decision(lab.validation.scores, lab.validation.labels) for lab in labs}
     names = sorted({lab.laboratory for lab in labs})
@@ -146,7 +140,9 @@ def measured(labs: Sequence[LeftOut]) -> Iterator[str]:
         )
 
 
-def errors_of_others(lab: LeftOut, labs: Sequence[LeftOut], decisions: dict[str, Decision]) -> KnownErrors:
+def errors_of_others(
+    lab: LeftOutLaboratory, labs: Sequence[LeftOutLaboratory], decisions: dict[str, Decision]
+) -> KnownErrors:
     """What the other laboratories say of this one: as a bundle would that had recorded them."""
     others = {one.laboratory: one for one in labs if one.laboratory != lab.laboratory}  # one run of each
     decision = decisions[lab.run]
@@ -161,7 +157,7 @@ def errors_of_others(lab: LeftOut, labs: Sequence[LeftOut], decisions: dict[str,
     return errors_at(Decision(decision.threshold, decision.calibration, decision.points, fitted=facts))
 
 
-def laboratories(labs: Sequence[LeftOut]) -> Iterator[str]:
+def laboratories(labs: Sequence[LeftOutLaboratory]) -> Iterator[str]:
     """Sensitivity and specificity at the transported threshold."""
     for lab in labs:
         decision = fit_decision(lab.validation.scores, lab.validation.labels)

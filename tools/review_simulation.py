@@ -24,7 +24,8 @@ from scipy.special import ndtri, xlog1py, xlogy
 
 from atypia import __version__
 from atypia.base.seeds import generator
-from atypia.statistics.rates import CONFIDENCE, GRID, ErrorRates, densest, exact_interval, likelihood
+from atypia.statistics.error_rates import CONFIDENCE, ErrorRates
+from atypia.statistics.rates import GRID, densest, exact_interval, likelihood
 from atypia.statistics.reviewed import ReviewedCounts, reviewed_rate
 
 TOLD: Final = ErrorRates(0.8, 0.9, (0.3, 0.25), 0.75, 4.0)
@@ -68,7 +69,7 @@ def simulated(figures: int, rate: float, share: float, order: Order, rng: np.ran
 
 def double_sampling(case: SimulatedReview, errors: ErrorRates) -> tuple[float, float]:
     """Interval of the rate where decided figures are taken for a random part of those with the same call."""
-    counts, (hits, false) = case.counts, errors.draws(256)
+    counts, (hits, false, weights) = case.counts, errors.nodes(31)
     rates = np.linspace(0, 1, GRID)
     q = rates[:, None] * hits + (1 - rates[:, None]) * false
     logs = np.log(np.maximum(likelihood(counts.called[0], sum(counts.called), rates, hits, false), 1e-300))
@@ -77,7 +78,7 @@ def double_sampling(case: SimulatedReview, errors: ErrorRates) -> tuple[float, f
             known = counts.called[number] - counts.rest[number]
             true = np.clip(np.nan_to_num(value / all_), 0, 1)
             logs += xlogy(case.truly[number], true) + xlog1py(known - case.truly[number], -true)
-    return densest(rates, np.exp(logs - logs.max()).mean(1), CONFIDENCE)
+    return densest(rates, np.exp(logs - logs.max()) @ weights, CONFIDENCE)
 
 
 def rows(cases: int, seed: int) -> Iterator[str]:

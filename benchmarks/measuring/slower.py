@@ -79,4 +79,4 @@ def _p(before: Sequence[float], now: Sequence[float]) -> float:
     was, became = np.log(before), np.log(now)
     if math.isclose(was.std() + became.std(), 0, abs_tol=1e-9):  # the test divides by it
         return 0.0 if became.mean() < was.mean() else 1.0
-    return float(ttest_ind(became, was, equal_var=False, alternative="less").pvalue)
+    return float(ttest_ind(became, was, equal_var=False, alternative="less").pvalue)  # pyright: ignore[reportAttributeAccessIssue]

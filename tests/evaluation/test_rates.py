@@ -6,18 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from atypia.base.errors import InputError
-from atypia.statistics.rates import (
-    ErrorRates,
-    LaboratoryErrors,
-    between_variance,
-    corrected_rate,
-    expected_rate,
-    likeliest_rate,
-    pooled_errors,
-    rogan_gladen,
-)
+from atypia.statistics.error_rates import ErrorRates, LaboratoryErrors, between_variance, pooled_errors
+from atypia.statistics.rates import corrected_rate, expected_rate, likeliest_rate, rogan_gladen
 
 WIDE = ErrorRates(0.8, 0.9, (0.3, 0.25), 0.75, 4.0)
 
@@ -110,16 +103,59 @@ def test_laboratories_are_pooled_as_in_a_meta_analysis() -> None:
         pooled_errors(unlike[:2])
 
 
-def test_draws_have_the_distribution_that_they_are_of() -> None:
+def test_nodes_have_the_distribution_that_they_are_of() -> None:
     from scipy.special import ndtri
+    from scipy.stats import t
 
-    hits, false = ErrorRates(0.8, 0.9, (0.3, 0.2), 0.75).draws(4096)
+    hits, false, weights = ErrorRates(0.8, 0.9, (0.3, 0.2), 0.75).nodes()
     a, b = ndtri(hits), ndtri(false)
-    assert (a.mean(), b.mean()) == pytest.approx((ndtri(0.8), ndtri(0.1)), abs=0.01)
-    assert (a.std(), b.std()) == pytest.approx((0.3, 0.2), rel=0.03)
-    assert np.corrcoef(a, b)[0, 1] == pytest.approx(0.75, abs=0.03)
-    (low, high), _ = WIDE.limits()
-    assert low < 0.8 < high
+    mean = weights @ a, weights @ b
+    assert weights.sum() == pytest.approx(1) and mean == pytest.approx((ndtri(0.8), ndtri(0.1)), abs=1e-9)
+    sd = np.sqrt([weights @ (a - mean[0]) ** 2, weights @ (b - mean[1]) ** 2])
+    assert sd == pytest.approx((0.3, 0.2), rel=1e-6)
+    assert weights @ ((a - mean[0]) * (b - mean[1])) == pytest.approx(0.75 * 0.3 * 0.2, rel=1e-6)
+    hits, false, weights = WIDE.nodes()
+    for far in (1.0, 3.0, 10.0):  # both marginals are t distributions, also far out
+        for values, typical, spread in ((hits, 0.8, 0.3), (false, 0.1, 0.25)):
+            beyond = weights[ndtri(values) > ndtri(typical) + far * spread].sum()
+            assert beyond == pytest.approx(t(4).sf(far), rel=0.12)
+    (low, high), (least, most) = WIDE.limits()
+    far = 0.3 * t(4).ppf(0.975)
+    assert (ndtri(low), ndtri(high)) == pytest.approx((ndtri(0.8) - far, ndtri(0.8) + far))
+    assert (ndtri(least) + ndtri(most)) / 2 == pytest.approx(ndtri(0.9)) and least < 0.9 < most
+
+
+@pytest.mark.parametrize(
+    ("atypical", "figures", "low", "high"),
+    [(3, 300, 0, 0.787), (0, 78, 0, 0.837), (20, 300, 0, 0.219), (97, 100, 0.618, 1), (60, 300, 0, 0.349), (2, 12, 0, 0.552),
+     (300, 3000, 0, 0.197), (6000, 30_000, 0, 0.335)],
+)  # fmt: skip
+def test_a_count_that_hardly_fits_the_errors_has_the_interval_of_many_random_laboratories(
+    atypical: int, figures: int, low: float, high: float
+) -> None:
+    """Ends: by adaptive quadrature of the same posterior on 301 to 601 points an axis. Random laboratories agree."""
+    found = corrected_rate(atypical, figures, WIDE)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.004)
+    if atypical in (20, 60, 2):  # elsewhere a million of them hold too few that explain the count
+        rng = np.random.default_rng(1)
+        from scipy.special import ndtr, ndtri
+
+        x = rng.multivariate_normal((0, 0), ((1, 0.75), (0.75, 1)), 200_000) * np.sqrt(
+            4 / rng.chisquare(4, (200_000, 1))
+        )
+        hits, false = ndtr(ndtri(0.8) + 0.3 * x[:, 0]), ndtr(ndtri(0.1) + 0.25 * x[:, 1])
+        rates = np.linspace(0, 1, 101)
+        share = [pi * hits + (1 - pi) * false for pi in rates]
+        density = np.array([binom.pmf(atypical, figures, q).mean() for q in share])
+        held = np.cumsum(density / density.sum())
+        assert float(np.interp(0.95, held, rates)) == pytest.approx(high, abs=0.025)
+
+
+def test_a_larger_case_than_the_grid_resolves_has_a_steady_interval() -> None:
+    widths = [corrected_rate(n // 5, n, WIDE).high for n in (20_000, 100_000, 10**6, 10**8)]
+    assert np.ptp(widths) < 0.005
+    known = corrected_rate(200_000, 1_000_000, ErrorRates(0.8, 0.9))  # without a spread every figure counts
+    assert known.high - known.low == pytest.approx(2 * 1.96 * 0.4 / 1000 / 0.7, rel=0.2)
 
 
 def test_the_likeliest_rate_is_the_fixed_point_of_expectation_and_maximisation() -> None:

@@ -12,7 +12,7 @@ from atypia.base.errors import InputError
 from atypia.inference.bundles.decision import Decision, fit_decision
 from atypia.inference.bundles.left_out import LEFT_OUT_KEY, SCORES, LeftOutRecord, errors_at, recorded
 from atypia.inference.classifier import Classifier
-from atypia.statistics.rates import pooled_errors
+from atypia.statistics.error_rates import pooled_errors
 
 
 def figures(n: int, seed: int, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,8 @@ from atypia.base.errors import InputError
 from atypia.reports.case.corrected import DISAGREEING, RateCorrection
 from atypia.reports.case.page import CasePage
 from atypia.reports.case.summary import CaseSummary
-from atypia.statistics.rates import ErrorRates, KnownErrors, corrected_rate, expected_rate, likeliest_rate
+from atypia.statistics.error_rates import ErrorRates, KnownErrors
+from atypia.statistics.rates import corrected_rate, expected_rate, likeliest_rate
 from atypia.workflows.predict import AVERAGED, correction_for
 
 from .rows import results

@@ -13,7 +13,8 @@ from atypia.review.decisions.state import DecisionState
 from atypia.review.figures.figures import ReviewFigures
 from atypia.review.report.final import make_report
 from atypia.review.report.whole import NO_MODEL, errors_of, whole_of
-from atypia.statistics.rates import ErrorRates, KnownErrors, exact_interval, expected_rate
+from atypia.statistics.error_rates import ErrorRates, KnownErrors
+from atypia.statistics.rates import exact_interval, expected_rate
 from atypia.statistics.reviewed import ReviewedCounts, reviewed_rate
 
 from .conftest import Client

@@ -8,7 +8,8 @@ from scipy.special import ndtri
 
 from atypia.base.errors import InputError
 from atypia.base.seeds import generator
-from atypia.statistics.rates import ErrorRates, corrected_rate, exact_interval
+from atypia.statistics.error_rates import ErrorRates
+from atypia.statistics.rates import corrected_rate, exact_interval
 from atypia.statistics.reviewed import ReviewedCounts, reviewed_rate
 
 ERRORS = ErrorRates(0.8, 0.9, (0.3, 0.25), 0.75, 4.0)

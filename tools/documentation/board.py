@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +44,7 @@ def add_raters(manifest: Manifest, command: str) -> None:
         labels, said = others[rows].astype(np.int8), votes[rows, rater]
         predicted = PredictedLabels(said, said.astype(np.int8))
         found = metric_intervals(labels, predicted, manifest.cases[rows], _METRICS, Bootstrap(draws=2000, seed=SEED))
-        values = {
+        values: dict[str, Any] = {
             f"{metric}{end}": round(value, 6)
             for metric in _METRICS
             for end, value in (("", found[metric].estimate), ("_low", found[metric].low), ("_high", found[metric].high))

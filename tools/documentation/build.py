@@ -129,7 +129,7 @@ def _contents(index: Path) -> None:
 
 def _notebooks(folder: Path) -> None:
     """Beside each rendered notebook the same as a Jupyter notebook, to download."""
-    import jupytext
+    import jupytext  # pyright: ignore[reportMissingImports]  of the environment of the site
 
     for script in sorted((ROOT / "notebooks").glob("*.py")):
         jupytext.write(jupytext.read(script), folder / f"{script.stem}.ipynb")

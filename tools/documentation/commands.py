@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import typer
+from typer.core import TyperGroup
 
 from atypia.cli.main import app
 
@@ -45,7 +46,7 @@ def commands_page() -> str:
 
 def walk(group: Any = None, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every command and group, with the words after ``atypia``."""
-    for name, command in (group or typer.main.get_command(app)).commands.items():
+    for name, command in (group or cast(TyperGroup, typer.main.get_command(app))).commands.items():
         if not command.hidden:
             yield (*before, name), command
             if hasattr(command, "commands"):

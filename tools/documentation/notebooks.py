@@ -119,7 +119,9 @@ def _fresh_folder() -> Iterator[str]:
 
 def _execute(cell: Cell, names: dict[str, Any], where: str) -> None:
     tree = ast.parse(cell.text, where)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    last = tree.body[-1] if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    if last is not None:
+        del tree.body[-1]
     printed = io.StringIO()
     with redirect_stdout(printed):
         exec(compile(tree, where, "exec"), names)  # noqa: S102  the notebooks of this repository

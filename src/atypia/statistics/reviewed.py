@@ -7,7 +7,7 @@ called atypical is so with the probability
 
 one that was called normal with π (1 − s) / (π (1 − s) + (1 − π) c), where s and c are the classifier's sensitivity and
 specificity and π the case's rate. The distribution of (π, s, c) follows from the calls on all figures of the case and
-from what is known of the classifier in laboratories that it never saw (:class:`~atypia.statistics.rates.ErrorRates`).
+from what is known of the classifier in laboratories that it never saw (:class:`~atypia.statistics.error_rates.ErrorRates`).
 The number of atypical figures T = decided ones + two binomial draws of the others, and the rate, which these n figures
 are a sample of, is Beta(T + 1, n − T + 1), every rate being equally likely beforehand. The interval is the shortest
 one that holds 95 % of that mixture. It becomes the rate's interval without review where nobody decided anything, and the
@@ -29,17 +29,15 @@ import numpy as np
 from atypia.base.errors import InputError, must
 from atypia.base.seeds import generator
 from atypia.statistics.confusion import FloatArray
+from atypia.statistics.error_rates import CONFIDENCE, ErrorRates
 from atypia.statistics.rates import (
-    CONFIDENCE,
     GRID,
     WIDEST,
     CorrectedRate,
-    ErrorRates,
     corrected_rate,
     densest,
     exact_interval,
-    likelihood,
-    near_peak,
+    posterior,
     rogan_gladen,
 )
 
@@ -148,11 +146,8 @@ def _values(rates: FloatArray, hits: FloatArray, false: FloatArray) -> tuple[Flo
 
 def _numbers(counts: ReviewedCounts, errors: ErrorRates) -> tuple[FloatArray, FloatArray]:
     """Numbers of atypical figures that are possible, ascending, and the weight of each."""
-    hits, false = errors.draws()
-    called, figures = counts.called[0], sum(counts.called)
-    rates = np.linspace(0, 1, GRID)
-    rates = near_peak(rates, likelihood(called, figures, rates, hits, false).mean(1))
-    held = np.cumsum(likelihood(called, figures, rates, hits, false).ravel())
+    rates, weighed, hits, false = posterior(counts.called[0], sum(counts.called), errors)
+    held = np.cumsum(weighed.ravel())
     # Evenly spaced in the cumulated weight: less noise than independent draws.
     places = np.searchsorted(held, (np.arange(SAMPLES) + 0.5) / SAMPLES * held[-1])
     row, column = np.divmod(np.minimum(places, len(held) - 1), len(hits))

@@ -348,7 +348,7 @@ def correction_for(classifier: Classifier, prevalence: float | None = None) -> R
     """
     from atypia.inference.bundles.left_out import errors_at
     from atypia.reports.case.corrected import RateCorrection
-    from atypia.statistics.rates import KnownErrors
+    from atypia.statistics.error_rates import KnownErrors
 
     known = errors_at(classifier.members[0].decision)
     if classifier.passes > 1:

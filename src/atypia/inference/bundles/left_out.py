@@ -20,7 +20,7 @@ from atypia.base.errors import InputError, must
 from atypia.inference.bundles.conformal import CLASSES
 from atypia.inference.bundles.decision import Decision
 from atypia.statistics.confusion import check_binary
-from atypia.statistics.rates import BETWEEN_CASES, ErrorRates, KnownErrors, LaboratoryErrors, pooled_errors
+from atypia.statistics.error_rates import BETWEEN_CASES, ErrorRates, KnownErrors, LaboratoryErrors, pooled_errors
 
 LEFT_OUT_KEY: Final = "left_out"
 """Key among a decision's facts."""

@@ -13,14 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from atypia.base.errors import InputError, must
-from atypia.statistics.rates import (
-    CONFIDENCE,
-    CorrectedRate,
-    KnownErrors,
-    corrected_rate,
-    expected_rate,
-    likeliest_rate,
-)
+from atypia.statistics.error_rates import CONFIDENCE, KnownErrors
+from atypia.statistics.rates import CorrectedRate, corrected_rate, expected_rate, likeliest_rate
 
 DISAGREEING: Final = "Estimates that disagree"
 BINS: Final = 2000

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atypia.statistics.rates import CONFIDENCE, KnownErrors, exact_interval, expected_rate
+from atypia.statistics.error_rates import CONFIDENCE, KnownErrors
+from atypia.statistics.rates import exact_interval, expected_rate
 from atypia.statistics.reviewed import ReviewedCounts, reviewed_rate
 
 RULE = (
@@ -64,7 +65,7 @@ def whole_rate(
         known: The model's errors.
         left_out: Figures that neither decided.
 
-    >>> from atypia.statistics.rates import ErrorRates
+    >>> from atypia.statistics.error_rates import ErrorRates
     >>> known = KnownErrors(ErrorRates(0.8, 0.9, (0.3, 0.3)), 0.25, "five laboratories")
     >>> whole_rate(ReviewedCounts(5, 35, (15, 85), (7, 53)), np.full(60, 0.1), known).text
     'All 100 figures, 60 of them decided by the model alone: 11.0 % atypical (95 % interval 2.9 to 20.6 %).'

@@ -29,7 +29,7 @@ from atypia.review.media.crops import CropPictures
 from atypia.review.media.sizes import finite_or_none, scale
 from atypia.review.media.slides import OpenSlides
 from atypia.review.report.whole import errors_of, whole_of
-from atypia.statistics.rates import KnownErrors
+from atypia.statistics.error_rates import KnownErrors
 
 if TYPE_CHECKING:
     from atypia.workflows.case.density import DensityOptions

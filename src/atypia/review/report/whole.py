@@ -17,7 +17,7 @@ from atypia.reports.case.whole import WholeRate, whole_rate
 from atypia.review.decisions.state import DecisionState
 from atypia.review.decisions.words import IS_ATYPICAL, IS_NORMAL, IS_NOT_MITOSIS, code_of
 from atypia.review.figures.figures import ReviewFigures
-from atypia.statistics.rates import KnownErrors
+from atypia.statistics.error_rates import KnownErrors
 from atypia.statistics.reviewed import ReviewedCounts
 
 NO_MODEL: Final = "the probabilities are not those of one named model, so its errors are not known"

@@ -21,7 +21,7 @@ from atypia.review.report.final import CaseReport, make_report
 from atypia.review.report.whole import errors_of, whole_of
 from atypia.review.server.monitoring import Counters
 from atypia.review.server.predicting import Predictor
-from atypia.statistics.rates import KnownErrors
+from atypia.statistics.error_rates import KnownErrors
 
 
 class Review:

@@ -6,7 +6,8 @@ calibration have the same meaning in the laboratory as in the reference. The map
 
 1. either class has at least :data:`LEAST` figures, and the model tells the classes of its reference apart
    (:data:`APART`): if it hardly does, no threshold is much better than another;
-2. the shift of the point between the classes is larger than :data:`EVIDENCE` times its posterior standard deviation;
+2. the shift of the point between the classes is larger than :data:`EVIDENCE` times its error, the posterior standard
+   deviations of both classes' shifts added as if independent;
 3. balanced accuracy on the laboratory's own labelled figures does not fall by more than chance explains (:data:`CHANCE`), each case
    being decided by what the other cases are reason to (:data:`PARTS` parts of the cases).
 
@@ -50,7 +51,9 @@ APART: Final = 1.0
 """Distance of the reference's means, in their standard deviations, below which nothing is moved (an AUROC of 0.76)."""
 PARTS: Final = 5
 EVIDENCE: Final = 1.0
-"""The point between the classes is moved where its shift is this many times its posterior standard deviation."""
+"""The point between the classes is moved where its shift is this many times its error. The classes' shifts go together, so that
+the posterior standard deviation of the point is up to a fifth larger than this error; the rule was measured as it is here
+(``docs/results/calibration.md``)."""
 CHANCE: Final = 2.0
 """Standard errors by which balanced accuracy may fall on cases left out."""
 TINY: Final = 1e-9
@@ -111,7 +114,7 @@ class Judged:
             :data:`NOT_TOLD_APART`.
         map: From the laboratory's log odds to the reference's; the identity where nothing is moved.
         shift: Where the laboratory's classes lie; None where they have too few figures.
-        evidence: Shift of the point between the classes by its posterior standard deviation, ≥ 0.
+        evidence: Shift of the point between the classes by its error, as :data:`EVIDENCE` takes it, ≥ 0.
         more: Normal and atypical figures that are missing, as far as that can be told; 0 where it is not figures.
     """
 

@@ -15,7 +15,16 @@ from atypia.base.errors import InputError
 from atypia.data.phantom.dataset import write_phantom
 from atypia.inference.bundles.training_look import LOOK_KEY, look_of, measured_look
 from atypia.inference.classifier import Classifier, Member
-from atypia.reports.case.drift import ALL, EDGE_WORDS, FEW_WORDS, LIKE_WORDS, MIXED_WORDS, NONE_WORDS, UNLIKE_WORDS, told_apart  # fmt: skip
+from atypia.reports.case.drift import (
+    ALL,
+    EDGE_WORDS,
+    FEW_WORDS,
+    LIKE_WORDS,
+    MIXED_WORDS,
+    NONE_WORDS,
+    UNLIKE_WORDS,
+    told_apart,
+)
 from atypia.statistics.drift import MeasureDrift
 from atypia.workflows.laboratory.drift import case_names, drift, training_look
 
@@ -37,7 +46,8 @@ def classifier(folder: Path) -> Classifier:
     member = shipped.members[0]
     facts = json.loads(json.dumps({**member.decision.fitted, LOOK_KEY: look.as_dict()}))
     decision = replace(member.decision, fitted=facts)
-    assert look_of(decision) is not None and look_of(decision).as_dict() == look.as_dict()
+    kept = look_of(decision)
+    assert kept is not None and kept.as_dict() == look.as_dict()
     return Classifier([Member(member.name, member.runtime, decision)])
 
 

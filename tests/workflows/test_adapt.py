@@ -32,7 +32,7 @@ from atypia.training.trainer import TrainingRequest
 from atypia.workflows.laboratory import adapt as workflow
 from atypia.workflows.laboratory import sets
 from atypia.workflows.laboratory.adapt import ADAPTED, CV, REPORT, adapt, between, drift, mean_of
-from atypia.workflows.laboratory.reasons import Judged, harm, judged, reason_to_stay
+from atypia.workflows.laboratory.reasons import SetVerdicts, harm, judged, reason_to_stay
 
 TINY = ("backbone=tiny-vit", "epochs=1", "batch_size=16", "geometry.out_px=64", "input_px=64", "view=1.0", "ema=null",
         "select.of=student", "precision=fp32")  # fmt: skip
@@ -156,11 +156,11 @@ def test_a_loss_that_is_not_defined_keeps_the_initial_model() -> None:
 
 
 def test_weights_that_refuse_or_do_worse_are_not_written() -> None:
-    first = Judged(80, 0.8, 2)
-    assert harm(first, Judged(80, 0.8, 6)) is None and harm(first, Judged(80, 0.795, 2)) is None
-    assert harm(first, Judged(80, 0.9, 7)) == "it would refuse 7 of your 80 figures; as it was, 2"
-    assert "worse on your figures" in (harm(first, Judged(80, 0.78, 2)) or "")
-    assert "worse on your figures" in (harm(first, Judged(80, math.nan, 2)) or "")
+    first = SetVerdicts(80, 0.8, 2)
+    assert harm(first, SetVerdicts(80, 0.8, 6)) is None and harm(first, SetVerdicts(80, 0.795, 2)) is None
+    assert harm(first, SetVerdicts(80, 0.9, 7)) == "it would refuse 7 of your 80 figures; as it was, 2"
+    assert "worse on your figures" in (harm(first, SetVerdicts(80, 0.78, 2)) or "")
+    assert "worse on your figures" in (harm(first, SetVerdicts(80, math.nan, 2)) or "")
 
 
 def coloured(folder: Path, count: int = 96, seed: int = 5) -> Path:
@@ -185,7 +185,7 @@ def test_a_gain_by_weights_that_refuse_all_figures_is_not_written(
     """The mean of the folds' weights is none of the networks that were measured on cases left out."""
     mine, asked = coloured(tmp_path), iter([0, 96])
 
-    def counted(verdicts: Verdicts, labels: np.ndarray) -> Judged:
+    def counted(verdicts: Verdicts, labels: np.ndarray) -> SetVerdicts:
         return judged(verdicts, labels)._replace(refused=next(asked))
 
     monkeypatch.setattr(workflow, "judged", counted)

@@ -50,7 +50,7 @@ from atypia.training.recipe import load_recipe
 from atypia.training.train import train
 from atypia.training.trainer import TrainingRequest
 from atypia.workflows.laboratory.own_figures import made_from, readable, without_copies
-from atypia.workflows.laboratory.reasons import LEVEL, Judged, harm, judged, reason_to_stay, refusals
+from atypia.workflows.laboratory.reasons import LEVEL, SetVerdicts, harm, judged, reason_to_stay, refusals
 from atypia.workflows.laboratory.sets import PHANTOM, KeptSet, open_to_keep, own_geometry
 from atypia.workflows.laboratory.told import given, interval_values, table_text
 from atypia.workflows.laboratory.weights import between, drift, mean_of
@@ -94,7 +94,7 @@ class Adaptation:
     gain: Mapping[str, Interval]
     share: float
     drift: float
-    written: tuple[Judged, Judged]
+    written: tuple[SetVerdicts, SetVerdicts]
     forgotten: Mapping[str, Interval]
     kept: str | None
     out: Path | None
@@ -321,7 +321,7 @@ def _verdicts(
     return by(pair[0]), by(pair[1])
 
 
-def _both(verdicts: tuple[Verdicts, Verdicts], labels: npt.NDArray[np.int8]) -> tuple[Judged, Judged]:
+def _both(verdicts: tuple[Verdicts, Verdicts], labels: npt.NDArray[np.int8]) -> tuple[SetVerdicts, SetVerdicts]:
     return judged(verdicts[0], labels), judged(verdicts[1], labels)
 
 

@@ -19,7 +19,7 @@ MOST_REFUSED: Final = 0.05
 """Share of a set's figures that the new network may refuse beyond those that the initial one refuses."""
 
 
-class Judged(NamedTuple):
+class SetVerdicts(NamedTuple):
     """What a network makes of a labelled set, by the initial model's decision.
 
     Attributes:
@@ -51,7 +51,7 @@ def reason_to_stay(sure: Interval, share: float, forgotten: Mapping[str, Interva
     return None
 
 
-def harm(first: Judged, new: Judged) -> str | None:
+def harm(first: SetVerdicts, new: SetVerdicts) -> str | None:
     """Why the weights that would be written, which no fold measured, are not; None where they are as good as their parts.
 
     Args:
@@ -68,15 +68,15 @@ def harm(first: Judged, new: Judged) -> str | None:
     )
 
 
-def refusals(first: Judged, new: Judged, whose: str) -> str | None:
+def refusals(first: SetVerdicts, new: SetVerdicts, whose: str) -> str | None:
     """That a network refuses many more figures, for which its gain in balanced accuracy is then worth nothing; else None."""
     if new.refused - first.refused <= MOST_REFUSED * new.figures:
         return None
     return f"it would refuse {new.refused} of {whose} {new.figures} figures; as it was, {first.refused}"
 
 
-def judged(verdicts: Verdicts, labels: npt.NDArray[np.int8]) -> Judged:
+def judged(verdicts: Verdicts, labels: npt.NDArray[np.int8]) -> SetVerdicts:
     """Counts verdicts on labelled figures of both classes, labels 0 or 1 of shape (n,)."""
     right = verdicts.decision == labels
     balanced = float(np.mean([np.mean(right[labels == label]) for label in (0, 1)]))
-    return Judged(len(labels), balanced, verdicts.call.count(REFUSED))
+    return SetVerdicts(len(labels), balanced, verdicts.call.count(REFUSED))

@@ -266,6 +266,17 @@ def test_the_parts_that_a_bundle_records_decide(parts: dict[str, list[str]], hel
     assert check_record(BOARD_SETS["atnorm-br"], "mine", training).startswith("ami-br (")
 
 
+@pytest.mark.parametrize("key", ["adapted", "calibrated"])
+def test_what_a_bundle_was_fitted_to_later_decides_too(key: str) -> None:
+    training = {"data": "ami-br", "protocol": "lodo", "parts": {"ami-br": ["train"]}}
+    later = {**training, key: {"data": "atnorm-br", "data_fingerprint": "0" * 32}}
+    assert check_record(BOARD_SETS["atnorm-br"], "mine", training)
+    with pytest.raises(LeakageError, match=f"it was {key} by figures of atnorm-br"):
+        check_record(BOARD_SETS["atnorm-br"], "mine", later)
+    own = {**training, key: {"data": "mine", "data_fingerprint": "0" * 32}}
+    assert check_record(BOARD_SETS["atnorm-br"], "mine", own).endswith(f"protocol lodo); {key} by mine")
+
+
 def test_leakage_that_a_file_admits_is_refused(toy: BoardSet, manifest: Manifest, tmp_path: Path) -> None:
     table = predictions_table(manifest, np.full(len(manifest), 0.5), 0.3)
     admitted = {"warnings": ["case-across-sets: 3 cases"]}

@@ -84,6 +84,27 @@ def test_distance_by_hand() -> None:
     assert departure([1.0] * (FEWEST - 1) + [np.nan] * 5, [known]) is None
 
 
+def test_a_laboratory_whose_cases_are_not_known_does_not_narrow_the_spread_of_the_others() -> None:
+    values = np.repeat([1.0, 2.0, 3.0, 4.0, 5.0], FEWEST)
+    known = measure_range(values, [f"case {i}" for i in range(5) for _ in range(FEWEST)])
+    unknown = measure_range(values, [None] * len(values))  # one median stands for its cases
+    assert known.cases_known and not unknown.cases_known and unknown.between_cases == 0
+    alone, beside = (departure(np.full(10, 9.0), one) for one in ([known], [known, unknown]))
+    assert alone is not None and beside is not None and beside.distance == pytest.approx(alone.distance)
+    constant = measure_range([0.25] * 20, [None] * 20)
+    assert constant.cases_known, "all figures are alike, and so are cases"
+
+
+def test_a_least_spread_stands_for_none() -> None:
+    scanners = [measure_range([at] * 20, [None] * 20) for at in (0.23, 0.25)]
+    same, near, far = (departure(np.full(10, at), scanners, least=0.05) for at in (0.2501, 0.225, 0.3))
+    assert same is not None and same.distance == pytest.approx(0.0001 / 0.0125) and same.like
+    assert near is not None and near.distance == pytest.approx(-0.005 / 0.0115)
+    assert far is not None and far.distance == pytest.approx(4) and far.unlike
+    bare = departure(np.full(10, 0.2501), scanners)
+    assert bare is not None and bare.distance == np.inf
+
+
 def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(InputError, match=r"crops.*must be uint8 of shape"):
         appearance(np.zeros((2, 64, 64), np.uint8))

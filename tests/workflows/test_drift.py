@@ -15,7 +15,17 @@ from atypia.base.errors import InputError
 from atypia.data.phantom.dataset import write_phantom
 from atypia.inference.bundles.training_look import LOOK_KEY, look_of, measured_look
 from atypia.inference.classifier import Classifier, Member
-from atypia.reports.case.drift import ALL, EDGE_WORDS, FEW_WORDS, LIKE_WORDS, MIXED_WORDS, NONE_WORDS, UNLIKE_WORDS
+from atypia.reports.case.drift import (
+    ALL,
+    EDGE_WORDS,
+    FEW_WORDS,
+    LIKE_WORDS,
+    MIXED_WORDS,
+    NONE_WORDS,
+    UNLIKE_WORDS,
+    told_apart,
+)
+from atypia.statistics.drift import MeasureDrift
 from atypia.workflows.laboratory.drift import case_names, drift, training_look
 
 MODEL = "atypia-amibr"
@@ -36,7 +46,8 @@ def classifier(folder: Path) -> Classifier:
     member = shipped.members[0]
     facts = json.loads(json.dumps({**member.decision.fitted, LOOK_KEY: look.as_dict()}))
     decision = replace(member.decision, fitted=facts)
-    assert look_of(decision) is not None and look_of(decision).as_dict() == look.as_dict()
+    kept = look_of(decision)
+    assert kept is not None and kept.as_dict() == look.as_dict()
     return Classifier([Member(member.name, member.runtime, decision)])
 
 
@@ -66,6 +77,33 @@ def test_it_says_like_and_unlike_and_why(folder: Path, classifier: Classifier, t
     assert UNLIKE_WORDS in html and html.count("<svg") > len(report.measures) and "<script" not in html
     assert [one["verdict"] for one in found["cases"]] == [report.verdict(one.name) for one in report.cases]
     assert found["cases"][1]["measures"]["sharpness"]["distance"] < -2
+
+
+def test_a_scanner_s_own_micrometres_per_pixel_are_like_the_training_s(folder: Path) -> None:
+    """The shipped classifier's laboratories have 0.23 and 0.25 µm/px, each without any spread."""
+    path, found = case(folder, "plain"), {}
+    for mpp in (0.2299, 0.2501, 0.2521, 0.26, 0.5):
+        report = drift(path, MODEL, mpp=mpp)
+        found[mpp] = report.departures["plain"]["mpp"]
+        (told,) = report.as_dict()["cases"]
+        assert told["measures"]["mpp"]["distance"] == pytest.approx(found[mpp].distance), (
+            "a number, never without bound"
+        )
+    assert all(one.like for mpp, one in found.items() if mpp < 0.3) and found[0.5].unlike
+    assert found[0.5].distance == pytest.approx(0.25 / (0.05 * 0.25))
+
+
+def test_words_tell_a_median_from_the_end_that_it_lies_beyond() -> None:
+    assert told_apart(MeasureDrift(0.25013, 0.23, 0.25, 3.0, 9)) == ("0.2501", "0.23", "0.25")
+    assert told_apart(MeasureDrift(0.3, 0.23, 0.25, 3.0, 9)) == ("0.3", "0.23", "0.25")
+    assert told_apart(MeasureDrift(0.22999, 0.23, 0.25, -3.0, 9)) == ("0.22999", "0.23", "0.25")
+
+
+def test_that_no_spread_between_cases_is_known_is_told(folder: Path, classifier: Classifier) -> None:
+    said = "No laboratory of the training has three cases with enough figures"
+    for mpp in (None, 0.25):
+        assert any(note.startswith(said) for note in drift(case(folder, "same"), classifier, mpp=mpp).notes)
+    assert not any(note.startswith(said) for note in drift(case(folder, "same"), MODEL).notes)
 
 
 def test_few_figures_say_nothing(folder: Path, classifier: Classifier, tmp_path: Path) -> None:

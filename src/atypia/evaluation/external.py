@@ -20,6 +20,7 @@ from atypia.data.audit.report import check_pair, check_pair_names
 from atypia.data.crops.shifted import shifted_store
 from atypia.data.crops.store import CropStore, open_store
 from atypia.data.manifest import Manifest
+from atypia.evaluation.fitted import fitted_findings, learned_beside
 from atypia.inference.bundles.bundle import MODEL_FILE, PROBE, Bundle, load_bundle
 from atypia.inference.classifier import named_model
 from atypia.inference.predict import check_task, score
@@ -39,12 +40,14 @@ class Target:
         out: Folder for ``evaluations/`` and ``results.parquet``.
         bundles: Name and bundle of each fold.
         manifest: The training figures, if they are recorded; of one run those that it learned or was chosen from.
+        learned: Own figures to which a bundle was adapted afterwards, where their folder lies beside it.
     """
 
     folder: Path
     out: Path
     bundles: tuple[tuple[str, Bundle], ...]
     manifest: Manifest | None
+    learned: Manifest | None = None
 
 
 def open_target(given: str | Path, out: Path | None = None) -> Target:
@@ -78,7 +81,8 @@ def open_target(given: str | Path, out: Path | None = None) -> Target:
         out = Path(runs.EVALUATIONS) / f"{_slug(bundle.name)}-{bundle.fingerprint[:8]}"
     else:
         out = path
-    return Target(path, out, bundles, manifest)
+    learned = learned_beside(bundles[0][1], path) if is_bundle else None
+    return Target(path, out, bundles, manifest, learned)
 
 
 def _taught(manifest: Manifest, run: Path) -> Manifest:
@@ -103,8 +107,22 @@ class CheckedSet:
         return len(self.store.quarantined)
 
 
-def check_set(target: Target, manifest: Manifest, allow: Iterable[str] = (), progress: Progress = silent) -> CheckedSet:
+def check_set(
+    target: Target,
+    manifest: Manifest,
+    allow: Iterable[str] = (),
+    progress: Progress = silent,
+    own_crops: bool = False,
+) -> CheckedSet:
     """Opens a data set's crops and checks what it shares with a target's training data.
+
+    Args:
+        target: What is to be tested.
+        manifest: The data set.
+        allow: Codes of leakage findings that the user allows.
+        progress: Told about crops.
+        own_crops: Whether the caller cuts crops of its own and tells of them; the crops that are opened here are then
+            compared alone, and nothing is said of their field or of images that cannot be read.
 
     Raises:
         LeakageError, InputError: As :func:`evaluate`.
@@ -112,14 +130,24 @@ def check_set(target: Target, manifest: Manifest, allow: Iterable[str] = (), pro
     first = target.bundles[0][1]
     check_task(first, manifest)
     _ = manifest.labels  # an evaluation needs a label for every figure
-    store = open_store(manifest, first.geometry, progress=progress)
+    geometry = first.geometry
+    if own_crops and first.field_um is not None and manifest.table[r.X_PX].null_count < len(manifest):
+        geometry = geometry.with_field(first.field_um)  # on a slide there is no whole crop
+    store = open_store(manifest, geometry, progress=progress)
+    allowed = tuple(allow)
     if target.manifest is not None:
-        warnings = check_pair(target.manifest, manifest, allow, _stores(target.manifest, store, first, progress))
+        warnings = check_pair(target.manifest, manifest, allowed, _stores(target.manifest, store, first, progress))
     else:
-        warnings = [*_check_same_data(first, manifest, allow),
-                    *check_pair_names(str(first.training.get("data", "")), manifest, allow=allow)]  # fmt: skip
-    warnings = [*(f"{manifest.name}: {text}" for text in manifest.notes), *other_fields(first, manifest), *warnings]
-    if store.quarantined:
+        warnings = [*_check_same_data(first, manifest, allowed),
+                    *check_pair_names(str(first.training.get("data", "")), manifest, allow=allowed)]  # fmt: skip
+    for _, bundle in target.bundles:
+        found = fitted_findings(bundle, manifest, store)
+        warnings += raise_leakage(found, allowed, f"testing {bundle.name} on {manifest.name}")
+    if target.learned is not None:
+        warnings += check_pair(target.learned, manifest, allowed, _stores(target.learned, store, first, progress))
+    told = [] if own_crops else other_fields(first, manifest)
+    warnings = [*(f"{manifest.name}: {text}" for text in manifest.notes), *told, *dict.fromkeys(warnings)]
+    if store.quarantined and not own_crops:
         warnings.append(
             f"{manifest.name}: {count_noun(len(store.quarantined), 'figure')} left out because their images cannot be read"
         )
@@ -245,7 +273,15 @@ def evaluate_shifted(
 def _stores(
     manifest: Manifest, other: CropStore, bundle: Bundle, progress: Progress
 ) -> tuple[CropStore, CropStore] | None:
-    """Crops of the training data and of the other set, to compare pixels; None if the former no longer exist."""
+    """Crops of the training data and of the other set, to compare pixels; None if the former no longer exist.
+
+    None, too, where either set cannot be cut as the other is: on slides and as crops.
+    """
+    if other.geometry != bundle.geometry:
+        return None
+    on_slides = manifest.table[r.X_PX].null_count < len(manifest)
+    if on_slides and bundle.geometry.is_whole:
+        return None
     try:
         return open_store(manifest, bundle.geometry, progress=progress), other
     except AbsentError:

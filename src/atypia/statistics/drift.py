@@ -2,12 +2,15 @@
 
 A *measure* is one number a figure: a colour, a sharpness, a novelty (:mod:`atypia.data.images.appearance`). Cases of one
 laboratory differ, and laboratories differ; so a case is compared by its median m with the medians of the training's cases.
-With [l, h] the range of these over all laboratories and s the spread between cases within a laboratory,
+With [l, h] the range of these over all laboratories and s the spread between cases within a laboratory, the mean over those
+of which it is known,
 
     distance = max(l − m, m − h, 0) / √(s² + e²),    e = 1.2533 · sd / √n,
 
 where e is the standard error of the median of its own n figures (Kendall and Stuart, The Advanced Theory of Statistics 1,
-sec. 10.10, for a normal distribution). The distance is 0 for a case like any of the training's.
+sec. 10.10, for a normal distribution). The distance is 0 for a case like any of the training's. A measure may have a least
+spread: a µm/px is the same in all cases of a scanner, and the next scanner's differs in the third digit without showing
+another field.
 """
 
 from __future__ import annotations
@@ -56,6 +59,11 @@ class MeasureRange:
     def between_cases(self) -> float:
         """Standard deviation between cases, by the quartiles of their medians."""
         return (self.cases[3] - self.cases[1]) / NORMAL_IQR
+
+    @property
+    def cases_known(self) -> bool:
+        """Whether the spread between cases is known: the medians are those of cases, or no figure differs from another."""
+        return self.cases[4] > self.cases[0] or self.figures[-1] == self.figures[0]
 
     @property
     def between_figures(self) -> float:
@@ -120,12 +128,13 @@ def measure_range(values: npt.ArrayLike, cases: Sequence[Any], fewest: int = FEW
     return MeasureRange(tuple(map(float, np.quantile(x, LEVELS))), tuple(map(float, np.quantile(medians, at))))
 
 
-def departure(values: npt.ArrayLike, laboratories: Sequence[MeasureRange]) -> MeasureDrift | None:
+def departure(values: npt.ArrayLike, laboratories: Sequence[MeasureRange], least: float = 0.0) -> MeasureDrift | None:
     """How far a case lies from laboratories.
 
     Args:
         values: Of its figures, shape (n,); NaN where a figure has none.
         laboratories: The measure in each, at least one.
+        least: Least spread, as a share of the end of their range that the case lies beyond, ≥ 0.
 
     Returns:
         The departure; None where fewer than :data:`FEWEST` values are known.
@@ -136,9 +145,11 @@ def departure(values: npt.ArrayLike, laboratories: Sequence[MeasureRange]) -> Me
         return None
     median = float(np.median(x))
     low, high = min(one.cases[0] for one in laboratories), max(one.cases[4] for one in laboratories)
-    between = float(np.mean([one.between_cases for one in laboratories]))
+    known = [one.between_cases for one in laboratories if one.cases_known]
+    between = float(np.mean(known)) if known else 0.0
     own = float(np.subtract(*np.quantile(x, [0.75, 0.25]))) / NORMAL_IQR
     unit = math.hypot(between, 1.2533 * own / math.sqrt(len(x)))
+    unit = max(unit, least * abs(low if median < low else high))
     outside = min(median - low, 0.0) + max(median - high, 0.0)
     # A measure without any spread, in the laboratories and here, is either the same or entirely another.
     distance = outside / unit if unit > 0 else math.copysign(math.inf, outside) if outside else 0.0

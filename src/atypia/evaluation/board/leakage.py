@@ -23,6 +23,7 @@ from atypia.data.sources.catalogue import SOURCES
 from atypia.data.sources.opening import parts_of
 from atypia.evaluation.board.scores import BoardScores
 from atypia.evaluation.board.testsets import BoardSet
+from atypia.evaluation.fitted import fitted_to
 from atypia.inference.bundles.bundle import MODEL_FILE, load_bundle
 from atypia.inference.bundles.integrity import CONFIG_FILE
 from atypia.inference.classifier import MODELS, find_model
@@ -127,7 +128,18 @@ def check_record(board_set: BoardSet, name: str, training: Mapping[str, Any]) ->
                 f"a row of {name} on {board_set.title} is refused: it was trained on {data} (protocol {protocol}); {why}; "
                 "fix: score with a model that has not seen the set, for instance atypia-amibr"
             )
-    return f"{data} ({said + ' ' if said else ''}protocol {protocol})"
+    later = []
+    for key, facts in fitted_to(training).items():
+        for source in str(facts["data"]).split("+"):
+            overlap = known_overlap(source, board_set.name)
+            if source == board_set.name or overlap:
+                why = overlap.words if overlap else f"which parts of {board_set.title} these are is not recorded"
+                raise LeakageError(
+                    f"a row of {name} on {board_set.title} is refused: it was {key} by figures of {source}; {why}; "
+                    "fix: score with a model that has not seen the set, for instance atypia-amibr"
+                )
+        later.append(f"; {key} by {facts['data']}")
+    return f"{data} ({said + ' ' if said else ''}protocol {protocol}){''.join(later)}"
 
 
 def _check_declared(

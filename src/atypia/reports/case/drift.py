@@ -32,6 +32,8 @@ ALL: Final = "all cases together"
 SERIES: Final = ("figures: median, 5 to 95 %", "medians of cases: middle, lowest to highest")
 MOST_REASONS: Final = 4
 """Reasons that are written out of figures of a case that could not be read."""
+LEAST_DIGITS, MOST_DIGITS = 3, 8
+"""Significant digits of a measure in words."""
 MOST_ROWS: Final = 12
 """Cases in a plot: those farthest away."""
 SIDES: Final[Mapping[str, tuple[str, str]]] = {
@@ -53,6 +55,11 @@ SIDES: Final[Mapping[str, tuple[str, str]]] = {
     "mpp": ("a finer µm/px", "a coarser µm/px"),
 }
 """What a case is called that lies below, and above."""
+
+LEAST: Final[Mapping[str, float]] = {"mpp": 0.05}
+"""Least spread of a measure, as a share of its value. Cases of one scanner have one µm/px, so that the laboratories' spread
+is 0; but fields of the same size are cut at any µm/px, and scanners whose fields differ by a tenth are trained on together
+as they are (0.23 and 0.25 µm/px): twice this share, where «unlike» begins."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +116,7 @@ class DriftReport:
         self.departures: dict[str, dict[str, MeasureDrift]] = {}
         """By case and measure; a measure that is not known there is left out."""
         for case in self.cases:
-            found = {name: departure(case.values[name], list(ranges[name].values()))
+            found = {name: departure(case.values[name], list(ranges[name].values()), LEAST.get(name, 0.0))
                      for name in ranges if name in case.values}  # fmt: skip
             self.departures[case.name] = {name: one for name, one in found.items() if one is not None}
         self.measures = [name for name in ranges if any(name in found for found in self.departures.values())]
@@ -135,10 +142,8 @@ class DriftReport:
     def _words(self, name: str, one: MeasureDrift) -> str:
         side = SIDES.get(name, ("lower", "higher"))[one.distance > 0]
         far = "another than all" if math.isinf(one.distance) else f"{abs(one.distance):.1f} standard deviations outside"
-        return (
-            f"{side}: {self.titles.get(name, name)} {one.median:.3g}, cases of the training {one.low:.3g} to "
-            f"{one.high:.3g} ({far})"
-        )
+        median, low, high = told_apart(one)
+        return f"{side}: {self.titles.get(name, name)} {median}, cases of the training {low} to {high} ({far})"
 
     def answer(self, case: str) -> list[str]:
         """The answer for a case: a line, and one for each measure that is not like the training."""
@@ -149,11 +154,22 @@ class DriftReport:
         """What a reader must know: first of single cases, then of all."""
         return [
             *self._case_notes(),
+            *self._spread_notes(),
             f"Compared with {self.source}. A case's median is compared with the medians of the training's cases: distance 0 "
             f"within their range, else in standard deviations between cases; up to {LIKE:g} like, from {UNLIKE:g} unlike.",
             "Like the training data is no proof that the answers are right; unlike is no proof that they are wrong. "
             "What a few labelled figures of the laboratory say is stronger: `atypia calibrate`.",
             f"Model: {self.model}. Research use only; not a medical device.",
+        ]
+
+    def _spread_notes(self) -> list[str]:
+        """That distances are too large where no laboratory's spread between cases is known."""
+        spreads = [one.between_cases for name in self.measures for one in self.ranges[name].values()]
+        if not spreads or any(spreads):
+            return []
+        return [
+            "No laboratory of the training has three cases with enough figures, so how much cases differ is not known: "
+            "distances are in standard errors of the case's own median, and too large."
         ]
 
     def _case_notes(self) -> list[str]:
@@ -319,3 +335,14 @@ def _together(cases: Sequence[CaseMeasures]) -> CaseMeasures:
     for case in cases:
         reasons.update(case.reasons)
     return CaseMeasures(ALL, figures, refused, values, reasons)
+
+
+def told_apart(one: MeasureDrift) -> tuple[str, str, str]:
+    """The case's median and the range's ends, with as many digits as tell the median from the end that it lies beyond."""
+    values = (one.median, one.low, one.high)
+    end = 1 if one.distance < 0 else 2
+    for digits in range(LEAST_DIGITS, MOST_DIGITS):
+        texts = [f"{value:.{digits}g}" for value in values]
+        if one.distance == 0 or texts[0] != texts[end]:
+            return texts[0], texts[1], texts[2]
+    return f"{one.median:.{MOST_DIGITS}g}", f"{one.low:.{MOST_DIGITS}g}", f"{one.high:.{MOST_DIGITS}g}"

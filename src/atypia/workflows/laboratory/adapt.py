@@ -22,19 +22,21 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.artifacts import write_json
 from atypia.base.errors import InputError, must
 from atypia.base.process.progress import Progress, silent
+from atypia.data.audit.findings import ERROR
+from atypia.data.audit.pairs import pair_findings
 from atypia.data.crops.store import CropStore, open_store
 from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import Manifest
 from atypia.data.sources.opening import open_data
 from atypia.evaluation.external import check_set, open_target
+from atypia.evaluation.fitted import ADAPTED, CV, HASHES, figure_hashes
 from atypia.inference.bundles.bundle import Bundle, load_bundle
 from atypia.inference.bundles.calibration import Floats
-from atypia.inference.bundles.packing import unpack
+from atypia.inference.bundles.decision import Verdicts
 from atypia.inference.classifier import find_model
 from atypia.inference.export.compact import whole
 from atypia.inference.export.derived import check_new
@@ -48,23 +50,16 @@ from atypia.training.recipe import load_recipe
 from atypia.training.train import train
 from atypia.training.trainer import TrainingRequest
 from atypia.workflows.laboratory.own_figures import made_from, readable, without_copies
+from atypia.workflows.laboratory.reasons import LEVEL, SetVerdicts, harm, judged, reason_to_stay, refusals
+from atypia.workflows.laboratory.sets import PHANTOM, KeptSet, open_to_keep, own_geometry
 from atypia.workflows.laboratory.told import given, interval_values, table_text
+from atypia.workflows.laboratory.weights import between, drift, mean_of
 
 METRICS: Final = ("balanced_accuracy", "sensitivity", "specificity", "auroc")
 SHARES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the tuned weights; 0 is the initial model."""
-LEVEL: Final = 0.8
-"""The new weights are taken where the interval of this level of the gain in balanced accuracy lies above 0."""
-PHANTOM: Final = "phantom"
-"""Name of the rendered set to keep, which every machine can make."""
-RENDERED: Final = 240
-"""Its figures, of four made-up laboratories."""
-MOST_FORGOTTEN: Final = 0.01
-"""Balanced accuracy that may be lost on the set that is to be kept."""
 LEAST: Final = 10
 """Figures of either class that it takes."""
-CV: Final = "cross-validation"
-ADAPTED: Final = "adapted"
 REPORT: Final = "adaptation.json"
 
 
@@ -83,6 +78,7 @@ class Adaptation:
         gain: Paired differences «after − before».
         share: Share of the tuned weights that all folds together choose.
         drift: Distance of the new weights from the initial ones, as a share of these.
+        written: What the initial network and the mean of the folds' weights, which is written, make of all figures.
         forgotten: Gain in balanced accuracy and AUROC on the set that is to be kept; empty where none was named.
         kept: Why the initial model stays; None where the new one is written.
         out: The adapted bundle; None where the initial model stays.
@@ -98,6 +94,7 @@ class Adaptation:
     gain: Mapping[str, Interval]
     share: float
     drift: float
+    written: tuple[SetVerdicts, SetVerdicts]
     forgotten: Mapping[str, Interval]
     kept: str | None
     out: Path | None
@@ -112,6 +109,12 @@ class Adaptation:
             ),
             f"share of the tuned weights {self.share:g}; all weights moved by {self.drift:.2%}",
         ]
+        if self.share:
+            first, new = self.written
+            lines.append(
+                f"all figures, by the weights that all folds make: balanced accuracy {new.balanced_accuracy:.3f}, "
+                f"{new.refused} refused; as it was {first.balanced_accuracy:.3f}, {first.refused}"
+            )
         if self.forgotten:
             lines += table_text(("set to keep", "difference"), ("balanced_accuracy", "auroc"), (self.forgotten,))
         else:
@@ -129,18 +132,22 @@ class Adaptation:
         }
         for key in ("before", "after", "gain", "forgotten"):
             values[key] = interval_values(getattr(self, key))
+        values["all_figures"] = {
+            name: one._asdict() for name, one in zip(("before", "after"), self.written, strict=True)
+        }
         out = None if self.out is None else str(self.out)
         return {**values, "figures": dict(zip(("normal", "atypical"), self.figures, strict=True)), "out": out}
 
 
 @dataclass(frozen=True, eq=False)
 class _Begin:
-    """The initial model, all its weights in it, and how its crops are cut from these figures."""
+    """The initial model, all its weights in it, how its crops are cut from these figures, and their hashes."""
 
     path: Path
     bundle: Bundle
     spec: NetworkSpec
     geometry: CropGeometry
+    hashes: list[str]
 
 
 def adapt(
@@ -165,8 +172,9 @@ def adapt(
         out: Folder: ``cross-validation/`` (the folds, continued by the same call), ``adaptation.json``, ``bundle/``.
         folds: Parts of the cases, from 2.
         overrides: Changes of the recipe ``adapt``, ``key=value``.
-        keep: Labelled data of other laboratories on which no more than :data:`MOST_FORGOTTEN` may be lost; :data:`PHANTOM`
-            for rendered figures, where no images of other laboratories are at hand.
+        keep: Labelled data of other laboratories on which nothing may be lost
+            (:data:`~atypia.workflows.laboratory.reasons.MOST_FORGOTTEN`); :data:`PHANTOM` for rendered figures, where no
+            images of other laboratories are at hand.
         seed: Of folds, training and intervals.
         allow: Leakage findings that are named as exceptions.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -174,9 +182,10 @@ def adapt(
         progress: Told about crops and epochs.
 
     Raises:
-        InputError: The model is a probe, or there are fewer than :data:`LEAST` figures of a class or too few cases.
+        InputError: The model is a probe, there are fewer than :data:`LEAST` figures of a class or too few cases, µm/px is
+            known of some crops alone, or the set to keep has one class alone.
         DataError: A figure has no label, or none gives a crop.
-        LeakageError: The initial model was trained on these figures.
+        LeakageError: The initial model was trained on these figures, or adapted to them.
     """
     folder = Path(out)
     check_new(folder / runs.BUNDLE)
@@ -185,31 +194,41 @@ def adapt(
     if first.network is None:
         raise InputError(must("init", "a network", f"{first.name}, a probe", "train the probe again on all figures"))
     manifest, notes = without_copies(open_data(data, root))
-    labels = manifest.labels
-    counts = (int(np.count_nonzero(labels == 0)), int(np.count_nonzero(labels == 1)))
-    if min(counts) < LEAST:
-        got = f"{counts[0]} normal, {counts[1]} atypical"
-        raise InputError(must("figures", f"at least {LEAST} of either class", got, "label more, or use calibrate"))
-    checked = check_set(open_target(path), manifest, tuple(allow), progress)
-    geometry = _geometry(first, manifest)
-    manifest, lost = readable(manifest, open_store(manifest, geometry, progress=progress))
+    _check_enough(manifest)
+    geometry = own_geometry(first, manifest)
+    to_keep = None if keep is None else open_to_keep(first, keep, root, progress)
+    checked = check_set(open_target(path), manifest, tuple(allow), progress, own_crops=True)
+    usable = np.flatnonzero((own := open_store(manifest, geometry, progress=progress)).usable)
+    hashes = figure_hashes(checked.store, usable[checked.store.usable[usable]])
+    manifest, lost = readable(manifest, own)
+    _check_enough(manifest)
     notes = (*notes, *checked.warnings, *lost)
+    if to_keep is not None:
+        notes = (*notes, *_shared(manifest, to_keep.manifest, root))
     bundle = whole(first)
     assert bundle.network is not None
-    begin = _Begin(path, bundle, NetworkSpec.from_dict(bundle.network), geometry)
+    begin = _Begin(path, bundle, NetworkSpec.from_dict(bundle.network), geometry, hashes)
     recipe = _recipe(begin, overrides)
     split = make_split("kfold", manifest, seed, folds=folds)
     job = TrainingRequest(
         "adapt", recipe, manifest, split, folder / CV, seed, (*allow, "unknown-teacher"), None, (), device
     )
     notes = (*notes, *(text for text in train(job, progress).warnings if "unknown-teacher" not in text))
-    return _judged(begin, job, split, keep, root, progress, notes)
+    return _judged(begin, job, split, to_keep, progress, notes)
 
 
-def _geometry(bundle: Bundle, manifest: Manifest) -> CropGeometry:
-    """The model's field where every figure's µm/px is known, else the whole crop, as ``atypia predict`` cuts."""
-    known = manifest.table[r.MPP].null_count == 0
-    return bundle.geometry.with_field(bundle.field_um) if known and bundle.field_um is not None else bundle.geometry
+def _shared(manifest: Manifest, kept: Manifest, root: Path | None) -> list[str]:
+    """That figures are in both sets: what was learned cannot show what is forgotten."""
+    found = [one.message for one in pair_findings(manifest, kept, None, root) if one.severity == ERROR]
+    return [f"the set to keep is to be of other laboratories: {message}" for message in found]
+
+
+def _check_enough(manifest: Manifest) -> None:
+    labels = manifest.labels
+    counts = (int(np.count_nonzero(labels == 0)), int(np.count_nonzero(labels == 1)))
+    if min(counts) < LEAST:
+        got = f"{counts[0]} normal, {counts[1]} atypical"
+        raise InputError(must("figures", f"at least {LEAST} of either class", got, "label more, or use calibrate"))
 
 
 def _recipe(begin: _Begin, overrides: Sequence[str]) -> Any:
@@ -234,8 +253,7 @@ def _recipe(begin: _Begin, overrides: Sequence[str]) -> Any:
 
 
 def _judged(
-    begin: _Begin, job: TrainingRequest, split: Split, keep: str | None, root: Path | None, progress: Progress,
-    notes: tuple[str, ...],
+    begin: _Begin, job: TrainingRequest, split: Split, to_keep: KeptSet | None, progress: Progress, notes: tuple[str, ...]
 ) -> Adaptation:  # fmt: skip
     manifest, tuned = job.manifest, [load_bundle(job.out / fold.name / runs.BUNDLE) for fold in split.folds]
     store = open_store(manifest, begin.geometry)
@@ -256,12 +274,14 @@ def _judged(
     share = _best_share(found, parts, manifest.labels)
     final = between(begin.bundle, mean_of(tuned), share)
     gain = _differences(labels, two, one, cases, METRICS, job.seed)
-    forgotten = {} if keep is None else _forgotten(begin, final, set_to_keep(keep, root, progress), job)
+    pair = (begin.bundle, final)
+    written = _both(_verdicts(pair, store, np.arange(len(manifest)), job.device), manifest.labels)
+    forgotten, refused = ({}, None) if to_keep is None else _forgotten(pair, to_keep, job)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UndefinedMetricWarning)
         before, after = (metric_intervals(labels, p, cases, METRICS, Bootstrap(seed=job.seed)) for p in (one, two))
         sure = difference_intervals(labels, two, one, cases, METRICS[:1], Bootstrap(level=LEVEL, seed=job.seed))
-    kept = _reason(sure[METRICS[0]], share, forgotten)
+    kept = reason_to_stay(sure[METRICS[0]], share, forgotten) or refused or harm(*written)
     out = None if kept is not None else job.out.parent / runs.BUNDLE
     report = Adaptation(
         begin.bundle.name,
@@ -273,73 +293,36 @@ def _judged(
         gain,
         share,
         drift(begin.bundle, final),
+        written,
         forgotten,
         kept,
         out,
         notes,
     )
     if out is not None:
-        facts = {**made_from(begin.bundle, manifest), "share": share}
+        earlier = begin.bundle.training.get(ADAPTED, {}).get(HASHES, ())  # of a model that was adapted before
+        learned = sorted({*begin.hashes, *earlier})
+        facts = {**made_from(begin.bundle, manifest), "share": share, HASHES: learned}
         replace(final, name=f"{begin.bundle.name}-adapted", training={**final.training, ADAPTED: facts}).save(out)
     write_json(job.out.parent / REPORT, report.as_dict())
     return report
 
 
-def set_to_keep(keep: str, root: Path | None = None, progress: Progress = silent) -> Manifest:
-    """The labelled figures on which nothing may be lost; rendered ones lie in the cache."""
-    if keep != PHANTOM:
-        return open_data(keep, root)
-    from atypia.data.phantom.dataset import cached_phantom
+def _verdicts(
+    pair: tuple[Bundle, Bundle], store: CropStore, rows: npt.NDArray[np.int64], device: str
+) -> tuple[Verdicts, Verdicts]:
+    """What the initial and the new network's logits and features come to by the initial model's decision."""
+    from atypia.inference.networks import device_of
+    from atypia.inference.runtimes.torch_runtime import TorchRuntime
 
-    return cached_phantom(RENDERED, progress=progress)
+    def by(bundle: Bundle) -> Verdicts:
+        return pair[0].decision.apply(*TorchRuntime(bundle, None, device_of(device)).run_rows(store.crops, rows))
 
-
-def _reason(sure: Interval, share: float, forgotten: Mapping[str, Interval]) -> str | None:
-    """Why the initial model stays; None where the adapted one is better."""
-    if share == 0:
-        return "the weights as they were do best on cases left out"
-    alike = sure.se == 0 and sure.estimate > 0  # the same gain in every draw, which leaves no interval
-    if not (sure.low > 0 or alike):
-        ends = "unknown" if sure.low != sure.low else f"{sure.low:+.3f} to {sure.high:+.3f}"
-        return (
-            f"no surely better balanced accuracy on cases left out ({sure.estimate:+.3f}, {LEVEL:.0%} interval {ends})"
-        )
-    lost = -forgotten["balanced_accuracy"].estimate if forgotten else 0.0
-    if lost > MOST_FORGOTTEN:
-        return f"it would lose {lost:.3f} of balanced accuracy on the set that is to be kept"
-    return None
+    return by(pair[0]), by(pair[1])
 
 
-def between(first: Bundle, tuned: Bundle, share: float) -> Bundle:
-    """The initial bundle with weights ``(1 − share) · initial + share · tuned``."""
-    if share == 0:
-        return first
-    old, new = unpack(first.tensors), unpack(tuned.tensors)
-    return replace(first, tensors={name: _mixed(np.asarray(old[name]), np.asarray(new[name]), share) for name in old})
-
-
-def _mixed(old: npt.NDArray[Any], new: npt.NDArray[Any], share: float) -> npt.NDArray[Any]:
-    if old.dtype.kind != "f":
-        return old  # a count of batches
-    return ((1 - share) * old.astype(np.float64) + share * new.astype(np.float64)).astype(np.float32)
-
-
-def mean_of(bundles: Sequence[Bundle]) -> Bundle:
-    """The first bundle with the mean of the weights of all."""
-    every = [unpack(bundle.tensors) for bundle in bundles]
-    means = {
-        name: np.mean([np.asarray(one[name], np.float64) for one in every], axis=0).astype(np.asarray(value).dtype)
-        for name, value in every[0].items()
-    }
-    return replace(bundles[0], tensors=means)
-
-
-def drift(first: Bundle, other: Bundle) -> float:
-    """Euclidean distance of the weights over the length of the first ones, ≥ 0."""
-    old, new = unpack(first.tensors), unpack(other.tensors)
-    pairs = [(np.asarray(old[n], np.float64), np.asarray(new[n], np.float64)) for n in old]
-    moved = sum(float(((b - a) ** 2).sum()) for a, b in pairs)
-    return float(np.sqrt(moved / sum(float((a**2).sum()) for a, _ in pairs)))
+def _both(verdicts: tuple[Verdicts, Verdicts], labels: npt.NDArray[np.int8]) -> tuple[SetVerdicts, SetVerdicts]:
+    return judged(verdicts[0], labels), judged(verdicts[1], labels)
 
 
 def _logits(begin: _Begin, bundle: Bundle, store: CropStore, rows: npt.NDArray[np.int64], device: str) -> Floats:
@@ -381,10 +364,12 @@ def _differences(
         return difference_intervals(labels, two, one, cases, names, Bootstrap(seed=seed))
 
 
-def _forgotten(begin: _Begin, final: Bundle, manifest: Manifest, job: TrainingRequest) -> dict[str, Interval]:
-    geometry = _geometry(begin.bundle, manifest)
-    store = open_store(manifest, geometry)
-    rows = np.flatnonzero(store.usable)
-    one, two = (_predicted(b.decision, _logits(begin, b, store, rows, job.device)) for b in (begin.bundle, final))
-    names = ("balanced_accuracy", "auroc")
-    return _differences(manifest.labels[rows] == 1, two, one, manifest.cases[rows], names, job.seed)
+def _forgotten(
+    pair: tuple[Bundle, Bundle], kept: KeptSet, job: TrainingRequest
+) -> tuple[dict[str, Interval], str | None]:
+    """Gains on the set to keep, and that much more of it is refused."""
+    manifest = kept.manifest.take(kept.rows)
+    verdicts = _verdicts(pair, kept.store, kept.rows, job.device)
+    one, two = (PredictedLabels(v.p, v.decision) for v in verdicts)
+    gain = _differences(manifest.labels == 1, two, one, manifest.cases, ("balanced_accuracy", "auroc"), job.seed)
+    return gain, refusals(*_both(verdicts, manifest.labels), "the set to keep's")

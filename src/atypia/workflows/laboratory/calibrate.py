@@ -217,7 +217,7 @@ def calibrate(
     manifest, said = without_copies(manifest)
     notes += said
     target = open_target(opened.folder)
-    checked = check_set(target, manifest, tuple(allow), progress)
+    checked = check_set(target, manifest, tuple(allow), progress, own_crops=True)
     if target.manifest is None:
         notes.append(
             f"whether {opened.bundle.name} was trained on these figures is told by the names of data sets alone: its "

@@ -19,7 +19,7 @@ from atypia.data.phantom.dataset import write_phantom
 from atypia.review.figures.figures import ReviewFigures
 from atypia.review.figures.opening import Opening, open_figures
 from atypia.workflows.laboratory.calibrate import calibrate
-from atypia.workflows.laboratory.own_figures import with_cases
+from atypia.workflows.laboratory.own_cases import with_cases
 from atypia.workflows.predict import predict_crops
 
 from .conftest import Client

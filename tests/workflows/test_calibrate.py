@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,13 @@ from atypia.data.phantom.dataset import write_phantom
 from atypia.data.sources.opening import open_data
 from atypia.inference.bundles.bundle import load_bundle
 from atypia.inference.bundles.integrity import CONFIG_FILE
-from atypia.inference.bundles.laboratory import MOVED, TOO_FEW
+from atypia.inference.bundles.laboratory import MOVED, TOO_FEW, UNCHECKED
 from atypia.inference.classifier import Classifier
 from atypia.inference.export.derived import with_metadata
 from atypia.inference.runtimes.torch_runtime import TorchRuntime
-from atypia.workflows.laboratory.calibrate import CALIBRATED, calibrate, propose
+from atypia.workflows.laboratory.calibrate import CALIBRATED, calibrate
 from atypia.workflows.laboratory.own_figures import with_decisions
+from atypia.workflows.laboratory.propose import propose
 
 FIGURES = 48
 MODEL = "atypia-amibr"
@@ -36,7 +38,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, float]]:
     return sorted(zip(paths, calls["p_atypical"].to_pylist(), strict=True), key=lambda pair: pair[1])
 
 
-def table(path: Path, rows: list[tuple[str, object, object]]) -> Path:
+def table(path: Path, rows: Sequence[tuple[str, object, object]]) -> Path:
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([("image", "label", "case_id", "mpp"), *((*row, 0.25) for row in rows)])
     return path
@@ -81,6 +83,43 @@ def test_too_few_write_nothing(shown, tmp_path: Path) -> None:
     found = calibrate(MODEL, str(table(tmp_path / "few.csv", rows)), tmp_path / "my-lab")
     assert found.result.judged.outcome == TOO_FEW and found.out is None and not (tmp_path / "my-lab").exists()
     assert "not enough to change anything: it takes 3 more atypical figures" in found.to_text()
+
+
+@pytest.mark.parametrize("cases", [("only", "only"), ("normal ones", "atypical ones")])
+def test_what_no_case_left_out_can_check_is_not_changed(cases: tuple[str, str], shown, tmp_path: Path) -> None:
+    half = len(shown) // 2
+    rows = [(p, int(i >= half), cases[i >= half]) for i, (p, _) in enumerate(shown)]
+    found = calibrate(MODEL, str(table(tmp_path / "mine.csv", rows)), tmp_path / "my-lab")
+    assert found.result.judged.outcome == UNCHECKED and not found.changed and found.out is None
+    assert found.before and not found.after and not found.gain and found.as_dict()["difference"] == {}
+    assert "+0.000" not in found.to_text() and "label both classes in more cases" in found.to_text()
+    assert found.threshold[0] == found.threshold[1], "to the last digit"
+
+
+def test_the_order_of_lines_does_not_matter(shifted: Path, tmp_path: Path) -> None:
+    first, *lines = shifted.read_text().splitlines()
+    Image.open(lines[0].split(",")[0]).save(tmp_path / "copy.png")
+    lines.append(f"{tmp_path / 'copy.png'},{lines[0].split(',')[1]},another,0.25")
+    told = []
+    for name, order in (("one", 1), ("two", -1)):
+        path = tmp_path / f"{name}.csv"
+        path.write_text("\n".join([first, *lines[::order]]) + "\n")
+        told.append({k: v for k, v in calibrate(MODEL, path).as_dict().items() if k != "data"})
+    for one, other in zip(*(json.dumps(values, sort_keys=True).split() for values in told), strict=True):
+        assert one == other or float(one.strip(",[]{}")) == pytest.approx(float(other.strip(",[]{}")), abs=1e-6)
+
+
+def test_a_code_that_no_finding_has_is_refused(shifted: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"`allow` must be one of .*case-across-sets.*, got foo; fix: name the one that"
+    ):
+        calibrate(MODEL, str(shifted), allow=["foo"])
+
+
+def test_an_unmoved_threshold_is_the_same_number(shown, tmp_path: Path) -> None:
+    rows = [(p, int(i >= FIGURES - 2), "") for i, (p, _) in enumerate(shown)]
+    threshold = calibrate(MODEL, str(table(tmp_path / "few.csv", rows))).as_dict()["threshold"]
+    assert threshold["before"] == threshold["after"] == Classifier.load(MODEL).members[0].decision.threshold
 
 
 def test_what_is_no_evidence_is_refused_or_left_out(shown, tmp_path: Path) -> None:
@@ -141,7 +180,7 @@ def test_decisions_on_results_of_a_folder_are_found_by_file(shown, tmp_path: Pat
 
 def test_proposed_figures_are_spread_and_tell_no_opinion(shown, tmp_path: Path) -> None:
     data = table(tmp_path / "pool.csv", [(p, 0 if i < 4 else "", f"=c{i}") for i, (p, _) in enumerate(shown)])
-    assert propose("atypia", str(data), 8, tmp_path / "label.csv") == 8
+    assert propose("atypia", str(data), 8, tmp_path / "label.csv").figures == 8
     rows = list(csv.DictReader((tmp_path / "label.csv").open()))
     assert set(rows[0]) == {"figure_id", "image", "x_px", "y_px", "case_id", "mpp", "label"}
     assert all(row["case_id"].startswith("'=c") for row in rows)  # no spreadsheet runs it as a formula

@@ -106,11 +106,12 @@ def evaluate(
     >>> evaluate("atypia", "mine.csv", out=Path("evaluated"))
     <Evaluation of ... on mine; in evaluated>
     """
+    from atypia.data.audit.findings import check_codes
     from atypia.data.pools import open_figures
     from atypia.evaluation.external import check_set, open_target
     from atypia.evaluation.external import evaluate as score_set
 
-    allowed = tuple(allow)
+    allowed = check_codes(allow)
     several = on if isinstance(on, Sequence) and not isinstance(on, str) else [on]
     opened = open_target(target if isinstance(target, str) else Path(target), out)
     if not (

@@ -96,6 +96,7 @@ def train_generator(
         LeakageError: Crops of the unlabelled stage share cases with a fold's validation or test part.
     """
     require("`atypia synth train`", *NETWORKS, "diffusers")
+    from atypia.data.audit.findings import check_codes
     from atypia.data.sources.opening import open_data
     from atypia.splits.split import Split
     from atypia.synthesis.schema import load_generator_recipe
@@ -120,7 +121,7 @@ def train_generator(
         start=start,
         folds=tuple(folds),
         seed=seed,
-        allow=tuple(allow),
+        allow=check_codes(allow),
         device=device,
     )
     made = train_generators(job, progress)

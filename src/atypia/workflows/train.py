@@ -144,12 +144,14 @@ def train(
     >>> trained.predictions("test")
     <Predictions of 48 figures by probe · tiny-cnn, 2 models: 16 atypical, 32 normal; 48 labelled>
     """
+    from atypia.data.audit.findings import check_codes
     from atypia.data.pools import Picked, open_figures
     from atypia.training.additions import Addition, add_figures
     from atypia.training.train import check_recipe
     from atypia.training.train import train as fit_folds
     from atypia.training.trainer import TrainingRequest
 
+    allowed, warnings = check_codes(allow), []
     started = time.perf_counter()
     require("`atypia train`", *NETWORKS)
     own, loaded = _recipe(recipe, [*overrides, *([f"backbone={backbone}"] if backbone else [])])
@@ -161,7 +163,6 @@ def train(
         manifest = data
     else:
         raise InputError(must("picked", "left out with an opened manifest", picked, "give it to open_figures"))
-    allowed, warnings = tuple(allow), []
     if add_data:
         addition = Addition(tuple(add_data), add_ratio, add_negatives, seed, add_count)
         given = usable_and_divided(manifest, chosen, loaded, progress)

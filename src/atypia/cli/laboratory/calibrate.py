@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         cases: Annotated[
             Literal["given", "folder"],
-            typer.Option(help="given: cases of the data. folder: each folder of crops is a case."),
+            typer.Option(help="given: cases of the data. folder: each folder of crops is a case, class folders apart."),
         ] = "given",
         propose: Annotated[
             int | None,
@@ -60,17 +60,30 @@ def register(app: typer.Typer) -> None:
         The network is not changed. If there are too few figures, nothing is changed and nothing is written.
         """
         from atypia.workflows.laboratory.calibrate import calibrate as run
-        from atypia.workflows.laboratory.calibrate import propose as choose
+        from atypia.workflows.laboratory.propose import propose as choose
 
         if propose is not None:
-            if out is None or decisions is not None or prior is not None:
-                raise typer.BadParameter(
-                    "give --out FILE.csv, and neither --decisions nor --prior", param_hint="--propose"
-                )
+            others = {
+                "--decisions": decisions,
+                "--cases": cases != "given",
+                "--prior": prior,
+                "--allow": allow,
+                "--seed": seed,
+            }
+            without = [name for name, value in others.items() if value]
+            if out is None or without:
+                # What changes nothing here is refused, so that nobody takes it for done.
+                what = f"leave out {' and '.join(without)}, which it does not use" if without else "give --out FILE.csv"
+                raise typer.BadParameter(what, param_hint="--propose")
             with bars() as progress:
-                count = choose(model, on, propose, out, runtime=runtime, root=root, progress=progress)
+                made = choose(model, on, propose, out, runtime=runtime, root=root, progress=progress)
+            for text in made.notes:
+                warn(text)
+            if as_json:
+                show_json(made.as_dict())
             note(
-                f"file: {out} ({count_noun(count, 'figure')}); fill in `label`, then: atypia calibrate {model} --on {out} --out my-lab"
+                f"file: {out} ({count_noun(made.figures, 'figure')}); fill in `label`, then: atypia calibrate {model} --on {out} "
+                "--out my-lab"
             )
             return
         with bars() as progress:

@@ -21,9 +21,24 @@ Overrides = Annotated[
         "--set", metavar="KEY=VALUE", help="Change a value of the recipe; may be repeated.", show_default=False
     ),
 ]
+
+
+def _known_codes(codes: list[str] | None) -> list[str] | None:
+    if codes:
+        from atypia.data.audit.findings import check_codes
+
+        check_codes(codes)
+    return codes
+
+
 Allow = Annotated[
     list[str] | None,
-    typer.Option(metavar="CODE", help="Allow this leakage finding and continue; may be repeated.", show_default=False),
+    typer.Option(
+        metavar="CODE",
+        help="Allow this leakage finding and continue; may be repeated.",
+        show_default=False,
+        callback=_known_codes,
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Master seed.", min=0)]
 ProtocolSet = Annotated[

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, Final
 
-from atypia.base.errors import LeakageError, count_noun, first_of
+from atypia.base.errors import InputError, LeakageError, count_noun, first_of, must
 
 ERROR: Final = "error"
 WARNING: Final = "warning"
@@ -157,6 +158,25 @@ class AuditReport:
 def by_severity(findings: Iterable[AuditFinding]) -> tuple[AuditFinding, ...]:
     """Findings sorted by severity, most severe first; otherwise the order is kept."""
     return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
+
+
+def check_codes(codes: Iterable[str]) -> tuple[str, ...]:
+    """The codes that a user allows.
+
+    Raises:
+        InputError: No finding that is refused has this code.
+
+    >>> check_codes(["case-across-sets"])
+    ('case-across-sets',)
+    """
+    given = (codes,) if isinstance(codes, str) else tuple(codes)
+    for code in given:
+        if code not in CODES:
+            refused = [one for one, (severity, _) in CODES.items() if severity == ERROR]
+            near = get_close_matches(code, refused, n=1)
+            fix = f"did you mean {near[0]}?" if near else "name the one that the refusal names, or leave it out"
+            raise InputError(must("allow", f"one of {', '.join(refused)}", code, fix))
+    return given
 
 
 def raise_leakage(findings: Sequence[AuditFinding], allow: Iterable[str], what: str) -> list[str]:

@@ -73,6 +73,8 @@ TOO_FEW: Final = "too few"
 NO_EVIDENCE: Final = "no evidence"
 CONTRADICTED: Final = "contradicted"
 NOT_TOLD_APART: Final = "not told apart"
+UNCHECKED: Final = "unchecked"
+"""By ``atypia calibrate``: no case can be left out to check a change on."""
 MOVED: Final = "moved"
 
 
@@ -111,7 +113,7 @@ class Judged:
 
     Attributes:
         outcome: :data:`MOVED`, or why nothing is: :data:`TOO_FEW`, :data:`NO_EVIDENCE`, :data:`CONTRADICTED`,
-            :data:`NOT_TOLD_APART`.
+            :data:`NOT_TOLD_APART`, :data:`UNCHECKED`.
         map: From the laboratory's log odds to the reference's; the identity where nothing is moved.
         shift: Where the laboratory's classes lie; None where they have too few figures.
         evidence: Shift of the point between the classes by its error, as :data:`EVIDENCE` takes it, ≥ 0.

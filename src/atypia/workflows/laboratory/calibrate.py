@@ -19,13 +19,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from atypia.base import records as r
 from atypia.base import runs
-from atypia.base.artifacts import atomic_file
-from atypia.base.errors import DataError, InputError, must
-from atypia.base.files.spreadsheet import CsvLines
+from atypia.base.errors import InputError, must
 from atypia.base.process.progress import Progress, silent
 from atypia.base.seeds import generator
+from atypia.data.audit.findings import check_codes
 from atypia.data.manifest import Manifest
 from atypia.data.sources.opening import open_data
 from atypia.evaluation.external import check_set, open_target
@@ -34,6 +32,9 @@ from atypia.inference.bundles.bundle import MODEL_FILE, Bundle, load_bundle
 from atypia.inference.bundles.calibration import sigmoid
 from atypia.inference.bundles.decision import Decision
 from atypia.inference.bundles.laboratory import (
+    NOT_TOLD_APART,
+    TOO_FEW,
+    UNCHECKED,
     Calibrated,
     fit_laboratory,
     prior_for,
@@ -44,17 +45,15 @@ from atypia.inference.classifier import Classifier, find_model
 from atypia.inference.export.derived import check_new, save_derived
 from atypia.inference.predictions import read_predictions
 from atypia.statistics.intervals import Bootstrap, Interval, difference_intervals, metric_intervals
-from atypia.statistics.labelling import spread_over_scores
-from atypia.statistics.laboratories import Classes, LaboratoryPrior, class_scores
+from atypia.statistics.laboratories import NO_SHIFT, Classes, LaboratoryPrior, class_scores
 from atypia.statistics.metrics import UndefinedMetricWarning
 from atypia.statistics.resampling import PredictedLabels
+from atypia.workflows.laboratory.own_cases import Cases, with_cases
 from atypia.workflows.laboratory.own_figures import (
-    Cases,
     ScoredOwnFigures,
     labelled,
     made_from,
     scored,
-    with_cases,
     with_decisions,
     without_copies,
 )
@@ -67,7 +66,6 @@ FOLDS: Final = 10
 """Parts of the cases, each decided by what was fitted on the others."""
 CALIBRATED: Final = "calibrated"
 """Key among a bundle's facts of its training: from which model, on which figures, when."""
-PROPOSAL: Final = (r.FIGURE_ID, r.IMAGE, r.X_PX, r.Y_PX, r.CASE_ID, r.MPP, r.LABEL)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,8 +78,9 @@ class CalibratedModel:
         figures: Normal and atypical figures.
         cases: Their cases; as many as figures where no case is known.
         before: Metrics of the model as it is, with 95 % intervals over cases; empty where a class is absent.
-        after: The same of the new decision, each case decided by what was fitted on other cases; empty likewise.
-        gain: Paired differences «after − before»; empty likewise.
+        after: The same of the new decision, each case decided by what was fitted on other cases; empty likewise, and where
+            the other cases are never enough to fit.
+        gain: Paired differences «after − before»; empty as ``after``.
         result: The decision for the laboratory and the reasons for it.
         threshold: Probability by the model as it is, from which on a figure was called atypical, and is now.
         prior: How much laboratories differ, and where that is known from.
@@ -184,7 +183,7 @@ def calibrate(
             ``image`` and ``label`` (and ``case_id``, ``mpp``), the review page's ``manifest.parquet``.
         out: Folder of the calibrated model, which must not exist; None: nothing is written.
         decisions: The review page's ``decisions.csv``, for the labels of figures of ``on``.
-        cases: ``given``: those of the data; ``folder``: where a figure has none, the folder of its crop.
+        cases: ``given``: those of the data; ``folder``: where a figure has none, the folder of its crop, class folders apart.
         prior: Folder of a training with protocol ``lodo``, whose left-out laboratories tell how much laboratories
             differ, in place of what the model says of that or the default.
         runtime: What runs the network; None for the first that is there, as for ``atypia predict``.
@@ -194,7 +193,8 @@ def calibrate(
         progress: Told how many figures are scored.
 
     Raises:
-        InputError: The model has no fitted decision or was calibrated before, ``out`` exists, or the task is another.
+        InputError: The model has no fitted decision or was calibrated before, ``out`` exists, the task is another, or no
+            finding has a code of ``allow``.
         DataError: A figure has no label, none gives a crop, or a file is damaged.
         LeakageError: The model was trained on these figures.
 
@@ -204,6 +204,7 @@ def calibrate(
     >>> found.out is None  # and so no model is written
     True
     """
+    allowed = check_codes(allow)
     if out is not None:
         check_new(Path(out))
     opened = _opened(model, runtime)
@@ -214,10 +215,10 @@ def calibrate(
     manifest, said = with_cases(manifest, cases)
     notes += said
     _ = manifest.labels  # every figure needs one
-    manifest, said = without_copies(manifest)
+    manifest, said = without_copies(manifest, progress)
     notes += said
     target = open_target(opened.folder)
-    checked = check_set(target, manifest, tuple(allow), progress, own_crops=True)
+    checked = check_set(target, manifest, allowed, progress, own_crops=True)
     if target.manifest is None:
         notes.append(
             f"whether {opened.bundle.name} was trained on these figures is told by the names of data sets alone: its "
@@ -248,6 +249,10 @@ def _calibrated(
 
     result = fitted(np.arange(len(labels)))
     before, after, gain = _measured(decision, own, fitted, seed)
+    if not after and result.judged.outcome not in (TOO_FEW, NOT_TOLD_APART):
+        # What was fitted on some of the cases could be tried on no other, so nobody knows whether it does good or harm.
+        judged = replace(result.judged, outcome=UNCHECKED, map=NO_SHIFT, more=(0, 0))
+        result = Calibrated(decision, judged, (False, False), False)
     found = CalibratedModel(
         opened.bundle.name,
         own.manifest.name,
@@ -281,6 +286,8 @@ def _calibrated(
 def _old_probability(decision: Decision, result: Calibrated) -> float:
     """What the probability of the model as it is must reach for the new decision to call a figure atypical."""
     moved = result.judged.map
+    if moved == NO_SHIFT:
+        return decision.threshold  # by its log odds it would differ in the last digit
     odds = (float(log_odds([decision.threshold])[0]) - moved.offset) / moved.factor
     return float(sigmoid(np.array(odds)))
 
@@ -327,7 +334,10 @@ def _validation(bundle: Path) -> tuple[Classes, bool] | None:
 
 
 def _measured(decision: Decision, own: ScoredOwnFigures, fitted: Any, seed: int) -> tuple[dict[str, Interval], ...]:
-    """Metrics before, after on cases left out, and their difference; empty where a class is absent."""
+    """Metrics before, after on cases left out, and their difference.
+
+    All are empty where a class is absent, the last two where no case can be left out: the others are none, or too few to fit.
+    """
     labels, cases = own.manifest.labels == 1, own.manifest.cases
     if labels.all() or not labels.any():
         return {}, {}, {}
@@ -335,10 +345,12 @@ def _measured(decision: Decision, own: ScoredOwnFigures, fitted: Any, seed: int)
     part = generator(seed, "calibrate").permutation(np.arange(len(names)) % min(FOLDS, len(names)))
     of = part[np.searchsorted(names, cases)]
     first = decision.apply(own.logits, own.features)
-    p, decided = first.p.copy(), first.decision.copy()
+    p, decided, tried = first.p.copy(), first.decision.copy(), False
     for fold in np.unique(part) if len(names) > 1 else ():
         rest, mine = np.flatnonzero(of != fold), np.flatnonzero(of == fold)
-        verdicts = fitted(rest).decision.apply(own.logits[mine])
+        found = fitted(rest)
+        tried |= found.judged.outcome != TOO_FEW
+        verdicts = found.decision.apply(own.logits[mine])
         p[mine], decided[mine] = verdicts.p, verdicts.decision
     one, two = PredictedLabels(first.p, first.decision), PredictedLabels(p, decided)
     options = Bootstrap(seed=seed)
@@ -346,54 +358,6 @@ def _measured(decision: Decision, own: ScoredOwnFigures, fitted: Any, seed: int)
         warnings.simplefilter("ignore", UndefinedMetricWarning)  # shown as –
         return (
             metric_intervals(labels, one, cases, METRICS, options),
-            metric_intervals(labels, two, cases, DECIDED, options),
-            difference_intervals(labels, two, one, cases, DECIDED, options),
+            metric_intervals(labels, two, cases, DECIDED, options) if tried else {},
+            difference_intervals(labels, two, one, cases, DECIDED, options) if tried else {},
         )
-
-
-def propose(
-    model: str | Path, on: str | PathLike[str] | Manifest, count: int, out: str | Path, *, runtime: str | None = None,
-    root: Path | None = None, progress: Progress = silent,
-) -> int:  # fmt: skip
-    """Writes a CSV of the figures whose labels tell most of how a model's scores lie in a laboratory.
-
-    They are spread over the model's scores (:mod:`atypia.statistics.labelling`). Figures that have a label count as
-    labelled. The table does not say what the model thinks of them, as that would influence who labels.
-
-    Args:
-        model: As for :func:`calibrate`; its decision need not be fitted.
-        on: Figures with or without labels.
-        count: How many.
-        out: The CSV; with its column ``label`` filled in it is what :func:`calibrate` takes.
-        runtime: What runs the network.
-        root: Data root.
-        progress: Told how many figures are scored.
-
-    Returns:
-        How many figures were written.
-
-    Raises:
-        InputError: The count is not positive, or the name does not end in .csv.
-        DataError: Every figure has a label, or none gives a crop.
-    """
-    path = Path(out)
-    if count < 1:
-        raise InputError(must("count", "at least 1", count, "for instance 50"))
-    if path.suffix.lower() != ".csv":
-        raise InputError(must("out", "a name ending in .csv", str(out), "rename it"))
-    classifier = Classifier.load(model, runtime=runtime)
-    found = scored(on if isinstance(on, Manifest) else open_data(on, root), classifier, progress)
-    decision = classifier.members[0].decision
-    scores = log_odds(decision.calibration.apply(found.logits))
-    labelled = np.array([label is not None for label in found.manifest.table[r.LABEL].to_pylist()])
-    rows = spread_over_scores(scores, count, float(log_odds([decision.threshold])[0]), labelled)
-    if not len(rows):
-        raise DataError(f"{found.manifest.name}: every figure has a label; fix: name figures without, or calibrate")
-    root_of = found.manifest.root or Path()
-    with atomic_file(path, "w") as file:
-        lines = CsvLines(file)
-        lines.write(PROPOSAL)
-        for one in found.manifest.take(rows).table.to_pylist():
-            values = {**one, r.IMAGE: str((root_of / one[r.IMAGE]).resolve()), r.LABEL: None}
-            lines.write(values[key] for key in PROPOSAL)
-    return len(rows)

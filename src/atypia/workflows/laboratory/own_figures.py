@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path, PurePath
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from atypia.base import records as r
 from atypia.base.errors import DataError, InputError, count_noun, must
+from atypia.base.process.cores import core_count
 from atypia.base.process.progress import Progress, silent
 from atypia.base.version import VERSION
+from atypia.data.audit.hashes import dihedral_hash
 from atypia.data.crops.store import CropStore, open_store
+from atypia.data.images.decoding import read_rgb
 from atypia.data.manifest import Manifest
 from atypia.data.slides.streams import CropBatch, crop_files
 from atypia.data.sources.layouts import class_label
@@ -28,9 +32,9 @@ from atypia.inference.results import is_results
 
 RATER, DECISION = "rater", "decision"
 """Columns of the review page's ``decisions.csv``, beside the figure's id."""
-Cases = Literal["given", "folder"]
 NO_VOTES: Final = ("", "unsure", "not-mitosis")
 MOST_SHOWN: Final = 3
+MOST_THREADS: Final = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,61 +166,66 @@ def labelled(on: str | PathLike[str]) -> str | PathLike[str]:
     return on
 
 
-def with_cases(manifest: Manifest, cases: Cases) -> tuple[Manifest, tuple[str, ...]]:
-    """The figures with their cases, and a note where none is known.
-
-    Args:
-        manifest: The figures.
-        cases: ``given``, or ``folder``: a crop without a case is of the case that its folder is named after.
-
-    Raises:
-        InputError: All crops are in one folder.
-    """
-    known = len(manifest) - manifest.table[r.CASE_ID].null_count
-    if cases == "given":
-        if known or len(manifest) < 2:
-            return manifest, ()
-        return manifest, (
-            "no case is known: each figure counts as a case of its own, so intervals are too narrow where cases have several; "
-            "fix: a column case_id, or --cases folder where each case has a folder",
-        )
-    rows = manifest.table.to_pylist()
-    folders = {str(Path(row[r.IMAGE]).parent) for row in rows if row[r.CASE_ID] is None}
-    if not known and len(folders) < 2:
-        fix = "leave the option out, or put the crops of each case into a folder"
-        raise InputError(must("cases", "folders of two cases or more", "crops in one folder", fix))
-    short = {folder: Path(folder).name for folder in folders}
-    names = short if len(set(short.values())) == len(folders) else {folder: folder for folder in folders}
-    found = [
-        row if row[r.CASE_ID] is not None else {**row, r.CASE_ID: names[str(Path(row[r.IMAGE]).parent)]} for row in rows
-    ]
-    made = Manifest.from_rows(found, manifest.name, manifest.task, manifest.root, manifest.notes)
-    return made, (
-        f"cases of {count_noun(len(rows) - known, 'figure')} are the {count_noun(len(folders), 'folder')} of their crops",
-    )
-
-
-def without_copies(manifest: Manifest) -> tuple[Manifest, tuple[str, ...]]:
+def without_copies(manifest: Manifest, progress: Progress = silent) -> tuple[Manifest, tuple[str, ...]]:
     """The figures without those whose image is the same as another's: copies are no further evidence.
 
-    Of copies with one label the first is kept; copies with different labels say nothing and are all left out. Figures on
-    slides are told apart by their position.
+    Crops are the same by their pixels, also flipped or turned, in whatever file they are; figures on slides by slide and
+    position. Of copies with one label one is kept, the same in whatever order they are: one with a label, with a case, the
+    first by name. Copies with different labels say nothing and are all left out.
+
+    Args:
+        manifest: The figures, with or without labels.
+        progress: Told how many images are compared.
+
+    Raises:
+        DataError: None is left.
     """
     table = manifest.table
-    keys = list(zip(*(table[c].to_pylist() for c in (r.SHA256, r.X_PX, r.Y_PX)), strict=True))
-    labels = table[r.LABEL].to_pylist()
+    labels, known = (table[column].to_pylist() for column in (r.LABEL, r.CASE_ID))
+    cases, ids = manifest.cases.tolist(), manifest.ids
     groups: dict[Any, list[int]] = defaultdict(list)
-    for row, key in enumerate(keys):
-        groups[row if key[0] is None else key].append(row)
-    keep = [rows[0] for rows in groups.values() if len({labels[i] for i in rows}) == 1]
-    conflicting = sum(len(rows) for rows in groups.values() if len({labels[i] for i in rows}) > 1)
-    copies = len(keys) - len(keep) - conflicting
+    for row, key in enumerate(_image_keys(manifest, progress)):
+        groups[row if key is None else key].append(row)
+    keep: list[int] = []
+    conflicting = 0
+    for rows in groups.values():
+        if len({labels[i] for i in rows} - {None}) > 1:
+            conflicting += len(rows)
+        else:
+            keep.append(min(rows, key=lambda i: (labels[i] is None, known[i] is None, cases[i], ids[i])))
+    copies = len(manifest) - len(keep) - conflicting
     notes = [f"{count_noun(copies, 'figure')} left out: their images are copies of others'"] if copies else []
     if conflicting:
         notes.append(f"{count_noun(conflicting, 'figure')} left out: the same image with different labels")
     if not keep:
         raise DataError(f"{manifest.name}: all figures are copies with different labels; fix: correct the labels")
-    return (manifest if len(keep) == len(keys) else manifest.take(np.array(sorted(keep)))), tuple(notes)
+    return (manifest if len(keep) == len(manifest) else manifest.take(np.array(sorted(keep)))), tuple(notes)
+
+
+def _image_keys(manifest: Manifest, progress: Progress) -> list[tuple[Any, ...] | None]:
+    """What is equal for figures whose image is the same; None where an image can be told by nothing."""
+    table = manifest.table
+    images, sums, xs, ys = (table[column].to_pylist() for column in (r.IMAGE, r.SHA256, r.X_PX, r.Y_PX))
+    found: list[tuple[Any, ...] | None] = []
+    with ThreadPoolExecutor(min(MOST_THREADS, core_count())) as pool:
+        crops = [
+            manifest.root / image if manifest.root and x is None else None for image, x in zip(images, xs, strict=True)
+        ]
+        for pixels, image, checksum, x, y in zip(pool.map(_pixel_key, crops), images, sums, xs, ys, strict=True):
+            if x is not None:
+                found.append((image, x, y))
+            else:
+                found.append((pixels or checksum,) if pixels or checksum else None)
+            progress(len(found), len(images), f"images of {manifest.name} compared")
+    return found
+
+
+def _pixel_key(path: Path | None) -> str | None:
+    """The hash of a crop's pixels; None where it cannot be read, which is told where it is scored."""
+    try:
+        return None if path is None else dihedral_hash(read_rgb(path))
+    except DataError:
+        return None
 
 
 def scored(manifest: Manifest, classifier: Classifier, progress: Progress = silent) -> ScoredOwnFigures:

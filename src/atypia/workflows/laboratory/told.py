@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from atypia.base.errors import count_noun
-from atypia.inference.bundles.laboratory import CONTRADICTED, MOVED, NO_EVIDENCE, NOT_TOLD_APART, Calibrated
+from atypia.inference.bundles.laboratory import (
+    CONTRADICTED,
+    MOVED,
+    NO_EVIDENCE,
+    NOT_TOLD_APART,
+    UNCHECKED,
+    Calibrated,
+)
 from atypia.statistics.intervals import Interval
 
 TITLES: Final = {
@@ -74,6 +81,11 @@ def outcome_text(result: Calibrated, threshold: tuple[float, float]) -> list[str
         lines = ["the threshold stays: moved by some of these cases, it does worse on the others"]
     elif judged.outcome == NOT_TOLD_APART:
         return ["nothing is changed: the model does not tell these classes apart; look at the labels, and at µm/px"]
+    elif judged.outcome == UNCHECKED:
+        return [
+            "nothing is changed: with any one case left out, too few figures of a class are left, so no change can be checked; "
+            "label both classes in more cases, or tell the cases of these figures apart (a column case_id, or --cases folder)"
+        ]
     else:
         return [f"not enough to change anything: it takes {counted(*judged.more)}"]
     own = [name for name, mine in zip(("normal", "atypical"), result.sets, strict=True) if mine]

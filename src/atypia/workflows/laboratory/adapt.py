@@ -26,7 +26,7 @@ from atypia.base import runs
 from atypia.base.artifacts import write_json
 from atypia.base.errors import InputError, must
 from atypia.base.process.progress import Progress, silent
-from atypia.data.audit.findings import ERROR
+from atypia.data.audit.findings import ERROR, check_codes
 from atypia.data.audit.pairs import pair_findings
 from atypia.data.crops.store import CropStore, open_store
 from atypia.data.images.geometry import CropGeometry
@@ -182,7 +182,7 @@ def adapt(
         progress: Told about crops and epochs.
 
     Raises:
-        InputError: The model is a probe, there are fewer than :data:`LEAST` figures of a class or too few cases, µm/px is
+        InputError: No finding has a code of ``allow``, the model is a probe, there are fewer than :data:`LEAST` figures of a class or too few cases, µm/px is
             known of some crops alone, or the set to keep has one class alone.
         DataError: A figure has no label, or none gives a crop.
         LeakageError: The initial model was trained on these figures, or adapted to them.
@@ -193,11 +193,12 @@ def adapt(
     first = load_bundle(path)
     if first.network is None:
         raise InputError(must("init", "a network", f"{first.name}, a probe", "train the probe again on all figures"))
-    manifest, notes = without_copies(open_data(data, root))
+    allowed = check_codes(allow)
+    manifest, notes = without_copies(open_data(data, root), progress)
     _check_enough(manifest)
     geometry = own_geometry(first, manifest)
     to_keep = None if keep is None else open_to_keep(first, keep, root, progress)
-    checked = check_set(open_target(path), manifest, tuple(allow), progress, own_crops=True)
+    checked = check_set(open_target(path), manifest, allowed, progress, own_crops=True)
     usable = np.flatnonzero((own := open_store(manifest, geometry, progress=progress)).usable)
     hashes = figure_hashes(checked.store, usable[checked.store.usable[usable]])
     manifest, lost = readable(manifest, own)
@@ -211,7 +212,7 @@ def adapt(
     recipe = _recipe(begin, overrides)
     split = make_split("kfold", manifest, seed, folds=folds)
     job = TrainingRequest(
-        "adapt", recipe, manifest, split, folder / CV, seed, (*allow, "unknown-teacher"), None, (), device
+        "adapt", recipe, manifest, split, folder / CV, seed, (*allowed, "unknown-teacher"), None, (), device
     )
     notes = (*notes, *(text for text in train(job, progress).warnings if "unknown-teacher" not in text))
     return _judged(begin, job, split, to_keep, progress, notes)

@@ -224,7 +224,7 @@ def calibrate(
             f"whether {opened.bundle.name} was trained on these figures is told by the names of data sets alone: its "
             "training figures are not stored with it"
         )
-    notes += [text for text in checked.warnings if "images cannot be used" not in text]
+    notes += checked.warnings
     own = scored(manifest, opened.classifier, progress)
     notes += own.notes
     how = prior_for(opened.bundle.decision)

@@ -17,7 +17,7 @@ from atypia.methods.averaging import EMA
 from atypia.methods.catalogue import TERMS, losses_table, samplers_table, terms_table
 from atypia.methods.network import Output
 from atypia.methods.options import TermOptions
-from atypia.methods.term import DOMAINS, NEEDS, SECOND, Batch, Rendered, Term
+from atypia.methods.term import DOMAINS, NEEDS, SECOND, Batch, NamedPhases, Rendered, Term
 from atypia.methods.terms.adversarial import AdversarialOptions
 from atypia.splits.split import Fold
 from atypia.training.epochs.objective import Objective, StepInput
@@ -136,11 +136,13 @@ def measured(recipe: NetworkRecipe) -> dict[str, float]:
         for parameter in network.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=draw))
     ema.update(network)
-    objective = Objective(recipe, 6, 3, (), 11, rendered={"phantom": Rendered(("a", "b"), drawn)})
+    phases = NamedPhases(("a", "b"), torch.eye(2).repeat(5, 1))
+    objective = Objective(recipe, 6, 3, (), 11, rendered={"phantom": Rendered(("a", "b"), drawn)}, phases=phases)
     objective.start_epoch(1, 2.5)
     images = torch.randn(9, 3, 2, 2, generator=draw)
     targets = torch.tensor([0.0, 1, 0.25, 1, 0, 1, 0, 0.75, 1])
-    found = objective(network, ema, StepInput(images, targets, torch.tensor([0, 1, 2, 0, 1, 2, -1, 0, 1]), 0.4, 17))
+    domains = torch.tensor([0, 1, 2, 0, 1, 2, -1, 0, 1])
+    found = objective(network, ema, StepInput(images, targets, domains, 0.4, 17, rows=torch.arange(9)))
     found["loss"].backward()
     trained = [*network.parameters(), *objective.modules_trained.parameters()]
     norms = [parameter.grad.norm() for parameter in trained if parameter.grad is not None]

@@ -19,6 +19,7 @@ if _TYPE_CHECKING:
     from atypia.statistics import density as density
     from atypia.statistics import detection as detection
     from atypia.statistics import drift as drift
+    from atypia.statistics import error_rates as error_rates
     from atypia.statistics import intervals as intervals
     from atypia.statistics import labelling as labelling
     from atypia.statistics import laboratories as laboratories
@@ -43,6 +44,7 @@ __all__ = [
     "density",
     "detection",
     "drift",
+    "error_rates",
     "groups",
     "intervals",
     "labelling",

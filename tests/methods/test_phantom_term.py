@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,20 +18,15 @@ from atypia.methods.term import Batch, Rendered, Setting
 from atypia.methods.terms.phantom import Phantom, PhantomOptions, running_statistics_kept
 from atypia.training.epochs.objective import Objective, StepInput
 from atypia.training.networks import network_spec
-from atypia.training.recipe import load_recipe, parse_recipe
+from atypia.training.recipe import load_recipe
 from atypia.training.schema import NetworkRecipe
 
-SIDE, KINDS = 32, ("red", "green", "blue")
+from .tiny import SIDE, recipe_with
+
+KINDS = ("red", "green", "blue")
 
 
-def recipe(**changes: object) -> NetworkRecipe:
-    values = {
-        "summary": "x", "adaptation": "full", "backbone": "tiny-cnn", "input_px": SIDE, "pretrained": False,
-        "terms": [{"name": "phantom"}], "head": {"hidden": [8]}, **changes,
-    }  # fmt: skip
-    made = parse_recipe(values, "x")
-    assert isinstance(made, NetworkRecipe)
-    return made
+recipe = partial(recipe_with, "phantom")
 
 
 class Drawn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,22 +23,16 @@ from atypia.methods.terms.phases import Phases, PhasesOptions
 from atypia.training.epochs.objective import Objective, StepInput
 from atypia.training.epochs.phases import phases_of
 from atypia.training.networks import network_spec
-from atypia.training.recipe import parse_recipe
 from atypia.training.schema import NetworkRecipe
 
-SIDE, NAMES = 32, ("metaphase", "ring", "tripolar")
+from .tiny import SIDE, recipe_with
+
+NAMES = ("metaphase", "ring", "tripolar")
 NAN = [math.nan] * 3
 SHARES = torch.tensor([[1.0, 0, 0], NAN, [0.5, 0.5, 0], [0, 0, 1], NAN, [0, 1, 0], NAN, NAN])
 
 
-def recipe(**changes: object) -> NetworkRecipe:
-    values = {
-        "summary": "x", "adaptation": "full", "backbone": "tiny-cnn", "input_px": SIDE, "pretrained": False,
-        "terms": [{"name": "phases"}], "head": {"hidden": [8]}, **changes,
-    }  # fmt: skip
-    made = parse_recipe(values, "x")
-    assert isinstance(made, NetworkRecipe)
-    return made
+recipe = partial(recipe_with, "phases")
 
 
 def built(made: NetworkRecipe, shares: Tensor = SHARES) -> tuple[Network, Objective, Phases]:

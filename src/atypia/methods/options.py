@@ -74,11 +74,6 @@ class TermOptions(StrictModel):
         """The rendered figures that the term needs; None: none."""
         return None
 
-    @property
-    def phases(self) -> bool:
-        """Whether the term needs the phases that raters named."""
-        return False
-
     def version(self, mixes: bool) -> int:
         """The version of the term's formula, raised when its code changes; only for recipes whose results change.
 

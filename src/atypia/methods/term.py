@@ -89,7 +89,7 @@ class Setting:
         answers: Logits of these classifiers for each row of the data, shape (n,), NaN for rows that are not
             trained on; None if they score each batch.
         rendered: The rendered figures that the term's options ask for; None where they ask for none.
-        phases: Phases of the data's figures; None where the term's options do not ask for them.
+        phases: Phases of the data's figures; None where no term needs them.
     """
 
     features: int

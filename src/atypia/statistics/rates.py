@@ -140,19 +140,16 @@ def corrected_rate(atypical: int, figures: int, errors: ErrorRates, confidence: 
     )
 
 
-def posterior(
-    atypical: int, figures: int, errors: ErrorRates, points: int = GRID
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+def posterior(atypical: int, figures: int, errors: ErrorRates) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Distribution of a case's rate and of the classifier's errors in it, after a count, every rate being equally likely before.
 
     Args:
         atypical: Figures called atypical.
         figures: Figures that were classified, at least 1.
         errors: What is known of the classifier where it was not trained.
-        points: Rates that are tried where they are likely.
 
     Returns:
-        Rates, shape (points,), evenly spaced; the weight of each with each pair of errors, shape (points, k), up to a common
+        Rates, shape (:data:`GRID`,), evenly spaced; the weight of each with each pair of errors, shape (:data:`GRID`, k), up to a common
         factor; sensitivities and shares of false positives, shape (k,).
     """
     count: float = atypical
@@ -164,7 +161,7 @@ def posterior(
     most = weighed.max(0)
     kept = most > 1e-10 * most.max()
     hits, false, prior = hits[kept], false[kept], prior[kept]
-    rates = near_peak(rates, weighed.sum(1), points)
+    rates = near_peak(rates, weighed.sum(1))
     return rates, likelihood(count, figures, rates, hits, false) * prior, hits, false
 
 
@@ -177,11 +174,11 @@ def likelihood(atypical: float, figures: int, rates: FloatArray, hits: FloatArra
     return np.exp(logs - logs.max())
 
 
-def near_peak(rates: FloatArray, density: FloatArray, points: int) -> FloatArray:
-    """So many evenly spaced rates where the density is not negligible: a large case has a narrow peak."""
+def near_peak(rates: FloatArray, density: FloatArray) -> FloatArray:
+    """:data:`GRID` evenly spaced rates where the density is not negligible: a large case has a narrow peak."""
     near = np.flatnonzero(density > 1e-7 * density.max())
     first, last = max(int(near[0]) - 1, 0), min(int(near[-1]) + 1, len(rates) - 1)
-    return np.linspace(rates[first], rates[last], points)
+    return np.linspace(rates[first], rates[last], GRID)
 
 
 def densest(rates: FloatArray, density: FloatArray, confidence: float) -> tuple[float, float]:

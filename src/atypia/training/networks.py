@@ -28,9 +28,10 @@ from atypia.inference.classifier import named_model
 from atypia.inference.crops import Frame
 from atypia.inference.export.compact import whole
 from atypia.inference.networks import device_of
+from atypia.methods.catalogue import TERMS
 from atypia.methods.network import NetworkSpec, build_network, check_spec
 from atypia.methods.options import TermOptions
-from atypia.methods.term import NamedPhases
+from atypia.methods.term import PHASES, NamedPhases
 from atypia.splits.split import Fold
 from atypia.training.epochs.answers import Figures, mean_answers
 from atypia.training.epochs.feed import Feed
@@ -190,7 +191,7 @@ class NetworkTrainer:
 
     def phases(self, fold: Fold) -> NamedPhases | None:
         """Phases of a fold's training figures, where a term of the recipe learns from them."""
-        if not any(term.phases for term in self.recipe.terms):
+        if not any(PHASES in TERMS[term.name].needs for term in self.recipe.terms):
             return None
         return phases_of(self.job.manifest, self.job.manifest.rows_of(fold.train), len(self.parts.ids))
 

@@ -124,22 +124,23 @@ def check_record(board_set: BoardSet, name: str, training: Mapping[str, Any]) ->
         overlap = known_overlap(source, board_set.name)
         if held or overlap:
             why = overlap.words if overlap else f"{board_set.title} was among its training figures"
-            raise LeakageError(
-                f"a row of {name} on {board_set.title} is refused: it was trained on {data} (protocol {protocol}); {why}; "
-                "fix: score with a model that has not seen the set, for instance atypia-amibr"
-            )
+            raise _seen(board_set, name, f"trained on {data} (protocol {protocol})", why)
     later = []
     for key, facts in fitted_to(training).items():
         for source in str(facts["data"]).split("+"):
             overlap = known_overlap(source, board_set.name)
             if source == board_set.name or overlap:
                 why = overlap.words if overlap else f"which parts of {board_set.title} these are is not recorded"
-                raise LeakageError(
-                    f"a row of {name} on {board_set.title} is refused: it was {key} by figures of {source}; {why}; "
-                    "fix: score with a model that has not seen the set, for instance atypia-amibr"
-                )
+                raise _seen(board_set, name, f"{key} by figures of {source}", why)
         later.append(f"; {key} by {facts['data']}")
     return f"{data} ({said + ' ' if said else ''}protocol {protocol}){''.join(later)}"
+
+
+def _seen(board_set: BoardSet, name: str, how: str, why: str) -> LeakageError:
+    return LeakageError(
+        f"a row of {name} on {board_set.title} is refused: it was {how}; {why}; "
+        "fix: score with a model that has not seen the set, for instance atypia-amibr"
+    )
 
 
 def _check_declared(

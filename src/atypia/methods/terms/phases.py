@@ -17,10 +17,6 @@ class PhasesOptions(TermOptions):
 
     weight: float = Field(default=0.3, gt=0)
 
-    @property
-    def phases(self) -> bool:
-        return True
-
 
 @TERMS.register("phases")
 class Phases(Term[PhasesOptions]):

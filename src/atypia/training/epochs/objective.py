@@ -59,7 +59,7 @@ class Objective:
         answers: By the name of a term whose classifiers scored the figures beforehand: their logits for each row, as
             :attr:`atypia.methods.term.Setting.answers`.
         rendered: By the name of a term that learns from rendered figures: these.
-        phases: Of the data's figures, for terms that learn from them.
+        phases: Of the data's figures; None where no term learns from them.
 
     Raises:
         InputError: A term that needs domains with fewer than two.
@@ -102,8 +102,7 @@ class Objective:
             told = None if options.variants is None or answers is None else answers[options.name]
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                named = phases if options.phases else None
-                setting = Setting(features, domains, own, told, (rendered or {}).get(options.name), named)
+                setting = Setting(features, domains, own, told, (rendered or {}).get(options.name), phases)
                 self.terms[options.name] = TERMS[options.name](options, setting)
         self.modules_trained = nn.ModuleDict(self.terms)
         self.wants_second = any(SECOND in term.needs for term in self.terms.values())

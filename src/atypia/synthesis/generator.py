@@ -35,7 +35,7 @@ from atypia.synthesis.model.diffusion import Process, SamplingConfig, draw_laten
 from atypia.synthesis.model.networks import Denoiser, build_autoencoder
 from atypia.synthesis.model.pixels import images_to_crops
 from atypia.synthesis.schema import CLASS, GeneratorRecipe
-from atypia.training.epochs.loop import autocast_dtype
+from atypia.training.epochs.precision import autocast_dtype
 
 META: Final = "generator.json"
 WEIGHTS: Final = {"autoencoder": "autoencoder.safetensors", "denoiser": "denoiser.safetensors"}

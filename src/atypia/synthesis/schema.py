@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, model_validator
 
 from atypia.base.config import StrictModel, parse, read_shipped, shipped_yaml
-from atypia.training.sections import GeometryConfig
+from atypia.training.sections import GeometryConfig, Precision
 
 CLASS, DOMAIN, PHASE = "class", "domain", "phase"
 CONDITIONS: Final = (CLASS, DOMAIN, PHASE)
@@ -149,7 +149,7 @@ class GeneratorRecipe(StrictModel):
         pretrain: First stage, without labels.
         finetune: Second stage, on the labelled training part of a fold.
         turns: Whether figures are trained in all eight flips and quarter turns.
-        precision: ``auto`` uses bf16 on a GPU that has it and fp32 on a CPU.
+        precision: ``auto`` uses bf16 on a GPU that has it and on a CPU with AMX, else fp32.
         channels_last: Memory layout of the autoencoder.
         compile: Whether the denoiser is compiled for training.
         checkpointing: Whether activations of the denoiser are recomputed instead of stored.
@@ -164,7 +164,7 @@ class GeneratorRecipe(StrictModel):
     pretrain: StageConfig
     finetune: StageConfig
     turns: bool = True
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     channels_last: bool = True
     compile: bool = False
     checkpointing: bool = False

@@ -38,6 +38,7 @@ from atypia.training.epochs.feed import Feed
 from atypia.training.epochs.loop import FoldPlan, LoopResult, run_fold
 from atypia.training.epochs.objective import IDLE, Objective
 from atypia.training.epochs.phases import phases_of
+from atypia.training.epochs.precision import precision_on
 from atypia.training.epochs.rendered import RenderedCrops, leakage_of_rendered, rendered_crops
 from atypia.training.epochs.teachers import as_teachers, leakage_of_teachers, load_teachers, teacher_paths
 from atypia.training.parts import FoldParts
@@ -261,8 +262,8 @@ class NetworkTrainer:
         outcome = run_fold(plan, network, objective, progress)
         self.write_tensorboard(fold, outcome)
         tensors = {name: value.float().cpu().numpy() for name, value in outcome.network.trained_state().items()}
-        info = {**counts, "best_epoch": outcome.best_epoch, "best_score": outcome.best_score, "device": str(self.device),
-                "epochs": len(outcome.history)}  # fmt: skip
+        info = {**counts, "best_epoch": outcome.best_epoch, "best_score": outcome.best_score, "epochs": len(outcome.history),
+                "device": str(self.device), "precision": precision_on(self.device, recipe.precision)}  # fmt: skip
         return TrainedFold(
             fold=fold,
             tensors=tensors,

@@ -30,6 +30,7 @@ from atypia.training.sections import (
     NormalisationConfig,
     OptimiserConfig,
     PatchesConfig,
+    Precision,
     Sampler,
     ScheduleConfig,
     SelectConfig,
@@ -182,7 +183,7 @@ class NetworkRecipe(RecipeBase):
     A method is used if its section is given; ``terms`` are added to the main loss, and each is changed by its
     name: ``--set terms.irm.weight=10``.
     ``fill``: what spatial augmentation shows beyond the border of the crop: its reflection, or black.
-    ``precision``: ``auto`` takes bf16 on a GPU that has it and fp32 on a CPU.
+    ``precision``: ``auto`` takes bf16 on a GPU that has it and on a CPU with AMX, which multiplies in it, else fp32.
     ``init``: a bundle's folder or a shipped model's name, whose network training begins with (adaptation full).
     """
 
@@ -191,7 +192,7 @@ class NetworkRecipe(RecipeBase):
     batch_size: int = Field(default=32, ge=1)
     accumulate: int = Field(default=1, ge=1)
     clip_norm: float | None = Field(default=None, gt=0)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     channels_last: bool = True
     compile: bool = False
     checkpointing: bool = False

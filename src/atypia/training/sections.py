@@ -13,6 +13,7 @@ from atypia.data.images.stain import check_stain
 from atypia.methods.options import LossOptions, SamplerOptions, TermOptions
 
 Moment = Annotated[float, Field(ge=0, lt=1)]
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 class GeometryConfig(StrictModel):

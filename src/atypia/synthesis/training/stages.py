@@ -30,7 +30,7 @@ from atypia.synthesis.schema import AUTOENCODER, DENOISER, FINETUNE, PRETRAIN, G
 from atypia.synthesis.sheets import denoiser_sheet, reconstruction_sheet
 from atypia.synthesis.training.loop import Draw, StagePlan, train_part
 from atypia.synthesis.training.parts import AutoencoderPart, DenoiserPart, cpu_state
-from atypia.training.epochs.loop import autocast_dtype
+from atypia.training.epochs.precision import autocast_dtype
 
 WORK = "work"
 """Folder of checkpoints and latents; removed when the generator is complete."""

@@ -34,6 +34,7 @@ from atypia.training.epochs.feed import Feed
 from atypia.training.epochs.objective import IDLE, Objective, StepInput
 from atypia.training.epochs.optimisers import Schedule, clip, make_optimiser
 from atypia.training.epochs.patches import Patches
+from atypia.training.epochs.precision import autocast_dtype
 from atypia.training.epochs.selection import SELECTIONS
 from atypia.training.schema import NetworkRecipe
 
@@ -367,13 +368,6 @@ class Loop:
             f"{self.plan.name}: the loss is not finite in epoch {self.epoch}, step {step}; the last good checkpoint was "
             f"kept; fix: lower optimiser.lr or set clip_norm, and look at these figures: {', '.join(figures)}"
         )
-
-
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """bf16 if it is requested, or if ``auto`` finds a GPU that has it; None is fp32."""
-    if precision == "bf16" or (precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()):
-        return torch.bfloat16
-    return None
 
 
 def run_fold(plan: FoldPlan, network: Network, objective: Objective, progress: Progress = silent) -> LoopResult:

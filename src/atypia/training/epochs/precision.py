@@ -1,0 +1,36 @@
+"""The precision that a network is trained in: bf16 where the hardware multiplies in it, else fp32."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from atypia.training.sections import Precision
+
+
+def precision_on(device: torch.device, precision: Precision) -> Literal["fp32", "bf16"]:
+    """The precision itself; for ``auto`` bf16 if the device multiplies in it, else fp32.
+
+    A CPU does with AMX. On one with only AVX-512's instructions for bf16, a step takes twice as long in bf16 as in fp32.
+
+    Examples:
+        >>> precision_on(torch.device("cpu"), "bf16")
+        'bf16'
+    """
+    if precision == "auto":
+        return "bf16" if _multiplies_bf16(device) else "fp32"
+    return precision
+
+
+def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype | None:
+    """What :func:`torch.autocast` is given; None, and no autocast, for fp32."""
+    return torch.bfloat16 if precision_on(device, precision) == "bf16" else None
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    # Only newer versions of torch tell; where none does, fp32 is taken, which no hardware is bad at.
+    told = getattr(torch.cpu, "get_capabilities", dict)()
+    return device.type == "cpu" and bool(told.get("amx_bf16"))

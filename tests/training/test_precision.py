@@ -1,0 +1,40 @@
+"""The precision that ``auto`` takes: bf16 only where the hardware multiplies in it."""
+
+import pytest
+import torch
+
+from atypia.training.epochs.precision import autocast_dtype, precision_on
+from atypia.training.recipe import load_recipe
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("told", "want"), [({"amx_bf16": True}, "bf16"), ({"amx_bf16": False, "avx512_bf16": True}, "fp32"), ({}, "fp32")]
+)
+def test_a_processor_is_asked(monkeypatch: pytest.MonkeyPatch, told: dict[str, bool], want: str) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    assert precision_on(CPU, "auto") == want
+    assert autocast_dtype("auto", CPU) == (torch.bfloat16 if want == "bf16" else None)
+
+
+def test_a_torch_that_does_not_tell_takes_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert precision_on(CPU, "auto") == "fp32"
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_gpu_is_asked(monkeypatch: pytest.MonkeyPatch, told: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: told)
+    assert precision_on(GPU, "auto") == ("bf16" if told else "fp32")
+
+
+@pytest.mark.parametrize("device", [CPU, GPU])
+def test_what_was_requested_is_taken(device: torch.device) -> None:
+    assert autocast_dtype("bf16", device) is torch.bfloat16
+    assert autocast_dtype("fp32", device) is None
+
+
+@pytest.mark.parametrize("name", ["lora", "adapt", "atypia"])
+def test_shipped_recipes_for_laptops_leave_it_to_the_hardware(name: str) -> None:
+    assert load_recipe(name)[1].precision == "auto"

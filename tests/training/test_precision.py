@@ -5,14 +5,25 @@ import torch
 
 from atypia.training.epochs.precision import autocast_dtype, precision_on
 from atypia.training.recipe import load_recipe
+from atypia.training.schema import NetworkRecipe
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
+INTEL, AMD = {"cpu_name": "Intel Xeon", "avx512_bf16": True}, {"cpu_name": "AMD EPYC", "avx512_bf16": True}
+
+
 @pytest.mark.parametrize(
-    ("told", "want"), [({"amx_bf16": True}, "bf16"), ({"amx_bf16": False, "avx512_bf16": True}, "fp32"), ({}, "fp32")]
+    ("told", "want"),
+    [
+        (INTEL, "fp32"),
+        (INTEL | {"amx_bf16": True}, "bf16"),
+        (AMD, "bf16"),
+        (AMD | {"avx512_bf16": False}, "fp32"),
+        ({}, "fp32"),
+    ],
 )
-def test_a_processor_is_asked(monkeypatch: pytest.MonkeyPatch, told: dict[str, bool], want: str) -> None:
+def test_a_processor_is_asked(monkeypatch: pytest.MonkeyPatch, told: dict[str, object], want: str) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
     assert precision_on(CPU, "auto") == want
     assert autocast_dtype("auto", CPU) == (torch.bfloat16 if want == "bf16" else None)
@@ -37,4 +48,5 @@ def test_what_was_requested_is_taken(device: torch.device) -> None:
 
 @pytest.mark.parametrize("name", ["lora", "adapt", "atypia"])
 def test_shipped_recipes_for_laptops_leave_it_to_the_hardware(name: str) -> None:
-    assert load_recipe(name)[1].precision == "auto"
+    recipe = load_recipe(name)[1]
+    assert isinstance(recipe, NetworkRecipe) and recipe.precision == "auto"

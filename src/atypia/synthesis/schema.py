@@ -149,7 +149,7 @@ class GeneratorRecipe(StrictModel):
         pretrain: First stage, without labels.
         finetune: Second stage, on the labelled training part of a fold.
         turns: Whether figures are trained in all eight flips and quarter turns.
-        precision: ``auto`` uses bf16 on a GPU that has it and on a CPU with AMX, else fp32.
+        precision: ``auto`` uses bf16 where the hardware multiplies in it (GPU, AMX, AMD with AVX-512), else fp32.
         channels_last: Memory layout of the autoencoder.
         compile: Whether the denoiser is compiled for training.
         checkpointing: Whether activations of the denoiser are recomputed instead of stored.

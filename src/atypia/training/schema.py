@@ -183,7 +183,7 @@ class NetworkRecipe(RecipeBase):
     A method is used if its section is given; ``terms`` are added to the main loss, and each is changed by its
     name: ``--set terms.irm.weight=10``.
     ``fill``: what spatial augmentation shows beyond the border of the crop: its reflection, or black.
-    ``precision``: ``auto`` takes bf16 on a GPU that has it and on a CPU with AMX, which multiplies in it, else fp32.
+    ``precision``: ``auto`` takes bf16 where the hardware multiplies in it (GPU, AMX, AMD with AVX-512), else fp32.
     ``init``: a bundle's folder or a shipped model's name, whose network training begins with (adaptation full).
     """
 

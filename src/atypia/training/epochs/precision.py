@@ -12,7 +12,8 @@ from atypia.training.sections import Precision
 def precision_on(device: torch.device, precision: Precision) -> Literal["fp32", "bf16"]:
     """The precision itself; for ``auto`` bf16 if the device multiplies in it, else fp32.
 
-    A CPU does with AMX. On one with only AVX-512's instructions for bf16, a step takes twice as long in bf16 as in fp32.
+    A CPU does with AMX, and AMD's do with AVX-512 (a LoRA step in fp32 takes 1.3 times as long there). On an Intel Xeon that has
+    AVX-512's instructions for bf16 but not AMX, the step takes twice as long in bf16 as in fp32 (docs/results/speed.md).
 
     Examples:
         >>> precision_on(torch.device("cpu"), "bf16")
@@ -33,4 +34,5 @@ def _multiplies_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported()
     # Only newer versions of torch tell; where none does, fp32 is taken, which no hardware is bad at.
     told = getattr(torch.cpu, "get_capabilities", dict)()
-    return device.type == "cpu" and bool(told.get("amx_bf16"))
+    by_vector = told.get("avx512_bf16") and "amd" in str(told.get("cpu_name", "")).lower()
+    return device.type == "cpu" and bool(told.get("amx_bf16") or by_vector)

@@ -191,6 +191,7 @@ def test_each_missing_set_is_told_and_rows_differ_though_what_makes_their_figure
         ({"colour": 1}, r"`colour` is not a known key; known here: name, summary"),
         ({"data": {"train": {"open": "a", "phantom": {"n": 3}}}}, "exactly one of `open` and `phantom`"),
         ({"data": {"train": {"open": "a", "where": {"hue": ["x"]}}}}, "no such column to select by: hue"),
+        ({"data": {"train": "a", "allow": ["case-across-part"]}}, "did you mean case-across-parts"),
         ({"factors": [{"name": "a", "levels": [{"label": "x"}, {"label": "x"}]}]}, "levels of a must differ, 'x'"),
         ({"baseline": "nobody"}, r"`baseline` must be one of network, probe, got nobody"),
         ({"models": [{"recipe": "probe"}, {"recipe": "probe"}]}, r"`label` must be different in every row"),

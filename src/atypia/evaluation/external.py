@@ -15,7 +15,7 @@ from atypia.base import runs
 from atypia.base.artifacts import lock
 from atypia.base.errors import AbsentError, AtypiaError, InputError, count_noun, must
 from atypia.base.process.progress import Progress, silent
-from atypia.data.audit.findings import AuditFinding, raise_leakage
+from atypia.data.audit.findings import SAME_FIGURES, AuditFinding, raise_leakage
 from atypia.data.audit.report import check_pair, check_pair_names
 from atypia.data.crops.shifted import shifted_store
 from atypia.data.crops.store import CropStore, open_store
@@ -292,7 +292,7 @@ def _check_same_data(bundle: Bundle, manifest: Manifest, allow: Iterable[str]) -
     """Refuses to test a lone bundle on the figures that it was trained on, even under another name."""
     if bundle.training.get("data_fingerprint") != manifest.fingerprint:
         return []
-    found = AuditFinding("figure-across-sets", f"{bundle.name} was trained on the figures of {manifest.name}")
+    found = AuditFinding(SAME_FIGURES, f"{bundle.name} was trained on the figures of {manifest.name}")
     return raise_leakage([found], allow, f"testing {bundle.name} on {manifest.name}")
 
 

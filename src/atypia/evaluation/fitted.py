@@ -17,7 +17,7 @@ import numpy.typing as npt
 from atypia.base import runs
 from atypia.base.errors import AtypiaError, count_noun
 from atypia.data.audit.contamination import named_contamination
-from atypia.data.audit.findings import AuditFinding
+from atypia.data.audit.findings import SAME_FIGURES, AuditFinding
 from atypia.data.audit.hashes import dihedral_hash
 from atypia.data.crops.store import CropStore
 from atypia.data.manifest import Manifest
@@ -30,7 +30,6 @@ HASHES: Final = "figure_hashes"
 DIGITS: Final = 16
 CV: Final = "cross-validation"
 """Folder beside an adapted bundle, with the figures that it learned."""
-SAME: Final = "figure-across-sets"
 FIGURES: Final = ("learned figure", "learned figures")
 
 
@@ -67,14 +66,14 @@ def fitted_findings(bundle: Bundle, manifest: Manifest, store: CropStore) -> lis
         name, hashes = str(facts["data"]), facts.get(HASHES)
         known = set(hashes) & set(figure_hashes(store)) if isinstance(hashes, list | tuple) else set()
         if facts["data_fingerprint"] == manifest.fingerprint:
-            found.append(AuditFinding(SAME, f"{bundle.name} was {key} by the figures of {manifest.name}"))
+            found.append(AuditFinding(SAME_FIGURES, f"{bundle.name} was {key} by the figures of {manifest.name}"))
         elif known:
             said = f"{manifest.name} holds {count_noun(len(known), *FIGURES)} by which {bundle.name} was {key} ({name})"
-            found.append(AuditFinding(SAME, said, facts={"n": len(known)}))
+            found.append(AuditFinding(SAME_FIGURES, said, facts={"n": len(known)}))
         elif key == ADAPTED:
             # Of a bundle without hashes the name alone tells; with them a set of the same name may be another one.
             named = named_contamination(name, manifest)
-            found += [one for one in named if hashes is None or one.code != SAME]
+            found += [one for one in named if hashes is None or one.code != SAME_FIGURES]
     return found
 
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from atypia.base import records as r
 from atypia.base.errors import AtypiaError, count_noun
-from atypia.data.audit.findings import AuditFinding
+from atypia.data.audit.findings import SAME_FIGURES, AuditFinding
 from atypia.data.manifest import Manifest
 
 POSITION_TOLERANCE_PX = 1.0
@@ -199,7 +199,7 @@ def named_contamination(train: str, manifest: Manifest) -> list[AuditFinding]:
     for first, second in product(train.split("+"), datasets(manifest)):
         if first == second:
             message = f"{manifest.name} holds {second}, on which the classifier was trained"
-            findings.append(AuditFinding("figure-across-sets", message, facts={"sets": [first, second]}))
+            findings.append(AuditFinding(SAME_FIGURES, message, facts={"sets": [first, second]}))
         elif overlap := known_overlap(first, second):
             message = f"{first} and {second}: {overlap.words} ({overlap.source})"
             findings.append(AuditFinding("known-contamination", message, facts={"sets": [first, second]}))

@@ -19,6 +19,9 @@ WARNING: Final = "warning"
 INFO: Final = "info"
 SEVERITIES: Final = (ERROR, WARNING, INFO)
 
+SAME_FIGURES: Final = "figure-across-sets"
+"""The code by which a test on training figures is refused, whatever finds them."""
+
 CODES: Final[Mapping[str, tuple[str, str]]] = {
     # Images.
     "missing-image": (ERROR, "a file named in the table is missing"),
@@ -38,7 +41,7 @@ CODES: Final[Mapping[str, tuple[str, str]]] = {
     "near-within-set": (WARNING, "crops that show the same picture, slightly altered"),
     "conflicting-labels": (ERROR, "crops with the same pixels carry different labels: at least one is wrong"),
     # Between sets, which may be training and test data.
-    "figure-across-sets": (ERROR, "the same figure is in both sets"),
+    SAME_FIGURES: (ERROR, "the same figure is in both sets"),
     "case-across-sets": (ERROR, "the same case is in both sets"),
     "identical-across-sets": (ERROR, "the same pixels are in both sets"),
     "turned-across-sets": (ERROR, "the same pixels, flipped or rotated, are in both sets"),

@@ -11,7 +11,7 @@ from atypia.base import records as r
 from atypia.base.errors import count_noun
 from atypia.data.audit.contamination import datasets, known_contamination
 from atypia.data.audit.duplicates import Pixels, across_findings, case_scope, file_copies, find_copies
-from atypia.data.audit.findings import ERROR, AuditFinding
+from atypia.data.audit.findings import ERROR, SAME_FIGURES, AuditFinding
 from atypia.data.audit.provenance import generator_records
 from atypia.data.manifest import Manifest
 
@@ -34,7 +34,7 @@ def pair_findings(
         copies = file_copies(pair)
     else:
         copies = find_copies([Pixels.of_store(m, s) for m, s in zip(pair, stores, strict=True)], near=False)
-    if not any(finding.code == "figure-across-sets" for finding in findings):
+    if not any(finding.code == SAME_FIGURES for finding in findings):
         # The same figures have the same pixels: do not report them twice.
         findings += across_findings(copies, pair)
     return findings
@@ -104,7 +104,7 @@ def shared_rows(a: Manifest, b: Manifest, root: Path | None = None) -> list[Audi
     same = _same_figures(a, b)
     if same:
         message = f"{a.name} and {b.name} share {count_noun(len(same), 'figure')}"
-        findings.append(AuditFinding("figure-across-sets", message, tuple(same), {"n": len(same)}))
+        findings.append(AuditFinding(SAME_FIGURES, message, tuple(same), {"n": len(same)}))
     same_rows = set(same)
     other_sets = {dataset for dataset in datasets(b) if _contradicted(a, b, dataset)}
     cases: dict[str, set[str]] = {"certain": set(), "by name": set()}

@@ -36,7 +36,6 @@ from atypia.evaluation.external import check_set, open_target
 from atypia.evaluation.fitted import ADAPTED, CV, HASHES, figure_hashes
 from atypia.inference.bundles.bundle import Bundle, load_bundle
 from atypia.inference.bundles.calibration import Floats
-from atypia.inference.bundles.decision import Verdicts
 from atypia.inference.classifier import find_model
 from atypia.inference.export.compact import whole
 from atypia.inference.export.derived import check_new
@@ -257,15 +256,16 @@ def _judged(
     begin: _Begin, job: TrainingRequest, split: Split, to_keep: KeptSet | None, progress: Progress, notes: tuple[str, ...]
 ) -> Adaptation:  # fmt: skip
     manifest, tuned = job.manifest, [load_bundle(job.out / fold.name / runs.BUNDLE) for fold in split.folds]
-    store = open_store(manifest, begin.geometry)
+    store, every = open_store(manifest, begin.geometry), np.arange(len(manifest))
     parts = [manifest.rows_of(fold.val) for fold in split.folds]
-    found = {}
-    for share in SHARES:
+    initial = _outputs(begin.bundle, store, every, job.device)
+    found: dict[float, list[Floats]] = {}
+    for done, share in enumerate(SHARES):
         found[share] = [
-            _logits(begin, between(begin.bundle, bundle, share), store, rows, job.device)
+            _outputs(between(begin.bundle, bundle, share), store, rows, job.device)[0] if share else initial[0][rows]
             for bundle, rows in zip(tuned, parts, strict=True)
         ]
-        progress(SHARES.index(share) + 1, len(SHARES), "shares of the tuned weights compared")
+        progress(done + 1, len(SHARES), "shares of the tuned weights compared")
     rows = np.concatenate(parts)
     labels, cases = manifest.labels[rows] == 1, manifest.cases[rows]
     chosen = [_best_share(found, parts, manifest.labels, without=fold) for fold in range(len(parts))]
@@ -275,9 +275,11 @@ def _judged(
     share = _best_share(found, parts, manifest.labels)
     final = between(begin.bundle, mean_of(tuned), share)
     gain = _differences(labels, two, one, cases, METRICS, job.seed)
-    pair = (begin.bundle, final)
-    written = _both(_verdicts(pair, store, np.arange(len(manifest)), job.device), manifest.labels)
-    forgotten, refused = ({}, None) if to_keep is None else _forgotten(pair, to_keep, job)
+    written = (
+        judged(decision.apply(*initial), manifest.labels),
+        judged(decision.apply(*_outputs(final, store, every, job.device)), manifest.labels),
+    )
+    forgotten, refused = ({}, None) if to_keep is None else _forgotten((begin.bundle, final), to_keep, job)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UndefinedMetricWarning)
         before, after = (metric_intervals(labels, p, cases, METRICS, Bootstrap(seed=job.seed)) for p in (one, two))
@@ -309,31 +311,13 @@ def _judged(
     return report
 
 
-def _verdicts(
-    pair: tuple[Bundle, Bundle], store: CropStore, rows: npt.NDArray[np.int64], device: str
-) -> tuple[Verdicts, Verdicts]:
-    """What the initial and the new network's logits and features come to by the initial model's decision."""
+def _outputs(bundle: Bundle, store: CropStore, rows: npt.NDArray[np.int64], device: str) -> tuple[Floats, Floats]:
+    """A network's logits and features."""
     from atypia.inference.networks import device_of
     from atypia.inference.runtimes.torch_runtime import TorchRuntime
 
-    def by(bundle: Bundle) -> Verdicts:
-        return pair[0].decision.apply(*TorchRuntime(bundle, None, device_of(device)).run_rows(store.crops, rows))
-
-    return by(pair[0]), by(pair[1])
-
-
-def _both(verdicts: tuple[Verdicts, Verdicts], labels: npt.NDArray[np.int8]) -> tuple[SetVerdicts, SetVerdicts]:
-    return judged(verdicts[0], labels), judged(verdicts[1], labels)
-
-
-def _logits(begin: _Begin, bundle: Bundle, store: CropStore, rows: npt.NDArray[np.int64], device: str) -> Floats:
-    from atypia.inference.crops import DeviceCrops, Frame
-    from atypia.inference.networks import device_of, load_network
-
-    where = device_of(device)
-    network = load_network(bundle).to(where)
-    crops = DeviceCrops(store.crops, begin.spec.entry, Frame(begin.spec.input_px, begin.spec.view), where)
-    return crops.logits(network, rows)
+    logits, features = TorchRuntime(bundle, None, device_of(device)).run_rows(store.crops, rows)
+    return logits.astype(np.float64), features.astype(np.float64)
 
 
 def _best_share(
@@ -370,7 +354,9 @@ def _forgotten(
 ) -> tuple[dict[str, Interval], str | None]:
     """Gains on the set to keep, and that much more of it is refused."""
     manifest = kept.manifest.take(kept.rows)
-    verdicts = _verdicts(pair, kept.store, kept.rows, job.device)
+    decision = pair[0].decision
+    verdicts = [decision.apply(*_outputs(bundle, kept.store, kept.rows, job.device)) for bundle in pair]
     one, two = (PredictedLabels(v.p, v.decision) for v in verdicts)
     gain = _differences(manifest.labels == 1, two, one, manifest.cases, ("balanced_accuracy", "auroc"), job.seed)
-    return gain, refusals(*_both(verdicts, manifest.labels), "the set to keep's")
+    was, new = (judged(v, manifest.labels) for v in verdicts)
+    return gain, refusals(was, new, "the set to keep's")

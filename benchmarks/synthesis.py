@@ -129,7 +129,7 @@ def training(name: str, device: str, batch: int | None = None) -> dict[str, Any]
         if label == "compiled" and device == "cpu":
             continue
         own = load_generator_recipe(name, changes)[1]
-        from atypia.training.epochs.loop import autocast_dtype
+        from atypia.training.epochs.precision import autocast_dtype
 
         amp = autocast_dtype(own.precision, torch.device(device))
         part = denoiser_part(own, 64, device, amp)

@@ -37,8 +37,9 @@ from atypia.inference.crops import Frame
 from atypia.methods.network import Network, build_network
 from atypia.methods.sampler import Population
 from atypia.training.epochs.feed import Feed
-from atypia.training.epochs.loop import FoldPlan, Loop, autocast_dtype
+from atypia.training.epochs.loop import FoldPlan, Loop
 from atypia.training.epochs.objective import Objective
+from atypia.training.epochs.precision import precision_on
 from atypia.training.networks import network_spec
 from atypia.training.recipe import load_recipe
 from atypia.training.schema import NetworkRecipe
@@ -207,7 +208,7 @@ def cases(device: str = "cpu", plain: bool = True, overrides: tuple[str, ...] = 
             if device != "cpu":
                 line["images_per_s"] = round(1e3 / ms["loop"])
                 line["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
-            line["precision"] = str(autocast_dtype(recipe.precision, torch.device(device)) or "fp32")
+            line["precision"] = precision_on(torch.device(device), recipe.precision)
             found[f"{name} {backbone}"] = line
     return found
 

@@ -13,7 +13,7 @@ def precision_on(device: torch.device, precision: Precision) -> Literal["fp32", 
     """The precision itself; for ``auto`` bf16 if the device multiplies in it, else fp32.
 
     A CPU does with AMX, and AMD's do with AVX-512 (a LoRA step in fp32 takes 1.3 times as long there). On an Intel Xeon that has
-    AVX-512's instructions for bf16 but not AMX, the step takes twice as long in bf16 as in fp32 (docs/results/speed.md).
+    AVX-512's instructions for bf16 but not AMX, the step takes 1.7 times as long in bf16 as in fp32 (docs/results/speed.md).
 
     Examples:
         >>> precision_on(torch.device("cpu"), "bf16")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from atypia.splits.protocol import make_split
 from atypia.training.recipe import load_recipe
 from atypia.training.train import train
 from atypia.training.trainer import TrainingRequest
+from atypia.workflows import average as workflow
 from atypia.workflows.average import average
 from atypia.workflows.laboratory.drift import training_look
 
@@ -169,3 +171,17 @@ def test_an_average_that_ranks_otherwise_than_its_members_is_refused(labs: Path)
     np.testing.assert_allclose(changed.tensors["head.weight"], 3 * bundle.tensors["head.weight"], rtol=1e-6)
     with pytest.raises(InputError, match="began at the same weights"):
         rescaled(bundle, z, -z)
+
+
+def test_a_network_counts_once_and_each_figure_that_decides_is_read(
+    labs: Path, phantom: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = Path(shutil.copytree(labs, tmp_path / "copied"))
+    for twice in ([labs, labs], [labs, copied]):
+        with pytest.raises(InputError, match=r"each named once, got (labs|copied)/.*, which is labs/"):
+            average([labs], tmp_path / "mean", weights_of=twice)
+    store = open_store(phantom, load_bundle(next(labs.glob("*/bundle"))).geometry)
+    gone = replace(store, usable=np.arange(len(phantom)) != 5)
+    monkeypatch.setattr(workflow, "open_store", lambda *_, **__: gone)
+    with pytest.raises(DataError, match="1 figure of the test parts cannot be read any more"):
+        average([labs], tmp_path / "mean")

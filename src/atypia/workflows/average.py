@@ -139,9 +139,9 @@ def average(
         less than those of ``weights_of``.
 
     Raises:
-        InputError: There are fewer than two runs, they cannot be averaged, ``out`` exists, or two members have a figure
-            of their parts in common.
-        DataError: A training is damaged, or the trainings are of different figures.
+        InputError: There are fewer than two runs, one is there twice, they cannot be averaged, ``out`` exists, or two members
+            have a figure of their parts in common.
+        DataError: A training is damaged, the trainings are of different figures, or a figure that decides can no longer be read.
         AbsentError: The backbone's weights are not here.
     """
     from atypia.inference.runtimes.torch_runtime import TorchRuntime
@@ -159,11 +159,17 @@ def average(
     if len(set(ids)) != len(ids):
         fix = "pass --decide-on val, or trainings whose parts do not overlap"
         raise InputError(must(f"{part} parts", "of different figures", "a figure that two members share", fix))
+    _check_once(averaged_runs)
     place = {figure: row for row, figure in enumerate(manifest.ids)}
     store = open_store(manifest, plain.geometry)
     usable = np.flatnonzero(store.usable)
     labels = np.array([-1 if label is None else label for label in manifest.table[r.LABEL].to_pylist()])
     own = [np.array([place[figure] for figure in one.ids]) for one in members]
+    if lost := int(np.count_nonzero(~store.usable[np.concatenate(own)])):
+        fix = "put their images back, or train again without them"
+        raise DataError(
+            f"{manifest.name}: {count_noun(lost, 'figure')} of the {part} parts cannot be read any more; fix: {fix}"
+        )
     compared = generator(0, "logit scale").permutation(len(usable))[:SCALED_ON]
     # The networks' logits: a member's own predictions may be calibrated already.
     held_parts, compared_parts = [], []
@@ -229,6 +235,15 @@ def _members(folders: list[Path], part: str | None, manifest: Manifest | None = 
     if manifest is None or len(members) < 2:
         raise InputError(must("trainings", "at least two complete runs", len(members), "train more folds"))
     return manifest, members
+
+
+def _check_once(averaged_runs: list[_Member]) -> None:
+    """Refuses one network under two names: it would count twice."""
+    first: dict[str, str] = {}
+    for one in averaged_runs:
+        if same := first.get(one.bundle.fingerprint):
+            raise InputError(must("trainings", "each named once", f"{one.name}, which is {same}", "leave one out"))
+        first[one.bundle.fingerprint] = one.name
 
 
 def _judged(

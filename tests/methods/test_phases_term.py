@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -177,6 +178,21 @@ def test_a_fold_without_phases_or_domains_is_refused_before_any_is_trained(tmp_p
         with pytest.raises(InputError, match=expected):
             train_folds(TrainingRequest(recipe_name, made, part, split, tmp_path / name))
         assert not list((tmp_path / name).glob("fold-*/"))
+
+
+def test_a_fold_of_one_class_is_refused_before_any_is_trained(tmp_path: Path) -> None:
+    phantom = cached_phantom(48, 3)
+    split = make_split("kfold", phantom, 0, folds=2)
+    first, last = split.folds
+    normal = tuple(figure for figure in last.train if not phantom.labels[phantom.rows_of([figure])[0]])
+    few = ["backbone=tiny-cnn", "input_px=32", "epochs=1", "pretrained=false", "select.best=false"]
+    name, made = load_recipe("full", few)
+    job = TrainingRequest(
+        name, made, phantom, replace(split, folds=(first, replace(last, train=normal)), positives={}), tmp_path
+    )
+    with pytest.raises(InputError, match=r"of both classes for sampler .*, got no positive"):
+        train_folds(job)
+    assert not list(tmp_path.glob("fold-*/"))
 
 
 def test_a_training_learns_them(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from atypia.inference.classifier import named_model
 from atypia.inference.crops import Frame
 from atypia.inference.export.compact import whole
 from atypia.inference.networks import device_of
-from atypia.methods.catalogue import TERMS
+from atypia.methods.catalogue import SAMPLERS, TERMS
 from atypia.methods.network import NetworkSpec, build_network, check_spec
 from atypia.methods.options import TermOptions
 from atypia.methods.term import PHASES, NamedPhases
@@ -239,7 +239,12 @@ class NetworkTrainer:
     def _check_parts(self, fold: Fold) -> None:
         _, labels, _ = self.parts.validation(fold, derive_seed(self.job.seed, fold.name))
         check_validation(self.recipe, fold.name, len(labels), len(np.unique(labels)))
-        check_domains(self.recipe, self.parts.population(fold.train)[1], f"training part of {fold.name}")
+        population, domains = self.parts.population(fold.train)
+        check_domains(self.recipe, domains, f"training part of {fold.name}")
+        options = self.recipe.sampler
+        _ = SAMPLERS[options.name](
+            options, population, self.job.seed, self.recipe.batch_size
+        )  # refuses a lacking class
         self.phases(fold)
 
     def fit(self, folds: Sequence[Fold], run_ids: Mapping[str, str], progress: Progress) -> Iterator[TrainedFold]:

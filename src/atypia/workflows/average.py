@@ -43,6 +43,7 @@ SCALED_ON: Final = 512
 ROWS_READ: Final = 512
 """Stored crops that are read at once."""
 PARTS: Final = (runs.TEST, runs.VALIDATION)
+DECIDE_ON_VALIDATION: Final = "pass --decide-on validation (part='val')"
 AVERAGE: Final = "average"
 """Recipe that an averaged bundle's facts name; what it is an average of stands under ``of``."""
 
@@ -157,7 +158,8 @@ def average(
     plain = average_bundles([one.bundle for one in averaged_runs], members[0].bundle.decision, name or folder.name)
     ids = [figure for one in members for figure in one.ids]
     if len(set(ids)) != len(ids):
-        fix = "pass --decide-on val, or trainings whose parts do not overlap"
+        other = f"{DECIDE_ON_VALIDATION}, or " if part == runs.TEST else ""
+        fix = f"{other}name trainings whose parts do not overlap; further ones can give weights (--weights-of)"
         raise InputError(must(f"{part} parts", "of different figures", "a figure that two members share", fix))
     _check_once(averaged_runs)
     place = {figure: row for row, figure in enumerate(manifest.ids)}
@@ -227,7 +229,7 @@ def _members(folders: list[Path], part: str | None, manifest: Manifest | None = 
             table, _ = read_predictions(run / runs.PREDICTIONS)
             own = table.filter(np.array([one == part for one in table[r.PART].to_pylist()]))
             if part is not None and not own.num_rows:
-                fix = "pass --decide-on val" if part == runs.TEST else "train with a validation part"
+                fix = DECIDE_ON_VALIDATION if part == runs.TEST else "train with a validation part"
                 raise InputError(must(str(run), f"with a part {part}", "none", fix))
             seen = frozenset((*fold.train, *(fold.val if part == runs.TEST else ())))
             ids = tuple(own[r.FIGURE_ID].to_pylist())

@@ -20,6 +20,8 @@ from atypia.review.figures.figures import ReviewFigures
 from atypia.statistics.error_rates import KnownErrors
 from atypia.statistics.reviewed import ReviewedCounts
 
+ROUNDED: Final = 1e-6
+"""Distance up to which a threshold in results is the model's: a CSV holds six decimals."""
 NO_MODEL: Final = "the probabilities are not those of one named model, so its errors are not known"
 
 
@@ -41,7 +43,15 @@ def errors_of(figures: ReviewFigures, model: str | Path | None = None) -> KnownE
     found = model_of(figures, model)
     if isinstance(found, str):
         return KnownErrors(None, None, found)
-    return errors_at(replace(found[1].decision, threshold=figures.threshold))
+    decision, given = found[1].decision, figures.threshold
+    nearest = min((decision.threshold, *decision.points.values()), key=lambda own: abs(own - given))
+    if abs(nearest - given) <= ROUNDED:
+        return errors_at(replace(decision, threshold=nearest))
+    known = errors_at(replace(decision, threshold=given))
+    if known.errors is None:
+        return known
+    apart = f"; the results' threshold, {given:.3g}, is none of this model's: it was chosen, or another model has the same name"
+    return replace(known, words=known.words + apart)
 
 
 def model_of(figures: ReviewFigures, model: str | Path | None = None) -> tuple[str, Bundle] | str:

@@ -17,11 +17,10 @@ from atypia.reports.case.whole import WholeRate, whole_rate
 from atypia.review.decisions.state import DecisionState
 from atypia.review.decisions.words import IS_ATYPICAL, IS_NORMAL, IS_NOT_MITOSIS, code_of
 from atypia.review.figures.figures import ReviewFigures
+from atypia.review.figures.from_tables import SAME_THRESHOLD
 from atypia.statistics.error_rates import KnownErrors
 from atypia.statistics.reviewed import ReviewedCounts
 
-ROUNDED: Final = 1e-6
-"""Distance up to which a threshold in results is the model's: a CSV holds six decimals."""
 NO_MODEL: Final = "the probabilities are not those of one named model, so its errors are not known"
 
 
@@ -45,7 +44,7 @@ def errors_of(figures: ReviewFigures, model: str | Path | None = None) -> KnownE
         return KnownErrors(None, None, found)
     decision, given = found[1].decision, figures.threshold
     nearest = min((decision.threshold, *decision.points.values()), key=lambda own: abs(own - given))
-    if abs(nearest - given) <= ROUNDED:
+    if abs(nearest - given) <= SAME_THRESHOLD:
         return errors_at(replace(decision, threshold=nearest))
     known = errors_at(replace(decision, threshold=given))
     if known.errors is None:

@@ -254,7 +254,7 @@ def main() -> None:
     parser.add_argument("--name", default="", help="what the prior is known from, for that file")
     asked = parser.parse_args()
     started = time.perf_counter()
-    labs = left_out(asked.runs)
+    labs = left_out(asked.runs, evaluations=True)
     tables = tables_of(labs, asked.draws, asked.seed)
     strength, table = best_strength(labs, asked.draws, asked.seed)
     prior = prior_of(labs, strength)

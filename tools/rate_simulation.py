@@ -190,7 +190,7 @@ def main() -> None:
         *simulated(asked.cases, asked.seed),
     ]
     if asked.runs:
-        labs = left_out(asked.runs)
+        labs = left_out(asked.runs, evaluations=True)
         out += [
             "",
             "| laboratory left out | run | atypical, normal | validation: sensitivity, specificity | there |",

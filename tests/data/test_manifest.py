@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from atypia.base.errors import AbsentError, DataError
 from atypia.data.crops.store import images_absent, open_store
 from atypia.data.images.geometry import CropGeometry
 from atypia.data.manifest import SCHEMA, Manifest, domain_name
+from atypia.workflows.laboratory.own_cases import with_cases
 
 
 def row(i: int, **changes: Any) -> dict[str, Any]:
@@ -108,6 +110,20 @@ def test_an_unknown_task_and_foreign_columns_are_refused() -> None:
         Manifest.from_rows(rows(), "set", task="phase")
     with pytest.raises(DataError, match="other columns than a manifest"):
         Manifest(pa.table({"a": [1]}), "set").validate()
+
+
+def test_a_name_is_one_however_its_characters_are_composed() -> None:
+    names = [unicodedata.normalize(form, "Fall ä") for form in ("NFC", "NFD")]
+    assert names[0] != names[1]
+    rows = [
+        {"figure_id": str(i), "dataset": "d", "image": f"{name}/x.png", "case_id": name, "scanner": name}
+        for i, name in enumerate(names)
+    ]
+    found = Manifest.from_rows(rows, "d")
+    assert set(found.cases.tolist()) == {names[0]} and len(set(found.table["domain"].to_pylist())) == 1
+    assert found.table["image"].to_pylist() == [f"{name}/x.png" for name in names], "files keep their names"
+    by_folder, _ = with_cases(Manifest.from_rows([{**rows[0]}, {**rows[1], "case_id": None}], "d"), "folder")
+    assert set(by_folder.cases.tolist()) == {names[0]}
 
 
 def test_the_task_words_the_label_error() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from atypia import train
+from atypia.base import records as r
 from atypia.base.errors import InputError
 from atypia.data.manifest import Manifest
 from atypia.data.phantom.dataset import cached_phantom
@@ -20,10 +22,15 @@ from atypia.methods.catalogue import TERMS
 from atypia.methods.network import Network, build_network
 from atypia.methods.term import NamedPhases, Setting
 from atypia.methods.terms.phases import Phases, PhasesOptions
+from atypia.splits.protocol import make_split
+from atypia.synthesis.model.conditions import condition_values
 from atypia.training.epochs.objective import Objective, StepInput
-from atypia.training.epochs.phases import phases_of
+from atypia.training.epochs.phases import phases_of, phases_told_apart
 from atypia.training.networks import network_spec
+from atypia.training.recipe import load_recipe
 from atypia.training.schema import NetworkRecipe
+from atypia.training.train import train as train_folds
+from atypia.training.trainer import TrainingRequest
 
 from .tiny import SIDE, recipe_with
 
@@ -127,6 +134,65 @@ def test_shares_are_those_of_the_figures_trained_on() -> None:
 def test_fewer_than_two_phases_are_refused(phases: list[list[str | None] | None]) -> None:
     with pytest.raises(InputError, match=r"at least two phases that raters named, got (none|ring)"):
         phases_of(named(phases), np.arange(2), 2)
+
+
+def test_one_phase_in_several_spellings_is_one() -> None:
+    spelled = named([["Ring-Shape", "ring shape"], ["RING_SHAPE", "plate"], ["ring shape", " Plate"], [""]])
+    found = phases_of(spelled, np.arange(4), 4)
+    assert found.names == (" Plate", "ring shape"), "the most frequent spelling; of equals the first"
+    assert found.shares[:3].tolist() == [[0, 1], [0.5, 0.5], [0.5, 0.5]] and bool(found.shares[3].isnan().all())
+    assert condition_values(spelled, "phase") == ["ring shape", None, None, None]
+
+
+def test_sets_that_name_phases_apart_are_told() -> None:
+    words = {
+        "a": ["NMF metaphase", "AMF other"],
+        "b": ["metaphase", "ring"],
+        "c": ["Ring", "tripolar"],
+        "d": [None, None],
+    }
+    rows = [
+        {"figure_id": f"{name}{i}", "dataset": name, "image": "x", "phase": [phase]}
+        for name, phases in words.items() for i, phase in enumerate(phases)
+    ]  # fmt: skip
+    said = phases_told_apart(Manifest.from_rows(rows, "pool"))
+    assert [text.partition(" name no phase alike")[0] for text in said] == ["a and b", "a and c"]
+
+
+def test_a_fold_without_phases_or_domains_is_refused_before_any_is_trained(tmp_path: Path) -> None:
+    phantom = cached_phantom(48, 3)
+    few = ["backbone=tiny-cnn", "input_px=32", "epochs=1", "pretrained=false", "select.best=false"]
+    first, last = make_split("kfold", phantom, 0, folds=2).folds
+    alone = set(first.train) - set(last.train)
+    for name, without, expected in (
+        ("phases", {r.PHASE}, "training part of fold-2, for the term phases` must be of at least two"),
+        ("coral", {r.DOMAIN, *r.DOMAIN_PARTS}, "training part of fold-[12]` must be of at least two domains for coral"),
+    ):
+        rows = [
+            {key: value for key, value in row.items() if row[r.FIGURE_ID] in alone or key not in without}
+            for row in phantom.table.to_pylist()
+        ]
+        part = Manifest.from_rows(rows, "part", phantom.task, phantom.root)
+        recipe_name, made = load_recipe("full", [*few, f"terms.{name}={{weight: 1}}"])
+        split = make_split("kfold", part, 0, folds=2)
+        with pytest.raises(InputError, match=expected):
+            train_folds(TrainingRequest(recipe_name, made, part, split, tmp_path / name))
+        assert not list((tmp_path / name).glob("fold-*/"))
+
+
+def test_a_fold_of_one_class_is_refused_before_any_is_trained(tmp_path: Path) -> None:
+    phantom = cached_phantom(48, 3)
+    split = make_split("kfold", phantom, 0, folds=2)
+    first, last = split.folds
+    normal = tuple(figure for figure in last.train if not phantom.labels[phantom.rows_of([figure])[0]])
+    few = ["backbone=tiny-cnn", "input_px=32", "epochs=1", "pretrained=false", "select.best=false"]
+    name, made = load_recipe("full", few)
+    job = TrainingRequest(
+        name, made, phantom, replace(split, folds=(first, replace(last, train=normal)), positives={}), tmp_path
+    )
+    with pytest.raises(InputError, match=r"of both classes for sampler .*, got no positive"):
+        train_folds(job)
+    assert not list(tmp_path.glob("fold-*/"))
 
 
 def test_a_training_learns_them(tmp_path: Path) -> None:

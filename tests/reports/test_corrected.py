@@ -85,5 +85,8 @@ def test_averages_of_networks_are_not_corrected() -> None:
 def test_a_prevalence_must_make_sense() -> None:
     with pytest.raises(InputError, match=r"prevalence.*must be between 0 and 1, got 20.*fix: give a share"):
         RateCorrection(KNOWN, 20)
-    with pytest.raises(InputError, match=r"prevalence.*must be left out.*fix: choose a model with a fitted decision"):
-        RateCorrection(KnownErrors(None, None, "nothing"), 0.2)
+    with pytest.raises(
+        InputError,
+        match=r"prevalence.*must be left out.*got the errors of an average of several networks or views are not recorded; fix: name one model with a fitted decision, and no average \(--tta",
+    ):
+        RateCorrection(KnownErrors(None, None, AVERAGED), 0.2)

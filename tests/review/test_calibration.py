@@ -16,9 +16,13 @@ from atypia.base.errors import InputError
 from atypia.cli.main import app
 from atypia.data.manifest import Manifest
 from atypia.data.phantom.dataset import write_phantom
+from atypia.inference.bundles.bundle import load_bundle
+from atypia.inference.classifier import find_model
+from atypia.inference.export.derived import save_derived
 from atypia.review.figures.figures import ReviewFigures
 from atypia.review.figures.opening import Opening, open_figures
-from atypia.workflows.laboratory.calibrate import calibrate
+from atypia.review.report.calibration import next_command
+from atypia.workflows.laboratory.calibrate import CALIBRATED, calibrate
 from atypia.workflows.laboratory.own_cases import with_cases
 from atypia.workflows.predict import predict_crops
 
@@ -74,6 +78,23 @@ def test_from_decisions_to_a_calibration(
     assert f"60 figures ({told['atypical']} atypical), {CASES} cases" in by_folder.stdout
     assert "balanced accuracy" in by_folder.stdout and f"are the {CASES} folders of their crops" in by_folder.stderr
     assert Path("my-lab").is_dir() == ("the threshold moves" in by_folder.stdout or "limits of" in by_folder.stdout)
+
+
+def test_of_a_calibrated_model_the_first_one_is_named(
+    laboratory: tuple[Path, Manifest], reviewing: Callable[..., Client]
+) -> None:
+    folder = laboratory[0]
+    first = load_bundle(find_model("atypia"))
+    facts = {"from": "atypia", "data": "old", "data_fingerprint": "0"}
+    mine = replace(first, name="my-lab", training={**first.training, CALIBRATED: facts})
+    place = save_derived(find_model("atypia"), mine, folder / "calibrated")
+    predict_crops(folder / "crops", place, mpp=0.25, out=folder / "again.parquet")
+    figures = open_figures(Opening((str(folder / "again.parquet"),)))
+    told = next_command(figures, reviewing(figures, "first").review.intake.decision_state, place)
+    assert told.command == "atypia calibrate atypia --on again-decided.parquet --out my-lab"
+    assert told.notes[0].startswith(
+        "my-lab is calibrated already; calibrate atypia, which it was made from, on all figures"
+    )
 
 
 def test_files_that_are_no_labelled_figures_name_the_way(

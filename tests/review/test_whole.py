@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from atypia.inference.classifier import Classifier
+from atypia.inference.bundles.bundle import load_bundle
+from atypia.inference.bundles.left_out import LEFT_OUT_KEY
+from atypia.inference.classifier import Classifier, find_model
+from atypia.inference.export.derived import save_derived
 from atypia.review.decisions.state import DecisionState
 from atypia.review.figures.figures import ReviewFigures
 from atypia.review.report.final import make_report
@@ -75,6 +79,22 @@ def test_the_model_is_found_by_its_name_or_nothing_is_said(shipped: ReviewFigure
     state = DecisionState(80)
     told = whole_of(scored, state, errors_of(scored))
     assert told is not None and not told.says and told.text.startswith("No rate of all 79 figures: the probabilities")
+
+
+def test_a_threshold_that_a_table_rounded_is_the_model_s_and_another_one_is_told(
+    shipped: ReviewFigures, tmp_path: Path
+) -> None:
+    first = load_bundle(find_model("atypia"))
+    facts = {key: value for key, value in first.decision.fitted.items() if key != LEFT_OUT_KEY}  # as most trainings'
+    mine = replace(first, name="mine", decision=replace(first.decision, fitted=facts))
+    place = save_derived(find_model("atypia"), mine, tmp_path / "mine")
+    for model, where in (("mine", place), ("atypia", None)):
+        exact = replace(shipped, models=(model,))
+        known = errors_of(exact, where)
+        assert known.errors is not None and "none of this model's" not in known.words
+        assert errors_of(replace(exact, threshold=round(first.threshold, 6)), where) == known
+    other = errors_of(replace(shipped, threshold=0.33))
+    assert other.errors is not None and "threshold, 0.33, is none of this model's" in other.words
 
 
 def test_server_and_report_say_the_same(shipped: ReviewFigures, reviewing: Callable[..., Client]) -> None:

@@ -8,6 +8,7 @@ from scipy.special import ndtri
 
 from atypia.base.errors import InputError
 from atypia.base.seeds import generator
+from atypia.statistics import reviewed
 from atypia.statistics.error_rates import ErrorRates
 from atypia.statistics.rates import corrected_rate, exact_interval
 from atypia.statistics.reviewed import ReviewedCounts, reviewed_rate
@@ -87,3 +88,23 @@ def test_the_interval_holds_the_rate_however_figures_were_chosen(order: str) -> 
         found = reviewed_rate(counts, ERRORS)
         held.append(found.low <= rate <= found.high)
     assert np.mean(held) >= 0.85
+
+
+@pytest.mark.parametrize(
+    ("decided", "called", "rest"),
+    [
+        ((2, 8), (90, 10), (80, 10)),
+        ((0, 5), (0, 100), (0, 95)),
+        ((0, 5), (3, 97), (3, 92)),
+        ((5, 35), (15, 85), (7, 53)),
+    ],
+)
+def test_the_ends_hardly_depend_on_the_draws(
+    monkeypatch: pytest.MonkeyPatch, decided: tuple[int, int], called: tuple[int, int], rest: tuple[int, int]
+) -> None:
+    known = ErrorRates(0.747, 0.871, (0.41, 0.35), freedom=3)  # as of four laboratories: long tails
+    found = reviewed_rate(ReviewedCounts(*decided, called, rest), known)
+    monkeypatch.setattr(reviewed, "SAMPLES", 2**21)
+    exact = reviewed_rate(ReviewedCounts(*decided, called, rest), known)
+    assert found.says == exact.says
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=0.004)

@@ -10,12 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from atypia.base import records as r
 from atypia.base import runs
 from atypia.base.errors import DataError, InputError
 from atypia.data.crops.store import open_store
 from atypia.data.manifest import Manifest
 from atypia.data.phantom.dataset import write_phantom
 from atypia.evaluation import laboratories
+from atypia.evaluation.external import evaluate, evaluate_shifted, open_target
 from atypia.evaluation.laboratories import left_out, prior_of
 from atypia.inference.bundles import left_out as left_out_records
 from atypia.inference.bundles.bundle import load_bundle
@@ -207,6 +209,33 @@ def test_a_training_on_everything_decides_by_the_laboratories_that_were_left_out
     assert {one.laboratory for one in records} <= set(domains.tolist()) and records
     table, _ = read_predictions(tmp_path / "all" / "all" / runs.PREDICTIONS)
     assert len(table) == 0  # every figure was trained on: there is nothing to predict honestly
+
+
+def test_laboratories_left_out_are_those_of_the_training_whatever_it_was_tested_on(
+    phantom: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(laboratories, "FEWEST_FIGURES", 3)  # the set is small
+    name, loaded = load_recipe("probe", ["backbone=tiny-cnn", "input_px=32", "geometry.out_px=32"])
+    split = make_split("lodo", phantom, 0)
+    train(TrainingRequest(name, loaded, phantom, split, tmp_path / "lodo"))
+    before = left_out([tmp_path / "lodo"])
+    target = open_target(tmp_path / "lodo")
+    other = write_phantom(tmp_path / "other", 48, seed=9, domains=["rose"], workers=1)
+    renamed = [{**row, r.DOMAIN: "elsewhere"} for row in other.table.to_pylist()]
+    _ = evaluate(target, Manifest.from_rows(renamed, "elsewhere", other.task, other.root))
+    blurred = Manifest.from_rows(
+        [{**row, r.FIGURE_ID: f"blurred {row[r.FIGURE_ID]}"} for row in phantom.table.to_pylist()],
+        "blurred",
+        phantom.task,
+        phantom.root,
+    )
+    _ = evaluate_shifted(target, blurred, "blur", {fold.name: phantom.rows_of(fold.test) for fold in split.folds})
+    after, more = left_out([tmp_path / "lodo"]), left_out([tmp_path / "lodo"], evaluations=True)
+    assert [one.laboratory for one in after] == [one.laboratory for one in before] and prior_of(after) == prior_of(
+        before
+    )
+    assert {one.laboratory for one in more} == {one.laboratory for one in before} | {"elsewhere"}
+    assert len(more) == len(before) + len(split.folds), "the same laboratory, blurred, is no further one"
 
 
 def test_a_training_with_laboratories_left_out_gives_a_prior(

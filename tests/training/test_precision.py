@@ -34,10 +34,23 @@ def test_a_torch_that_does_not_tell_takes_fp32(monkeypatch: pytest.MonkeyPatch) 
     assert precision_on(CPU, "auto") == "fp32"
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_a_gpu_is_asked(monkeypatch: pytest.MonkeyPatch, told: bool) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: told)
-    assert precision_on(GPU, "auto") == ("bf16" if told else "fp32")
+@pytest.mark.parametrize(
+    ("capability", "hip", "want"),
+    [
+        ((9, 0), None, "bf16"),
+        ((8, 0), None, "bf16"),
+        ((7, 5), None, "fp32"),
+        ((7, 0), None, "fp32"),
+        ((7, 0), "6.2", "bf16"),
+    ],
+)
+def test_a_gpu_that_emulates_bf16_takes_fp32(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], hip: str | None, want: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)  # as torch says of emulation too
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    assert precision_on(GPU, "auto") == want
 
 
 @pytest.mark.parametrize("device", [CPU, GPU])

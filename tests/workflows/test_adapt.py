@@ -24,6 +24,7 @@ from atypia.inference.bundles.bundle import Bundle, load_bundle
 from atypia.inference.bundles.decision import Verdicts
 from atypia.inference.classifier import Classifier
 from atypia.inference.export.compact import whole
+from atypia.methods.network import NetworkSpec
 from atypia.splits.protocol import make_split
 from atypia.statistics.intervals import Interval
 from atypia.training.recipe import load_recipe
@@ -228,6 +229,23 @@ def test_crops_of_which_some_state_no_scale_are_refused(first: Path, phantom: Ma
         sets.own_geometry(bundle, mixed)
     on_slide = of([{**rows[0], r.MPP: None, r.X_PX: 9.0, r.Y_PX: 9.0}, *rows[1:]])
     assert sets.own_geometry(bundle, on_slide).side_um == 8.0, "the slide states it"
+
+
+def test_changes_of_the_recipe_are_kept_and_those_of_the_model_refused(first: Path, tmp_path: Path) -> None:
+    bundle = load_bundle(first)
+    assert bundle.network is not None
+    place = Path(shutil.copytree(first, tmp_path / "Größe: ä, {b} 😀"))
+    begin = workflow._Begin(place, bundle, NetworkSpec.from_dict(bundle.network), bundle.geometry, [])
+    (plain,) = workflow._recipe(begin, []).terms
+    assert (plain.name, plain.weight, plain.teachers) == ("distillation", 1, (str(place.resolve()),))
+    stronger, added = workflow._recipe(begin, ["terms.distillation.weight=5", "terms.phases={weight: 0.2}"]).terms
+    assert (stronger.weight, stronger.teachers, stronger.warmup_epochs) == (5, plain.teachers, 0)
+    assert (added.name, added.weight) == ("phases", 0.2)
+    for change in ("head.dropout=0.5", "input_px=224", "geometry.side_um=64", "adaptation=lora", "decision={}"):
+        with pytest.raises(
+            InputError, match=f"of what the initial model does not decide, got {change.split('=')[0].split('.')[0]};"
+        ):
+            adapt(first, "nothing.csv", tmp_path / "no", overrides=["epochs=1", change])
 
 
 def test_what_cannot_be_adapted_is_refused(first: Path, phantom: Manifest, tmp_path: Path) -> None:

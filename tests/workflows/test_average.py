@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from atypia.base import runs
 from atypia.base.errors import DataError, InputError
+from atypia.cli.average import PARTS
 from atypia.data.crops.store import open_store
 from atypia.data.manifest import Manifest
 from atypia.data.phantom.dataset import write_phantom
@@ -25,6 +28,7 @@ from atypia.splits.protocol import make_split
 from atypia.training.recipe import load_recipe
 from atypia.training.train import train
 from atypia.training.trainer import TrainingRequest
+from atypia.workflows import average as workflow
 from atypia.workflows.average import average
 from atypia.workflows.laboratory.drift import training_look
 
@@ -152,7 +156,9 @@ def test_what_has_no_mean_is_refused(labs: Path, phantom: Manifest, tmp_path: Pa
     batch_norms = trained(phantom, tmp_path / "cnn", "tiny-cnn", "full", "pretrained=false")
     with pytest.raises(InputError, match="without batch norms"):
         average([batch_norms], tmp_path / "mean")
-    with pytest.raises(InputError, match="of different figures, got a figure that two members share"):
+    with pytest.raises(
+        InputError, match="of different figures, got a figure that two members share; fix: pass --decide-on validation"
+    ):
         average([labs, labs], tmp_path / "mean")
     with pytest.raises(InputError, match="a folder of `atypia train`"):
         average([tmp_path], tmp_path / "mean")
@@ -169,3 +175,22 @@ def test_an_average_that_ranks_otherwise_than_its_members_is_refused(labs: Path)
     np.testing.assert_allclose(changed.tensors["head.weight"], 3 * bundle.tensors["head.weight"], rtol=1e-6)
     with pytest.raises(InputError, match="began at the same weights"):
         rescaled(bundle, z, -z)
+
+
+def test_a_network_counts_once_and_each_figure_that_decides_is_read(
+    labs: Path, phantom: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = Path(shutil.copytree(labs, tmp_path / "copied"))
+    for twice in ([labs, labs], [labs, copied]):
+        with pytest.raises(InputError, match=r"each named once, got (labs|copied)/.*, which is labs/"):
+            average([labs], tmp_path / "mean", weights_of=twice)
+    store = open_store(phantom, load_bundle(next(labs.glob("*/bundle"))).geometry)
+    gone = replace(store, usable=np.arange(len(phantom)) != 5)
+    monkeypatch.setattr(workflow, "open_store", lambda *_, **__: gone)
+    with pytest.raises(DataError, match="1 figure of the test parts cannot be read any more"):
+        average([labs], tmp_path / "mean")
+
+
+def test_the_part_that_a_refusal_advises_is_one_that_the_command_takes() -> None:
+    told = re.findall(r"--decide-on (\w+) \(part='(\w+)'\)", workflow.DECIDE_ON_VALIDATION)
+    assert told == [(word, part) for word, part in PARTS.items() if part == runs.VALIDATION]

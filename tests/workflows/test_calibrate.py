@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from atypia.base.errors import DataError, InputError
+from atypia.data.manifest import Manifest
 from atypia.data.phantom.dataset import write_phantom
 from atypia.data.sources.opening import open_data
 from atypia.inference.bundles.bundle import load_bundle
@@ -182,13 +183,29 @@ def test_proposed_figures_are_spread_and_tell_no_opinion(shown, tmp_path: Path) 
     data = table(tmp_path / "pool.csv", [(p, 0 if i < 4 else "", f"=c{i}") for i, (p, _) in enumerate(shown)])
     assert propose("atypia", str(data), 8, tmp_path / "label.csv").figures == 8
     rows = list(csv.DictReader((tmp_path / "label.csv").open()))
-    assert set(rows[0]) == {"figure_id", "image", "x_px", "y_px", "case_id", "mpp", "label"}
+    assert set(rows[0]) == {"figure_id", "image", "x_px", "y_px", "case_id", "slide_id", "mpp", "label"}
     assert all(row["case_id"].startswith("'=c") for row in rows)  # no spreadsheet runs it as a formula
     assert {case[:2] for case in open_data(str(tmp_path / "label.csv")).table["case_id"].to_pylist()} == {"=c"}
     places = sorted([path for path, _ in shown].index(row["image"]) for row in rows)
     assert places[0] >= 4 and places[-1] > 38 and max(np.diff(places)) < 14
     with pytest.raises(InputError, match=r"ending in \.csv"):
         propose("atypia", str(data), 8, tmp_path / "label.txt")
+
+
+def test_proposed_figures_keep_the_slide_that_stands_for_their_case(shown, tmp_path: Path) -> None:
+    rows = [
+        {"figure_id": str(i), "dataset": "pool", "image": Path(p).name, "slide_id": f"s{i % 3}"}
+        for i, (p, _) in enumerate(shown)
+    ]
+    pool = Manifest.from_rows(rows, "pool", root=Path(shown[0][0]).parent)
+    _ = propose("atypia", pool, 8, tmp_path / "label.csv")
+    found = open_data(str(tmp_path / "label.csv"))
+    of = dict(zip(pool.ids, pool.cases.tolist(), strict=True))
+    assert found.cases.tolist() == [of[figure] for figure in found.ids] and set(of.values()) == {
+        "slide:s0",
+        "slide:s1",
+        "slide:s2",
+    }
 
 
 def test_only_onnx_files_get_other_metadata() -> None:

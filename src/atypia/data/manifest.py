@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -126,7 +127,7 @@ class Manifest:
 
         ``domain`` is derived from scanner, origin, species and tumour if it is not given.
         ``n_raters`` and ``soft_label`` are derived from ``votes`` if they are not given. Words for «not known» and
-        NaN, as data frames write them, become null in text columns: they never name a case.
+        NaN, as data frames write them, become null in text columns: they never name a case. A name's «ä» is one character.
 
         Raises:
             DataError: As :meth:`validate`, or a value has the wrong type.
@@ -389,7 +390,7 @@ def _known(column: str, value: Any) -> Any:
         return value
     if isinstance(value, float) and math.isnan(value):
         return None
-    return cleaned_text(value) if isinstance(value, str) else value
+    return cleaned_text(unicodedata.normalize("NFC", value)) if isinstance(value, str) else value
 
 
 def _absolute(manifest: Manifest) -> pa.Table:

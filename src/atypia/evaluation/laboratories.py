@@ -41,12 +41,16 @@ class LeftOutLaboratory:
     figures: Own
 
 
-def left_out(folders: Iterable[Path]) -> list[LeftOutLaboratory]:
+def left_out(folders: Iterable[Path], evaluations: bool = False) -> list[LeftOutLaboratory]:
     """Laboratories that trainings below these folders left out, by run and name.
 
-    Of a training with protocol ``lodo`` these are the test parts of its folds; of any training also the domains of its
-    evaluations on other sets. Runs without a validation part of both classes are passed over, and laboratories with
+    Of a training with protocol ``lodo`` these are the test parts of its folds. Runs without a validation part of both classes are passed over, and laboratories with
     fewer than :data:`atypia.inference.bundles.left_out.FEWEST_FIGURES` figures of a class.
+
+    Args:
+        folders: Trainings, folders of several, or studies.
+        evaluations: Whether the domains of their evaluations on other sets count, too: for studies of laboratories. A model's
+            record may not depend on what its judges happened to be tested on afterwards.
 
     Raises:
         InputError: There is none.
@@ -57,21 +61,26 @@ def left_out(folders: Iterable[Path]) -> list[LeftOutLaboratory]:
         # A training, several below one folder, or a study, whose runs are trainings.
         for place in sorted({path.parent for path in folder.glob(f"**/{runs.TRAINING}")} | {folder}):
             for run in (path.parent for path in sorted(place.glob(f"*/{runs.RUN}"))):
-                found += _of_run(place, run)
+                found += _of_run(place, run, evaluations)
     if not found:
         fix = "name the folder of `atypia train … --protocol lodo`"
         raise InputError(must("laboratories", "left out of a training", f"none in {', '.join(map(str, given))}", fix))
     return sorted(found, key=lambda one: (one.laboratory, one.run))
 
 
-def _of_run(training: Path, run: Path) -> list[LeftOutLaboratory]:
+def _of_run(training: Path, run: Path, evaluations: bool) -> list[LeftOutLaboratory]:
     table = read_predictions(run / runs.PREDICTIONS)[0]
     parts = np.array(table[r.PART].to_pylist())
     validation = _scores(table.filter(pa.array(parts == runs.VALIDATION)))
     if not _enough(validation):
         return []
     others = [table.filter(pa.array(parts == runs.TEST))]
-    others += [read_predictions(path)[0] for path in sorted(training.glob(f"{runs.EVALUATIONS}/*/{run.name}.parquet"))]
+    if evaluations:
+        tables = [
+            read_predictions(path)[0] for path in sorted(training.glob(f"{runs.EVALUATIONS}/*/{run.name}.parquet"))
+        ]
+        # Those of the same figures under a fixed change (blurred, restained) lie there too, as part `test`.
+        others += [table.filter(pa.array([p == runs.EXTERNAL for p in table[r.PART].to_pylist()])) for table in tables]
     seen = set(table.filter(pa.array(parts == runs.VALIDATION))[r.DOMAIN].to_pylist())
     found = []
     for other in others:

@@ -28,7 +28,7 @@ from atypia.inference.classifier import named_model
 from atypia.inference.crops import Frame
 from atypia.inference.export.compact import whole
 from atypia.inference.networks import device_of
-from atypia.methods.catalogue import TERMS
+from atypia.methods.catalogue import SAMPLERS, TERMS
 from atypia.methods.network import NetworkSpec, build_network, check_spec
 from atypia.methods.options import TermOptions
 from atypia.methods.term import PHASES, NamedPhases
@@ -36,8 +36,8 @@ from atypia.splits.split import Fold
 from atypia.training.epochs.answers import Figures, mean_answers
 from atypia.training.epochs.feed import Feed
 from atypia.training.epochs.loop import FoldPlan, LoopResult, run_fold
-from atypia.training.epochs.objective import IDLE, Objective
-from atypia.training.epochs.phases import phases_of
+from atypia.training.epochs.objective import IDLE, Objective, check_domains
+from atypia.training.epochs.phases import phases_of, phases_told_apart
 from atypia.training.epochs.precision import precision_on
 from atypia.training.epochs.rendered import RenderedCrops, leakage_of_rendered, rendered_crops
 from atypia.training.epochs.teachers import as_teachers, leakage_of_teachers, load_teachers, teacher_paths
@@ -192,9 +192,14 @@ class NetworkTrainer:
 
     def phases(self, fold: Fold) -> NamedPhases | None:
         """Phases of a fold's training figures, where a term of the recipe learns from them."""
-        if not any(PHASES in TERMS[term.name].needs for term in self.recipe.terms):
+        if not self._needs_phases:
             return None
-        return phases_of(self.job.manifest, self.job.manifest.rows_of(fold.train), len(self.parts.ids))
+        rows = self.job.manifest.rows_of(fold.train)
+        return phases_of(self.job.manifest, rows, len(self.parts.ids), f"the training part of {fold.name}")
+
+    @property
+    def _needs_phases(self) -> bool:
+        return any(PHASES in TERMS[term.name].needs for term in self.recipe.terms)
 
     def _of_term(self, fold: Fold, term: TermOptions) -> list[Bundle]:
         """The teachers of one term."""
@@ -211,7 +216,10 @@ class NetworkTrainer:
 
     def check(self, folds: Sequence[Fold]) -> list[str]:
         """Refuses teachers that were trained on figures that their student is measured on, and rendered figures that are
-        among these; warns about soft labels, and where rendered figures differ from the crops."""
+        among these, and a fold whose parts lack what the recipe needs; warns about soft labels, where rendered figures differ
+        from the crops, and where sets name their phases apart."""
+        for fold in folds:  # before the first is trained, which may take a day
+            self._check_parts(fold)
         findings: list[AuditFinding] = []
         for fold in folds:
             paths = teacher_paths(self.recipe.classifiers, fold)
@@ -225,7 +233,19 @@ class NetworkTrainer:
         ]
         warnings += raise_leakage(shared, self.job.allow, f"rendered figures beside {self.job.manifest.name}")
         warnings += [said for crops in self.rendered.values() for said in crops.warnings]
+        warnings += phases_told_apart(self.job.manifest) if self._needs_phases else []
         return [*warnings, *(against_labels(self.job.manifest) if self.recipe.loss.soft_labels else ())]
+
+    def _check_parts(self, fold: Fold) -> None:
+        _, labels, _ = self.parts.validation(fold, derive_seed(self.job.seed, fold.name))
+        check_validation(self.recipe, fold.name, len(labels), len(np.unique(labels)))
+        population, domains = self.parts.population(fold.train)
+        check_domains(self.recipe, domains, f"training part of {fold.name}")
+        options = self.recipe.sampler
+        _ = SAMPLERS[options.name](
+            options, population, self.job.seed, self.recipe.batch_size
+        )  # refuses a lacking class
+        self.phases(fold)
 
     def fit(self, folds: Sequence[Fold], run_ids: Mapping[str, str], progress: Progress) -> Iterator[TrainedFold]:
         """Trains one fold after the other."""

@@ -43,6 +43,7 @@ SCALED_ON: Final = 512
 ROWS_READ: Final = 512
 """Stored crops that are read at once."""
 PARTS: Final = (runs.TEST, runs.VALIDATION)
+DECIDE_ON_VALIDATION: Final = "pass --decide-on validation (part='val')"
 AVERAGE: Final = "average"
 """Recipe that an averaged bundle's facts name; what it is an average of stands under ``of``."""
 
@@ -139,9 +140,9 @@ def average(
         less than those of ``weights_of``.
 
     Raises:
-        InputError: There are fewer than two runs, they cannot be averaged, ``out`` exists, or two members have a figure
-            of their parts in common.
-        DataError: A training is damaged, or the trainings are of different figures.
+        InputError: There are fewer than two runs, one is there twice, they cannot be averaged, ``out`` exists, or two members
+            have a figure of their parts in common.
+        DataError: A training is damaged, the trainings are of different figures, or a figure that decides can no longer be read.
         AbsentError: The backbone's weights are not here.
     """
     from atypia.inference.runtimes.torch_runtime import TorchRuntime
@@ -157,13 +158,20 @@ def average(
     plain = average_bundles([one.bundle for one in averaged_runs], members[0].bundle.decision, name or folder.name)
     ids = [figure for one in members for figure in one.ids]
     if len(set(ids)) != len(ids):
-        fix = "pass --decide-on val, or trainings whose parts do not overlap"
+        other = f"{DECIDE_ON_VALIDATION}, or " if part == runs.TEST else ""
+        fix = f"{other}name trainings whose parts do not overlap; further ones can give weights (--weights-of)"
         raise InputError(must(f"{part} parts", "of different figures", "a figure that two members share", fix))
+    _check_once(averaged_runs)
     place = {figure: row for row, figure in enumerate(manifest.ids)}
     store = open_store(manifest, plain.geometry)
     usable = np.flatnonzero(store.usable)
     labels = np.array([-1 if label is None else label for label in manifest.table[r.LABEL].to_pylist()])
     own = [np.array([place[figure] for figure in one.ids]) for one in members]
+    if lost := int(np.count_nonzero(~store.usable[np.concatenate(own)])):
+        fix = "put their images back, or train again without them"
+        raise DataError(
+            f"{manifest.name}: {count_noun(lost, 'figure')} of the {part} parts cannot be read any more; fix: {fix}"
+        )
     compared = generator(0, "logit scale").permutation(len(usable))[:SCALED_ON]
     # The networks' logits: a member's own predictions may be calibrated already.
     held_parts, compared_parts = [], []
@@ -221,7 +229,7 @@ def _members(folders: list[Path], part: str | None, manifest: Manifest | None = 
             table, _ = read_predictions(run / runs.PREDICTIONS)
             own = table.filter(np.array([one == part for one in table[r.PART].to_pylist()]))
             if part is not None and not own.num_rows:
-                fix = "pass --decide-on val" if part == runs.TEST else "train with a validation part"
+                fix = DECIDE_ON_VALIDATION if part == runs.TEST else "train with a validation part"
                 raise InputError(must(str(run), f"with a part {part}", "none", fix))
             seen = frozenset((*fold.train, *(fold.val if part == runs.TEST else ())))
             ids = tuple(own[r.FIGURE_ID].to_pylist())
@@ -229,6 +237,15 @@ def _members(folders: list[Path], part: str | None, manifest: Manifest | None = 
     if manifest is None or len(members) < 2:
         raise InputError(must("trainings", "at least two complete runs", len(members), "train more folds"))
     return manifest, members
+
+
+def _check_once(averaged_runs: list[_Member]) -> None:
+    """Refuses one network under two names: it would count twice."""
+    first: dict[str, str] = {}
+    for one in averaged_runs:
+        if same := first.get(one.bundle.fingerprint):
+            raise InputError(must("trainings", "each named once", f"{one.name}, which is {same}", "leave one out"))
+        first[one.bundle.fingerprint] = one.name
 
 
 def _judged(

@@ -29,7 +29,7 @@ from atypia.data.sources.layouts import (
 )
 from atypia.data.textfiles import TextTable, cleaned_text, number, read_table
 
-VERSION = 2
+VERSION = 3
 """Increased when a reader returns something else for the same files."""
 
 VOTE_COLUMN = re.compile(r"(?i)(vote|rater|expert)[ _-]?\d+(_label)?")

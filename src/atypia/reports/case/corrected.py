@@ -52,8 +52,8 @@ class RateCorrection:
         if prevalence is not None:
             check_prevalence(prevalence)
         if prevalence is not None and known.prior is None:
-            got = "a model that does not record the share of atypical figures that its probabilities hold for"
-            raise InputError(must("prevalence", "left out", got, "choose a model with a fitted decision"))
+            fix = "name one model with a fitted decision, and no average (--tta, several --model)"
+            raise InputError(must("prevalence", "left out where no rate can be corrected", known.words, fix))
         self.known, self.prevalence = known, prevalence
         self._bins = np.zeros(BINS, dtype=np.int64)
 

@@ -68,7 +68,7 @@ def whole_rate(
     >>> from atypia.statistics.error_rates import ErrorRates
     >>> known = KnownErrors(ErrorRates(0.8, 0.9, (0.3, 0.3)), 0.25, "five laboratories")
     >>> whole_rate(ReviewedCounts(5, 35, (15, 85), (7, 53)), np.full(60, 0.1), known).text
-    'All 100 figures, 60 of them decided by the model alone: 11.0 % atypical (95 % interval 2.9 to 20.5 %).'
+    'All 100 figures, 60 of them decided by the model alone: 11.0 % atypical (95 % interval 2.8 to 20.5 %).'
     """
     n, alone = counts.figures, counts.open
     sizes = {"decided": counts.decided, "by_model": alone, "left_out": left_out}

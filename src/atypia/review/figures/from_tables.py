@@ -37,8 +37,8 @@ from atypia.review.figures.figures import (
 )
 from atypia.review.figures.scores import Scores, positions
 
-SAME_THRESHOLD: Final = 1e-9
-"""Thresholds that differ by less than this are equal, apart from rounding of means."""
+SAME_THRESHOLD: Final = 1e-6
+"""Thresholds that differ by no more than this are equal: a CSV holds six decimals, and means are rounded."""
 
 
 def from_manifest(

@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from atypia.inference.bundles.bundle import Bundle
 from atypia.inference.bundles.laboratory import LEAST
 from atypia.review.decisions.state import DecisionState
 from atypia.review.decisions.words import IS_ATYPICAL, IS_NORMAL, code_of
@@ -49,7 +50,7 @@ def next_command(figures: ReviewFigures, state: DecisionState, model: str | Path
     codes = state.consensus()
     counts = [int(np.count_nonzero(codes == code_of(word))) for word in (IS_ATYPICAL, IS_NORMAL)]
     found = model_of(figures, model) if len(figures.models) == 1 else "the results are not those of one named model"
-    name, notes = (PLACEHOLDER, [f"{PLACEHOLDER}: {found}"]) if isinstance(found, str) else (found[0], [])
+    name, notes = (PLACEHOLDER, [f"{PLACEHOLDER}: {found}"]) if isinstance(found, str) else _first(*found)
     for word, count in zip((IS_ATYPICAL, IS_NORMAL), counts, strict=True):
         if count < LEAST:
             notes.append(f"at least {LEAST} {word} figures are needed, {LEAST - count} more")
@@ -60,3 +61,16 @@ def next_command(figures: ReviewFigures, state: DecisionState, model: str | Path
             "the cases of these figures are not known; add --cases folder where the crops of each case have a folder"
         )
     return NextCommand(shlex.join(words), file, counts[0], counts[1], tuple(notes))
+
+
+def _first(name: str, bundle: Bundle) -> tuple[str, list[str]]:
+    """The model to calibrate: of one that was calibrated, which is refused, the one that it was made from."""
+    from atypia.workflows.laboratory.calibrate import CALIBRATED
+
+    if CALIBRATED not in bundle.training:
+        return name, []
+    made_from = str(bundle.training[CALIBRATED].get("from", PLACEHOLDER))
+    return made_from, [
+        f"{bundle.name} is calibrated already; calibrate {made_from}, which it was made from, on all figures together, those of "
+        "before too"
+    ]

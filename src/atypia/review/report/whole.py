@@ -17,6 +17,7 @@ from atypia.reports.case.whole import WholeRate, whole_rate
 from atypia.review.decisions.state import DecisionState
 from atypia.review.decisions.words import IS_ATYPICAL, IS_NORMAL, IS_NOT_MITOSIS, code_of
 from atypia.review.figures.figures import ReviewFigures
+from atypia.review.figures.from_tables import SAME_THRESHOLD
 from atypia.statistics.error_rates import KnownErrors
 from atypia.statistics.reviewed import ReviewedCounts
 
@@ -41,7 +42,15 @@ def errors_of(figures: ReviewFigures, model: str | Path | None = None) -> KnownE
     found = model_of(figures, model)
     if isinstance(found, str):
         return KnownErrors(None, None, found)
-    return errors_at(replace(found[1].decision, threshold=figures.threshold))
+    decision, given = found[1].decision, figures.threshold
+    nearest = min((decision.threshold, *decision.points.values()), key=lambda own: abs(own - given))
+    if abs(nearest - given) <= SAME_THRESHOLD:
+        return errors_at(replace(decision, threshold=nearest))
+    known = errors_at(replace(decision, threshold=given))
+    if known.errors is None:
+        return known
+    apart = f"; the results' threshold, {given:.3g}, is none of this model's: it was chosen, or another model has the same name"
+    return replace(known, words=known.words + apart)
 
 
 def model_of(figures: ReviewFigures, model: str | Path | None = None) -> tuple[str, Bundle] | str:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from atypia.base import records as r
 from atypia.data.manifest import Manifest
+from atypia.data.phases import named_phases
 from atypia.synthesis.schema import CLASS, CONDITIONS, DOMAIN, PHASE
 
 Words = Mapping[str, tuple[str, ...]]
@@ -43,11 +44,11 @@ def condition_values(manifest: Manifest, name: str) -> list[str | None]:
     if name == DOMAIN:
         return manifest.table[r.DOMAIN].to_pylist()
     assert name == PHASE
-    return [_majority(phases) for phases in manifest.table[r.PHASE].to_pylist()]
+    return [_majority(phases) for phases in named_phases(manifest)]
 
 
-def _majority(phases: Sequence[str | None] | None) -> str | None:
-    ranked = Counter(phase for phase in phases or () if phase is not None).most_common(2)
+def _majority(phases: Sequence[str]) -> str | None:
+    ranked = Counter(phases).most_common(2)
     if not ranked or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):
         return None
     return ranked[0][0]

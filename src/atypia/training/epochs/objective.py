@@ -47,6 +47,27 @@ class StepInput:
     rows: Tensor | None = None
 
 
+def check_domains(recipe: NetworkRecipe, domains: int, part: str) -> None:
+    """Refuses data of too few domains for what the recipe has.
+
+    Args:
+        recipe: The recipe.
+        domains: Number of domains of the part.
+        part: What it is, for the message.
+
+    Raises:
+        InputError: There are fewer than two, and the recipe needs them.
+    """
+    wanting = [options.name for options in recipe.terms if DOMAINS in TERMS[options.name].needs]
+    if recipe.mixup is not None and recipe.mixup.across_domains:
+        wanting.append("mixup.across_domains")
+    if recipe.loss.domain_weights:
+        wanting.append("loss.domain_weights")
+    if wanting and domains < 2:
+        expected = f"of at least two domains for {', '.join(wanting)}"
+        raise InputError(must(part, expected, domains, "drop it, or add a domain"))
+
+
 class Objective:
     """Computes the loss of a batch and its parts.
 
@@ -80,20 +101,7 @@ class Objective:
         self.loss = LOSSES[recipe.loss.name](recipe.loss)
         self.positive_weight, self.epoch = 1.0, 0
         self.domain_weights: Tensor | None = None
-        wanting = [options.name for options in recipe.terms if DOMAINS in TERMS[options.name].needs]
-        if recipe.mixup is not None and recipe.mixup.across_domains:
-            wanting.append("mixup.across_domains")
-        if recipe.loss.domain_weights:
-            wanting.append("loss.domain_weights")
-        if wanting and domains < 2:
-            raise InputError(
-                must(
-                    "data",
-                    f"of at least two domains for {', '.join(wanting)}",
-                    f"{domains}",
-                    "drop it, or add a domain",
-                )
-            )
+        check_domains(recipe, domains, "data")
         self.terms: dict[str, Term[Any]] = {}
         left = list(teachers)
         for options in recipe.terms:

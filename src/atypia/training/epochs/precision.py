@@ -31,7 +31,8 @@ def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype | 
 
 def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        # Before compute capability 8 (V100, T4) bf16 is emulated, which `is_bf16_supported` counts as support; AMD's have it.
+        return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
     # Only newer versions of torch tell; where none does, fp32 is taken, which no hardware is bad at.
     told = getattr(torch.cpu, "get_capabilities", dict)()
     by_vector = told.get("avx512_bf16") and "amd" in str(told.get("cpu_name", "")).lower()

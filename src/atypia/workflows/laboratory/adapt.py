@@ -13,6 +13,7 @@ mean of the folds' weights (Wortsman et al., Model soups, ICML 2022), so that ev
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -45,7 +46,7 @@ from atypia.splits.split import Split
 from atypia.statistics.intervals import Bootstrap, Interval, difference_intervals, metric_intervals
 from atypia.statistics.metrics import UndefinedMetricWarning
 from atypia.statistics.resampling import PredictedLabels
-from atypia.training.recipe import load_recipe
+from atypia.training.recipe import load_recipe, renewed_key
 from atypia.training.train import train
 from atypia.training.trainer import TrainingRequest
 from atypia.workflows.laboratory.own_figures import made_from, readable, without_copies
@@ -59,6 +60,10 @@ SHARES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the tuned weights; 0 is the initial model."""
 LEAST: Final = 10
 """Figures of either class that it takes."""
+OF_MODEL: Final = frozenset(
+    {"adaptation", "backbone", "decision", "geometry", "head", "init", "input_px", "threshold", "view"}
+)
+"""Keys of the recipe that the initial model decides."""
 REPORT: Final = "adaptation.json"
 
 
@@ -170,7 +175,8 @@ def adapt(
         data: Labelled figures; one network is tuned for each fold of their cases.
         out: Folder: ``cross-validation/`` (the folds, continued by the same call), ``adaptation.json``, ``bundle/``.
         folds: Parts of the cases, from 2.
-        overrides: Changes of the recipe ``adapt``, ``key=value``.
+        overrides: Changes of the recipe ``adapt``, ``key=value``, also of its distillation (``terms.distillation.weight=2``);
+            none of :data:`OF_MODEL`.
         keep: Labelled data of other laboratories on which nothing may be lost
             (:data:`~atypia.workflows.laboratory.reasons.MOST_FORGOTTEN`); :data:`PHANTOM` for rendered figures, where no
             images of other laboratories are at hand.
@@ -181,7 +187,7 @@ def adapt(
         progress: Told about crops and epochs.
 
     Raises:
-        InputError: No finding has a code of ``allow``, the model is a probe, there are fewer than :data:`LEAST` figures of a class or too few cases, µm/px is
+        InputError: No finding has a code of ``allow``, an override is of what the model decides, the model is a probe, there are fewer than :data:`LEAST` figures of a class or too few cases, µm/px is
             known of some crops alone, or the set to keep has one class alone.
         DataError: A figure has no label, or none gives a crop.
         LeakageError: The initial model was trained on these figures, or adapted to them.
@@ -193,6 +199,7 @@ def adapt(
     if first.network is None:
         raise InputError(must("init", "a network", f"{first.name}, a probe", "train the probe again on all figures"))
     allowed = check_codes(allow)
+    _check_overrides(overrides)
     manifest, notes = without_copies(open_data(data, root), progress)
     _check_enough(manifest)
     geometry = own_geometry(first, manifest)
@@ -231,12 +238,22 @@ def _check_enough(manifest: Manifest) -> None:
         raise InputError(must("figures", f"at least {LEAST} of either class", got, "label more, or use calibrate"))
 
 
+def _check_overrides(overrides: Sequence[str]) -> None:
+    """Refuses a change of what the initial model decides: it would be without effect, or no longer be this model."""
+    changed = {renewed_key(one).partition("=")[0].partition(".")[0] for one in overrides}
+    if taken := sorted(changed & OF_MODEL):
+        got, fix = ", ".join(taken), "leave it out, or train anew: `atypia train RECIPE`"
+        raise InputError(must("--set with --init", "of what the initial model does not decide", got, fix))
+
+
 def _recipe(begin: _Begin, overrides: Sequence[str]) -> Any:
     spec, cut = begin.spec, begin.geometry
     side = {} if cut.side_um is None else {"side_um": cut.side_um}
     side |= {} if cut.side_px is None else {"side_px": cut.side_px}
     where = str(begin.path.resolve())
-    _, recipe = load_recipe("adapt", overrides)
+    teacher = {"weight": 1.0, "temperature": 2.0, "warmup_epochs": 0.0, "teachers": [where]}
+    distillation = f"terms.distillation={json.dumps(teacher, ensure_ascii=False)}"  # JSON is YAML
+    _, recipe = load_recipe("adapt", [distillation, *overrides])
     values = recipe.model_dump(mode="json")
     values |= {
         "backbone": spec.backbone,
@@ -245,9 +262,6 @@ def _recipe(begin: _Begin, overrides: Sequence[str]) -> Any:
         "geometry": {"out_px": cut.out_px, **side, **({} if cut.stain is None else {"stain": cut.stain})},
         "head": {"hidden": list(spec.hidden), "dropout": spec.dropout},
         "init": where,
-        "terms": [
-            {"name": "distillation", "weight": 1.0, "temperature": 2.0, "warmup_epochs": 0.0, "teachers": [where]}
-        ],
     }
     return type(recipe).model_validate(values)
 

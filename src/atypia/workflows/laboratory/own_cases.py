@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Literal
+from unicodedata import normalize
 
 import pyarrow as pa
 
@@ -47,8 +48,9 @@ def with_cases(manifest: Manifest, cases: Cases) -> tuple[Manifest, tuple[str, .
         fix = "leave the option out, or put the crops of each case into a folder"
         raise InputError(must("cases", "folders of two cases or more", got, fix))
     own = (manifest.root.name if manifest.root else "") or "."
-    short = {parts: parts[-1] if parts else own for parts in found}
-    whole = {parts: "/".join(parts) or "." for parts in found}
+    # As names of cases in tables are (NFC): a Mac's folders have «ä» as two characters.
+    short = {parts: normalize("NFC", parts[-1] if parts else own) for parts in found}
+    whole = {parts: normalize("NFC", "/".join(parts) or ".") for parts in found}
     names = short if len(set(short.values())) == len(found) else whole
     # Set as they are: read as cells of a table, folders called «NA» or «-» would be no cases.
     filled = [names[without[row]] if case is None else case for row, case in enumerate(known)]

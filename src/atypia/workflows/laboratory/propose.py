@@ -21,7 +21,8 @@ from atypia.inference.classifier import Classifier
 from atypia.statistics.labelling import spread_over_scores
 from atypia.workflows.laboratory.own_figures import scored, without_copies
 
-PROPOSAL: Final = (r.FIGURE_ID, r.IMAGE, r.X_PX, r.Y_PX, r.CASE_ID, r.MPP, r.LABEL)
+PROPOSAL: Final = (r.FIGURE_ID, r.IMAGE, r.X_PX, r.Y_PX, r.CASE_ID, r.SLIDE_ID, r.MPP, r.LABEL)
+"""Columns; where a case is not known its slide stands for it (:attr:`Manifest.cases`)."""
 
 
 @dataclass(frozen=True)

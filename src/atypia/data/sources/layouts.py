@@ -56,10 +56,12 @@ def class_label(text: str | None, task: str = r.ATYPICAL_TASK) -> int | None:
     Raises:
         KeyError: The word is not known.
 
-    >>> class_label("AMF"), class_label(" Normal "), class_label("")
-    (1, 0, None)
+    >>> class_label("AMF"), class_label(" Normal "), class_label(""), class_label("1.0")
+    (1, 0, None, 1)
     """
     word = (text or "").strip().casefold()
+    if word in ("0.0", "1.0"):  # as pandas writes a column of 0 and 1 that has gaps
+        word = word[0]
     return CLASS_WORDS[task][word] if word else None
 
 

@@ -44,10 +44,8 @@ KNOW_ALL := $(WHOLE:%=$(RUNS)/whole/%)
 KNOW_ALL_AMIBR := $(WHOLE_AMIBR:%=$(RUNS)/whole-amibr/%)
 seed = $(firstword $(subst -, ,$(1)))
 fold = $(patsubst $(call seed,$*)-%,%,$*)
-# What the raters noted beside their decision (phase and form of atypia) is learned too: docs/results/model.md.
-RECIPE := lora --set "terms.phases={weight: 0.3}"
-without = $(TRAIN) $(RECIPE) --protocol lodo --out $@ --seed $(call seed,$*) --fold $(fold)-human-breast-cancer
-with_all = $(TRAIN) $(RECIPE) --protocol kfold --out $@ --seed $(call seed,$*) --fold $(fold)
+without = $(TRAIN) lora --protocol lodo --out $@ --seed $(call seed,$*) --fold $(fold)-human-breast-cancer
+with_all = $(TRAIN) lora --protocol kfold --out $@ --seed $(call seed,$*) --fold $(fold)
 PUBLIC := --data ami-br+atnorm-br --drop-repeats
 AMIBR_TRAIN := --data ami-br --where part=train
 

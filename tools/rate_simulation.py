@@ -158,14 +158,15 @@ def errors_of_others(
 
 
 def laboratories(labs: Sequence[LeftOutLaboratory]) -> Iterator[str]:
-    """Sensitivity and specificity at the transported threshold."""
+    """Sensitivity and specificity at the transported threshold; runs are numbered, as their folders' names are anybody's."""
+    numbers = {run: number for number, run in enumerate(dict.fromkeys(lab.run for lab in labs), start=1)}
     for lab in labs:
         decision = fit_decision(lab.validation.scores, lab.validation.labels)
         best = decision.fitted["points"]["balanced"]
         called = decision.calibration.apply(lab.figures.scores) >= decision.threshold
         y = lab.figures.labels
         yield (
-            f"| {plain(lab.laboratory)} | {lab.run[-13:]} | {y.sum()}, {(~y).sum()} | {best['sensitivity']:.3f}, "
+            f"| {plain(lab.laboratory)} | {numbers[lab.run]} | {y.sum()}, {(~y).sum()} | {best['sensitivity']:.3f}, "
             f"{best['specificity']:.3f} | {called[y].mean():.3f}, {(~called[~y]).mean():.3f} |"
         )
 

@@ -139,7 +139,7 @@ def test_fewer_than_two_phases_are_refused(phases: list[list[str | None] | None]
 def test_one_phase_in_several_spellings_is_one() -> None:
     spelled = named([["Ring-Shape", "ring shape"], ["RING_SHAPE", "plate"], ["ring shape", " Plate"], [""]])
     found = phases_of(spelled, np.arange(4), 4)
-    assert found.names == (" Plate", "ring shape"), "the most frequent spelling; of equals the first"
+    assert found.names == ("Plate", "ring shape"), "the most frequent spelling; of equals the first"
     assert found.shares[:3].tolist() == [[0, 1], [0.5, 0.5], [0.5, 0.5]] and bool(found.shares[3].isnan().all())
     assert condition_values(spelled, "phase") == ["ring shape", None, None, None]
 

@@ -20,7 +20,9 @@ def named_phases(manifest: Manifest) -> list[list[str]]:
     >>> named_phases(Manifest.from_rows(rows, "mine"))
     [['ring shape', 'ring shape'], [], ['ring shape']]
     """
-    given = [[phase for phase in one or () if phase and phase.strip()] for one in manifest.table[r.PHASE].to_pylist()]
+    given = [
+        [phase.strip() for phase in one or () if phase and phase.strip()] for one in manifest.table[r.PHASE].to_pylist()
+    ]
     counts = Counter(phase for one in given for phase in one)
     spelling: dict[str, str] = {}
     for phase in sorted(counts, key=lambda phase: (-counts[phase], phase)):

@@ -241,10 +241,8 @@ class NetworkTrainer:
         check_validation(self.recipe, fold.name, len(labels), len(np.unique(labels)))
         population, domains = self.parts.population(fold.train)
         check_domains(self.recipe, domains, f"training part of {fold.name}")
-        options = self.recipe.sampler
-        _ = SAMPLERS[options.name](
-            options, population, self.job.seed, self.recipe.batch_size
-        )  # refuses a lacking class
+        # A sampler refuses a lacking class when it is made.
+        SAMPLERS[self.recipe.sampler.name](self.recipe.sampler, population, self.job.seed, self.recipe.batch_size)
         self.phases(fold)
 
     def fit(self, folds: Sequence[Fold], run_ids: Mapping[str, str], progress: Progress) -> Iterator[TrainedFold]:

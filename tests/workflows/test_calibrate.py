@@ -16,6 +16,7 @@ from atypia.data.manifest import Manifest
 from atypia.data.phantom.dataset import write_phantom
 from atypia.data.sources.opening import open_data
 from atypia.inference.bundles.bundle import load_bundle
+from atypia.inference.bundles.decision import REFUSED
 from atypia.inference.bundles.integrity import CONFIG_FILE
 from atypia.inference.bundles.laboratory import MOVED, TOO_FEW, UNCHECKED
 from atypia.inference.classifier import Classifier
@@ -59,7 +60,10 @@ def test_a_calibrated_model_is_used_like_any_other(shifted: Path, shown, tmp_pat
     assert "the threshold moves" in found.to_text() and json.loads(json.dumps(found.as_dict()))["changed"]
 
     old, new = Classifier.load(MODEL), Classifier.load(out)
-    crops = np.stack([np.asarray(Image.open(path).convert("RGB")) for path, _ in shown[:4]])
+    every = np.stack([np.asarray(Image.open(path).convert("RGB")) for path, _ in shown])
+    assert found.refused == tuple(one.judge(every).call.count(REFUSED) for one in (old, new)) and found.refused[0] > 0
+    assert f"{found.refused[0]} of 48 by the model as it is, {found.refused[1]} from here on" in found.to_text()
+    crops = every[:4]
     for one, other in zip(old.members[0].runtime.run(crops), new.members[0].runtime.run(crops), strict=True):
         np.testing.assert_array_equal(one, other)
     p, before = new.judge(crops).p, old.judge(crops).p

@@ -30,7 +30,7 @@ from atypia.evaluation.external import check_set, open_target
 from atypia.evaluation.laboratories import left_out, own_of, prior_of
 from atypia.inference.bundles.bundle import MODEL_FILE, Bundle, load_bundle
 from atypia.inference.bundles.calibration import sigmoid
-from atypia.inference.bundles.decision import Decision
+from atypia.inference.bundles.decision import REFUSED, Decision
 from atypia.inference.bundles.laboratory import (
     NOT_TOLD_APART,
     TOO_FEW,
@@ -82,6 +82,7 @@ class CalibratedModel:
             the other cases are never enough to fit.
         gain: Paired differences «after − before»; empty as ``after``.
         result: The decision for the laboratory and the reasons for it.
+        refused: Figures that the model as it is refuses as unlike its training, and the new decision; the metrics count them, too.
         threshold: Probability by the model as it is, from which on a figure was called atypical, and is now.
         prior: How much laboratories differ, and where that is known from.
         exact: Whether the model says what its decision was fitted on; else that was read off its prediction sets.
@@ -97,6 +98,7 @@ class CalibratedModel:
     after: Mapping[str, Interval]
     gain: Mapping[str, Interval]
     result: Calibrated
+    refused: tuple[int, int]
     threshold: tuple[float, float]
     prior: tuple[LaboratoryPrior, str]
     exact: bool
@@ -120,6 +122,11 @@ class CalibratedModel:
         if self.before:
             titles = ("", "as it is", "calibrated, on cases left out", "difference")
             lines += table_text(titles, METRICS, (self.before, self.after, self.gain))
+        if any(self.refused):
+            lines.append(
+                f"refused as unlike the training: {self.refused[0]} of {sum(self.figures)} by the model as it is, {self.refused[1]} from "
+                "here on; the table counts what would be called of them"
+            )
         lines += outcome_text(self.result, self.threshold)
         return "\n".join(lines)
 
@@ -137,6 +144,7 @@ class CalibratedModel:
             "difference": interval_values(self.gain),
             "outcome": judged.outcome,
             "changed": self.changed,
+            "refused": dict(zip(("before", "after"), self.refused, strict=True)),
             "missing": dict(zip(("normal", "atypical"), judged.more, strict=True)),
             "evidence": judged.evidence,
             "shift": None if shift is None else {"means": shift.shifts, "errors": shift.errors, "ratios": shift.ratios},
@@ -262,6 +270,7 @@ def _calibrated(
         after,
         gain,
         result,
+        (_refused(decision, own), _refused(result.decision, own)),
         (decision.threshold, _old_probability(decision, result)),
         how,
         opened.exact,
@@ -281,6 +290,10 @@ def _calibrated(
     training = {**opened.bundle.training, CALIBRATED: facts}
     bundle = replace(opened.bundle, name=out.name, decision=result.decision, training=training)
     return replace(found, out=save_derived(opened.folder, bundle, out))
+
+
+def _refused(decision: Decision, own: ScoredOwnFigures) -> int:
+    return decision.apply(own.logits, own.features).call.count(REFUSED)
 
 
 def _old_probability(decision: Decision, result: Calibrated) -> float:

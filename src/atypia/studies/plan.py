@@ -16,6 +16,7 @@ from atypia.base.artifacts import fingerprint, read_json, write_json
 from atypia.base.config import parse
 from atypia.base.errors import AbsentError, AtypiaError, InputError, WorkError
 from atypia.base.process.progress import Progress, silent
+from atypia.data.audit.findings import check_codes
 from atypia.data.crops.store import images_absent
 from atypia.data.manifest import Manifest
 from atypia.splits.catalogue import PROTOCOLS
@@ -204,10 +205,11 @@ def make_plan(
         progress: Receives progress: rendered figures and divided data sets.
 
     Raises:
-        InputError: A recipe, protocol or option is not valid; data cannot be divided in this way; or a run could not be
+        InputError: A recipe, protocol, option or allowed finding is not valid; data cannot be divided in this way; or a run could not be
             done with them: a field that figures cannot give, folds on which a recipe cannot select.
         LeakageError: The folds share cases, and the study does not allow it.
     """
+    check_codes(study.data.allow)  # not as the file is read: one of an earlier version may name what had no effect
     asked = requested_trainings(study)
     parse(PROTOCOLS[study.protocol.name].options, study.protocol.options, f"protocol {study.protocol.name}")
     for requested in asked:

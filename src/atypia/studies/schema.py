@@ -8,7 +8,6 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from atypia.base.config import StrictModel
-from atypia.data.audit.findings import check_codes
 from atypia.data.images.shifts import check_shift
 from atypia.data.pools import FILTERS
 
@@ -106,7 +105,7 @@ class DataSection(StrictModel):
     train: Annotated[tuple[Data, ...], BeforeValidator(_several), Field(min_length=1)]
     tests: tuple[Data, ...] = ()
     shifts: tuple[Annotated[str, AfterValidator(check_shift)], ...] = ()
-    allow: Annotated[tuple[str, ...], AfterValidator(check_codes)] = ()
+    allow: tuple[str, ...] = ()
 
 
 class ProtocolConfig(StrictModel):

@@ -208,7 +208,7 @@ def cases(device: str = "cpu", plain: bool = True, overrides: tuple[str, ...] = 
             if device != "cpu":
                 line["images_per_s"] = round(1e3 / ms["loop"])
                 line["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
-            line["precision"] = precision_on(torch.device(device), recipe.precision)
+            line["precision"] = precision_on(recipe.precision, torch.device(device))
             found[f"{name} {backbone}"] = line
     return found
 

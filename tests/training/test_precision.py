@@ -25,13 +25,13 @@ INTEL, AMD = {"cpu_name": "Intel Xeon", "avx512_bf16": True}, {"cpu_name": "AMD 
 )
 def test_a_processor_is_asked(monkeypatch: pytest.MonkeyPatch, told: dict[str, object], want: str) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
-    assert precision_on(CPU, "auto") == want
+    assert precision_on("auto", CPU) == want
     assert autocast_dtype("auto", CPU) == (torch.bfloat16 if want == "bf16" else None)
 
 
 def test_a_torch_that_does_not_tell_takes_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert precision_on(CPU, "auto") == "fp32"
+    assert precision_on("auto", CPU) == "fp32"
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_gpu_that_emulates_bf16_takes_fp32(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)  # as torch says of emulation too
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.version, "hip", hip)
-    assert precision_on(GPU, "auto") == want
+    assert precision_on("auto", GPU) == want
 
 
 @pytest.mark.parametrize("device", [CPU, GPU])

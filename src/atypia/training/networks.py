@@ -281,7 +281,7 @@ class NetworkTrainer:
         self.write_tensorboard(fold, outcome)
         tensors = {name: value.float().cpu().numpy() for name, value in outcome.network.trained_state().items()}
         info = {**counts, "best_epoch": outcome.best_epoch, "best_score": outcome.best_score, "epochs": len(outcome.history),
-                "device": str(self.device), "precision": precision_on(self.device, recipe.precision)}  # fmt: skip
+                "device": str(self.device), "precision": precision_on(recipe.precision, self.device)}  # fmt: skip
         return TrainedFold(
             fold=fold,
             tensors=tensors,

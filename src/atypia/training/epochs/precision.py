@@ -9,14 +9,14 @@ import torch
 from atypia.training.sections import Precision
 
 
-def precision_on(device: torch.device, precision: Precision) -> Literal["fp32", "bf16"]:
+def precision_on(precision: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
     """The precision itself; for ``auto`` bf16 if the device multiplies in it, else fp32.
 
     A CPU does with AMX, and AMD's do with AVX-512 (a LoRA step in fp32 takes 1.3 times as long there). On an Intel Xeon that has
     AVX-512's instructions for bf16 but not AMX, the step takes 1.7 times as long in bf16 as in fp32 (docs/results/speed.md).
 
     Examples:
-        >>> precision_on(torch.device("cpu"), "bf16")
+        >>> precision_on("bf16", torch.device("cpu"))
         'bf16'
     """
     if precision == "auto":
@@ -26,7 +26,7 @@ def precision_on(device: torch.device, precision: Precision) -> Literal["fp32", 
 
 def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype | None:
     """What :func:`torch.autocast` is given; None, and no autocast, for fp32."""
-    return torch.bfloat16 if precision_on(device, precision) == "bf16" else None
+    return torch.bfloat16 if precision_on(precision, device) == "bf16" else None
 
 
 def _multiplies_bf16(device: torch.device) -> bool:
